@@ -1,0 +1,148 @@
+from nearline.v1 import snapshot_pb2 as _snapshot_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ("collection", "page_size", "page_token")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    page_size: int
+    page_token: str
+    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots", "next_page_token")
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.Manifest]
+    next_page_token: str
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[_snapshot_pb2.Manifest, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class GetSnapshotResponse(_message.Message):
+    __slots__ = ("snapshot",)
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: _snapshot_pb2.Manifest
+    def __init__(self, snapshot: _Optional[_Union[_snapshot_pb2.Manifest, _Mapping]] = ...) -> None: ...
+
+class GetAliasesRequest(_message.Message):
+    __slots__ = ("collection", "history")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    history: int
+    def __init__(self, collection: _Optional[str] = ..., history: _Optional[int] = ...) -> None: ...
+
+class GetAliasesResponse(_message.Message):
+    __slots__ = ("in_force", "history")
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    in_force: _snapshot_pb2.AliasRecord
+    history: _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.AliasRecord]
+    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., history: _Optional[_Iterable[_Union[_snapshot_pb2.AliasRecord, _Mapping]]] = ...) -> None: ...
+
+class GetServingStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CollectionStatus(_message.Message):
+    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_READY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    epoch: int
+    snapshot_id: str
+    fingerprint: str
+    documents: int
+    chunks: int
+    shards_total: int
+    shards_ready: int
+    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ...) -> None: ...
+
+class GetServingStatusResponse(_message.Message):
+    __slots__ = ("collections", "nearline_version")
+    COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEARLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    collections: _containers.RepeatedCompositeFieldContainer[CollectionStatus]
+    nearline_version: str
+    def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ...) -> None: ...
+
+class PromoteSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "expected_epoch", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    expected_epoch: int
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class PromoteSnapshotResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: _snapshot_pb2.AliasRecord
+    def __init__(self, record: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ...) -> None: ...
+
+class RollbackSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "expected_epoch", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    expected_epoch: int
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class RollbackSnapshotResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: _snapshot_pb2.AliasRecord
+    def __init__(self, record: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ...) -> None: ...
+
+class SetTrafficSplitRequest(_message.Message):
+    __slots__ = ("collection", "canary_snapshot_id", "canary_share", "expected_epoch", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    canary_snapshot_id: str
+    canary_share: float
+    expected_epoch: int
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., canary_snapshot_id: _Optional[str] = ..., canary_share: _Optional[float] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class SetTrafficSplitResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: _snapshot_pb2.AliasRecord
+    def __init__(self, record: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ...) -> None: ...

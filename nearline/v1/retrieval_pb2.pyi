@@ -1,0 +1,375 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from nearline.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SearchMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEARCH_MODE_UNSPECIFIED: _ClassVar[SearchMode]
+    SEARCH_MODE_DENSE: _ClassVar[SearchMode]
+    SEARCH_MODE_LEXICAL: _ClassVar[SearchMode]
+    SEARCH_MODE_HYBRID: _ClassVar[SearchMode]
+
+class HitLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HIT_LEVEL_UNSPECIFIED: _ClassVar[HitLevel]
+    HIT_LEVEL_DOCUMENT: _ClassVar[HitLevel]
+    HIT_LEVEL_CHUNK: _ClassVar[HitLevel]
+
+class PayloadField(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAYLOAD_FIELD_UNSPECIFIED: _ClassVar[PayloadField]
+    PAYLOAD_FIELD_TITLE: _ClassVar[PayloadField]
+    PAYLOAD_FIELD_TEXT: _ClassVar[PayloadField]
+    PAYLOAD_FIELD_ATTRIBUTES: _ClassVar[PayloadField]
+    PAYLOAD_FIELD_VECTOR: _ClassVar[PayloadField]
+SEARCH_MODE_UNSPECIFIED: SearchMode
+SEARCH_MODE_DENSE: SearchMode
+SEARCH_MODE_LEXICAL: SearchMode
+SEARCH_MODE_HYBRID: SearchMode
+HIT_LEVEL_UNSPECIFIED: HitLevel
+HIT_LEVEL_DOCUMENT: HitLevel
+HIT_LEVEL_CHUNK: HitLevel
+PAYLOAD_FIELD_UNSPECIFIED: PayloadField
+PAYLOAD_FIELD_TITLE: PayloadField
+PAYLOAD_FIELD_TEXT: PayloadField
+PAYLOAD_FIELD_ATTRIBUTES: PayloadField
+PAYLOAD_FIELD_VECTOR: PayloadField
+
+class ItemIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Query(_message.Message):
+    __slots__ = ("text", "vector", "items")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    vector: _types_pb2.Vectors
+    items: ItemIds
+    def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
+
+class SearchOptions(_message.Message):
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain")
+    K_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    EF_SEARCH_FIELD_NUMBER: _ClassVar[int]
+    NPROBE_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_FULL_COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    k: int
+    mode: SearchMode
+    level: HitLevel
+    payload: _containers.RepeatedScalarFieldContainer[PayloadField]
+    filter: _types_pb2.Filter
+    ef_search: int
+    nprobe: int
+    exact: bool
+    require_full_coverage: bool
+    min_watermark: bytes
+    snapshot_id: str
+    explain: bool
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
+
+class SearchRequest(_message.Message):
+    __slots__ = ("collection", "query", "options")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    query: Query
+    options: SearchOptions
+    def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("dense_score", "lexical_score", "shard")
+    DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    dense_score: float
+    lexical_score: float
+    shard: int
+    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    score: float
+    chunk: int
+    start: int
+    end: int
+    title: str
+    text: str
+    attributes: _containers.MessageMap[str, _types_pb2.Value]
+    vector: _types_pb2.Vectors
+    explanation: Explanation
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+
+class IgnoredId(_message.Message):
+    __slots__ = ("id", "reason")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REASON_UNSPECIFIED: _ClassVar[IgnoredId.Reason]
+        REASON_NOT_FOUND: _ClassVar[IgnoredId.Reason]
+        REASON_SHARD_UNAVAILABLE: _ClassVar[IgnoredId.Reason]
+    REASON_UNSPECIFIED: IgnoredId.Reason
+    REASON_NOT_FOUND: IgnoredId.Reason
+    REASON_SHARD_UNAVAILABLE: IgnoredId.Reason
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    reason: IgnoredId.Reason
+    def __init__(self, id: _Optional[str] = ..., reason: _Optional[_Union[IgnoredId.Reason, str]] = ...) -> None: ...
+
+class HitList(_message.Message):
+    __slots__ = ("hits", "ignored_ids")
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
+    hits: _containers.RepeatedCompositeFieldContainer[Hit]
+    ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ...) -> None: ...
+
+class SearchResponse(_message.Message):
+    __slots__ = ("result", "info")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    result: HitList
+    info: _types_pb2.ReplyInfo
+    def __init__(self, result: _Optional[_Union[HitList, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class SearchBatchRequest(_message.Message):
+    __slots__ = ("collection", "queries", "options")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    queries: _containers.RepeatedCompositeFieldContainer[Query]
+    options: SearchOptions
+    def __init__(self, collection: _Optional[str] = ..., queries: _Optional[_Iterable[_Union[Query, _Mapping]]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+
+class SearchBatchResponse(_message.Message):
+    __slots__ = ("results", "info")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[HitList]
+    info: _types_pb2.ReplyInfo
+    def __init__(self, results: _Optional[_Iterable[_Union[HitList, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class GetItemsRequest(_message.Message):
+    __slots__ = ("collection", "ids", "payload", "min_watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    payload: _containers.RepeatedScalarFieldContainer[PayloadField]
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class Item(_message.Message):
+    __slots__ = ("id", "title", "text", "attributes", "vector")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    title: str
+    text: str
+    attributes: _containers.MessageMap[str, _types_pb2.Value]
+    vector: _types_pb2.Vectors
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ...) -> None: ...
+
+class GetItemsResponse(_message.Message):
+    __slots__ = ("items", "ignored_ids", "info")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
+    info: _types_pb2.ReplyInfo
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class RecommendRequest(_message.Message):
+    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    SURFACE_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    user_id: str
+    session_id: str
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    surface: str
+    n: int
+    exclude_ids: _containers.RepeatedScalarFieldContainer[str]
+    filter: _types_pb2.Filter
+    payload: _containers.RepeatedScalarFieldContainer[PayloadField]
+    diversity: float
+    explain: bool
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class Recommendation(_message.Message):
+    __slots__ = ("hit", "reasons", "propensity")
+    HIT_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    hit: Hit
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    propensity: float
+    def __init__(self, hit: _Optional[_Union[Hit, _Mapping]] = ..., reasons: _Optional[_Iterable[str]] = ..., propensity: _Optional[float] = ...) -> None: ...
+
+class RecommendResponse(_message.Message):
+    __slots__ = ("recommendations", "ignored_ids", "info")
+    RECOMMENDATIONS_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    recommendations: _containers.RepeatedCompositeFieldContainer[Recommendation]
+    ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
+    info: _types_pb2.ReplyInfo
+    def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class Interaction(_message.Message):
+    __slots__ = ("user_id", "session_id", "item_id", "kind", "time", "weight", "list_id", "position")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LIST_ID_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    session_id: str
+    item_id: str
+    kind: str
+    time: _timestamp_pb2.Timestamp
+    weight: float
+    list_id: str
+    position: int
+    def __init__(self, user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_id: _Optional[str] = ..., kind: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., weight: _Optional[float] = ..., list_id: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class RecordInteractionsRequest(_message.Message):
+    __slots__ = ("collection", "interactions", "idempotency_key")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
+    idempotency_key: str
+    def __init__(self, collection: _Optional[str] = ..., interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class RecordInteractionsResponse(_message.Message):
+    __slots__ = ("recorded",)
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    recorded: int
+    def __init__(self, recorded: _Optional[int] = ...) -> None: ...
+
+class UpsertItemsRequest(_message.Message):
+    __slots__ = ("collection", "items", "idempotency_key")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    idempotency_key: str
+    def __init__(self, collection: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class UpsertItemsResponse(_message.Message):
+    __slots__ = ("watermark",)
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...
+
+class DeleteItemsRequest(_message.Message):
+    __slots__ = ("collection", "ids")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DeleteItemsResponse(_message.Message):
+    __slots__ = ("watermark",)
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...
+
+class GetUserRequest(_message.Message):
+    __slots__ = ("collection", "user_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    user_id: str
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
+
+class GetUserResponse(_message.Message):
+    __slots__ = ("interactions",)
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
+    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ...) -> None: ...
+
+class DeleteUserRequest(_message.Message):
+    __slots__ = ("collection", "user_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    user_id: str
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
+
+class DeleteUserResponse(_message.Message):
+    __slots__ = ("watermark",)
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...

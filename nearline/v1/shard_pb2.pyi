@@ -1,0 +1,145 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from nearline.v1 import retrieval_pb2 as _retrieval_pb2
+from nearline.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SearchShardRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "vectors", "options", "texts")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    vectors: _types_pb2.Vectors
+    options: _retrieval_pb2.SearchOptions
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., options: _Optional[_Union[_retrieval_pb2.SearchOptions, _Mapping]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ShardHits(_message.Message):
+    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    chunks: _containers.RepeatedScalarFieldContainer[int]
+    starts: _containers.RepeatedScalarFieldContainer[int]
+    ends: _containers.RepeatedScalarFieldContainer[int]
+    payloads: _containers.RepeatedCompositeFieldContainer[HitPayload]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ...) -> None: ...
+
+class HitPayload(_message.Message):
+    __slots__ = ("title", "text", "attributes", "vector")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _types_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    text: str
+    attributes: _containers.MessageMap[str, _types_pb2.Value]
+    vector: _types_pb2.Vectors
+    def __init__(self, title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ...) -> None: ...
+
+class SearchShardResponse(_message.Message):
+    __slots__ = ("results", "elapsed", "watermark")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ShardHits]
+    elapsed: _duration_pb2.Duration
+    watermark: bytes
+    def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ...) -> None: ...
+
+class FetchItemsRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ...) -> None: ...
+
+class FetchItemsResponse(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
+    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LoadedShard(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "ready", "vectors", "watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    ready: bool
+    vectors: int
+    watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ready: _Optional[bool] = ..., vectors: _Optional[int] = ..., watermark: _Optional[bytes] = ...) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("shards",)
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedCompositeFieldContainer[LoadedShard]
+    def __init__(self, shards: _Optional[_Iterable[_Union[LoadedShard, _Mapping]]] = ...) -> None: ...
+
+class LoadSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class LoadSnapshotResponse(_message.Message):
+    __slots__ = ("elapsed",)
+    ELAPSED_FIELD_NUMBER: _ClassVar[int]
+    elapsed: _duration_pb2.Duration
+    def __init__(self, elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class UnloadSnapshotRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ...) -> None: ...
+
+class UnloadSnapshotResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,152 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Manifest(_message.Message):
+    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    NEARLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAISS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDER_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FACTORY_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_EF_SEARCH_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_NPROBE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKING_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHUNKS_PER_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    FUSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_LOG_ID_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    snapshot_id: str
+    collection: str
+    create_time: _timestamp_pb2.Timestamp
+    nearline_version: str
+    faiss_version: str
+    sources: _containers.RepeatedCompositeFieldContainer[Source]
+    embedder: EmbedderCard
+    dim: int
+    metric: str
+    index_factory: str
+    default_ef_search: int
+    default_nprobe: int
+    chunking: Chunking
+    shards: _containers.RepeatedCompositeFieldContainer[ShardEntry]
+    documents: int
+    chunks: int
+    max_chunks_per_document: int
+    fusion: Fusion
+    change_log_id: str
+    watermark: bytes
+    files: _containers.RepeatedCompositeFieldContainer[FileEntry]
+    quality: QualitySummary
+    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ...) -> None: ...
+
+class Source(_message.Message):
+    __slots__ = ("uri", "sha256", "documents", "bad_rows")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    BAD_ROWS_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    sha256: str
+    documents: int
+    bad_rows: int
+    def __init__(self, uri: _Optional[str] = ..., sha256: _Optional[str] = ..., documents: _Optional[int] = ..., bad_rows: _Optional[int] = ...) -> None: ...
+
+class EmbedderCard(_message.Message):
+    __slots__ = ("model", "fingerprint", "backend")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    fingerprint: str
+    backend: str
+    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., backend: _Optional[str] = ...) -> None: ...
+
+class Chunking(_message.Message):
+    __slots__ = ("max_tokens", "overlap_sentences")
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_SENTENCES_FIELD_NUMBER: _ClassVar[int]
+    max_tokens: int
+    overlap_sentences: int
+    def __init__(self, max_tokens: _Optional[int] = ..., overlap_sentences: _Optional[int] = ...) -> None: ...
+
+class ShardEntry(_message.Message):
+    __slots__ = ("shard", "partitions", "documents", "chunks")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    shard: int
+    partitions: _containers.RepeatedScalarFieldContainer[int]
+    documents: int
+    chunks: int
+    def __init__(self, shard: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ...) -> None: ...
+
+class Fusion(_message.Message):
+    __slots__ = ("dense_weight", "normalisation", "dense_constant", "candidates", "origin")
+    DENSE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NORMALISATION_FIELD_NUMBER: _ClassVar[int]
+    DENSE_CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    dense_weight: float
+    normalisation: str
+    dense_constant: float
+    candidates: int
+    origin: str
+    def __init__(self, dense_weight: _Optional[float] = ..., normalisation: _Optional[str] = ..., dense_constant: _Optional[float] = ..., candidates: _Optional[int] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class FileEntry(_message.Message):
+    __slots__ = ("path", "bytes", "sha256")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    bytes: int
+    sha256: str
+    def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class QualitySummary(_message.Message):
+    __slots__ = ("queries", "recall_at_10")
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_AT_10_FIELD_NUMBER: _ClassVar[int]
+    queries: int
+    recall_at_10: float
+    def __init__(self, queries: _Optional[int] = ..., recall_at_10: _Optional[float] = ...) -> None: ...
+
+class AliasRecord(_message.Message):
+    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    current: str
+    canary: str
+    canary_share: float
+    who: str
+    why: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
