@@ -1,7 +1,7 @@
 """The records and protocols that services and clients share, free of gRPC and protobuf.
 
-A domain object and the client that stands for it over the wire satisfy the same protocol, so embedded
-and distributed use differ only in which of the two is held.
+A domain object and the client that stands for it over the wire satisfy the same protocol, so
+embedded and distributed use differ only in which of the two is held.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Source(Enum):
 class Embeddings:
     """Vectors of n texts.
 
-    vectors: (n, d) float32, unit length. tokens: (n,) int64, before truncation. truncated: (n,) bool.
+    vectors: (n, d) float32, unit length. tokens: (n,) int64, before truncation.
+    truncated: (n,) bool.
     tokenize_s, queue_s, inference_s: seconds spent in each stage.
     """
 
@@ -131,7 +132,8 @@ class Embedder(Protocol):
     ) -> Embeddings:
         """Embeds a batch of texts, all or nothing.
 
-        Raises: InvalidRequest, Overloaded, NotReady, SnapshotMismatch (fingerprint), DeadlineExceeded.
+        Raises: InvalidRequest, Overloaded, NotReady, SnapshotMismatch (fingerprint),
+            DeadlineExceeded.
         """
         ...
 
@@ -179,7 +181,10 @@ class Explanation:
 
 @dataclass(slots=True, kw_only=True)
 class Hit:
-    """One item found; start and end are code points of the stored text. Parts not asked for are None."""
+    """One item found; start and end are code points of the stored text.
+
+    Parts not asked for are None.
+    """
 
     id: str
     score: float
@@ -289,8 +294,8 @@ class Retriever(Protocol):
     ) -> SearchReply:
         """Finds the best items for one query.
 
-        Raises: InvalidRequest, NotFound, NotReady, ShardsUnavailable, SnapshotMismatch, Unsupported,
-            Overloaded, DeadlineExceeded.
+        Raises: InvalidRequest, NotFound, NotReady, ShardsUnavailable, SnapshotMismatch,
+            Unsupported, Overloaded, DeadlineExceeded.
         """
         ...
 

@@ -8,7 +8,7 @@ NearlineError
 ├── NotReady                UNAVAILABLE          loading, draining, or a peer is away; try again
 │   └── ShardsUnavailable   UNAVAILABLE          full coverage was asked for and cannot be had
 ├── SnapshotMismatch        FAILED_PRECONDITION  another model, dimension or faiss version
-├── SnapshotGone            FAILED_PRECONDITION  the snapshot is no longer loaded; retry the whole request
+├── SnapshotGone            FAILED_PRECONDITION  no longer loaded; retry the whole request
 ├── Conflict                ABORTED              somebody else was faster; read again and retry
 ├── SnapshotCorrupt         DATA_LOSS            a file is not what the manifest says
 ├── Unsupported             UNIMPLEMENTED        this deployment cannot do that
@@ -53,7 +53,9 @@ class NearlineError(Exception):
     status: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
 
-    def __init__(self, message: str, *, field: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
@@ -109,7 +111,7 @@ class SnapshotMismatch(NearlineError):
 
 
 class SnapshotGone(NearlineError):
-    """The named snapshot is no longer loaded; the whole request may be retried on the current one."""
+    """The named snapshot is no longer loaded; retry the whole request on the current one."""
 
     status = "FAILED_PRECONDITION"
     reason = "SNAPSHOT_GONE"

@@ -1,8 +1,9 @@
-"""Snapshots and alias records in a store: where they lie, how they are read, checked and published.
+"""Snapshots and alias records in a store: where they lie, how they are read and checked.
 
-Layout: <store>/<collection>/snapshots/<id>/{manifest.json, shards/<nnn>/{dense.faiss, items.arrow}, golden/…}
-and <store>/<collection>/aliases/<epoch:010d>.json. Alias records are only ever created, never changed;
-the highest number is in force.
+Layout:
+    <store>/<collection>/snapshots/<id>/manifest.json, shards/<nnn>/, golden/
+    <store>/<collection>/aliases/<epoch:010d>.json
+Alias records are only ever created, never changed; the highest number is in force.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def check_collection(name: str) -> str:
     """Gives the name back, or raises InvalidRequest where it is not [a-z0-9][a-z0-9_-]{0,62}."""
     if not _COLLECTION.fullmatch(name):
         raise InvalidRequest(
-            f"collection name {name!r} is not allowed; use 1..63 of a-z 0-9 _ -, starting with a letter "
-            "or digit",
+            f"collection name {name!r} is not allowed; use 1..63 of a-z 0-9 _ -, starting with a "
+            "letter or digit",
             field="collection",
         )
     return name
@@ -102,7 +103,9 @@ class Store:
         """
         scheme, separator, rest = url.partition("://")
         if separator and scheme != "file":
-            raise StoreError(f"store {url!r} has scheme {scheme!r}; only a folder or file:// is served")
+            raise StoreError(
+                f"store {url!r} has scheme {scheme!r}; only a folder or file:// is served"
+            )
         return cls(Path(rest if separator else url).expanduser().absolute())
 
     def collections(self) -> list[str]:
@@ -146,8 +149,8 @@ class Store:
         _parse(path, manifest)
         if manifest.schema_version != SCHEMA_VERSION:
             raise SnapshotMismatch(
-                f"snapshot {snapshot_id} has schema version {manifest.schema_version}, this nearline "
-                f"reads {SCHEMA_VERSION}; rebuild the snapshot or change the nearline version"
+                f"snapshot {snapshot_id} has schema version {manifest.schema_version}, this "
+                f"nearline reads {SCHEMA_VERSION}; rebuild it or change the nearline version"
             )
         return manifest
 
@@ -197,7 +200,7 @@ class Store:
         """Compares every file whose path starts with one of the prefixes with the manifest.
 
         Returns: Bytes checked.
-        Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs; names both values.
+        Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs.
         """
         folder = self.snapshot_folder(collection, snapshot_id)
         total = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from nearline.v1 import types_pb2
 
 __all__ = ["as_matrix", "normalise", "pack", "unpack"]
 
-_DTYPES = {
+_DTYPES: dict[types_pb2.DataType, np.dtype[Any]] = {
     types_pb2.DATA_TYPE_UNSPECIFIED: np.dtype("<f4"),
     types_pb2.DATA_TYPE_F32: np.dtype("<f4"),
     types_pb2.DATA_TYPE_F16: np.dtype("<f2"),
@@ -40,11 +42,13 @@ def unpack(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
     """Unpacks vectors from the wire.
 
     Returns: (n, d) float32, C order. For F32 it is a read-only view of the message's bytes.
-    Raises: InvalidRequest: length, dim or dtype do not fit together, or a number is NaN or infinite.
+    Raises: InvalidRequest: length, dim and dtype do not fit together, or a number is not finite.
     """
     dtype = _DTYPES.get(vectors.dtype)
     if dtype is None:
-        raise InvalidRequest(f"unknown vector dtype {vectors.dtype}; use F32, F16 or I8", field=field)
+        raise InvalidRequest(
+            f"unknown vector dtype {vectors.dtype}; use F32, F16 or I8", field=field
+        )
     dim = vectors.dim
     row_bytes = dim * dtype.itemsize
     if dim == 0 or len(vectors.data) == 0 or len(vectors.data) % row_bytes:
@@ -53,13 +57,13 @@ def unpack(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
             "send n * dim little-endian numbers and set dim",
             field=field,
         )
-    matrix = np.frombuffer(vectors.data, dtype=dtype).reshape(-1, dim)
+    matrix: NDArray[Any] = np.frombuffer(vectors.data, dtype=dtype).reshape(-1, dim)
     if vectors.dtype == types_pb2.DATA_TYPE_I8:
         matrix = matrix.astype(np.float32) / np.float32(_I8_SCALE)
     return as_matrix(matrix, field)
 
 
-def as_matrix(values: NDArray[np.generic], field: str = "vectors") -> NDArray[np.float32]:
+def as_matrix(values: NDArray[Any], field: str = "vectors") -> NDArray[np.float32]:
     """Checks rank and numbers once, at the edge.
 
     Args:

@@ -1,0 +1,105 @@
+"""A thin blocking client for notebooks and scripts, on a private event loop in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from nearline import contract as c
+from nearline.clients import ALL_BUT_VECTOR, DEFAULT_OPTIONS, RetrievalClient
+
+_Reply = TypeVar("_Reply")
+
+
+class _Loop:
+    """One event loop for the whole process.
+
+    grpc.aio has one poller per process; a loop per client would starve the others.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, _Reply]) -> _Reply:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="nearline-client", daemon=True
+                ).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+_loop = _Loop()
+
+
+class BlockingRetrievalClient:
+    """RetrievalClient without async; same methods, same errors. Safe to share between threads.
+
+    Args:
+        address: "host:port" of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        async def connect() -> RetrievalClient:
+            return RetrievalClient(address)
+
+        self._client = _loop.run(connect())
+
+    def search(
+        self,
+        query: c.Query,
+        options: c.SearchOptions = DEFAULT_OPTIONS,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.SearchReply:
+        """Finds the best items for one query; see `Retriever.search`."""
+        return _loop.run(
+            self._client.search(query, options, collection=collection, timeout_s=timeout_s)
+        )
+
+    def search_batch(
+        self,
+        queries: Sequence[c.Query],
+        options: c.SearchOptions = DEFAULT_OPTIONS,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.SearchReply:
+        """Finds the best items for 1..1024 queries, all from one snapshot."""
+        return _loop.run(
+            self._client.search_batch(queries, options, collection=collection, timeout_s=timeout_s)
+        )
+
+    def get_items(
+        self,
+        ids: Sequence[str],
+        payload: Iterable[c.PayloadField] = ALL_BUT_VECTOR,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.ItemsReply:
+        """Reads items by id; ids that do not exist are in `ignored_ids`."""
+        return _loop.run(
+            self._client.get_items(ids, payload, collection=collection, timeout_s=timeout_s)
+        )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        _loop.run(self._client.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,100 @@
+"""A channel to one service: deadlines, retries by service config, and errors as our classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from nearline import status
+
+_Reply = TypeVar("_Reply")
+_MAX_MESSAGE_BYTES = 64 << 20
+
+# UNAVAILABLE and RESOURCE_EXHAUSTED are what our servers send for "not processed"; the latter comes
+# with a pushback that the retry obeys. All attempts share the caller's one deadline, and the token
+# bucket stops retries while most calls fail. Writes are never retried here.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": "nearline.v1.EmbeddingService", "method": "Embed"},
+                    {"service": "nearline.v1.EmbeddingService", "method": "GetInfo"},
+                    {"service": "nearline.v1.RetrievalService", "method": "Search"},
+                    {"service": "nearline.v1.RetrievalService", "method": "SearchBatch"},
+                    {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
+                    {"service": "nearline.v1.ShardService", "method": "SearchShard"},
+                    {"service": "nearline.v1.ShardService", "method": "FetchItems"},
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.02s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+        "loadBalancingConfig": [{"round_robin": {}}],
+    }
+)
+
+
+class ServiceChannel:
+    """An async gRPC channel to one address; close it, or use it as an async context manager.
+
+    Args:
+        address: "host:port", or any target that gRPC resolves, for example "dns:///name:port".
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=(
+                ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                # A service that restarts is back within seconds: do not sit out gRPC's two minutes.
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 2_000),
+            ),
+        )
+
+    @property
+    def grpc_channel(self) -> grpc.aio.Channel:
+        """The channel, to build stubs on."""
+        return self._channel
+
+    async def call(self, make: Callable[[], Awaitable[_Reply]]) -> _Reply:
+        """Awaits one call and raises what the server raised.
+
+        Raises: any class of `nearline.errors`.
+        """
+        try:
+            return await make()
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error, self.address) from error
+
+    async def close(self) -> None:
+        """Closes the channel; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

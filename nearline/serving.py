@@ -1,0 +1,200 @@
+"""The life of a gRPC server process: bind, load, serve, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from nearline.errors import NearlineError, SettingsError
+from nearline.guard import CallGuard, Context, time_left_s
+from nearline.settings import ServerSettings
+
+__all__ = ["Context", "Registration", "run", "running", "serve", "time_left_s"]
+
+LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A service to host: its full proto name, and what adds its servicer to the server."""
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+
+
+async def serve(
+    settings: ServerSettings,
+    registrations: Sequence[Registration],
+    *,
+    ready: Callable[[], Awaitable[None]],
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serves until SIGTERM, SIGINT, or the death of the supervisor that holds the lifeline.
+
+    The port is bound first and health says NOT_SERVING; `ready` loads and warms; then SERVING.
+    At the end: NOT_SERVING, `drain_s` for balancers to notice, `grace_s` for calls in flight,
+    then `close`.
+
+    Raises: SettingsError: a port is taken. Whatever `ready` raises, after the server was stopped.
+    """
+    stop = _stop_event()
+    host = await _Host.start(settings, registrations)
+    try:
+        if await _finish_or_stop(ready(), stop):
+            # Loaded objects live as long as the process; the collector need not walk them again.
+            gc.collect()
+            gc.freeze()
+            await host.set_serving()
+            _log.info("serving", extra={"address": host.address})
+            await stop.wait()
+            _log.info("draining", extra={"address": host.address})
+            await host.drain(settings.drain_s)
+    finally:
+        await host.stop(settings.grace_s)
+        if close is not None:
+            await close()
+    _log.info("stopped", extra={"address": host.address})
+
+
+@contextlib.asynccontextmanager
+async def running(
+    registrations: Sequence[Registration], *, ready: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[str]:
+    """Runs the same server inside this process on a free loopback port; yields its address."""
+    host = await _Host.start(ServerSettings.load(), registrations)
+    try:
+        if ready is not None:
+            await ready()
+        await host.set_serving()
+        yield host.address
+    finally:
+        await host.stop(0.1)
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Runs a service's main coroutine; an error of ours ends the process with one log line."""
+    try:
+        asyncio.run(main)
+    except NearlineError as error:
+        _log.critical("failed", extra={"error": type(error).__name__, "reason": error.message})
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+class _Host:
+    """A started server with health, reflection and the call guard."""
+
+    def __init__(
+        self, server: grpc.aio.Server, guard: CallGuard, names: Sequence[str], address: str
+    ) -> None:
+        self._server = server
+        self._guard = guard
+        self._names = ("", *names)
+        self._health = health.aio.HealthServicer()
+        self.address = address
+
+    @classmethod
+    async def start(cls, settings: ServerSettings, registrations: Sequence[Registration]) -> _Host:
+        guard = CallGuard()
+        server = grpc.aio.server(
+            interceptors=(guard,),
+            options=(
+                ("grpc.so_reuseport", int(settings.reuse_port)),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                # Clients keep idle channels alive with pings; refuse none that come every 10 s.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ),
+        )
+        wanted = f"{settings.host}:{settings.port}"
+        try:
+            port = server.add_insecure_port(wanted)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"cannot listen on {wanted}: the port is in use or the address is not of this "
+                "machine; stop the other process or choose another --port"
+            ) from error
+        names = [registration.name for registration in registrations]
+        host = cls(server, guard, names, f"{settings.host}:{port}")
+        for registration in registrations:
+            registration.add(server)
+        health_pb2_grpc.add_HealthServicer_to_server(host._health, server)
+        reflection.enable_server_reflection(
+            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if settings.metrics_port:
+            _start_metrics(settings)
+        await server.start()
+        return host
+
+    async def set_serving(self) -> None:
+        self._guard.open = True
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, drain_s: float) -> None:
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(drain_s)
+
+    async def stop(self, grace_s: float) -> None:
+        await self._server.stop(grace_s)
+        await self._server.wait_for_termination()
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in self._names:
+            await self._health.set(name, status)
+
+
+def _start_metrics(settings: ServerSettings) -> None:
+    try:
+        start_http_server(settings.metrics_port, addr=settings.host)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot serve metrics on {settings.host}:{settings.metrics_port}: {error.strerror}; "
+            "choose another --metrics-port"
+        ) from error
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    lifeline = os.environ.get(LIFELINE_VARIABLE)
+    if lifeline is not None:
+        # The supervisor holds the other end of this pipe and never writes: readable means it died.
+        descriptor = int(lifeline)
+
+        def supervisor_died() -> None:
+            loop.remove_reader(descriptor)
+            stop.set()
+
+        loop.add_reader(descriptor, supervisor_died)
+    return stop
+
+
+async def _finish_or_stop(work: Awaitable[None], stop: asyncio.Event) -> bool:
+    """Waits for the work or the stop, whichever is first; True when the work is done."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+        return False
+    task.result()
+    return True

@@ -1,0 +1,177 @@
+"""Settings of a service: argument > environment > file > default, frozen once read."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nearline.errors import SettingsError
+
+ENV_PREFIX = "NEARLINE_"
+SECTIONS = ("embedding", "retrieval", "shard", "index_builder")
+# Variables that belong to no section.
+SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE")
+
+
+class Settings(BaseModel):
+    """Base of a service's settings.
+
+    A subclass names its `section`; its field `max_texts` is read from the argument
+    `--max-texts`, the variable `NEARLINE_<SECTION>_MAX_TEXTS`, or the key `max_texts` of table
+    `[<section>]` in the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    section: ClassVar[str]
+
+    @classmethod
+    def load(
+        cls,
+        arguments: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Self:
+        """Resolves the settings once.
+
+        Args:
+            arguments: Values by field name; they win.
+            environ: The environment; None takes no variable into account.
+            file: TOML file with a table per section; None reads none.
+        Raises: SettingsError: an unknown key (names the nearest known one), or a bad value.
+        """
+        merged: dict[str, object] = {}
+        for origin, values in (
+            (f"file {file}", _from_file(file, cls.section)),
+            ("environment", _from_environ(environ or {}, cls.section)),
+            ("arguments", dict(arguments or {})),
+        ):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise SettingsError(_unknown(key, cls, origin))
+            merged |= values
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(
+                f"setting {cls.section}.{name} = {first['input']!r}: {first['msg']}; "
+                f"set --{name.replace('_', '-')} or "
+                f"{ENV_PREFIX}{cls.section.upper()}_{name.upper()}"
+            ) from error
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class ServerSettings(Settings):
+    """Settings that every server has."""
+
+    section: ClassVar[str] = "server"
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the Prometheus endpoint on the same host; 0: none."
+    )
+    drain_s: float = Field(
+        0.5, ge=0, le=600, description="Seconds between turning unhealthy and refusing new calls."
+    )
+    grace_s: float = Field(
+        10.0, ge=0, le=600, description="Seconds that calls in flight get to end after that."
+    )
+    max_message_bytes: int = Field(
+        64 << 20, ge=1 << 16, le=1 << 30, description="Largest message taken or sent, in bytes."
+    )
+    reuse_port: bool = Field(False, description="Let several processes listen on the port.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+
+def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, object]:
+    """Reads `--field-name value` pairs (`--flag` alone is true for a boolean field).
+
+    Raises: SettingsError: not such a pair, or an unknown field (names the nearest known one).
+    """
+    values: dict[str, object] = {}
+    rest = list(argv)
+    while rest:
+        head = rest.pop(0)
+        name, separator, value = head.removeprefix("--").partition("=")
+        key = name.replace("-", "_")
+        if not head.startswith("--"):
+            raise SettingsError(f"argument {head!r} is not of the form --name value")
+        field = settings.model_fields.get(key)
+        if field is None:
+            raise SettingsError(_unknown(key, settings, "arguments"))
+        if not separator:
+            if field.annotation is bool and (not rest or rest[0].startswith("--")):
+                value = "true"
+            elif rest:
+                value = rest.pop(0)
+            else:
+                raise SettingsError(f"argument {head} needs a value")
+        values[key] = value
+    return values
+
+
+def load_from_process(settings: type[SettingsT], argv: Sequence[str]) -> SettingsT:
+    """Resolves settings of this process: argv, os.environ, and the file that NEARLINE_CONFIG names.
+
+    Only a `__main__` calls this.
+
+    Raises: SettingsError: as `Settings.load`, and for a NEARLINE_ variable of no known section.
+    """
+    for name in os.environ:
+        _check_variable(name)
+    file = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    return settings.load(parse_arguments(argv, settings), os.environ, Path(file) if file else None)
+
+
+def _from_file(file: Path | None, section: str) -> dict[str, object]:
+    if file is None:
+        return {}
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {error}") from error
+    table = content.get(section, {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"settings file {file}: {section} must be a table: [{section}]")
+    return table
+
+
+def _from_environ(environ: Mapping[str, str], section: str) -> dict[str, object]:
+    prefix = f"{ENV_PREFIX}{section.upper()}_"
+    return {
+        name.removeprefix(prefix).lower(): value
+        for name, value in environ.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_variable(name: str) -> None:
+    rest = name.removeprefix(ENV_PREFIX)
+    if rest == name or rest in SHARED_VARIABLES:
+        return
+    prefixes = tuple(f"{section.upper()}_" for section in SECTIONS)
+    if not rest.startswith(prefixes):
+        near = difflib.get_close_matches(rest, (*prefixes, *SHARED_VARIABLES), n=1, cutoff=0.0)
+        raise SettingsError(
+            f"unknown variable {name}; the nearest known name is {ENV_PREFIX}{near[0]}"
+            f"{'…' if near[0].endswith('_') else ''}"
+        )
+
+
+def _unknown(key: str, settings: type[Settings], origin: str) -> str:
+    near = difflib.get_close_matches(key, settings.model_fields, n=1, cutoff=0.0)
+    return (
+        f"unknown setting {settings.section}.{key} in {origin}; the nearest known one is {near[0]}"
+    )

@@ -1,0 +1,122 @@
+"""Errors across the wire: `nearline.errors` to gRPC status with google.rpc details, and back."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from nearline import errors
+from nearline.errors import NearlineError
+
+DOMAIN = "nearline"
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+_BY_REASON: dict[str, type[NearlineError]] = {
+    kind.reason: kind
+    for kind in (
+        errors.InvalidRequest,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.Overloaded,
+        errors.NotReady,
+        errors.ShardsUnavailable,
+        errors.SnapshotMismatch,
+        errors.SnapshotGone,
+        errors.Conflict,
+        errors.SnapshotCorrupt,
+        errors.Unsupported,
+        errors.DeadlineExceeded,
+        errors.InternalError,
+    )
+}
+# A status without our details comes from gRPC itself or from another server.
+_BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
+    grpc.StatusCode.UNAVAILABLE: errors.NotReady,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.SnapshotMismatch,
+    grpc.StatusCode.ABORTED: errors.Conflict,
+    grpc.StatusCode.DATA_LOSS: errors.SnapshotCorrupt,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+}
+
+
+def status_code(error: NearlineError) -> grpc.StatusCode:
+    """Gives the gRPC status of an error; local ones (settings, store) are INTERNAL."""
+    return grpc.StatusCode[error.status]
+
+
+def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
+    """Packs an error into trailers: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
+
+    An Overloaded error also carries the pushback that gRPC's own retry obeys.
+    """
+    details: list[any_pb2.Any] = []
+
+    def add(message: Message) -> None:
+        packed = any_pb2.Any()
+        packed.Pack(message)
+        details.append(packed)
+
+    add(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message
+        )
+        add(error_details_pb2.BadRequest(field_violations=[violation]))
+    trailers: list[tuple[str, str | bytes]] = []
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMicroseconds(int(error.retry_after_s * 1e6))
+        add(error_details_pb2.RetryInfo(retry_delay=delay))
+        trailers.append((PUSHBACK_KEY, str(max(1, int(error.retry_after_s * 1e3)))))
+    code = code_pb2.Code.Value(error.status)
+    status = status_pb2.Status(code=code, message=error.message, details=details)
+    trailers.append((DETAILS_KEY, status.SerializeToString()))
+    return tuple(trailers)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
+    """Gives the error that the server raised, of the same class, with its field and retry delay.
+
+    Args:
+        error: What grpc raised.
+        peer: Address called, for errors that gRPC itself made.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return _from_details(value, error)
+    text = error.details() or "no details"
+    kind = _BY_STATUS.get(error.code(), errors.InternalError)
+    if kind is errors.NotReady:
+        text = f"{peer} does not answer ({text}); is the service up? `nearline status` shows it"
+    elif kind is errors.DeadlineExceeded:
+        text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
+    else:
+        text = f"{peer}: {error.code().name}: {text}"
+    return kind(text)
+
+
+def _from_details(data: bytes, error: grpc.aio.AioRpcError) -> NearlineError:
+    status = status_pb2.Status.FromString(data)
+    kind = _BY_STATUS.get(error.code(), errors.InternalError)
+    field, retry_after_s = "", None
+    for detail in status.details:
+        info, bad, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            kind = _BY_REASON.get(info.reason, kind)
+        elif detail.Unpack(bad) and bad.field_violations:
+            field = bad.field_violations[0].field
+        elif detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToMicroseconds() / 1e6
+    return kind(status.message, field=field, retry_after_s=retry_after_s)

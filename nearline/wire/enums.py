@@ -1,0 +1,88 @@
+"""Which protobuf number stands for which member of a contract enum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import TypeVar
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import embedding_pb2, retrieval_pb2, types_pb2
+
+_E = TypeVar("_E", bound=Enum)
+
+ROLES = {
+    c.TextRole.QUERY: embedding_pb2.TEXT_ROLE_QUERY,
+    c.TextRole.DOCUMENT: embedding_pb2.TEXT_ROLE_DOCUMENT,
+}
+LANES = {
+    c.Lane.INTERACTIVE: embedding_pb2.LANE_INTERACTIVE,
+    c.Lane.BULK: embedding_pb2.LANE_BULK,
+}
+MODES = {
+    c.SearchMode.DENSE: retrieval_pb2.SEARCH_MODE_DENSE,
+    c.SearchMode.LEXICAL: retrieval_pb2.SEARCH_MODE_LEXICAL,
+    c.SearchMode.HYBRID: retrieval_pb2.SEARCH_MODE_HYBRID,
+}
+LEVELS = {
+    c.HitLevel.DOCUMENT: retrieval_pb2.HIT_LEVEL_DOCUMENT,
+    c.HitLevel.CHUNK: retrieval_pb2.HIT_LEVEL_CHUNK,
+}
+PAYLOAD = {
+    c.PayloadField.TITLE: retrieval_pb2.PAYLOAD_FIELD_TITLE,
+    c.PayloadField.TEXT: retrieval_pb2.PAYLOAD_FIELD_TEXT,
+    c.PayloadField.ATTRIBUTES: retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES,
+    c.PayloadField.VECTOR: retrieval_pb2.PAYLOAD_FIELD_VECTOR,
+}
+IGNORED = {
+    c.IgnoredReason.NOT_FOUND: retrieval_pb2.IgnoredId.REASON_NOT_FOUND,
+    c.IgnoredReason.SHARD_UNAVAILABLE: retrieval_pb2.IgnoredId.REASON_SHARD_UNAVAILABLE,
+}
+SOURCES = {
+    c.Source.LIVE: types_pb2.ServedBy.SOURCE_LIVE,
+    c.Source.CACHE: types_pb2.ServedBy.SOURCE_CACHE,
+    c.Source.FALLBACK: types_pb2.ServedBy.SOURCE_FALLBACK,
+}
+
+
+def _inverse(table: Mapping[_E, int]) -> dict[int, _E]:
+    return {number: member for member, number in table.items()}
+
+
+ROLE_OF = _inverse(ROLES) | {0: c.TextRole.DOCUMENT}
+LANE_OF = _inverse(LANES) | {0: c.Lane.INTERACTIVE}
+MODE_OF = _inverse(MODES)
+LEVEL_OF = _inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
+PAYLOAD_OF = _inverse(PAYLOAD)
+IGNORED_OF = _inverse(IGNORED)
+SOURCE_OF = _inverse(SOURCES)
+
+
+def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:
+    """Gives the member of a number, or raises InvalidRequest naming the known ones."""
+    member = table.get(number)
+    if member is None:
+        known = ", ".join(f"{n} ({m.value})" for n, m in sorted(table.items()) if n)
+        raise InvalidRequest(f"{field} {number} is not known; use one of {known}", field=field)
+    return member
+
+
+def role_from_proto(number: int) -> c.TextRole:
+    """Gives the role; unspecified is document."""
+    return lookup(ROLE_OF, number, "role")
+
+
+def lane_from_proto(number: int) -> c.Lane:
+    """Gives the lane; unspecified is interactive."""
+    return lookup(LANE_OF, number, "lane")
+
+
+def payload_from_proto(numbers: Iterable[int]) -> frozenset[c.PayloadField]:
+    """Gives the set of payload fields."""
+    return frozenset(lookup(PAYLOAD_OF, number, "payload") for number in numbers)
+
+
+def payload_to_proto(fields: Iterable[c.PayloadField]) -> list[retrieval_pb2.PayloadField]:
+    """Gives the payload fields by number, ascending."""
+    return sorted(PAYLOAD[field] for field in fields)

@@ -1,0 +1,96 @@
+"""Queries and search options: contract records to protobuf and back."""
+
+from __future__ import annotations
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest, Unsupported
+from nearline.v1 import retrieval_pb2
+from nearline.vectors import pack, unpack
+from nearline.wire.enums import (
+    LEVEL_OF,
+    LEVELS,
+    MODE_OF,
+    MODES,
+    lookup,
+    payload_from_proto,
+    payload_to_proto,
+)
+
+
+def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
+    """Gives the message of a query.
+
+    Raises: InvalidRequest: not exactly one of text, vector and item_ids is set.
+    """
+    given = (query.text is not None) + (query.vector is not None) + bool(query.item_ids)
+    if given != 1:
+        raise InvalidRequest(
+            f"a query has {given} of text, vector and item_ids; give exactly one", field="query"
+        )
+    if query.text is not None:
+        return retrieval_pb2.Query(text=query.text)
+    if query.vector is not None:
+        return retrieval_pb2.Query(vector=pack(query.vector))
+    return retrieval_pb2.Query(items=retrieval_pb2.ItemIds(ids=query.item_ids))
+
+
+def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
+    """Gives the query of a message.
+
+    Raises: InvalidRequest: no kind is set, or the vector is not one finite row.
+    """
+    kind = query.WhichOneof("kind")
+    if kind == "text":
+        return c.Query(text=query.text)
+    if kind == "vector":
+        rows = unpack(query.vector, "query.vector")
+        if len(rows) != 1:
+            raise InvalidRequest(
+                f"query.vector has {len(rows)} rows; send one, or use SearchBatch",
+                field="query.vector",
+            )
+        return c.Query(vector=rows[0])
+    if kind == "items":
+        return c.Query(item_ids=tuple(query.items.ids))
+    raise InvalidRequest("the query is empty; set text, vector or items", field="query")
+
+
+def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
+    """Gives the message of search options."""
+    return retrieval_pb2.SearchOptions(
+        k=options.k,
+        mode=MODES[options.mode] if options.mode else retrieval_pb2.SEARCH_MODE_UNSPECIFIED,
+        level=LEVELS[options.level],
+        payload=payload_to_proto(options.payload),
+        ef_search=options.ef_search,
+        nprobe=options.nprobe,
+        exact=options.exact,
+        require_full_coverage=options.require_full_coverage,
+        snapshot_id=options.snapshot_id,
+        explain=options.explain,
+    )
+
+
+def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
+    """Gives the search options of a message; ranges are checked by the service.
+
+    Raises: InvalidRequest: unknown enum number. Unsupported: a filter or a watermark.
+    """
+    if options.HasField("filter"):
+        raise Unsupported("filters are not served by this version; leave options.filter unset")
+    if options.min_watermark:
+        raise Unsupported(
+            "live changes are not served by this version; leave options.min_watermark empty"
+        )
+    return c.SearchOptions(
+        k=options.k if options.HasField("k") else 10,
+        mode=lookup(MODE_OF, options.mode, "options.mode") if options.mode else None,
+        level=lookup(LEVEL_OF, options.level, "options.level"),
+        payload=payload_from_proto(options.payload) if options.payload else frozenset(),
+        ef_search=options.ef_search if options.HasField("ef_search") else None,
+        nprobe=options.nprobe if options.HasField("nprobe") else None,
+        exact=options.exact,
+        require_full_coverage=options.require_full_coverage,
+        snapshot_id=options.snapshot_id,
+        explain=options.explain,
+    )

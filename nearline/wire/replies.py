@@ -1,0 +1,186 @@
+"""Replies of the retrieval service: contract records to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nearline import contract as c
+from nearline.v1 import retrieval_pb2, types_pb2
+from nearline.vectors import pack, unpack
+from nearline.wire.enums import IGNORED, IGNORED_OF, SOURCE_OF, SOURCES, lookup
+from nearline.wire.values import attributes_from_proto, seconds, set_attributes, set_duration
+
+
+def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
+    add = target.hits.add
+    for hit in result.hits:
+        message = add(
+            id=hit.id, score=hit.score, chunk=hit.chunk, start=hit.start, end=hit.end,
+            title=hit.title, text=hit.text,
+        )  # fmt: skip
+        if hit.attributes is not None:
+            set_attributes(message, hit.attributes)
+        if hit.vector is not None:
+            message.vector.CopyFrom(pack(hit.vector))
+        if hit.explanation is not None:
+            message.explanation.CopyFrom(
+                retrieval_pb2.Explanation(
+                    dense_score=hit.explanation.dense_score,
+                    lexical_score=hit.explanation.lexical_score,
+                    shard=hit.explanation.shard,
+                )
+            )
+    for ignored in result.ignored_ids:
+        target.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
+
+
+def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
+    return c.HitList(
+        hits=[_hit_from_proto(hit) for hit in message.hits],
+        ignored_ids=_ignored_from_proto(message.ignored_ids),
+    )
+
+
+def _hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
+    explanation = None
+    if hit.HasField("explanation"):
+        e = hit.explanation
+        explanation = c.Explanation(
+            dense_score=e.dense_score if e.HasField("dense_score") else None,
+            lexical_score=e.lexical_score if e.HasField("lexical_score") else None,
+            shard=e.shard,
+        )
+    return c.Hit(
+        id=hit.id,
+        score=hit.score,
+        chunk=hit.chunk,
+        start=hit.start,
+        end=hit.end,
+        title=hit.title if hit.HasField("title") else None,
+        text=hit.text if hit.HasField("text") else None,
+        attributes=attributes_from_proto(hit.attributes) if hit.attributes else None,
+        vector=unpack(hit.vector)[0] if hit.HasField("vector") else None,
+        explanation=explanation,
+    )
+
+
+def _ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.IgnoredId]:
+    return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
+
+
+def _fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
+    target.epoch = info.epoch
+    target.snapshot_id = info.snapshot_id
+    target.fingerprint = info.fingerprint
+    target.watermark = info.watermark
+    target.list_id = info.list_id
+    coverage = target.coverage
+    coverage.shards_answered = info.coverage.shards_answered
+    coverage.shards_total = info.coverage.shards_total
+    if info.coverage.missing_shards:
+        coverage.missing_shards.extend(info.coverage.missing_shards)
+    served = target.served_by
+    served.source = SOURCES[info.served_by.source]
+    served.rung, served.reason = info.served_by.rung, info.served_by.reason
+    timings = target.timings
+    for stage, spent_s in (
+        (timings.embed, info.embed_s),
+        (timings.search, info.search_s),
+        (timings.total, info.total_s),
+    ):
+        if spent_s is not None:
+            set_duration(stage, spent_s)
+
+
+def _info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
+    times = info.timings
+    return c.ReplyInfo(
+        epoch=info.epoch,
+        snapshot_id=info.snapshot_id,
+        fingerprint=info.fingerprint,
+        watermark=info.watermark,
+        list_id=info.list_id,
+        coverage=c.Coverage(
+            shards_answered=info.coverage.shards_answered,
+            shards_total=info.coverage.shards_total,
+            missing_shards=tuple(info.coverage.missing_shards),
+        ),
+        served_by=c.ServedBy(
+            source=lookup(SOURCE_OF, info.served_by.source, "served_by.source"),
+            rung=info.served_by.rung,
+            reason=info.served_by.reason,
+        ),
+        embed_s=seconds(times.embed) if times.HasField("embed") else None,
+        search_s=seconds(times.search) if times.HasField("search") else None,
+        total_s=seconds(times.total) if times.HasField("total") else None,
+    )
+
+
+def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
+    """Gives the message of a reply to a single search."""
+    message = retrieval_pb2.SearchResponse()
+    _fill_hits(message.result, reply.results[0])
+    _fill_info(message.info, reply.info)
+    return message
+
+
+def search_reply(message: retrieval_pb2.SearchResponse) -> c.SearchReply:
+    """Gives the reply of a single search."""
+    return c.SearchReply(
+        results=[_hits_from_proto(message.result)], info=_info_from_proto(message.info)
+    )
+
+
+def batch_response(reply: c.SearchReply) -> retrieval_pb2.SearchBatchResponse:
+    """Gives the message of a reply to a batch."""
+    message = retrieval_pb2.SearchBatchResponse()
+    for result in reply.results:
+        _fill_hits(message.results.add(), result)
+    _fill_info(message.info, reply.info)
+    return message
+
+
+def batch_reply(message: retrieval_pb2.SearchBatchResponse) -> c.SearchReply:
+    """Gives the reply of a batch."""
+    return c.SearchReply(
+        results=[_hits_from_proto(result) for result in message.results],
+        info=_info_from_proto(message.info),
+    )
+
+
+def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
+    """Gives the message of an item."""
+    message = retrieval_pb2.Item(id=item.id, title=item.title, text=item.text)
+    set_attributes(message, item.attributes)
+    if item.vector is not None:
+        message.vector.CopyFrom(pack(item.vector))
+    return message
+
+
+def item_from_proto(message: retrieval_pb2.Item) -> c.Item:
+    """Gives the item of a message."""
+    return c.Item(
+        id=message.id,
+        title=message.title,
+        text=message.text,
+        attributes=attributes_from_proto(message.attributes),
+        vector=unpack(message.vector)[0] if message.HasField("vector") else None,
+    )
+
+
+def items_response(reply: c.ItemsReply) -> retrieval_pb2.GetItemsResponse:
+    """Gives the message of a reply to GetItems."""
+    message = retrieval_pb2.GetItemsResponse(items=[item_to_proto(i) for i in reply.items])
+    for ignored in reply.ignored_ids:
+        message.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
+    _fill_info(message.info, reply.info)
+    return message
+
+
+def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
+    """Gives the reply of GetItems."""
+    return c.ItemsReply(
+        items=[item_from_proto(item) for item in message.items],
+        ignored_ids=_ignored_from_proto(message.ignored_ids),
+        info=_info_from_proto(message.info),
+    )

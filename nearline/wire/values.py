@@ -1,0 +1,96 @@
+"""Attribute values, durations: Python to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import retrieval_pb2, types_pb2
+
+
+def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
+    """Gives the typed value of a str, bool, int, float, aware datetime, None or a list of those.
+
+    Raises: InvalidRequest: another type, or a nested list.
+    """
+    if value is None:
+        return types_pb2.Value()
+    if isinstance(value, str):
+        return types_pb2.Value(string_value=value)
+    if isinstance(value, bool):  # before int: a bool is an int in Python
+        return types_pb2.Value(bool_value=value)
+    if isinstance(value, int):
+        return types_pb2.Value(int_value=value)
+    if isinstance(value, float):
+        return types_pb2.Value(double_value=value)
+    if isinstance(value, datetime):
+        time = Timestamp()
+        time.FromDatetime(value.astimezone(UTC))
+        return types_pb2.Value(time_value=time)
+    if isinstance(value, list | tuple) and not any(isinstance(v, list | tuple) for v in value):
+        return types_pb2.Value(
+            list_value=types_pb2.ValueList(values=[value_to_proto(v) for v in value])
+        )
+    raise InvalidRequest(
+        f"attribute value of type {type(value).__name__} is not served; use str, bool, int, float, "
+        "datetime, None or a flat list of them"
+    )
+
+
+def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
+    """Gives the Python value; times are aware datetimes in UTC."""
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return None
+    if kind == "time_value":
+        return value.time_value.ToDatetime(UTC)
+    if kind == "list_value":
+        return [_scalar(value_from_proto(element)) for element in value.list_value.values]
+    if kind == "string_value":
+        return value.string_value
+    if kind == "int_value":
+        return value.int_value
+    return value.double_value if kind == "double_value" else value.bool_value
+
+
+def _scalar(value: c.AttributeValue) -> c.Scalar:
+    if value is None or isinstance(value, str | bool | int | float | datetime):
+        return value
+    raise InvalidRequest("an attribute list holds a list; lists do not nest")
+
+
+def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attributes:
+    """Gives the attributes as Python values."""
+    return {name: value_from_proto(value) for name, value in attributes.items()}
+
+
+def set_attributes(
+    target: retrieval_pb2.Hit | retrieval_pb2.Item, attributes: c.Attributes
+) -> None:
+    """Fills the attribute map of a message."""
+    for name, value in attributes.items():
+        target.attributes[name].CopyFrom(value_to_proto(value))
+
+
+def duration(seconds: float) -> Duration:
+    """Gives a protobuf duration, to the microsecond."""
+    message = Duration()
+    set_duration(message, seconds)
+    return message
+
+
+def set_duration(target: Duration, seconds: float) -> None:
+    """Sets a duration, to the microsecond; zero is set too, not left out."""
+    whole = int(seconds)
+    target.seconds, target.nanos = whole, int((seconds - whole) * 1e6) * 1000
+    target.SetInParent()
+
+
+def seconds(message: Duration) -> float:
+    """Gives a protobuf duration in seconds."""
+    return message.seconds + message.nanos / 1e9
