@@ -14,9 +14,9 @@ from nearline import status
 _Reply = TypeVar("_Reply")
 _MAX_MESSAGE_BYTES = 64 << 20
 
-# UNAVAILABLE and RESOURCE_EXHAUSTED are what our servers send for "not processed"; the latter comes
-# with a pushback that the retry obeys. All attempts share the caller's one deadline, and the token
-# bucket stops retries while most calls fail. Writes are never retried here.
+# UNAVAILABLE is what our servers send for "not processed". All attempts share the caller's one
+# deadline, and the token bucket stops retries while most calls fail. RESOURCE_EXHAUSTED is left to
+# the caller, who is told when to come back. Writes are never retried here.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [

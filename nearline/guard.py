@@ -9,13 +9,13 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from prometheus_client import Histogram
 
 from nearline import status
-from nearline.errors import DeadlineExceeded, InternalError, NearlineError, NotReady
+from nearline.errors import DeadlineExceeded, InternalError, NearlineError, NotReady, Unsupported
 
 REQUEST_ID_KEY = "x-request-id"
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
@@ -31,8 +31,9 @@ _calls = Histogram(
 _prefix = secrets.token_hex(6)
 _numbers = itertools.count()
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+# Strings: the classes are generic in the stubs only.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def time_left_s(context: Context) -> float | None:
@@ -141,7 +142,10 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             self.end("ABORTED_BY_HANDLER")
             return
-        if not isinstance(error, NearlineError):
+        if isinstance(error, NotImplementedError):
+            # What the generated servicer raises for a method of the contract that came later.
+            error = Unsupported(f"{self._method} is not served by this version of the service")
+        elif not isinstance(error, NearlineError):
             error = self._internal(error)
         code = status.status_code(error)
         self.end(code.name)

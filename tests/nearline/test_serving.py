@@ -1,0 +1,145 @@
+"""The life of a server: readiness, drain, lifeline, ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from nearline.clients import EmbeddingClient
+from nearline.errors import DeadlineExceeded, NotReady, SettingsError
+from nearline.guard import Context
+from nearline.serving import LIFELINE_VARIABLE, Registration, running, serve
+from nearline.settings import ServerSettings
+from nearline.v1 import embedding_pb2, embedding_pb2_grpc
+
+
+class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
+    """Answers GetInfo once its gate is open."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def GetInfo(
+        self, request: embedding_pb2.GetInfoRequest, context: Context
+    ) -> embedding_pb2.GetInfoResponse:
+        self.entered.set()
+        await self.gate.wait()
+        return embedding_pb2.GetInfoResponse(model="gate")
+
+    def registration(self) -> Registration:
+        return Registration(
+            "nearline.v1.EmbeddingService",
+            lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(self, server),
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def health_is(address: str, wanted: int) -> None:
+    """Returns when the health of the embedding service is as wanted, by its own watch."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="nearline.v1.EmbeddingService")
+        async for reply in stub.Watch(request, wait_for_ready=True, timeout=10):
+            if reply.status == wanted:
+                return
+
+
+async def test_calls_are_refused_until_ready_and_those_in_flight_end_after_sigterm() -> None:
+    gate, loaded = Gate(), asyncio.Event()
+    settings = ServerSettings.load({"port": free_port(), "drain_s": 0.3})
+    address = f"127.0.0.1:{settings.port}"
+    closed: list[bool] = []
+
+    async def close() -> None:
+        closed.append(True)
+
+    server = asyncio.create_task(
+        serve(settings, [gate.registration()], ready=loaded.wait, close=close)  # type: ignore[arg-type]
+    )
+    await health_is(address, health_pb2.HealthCheckResponse.NOT_SERVING)
+    async with EmbeddingClient(address) as client:
+        with pytest.raises(NotReady, match="still loading"):
+            await client.info()
+        loaded.set()
+        await health_is(address, health_pb2.HealthCheckResponse.SERVING)
+        call = asyncio.create_task(client.info())
+        await gate.entered.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await health_is(address, health_pb2.HealthCheckResponse.NOT_SERVING)
+        gate.gate.set()
+        assert (await call).model == "gate"
+    await asyncio.wait_for(server, 10)
+    assert closed == [True]
+
+
+async def test_a_server_ends_when_its_supervisor_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    monkeypatch.setenv(LIFELINE_VARIABLE, str(read_end))
+    settings = ServerSettings.load({"port": free_port(), "drain_s": 0})
+
+    async def ready() -> None:
+        os.close(write_end)
+
+    await asyncio.wait_for(serve(settings, [Gate().registration()], ready=ready), 10)
+    os.close(read_end)
+
+
+async def test_a_server_whose_load_fails_raises_that_and_frees_its_port() -> None:
+    settings = ServerSettings.load({"port": free_port()})
+
+    async def ready() -> None:
+        raise NotReady("no model")
+
+    for _ in range(2):
+        with pytest.raises(NotReady, match="no model"):
+            await serve(settings, [Gate().registration()], ready=ready)
+
+
+async def test_a_port_in_use_is_named_with_the_remedy() -> None:
+    async def ready() -> None:
+        return None
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"{port}.*--port"):
+            await serve(ServerSettings.load({"port": port}), [], ready=ready)
+
+
+async def test_a_call_past_its_deadline_is_deadline_exceeded_at_the_client() -> None:
+    gate = Gate()
+    async with running([gate.registration()]) as address:
+        channel = grpc.aio.insecure_channel(address)
+        client = EmbeddingClient(address)
+        stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        request = embedding_pb2.GetInfoRequest()
+        with pytest.raises(DeadlineExceeded, match="raise the timeout"):
+            await client.call(lambda: stub.GetInfo(request, timeout=0.05))
+        await client.close()
+        await channel.close()
+
+
+async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_back() -> None:
+    async with running([Gate().registration()]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Rerank(
+                    embedding_pb2.RerankRequest(), metadata=(("x-request-id", "abc"),)
+                )
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert ("x-request-id", "abc") in list(caught.value.trailing_metadata() or ())

@@ -1,0 +1,144 @@
+"""Every record survives the trip to protobuf and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline import contract as c
+from nearline import wire
+from nearline.errors import InvalidRequest, Unsupported
+from nearline.v1 import retrieval_pb2, types_pb2
+
+scalars = st.one_of(
+    st.none(),
+    st.text(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),
+)
+values = st.one_of(scalars, st.lists(scalars, max_size=4))
+
+
+@given(values)
+def test_attribute_values_survive_with_their_type(value: c.AttributeValue) -> None:
+    back = wire.value_from_proto(wire.value_to_proto(value))
+    assert back == value and type(back) is type(value)
+
+
+def test_nested_lists_and_foreign_types_are_refused() -> None:
+    for bad in ([[1]], {"a": 1}, b"x"):
+        with pytest.raises(InvalidRequest, match=r"is not served|nest"):
+            wire.value_to_proto(bad)  # type: ignore[arg-type]
+
+
+OPTIONS = c.SearchOptions(
+    k=7,
+    mode=c.SearchMode.DENSE,
+    level=c.HitLevel.CHUNK,
+    payload=frozenset(c.PayloadField),
+    ef_search=99,
+    nprobe=3,
+    exact=True,
+    require_full_coverage=True,
+    snapshot_id="s",
+    explain=True,
+)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, c.SearchOptions()])
+def test_options_survive(options: c.SearchOptions) -> None:
+    assert wire.options_from_proto(wire.options_to_proto(options)) == options
+
+
+def test_unset_options_are_the_documented_defaults() -> None:
+    assert wire.options_from_proto(retrieval_pb2.SearchOptions()) == c.SearchOptions(k=10)
+
+
+def test_k_zero_is_kept_for_the_service_to_refuse() -> None:
+    assert wire.options_from_proto(retrieval_pb2.SearchOptions(k=0)).k == 0
+
+
+def test_what_this_version_cannot_do_is_refused_not_ignored() -> None:
+    filtered = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
+    with pytest.raises(Unsupported, match="filter"):
+        wire.options_from_proto(filtered)
+    with pytest.raises(Unsupported, match="watermark"):
+        wire.options_from_proto(retrieval_pb2.SearchOptions(min_watermark=b"x"))
+
+
+def test_unknown_enum_numbers_name_the_known_ones() -> None:
+    with pytest.raises(InvalidRequest, match=r"1 \(dense\)"):
+        wire.options_from_proto(retrieval_pb2.SearchOptions(mode=9))  # type: ignore[arg-type]
+
+
+def test_queries_survive_and_only_one_kind_is_taken() -> None:
+    for query in (c.Query(text="a"), c.Query(item_ids=("1", "2"))):
+        assert wire.query_from_proto(wire.query_to_proto(query)) == query
+    vector = wire.query_from_proto(wire.query_to_proto(c.Query(vector=np.ones(3, np.float32))))
+    assert vector.vector is not None and vector.vector.tolist() == [1, 1, 1]
+    with pytest.raises(InvalidRequest, match="exactly one"):
+        wire.query_to_proto(c.Query(text="a", item_ids=("1",)))
+    with pytest.raises(InvalidRequest, match="empty"):
+        wire.query_from_proto(retrieval_pb2.Query())
+
+
+def full_reply() -> c.SearchReply:
+    hit = c.Hit(
+        id="d1",
+        score=0.5,
+        chunk=2,
+        start=3,
+        end=9,
+        title="",
+        text="abc",
+        attributes={"year": 2020, "tags": ["x"]},
+        explanation=c.Explanation(dense_score=0.5, lexical_score=None, shard=1),
+    )
+    ignored = [c.IgnoredId("zz", c.IgnoredReason.NOT_FOUND)]
+    info = c.ReplyInfo(
+        epoch=4,
+        snapshot_id="s",
+        fingerprint="f",
+        watermark=b"w",
+        list_id="l",
+        coverage=c.Coverage(shards_answered=3, shards_total=4, missing_shards=(2,)),
+        served_by=c.ServedBy(source=c.Source.FALLBACK, rung="popular", reason="down"),
+        embed_s=None,
+        search_s=0.25,
+        total_s=0.0,
+    )
+    return c.SearchReply(results=[c.HitList(hits=[hit], ignored_ids=ignored)], info=info)
+
+
+def test_replies_survive() -> None:
+    reply = full_reply()
+    assert wire.search_reply(wire.search_response(reply)) == reply
+    assert wire.batch_reply(wire.batch_response(reply)) == reply
+
+
+def test_items_survive_with_their_vector() -> None:
+    item = c.Item(id="a", title="t", text="x", attributes={"n": 1.5}, vector=np.ones(2, np.float32))
+    reply = c.ItemsReply(items=[item], ignored_ids=[], info=full_reply().info)
+    back = wire.items_reply(wire.items_response(reply))
+    assert back.info == reply.info and back.items[0].attributes == {"n": 1.5}
+    assert back.items[0].vector is not None and back.items[0].vector.tolist() == [1, 1]
+
+
+def test_embeddings_survive() -> None:
+    given_ = c.Embeddings(
+        vectors=np.eye(2, 3, dtype=np.float32),
+        fingerprint="f",
+        tokens=np.array([3, 999]),
+        truncated=np.array([False, True]),
+        queue_s=0.5,
+    )
+    back = wire.embeddings(wire.embed_response(given_))
+    assert np.array_equal(back.vectors, given_.vectors)
+    assert back.tokens.tolist() == [3, 999] and back.truncated.tolist() == [False, True]
+    assert (back.fingerprint, back.queue_s) == ("f", 0.5)
