@@ -1,0 +1,1 @@
+"""Builds snapshots: reads documents, cuts, embeds, indexes, measures and publishes them."""

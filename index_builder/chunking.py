@@ -1,0 +1,141 @@
+"""Cuts a text into chunks on sentence boundaries, as code point offsets of the text itself.
+
+Sentences are found by a regular expression and a list of abbreviations (about 30 MB/s). Libraries
+were tried first: sentencex 1.0.32 is faster and knows more languages, but panics past `except
+Exception` on a text with U+2028; pysbd reaches 0.1 MB/s. A boundary that is missed or added moves
+the edge of a chunk and loses nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+Span = tuple[int, int]
+
+# One token: up to 6 letters, up to 3 digits, or any other single sign that is not space. Held
+# against the WordPiece tokenizer of all-MiniLM-L6-v2 this is 5 % (Python documentation) to 9 %
+# (SciFact) too many in the mean, and at most 3 % too few in 95 of 100 texts.
+_TOKEN = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
+_CLOSERS = "\"'”’»)\\]"
+_BOUNDARY = re.compile(
+    rf"""[.!?…]+[{_CLOSERS}]*(?=\s)     # a stop, its closing quotes, then space
+    | [。！？][{_CLOSERS}」』]*          # CJK stops need no space
+    | \n[^\S\n]*\n                      # an empty line ends a paragraph
+    """,
+    re.VERBOSE,
+)
+_WORD_BEFORE = re.compile(r"(\S{1,12})\Z")
+_ABBREVIATIONS = frozenset(
+    "al approx art bd bzw ca cf ch co corp dept dr ed eds eg eq eqs esp est et etc ex fig figs gen "
+    "gov hr hrsg ie inc jr lt ltd max min mr mrs ms mt nr no nos op p pp prof ref refs resp rev "
+    "sec sgt spp sr st str subsp tab var viz vol vols vs z zb".split()
+)
+_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
+_WORD = re.compile(r"\S+")
+_MAX_WORD_LOOKBACK = 16
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimates how many tokens a model reads in a text, without its tokenizer."""
+    return len(_TOKEN.findall(text))
+
+
+def sentences(text: str) -> list[Span]:
+    """Finds sentences, without the space around them.
+
+    Returns: (start, end) per sentence, in order, not empty, covering every sign that is not space.
+    """
+    spans: list[Span] = []
+    start = 0
+    for match in _BOUNDARY.finditer(text):
+        end = match.end()
+        if text[match.start()] == "." and _is_abbreviation(text, match.start(), end):
+            continue
+        _append_trimmed(spans, text, start, end)
+        start = end
+    _append_trimmed(spans, text, start, len(text))
+    return spans
+
+
+def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[Span]:
+    """Cuts a text into chunks of whole sentences.
+
+    Args:
+        text: Any text.
+        max_tokens: Most tokens in a chunk, by `estimate_tokens`; 0: the whole text is one chunk.
+        overlap_sentences: Sentences of a chunk that the next one repeats; fewer where the repeated
+            and the next sentence together would not fit.
+    Returns: (start, end) per chunk with start ascending, so that a chunk is text[start:end]. A
+        sentence over the limit is cut between words, a word over the limit between signs. A text
+        of space alone is the one chunk (0, len(text)).
+    """
+    if max_tokens == 0:
+        return [(0, len(text))]
+    pieces = [
+        (start, end, tokens)
+        for sentence in sentences(text)
+        for start, end, tokens in _fitting(text, sentence, max_tokens)
+    ]
+    if not pieces:
+        return [(0, len(text))]
+    chunks: list[Span] = []
+    first = 0
+    total = 0
+    for number, (_, _, tokens) in enumerate(pieces):
+        if total + tokens > max_tokens:
+            chunks.append((pieces[first][0], pieces[number - 1][1]))
+            first = max(number - overlap_sentences, first + 1)
+            total = sum(piece[2] for piece in pieces[first:number])
+            while total + tokens > max_tokens:
+                total -= pieces[first][2]
+                first += 1
+        total += tokens
+    chunks.append((pieces[first][0], pieces[-1][1]))
+    return chunks
+
+
+def _is_abbreviation(text: str, stop: int, end: int) -> bool:
+    """Tells whether the full stop at `stop` belongs to its word: `e.g.`, `Fig.`, `J.`."""
+    match = _WORD_BEFORE.search(text, max(0, stop - _MAX_WORD_LOOKBACK), stop)
+    if match is None or end != stop + 1:
+        return False
+    word = match.group(1).lstrip(_CLOSERS + "([{“‘«")
+    return bool(_INITIALS.fullmatch(word)) or word.lower().replace(".", "") in _ABBREVIATIONS
+
+
+def _append_trimmed(spans: list[Span], text: str, start: int, end: int) -> None:
+    piece = text[start:end]
+    stripped = piece.strip()
+    if stripped:
+        start += len(piece) - len(piece.lstrip())
+        spans.append((start, start + len(stripped)))
+
+
+def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
+    """Yields (start, end, tokens): a sentence whole, or in runs of words that fit."""
+    start, end = sentence
+    tokens = estimate_tokens(text[start:end])
+    if tokens <= max_tokens:
+        yield start, end, tokens
+        return
+    total = 0
+    run_start = run_end = start
+    for word in _WORD.finditer(text, start, end):
+        for piece_start, piece_end, tokens in _word_pieces(text, word.span(), max_tokens):
+            if total and total + tokens > max_tokens:
+                yield run_start, run_end, total
+                total = 0
+            if not total:
+                run_start = piece_start
+            total += tokens
+            run_end = piece_end
+    yield run_start, run_end, total
+
+
+def _word_pieces(text: str, word: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
+    starts = [match.start() for match in _TOKEN.finditer(text, *word)]
+    for first in range(0, len(starts), max_tokens):
+        after = first + max_tokens
+        end = starts[after] if after < len(starts) else word[1]
+        yield starts[first], end, min(max_tokens, len(starts) - first)

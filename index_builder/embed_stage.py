@@ -1,0 +1,152 @@
+"""Embeds the chunks of a spool: several batches in flight, each written down once it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.spool import Chunk, Spool
+from index_builder.vector_file import VectorFile
+from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded
+
+_Reply = TypeVar("_Reply")
+BATCH_TEXTS = 256
+IN_FLIGHT = 4
+_BATCH_CHARACTERS = 1 << 20
+_TIMEOUT_S = 120.0
+# A service that restarts is back within this; Overloaded alone is waited out for ever.
+_PATIENCE_S = 60.0
+_PAUSE_S = 1.0
+
+
+class _Batch(NamedTuple):
+    first: int
+    chunks: Sequence[Chunk]
+
+
+def text_to_embed(title: str, text: str) -> str:
+    """Gives what the model reads for a chunk: the title, where the text does not begin with it."""
+    return text if text.startswith(title) else f"{title} {text}"
+
+
+async def embed_chunks(
+    spool: Spool,
+    vectors: VectorFile,
+    embedder: Embedder,
+    info: EmbedderInfo,
+    advance: Callable[[int], None],
+) -> int:
+    """Embeds every chunk that the vector file does not have yet.
+
+    Args:
+        spool: Chunks.
+        vectors: Where vectors go; what is there is not embedded again.
+        embedder: Used on its bulk lane.
+        info: Its card: limits, and the fingerprint that every batch must have.
+        advance: Told of chunks done, those of an earlier run included.
+    Returns: Chunks embedded now.
+    Raises: InvalidRequest: a text that the embedder refuses; names the document.
+        SnapshotMismatch: the embedder changed. NotReady: it was away for a minute.
+    """
+    done = vectors.done(spool.chunks)
+    advance(int(done.sum()))
+    embedded = 0
+    writing = asyncio.Lock()
+    batches = _batches(spool, done, info)
+
+    async def work() -> None:
+        nonlocal embedded
+        # One iterator for all workers: each takes the next batch when it is free.
+        for batch in batches:
+            reply = await _embed(batch.chunks, embedder, info)
+            async with writing:
+                await asyncio.to_thread(
+                    vectors.write, batch.first, reply.vectors, reply.tokens, reply.truncated
+                )
+            embedded += len(batch.chunks)
+            advance(len(batch.chunks))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(IN_FLIGHT):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        # The first one ended the others; callers know our classes, not groups of them.
+        raise errors.exceptions[0] from None
+    return embedded
+
+
+def _batches(spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo) -> Iterator[_Batch]:
+    """Yields runs of neighbouring chunks that are still to be embedded."""
+    max_texts = min(BATCH_TEXTS, info.max_texts)
+    # Half of the service's queue for all batches in flight, at four characters a token.
+    max_characters = min(_BATCH_CHARACTERS, 4 * info.max_queued_tokens // (2 * IN_FLIGHT))
+    waiting: list[Chunk] = []
+    characters = 0
+    for chunk in spool.iter_chunks():
+        if done[chunk.row]:
+            continue
+        # The model reads a few hundred tokens at most: nothing is lost beyond the service's limit.
+        text = text_to_embed(chunk.title, chunk.text)[: info.max_characters]
+        full = len(waiting) == max_texts or characters + len(text) > max_characters
+        if waiting and (full or chunk.row != waiting[-1].row + 1):
+            yield _Batch(waiting[0].row, waiting)
+            waiting, characters = [], 0
+        waiting.append(chunk._replace(text=text))
+        characters += len(text)
+    if waiting:
+        yield _Batch(waiting[0].row, waiting)
+
+
+async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo) -> Embeddings:
+    """Embeds a batch; where it is refused, its halves, so that the text at fault is named."""
+    try:
+        return await patiently(
+            lambda: embedder.embed(
+                [chunk.text for chunk in chunks],
+                TextRole.DOCUMENT,
+                expected_fingerprint=info.fingerprint,
+                lane=Lane.BULK,
+                timeout_s=_TIMEOUT_S,
+            )
+        )
+    except InvalidRequest as error:
+        if len(chunks) == 1:
+            raise InvalidRequest(
+                f"the embedder refuses a text of document {chunks[0].document_id!r}: "
+                f"{error.message}",
+                field="text",
+            ) from error
+    middle = len(chunks) // 2
+    halves = [await _embed(half, embedder, info) for half in (chunks[:middle], chunks[middle:])]
+    return Embeddings(
+        vectors=np.concatenate([half.vectors for half in halves]),
+        fingerprint=info.fingerprint,
+        tokens=np.concatenate([half.tokens for half in halves]),
+        truncated=np.concatenate([half.truncated for half in halves]),
+    )
+
+
+async def patiently(call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+    """Makes a call until it is answered.
+
+    An overloaded service is waited for as long as it says it will take; one that is away, or late,
+    for a minute.
+    """
+    give_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await call()
+        except Overloaded as error:
+            await asyncio.sleep(_PAUSE_S if error.retry_after_s is None else error.retry_after_s)
+            give_up = time.monotonic() + _PATIENCE_S
+        except (NotReady, DeadlineExceeded):
+            if time.monotonic() >= give_up:
+                raise
+            await asyncio.sleep(_PAUSE_S)

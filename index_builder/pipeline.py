@@ -1,0 +1,227 @@
+"""The build: read, cut, embed, index, measure, publish."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from index_builder import faiss_writer
+from index_builder.bad_rows import BadRows
+from index_builder.embed_stage import embed_chunks, patiently
+from index_builder.intake import Intake
+from index_builder.progress import Progress, Silent, StageClock
+from index_builder.publish import promote, publish, remove_temporary, temporary_snapshot
+from index_builder.records import BuildOptions, BuildResult, Place, Row, SourceCount
+from index_builder.snapshot_writer import Material, write_snapshot
+from index_builder.spool import Spool
+from index_builder.vector_file import VectorFile
+from index_builder.work_folder import locked, work_folder, work_key
+from nearline.contract import Embedder, EmbedderInfo, Item
+from nearline.errors import InvalidRequest
+from nearline.snapshot import Store, new_snapshot_id, store_errors, write_durably
+from nearline.v1 import snapshot_pb2
+
+_READ = "read"
+# Reads every row once: told where malformed rows are counted.
+Reader = Callable[[BadRows], Iterable[Row]]
+
+
+async def build_snapshot(
+    documents: Iterable[Item],
+    options: BuildOptions,
+    embedder: Embedder | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Builds and publishes a snapshot of documents from memory; a killed build starts again.
+
+    Args:
+        documents: Read once, in order. Where the first has a vector, all need one of its dim:
+            such a document is one chunk, and its text may be empty.
+        options: What to make of them.
+        embedder: Embeds documents without vectors; not asked where they have them.
+        progress: Told of the stages; None: nobody is.
+    Raises: InvalidRequest: a bad option, document or factory string, an id twice.
+        StoreError: no space or no permission. What the embedder raises.
+    """
+    rows = (Row(Place("document", number), item) for number, item in enumerate(documents, start=1))
+    options.check()
+    run = _Run(
+        lambda bad_rows: rows,
+        [SourceCount(uri="document")],
+        options,
+        embedder,
+        await _card(embedder),
+        StageClock(progress or Silent()),
+    )
+    with locked(work_folder(options, secrets.token_hex(8)), keep=False) as folder:
+        return await run.run(folder)
+
+
+async def build(
+    reader: Reader,
+    sources: Sequence[SourceCount],
+    options: BuildOptions,
+    embedder: Embedder | None = None,
+    progress: Progress | None = None,
+    *,
+    reading: Sequence[str] = (),
+    require_vectors: bool = False,
+) -> BuildResult:
+    """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
+
+    Args:
+        reader: Gives the rows.
+        sources: What is read, with hashes; counts are filled in.
+        options: What to make of it.
+        embedder: Embeds documents without vectors.
+        progress: Told of the stages; None: nobody is.
+        reading: How the reader reads, to tell apart builds of the same files.
+        require_vectors: Every row must bring a vector.
+    Raises: as `build_snapshot`. Conflict: the same build is running.
+    """
+    options.check()
+    card = await _card(embedder)
+    key = work_key(options, sources, reading, card.fingerprint if card else "")
+    clock = StageClock(progress or Silent())
+    run = _Run(reader, sources, options, embedder, card, clock, require_vectors=require_vectors)
+    with locked(work_folder(options, key), keep=True) as folder:
+        return await run.run(folder)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of a build."""
+
+    reader: Reader
+    sources: Sequence[SourceCount]
+    options: BuildOptions
+    embedder: Embedder | None
+    card: EmbedderInfo | None
+    clock: StageClock
+    require_vectors: bool = False
+
+    async def run(self, folder: Path) -> BuildResult:
+        spool = Spool(folder, self.options.shards)
+        vectors = VectorFile(folder)
+        bad_rows = BadRows(self.options.max_bad_rows)
+        try:
+            brought = await self._read(spool, vectors, bad_rows)
+            dim = vectors.dim if brought else self._needed_card().dim
+            factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
+            sizes = [chunks for _, chunks in spool.shard_sizes()]
+            faiss_writer.check_factory(factory, dim, sizes)
+            embedded = 0 if brought else await self._embed(spool, vectors)
+            material = Material(
+                spool=spool,
+                vectors=vectors,
+                options=self.options,
+                sources=self.sources,
+                bad_rows=bad_rows,
+                embedder=None if brought else self.embedder,
+                card=None if brought else self.card,
+                clock=self.clock,
+            )
+            manifest, target, epoch = await self._publish(material, folder)
+            _, truncated = vectors.lengths(spool.chunks)
+        finally:
+            vectors.close()
+            spool.close()
+        return BuildResult(
+            snapshot_id=manifest.snapshot_id,
+            collection=manifest.collection,
+            folder=target,
+            epoch=epoch,
+            documents=manifest.documents,
+            chunks=manifest.chunks,
+            embedded=embedded,
+            truncated=int(truncated.sum()),
+            dim=manifest.dim,
+            index_factory=manifest.index_factory,
+            recall_at_10=manifest.quality.recall_at_10,
+            bytes=sum(entry.bytes for entry in manifest.files),
+            bad_rows=bad_rows.count,
+            bad_row_sample=[str(row) for row in bad_rows.sample],
+            seconds=self.clock.seconds,
+        )
+
+    async def _read(self, spool: Spool, vectors: VectorFile, bad_rows: BadRows) -> bool:
+        """Fills the spool, unless an earlier run did; tells whether documents brought vectors."""
+        facts = spool.facts()
+        if facts is not None:
+            known = json.loads(facts[_READ])
+            for source, documents in zip(self.sources, known["documents"], strict=True):
+                source.documents = documents
+            bad_rows.restore(known["bad_rows"], known["sample"])
+        else:
+            with self.clock.stage("read", None, "documents") as advance:
+                known = await self.clock.in_thread(
+                    lambda: self._fill(spool, vectors, bad_rows, advance)
+                )
+        for source in self.sources:
+            source.bad_rows = bad_rows.of(source.uri)
+        return bool(known["brought"])
+
+    def _fill(
+        self,
+        spool: Spool,
+        vectors: VectorFile,
+        bad_rows: BadRows,
+        advance: Callable[[int], None],
+    ) -> dict[str, object]:
+        spool.begin()
+        vectors.clear()
+        intake = Intake(
+            spool, vectors, self.options, bad_rows, require_vectors=self.require_vectors
+        )
+        intake.take(self.reader(bad_rows), advance)
+        intake.finish()
+        for source in self.sources:
+            source.documents = intake.documents[source.uri]
+        known: dict[str, object] = {
+            "brought": intake.has_vectors,
+            "documents": [source.documents for source in self.sources],
+            "bad_rows": bad_rows.counts(),
+            "sample": bad_rows.sample,
+        }
+        spool.mark_read({_READ: json.dumps(known)})
+        return known
+
+    def _needed_card(self) -> EmbedderInfo:
+        if self.card is None:
+            raise InvalidRequest(
+                "the documents bring no vectors, and no embedder was given; pass --embedding "
+                "HOST:PORT, or name the column of the vectors with --vector-column",
+                field="embedding",
+            )
+        return self.card
+
+    async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
+        assert self.embedder is not None
+        with self.clock.stage("embed", spool.chunks, "chunks") as advance:
+            return await embed_chunks(spool, vectors, self.embedder, self._needed_card(), advance)
+
+    async def _publish(
+        self, material: Material, folder: Path
+    ) -> tuple[snapshot_pb2.Manifest, Path, int | None]:
+        store = Store.open(self.options.store)
+        # A killed run left the name of the snapshot that it was writing.
+        note = folder / "snapshot_id"
+        if note.exists():
+            remove_temporary(store, self.options.collection, note.read_text("utf-8"))
+        snapshot_id = new_snapshot_id()
+        with store_errors(note):
+            write_durably(note, snapshot_id.encode())
+        with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
+            manifest = await write_snapshot(material, temporary, snapshot_id)
+            with self.clock.stage("publish"):
+                target = publish(store, temporary, manifest)
+                why = f"nearline build: {manifest.documents} documents"
+                epoch = promote(store, manifest, why) if self.options.promote else None
+        return manifest, target, epoch
+
+
+async def _card(embedder: Embedder | None) -> EmbedderInfo | None:
+    return None if embedder is None else await patiently(embedder.info)

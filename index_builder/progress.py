@@ -1,0 +1,126 @@
+"""How a build tells what it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+_T = TypeVar("_T")
+_EVERY_S = 5.0
+
+
+class Progress(Protocol):
+    """Told of stages and of work done in them; may be called from any thread, one at a time."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """A stage begins. total: units of work in it; None where that is not known."""
+        ...
+
+    def advance(self, units: int) -> None:
+        """So many units more are done."""
+        ...
+
+    def end(self, seconds: float) -> None:
+        """The stage ended."""
+        ...
+
+
+class Silent:
+    """Tells nothing."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Does nothing."""
+
+    def advance(self, units: int) -> None:
+        """Does nothing."""
+
+    def end(self, seconds: float) -> None:
+        """Does nothing."""
+
+
+class Lines:
+    """Tells in plain lines: one every five seconds, and one when a stage ends.
+
+    Args:
+        write: Takes a line without its line end.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._stage, self._unit = "", ""
+        self._total: int | None = None
+        self._done = 0
+        self._began = self._told = 0.0
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Remembers the stage."""
+        self._stage, self._total, self._unit, self._done = stage, total, unit, 0
+        self._began = self._told = time.monotonic()
+
+    def advance(self, units: int) -> None:
+        """Writes a line where the last one is five seconds old."""
+        self._done += units
+        now = time.monotonic()
+        if now - self._told < _EVERY_S:
+            return
+        self._told = now
+        rate = self._done / (now - self._began)
+        if self._total is None:
+            self._write(f"{self._stage}: {self._done:,} {self._unit}, {rate:,.0f}/s")
+            return
+        left_s = (self._total - self._done) / rate if rate else 0.0
+        self._write(
+            f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, "
+            f"{left_s:,.0f} s left"
+        )
+
+    def end(self, seconds: float) -> None:
+        """Writes how long the stage took."""
+        done = f"{self._done:,} {self._unit}" if self._done else "done"
+        self._write(f"{self._stage}: {done} in {seconds:.1f} s")
+
+
+class StageClock:
+    """Times stages, passes them on to a Progress, and runs their work in threads."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._stopped = threading.Event()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(
+        self, name: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """Runs a stage; yields what to call with units done."""
+        began = time.monotonic()
+        self._progress.start(name, total, unit)
+        try:
+            yield self._advance
+        finally:
+            self.seconds[name] = time.monotonic() - began
+            self._progress.end(self.seconds[name])
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Runs work in a thread; when cancelled, ends it where it next tells of progress."""
+        task = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What the thread writes to is closed and removed next, so it has to end first.
+            self._stopped.set()
+            await asyncio.wait((task,))
+            raise
+
+    def _advance(self, units: int) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
+        self._progress.advance(units)
+
+
+class _Stopped(Exception):
+    """Ends work in a thread that nobody waits for any more."""

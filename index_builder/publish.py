@@ -1,0 +1,110 @@
+"""Makes a snapshot folder visible whole, and names it in the alias history."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from nearline.errors import AlreadyExists, NotFound
+from nearline.snapshot import (
+    MANIFEST,
+    Store,
+    message_to_json,
+    sha256_of,
+    store_errors,
+    sync_folder,
+    write_durably,
+)
+from nearline.v1 import snapshot_pb2
+
+_TEMPORARY = ".tmp-"
+
+
+@contextlib.contextmanager
+def temporary_snapshot(store: Store, collection: str, snapshot_id: str) -> Iterator[Path]:
+    """Makes the folder that a snapshot is written in; it is gone after the block if still there."""
+    folder = store.snapshots_folder(collection) / f"{_TEMPORARY}{snapshot_id}"
+    remove_temporary(store, collection, snapshot_id)
+    with store_errors(folder):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
+    """Removes what a killed build left of a snapshot."""
+    folder = store.snapshots_folder(collection) / f"{_TEMPORARY}{snapshot_id}"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
+    """Gives size and SHA-256 of every file below a folder, by path."""
+    return [
+        snapshot_pb2.FileEntry(
+            path=path.relative_to(folder).as_posix(),
+            bytes=path.stat().st_size,
+            sha256=sha256_of(path),
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path:
+    """Writes the manifest, forces everything to disk and gives the folder its final name.
+
+    Returns: The snapshot's folder.
+    Raises: StoreError.
+    """
+    target = store.snapshots_folder(manifest.collection) / manifest.snapshot_id
+    with store_errors(target):
+        write_durably(folder / MANIFEST, message_to_json(manifest).encode())
+        for path in sorted(folder.rglob("*"), reverse=True):
+            _sync(path)
+        sync_folder(folder)
+        folder.rename(target)
+        sync_folder(target.parent)
+    return target
+
+
+def promote(store: Store, manifest: snapshot_pb2.Manifest, why: str) -> int:
+    """Makes the alias record that names the snapshot current; a canary, if any, ends.
+
+    Returns: Its epoch.
+    """
+    while True:
+        try:
+            epoch = store.alias_in_force(manifest.collection).epoch + 1
+        except NotFound:
+            epoch = 1
+        record = snapshot_pb2.AliasRecord(
+            epoch=epoch, current=manifest.snapshot_id, who=_who(), why=why
+        )
+        record.create_time.GetCurrentTime()
+        try:
+            store.create_alias_record(manifest.collection, record)
+        except AlreadyExists:
+            continue  # Somebody else made that epoch first: take the next one.
+        return epoch
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # A container's user may have no name.
+        return f"{os.getuid()}@{socket.gethostname()}"

@@ -1,0 +1,154 @@
+"""What a build is asked for, what it reads, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from nearline.contract import DEFAULT_COLLECTION, Item
+from nearline.errors import InvalidRequest
+from nearline.snapshot import PARTITIONS, check_collection
+
+AUTO = "auto"
+COSINE = "cosine"
+INNER_PRODUCT = "inner_product"
+MAX_DIM = 65_536
+MAX_CHUNK_TOKENS = 100_000
+
+
+class Place(NamedTuple):
+    """Where a document was read: file and line, or row, from 1."""
+
+    source: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}"
+
+
+class Row(NamedTuple):
+    """A document as read, and where."""
+
+    place: Place
+    item: Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkOptions:
+    """How documents are cut.
+
+    max_tokens: Most tokens in what is embedded (title and chunk); 0: documents are not cut. The
+        default leaves room for the two special tokens of a model that reads 256.
+    overlap_sentences: Sentences that the next chunk repeats.
+    """
+
+    max_tokens: int = 240
+    overlap_sentences: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexOptions:
+    """How vectors are indexed.
+
+    factory: FAISS factory string, or "auto": Flat up to 20,000 vectors in the collection, else
+        HNSW32,Flat.
+    metric: "cosine" (vectors are scaled to unit length) or "inner_product".
+    ef_construction: Width of the graph search while an HNSW index is built.
+    ef_search: Width of the graph search where a request names none.
+    nprobe: Lists probed where a request names none; 0: a sixteenth of the lists, at least 8.
+    threads: Threads while building; 0: all cores.
+    """
+
+    factory: str = AUTO
+    metric: str = COSINE
+    ef_construction: int = 200
+    ef_search: int = 64
+    nprobe: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What a build makes of its documents.
+
+    store: Folder or file:// URL of the snapshot store.
+    shards: 1..64.
+    golden_queries: Sampled queries with exact answers.
+    seed: Seed of every sample.
+    max_bad_rows: Malformed rows that are left out rather than fail the build.
+    title_only: Take documents whose text is empty where they have a title.
+    promote: Make an alias record that names the new snapshot.
+    work_dir: Folder for what a killed build needs to go on; None: inside the store.
+    """
+
+    store: str
+    collection: str = DEFAULT_COLLECTION
+    shards: int = 1
+    chunks: ChunkOptions = field(default_factory=ChunkOptions)
+    index: IndexOptions = field(default_factory=IndexOptions)
+    golden_queries: int = 200
+    seed: int = 0
+    max_bad_rows: int = 0
+    title_only: bool = False
+    promote: bool = True
+    work_dir: Path | None = None
+
+    def check(self) -> None:
+        """Raises InvalidRequest where a value is out of range; names value and range."""
+        check_collection(self.collection)
+        for name, value, low, high in (
+            ("shards", self.shards, 1, PARTITIONS),
+            ("chunk_tokens", self.chunks.max_tokens, 0, MAX_CHUNK_TOKENS),
+            ("overlap_sentences", self.chunks.overlap_sentences, 0, 100),
+            ("golden_queries", self.golden_queries, 0, 100_000),
+            ("max_bad_rows", self.max_bad_rows, 0, 1 << 62),
+            ("ef_construction", self.index.ef_construction, 1, 4096),
+            ("ef_search", self.index.ef_search, 1, 4096),
+            ("nprobe", self.index.nprobe, 0, 65_536),
+        ):
+            if not low <= value <= high:
+                raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
+        if self.index.metric not in (COSINE, INNER_PRODUCT):
+            raise InvalidRequest(
+                f"metric is {self.index.metric!r}; use {COSINE!r} or {INNER_PRODUCT!r}",
+                field="metric",
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class SourceCount:
+    """One thing that was read, as it goes into the manifest."""
+
+    uri: str
+    sha256: str = ""
+    documents: int = 0
+    bad_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What came out.
+
+    epoch: Number of the alias record made; None where the build was not promoted.
+    embedded: Chunks embedded by this run; the rest came from an earlier, killed one.
+    recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
+    bytes: Size of the snapshot. seconds: time by stage.
+    """
+
+    snapshot_id: str
+    collection: str
+    folder: Path
+    epoch: int | None
+    documents: int
+    chunks: int
+    embedded: int
+    truncated: int
+    dim: int
+    index_factory: str
+    recall_at_10: float
+    bytes: int
+    bad_rows: int
+    bad_row_sample: Sequence[str]
+    seconds: Mapping[str, float]

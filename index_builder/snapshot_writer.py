@@ -1,0 +1,210 @@
+"""Writes the files of a snapshot: indexes, items, golden queries, report; makes the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder import faiss_writer, golden
+from index_builder.bad_rows import BadRows
+from index_builder.embed_stage import patiently
+from index_builder.faiss_writer import SearchDefaults
+from index_builder.golden import GoldenQueries
+from index_builder.items_writer import write_items
+from index_builder.progress import StageClock
+from index_builder.publish import list_files
+from index_builder.records import COSINE, BuildOptions, SourceCount
+from index_builder.report import make_report
+from index_builder.report_page import render
+from index_builder.spool import Spool
+from index_builder.vector_file import VectorFile
+from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
+from nearline.snapshot import PARTITIONS, SCHEMA_VERSION, shard_folder, store_errors, write_durably
+from nearline.v1 import snapshot_pb2
+
+INDEX_FILE = "dense.faiss"
+ITEMS_FILE = "items.arrow"
+_QUERIES_PER_CALL = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a snapshot is made of. card: of the embedder; None for vectors that the user brought."""
+
+    spool: Spool
+    vectors: VectorFile
+    options: BuildOptions
+    sources: Sequence[SourceCount]
+    bad_rows: BadRows
+    embedder: Embedder | None
+    card: EmbedderInfo | None
+    clock: StageClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What became of the indexes."""
+
+    defaults: SearchDefaults
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+async def write_snapshot(
+    material: Material, folder: Path, snapshot_id: str
+) -> snapshot_pb2.Manifest:
+    """Writes all files but the manifest into a folder.
+
+    Returns: The manifest.
+    Raises: InvalidRequest: the index cannot be built. StoreError: no space, no permission.
+    """
+    spool, options, clock = material.spool, material.options, material.clock
+    vectors = material.vectors.matrix(spool.chunks)
+    factory = faiss_writer.choose_factory(options.index, spool.chunks)
+    with clock.stage("golden", spool.chunks, "vectors") as advance:
+        queries = await _golden_vectors(material, vectors)
+        k = min(golden.K, spool.chunks)
+        rows, scores = await clock.in_thread(
+            lambda: golden.exact_search(vectors, queries, k, advance)
+        )
+        answers = GoldenQueries(vectors=queries, rows=rows, scores=scores)
+    with clock.stage("index", spool.chunks, "vectors") as advance:
+        built = await clock.in_thread(
+            lambda: _write_shards(material, vectors, factory, answers, folder, advance)
+        )
+    recall = golden.recall(answers, vectors, built.rows, built.scores)
+    manifest = _manifest(material, snapshot_id, factory, vectors.shape[1], built.defaults)
+    manifest.quality.queries = len(queries)
+    manifest.quality.recall_at_10 = recall
+    with clock.stage("report"), store_errors(folder):
+        target = folder / "golden"
+        target.mkdir()
+        golden.write_golden(target / "queries.arrow", answers, spool)
+        report = make_report(manifest, material.vectors, material.bad_rows, clock.seconds, folder)
+        write_durably(target / "report.json", report.to_json().encode())
+        write_durably(target / "report.html", render(report).encode())
+        manifest.files.extend(await clock.in_thread(lambda: list_files(folder)))
+    manifest.create_time.GetCurrentTime()
+    return manifest
+
+
+async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    options = material.options
+    rows = golden.sample_rows(len(vectors), options.golden_queries, options.seed)
+    embedder, card = material.embedder, material.card
+    if len(rows) == 0:
+        return np.empty((0, vectors.shape[1]), np.float32)
+    if embedder is None or card is None:
+        unit = options.index.metric == COSINE
+        return await material.clock.in_thread(lambda: golden.midpoints(vectors, rows, unit=unit))
+    texts = golden.query_texts(material.spool, rows, options.seed)
+    step = min(_QUERIES_PER_CALL, card.max_texts)
+    parts = []
+    for first in range(0, len(texts), step):
+        batch = [text[: card.max_characters] for text in texts[first : first + step]]
+        reply = await patiently(
+            lambda batch=batch: embedder.embed(  # type: ignore[misc]
+                batch,
+                TextRole.QUERY,
+                expected_fingerprint=card.fingerprint,
+                lane=Lane.BULK,
+                timeout_s=120.0,
+            )
+        )
+        parts.append(reply.vectors)
+    return np.concatenate(parts)
+
+
+def _write_shards(
+    material: Material,
+    vectors: NDArray[np.float32],
+    factory: str,
+    answers: GoldenQueries,
+    folder: Path,
+    advance: faiss_writer.Advance,
+) -> _Built:
+    found_rows, found_scores = [], []
+    defaults = SearchDefaults(0, 0)
+    k = max(1, answers.rows.shape[1])
+    for shard in range(material.options.shards):
+        rows = material.spool.shard_chunk_rows(shard)
+        index, shard_defaults = faiss_writer.build_index(
+            factory,
+            vectors,
+            rows,
+            material.options.index,
+            shard=shard,
+            seed=material.options.seed,
+            advance=advance,
+        )
+        defaults = max(defaults, shard_defaults)
+        target = shard_folder(folder, shard)
+        with store_errors(target):
+            target.mkdir(parents=True)
+            faiss_writer.write_index(index, target / INDEX_FILE)
+            write_items(target / ITEMS_FILE, material.spool.shard_documents(shard))
+        if len(rows) and len(answers.vectors):
+            places, scores = faiss_writer.search_index(index, answers.vectors, k, shard_defaults)
+            found_rows.append(np.where(places >= 0, rows[places], -1))
+            found_scores.append(scores)
+    nothing = np.empty((len(answers.vectors), 0))
+    return _Built(
+        defaults=defaults,
+        rows=np.concatenate([nothing.astype(np.int64), *found_rows], axis=1),
+        scores=np.concatenate([nothing.astype(np.float32), *found_scores], axis=1),
+    )
+
+
+def _manifest(
+    material: Material, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
+) -> snapshot_pb2.Manifest:
+    options, spool, card = material.options, material.spool, material.card
+    manifest = snapshot_pb2.Manifest(
+        schema_version=SCHEMA_VERSION,
+        snapshot_id=snapshot_id,
+        collection=options.collection,
+        nearline_version=version("nearline"),
+        faiss_version=faiss_writer.FAISS_VERSION,
+        sources=[
+            snapshot_pb2.Source(
+                uri=source.uri,
+                sha256=source.sha256,
+                documents=source.documents,
+                bad_rows=source.bad_rows,
+            )
+            for source in material.sources
+        ],
+        dim=dim,
+        metric=options.index.metric,
+        index_factory=factory,
+        default_ef_search=defaults.ef_search,
+        default_nprobe=defaults.nprobe,
+        shards=[
+            snapshot_pb2.ShardEntry(
+                shard=shard,
+                partitions=[
+                    partition
+                    for partition in range(PARTITIONS)
+                    if partition * options.shards // PARTITIONS == shard
+                ],
+                documents=documents,
+                chunks=chunks,
+            )
+            for shard, (documents, chunks) in enumerate(spool.shard_sizes())
+        ],
+        documents=spool.documents,
+        chunks=spool.chunks,
+        max_chunks_per_document=spool.max_chunks,
+    )
+    if card is not None:
+        manifest.embedder.model = card.model
+        manifest.embedder.fingerprint = card.fingerprint
+        manifest.embedder.backend = card.backend
+        manifest.chunking.max_tokens = options.chunks.max_tokens
+        manifest.chunking.overlap_sentences = options.chunks.overlap_sentences
+    return manifest

@@ -1,0 +1,160 @@
+"""The vectors of a build on disk, with a journal that says which of them are there for good."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotMismatch
+from nearline.snapshot import store_errors
+
+_MAGIC = b"NLJ1"
+# magic, first row, rows, numbers in a row, CRC of the vectors; then rows token counts; then a CRC.
+_HEAD = struct.Struct("<4sQIII")
+_CRC = struct.Struct("<I")
+
+
+class _Entry(NamedTuple):
+    first: int
+    dim: int
+    vectors_crc: int
+    lengths: NDArray[np.uint32]
+
+
+class VectorFile:
+    """Row r of the file is the vector of chunk r, float32.
+
+    A batch counts as written once its journal entry is on disk, and the entry is written after the
+    vectors. Opening the file again drops a torn tail of the journal, and every entry whose vectors
+    are not what was written.
+
+    Args:
+        folder: Work folder; the two files are made in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._vectors_path = folder / "vectors.f32"
+        self._journal_path = folder / "vectors.journal"
+        self.dim = 0
+        self._entries: list[_Entry] = []
+        flags = os.O_RDWR | os.O_CREAT
+        self._vectors = os.open(self._vectors_path, flags, 0o644)
+        self._journal = os.open(self._journal_path, flags | os.O_APPEND, 0o644)
+        self._recover()
+
+    def write(
+        self,
+        first: int,
+        vectors: NDArray[np.float32],
+        tokens: NDArray[np.int64] | None = None,
+        truncated: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Writes a batch; it survives a kill once this returns.
+
+        Args:
+            first: Row of the first vector.
+            vectors: (n, d) float32.
+            tokens: (n,) tokens of each text; None where there was no text.
+            truncated: (n,) whether the model read less than the whole text.
+        Raises: SnapshotMismatch: d differs from what was written before. StoreError: no space.
+        """
+        rows, dim = vectors.shape
+        if self.dim and dim != self.dim:
+            raise SnapshotMismatch(
+                f"a batch has vectors of dim {dim}, the build so far has {self.dim}; "
+                "the embedder changed: start the build again"
+            )
+        self.dim = dim
+        lengths = np.zeros(rows, np.uint32)
+        if tokens is not None and truncated is not None:
+            # The lowest bit says whether the text was cut.
+            lengths[:] = (tokens.astype(np.uint32) << 1) | truncated.astype(np.uint32)
+        data = np.ascontiguousarray(vectors, "<f4").tobytes()
+        head = _HEAD.pack(_MAGIC, first, rows, dim, zlib.crc32(data)) + lengths.tobytes()
+        with store_errors(self._vectors_path):
+            _write_at(self._vectors, data, first * dim * 4)
+            os.fdatasync(self._vectors)
+            _write_at(self._journal, head + _CRC.pack(zlib.crc32(head)), None)
+            os.fdatasync(self._journal)
+        self._entries.append(_Entry(first, dim, zlib.crc32(data), lengths))
+
+    def done(self, rows: int) -> NDArray[np.bool_]:
+        """Tells which of the first `rows` rows are written: (rows,) bool."""
+        mask = np.zeros(rows, np.bool_)
+        for entry in self._entries:
+            mask[entry.first : entry.first + len(entry.lengths)] = True
+        return mask
+
+    def lengths(self, rows: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """Gives (rows,) tokens of each chunk and (rows,) whether it was cut; 0 without text."""
+        packed = np.zeros(rows, np.uint32)
+        for entry in self._entries:
+            packed[entry.first : entry.first + len(entry.lengths)] = entry.lengths
+        return packed >> np.uint32(1), (packed & 1).astype(np.bool_)
+
+    def matrix(self, rows: int) -> NDArray[np.float32]:
+        """Maps the vectors into memory, read-only: (rows, d) float32."""
+        if rows == 0:
+            return np.empty((0, self.dim), np.float32)
+        mapped: NDArray[np.float32] = np.memmap(
+            self._vectors_path, np.dtype("<f4"), "r", shape=(rows, self.dim)
+        )
+        return mapped
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        os.ftruncate(self._journal, 0)
+        os.ftruncate(self._vectors, 0)
+        self._entries.clear()
+        self.dim = 0
+
+    def close(self) -> None:
+        """Closes the files."""
+        os.close(self._vectors)
+        os.close(self._journal)
+
+    def _recover(self) -> None:
+        data = self._journal_path.read_bytes()
+        position = 0
+        while (entry := _parse(data, position)) is not None:
+            position += _HEAD.size + entry.lengths.nbytes + _CRC.size
+            row_bytes = entry.dim * 4
+            stored = os.pread(
+                self._vectors, len(entry.lengths) * row_bytes, entry.first * row_bytes
+            )
+            if zlib.crc32(stored) == entry.vectors_crc:
+                self._entries.append(entry)
+                self.dim = entry.dim
+        os.ftruncate(self._journal, position)
+
+
+def _parse(data: bytes, position: int) -> _Entry | None:
+    """Reads the journal entry at a position; None where there is no whole, sound one."""
+    if len(data) - position < _HEAD.size:
+        return None
+    magic, first, rows, dim, vectors_crc = _HEAD.unpack_from(data, position)
+    end = position + _HEAD.size + rows * 4
+    if magic != _MAGIC or len(data) < end + _CRC.size:
+        return None
+    if zlib.crc32(data[position:end]) != _CRC.unpack_from(data, end)[0]:
+        return None
+    lengths = np.frombuffer(data, "<u4", rows, position + _HEAD.size)
+    return _Entry(first, dim, vectors_crc, lengths)
+
+
+def _write_at(descriptor: int, data: bytes, offset: int | None) -> None:
+    """Writes all of data: at an offset, or at the end of a file open for appending."""
+    view = memoryview(data)
+    while view:
+        if offset is None:
+            written = os.write(descriptor, view)
+        else:
+            written = os.pwrite(descriptor, view, offset)
+            offset += written
+        view = view[written:]
