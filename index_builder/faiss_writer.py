@@ -92,7 +92,7 @@ def build_index(
     Raises: InvalidRequest: a bad factory string, or too few vectors to train it.
     """
     # Scoped to the thread that builds; searches in other threads keep theirs.
-    _faiss.omp_set_num_threads(options.threads or os.cpu_count() or 1)
+    _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
     index = _empty(factory, vectors.shape[1])
     graph = _part(index, _faiss.IndexHNSW)
     if graph is not None:

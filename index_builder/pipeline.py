@@ -137,6 +137,7 @@ class _Run:
             documents=manifest.documents,
             chunks=manifest.chunks,
             embedded=embedded,
+            resumed=0 if brought else spool.chunks - embedded,
             truncated=int(truncated.sum()),
             dim=manifest.dim,
             index_factory=manifest.index_factory,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +132,7 @@ class BuildResult:
     """What came out.
 
     epoch: Number of the alias record made; None where the build was not promoted.
-    embedded: Chunks embedded by this run; the rest came from an earlier, killed one.
+    embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
     recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
     bytes: Size of the snapshot. seconds: time by stage.
     """
@@ -144,6 +144,7 @@ class BuildResult:
     documents: int
     chunks: int
     embedded: int
+    resumed: int
     truncated: int
     dim: int
     index_factory: str
@@ -152,3 +153,13 @@ class BuildResult:
     bad_rows: int
     bad_row_sample: Sequence[str]
     seconds: Mapping[str, float]
+
+    def record(self) -> dict[str, object]:
+        """Gives the result as one JSON object."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        return record | {
+            "folder": str(self.folder),
+            "recall@10": round(record.pop("recall_at_10"), 4),
+            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
+            "total_s": round(sum(self.seconds.values()), 3),
+        }

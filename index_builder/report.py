@@ -1,4 +1,4 @@
-"""The quality report of a build, as data: what was read, left out, cut, built, and how good it is."""
+"""The quality report of a build, as data: what was read, left out, built, and how good it is."""
 
 from __future__ import annotations
 

@@ -134,11 +134,8 @@ def _bars(histogram: Histogram) -> str:
     )
 
 
-def _size(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "TiB"
-    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+def _size(size: int) -> str:
+    if size < 1024:
+        return f"{size:,} bytes"
+    exponent = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / 1024**exponent:,.1f} {'KMGT'[exponent - 1]}iB"

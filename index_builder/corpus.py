@@ -1,0 +1,164 @@
+"""Finds the files of a corpus and reads them, each by its kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from index_builder.bad_rows import BadRows
+from index_builder.pipeline import build
+from index_builder.progress import Progress
+from index_builder.readers.columnar import read_parquet
+from index_builder.readers.delimited import read_delimited
+from index_builder.readers.json_lines import read_json_lines
+from index_builder.readers.mapping import Columns
+from index_builder.readers.matrix import read_matrix
+from index_builder.readers.prose import read_prose
+from index_builder.records import BuildOptions, BuildResult, Row, SourceCount
+from nearline.contract import Embedder
+from nearline.errors import InvalidRequest
+from nearline.snapshot import sha256_of
+
+MATRIX = ".npy"
+_JSON_LINES = {".jsonl", ".ndjson"}
+_DELIMITED = {".csv", ".tsv"}
+_PARQUET = {".parquet"}
+_PROSE = {".txt", ".md", ".markdown"}
+SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | {MATRIX})
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    name: str  # As the user would name it.
+    relative: str  # Below what the user named; the id of a text file.
+    size: int
+    changed_ns: int
+
+
+class Corpus:
+    """The files that a build reads, in order: as named, those in a folder by path.
+
+    Args:
+        paths: Files, and folders that are searched for files of the known kinds. Hidden files and
+            folders are passed over.
+        columns: Which column is what.
+    Raises: InvalidRequest: nothing there, a file of an unknown kind, or a .npy beside other files.
+    """
+
+    def __init__(self, paths: Sequence[Path], columns: Columns) -> None:
+        self._columns = columns
+        self._files = [file for path in paths for file in _find(path)]
+        if not self._files:
+            raise InvalidRequest("no corpus was named; use --corpus FILE|DIR", field="corpus")
+        matrices = [file for file in self._files if file.path.suffix.lower() == MATRIX]
+        if matrices and len(self._files) > 1:
+            raise InvalidRequest(
+                f"{matrices[0].name} is a matrix of vectors and must be the only file, there are "
+                f"{len(self._files)}; for documents with vectors use JSON lines or Parquet with "
+                "--vector-column",
+                field="corpus",
+            )
+        self.brings_vectors = bool(matrices) or bool(columns.vector)
+
+    @property
+    def reading(self) -> list[str]:
+        """Says how the files are read: two corpora that say the same read equal files alike."""
+        return [repr(sorted(asdict(self._columns).items())), *(f.relative for f in self._files)]
+
+    def sources(self) -> list[SourceCount]:
+        """Hashes every file."""
+        return [SourceCount(uri=file.name, sha256=_hash(file)) for file in self._files]
+
+    def rows(self, bad_rows: BadRows) -> Iterator[Row]:
+        """Yields every row of every file; malformed ones are counted.
+
+        Raises: InvalidRequest: a whole file cannot be read, or it changed since it was found.
+        """
+        for file in self._files:
+            yield from self._read(file, bad_rows)
+            if (file.size, file.changed_ns) != _state(file.path):
+                raise InvalidRequest(
+                    f"{file.name} changed while it was read; start the build again", field="corpus"
+                )
+
+    def _read(self, file: _File, bad_rows: BadRows) -> Iterator[Row]:
+        suffix = file.path.suffix.lower()
+        if suffix in _JSON_LINES:
+            return read_json_lines(file.path, file.name, self._columns, bad_rows)
+        if suffix in _DELIMITED:
+            return read_delimited(file.path, file.name, self._columns, bad_rows)
+        if suffix in _PARQUET:
+            return read_parquet(file.path, file.name, self._columns, bad_rows)
+        if suffix == MATRIX:
+            return read_matrix(file.path, file.name)
+        return read_prose(file.path, file.name, file.relative, bad_rows)
+
+
+async def build_corpus(
+    corpus: Corpus,
+    options: BuildOptions,
+    embedder: Embedder | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
+
+    Args:
+        corpus: What to read.
+        options: What to make of it.
+        embedder: Embeds the texts; not needed where the corpus brings vectors.
+        progress: Told of the stages; None: nobody is.
+    Raises: InvalidRequest, StoreError, Conflict; what the embedder raises.
+    """
+    options.check()
+    sources = await asyncio.to_thread(corpus.sources)
+    return await build(
+        corpus.rows,
+        sources,
+        options,
+        embedder,
+        progress,
+        reading=corpus.reading,
+        require_vectors=corpus.brings_vectors,
+    )
+
+
+def _find(path: Path) -> Iterator[_File]:
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise InvalidRequest(
+                f"{path} is of a kind that is not read; known are {', '.join(SUFFIXES)}",
+                field="corpus",
+            )
+        yield _File(path, str(path), path.name, *_state(path))
+        return
+    if not path.is_dir():
+        raise InvalidRequest(f"there is no {path}; check --corpus", field="corpus")
+    found = 0
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if file.is_file() and not hidden and file.suffix.lower() in SUFFIXES:
+            found += 1
+            yield _File(file, str(file), relative.as_posix(), *_state(file))
+    if not found:
+        raise InvalidRequest(
+            f"there is no file to read in {path}; known kinds are {', '.join(SUFFIXES)}",
+            field="corpus",
+        )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _hash(file: _File) -> str:
+    try:
+        return sha256_of(file.path)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{file.name} cannot be read: {error.strerror}", field="corpus"
+        ) from error

@@ -1,0 +1,142 @@
+"""CSV and TSV: a header line, then one record per row.
+
+Cells are text. A column other than id, title and text becomes whole numbers, numbers, truth values
+or times where every cell that is not empty reads as one; that takes a first pass over the file. A
+number with a leading zero ("00123") keeps its column text: it is a code, not a quantity.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from index_builder.bad_rows import BadRows
+from index_builder.readers.mapping import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, Columns
+from index_builder.records import Place, Row
+from nearline.errors import InvalidRequest
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
+_TRUTH = {"true": True, "false": False, "True": True, "False": False}
+_MAX_CELL_CHARACTERS = 1 << 30
+# A byte that is not UTF-8 becomes one of these, so that its row alone is refused.
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+_Parse = Callable[[str], object]
+
+
+def _time(cell: str) -> datetime:
+    if not _TIME.fullmatch(cell):
+        raise ValueError(cell)
+    return datetime.fromisoformat(cell)
+
+
+def _matching(pattern: re.Pattern[str], parse: _Parse) -> _Parse:
+    def parse_matching(cell: str) -> object:
+        if not pattern.fullmatch(cell):
+            raise ValueError(cell)
+        return parse(cell)
+
+    return parse_matching
+
+
+# From the narrowest to the widest; a cell that none reads makes its column text.
+_KINDS: tuple[_Parse, ...] = (
+    _matching(_INTEGER, int),
+    _matching(_NUMBER, float),
+    _TRUTH.__getitem__,
+    _time,
+)
+
+
+def read_delimited(path: Path, source: str, columns: Columns, bad_rows: BadRows) -> Iterator[Row]:
+    """Yields the rows of a .csv or .tsv file.
+
+    Raises: InvalidRequest: the file has no header, or the header lacks a named column.
+    """
+    parsers = _column_parsers(path, source, columns)
+    for line, record, problem in _records(path, source, columns):
+        place = Place(source, line)
+        try:
+            if problem:
+                raise InvalidRequest(problem)
+            values: dict[str, object] = dict(record)
+            for name, parse in parsers.items():
+                values[name] = parse(record[name]) if record[name] else None
+            if columns.vector:
+                values[columns.vector] = _vector(record[columns.vector])
+            yield Row(place, columns.item(values))
+        except InvalidRequest as error:
+            bad_rows.add(place, error.message)
+
+
+def _column_parsers(path: Path, source: str, columns: Columns) -> dict[str, _Parse]:
+    """Finds, per attribute column, the narrowest kind that reads every cell."""
+    left: dict[str, list[_Parse]] | None = None
+    for _, record, problem in _records(path, source, columns):
+        if problem:
+            continue
+        if left is None:
+            left = {name: list(_KINDS) for name in _attribute_names(list(record), columns)}
+        for name, kinds in left.items():
+            cell = record[name]
+            while cell and kinds and not _reads(kinds[0], cell):
+                kinds.pop(0)
+    return {name: kinds[0] if kinds else str for name, kinds in (left or {}).items()}
+
+
+def _attribute_names(names: list[str], columns: Columns) -> list[str]:
+    if columns.attributes is not None:
+        return list(columns.attributes)
+    used = {columns.id, columns.title, columns.text, columns.vector}
+    for chosen, defaults in (
+        (columns.id, DEFAULT_ID),
+        (columns.title, DEFAULT_TITLE),
+        (columns.text, DEFAULT_TEXT),
+    ):
+        if not chosen:
+            used |= set(defaults)
+    return [name for name in names if name not in used]
+
+
+def _reads(parse: _Parse, cell: str) -> bool:
+    try:
+        parse(cell)
+    except (ValueError, KeyError):
+        return False
+    return True
+
+
+def _vector(cell: str) -> object:
+    try:
+        return json.loads(cell) if cell else None
+    except ValueError as error:
+        raise InvalidRequest("the vector is not a JSON list of numbers") from error
+
+
+def _records(
+    path: Path, source: str, columns: Columns
+) -> Iterator[tuple[int, dict[str, str], str]]:
+    """Yields (line, cells by column, what is wrong with the row or "")."""
+    csv.field_size_limit(_MAX_CELL_CHARACTERS)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        rows = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        header = next(rows, None)
+        if not header:
+            raise InvalidRequest(f"{source} is empty; its first line must name the columns")
+        columns.check_names(header, source)
+        line = rows.line_num + 1
+        for cells in rows:
+            if cells:
+                problem = ""
+                if len(cells) != len(header):
+                    problem = f"{len(cells)} cells, the header has {len(header)}"
+                elif any(_ESCAPED_BYTE.search(cell) for cell in cells):
+                    problem = "not UTF-8"
+                yield line, dict(zip(header, cells, strict=False)), problem
+            line = rows.line_num + 1

@@ -1,0 +1,38 @@
+"""JSON lines: one object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from index_builder.bad_rows import BadRows
+from index_builder.readers.mapping import Columns
+from index_builder.records import Place, Row
+from nearline.errors import InvalidRequest
+
+_SPACE = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_json_lines(path: Path, source: str, columns: Columns, bad_rows: BadRows) -> Iterator[Row]:
+    """Yields the rows of a file; empty lines are passed over."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            line = line.removeprefix(_BOM) if number == 1 else line
+            if not line.strip(_SPACE):
+                continue
+            place = Place(source, number)
+            try:
+                record = json.loads(line.decode("utf-8"))
+                if not isinstance(record, dict):
+                    raise InvalidRequest(f"it is a JSON {type(record).__name__}, not an object")
+                yield Row(place, columns.item(record))
+            except UnicodeDecodeError as error:
+                bad_rows.add(place, f"not UTF-8: byte {error.start + 1} of the line")
+            except json.JSONDecodeError as error:
+                bad_rows.add(place, f"not JSON: {error.msg} at column {error.colno}")
+            except RecursionError:
+                bad_rows.add(place, "not JSON that can be read: nested too deep")
+            except InvalidRequest as error:
+                bad_rows.add(place, error.message)

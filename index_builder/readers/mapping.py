@@ -1,0 +1,125 @@
+"""Which column is what, and how a record of any source becomes an item."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import AttributeValue, Item
+from nearline.errors import InvalidRequest
+
+DEFAULT_ID = ("_id", "id")
+DEFAULT_TITLE = ("title",)
+DEFAULT_TEXT = ("text",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Column names; empty: the default of BEIR (`_id` or `id`, `title`, `text`), no vector.
+
+    attributes: Columns kept as attributes; None: every column that is nothing else.
+    """
+
+    id: str = ""
+    title: str = ""
+    text: str = ""
+    vector: str = ""
+    attributes: Sequence[str] | None = None
+
+    def item(self, record: Mapping[str, object]) -> Item:
+        """Makes an item of a record.
+
+        Raises: InvalidRequest: id or text is missing, or of a type that cannot be one.
+        """
+        id_name = _present(record, self.id, DEFAULT_ID, "id")
+        title_name = self.title or next((n for n in DEFAULT_TITLE if n in record), "")
+        text_name = (
+            self._optional_text(record)
+            if self.vector
+            else _present(record, self.text, DEFAULT_TEXT, "text")
+        )
+        used = {id_name, title_name, text_name, self.vector}
+        if self.attributes is None:
+            attributes = {name: value for name, value in record.items() if name not in used}
+        else:
+            attributes = {name: record[name] for name in self.attributes if name in record}
+        return Item(
+            id=_as_id(record[id_name], id_name),
+            title=_as_text(record.get(title_name), title_name),
+            text=_as_text(record.get(text_name), text_name),
+            # Any value still; what reads it next brings it to the kinds that are kept.
+            attributes=_unchecked(attributes),
+            vector=_as_vector(record.get(self.vector), self.vector) if self.vector else None,
+        )
+
+    def check_names(self, names: Sequence[str], source: str) -> None:
+        """Refuses a table that lacks a named column: every row would be malformed.
+
+        Raises: InvalidRequest: names the column and those there are.
+        """
+        wanted = [self.id, self.title, self.text, self.vector, *(self.attributes or ())]
+        missing = [name for name in wanted if name and name not in names]
+        if not self.id and not any(name in names for name in DEFAULT_ID):
+            missing.append("_id or id (choose with --id-column)")
+        if not self.text and not self.vector and DEFAULT_TEXT[0] not in names:
+            missing.append("text (choose with --text-column)")
+        if missing:
+            raise InvalidRequest(
+                f"{source} has no column {', '.join(missing)}; it has: {', '.join(names)}",
+                field="corpus",
+            )
+
+    def _optional_text(self, record: Mapping[str, object]) -> str:
+        return self.text or next((name for name in DEFAULT_TEXT if name in record), "")
+
+
+def _present(record: Mapping[str, object], chosen: str, defaults: Sequence[str], what: str) -> str:
+    for name in (chosen,) if chosen else defaults:
+        if name in record:
+            return name
+    names = " or ".join([chosen] if chosen else defaults)
+    raise InvalidRequest(f"the {what} is missing: there is no {names}")
+
+
+def _as_id(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return str(value)
+    if value is None:
+        raise InvalidRequest(f"the id is missing: {name} is null")
+    raise InvalidRequest(
+        f"the id in {name} is of type {type(value).__name__}; use text or a whole number"
+    )
+
+
+def _as_text(value: object, name: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, numbers.Number | datetime | date) and not isinstance(value, bool):
+        return "" if isinstance(value, float) and math.isnan(value) else str(value)
+    raise InvalidRequest(f"{name} is of type {type(value).__name__}; text is needed")
+
+
+def _as_vector(value: object, name: str) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    try:
+        vector = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"the vector in {name} is not a list of numbers") from error
+    with np.errstate(over="ignore"):
+        return vector.astype(np.float32)
+
+
+def _unchecked(attributes: Mapping[str, object]) -> Mapping[str, AttributeValue]:
+    checked: Mapping[str, AttributeValue] = attributes  # type: ignore[assignment]
+    return checked

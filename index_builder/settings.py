@@ -1,0 +1,114 @@
+"""Settings of a build, section `index_builder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from index_builder.readers.mapping import Columns
+from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
+from nearline.contract import DEFAULT_COLLECTION
+from nearline.settings import Settings
+
+
+class IndexBuilderSettings(Settings):
+    """Settings of a build, as `nearline build` and `python -m index_builder` take them."""
+
+    section: ClassVar[str] = "index_builder"
+
+    corpus: str = Field(
+        "",
+        description="Files and folders to read, separated by commas: .jsonl, .csv, .tsv, .parquet, "
+        ".txt, .md, or one .npy matrix of vectors.",
+    )
+    store: str = Field(".nearline/store", description="Folder that holds the snapshots.")
+    collection: str = Field(DEFAULT_COLLECTION, description="Collection name.")
+    shards: int = Field(1, description="Shards, 1..64.")
+    index: str = Field(
+        "auto",
+        description="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
+    )
+    metric: Literal["cosine", "inner_product"] = Field("cosine", description="Similarity.")
+    ef_construction: int = Field(200, description="Width of the graph search while building HNSW.")
+    ef_search: int = Field(64, description="Width of the graph search where a request names none.")
+    nprobe: int = Field(
+        0, description="Lists probed where a request names none; 0: a sixteenth, at least 8."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
+    id_column: str = Field("", description="Column of the ids; empty: _id or id.")
+    title_column: str = Field("", description="Column of the titles; empty: title.")
+    text_column: str = Field("", description="Column of the texts; empty: text.")
+    vector_column: str = Field(
+        "", description="Column of vectors that you bring; nothing is embedded then."
+    )
+    attribute_columns: str = Field(
+        "*", description="Columns kept as attributes, separated by commas; *: all others."
+    )
+    chunk_tokens: int = Field(
+        240, description="Most tokens embedded at once, title included; 0: do not cut."
+    )
+    overlap_sentences: int = Field(1, description="Sentences that the next chunk repeats.")
+    max_bad_rows: int = Field(
+        0, description="Malformed rows left out rather than ending the build."
+    )
+    allow_title_only: bool = Field(
+        False, description="Take documents without text where they have a title."
+    )
+    golden_queries: int = Field(200, description="Sampled queries with exact answers.")
+    seed: int = Field(0, ge=0, description="Seed of every sample.")
+    promote: bool = Field(True, description="Serve the snapshot once it is built.")
+    work_dir: str = Field(
+        "", description="Folder for what a killed build needs to go on; empty: in the store."
+    )
+    embedding: str = Field("", description="Embedding service, host:port.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    def paths(self) -> list[Path]:
+        """Gives what to read."""
+        return [Path(part) for part in self.corpus.split(",") if part]
+
+    def columns(self) -> Columns:
+        """Gives the column names."""
+        every = self.attribute_columns == "*"
+        names = [part.strip() for part in self.attribute_columns.split(",") if part.strip()]
+        return Columns(
+            id=self.id_column,
+            title=self.title_column,
+            text=self.text_column,
+            vector=self.vector_column,
+            attributes=None if every else tuple(names),
+        )
+
+    def options(self) -> BuildOptions:
+        """Gives what to make of it.
+
+        Raises: InvalidRequest: a value is out of range.
+        """
+        options = BuildOptions(
+            store=self.store,
+            collection=self.collection,
+            shards=self.shards,
+            chunks=ChunkOptions(
+                max_tokens=self.chunk_tokens, overlap_sentences=self.overlap_sentences
+            ),
+            index=IndexOptions(
+                factory=self.index,
+                metric=self.metric,
+                ef_construction=self.ef_construction,
+                ef_search=self.ef_search,
+                nprobe=self.nprobe,
+                threads=self.threads,
+            ),
+            golden_queries=self.golden_queries,
+            seed=self.seed,
+            max_bad_rows=self.max_bad_rows,
+            title_only=self.allow_title_only,
+            promote=self.promote,
+            work_dir=Path(self.work_dir) if self.work_dir else None,
+        )
+        options.check()
+        return options

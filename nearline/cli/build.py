@@ -1,0 +1,258 @@
+"""`nearline build`: documents, or vectors, to a published snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline.cli import options, output
+from nearline.cli.processes import embedding_process
+from nearline.clients import EmbeddingClient
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBars
+    from rich.progress import TaskID
+
+    from index_builder.progress import Progress
+    from index_builder.records import BuildResult
+
+
+def build(
+    corpus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILE|DIR",
+            help="What to read: .jsonl .csv .tsv .parquet .txt .md, folders of them, or one .npy "
+            "matrix of vectors; may be repeated.",
+        ),
+    ],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    shards: Annotated[int, typer.Option(metavar="N", help="Shards, 1..64.")] = 1,
+    index: Annotated[
+        str,
+        typer.Option(
+            metavar="FACTORY",
+            help="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
+        ),
+    ] = "auto",
+    metric: Annotated[str, typer.Option(help="cosine or inner_product.")] = "cosine",
+    ef_construction: Annotated[
+        int, typer.Option(metavar="N", help="Width of the graph search while building HNSW.")
+    ] = 200,
+    ef_search: Annotated[
+        int, typer.Option(metavar="N", help="Width of the graph search where a request names none.")
+    ] = 64,
+    nprobe: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Lists probed where a request names none; 0: a 16th, at least 8."
+        ),
+    ] = 0,
+    id_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of the ids. [default: _id or id]")
+    ] = "",
+    title_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of the titles. [default: title]")
+    ] = "",
+    text_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of the texts. [default: text]")
+    ] = "",
+    vector_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
+    ] = "",
+    attribute_columns: Annotated[
+        str, typer.Option(metavar="NAMES", help="Columns to keep, with commas; *: all others.")
+    ] = "*",
+    chunk_tokens: Annotated[
+        int,
+        typer.Option(metavar="N", help="Most tokens embedded at once, with title; 0: do not cut."),
+    ] = 240,
+    overlap_sentences: Annotated[
+        int, typer.Option(metavar="N", help="Sentences that the next chunk repeats.")
+    ] = 1,
+    max_bad_rows: Annotated[
+        int, typer.Option(metavar="N", help="Malformed rows left out rather than ending the build.")
+    ] = 0,
+    allow_title_only: Annotated[
+        bool, typer.Option("--allow-title-only", help="Take documents without text by their title.")
+    ] = False,
+    golden_queries: Annotated[
+        int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every sample.")] = 0,
+    no_promote: Annotated[
+        bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
+    ] = False,
+    work_dir: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="Where a killed build leaves its work. [default: store]"),
+    ] = "",
+    embedding: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Embedding service. [default: one is started for the build]"
+        ),
+    ] = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Build a searchable snapshot of your documents, or of vectors that you bring.
+
+    Run the same command again after a kill: what was embedded is not embedded again.
+    """
+    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.settings import IndexBuilderSettings
+
+    chosen = IndexBuilderSettings.load(
+        {
+            "store": store,
+            "collection": collection,
+            "shards": shards,
+            "index": index,
+            "metric": metric,
+            "ef_construction": ef_construction,
+            "ef_search": ef_search,
+            "nprobe": nprobe,
+            "id_column": id_column,
+            "title_column": title_column,
+            "text_column": text_column,
+            "vector_column": vector_column,
+            "attribute_columns": attribute_columns,
+            "chunk_tokens": chunk_tokens,
+            "overlap_sentences": overlap_sentences,
+            "max_bad_rows": max_bad_rows,
+            "allow_title_only": allow_title_only,
+            "golden_queries": golden_queries,
+            "seed": seed,
+            "promote": not no_promote,
+            "work_dir": work_dir,
+            "embedding": embedding,
+        }
+    )
+    wanted = chosen.options()
+    found = Corpus([Path(name) for name in corpus], chosen.columns())
+
+    async def run() -> BuildResult:
+        with _progress(as_json) as progress:
+            if found.brings_vectors:
+                return await build_corpus(found, wanted, None, progress)
+            async with embedder(chosen.embedding, quiet=as_json) as client:
+                return await build_corpus(found, wanted, client, progress)
+
+    try:
+        result = asyncio.run(run())
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        raise
+    if as_json:
+        output.print_json(result.record())
+    else:
+        _print_summary(result, store)
+
+
+@contextlib.asynccontextmanager
+async def embedder(address: str, *, quiet: bool = False) -> AsyncIterator[EmbeddingClient]:
+    """Gives a client of the embedding service at an address, or of one started for the block."""
+    if address:
+        async with EmbeddingClient(address) as client:
+            yield client
+        return
+    if not quiet:
+        _say("starting the embedding service (the first time it prepares the model)")
+    async with embedding_process() as service, EmbeddingClient(service.address) as client:
+        yield client
+
+
+class _Bars:
+    """Shows a bar per stage with rate and time left; an `index_builder.progress.Progress`."""
+
+    def __init__(self, bars: RichBars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+        self._done = 0
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Adds a bar."""
+        self._done = 0
+        self._task = self._bars.add_task(stage, total=total, unit=unit, rate="")
+
+    def advance(self, units: int) -> None:
+        """Moves the bar."""
+        assert self._task is not None
+        self._done += units
+        self._bars.update(self._task, advance=units)
+        task = self._bars.tasks[self._task]
+        if task.elapsed:
+            self._bars.update(self._task, rate=f"{self._done / task.elapsed:,.0f}/s")
+
+    def end(self, seconds: float) -> None:
+        """Fills the bar and stops its clock."""
+        assert self._task is not None
+        self._bars.update(self._task, total=self._done or 1, completed=self._done or 1)
+        self._bars.stop_task(self._task)
+
+
+@contextlib.contextmanager
+def _progress(as_json: bool) -> Iterator[Progress]:
+    """Gives bars on a terminal, lines elsewhere, nothing for programs."""
+    from index_builder.progress import Lines, Silent
+
+    if as_json:
+        yield Silent()
+        return
+    if not sys.stderr.isatty():
+        yield Lines(_say)
+        return
+    from rich import progress
+
+    with progress.Progress(
+        progress.TextColumn("{task.description:<8}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[unit]}"),
+        progress.TextColumn("{task.fields[rate]}", style="progress.percentage"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=output.console(error=True),
+    ) as bars:
+        yield _Bars(bars)
+
+
+def _print_summary(result: BuildResult, store: str) -> None:
+    lines = [
+        f"snapshot    {result.snapshot_id}",
+        f"documents   {result.documents:,} in {result.chunks:,} chunks",
+        f"index       {result.index_factory}, {result.dim} numbers a vector",
+        f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
+        f"size        {output.size(result.bytes)}",
+        f"time        {sum(result.seconds.values()):.1f} s",
+    ]
+    if result.resumed:
+        lines.append(f"resumed     {result.resumed:,} chunks were embedded by an earlier run")
+    if result.truncated:
+        lines.append(
+            f"cut short   {result.truncated:,} chunks are longer than the model reads; a smaller "
+            "--chunk-tokens avoids that"
+        )
+    if result.bad_rows:
+        lines.append(f"left out    {result.bad_rows:,} malformed rows, for example:")
+        lines += [f"              {row}" for row in result.bad_row_sample]
+    lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
+    if result.epoch is None:
+        lines.append("not served: the alias was left alone (--no-promote)")
+    else:
+        lines.append(f"served as   {result.collection}, epoch {result.epoch}")
+        lines += ["", f"Next: nearline up --store {store}", "      nearline search 'your question'"]
+    output.console().print("\n".join(lines), markup=False)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
