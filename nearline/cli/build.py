@@ -140,11 +140,11 @@ def build(
     found = Corpus([Path(name) for name in corpus], chosen.columns())
 
     async def run() -> BuildResult:
-        with _progress(as_json) as progress:
+        with progress(as_json) as shown:
             if found.brings_vectors:
-                return await build_corpus(found, wanted, None, progress)
+                return await build_corpus(found, wanted, None, shown)
             async with embedder(chosen.embedding, quiet=as_json) as client:
-                return await build_corpus(found, wanted, client, progress)
+                return await build_corpus(found, wanted, client, shown)
 
     try:
         result = asyncio.run(run())
@@ -200,7 +200,7 @@ class _Bars:
 
 
 @contextlib.contextmanager
-def _progress(as_json: bool) -> Iterator[Progress]:
+def progress(as_json: bool) -> Iterator[Progress]:
     """Gives bars on a terminal, lines elsewhere, nothing for programs."""
     from index_builder.progress import Lines, Silent
 
@@ -210,16 +210,16 @@ def _progress(as_json: bool) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield Lines(_say)
         return
-    from rich import progress
+    from rich import progress as rich
 
-    with progress.Progress(
-        progress.TextColumn("{task.description:<8}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[unit]}"),
-        progress.TextColumn("{task.fields[rate]}", style="progress.percentage"),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
+    with rich.Progress(
+        rich.TextColumn("{task.description:<8}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[unit]}"),
+        rich.TextColumn("{task.fields[rate]}", style="progress.percentage"),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
         console=output.console(error=True),
     ) as bars:
         yield _Bars(bars)
