@@ -57,7 +57,6 @@ async def embed_chunks(
     done = vectors.done(spool.chunks)
     advance(int(done.sum()))
     embedded = 0
-    writing = asyncio.Lock()
     batches = _batches(spool, done, info)
 
     async def work() -> None:
@@ -65,10 +64,8 @@ async def embed_chunks(
         # One iterator for all workers: each takes the next batch when it is free.
         for batch in batches:
             reply = await _embed(batch.chunks, embedder, info)
-            async with writing:
-                await asyncio.to_thread(
-                    vectors.write, batch.first, reply.vectors, reply.tokens, reply.truncated
-                )
+            # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
+            vectors.write(batch.first, reply.vectors, reply.tokens, reply.truncated)
             embedded += len(batch.chunks)
             advance(len(batch.chunks))
 

@@ -24,7 +24,7 @@ def read_json_lines(path: Path, source: str, columns: Columns, bad_rows: BadRows
                 continue
             place = Place(source, number)
             try:
-                record = json.loads(line.decode("utf-8"))
+                record = json.loads(line.strip(_SPACE).decode("utf-8"))
                 if not isinstance(record, dict):
                     raise InvalidRequest(f"it is a JSON {type(record).__name__}, not an object")
                 yield Row(place, columns.item(record))
