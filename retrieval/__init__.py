@@ -1,0 +1,1 @@
+"""The retrieval service: FAISS shards behind a stateless router."""

@@ -1,0 +1,66 @@
+"""The router: `python -m retrieval --store DIR`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nearline import serving, settings, telemetry
+from nearline.clients import EmbeddingClient
+from nearline.snapshot import Store
+from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
+from retrieval.admin_servicer import AdminServicer
+from retrieval.embedders import Embedders
+from retrieval.hosting import LocalShards, RemoteShards
+from retrieval.service import RetrievalService
+from retrieval.servicer import RetrievalServicer
+from retrieval.settings import RouterSettings
+from retrieval.topology import check_address, parse_topology
+
+
+async def main(argv: Sequence[str]) -> None:
+    """Serves until told to stop."""
+    chosen = settings.load_from_process(RouterSettings, argv)
+    telemetry.configure_logging(chosen.log_level, "retrieval")
+    store = Store.open(chosen.store)
+    addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
+    embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
+    shards: LocalShards | RemoteShards
+    if chosen.shards:
+        shards = RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s)
+    else:
+        shards = LocalShards(chosen.thread_count())
+    service = RetrievalService(Embedders(embedding))
+
+    async def ready() -> None:
+        for served in await shards.load(store, chosen.collection_names()):
+            service.serve(served)
+
+    async def close() -> None:
+        await shards.close()
+        for client in embedding.values():
+            await client.close()
+
+    await serving.serve(
+        chosen,
+        [
+            serving.Registration(
+                "nearline.v1.RetrievalService",
+                lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+                    RetrievalServicer(service), server
+                ),
+            ),
+            serving.Registration(
+                "nearline.v1.AdminService",
+                lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(
+                    AdminServicer(store, service), server
+                ),
+            ),
+        ],
+        ready=ready,
+        close=close,
+    )
+
+
+if __name__ == "__main__":
+    serving.run(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Index engines; each is the only importer of its library."""

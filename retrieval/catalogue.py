@@ -1,0 +1,289 @@
+"""Loads shards of the snapshots in force: checked, mapped, warmed and tried before they serve."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.contract import HitLevel
+from nearline.errors import (
+    InvalidRequest,
+    NotFound,
+    SnapshotCorrupt,
+    SnapshotGone,
+    SnapshotMismatch,
+)
+from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.v1 import snapshot_pb2
+from retrieval import metrics
+from retrieval.backends import faiss_index
+from retrieval.backends.faiss_index import FaissIndex
+from retrieval.items import ItemTable
+from retrieval.local_shard import LocalShard
+from retrieval.search_threads import SearchThreads
+from retrieval.shard import ShardOptions
+
+COSINE = "cosine"
+_GOLDEN_K = 10
+# Another CPU rounds differently, so a graph search may find a little less than at build time.
+_RECALL_SLACK = 0.05
+_TIE_TOLERANCE = 1e-5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInForce:
+    """What the alias record in force names, read once."""
+
+    collection: str
+    epoch: int
+    manifest: snapshot_pb2.Manifest = field(repr=False)
+
+    @property
+    def snapshot_id(self) -> str:
+        """Id of the snapshot."""
+        return self.manifest.snapshot_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedShard:
+    """One shard of one snapshot in this process."""
+
+    collection: str
+    snapshot_id: str
+    number: int
+    dim: int
+    shard: LocalShard
+
+    def check_dim(self, dim: int) -> None:
+        """Raises InvalidRequest where vectors have another dim."""
+        if dim != self.dim:
+            raise InvalidRequest(
+                f"vectors have dim {dim}, collection {self.collection!r} has {self.dim}",
+                field="vectors",
+            )
+
+
+class Shelf:
+    """The shards loaded in this process."""
+
+    def __init__(self) -> None:
+        self._shards: dict[tuple[str, str, int], LoadedShard] = {}
+
+    def __iter__(self) -> Iterator[LoadedShard]:
+        return iter(self._shards.values())
+
+    def put(self, loaded: LoadedShard) -> None:
+        """Adds a shard that is ready."""
+        self._shards[loaded.collection, loaded.snapshot_id, loaded.number] = loaded
+
+    def shard(self, collection: str, snapshot_id: str, number: int) -> LoadedShard:
+        """Gives a loaded shard.
+
+        Raises: NotFound: this process holds no such collection or shard. SnapshotGone: it holds
+            another snapshot of it.
+        """
+        loaded = self._shards.get((collection, snapshot_id, number))
+        if loaded is not None:
+            return loaded
+        held = [s for s in self if s.collection == collection and s.number == number]
+        if held:
+            raise SnapshotGone(
+                f"shard {number} of {collection!r} has snapshot {held[-1].snapshot_id} loaded, "
+                f"not {snapshot_id}; retry the whole request"
+            )
+        raise NotFound(
+            f"this process does not hold shard {number} of collection {collection!r}; it holds "
+            + (", ".join(f"{s.number} of {s.collection!r}" for s in self) or "none")
+        )
+
+    def close(self) -> None:
+        """Lets go of every shard; no search may be running."""
+        for loaded in self:
+            loaded.shard.close()
+        self._shards.clear()
+
+
+def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
+    """Reads which snapshots are in force.
+
+    Args:
+        store: The store.
+        collections: Names; none: every collection of the store.
+    Raises: NotFound: a collection has nothing published, or the store is empty.
+    """
+    names = list(collections) or store.collections()
+    if not names:
+        raise NotFound(
+            f"store {store.root} has no published collection; build one: "
+            f"nearline build --corpus FILE --store {store.root}"
+        )
+    found = []
+    for name in names:
+        record = store.alias_in_force(name)
+        manifest = store.manifest(name, record.current)
+        found.append(SnapshotInForce(collection=name, epoch=record.epoch, manifest=manifest))
+    return found
+
+
+def load_shards(
+    store: Store,
+    snapshot: SnapshotInForce,
+    numbers: Collection[int] | None,
+    *,
+    threads: SearchThreads,
+) -> list[LoadedShard]:
+    """Loads shards of a snapshot; blocks for as long as the files take to read.
+
+    Args:
+        store: The store.
+        snapshot: What to load.
+        numbers: Shards to load, as far as the snapshot has them; None: all.
+        threads: What they search in.
+    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another faiss,
+        dim or recall than the manifest's.
+    """
+    start = time.perf_counter()
+    faiss_index.use_one_thread()
+    manifest = snapshot.manifest
+    entries = {entry.shard: entry for entry in manifest.shards}
+    wanted = sorted(entries.keys() if numbers is None else entries.keys() & numbers)
+    if not wanted:
+        return []
+    faiss_index.check_version(manifest.faiss_version)
+    folder = store.snapshot_folder(snapshot.collection, snapshot.snapshot_id)
+    prefixes = [f"shards/{number:03d}/" for number in wanted]
+    verified = store.verify(snapshot.collection, snapshot.snapshot_id, (*prefixes, "golden/"))
+    loaded = [_load_shard(folder, snapshot, entries[number], threads=threads) for number in wanted]
+    recall = _check_golden(folder, manifest, loaded)
+    _log.info(
+        "snapshot loaded",
+        extra={
+            "collection": snapshot.collection,
+            "snapshot_id": snapshot.snapshot_id,
+            "epoch": snapshot.epoch,
+            "shards": wanted,
+            "bytes": verified,
+            "golden_recall": recall,
+            "elapsed_s": round(time.perf_counter() - start, 3),
+        },
+    )
+    return loaded
+
+
+def _load_shard(
+    folder: Path,
+    snapshot: SnapshotInForce,
+    entry: snapshot_pb2.ShardEntry,
+    *,
+    threads: SearchThreads,
+) -> LoadedShard:
+    manifest = snapshot.manifest
+    path = shard_folder(folder, entry.shard)
+    items = ItemTable(path / "items.arrow")
+    if (items.documents, items.chunks) != (entry.documents, entry.chunks):
+        raise SnapshotCorrupt(
+            f"{path / 'items.arrow'} has {items.documents} documents and {items.chunks} chunks, "
+            f"the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
+        )
+    index = FaissIndex.load(
+        path / "dense.faiss",
+        manifest.index_factory,
+        dim=manifest.dim,
+        rows=entry.chunks,
+        ef_search=manifest.default_ef_search,
+        nprobe=manifest.default_nprobe,
+    )
+    index.warm()
+    labels = (snapshot.collection, str(entry.shard))
+    metrics.shard_vectors.labels(*labels).set(entry.chunks)
+    shard = LocalShard(
+        snapshot.snapshot_id,
+        entry.shard,
+        index,
+        items,
+        unit_length=manifest.metric == COSINE,
+        threads=threads,
+        observe=metrics.batch_vectors.labels(*labels).observe,
+    )
+    return LoadedShard(
+        collection=snapshot.collection,
+        snapshot_id=snapshot.snapshot_id,
+        number=entry.shard,
+        dim=manifest.dim,
+        shard=shard,
+    )
+
+
+def _check_golden(
+    folder: Path, manifest: snapshot_pb2.Manifest, loaded: Sequence[LoadedShard]
+) -> float | None:
+    """Tries the golden queries on the shards loaded; gives their recall, None without any."""
+    path = folder / "golden" / "queries.arrow"
+    if not loaded or manifest.quality.queries == 0 or not path.is_file():
+        return None
+    golden = _read_golden(path, manifest.dim)
+    shards = len(manifest.shards)
+    here = {shard.number for shard in loaded}
+    options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
+    found = [one.shard.search_now(golden.vectors, options) for one in loaded]
+    matched = total = 0
+    for answers, scores, *parts in zip(golden.ids, golden.scores, *found, strict=True):
+        wanted = sum(shard_of(answer, shards) in here for answer in answers)
+        # A tie with the last exact answer is as good as that: golden answers name one of them.
+        edge = scores[-1] - _TIE_TOLERANCE * max(1.0, abs(scores[-1]))
+        exact = set(answers)
+        good = sum(
+            score >= edge or document_id in exact
+            for part in parts
+            for document_id, score in zip(part.ids, part.scores, strict=True)
+        )
+        total += wanted
+        matched += min(good, wanted)
+    if total == 0:
+        return None
+    recall = matched / total
+    promised = manifest.quality.recall_at_10
+    if recall < promised - _RECALL_SLACK:
+        raise SnapshotMismatch(
+            f"snapshot {manifest.snapshot_id} answers its golden queries with recall "
+            f"{recall:.3f} here, the manifest says {promised:.3f}; rebuild it on this machine"
+        )
+    return round(recall, 4)
+
+
+class _Golden(NamedTuple):
+    """Queries (n, d) float32, and per query the documents and scores of the exact best chunks."""
+
+    vectors: NDArray[np.float32]
+    ids: list[list[str]]
+    scores: list[list[float]]
+
+
+def _read_golden(path: Path, dim: int) -> _Golden:
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            flat = table.column("vector").combine_chunks().flatten()
+            return _Golden(
+                np.array(flat.to_numpy(), np.float32).reshape(-1, dim),
+                table.column("ids").to_pylist(),
+                table.column("scores").to_pylist(),
+            )
+    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
+        raise SnapshotCorrupt(f"{path} cannot be read ({error}); rebuild the snapshot") from error
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Gives the known names for an error, the one most like `name` first."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return ", ".join(repr(other) for other in [*close, *sorted(set(known) - set(close))]) or "none"

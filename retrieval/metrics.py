@@ -1,0 +1,39 @@
+"""Prometheus metrics of routers and shards; label sets are resolved once, not per request."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (
+    *(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512),
+    *(1, 2, 4, 8, 16),
+)
+
+stage_seconds = Histogram(
+    "nearline_retrieval_stage_seconds",
+    "Time of one stage of a request: embed or search.",
+    ("collection", "stage"),
+    buckets=_SECONDS,
+)
+batch_vectors = Histogram(
+    "nearline_retrieval_batch_vectors",
+    "Vectors that went to a shard together.",
+    ("collection", "shard"),
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+partial_answers = Counter(
+    "nearline_retrieval_partial_answers_total",
+    "Answers that missed at least one shard.",
+    ("collection",),
+)
+shard_failures = Counter(
+    "nearline_retrieval_shard_failures_total",
+    "Answers of a shard that failed or came too late, by error class.",
+    ("collection", "shard", "reason"),
+)
+shard_vectors = Gauge(
+    "nearline_retrieval_shard_vectors", "Vectors loaded.", ("collection", "shard")
+)
+epoch_in_force = Gauge(
+    "nearline_retrieval_epoch", "Number of the alias record served.", ("collection",)
+)

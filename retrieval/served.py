@@ -1,0 +1,156 @@
+"""A collection as the router serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Coverage, Query, SearchMode, SearchOptions
+from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
+from nearline.vectors import as_matrix
+from retrieval import metrics
+from retrieval.catalogue import COSINE, SnapshotInForce
+from retrieval.shard import Shard
+
+MAX_EF_SEARCH = 4_096
+MAX_NPROBE = 65_536
+
+
+class ServedCollection:
+    """One collection: the snapshot in force, its shards, and what a request must fit.
+
+    Args:
+        snapshot: What the alias named.
+        shards: By number, 0..n-1.
+    """
+
+    def __init__(self, snapshot: SnapshotInForce, shards: Sequence[Shard]) -> None:
+        manifest = snapshot.manifest
+        self.name = snapshot.collection
+        self.epoch = snapshot.epoch
+        self.snapshot_id = snapshot.snapshot_id
+        self.fingerprint = manifest.embedder.fingerprint
+        self.dim = manifest.dim
+        self.documents = manifest.documents
+        self.chunks = manifest.chunks
+        self.unit_length = manifest.metric == COSINE
+        self.shards = tuple(shards)
+        self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
+        self._all = Coverage(shards_answered=len(shards), shards_total=len(shards))
+
+    def coverage(self, failures: Mapping[int, object]) -> Coverage:
+        """Gives the coverage of an answer without these shards."""
+        if not failures:
+            return self._all
+        total = len(self.shards)
+        return Coverage(
+            shards_answered=total - len(failures),
+            shards_total=total,
+            missing_shards=tuple(sorted(failures)),
+        )
+
+    async def ready_shards(self) -> int:
+        """Counts the shards that answer now."""
+        return sum(await asyncio.gather(*(shard.ready(self.snapshot_id) for shard in self.shards)))
+
+    def check(self, options: SearchOptions) -> None:
+        """Raises InvalidRequest, Unsupported or SnapshotGone where options cannot be served."""
+        if options.ef_search is not None and not 1 <= options.ef_search <= MAX_EF_SEARCH:
+            raise _out_of_range("ef_search", options.ef_search, MAX_EF_SEARCH)
+        if options.nprobe is not None and not 1 <= options.nprobe <= MAX_NPROBE:
+            raise _out_of_range("nprobe", options.nprobe, MAX_NPROBE)
+        if options.mode in (SearchMode.LEXICAL, SearchMode.HYBRID):
+            raise Unsupported(
+                f"snapshot {self.snapshot_id} of {self.name!r} has no lexical index, so mode "
+                f"{options.mode.value} cannot be served; use mode dense",
+                field="options.mode",
+            )
+        if options.snapshot_id and options.snapshot_id != self.snapshot_id:
+            raise SnapshotGone(
+                f"snapshot {options.snapshot_id} of {self.name!r} is not loaded, "
+                f"{self.snapshot_id} is; retry the whole request without options.snapshot_id",
+                field="options.snapshot_id",
+            )
+
+    def vector(self, query: Query, field: str) -> NDArray[np.float32]:
+        """Gives the vector of a vector query: (1, d) float32, checked.
+
+        Raises: InvalidRequest: another dim (names both), more than one row, NaN or infinity.
+        """
+        vector = query.vector
+        assert vector is not None
+        if vector.dtype == np.float32 and vector.shape == (self.dim,):
+            # What almost every request brings; `aligned` finds numbers that are not finite.
+            return np.ascontiguousarray(vector).reshape(1, -1)
+        matrix = as_matrix(vector, f"{field}.vector")
+        rows, dim = matrix.shape
+        if rows != 1:
+            raise InvalidRequest(
+                f"{field}.vector has {rows} rows; send one, or use SearchBatch",
+                field=f"{field}.vector",
+            )
+        if dim != self.dim:
+            made_by = f", made by model {self.fingerprint}" if self.fingerprint else ""
+            raise InvalidRequest(
+                f"{field}.vector has dim {dim}, collection {self.name!r} has dim {self.dim}"
+                f"{made_by}; embed the query with the collection's model",
+                field=f"{field}.vector",
+            )
+        return matrix
+
+    def text(self, query: Query, field: str) -> str:
+        """Gives the text of a text query, checked.
+
+        Raises: InvalidRequest: blank, not Unicode, or the collection has no model.
+        """
+        text = query.text or ""
+        where = f"{field}.text"
+        if not text.strip():
+            raise InvalidRequest(f"{where} is empty; send some words", field=where)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{where} is not valid Unicode at character {error.start} (a lone surrogate); "
+                "decode it properly before sending",
+                field=where,
+            ) from error
+        if not self.fingerprint:
+            raise InvalidRequest(
+                f"collection {self.name!r} holds vectors that its user brought, so no model can "
+                "embed a text for it; send a vector or item ids",
+                field=where,
+            )
+        return text
+
+    def aligned(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scales queries to unit length where the metric is cosine.
+
+        Args:
+            matrix: (n, d) float32.
+        Raises: InvalidRequest: NaN or infinity, or a row that is all zeros and has no direction.
+        """
+        squares = np.vecdot(matrix, matrix)
+        # One sum per row tells of NaN and infinity, or of numbers too large to square.
+        if not math.isfinite(squares.sum()):
+            as_matrix(matrix, "query.vector")
+            if self.unit_length:
+                return self.aligned(matrix / np.abs(matrix).max(axis=1, keepdims=True))
+        if not self.unit_length:
+            return matrix
+        if not squares.all():
+            raise InvalidRequest(
+                f"the vector of query {int(np.flatnonzero(squares == 0)[0])} is all zeros and has "
+                "no direction; leave it out",
+                field="query.vector",
+            )
+        unit: NDArray[np.float32] = matrix / np.sqrt(squares)[:, None]
+        return unit
+
+
+def _out_of_range(name: str, value: int, limit: int) -> InvalidRequest:
+    return InvalidRequest(f"{name} is {value}; 1..{limit} is allowed", field=f"options.{name}")

@@ -1,0 +1,78 @@
+"""Settings of the router and of shard servers."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from pydantic import Field
+
+from nearline.errors import SettingsError
+from nearline.settings import ServerSettings
+from nearline.snapshot import PARTITIONS
+
+
+class SnapshotSettings(ServerSettings):
+    """What routers and shard servers have in common."""
+
+    store: str = Field(
+        ".nearline/store", description="Folder or file:// URL that holds the snapshots."
+    )
+    collections: str = Field(
+        "", description="Collections to serve, separated by commas; empty: all of the store."
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads that search, per process; 0: one per core."
+    )
+
+    def collection_names(self) -> list[str]:
+        """Gives the collections named; none: all."""
+        return [name for name in (part.strip() for part in self.collections.split(",")) if name]
+
+    def thread_count(self) -> int:
+        """Gives the number of threads to search in."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+class RouterSettings(SnapshotSettings):
+    """Settings of the router, with its shards inside unless `shards` says where they are."""
+
+    section: ClassVar[str] = "retrieval"
+
+    embedding: str = Field(
+        "",
+        description="Embedding services, host:port separated by commas; the one whose model made "
+        "a collection embeds its query texts. Empty: vectors and item ids only.",
+    )
+    shards: str = Field(
+        "",
+        description='Shard servers, "0=host:port,host:port;1=host:port"; of several addresses of '
+        "a shard the first is used. Empty: the shards run in this process.",
+    )
+    shard_wait_s: float = Field(
+        60.0, gt=0, le=3600, description="Seconds to wait at start for shard servers to be ready."
+    )
+
+
+class ShardSettings(SnapshotSettings):
+    """Settings of a shard server."""
+
+    section: ClassVar[str] = "shard"
+
+    shard: str = Field(
+        "", description="Numbers of the shards to hold, separated by commas; empty: all."
+    )
+
+    def numbers(self) -> frozenset[int] | None:
+        """Gives the shards to hold; None: all.
+
+        Raises: SettingsError: not numbers in 0..63.
+        """
+        parts = [part.strip() for part in self.shard.split(",")] if self.shard.strip() else []
+        for part in parts:
+            if not (part.isascii() and part.isdigit() and int(part) < PARTITIONS):
+                raise SettingsError(
+                    f"--shard {self.shard!r} is not a list of shard numbers; write 0..63, "
+                    "separated by commas"
+                )
+        return frozenset(map(int, parts)) or None

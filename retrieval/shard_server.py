@@ -1,0 +1,43 @@
+"""A process that holds shards: `python -m retrieval.shard_server --store DIR --shard 0,1`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nearline import serving, settings, telemetry
+from nearline.snapshot import Store
+from nearline.v1 import shard_pb2_grpc
+from retrieval.hosting import LocalShards
+from retrieval.settings import ShardSettings
+from retrieval.shard_servicer import ShardServicer
+
+
+async def main(argv: Sequence[str]) -> None:
+    """Serves until told to stop."""
+    chosen = settings.load_from_process(ShardSettings, argv)
+    telemetry.configure_logging(chosen.log_level, "shard")
+    store = Store.open(chosen.store)
+    numbers = chosen.numbers()
+    shards = LocalShards(chosen.thread_count())
+
+    async def ready() -> None:
+        await shards.load(store, chosen.collection_names(), numbers)
+
+    await serving.serve(
+        chosen,
+        [
+            serving.Registration(
+                "nearline.v1.ShardService",
+                lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
+                    ShardServicer(shards.shelf), server
+                ),
+            )
+        ],
+        ready=ready,
+        close=shards.close,
+    )
+
+
+if __name__ == "__main__":
+    serving.run(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""ShardService over gRPC: messages to records and back, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from nearline import wire
+from nearline.guard import Context, time_left_s
+from nearline.v1 import shard_pb2, shard_pb2_grpc
+from nearline.vectors import unpack
+from retrieval import shard_wire
+from retrieval.catalogue import Shelf
+
+
+class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
+    """Answers for the shards of this process.
+
+    Args:
+        shelf: The shards; it fills while the service loads.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def SearchShard(
+        self, request: shard_pb2.SearchShardRequest, context: Context
+    ) -> shard_pb2.SearchShardResponse:
+        """Searches one shard."""
+        start = time.perf_counter()
+        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
+        vectors = unpack(request.vectors)
+        loaded.check_dim(vectors.shape[1])
+        results = await loaded.shard.search(
+            request.snapshot_id,
+            vectors,
+            shard_wire.options_from_proto(request.options),
+            _deadline(context),
+        )
+        response = shard_wire.hits_to_proto(results)
+        wire.set_duration(response.elapsed, time.perf_counter() - start)
+        return response
+
+    async def FetchItems(
+        self, request: shard_pb2.FetchItemsRequest, context: Context
+    ) -> shard_pb2.FetchItemsResponse:
+        """Reads items of one shard."""
+        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
+        items = await loaded.shard.fetch(
+            request.snapshot_id, request.ids, wire.payload_from_proto(request.payload)
+        )
+        return shard_pb2.FetchItemsResponse(items=[wire.item_to_proto(item) for item in items])
+
+    async def GetStatus(
+        self, request: shard_pb2.GetStatusRequest, context: Context
+    ) -> shard_pb2.GetStatusResponse:
+        """Tells what is loaded."""
+        return shard_pb2.GetStatusResponse(
+            shards=[
+                shard_pb2.LoadedShard(
+                    collection=loaded.collection,
+                    snapshot_id=loaded.snapshot_id,
+                    shard=loaded.number,
+                    ready=True,
+                    vectors=loaded.shard.chunks,
+                )
+                for loaded in self._shelf
+            ]
+        )
+
+
+def _deadline(context: Context) -> float | None:
+    left = time_left_s(context)
+    return None if left is None else asyncio.get_running_loop().time() + left

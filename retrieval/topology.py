@@ -1,0 +1,54 @@
+"""Which shard server holds which shard, as the operator writes it."""
+
+from __future__ import annotations
+
+import re
+
+from nearline.errors import SettingsError
+from nearline.snapshot import PARTITIONS
+
+_EXAMPLE = '"0=host:port,host:port;1=host:port"'
+_ADDRESS = re.compile(r"(?:dns:(?://[^/]*/)?)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+def parse_topology(text: str) -> dict[int, tuple[str, ...]]:
+    """Reads the --shards setting.
+
+    "0=a:7001,b:7001;1=a:7002" -> {0: ("a:7001", "b:7001"), 1: ("a:7002",)}
+    Raises: SettingsError: not of that form, a bad address, a shard twice, or a number left out.
+    """
+    shards: dict[int, tuple[str, ...]] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+        head, separator, tail = part.partition("=")
+        number = head.strip()
+        if not separator or not number.isascii() or not number.isdigit():
+            raise SettingsError(f"--shards: {part!r} is not of the form {_EXAMPLE}")
+        if int(number) >= PARTITIONS:
+            raise SettingsError(f"--shards: shard {number} is not in 0..{PARTITIONS - 1}")
+        if int(number) in shards:
+            raise SettingsError(
+                f"--shards: shard {number} is there twice; put its addresses together: {_EXAMPLE}"
+            )
+        addresses = tuple(address.strip() for address in tail.split(","))
+        for address in addresses:
+            check_address(address, "--shards")
+        shards[int(number)] = addresses
+    if not shards:
+        raise SettingsError(f"--shards is empty; give {_EXAMPLE}, or leave it out")
+    missing = sorted(set(range(max(shards))) - set(shards))
+    if missing:
+        raise SettingsError(
+            f"--shards names shard {max(shards)} but not {', '.join(map(str, missing))}; "
+            "shards are numbered from 0 without gaps"
+        )
+    return dict(sorted(shards.items()))
+
+
+def check_address(address: str, setting: str) -> str:
+    """Gives the address back, or raises SettingsError where it is not host:port."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 1 <= int(match[1]) <= 65_535:
+        raise SettingsError(
+            f"{setting}: {address!r} is not an address; write host:port, port 1..65535"
+        )
+    return address

@@ -1,0 +1,116 @@
+"""Stand-ins whose answers can be computed by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import EmbedderInfo, Embeddings, Item, Lane, PayloadField, TextRole
+from nearline.errors import NearlineError, SnapshotMismatch
+from retrieval.shard import ShardHits, ShardOptions
+from tests.retrieval.snapshots import FINGERPRINT
+
+
+class FakeEmbedder:
+    """Embeds a text that is a number as that unit vector; counts calls and remembers roles."""
+
+    def __init__(self, dim: int, fingerprint: str = FINGERPRINT) -> None:
+        self.dim = dim
+        self.fingerprint = fingerprint
+        self.error: NearlineError | None = None
+        self.calls: list[tuple[list[str], TextRole, float | None]] = []
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        self.calls.append((list(texts), role, timeout_s))
+        if self.error is not None:
+            raise self.error
+        if expected_fingerprint not in ("", self.fingerprint):
+            raise SnapshotMismatch(f"this is {self.fingerprint}, not {expected_fingerprint}")
+        n = len(texts)
+        return Embeddings(
+            vectors=np.eye(self.dim, dtype=np.float32)[[int(text) for text in texts]],
+            fingerprint=self.fingerprint,
+            tokens=np.ones(n, np.int64),
+            truncated=np.zeros(n, np.bool_),
+        )
+
+    async def info(self) -> EmbedderInfo:
+        if self.error is not None:
+            raise self.error
+        return EmbedderInfo(
+            model="fake",
+            fingerprint=self.fingerprint,
+            dim=self.dim,
+            max_tokens=256,
+            max_texts=4,
+            max_characters=1000,
+            max_queued_tokens=1000,
+            backend="fake",
+            min_cosine=1.0,
+            tokens_per_second=1.0,
+        )
+
+
+class SilentShard:
+    """Never answers."""
+
+    def search(
+        self,
+        snapshot_id: str,
+        vectors: NDArray[np.float32],
+        options: ShardOptions,
+        deadline: float | None = None,
+    ) -> asyncio.Future[Sequence[ShardHits]]:
+        return asyncio.get_running_loop().create_future()
+
+    async def fetch(
+        self,
+        snapshot_id: str,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        await asyncio.Event().wait()
+        return []
+
+    async def ready(self, snapshot_id: str) -> bool:
+        return False
+
+
+class FailingShard(SilentShard):
+    """Fails at once."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def search(
+        self,
+        snapshot_id: str,
+        vectors: NDArray[np.float32],
+        options: ShardOptions,
+        deadline: float | None = None,
+    ) -> asyncio.Future[Sequence[ShardHits]]:
+        future: asyncio.Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
+        future.set_exception(self.error)
+        return future
+
+    async def fetch(
+        self,
+        snapshot_id: str,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        raise self.error

@@ -1,0 +1,180 @@
+"""The coalescer: every query gets its own answer, and one that fails fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nearline.errors import NotReady
+from retrieval.coalescer import Batch, Coalescer
+
+
+class Workers:
+    """Runners that stop before each batch until the test lets one go on."""
+
+    def __init__(self, slots: int, max_batch: int) -> None:
+        self.sizes: list[int] = []
+        self.options: list[str] = []
+        self.running: deque[Batch[str, str]] = deque()
+        self.coalescer: Coalescer[str, str] = Coalescer(
+            self._start, slots=slots, max_batch=max_batch
+        )
+
+    def _start(self) -> None:
+        batch = self.coalescer.take()
+        if batch is not None:
+            self.sizes.append(len(batch.vectors))
+            self.options.append(batch.options)
+            self.running.append(batch)
+
+    def go_on(self, *, newest: bool = False) -> None:
+        """Ends one batch: an answer names the query's number and options."""
+        batch = self.running.pop() if newest else self.running.popleft()
+        numbers = batch.vectors[:, 0].astype(int).tolist()
+        if any(number < -1 for number in numbers):
+            self.coalescer.finish(batch, None, ZeroDivisionError("poison"))
+        elif any(number < 0 for number in numbers):
+            self.coalescer.finish(batch, None, NotReady("the peer is away"))
+        else:
+            self.coalescer.finish(batch, [f"{batch.options}{number}" for number in numbers])
+        self._start()
+
+
+def rows(*numbers: int) -> NDArray[np.float32]:
+    return np.array(numbers, np.float32)[:, None]
+
+
+async def settled(*futures: asyncio.Future[Sequence[str]]) -> list[object]:
+    return list(await asyncio.gather(*futures, return_exceptions=True))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    requests=st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from("ab"), st.booleans()), min_size=1, max_size=25
+    ),
+    slots=st.integers(1, 3),
+    max_batch=st.integers(1, 8),
+    order=st.randoms(use_true_random=False),
+)
+def test_every_query_gets_its_own_answer(
+    requests: list[tuple[int, str, bool]], slots: int, max_batch: int, order: object
+) -> None:
+    async def check() -> None:
+        workers = Workers(slots, max_batch)
+        asked = []
+        number = 0
+        for size, options, pause in requests:
+            mine = list(range(number, number + size))
+            number += size
+            answer = workers.coalescer.ask(rows(*mine), options)
+            asked.append((answer, [f"{options}{one}" for one in mine]))
+            assert len(workers.running) <= slots
+            if pause and workers.running:
+                workers.go_on(newest=bool(number % 2))
+        while workers.running:
+            workers.go_on()
+        for answer, wanted in asked:
+            assert list(await answer) == wanted
+        assert max(workers.sizes) <= max_batch
+
+    asyncio.run(check())
+
+
+async def test_a_query_goes_at_once_where_a_slot_is_free() -> None:
+    workers = Workers(2, 8)
+    for number in range(2):
+        workers.coalescer.ask(rows(number), "a")
+    assert workers.sizes == [1, 1]
+
+
+async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_first() -> None:
+    workers = Workers(1, 8)
+    answers = [
+        workers.coalescer.ask(rows(number), options) for number, options in enumerate("abaab")
+    ]
+    while workers.running:
+        workers.go_on()
+    assert list(zip(workers.options, workers.sizes, strict=True)) == [("a", 1), ("b", 2), ("a", 2)]
+    assert [answer.result() for answer in answers] == [["a0"], ["b1"], ["a2"], ["a3"], ["b4"]]
+
+
+async def test_two_slots_share_what_waits() -> None:
+    workers = Workers(2, 8)
+    for number in range(8):
+        workers.coalescer.ask(rows(number), "a")
+    workers.go_on()
+    workers.go_on()
+    assert workers.sizes == [1, 1, 3, 2]
+
+
+async def test_a_large_request_is_cut_and_comes_back_whole() -> None:
+    workers = Workers(2, 4)
+    answer = workers.coalescer.ask(rows(*range(10)), "a")
+    await asyncio.sleep(0)
+    while workers.running:
+        workers.go_on()
+    assert await answer == [f"a{number}" for number in range(10)]
+    assert workers.sizes == [4, 4, 2]
+
+
+async def test_a_cancelled_query_is_not_run_and_the_others_are() -> None:
+    workers = Workers(1, 8)
+    first, gone, last = (workers.coalescer.ask(rows(number), "a") for number in range(3))
+    gone.cancel()
+    while workers.running:
+        workers.go_on()
+    assert await settled(first, last) == [["a0"], ["a2"]]
+    assert workers.sizes == [1, 1]
+
+
+async def test_a_query_cancelled_while_it_runs_leaves_the_slot_in_order() -> None:
+    workers = Workers(1, 8)
+    gone = workers.coalescer.ask(rows(0), "a")
+    other = workers.coalescer.ask(rows(1), "a")
+    gone.cancel()
+    workers.go_on()
+    workers.go_on()
+    assert await other == ["a1"]
+
+
+async def test_an_unexpected_error_fails_only_the_query_at_fault() -> None:
+    workers = Workers(1, 8)
+    answers = [workers.coalescer.ask(rows(number), "a") for number in (0, 1, -7, 2)]
+    while workers.running:
+        workers.go_on()
+    first, second, poison, last = await settled(*answers)
+    assert [first, second, last] == [["a0"], ["a1"], ["a2"]]
+    assert isinstance(poison, ZeroDivisionError)
+    assert workers.sizes == [1, 3, 1, 1, 1]
+
+
+async def test_an_error_of_ours_fails_the_batch_and_the_next_one_runs() -> None:
+    workers = Workers(1, 8)
+    workers.coalescer.ask(rows(0), "a")
+    batch = [workers.coalescer.ask(rows(number), "a") for number in (1, -1)]
+    workers.go_on()
+    later = workers.coalescer.ask(rows(3), "a")
+    while workers.running:
+        workers.go_on()
+    assert [type(outcome) for outcome in await settled(*batch)] == [NotReady, NotReady]
+    assert await later == ["a3"]
+
+
+@pytest.mark.parametrize(("deadlines", "wanted"), [((5.0, 9.0), 9.0), ((5.0, None), None)])
+async def test_a_batch_may_take_as_long_as_its_most_patient_query(
+    deadlines: tuple[float | None, ...], wanted: float | None
+) -> None:
+    workers = Workers(1, 8)
+    workers.coalescer.ask(rows(0), "a", 1.0)
+    for deadline in deadlines:
+        workers.coalescer.ask(rows(1), "a", deadline)
+    workers.go_on()
+    assert workers.running[0].deadline == wanted

@@ -1,0 +1,189 @@
+"""FAISS behind the seam: order, ties, widths, selectors, versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
+from retrieval.backends import faiss_index
+from retrieval.backends.faiss_index import FaissIndex
+from retrieval.backends.vector_index import SearchParams
+
+DIM = 16
+
+
+def built(factory: str, vectors: NDArray[np.float32]) -> faiss.Index:
+    index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def brute_force(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    scores = queries @ vectors.T
+    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(scores, rows, axis=1)
+
+
+def packed(allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(allowed, bitorder="little")
+
+
+@pytest.fixture
+def clustered(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    centres = rng.normal(size=(40, DIM))
+    points = centres[rng.integers(0, 40, 5_100)] + 0.5 * rng.normal(size=(5_100, DIM))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points[:5_000].astype(np.float32), points[5_000:].astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 1 << 30),
+    rows=st.integers(1, 400),
+    k=st.integers(1, 450),
+    factory=st.sampled_from(["Flat", "HNSW8,Flat"]),
+)
+def test_an_exact_search_is_brute_force_ties_included(
+    seed: int, rows: int, k: int, factory: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Few distinct integer values: many equal scores, all of them exact in float32.
+    vectors = rng.integers(-1, 2, (rows, 4)).astype(np.float32)
+    queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
+    found = FaissIndex(built(factory, vectors)).search(queries, k, SearchParams(exact=True))
+    wanted, scores = brute_force(vectors, queries, k)
+    have = min(k, rows)
+    np.testing.assert_array_equal(found.ids[:, :have], wanted)
+    np.testing.assert_array_equal(found.scores[:, :have], scores)
+    assert (found.ids[:, have:] == -1).all()
+    assert np.isneginf(found.scores[:, have:]).all()
+
+
+def test_hnsw_finds_what_is_near_and_puts_ties_in_row_order(
+    clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    vectors, queries = clustered
+    twice = np.repeat(vectors, 2, axis=0)
+    index = FaissIndex(built("HNSW32,Flat", twice), ef_search=64)
+    found = index.search(queries, 10)
+    edge = brute_force(twice, queries, 10)[1][:, -1:]
+    assert (found.scores >= edge - 1e-6).mean() >= 0.97
+    equal = found.scores[:, 1:] == found.scores[:, :-1]
+    assert equal.any()
+    assert (found.ids[:, 1:] > found.ids[:, :-1])[equal].all()
+
+
+@pytest.mark.parametrize("factory", ["HNSW32,Flat", "IVF64,Flat", "PCA12,IVF64,Flat"])
+def test_a_selector_does_not_reset_the_width(
+    clustered: tuple[NDArray[np.float32], NDArray[np.float32]], factory: str
+) -> None:
+    vectors, queries = clustered
+    index = FaissIndex(built(factory, vectors), ef_search=256, nprobe=64)
+    everything = packed(np.ones(len(vectors), np.bool_))
+    np.testing.assert_array_equal(
+        index.search(queries, 10, allow=everything).ids, index.search(queries, 10).ids
+    )
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQ8", "IVF16,Flat"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_only_allowed_rows_are_found(
+    clustered: tuple[NDArray[np.float32], NDArray[np.float32]], factory: str, exact: bool
+) -> None:
+    vectors, queries = clustered
+    allowed = np.arange(len(vectors)) % 3 == 0
+    found = FaissIndex(built(factory, vectors), ef_search=512, nprobe=16).search(
+        queries, 10, SearchParams(exact=exact), packed(allowed)
+    )
+    assert (found.ids >= 0).all()
+    assert allowed[found.ids].all()
+    if exact and factory != "SQ8":
+        subset = np.flatnonzero(allowed)
+        wanted = subset[brute_force(vectors[allowed], queries, 10)[0]]
+        assert (found.ids == wanted).mean() > 0.99
+
+
+def test_a_query_scores_the_same_alone_and_in_a_large_batch(rng: np.random.Generator) -> None:
+    vectors = rng.normal(size=(500, 384)).astype(np.float32)
+    queries = rng.normal(size=(700, 384)).astype(np.float32)
+    index = FaissIndex(built("Flat", vectors))
+    together = index.search(queries, 5, SearchParams(exact=True))
+    for row in (0, 350, 699):
+        alone = index.search(queries[row : row + 1], 5, SearchParams(exact=True))
+        np.testing.assert_array_equal(alone.scores[0], together.scores[row])
+
+
+def test_an_l2_index_gives_negated_distances(rng: np.random.Generator) -> None:
+    vectors = rng.integers(-3, 4, (50, 4)).astype(np.float32)
+    index = faiss.IndexFlatL2(4)
+    index.add(vectors)
+    found = FaissIndex(index).search(vectors[:1], 50)
+    assert found.scores[0, 0] == 0
+    assert (np.diff(found.scores[0]) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("factory", "params", "field"),
+    [
+        ("Flat", SearchParams(ef_search=10), "options.ef_search"),
+        ("HNSW8,Flat", SearchParams(nprobe=2), "options.nprobe"),
+        ("IVF4,Flat", SearchParams(ef_search=10), "options.ef_search"),
+    ],
+)
+def test_a_width_that_the_index_lacks_is_refused(
+    rng: np.random.Generator, factory: str, params: SearchParams, field: str
+) -> None:
+    index = FaissIndex(built(factory, rng.normal(size=(200, 8)).astype(np.float32)))
+    with pytest.raises(Unsupported, match="has no") as caught:
+        index.search(np.zeros((1, 8), np.float32), 1, params)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat", "IVF8,Flat"])
+def test_a_mapped_index_gives_its_vectors_back(
+    tmp_path: Path, rng: np.random.Generator, factory: str
+) -> None:
+    vectors = rng.normal(size=(400, 8)).astype(np.float32)
+    path = tmp_path / "dense.faiss"
+    faiss.write_index(built(factory, vectors), str(path))
+    index = FaissIndex.load(path, factory, dim=8, rows=400, nprobe=8)
+    index.warm()
+    np.testing.assert_array_equal(index.reconstruct(np.array([3, 399, 0])), vectors[[3, 399, 0]])
+    np.testing.assert_array_equal(index.search(vectors[7:8], 1).ids, [[7]])
+    index.close()
+
+
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "dense.faiss"
+    faiss.write_index(built("Flat", rng.normal(size=(9, 8)).astype(np.float32)), str(path))
+    with pytest.raises(SnapshotMismatch, match="dim 8, the manifest says 16"):
+        FaissIndex.load(path, "Flat", dim=16, rows=9)
+    with pytest.raises(SnapshotCorrupt, match="9 vectors, the manifest says 10"):
+        FaissIndex.load(path, "Flat", dim=8, rows=10)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(SnapshotCorrupt, match="not a FAISS index"):
+        FaissIndex.load(path, "Flat", dim=8, rows=9)
+    path.write_bytes(b"garbage" * 100)
+    with pytest.raises(SnapshotCorrupt, match="not a FAISS index"):
+        FaissIndex.load(path, "Flat", dim=8, rows=9)
+
+
+def test_another_minor_version_of_faiss_is_refused_and_both_are_named() -> None:
+    faiss_index.check_version(faiss.__version__)
+    major, minor = faiss.__version__.split(".")[:2]
+    faiss_index.check_version(f"{major}.{minor}.99")
+    with pytest.raises(SnapshotMismatch, match=r"0\.1\.2.*" + faiss.__version__):
+        faiss_index.check_version("0.1.2")

@@ -1,0 +1,48 @@
+"""The merge, against sorting everything."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.merge import merge_hits
+from retrieval.shard import HitPayload, ShardHits
+
+# (score, document, chunk): few values, so that ties abound.
+KEYS = st.lists(
+    st.tuples(st.integers(-2, 2), st.integers(0, 40), st.integers(0, 3)), unique_by=lambda k: k[1:]
+)
+
+
+def hits_of(keys: list[tuple[int, int, int]]) -> ShardHits:
+    ordered = sorted(keys, key=lambda key: (-key[0], f"d{key[1]:02d}", key[2]))
+    return ShardHits(
+        [f"d{document:02d}" for _, document, _ in ordered],
+        [float(score) for score, _, _ in ordered],
+        [chunk for _, _, chunk in ordered],
+        [10 * chunk for _, _, chunk in ordered],
+        [10 * chunk + 9 for _, _, chunk in ordered],
+    )
+
+
+@given(keys=KEYS, shards=st.integers(1, 5), k=st.integers(1, 50))
+def test_merged_hits_are_the_best_of_all_in_order(
+    keys: list[tuple[int, int, int]], shards: int, k: int
+) -> None:
+    parts = [(n, hits_of([key for key in keys if key[1] % shards == n])) for n in range(shards)]
+    merged = merge_hits(parts, k)
+    wanted = sorted((-score, f"d{document:02d}", chunk) for score, document, chunk in keys)[:k]
+    assert [(-hit.score, hit.id, hit.chunk) for _, hit in merged] == wanted
+    assert all(int(hit.id[1:]) % shards == shard for shard, hit in merged)
+    assert all((hit.start, hit.end) == (10 * hit.chunk, 10 * hit.chunk + 9) for _, hit in merged)
+
+
+def test_payload_stays_with_its_hit() -> None:
+    parts = []
+    for shard, scores in enumerate([(3.0, 1.0), (2.0,)]):
+        ids = [f"{shard}-{score}" for score in scores]
+        zeros = [0] * len(ids)
+        payloads = [HitPayload(f"title {one}", None, None, None) for one in ids]
+        parts.append((shard, ShardHits(ids, scores, zeros, zeros, zeros, payloads)))
+    titles = [hit.title for _, hit in merge_hits(parts, 3)]
+    assert titles == ["title 0-3.0", "title 1-2.0", "title 0-1.0"]
