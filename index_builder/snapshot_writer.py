@@ -101,7 +101,7 @@ async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> N
         return np.empty((0, vectors.shape[1]), np.float32)
     if embedder is None or card is None:
         unit = options.index.metric == COSINE
-        return await material.clock.in_thread(lambda: golden.midpoints(vectors, rows, unit=unit))
+        return golden.mixtures(vectors, rows, options.seed, unit=unit)
     texts = golden.query_texts(material.spool, rows, options.seed)
     step = min(_QUERIES_PER_CALL, card.max_texts)
     parts = []

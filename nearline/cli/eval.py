@@ -22,6 +22,7 @@ app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=Tr
 _K = 100
 _QUERIES_PER_CALL = 32
 _TIMEOUT_S = 120.0
+_ANY = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +119,9 @@ async def _build_and_ask(
                 max_tokens=plan.chunk_tokens, overlap_sentences=plan.overlap_sentences
             ),
             index=IndexOptions(factory=plan.factory),
-            # Data sets in this layout have documents that are a title and nothing else.
+            # Data sets in this layout have documents that are a title alone, or nothing at all.
             title_only=True,
+            max_bad_rows=_ANY,
         )
         wanted.check()
         corpus = Corpus([found.corpus], Columns())
@@ -129,11 +131,18 @@ async def _build_and_ask(
                 where = (await stack.enter_async_context(embedding_process())).address
             client = await stack.enter_async_context(EmbeddingClient(where))
             with progress(as_json) as shown:
-                await build_corpus(corpus, wanted, client, shown)
+                built = await build_corpus(corpus, wanted, client, shown)
+            if built.bad_rows:
+                output.console(error=True).print(
+                    f"{built.bad_rows} documents are left out, for example "
+                    f"{built.bad_row_sample[0]}",
+                    markup=False,
+                )
             router = await stack.enter_async_context(
                 retrieval_process(Path(folder), embedding=where)
             )
-            return await _ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            measured = await _ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            return measured | {"bad_rows": built.bad_rows}
 
 
 async def _ask(

@@ -90,7 +90,7 @@ def _stored_vectors(result: BuildResult, shard: int, rows: int) -> NDArray[np.fl
     return np.frombuffer(data, "<f4").reshape(rows, result.dim)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(st.sets(_IDS), st.data())
 async def test_every_document_is_in_the_one_shard_of_its_id(
     tmp_path_factory: pytest.TempPathFactory, ids: set[str], data: st.DataObject

@@ -60,7 +60,7 @@ def test_vectors_that_are_not_what_was_written_are_not_done(tmp_path: Path) -> N
     again.close()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.data())
 def test_a_torn_journal_keeps_every_whole_entry(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], data: st.DataObject
