@@ -24,7 +24,7 @@ _PATIENCE_S = 10.0
 _STATUS_TIMEOUT_S = 1.0
 # While this many calls are on their way to one shard, queries wait and share the next call. Two
 # keep it busy while an answer travels; more would only make the calls smaller.
-_CALLS_IN_FLIGHT = 2
+_CALLS_IN_FLIGHT = 4
 _MAX_BATCH = 64
 
 

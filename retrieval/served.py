@@ -134,22 +134,31 @@ class ServedCollection:
             matrix: (n, d) float32.
         Raises: InvalidRequest: NaN or infinity, or a row that is all zeros and has no direction.
         """
-        squares = np.vecdot(matrix, matrix)
-        # One sum per row tells of NaN and infinity, or of numbers too large to square.
-        if not math.isfinite(squares.sum()):
+        with np.errstate(over="ignore"):
+            squares = np.vecdot(matrix, matrix)
+        smallest = float(squares[0]) if len(squares) == 1 else float(squares.min())
+        largest = smallest if len(squares) == 1 else float(squares.max())
+        if not (smallest > 0 and math.isfinite(largest)):
+            # NaN, infinity, or numbers too small or too large to square; rare, so checked here.
             as_matrix(matrix, "query.vector")
             if self.unit_length:
-                return self.aligned(matrix / np.abs(matrix).max(axis=1, keepdims=True))
+                matrix = matrix / _peaks(matrix)
+                squares = np.vecdot(matrix, matrix)
         if not self.unit_length:
             return matrix
-        if not squares.all():
-            raise InvalidRequest(
-                f"the vector of query {int(np.flatnonzero(squares == 0)[0])} is all zeros and has "
-                "no direction; leave it out",
-                field="query.vector",
-            )
         unit: NDArray[np.float32] = matrix / np.sqrt(squares)[:, None]
         return unit
+
+
+def _peaks(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    peaks: NDArray[np.float32] = np.abs(matrix).max(axis=1, keepdims=True)
+    if not peaks.all():
+        raise InvalidRequest(
+            f"the vector of query {int(np.flatnonzero(peaks == 0)[0])} is all zeros and has no "
+            "direction; leave it out",
+            field="query.vector",
+        )
+    return peaks
 
 
 def _out_of_range(name: str, value: int, limit: int) -> InvalidRequest:

@@ -14,54 +14,21 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 import nearline
+from nearline.cli.closed_loop import COLLECTION, Round, Task, call_round, exact_answers
 from nearline.cli.output import JsonFlag, print_json, print_table
 from nearline.errors import InvalidRequest, NotReady
 
-_COLLECTION = "bench"
-_METHOD = "/nearline.v1.RetrievalService/Search"
 _WARM_UP_S = 1.0
-# Scores of equal vectors differ in the last digits between a matrix product and faiss.
-_TIE = 1e-6
-
-
-class Task(NamedTuple):
-    """What is measured. folder: holds the store and what the measuring processes share."""
-
-    folder: Path
-    k: int
-    ef: int
-    concurrency: int
-    threads: int
-
-    @property
-    def store(self) -> Path:
-        """The snapshot store."""
-        return self.folder / "store"
-
-    @property
-    def ids(self) -> Path:
-        """Ids by index row, a line each."""
-        return self.folder / "ids.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One stretch of closed-loop calls. latencies_s: one per call. recall: over its replies."""
-
-    qps: float
-    latencies_s: NDArray[np.float64]
-    recall: float
 
 
 def bench_retrieval(
@@ -80,8 +47,8 @@ def bench_retrieval(
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a process of its own.")
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -91,7 +58,8 @@ def bench_retrieval(
     take turns, so that whatever else the machine does meets all three.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        task = Task(Path(folder), k, ef, concurrency, len(os.sched_getaffinity(0)))
+        graph = ef if "HNSW" in index else 0
+        task = Task(Path(folder), k, graph, concurrency, len(os.sched_getaffinity(0)))
         with _process() as one:
             build_s, rows, dim = one.submit(_prepare, task, vectors, queries, index, seed).result()
         measured = asyncio.run(_measure(task, separate=separate, seconds=seconds, rounds=rounds))
@@ -100,7 +68,7 @@ def bench_retrieval(
         "n": rows,
         "dim": dim,
         "index": index,
-        "ef": ef,
+        "ef": graph or None,
         "k": k,
         "queries": queries,
         "concurrency": concurrency,
@@ -132,8 +100,8 @@ async def _measure(task: Task, *, separate: bool, seconds: float, rounds: int) -
                 # The first turn warms all three up and is not kept.
                 length = seconds if number else _WARM_UP_S
                 raw = await loop.run_in_executor(raw_process, _raw_round, task, length)
-                least = await loop.run_in_executor(caller, _call_round, task, floor, length)
-                mine = await loop.run_in_executor(caller, _call_round, task, address, length)
+                least = await loop.run_in_executor(caller, call_round, task, floor, length)
+                mine = await loop.run_in_executor(caller, call_round, task, address, length)
                 if number:
                     raw_qps.append(raw)
                     floors.append(least)
@@ -183,8 +151,8 @@ def _prepare(
     documents = (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
     options = BuildOptions(
         store=str(task.store),
-        collection=_COLLECTION,
-        index=IndexOptions(factory=index, ef_search=task.ef),
+        collection=COLLECTION,
+        index=IndexOptions(factory=index, ef_search=task.ef or 64),
     )
     start = time.perf_counter()
     asyncio.run(build_snapshot(documents, options))
@@ -223,7 +191,7 @@ def _raw_round(task: Task, seconds: float) -> float:
     import faiss
 
     keywords: Any = faiss
-    index, queries = _raw_index(task), _exact(task)["queries"]
+    index, queries = _raw_index(task), exact_answers(task)["queries"]
     params = (
         keywords.SearchParametersHNSW(efSearch=task.ef)
         if isinstance(index, faiss.IndexHNSW)
@@ -261,99 +229,12 @@ def _raw_index(task: Task) -> Any:
     return _kept["index"]
 
 
-def _exact(task: Task) -> dict[str, NDArray[np.float32]]:
-    if "exact" not in _kept:
-        with np.load(task.folder / "exact.npz") as file:
-            _kept["exact"] = {name: file[name] for name in file.files}
-    exact: dict[str, NDArray[np.float32]] = _kept["exact"]
-    return exact
-
-
 def _index_file(task: Task) -> Path:
     from nearline.snapshot import Store, shard_folder
 
     store = Store(task.store)
-    snapshot_id = store.alias_in_force(_COLLECTION).current
-    return shard_folder(store.snapshot_folder(_COLLECTION, snapshot_id), 0) / "dense.faiss"
-
-
-# --- in a process of its own: the callers ----------------------------------------------------
-
-
-def _call_round(task: Task, address: str, seconds: float) -> Round:
-    """Calls Search in a closed loop; requests are serialised before, replies parsed after."""
-    exact = _exact(task)
-    requests = _requests(task, exact["queries"])
-    replies: list[tuple[int, bytes]] = []
-    latencies: list[float] = []
-    spent_s = asyncio.run(
-        _closed_loop(address, requests, task.concurrency, seconds, replies, latencies)
-    )
-    return Round(
-        qps=len(latencies) / spent_s,
-        latencies_s=np.array(latencies),
-        recall=_recall(task, exact, replies),
-    )
-
-
-def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
-    from nearline.v1 import retrieval_pb2
-    from nearline.vectors import pack
-
-    options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef)
-    return [
-        retrieval_pb2.SearchRequest(
-            collection=_COLLECTION, query=retrieval_pb2.Query(vector=pack(row)), options=options
-        ).SerializeToString()
-        for row in queries
-    ]
-
-
-async def _closed_loop(
-    address: str,
-    requests: Sequence[bytes],
-    concurrency: int,
-    seconds: float,
-    replies: list[tuple[int, bytes]],
-    latencies: list[float],
-) -> float:
-    import grpc
-
-    clock = time.perf_counter
-    numbers = itertools.count()
-    async with grpc.aio.insecure_channel(address) as channel:
-        # Without serialisers bytes go out and come back as they are.
-        call: Any = channel.unary_unary(_METHOD)
-        await call(requests[0])
-        start = clock()
-        end = start + seconds
-
-        async def caller() -> None:
-            while (now := clock()) < end:
-                number = next(numbers) % len(requests)
-                replies.append((number, await call(requests[number])))
-                latencies.append(clock() - now)
-
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
-        return clock() - start
-
-
-def _recall(
-    task: Task, exact: dict[str, NDArray[np.float32]], replies: Sequence[tuple[int, bytes]]
-) -> float:
-    from nearline.v1 import retrieval_pb2
-
-    if "base" not in _kept:
-        _kept["base"] = np.load(task.folder / "base.npy", mmap_mode="r")
-        ids = task.ids.read_text("utf-8").splitlines()
-        _kept["rows"] = {one: row for row, one in enumerate(ids)}
-    found = 0
-    for number, reply in replies:
-        hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
-        rows = [_kept["rows"][hit.id] for hit in hits]
-        scores = np.asarray(_kept["base"][sorted(set(rows))]) @ exact["queries"][number]
-        found += int((scores >= exact["edge"][number] - _TIE).sum())
-    return found / (len(replies) * task.k)
+    snapshot_id = store.alias_in_force(COLLECTION).current
+    return shard_folder(store.snapshot_folder(COLLECTION, snapshot_id), 0) / "dense.faiss"
 
 
 # --- the servers -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
 _keywords: Any = faiss
 # HNSW does not break ties by row, and a top-k heap drops ties at its edge: ask for a few more,
 # sort, then cut.
-_TIE_SLACK = 8
+_TIE_SLACK = 4
 # An exact search widens until the group of equal scores at its edge is whole, up to this many.
 _TIE_LIMIT = 4_096
 # Beyond, a Flat index hands the batch to BLAS, which rounds differently: a query would then score
@@ -130,7 +130,7 @@ class FaissIndex:
     ) -> Neighbours:
         """Finds neighbours; see `VectorIndex.search`.
 
-        Equal scores stand in row order. Where more rows than `k + 8` (exact: `k + 4,096`) share
+        Equal scores stand in row order. Where more rows than `k + 4` (exact: `k + 4,096`) share
         the score at the edge, which of them are in is the engine's choice.
         """
         self._check(params)

@@ -174,6 +174,19 @@ async def test_items_as_a_query_are_the_mean_of_their_vectors_and_not_in_the_ans
             await service.search(opposite)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+async def test_the_length_of_a_query_does_not_matter_for_cosine(
+    tmp_path: Path, open_service: OpenService, scale: float
+) -> None:
+    write_snapshot(tmp_path, documents_of(np.eye(4, dtype=np.float32)), metric="cosine")
+    async with open_service(tmp_path) as service:
+        query = c.Query(vector=np.array([0, scale, 0, 0], np.float32))
+        (hit,) = (await service.search(query, c.SearchOptions(k=1))).hits
+        assert (hit.id, hit.score) == ("d00001", 1.0)
+        with pytest.raises(InvalidRequest, match="all zeros"):
+            await service.search(c.Query(vector=np.zeros(4, np.float32)))
+
+
 async def test_chunks_of_the_examples_are_left_out_and_the_list_is_still_full(
     tmp_path: Path, open_service: OpenService
 ) -> None:
