@@ -1,0 +1,1 @@
+"""The embedding service: text to vectors, batched under a token budget."""

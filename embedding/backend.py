@@ -1,0 +1,67 @@
+"""The seam between the batcher and an engine that runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Token ids of n texts, padded on the right to one length.
+
+    ids, mask: (n, longest) int64, C order; mask is 1 where a token is, 0 where padding is.
+    """
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """A loaded model. Pooling and normalisation are its own business.
+
+    name: Engine and precision, for example "openvino-bf16".
+    dim: Numbers in a vector.
+    slots: Batches it runs at once; each slot belongs to one thread.
+    pad_multiple: Lengths are padded to a multiple of this, where fewer shapes run faster.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def pad_multiple(self) -> int: ...
+
+    def embed(self, batch: TokenBatch, slot: int) -> NDArray[np.float32]:
+        """Runs the model, in the calling thread, without holding the interpreter's lock.
+
+        Args:
+            batch: The texts; at least one.
+            slot: 0 <= slot < slots; never used by two threads at once.
+        Returns: (n, dim) float32, unit length, owned by the caller.
+        Raises: anything; the batch then counts as failed, and the slot stays usable.
+        """
+        ...
+
+
+def round_up(length: int, multiple: int) -> int:
+    """Gives the smallest multiple that is not below the length."""
+    return -(-length // multiple) * multiple
+
+
+def pad(sequences: Sequence[NDArray[np.int64]], pad_id: int, multiple: int) -> TokenBatch:
+    """Pads token ids of n texts to the longest, rounded up to the multiple."""
+    longest = round_up(max(len(sequence) for sequence in sequences), multiple)
+    ids = np.full((len(sequences), longest), pad_id, np.int64)
+    mask = np.zeros((len(sequences), longest), np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return TokenBatch(ids, mask)

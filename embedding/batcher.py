@@ -1,0 +1,354 @@
+"""Continuous micro-batching: the loop's requests, run by one thread per slot of the model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding.admission import RateMeter, admit
+from embedding.backend import Backend, pad
+from embedding.lanes import Batch, DropReason, Job, Lanes
+from embedding.metrics import Metrics
+from nearline.contract import Lane
+from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+
+_log = logging.getLogger(__name__)
+# So many texts failing alone, with none between them that worked: it is the model, not the texts.
+_BROKEN_AFTER = 8
+_STOPPING = "the service is stopping; ask another replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors (n, dim) float32 of one request, and the seconds it waited and was in the model."""
+
+    vectors: NDArray[np.float32]
+    queue_s: float
+    inference_s: float
+
+
+class Batcher:
+    """Runs requests in batches of a token budget; use it from one event loop.
+
+    Args:
+        backend: The model.
+        budget: Padded tokens of one batch.
+        max_queued_tokens: Tokens allowed to wait in each lane.
+        tokens_per_s: First guess of the rate; 0: unknown.
+        pad_id: Token id of padding.
+        metrics: Where to count.
+        clock: Monotonic seconds.
+        on_broken: Called on the loop, once, when the model fails on everything.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        budget: int,
+        max_queued_tokens: int,
+        tokens_per_s: float = 0.0,
+        pad_id: int = 0,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        on_broken: Callable[[], None] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._max_queued_tokens = max_queued_tokens
+        self._pad_id = pad_id
+        self._metrics = metrics or Metrics()
+        self._clock = clock
+        self._on_broken = on_broken
+        # Shared with the model threads, all under the lock.
+        self._work = threading.Condition()
+        self._lanes = Lanes(budget, pad_multiple=backend.pad_multiple)
+        self._meter = RateMeter(tokens_per_s)
+        self._running_tokens = 0
+        self._failures_in_a_row = 0
+        self._stopping = False
+        # Of the loop alone.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._futures: dict[Job, asyncio.Future[None]] = {}
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._threads = [
+            threading.Thread(target=self._run, args=(slot,), name=f"model-{slot}", daemon=True)
+            for slot in range(backend.slots)
+        ]
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Rate measured lately; 0 before the first batch."""
+        return self._meter.tokens_per_s if self._meter.has_measured else 0.0
+
+    def start(self) -> None:
+        """Starts the model threads; call it on the loop."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
+
+    async def close(self) -> None:
+        """Lets running batches end and fails what still waits."""
+        with self._work:
+            self._stopping = True
+            self._work.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join)
+        for job in list(self._futures):
+            self._fail(job, NotReady(_STOPPING))
+        for waiter in self._room:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def check(self, lane: Lane, left_s: float, own_tokens: int = 0) -> None:
+        """Refuses a request that the queue cannot take or finish in time.
+
+        Args:
+            lane: Its lane.
+            left_s: Seconds to its deadline; may be infinite.
+            own_tokens: Its tokens, as far as they are known.
+        Raises: Overloaded.
+        """
+        with self._work:
+            waiting = self._lanes.tokens(lane)
+            ahead = self._running_tokens + self._lanes.tokens(Lane.INTERACTIVE)
+            if lane is Lane.BULK:
+                ahead += waiting
+            rate = self._meter.tokens_per_s
+        try:
+            admit(
+                own_tokens=own_tokens,
+                lane_tokens=waiting,
+                ahead_tokens=ahead,
+                max_queued_tokens=self._max_queued_tokens,
+                tokens_per_s=rate,
+                left_s=left_s,
+            )
+        except Overloaded:
+            self._metrics.lanes[lane].refused()
+            raise
+
+    async def embed(
+        self,
+        sequences: Sequence[NDArray[np.int64]],
+        lane: Lane,
+        *,
+        left_s: float = math.inf,
+        wait: bool = False,
+    ) -> Embedded:
+        """Embeds one request; cancelling it drops what has not run yet.
+
+        Args:
+            sequences: Token ids of each text, at least one text.
+            lane: Queue to wait in.
+            left_s: Seconds to the caller's deadline.
+            wait: Wait for room in the queue, where others are refused.
+        Raises: Overloaded; DeadlineExceeded; NotReady: the service stops; InternalError: the model
+            failed on a text, whose index the error names.
+        """
+        assert self._loop is not None
+        tokens = sum(len(sequence) for sequence in sequences)
+        if wait:
+            await self._wait_for_room(lane, tokens)
+        else:
+            self.check(lane, left_s, tokens)
+        now = self._clock()
+        job = Job.of(sequences, lane, now + left_s, self._backend.dim)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._futures[job] = future
+        with self._work:
+            if self._stopping:
+                future.set_exception(NotReady(_STOPPING))
+            else:
+                self._lanes.push(job, now)
+                # Each thread takes one batch; a small request needs only one thread.
+                self._work.notify(len(sequences))
+        try:
+            await future
+        finally:
+            del self._futures[job]
+            if job.pending:
+                late = self._clock() >= job.deadline
+                self._drop(job, DropReason.EXPIRED if late else DropReason.CANCELLED)
+        started = job.started_at if job.started_at is not None else now
+        return Embedded(job.vectors, started - now, self._clock() - started)
+
+    # --- on the loop ---
+
+    async def _wait_for_room(self, lane: Lane, tokens: int) -> None:
+        """Waits, first come first served, until the lane takes so many tokens."""
+        woken = False
+        while self._stopping or not ((woken or not self._room) and self._has_room(lane, tokens)):
+            if self._stopping:
+                raise NotReady(_STOPPING)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if woken:
+                self._room.appendleft(waiter)
+            else:
+                self._room.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self._room.remove(waiter)
+                self._wake_room()
+                raise
+            self._room.remove(waiter)
+            woken = True
+        # The next one looks once this one is in the queue.
+        self._wake_room()
+
+    def _has_room(self, lane: Lane, tokens: int) -> bool:
+        with self._work:
+            waiting = self._lanes.tokens(lane)
+        return waiting == 0 or waiting + tokens <= self._max_queued_tokens
+
+    def _wake_room(self) -> None:
+        if self._room and not self._room[0].done():
+            self._room[0].set_result(None)
+
+    def _finished(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            job = entry.job
+            job.pending -= 1
+            if job.pending == 0:
+                future = self._futures.get(job)
+                if future is not None and not future.done():
+                    future.set_result(None)
+        self._after_batch()
+
+    def _expired(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._fail(
+                job,
+                DeadlineExceeded(
+                    "the deadline passed while the request waited for the model; raise the timeout "
+                    "or send less at a time"
+                ),
+            )
+        self._after_batch()
+
+    def _poisoned(self, batch: Batch, error: Exception) -> None:
+        entry = batch.entries[0]
+        error_id = secrets.token_hex(8)
+        _log.error(
+            "the model failed on one text alone",
+            exc_info=error,
+            extra={"error_id": error_id, "index": entry.row, "tokens": entry.length},
+        )
+        failure = InternalError(
+            f"the model failed on texts[{entry.row}] (error {error_id}, see the server's log); "
+            "leave this text out: the others of the request were not at fault",
+            field=f"texts[{entry.row}]",
+        )
+        failure.__cause__ = error
+        self._fail(entry.job, failure)
+        self._drop(entry.job, DropReason.FAILED)
+        self._after_batch()
+
+    def _broken(self) -> None:
+        if self._on_broken is not None:
+            on_broken, self._on_broken = self._on_broken, None
+            on_broken()
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        future = self._futures.get(job)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def _drop(self, job: Job, reason: DropReason) -> None:
+        with self._work:
+            self._lanes.drop(job, reason)
+        self._after_batch()
+
+    def _after_batch(self) -> None:
+        with self._work:
+            drops = dict(self._lanes.drops)
+            self._lanes.drops.clear()
+            waiting = {lane: self._lanes.tokens(lane) for lane in Lane}
+            rate = self._meter.tokens_per_s
+        for (lane, reason), count in drops.items():
+            self._metrics.lanes[lane].dropped({reason: count})
+        for lane, tokens in waiting.items():
+            self._metrics.lanes[lane].queued(tokens)
+        self._metrics.rate(rate)
+        self._wake_room()
+
+    # --- in the model threads ---
+
+    def _run(self, slot: int) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            try:
+                padded = pad(
+                    [entry.ids for entry in batch.entries],
+                    self._pad_id,
+                    self._backend.pad_multiple,
+                )
+                vectors = self._backend.embed(padded, slot)
+            # Whatever an engine raises, the batch failed and the slot goes on.
+            except Exception as error:
+                self._batch_failed(batch, error)
+            else:
+                for row, entry in enumerate(batch.entries):
+                    entry.job.vectors[entry.row] = vectors[row]
+                self._batch_ended(batch, batch.tokens)
+                self._metrics.lanes[batch.lane].batch(
+                    len(batch.entries), batch.tokens, padded.ids.size
+                )
+                self._tell(self._finished, batch)
+
+    def _next_batch(self) -> Batch | None:
+        with self._work:
+            while not self._stopping:
+                now = self._clock()
+                taken = self._lanes.take(now)
+                if taken.expired:
+                    self._tell(self._expired, taken.expired)
+                if taken.batch is not None:
+                    self._meter.started(now)
+                    self._running_tokens += taken.batch.tokens
+                    return taken.batch
+                self._work.wait()
+            return None
+
+    def _batch_ended(self, batch: Batch, tokens_done: int) -> None:
+        with self._work:
+            self._running_tokens -= batch.tokens
+            self._meter.finished(tokens_done, self._clock())
+            if tokens_done:
+                self._failures_in_a_row = 0
+
+    def _batch_failed(self, batch: Batch, error: Exception) -> None:
+        self._metrics.failed_batch()
+        self._batch_ended(batch, 0)
+        if len(batch.entries) > 1:
+            with self._work:
+                self._lanes.split(batch)
+                self._work.notify()
+            return
+        self._tell(self._poisoned, batch, error)
+        with self._work:
+            self._failures_in_a_row += 1
+            broken = self._failures_in_a_row == _BROKEN_AFTER
+        if broken:
+            self._tell(self._broken)
+
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: nobody is left to hear it.
+            _log.debug("loop closed before a batch ended")

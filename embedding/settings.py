@@ -1,0 +1,71 @@
+"""Settings of the embedding service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import platformdirs
+from pydantic import Field
+
+from embedding.model import DEFAULT_MODEL
+from nearline.settings import ServerSettings
+
+
+class EmbeddingSettings(ServerSettings):
+    """Settings of the embedding service, section `embedding`."""
+
+    section: ClassVar[str] = "embedding"
+
+    model: str = Field(
+        DEFAULT_MODEL,
+        description="all-MiniLM-L6-v2, a sentence-transformers folder, or a hub name.",
+    )
+    model_sha256: str = Field(
+        "",
+        pattern="^([0-9a-fA-F]{64})?$",
+        description="SHA-256 that the weights must have; empty: the default model's pin, else any.",
+    )
+    model_revision: str = Field("", description="Commit, tag or branch at the hub.")
+    cache_dir: str = Field(
+        "",
+        description="Folder for converted models and measurements; empty: NEARLINE_CACHE_DIR, or "
+        "the user's cache folder.",
+    )
+    backend: Literal["auto", "openvino", "torch"] = Field(
+        "auto", description="Engine; auto measures at first start and keeps the fastest."
+    )
+    precision: Literal["auto", "f32", "bf16", "f16"] = Field(
+        "auto",
+        description="Number format in the engine; auto measures. f16 is for torch on CUDA.",
+    )
+    device: str = Field(
+        "cpu", description="torch device, for example cuda or cuda:1; OpenVINO runs on the CPU."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads of inference; 0: all cores.")
+    streams: int = Field(
+        0, ge=0, le=256, description="Batches in OpenVINO at once; 0: its choice for throughput."
+    )
+    token_budget: int = Field(
+        1024, ge=64, le=1 << 20, description="Padded tokens of one batch; measured best: 1,024."
+    )
+    max_texts: int = Field(1024, ge=1, le=1024, description="Texts allowed in one request.")
+    max_characters: int = Field(
+        65_536, ge=1, le=1 << 22, description="Code points allowed in one text."
+    )
+    max_queued_tokens: int = Field(
+        262_144,
+        ge=1,
+        le=1 << 32,
+        description="Tokens allowed to wait in each lane before requests are refused.",
+    )
+    stream_read_ahead_texts: int = Field(
+        256, ge=1, le=65_536, description="Texts that an EmbedStream call has in work at once."
+    )
+
+
+def cache_folder(settings: EmbeddingSettings, environ: Mapping[str, str]) -> Path:
+    """Gives the cache folder: the setting, NEARLINE_CACHE_DIR, or the user's."""
+    given = settings.cache_dir or environ.get("NEARLINE_CACHE_DIR", "")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("nearline"))

@@ -1,0 +1,101 @@
+"""A backend whose vectors are known by arithmetic, and a small model folder."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from embedding.backend import TokenBatch
+from embedding.model import Model, Pooling
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(100)))
+DIM = 4
+
+
+def expected(ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Gives the unit vector of a text: its sum, its length, its first and its last token."""
+    raw = np.array([sum(map(int, ids)), len(ids), int(ids[0]), int(ids[-1])], np.float64) + 1
+    return np.asarray(raw / np.linalg.norm(raw), np.float32)
+
+
+class FakeBackend:
+    """Computes `expected` from ids and mask. `hold` keeps the model busy until `release`.
+
+    poison: Token ids that no batch may contain. batches: Ids of every batch begun, in order.
+    entered: Released once per batch begun.
+    """
+
+    name = "fake"
+    dim = DIM
+
+    def __init__(self, slots: int = 1, pad_multiple: int = 1, poison: Sequence[int] = ()) -> None:
+        self.slots = slots
+        self.pad_multiple = pad_multiple
+        self.poison = frozenset(poison)
+        self.batches: list[list[list[int]]] = []
+        self.entered = threading.Semaphore(0)
+        self._open = threading.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Makes every batch wait."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Lets them go."""
+        self._open.set()
+
+    def embed(self, batch: TokenBatch, slot: int) -> NDArray[np.float32]:
+        """Gives the vectors."""
+        texts = [row[mask == 1].tolist() for row, mask in zip(batch.ids, batch.mask, strict=True)]
+        self.batches.append(texts)
+        self.entered.release()
+        assert self._open.wait(20)
+        if self.poison & {token for text in texts for token in text}:
+            raise RuntimeError("the engine does not like this batch")
+        return np.stack([expected(text) for text in texts])
+
+
+def write_model(folder: Path, *, pooling: dict[str, object] | None = None) -> Path:
+    """Writes a sentence-transformers folder of words w0…w99, without real weights."""
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    (folder / "1_Pooling").mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "model.safetensors").write_bytes(b"not really weights")
+    files: dict[str, object] = {
+        "config.json": {"hidden_size": DIM, "max_position_embeddings": 64, "pad_token_id": 0},
+        "modules.json": [
+            {"type": "sentence_transformers.models.Transformer", "path": ""},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        ],
+        "sentence_bert_config.json": {"max_seq_length": 8},
+        "1_Pooling/config.json": pooling or {"embedding_dimension": DIM, "pooling_mode": "mean"},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def word_model(folder: Path, *, query_prompt: str = "", document_prompt: str = "") -> Model:
+    """Gives a model whose tokenizer knows w0…w99 and which reads 8 tokens."""
+    return Model(
+        name="words",
+        folder=write_model(folder),
+        weights_sha256="0" * 64,
+        tokenizer_sha256="1" * 64,
+        pooling=Pooling.MEAN,
+        dim=DIM,
+        max_tokens=8,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+    )

