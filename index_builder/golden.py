@@ -26,7 +26,7 @@ from index_builder.spool import Spool
 from nearline.vectors import normalise
 
 K = 10
-_BLOCK_NUMBERS = 1 << 24
+_BLOCK_NUMBERS = 1 << 22
 _MIN_WORDS = 4
 _SHARE = np.float32(0.5)
 # float32 sums in another order differ in the last digits: a tie at the edge counts as found.

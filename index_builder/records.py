@@ -40,7 +40,9 @@ class ChunkOptions:
     """How documents are cut.
 
     max_tokens: Most tokens in what is embedded (title and chunk); 0: documents are not cut. The
-        default leaves room for the two special tokens of a model that reads 256.
+        default fits a model that reads 256, special tokens and errors of the estimate included.
+        Measured on SciFact train (nDCG@10, MiniLM, overlap 1): not cut 0.660 with 1.0 vectors a
+        document; 240 0.692 with 2.4; 128 0.705 with 5.5.
     overlap_sentences: Sentences that the next chunk repeats.
     """
 

@@ -105,6 +105,7 @@ class Spool:
         with _disk_errors(self._path):
             try:
                 self._connection.execute("CREATE UNIQUE INDEX by_id ON documents (shard, id)")
+                self._connection.execute("CREATE INDEX by_chunk ON documents (first_chunk)")
             except sqlite3.IntegrityError as error:
                 raise self._duplicates() from error
 
@@ -156,8 +157,8 @@ class Spool:
     def chunk_at(self, row: int) -> tuple[Chunk, int]:
         """Gives the chunk of a row, and its number within its document."""
         document_id, title, text, first, bounds = self._connection.execute(
-            "SELECT id, title, text, first_chunk, bounds FROM documents WHERE number = "
-            "(SELECT max(number) FROM documents WHERE first_chunk <= ?)",
+            "SELECT id, title, text, first_chunk, bounds FROM documents "
+            "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
             (int(row),),
         ).fetchone()
         start, end = np.frombuffer(bounds, "<i8").reshape(-1, 2)[row - first]

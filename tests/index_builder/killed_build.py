@@ -1,37 +1,61 @@
-"""A build in a process of its own, that a test kills: python -m … STORE CORPUS LOG SLOW_AFTER."""
+"""A build in a process of its own that stalls, to be killed: STORE CORPUS LOG STALL.
+
+STALL is a number of texts after which the embedder never answers, or "writing": then the build
+never ends writing the items of its snapshot.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+from index_builder import snapshot_writer
 from index_builder.corpus import Corpus, build_corpus
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions
+from nearline.contract import Embeddings, Lane, TextRole
 from tests.index_builder.embedders import HashEmbedder
 
 
 class StallingEmbedder(HashEmbedder):
     """Says so and never answers once it embedded so many texts."""
 
-    stall_after = 0
+    def __init__(self, stall_after: float, log: Path) -> None:
+        super().__init__(log=log)
+        self._stall_after = stall_after
 
-    async def embed(self, texts, *arguments, **options):  # type: ignore[no-untyped-def]
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
         """Embeds, or stalls."""
-        if len(self.texts) >= self.stall_after:
+        if len(self.texts) >= self._stall_after:
             print("stalled", flush=True)
             await asyncio.get_running_loop().create_future()
-        return await super().embed(texts, *arguments, **options)
+        return await super().embed(texts, role, lane=lane)
 
 
-async def main(store: str, corpus: str, log: str, stall_after: str) -> None:
+def _stall(*_: object) -> None:
+    print("stalled", flush=True)
+    threading.Event().wait()
+
+
+async def main(store: str, corpus: str, log: str, stall: str) -> None:
     """Builds."""
-    embedder = StallingEmbedder(log=Path(log))
-    embedder.stall_after = int(stall_after)
+    if stall == "writing":
+        vars(snapshot_writer)["write_items"] = _stall
+    embedder = StallingEmbedder(float("inf" if stall == "writing" else stall), Path(log))
     options = BuildOptions(store=store, golden_queries=0)
-    result = await build_corpus(Corpus([Path(corpus)], Columns()), options, embedder)
-    print(f"built {result.snapshot_id}", flush=True)
+    await build_corpus(Corpus([Path(corpus)], Columns()), options, embedder)
 
 
 if __name__ == "__main__":

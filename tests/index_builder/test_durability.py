@@ -34,8 +34,8 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def _start(store: Path, corpus: Path, log: Path, stall_after: int) -> subprocess.Popen[str]:
-    arguments = [str(store), str(corpus), str(log), str(stall_after)]
+def _start(store: Path, corpus: Path, log: Path, stall: str) -> subprocess.Popen[str]:
+    arguments = [str(store), str(corpus), str(log), stall]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.index_builder.killed_build", *arguments],
         cwd=ROOT,
@@ -51,7 +51,7 @@ async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
     root, log = tmp_path / "store", tmp_path / "embedded.txt"
     options = BuildOptions(store=str(root), golden_queries=0)
     old = await build_snapshot([Item(id="old", text="Old.")], options, HashEmbedder())
-    with _start(root, corpus, log, 300) as process:
+    with _start(root, corpus, log, "300") as process:
         assert process.stdout is not None
         # The stage has several batches in flight: once all of them stall, nothing more comes.
         assert [process.stdout.readline() for _ in range(4)] == ["stalled\n"] * 4
@@ -69,6 +69,27 @@ async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
     assert Counter(before + again.texts) == Counter(f"Text {n}." for n in range(DOCUMENTS))
     assert store.alias_in_force("default").current == result.snapshot_id
     assert not (root / "default" / ".build").exists()
+
+
+@pytest.mark.service
+async def test_a_build_killed_while_it_writes_embeds_nothing_again_and_leaves_nothing_behind(
+    tmp_path: Path, corpus: Path
+) -> None:
+    root = tmp_path / "store"
+    options = BuildOptions(store=str(root), golden_queries=0)
+    old = await build_snapshot([Item(id="old", text="Old.")], options, HashEmbedder())
+    with _start(root, corpus, tmp_path / "log", "writing") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stalled\n"
+        process.send_signal(signal.SIGKILL)
+    store = Store.open(str(root))
+    assert store.snapshot_ids("default") == [old.snapshot_id]
+    assert len(list(root.rglob(".tmp-*"))) == 1
+    again = HashEmbedder()
+    result = await build_corpus(Corpus([corpus], Columns()), options, again)
+    assert (again.texts, result.resumed) == ([], DOCUMENTS)
+    assert not list(root.rglob(".tmp-*"))
+    assert store.verify("default", result.snapshot_id) == result.bytes
 
 
 async def test_a_build_that_fails_late_goes_on_with_another_index(
