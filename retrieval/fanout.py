@@ -48,6 +48,7 @@ async def gather(
     await _settle(calls.values(), deadline)
     results: dict[int, _R] = {}
     failures: dict[int, NearlineError] = {}
+    fatal: BaseException | None = None
     for number, future in calls.items():
         if future.cancelled():
             failures[number] = DeadlineExceeded("no answer in time")
@@ -56,7 +57,10 @@ async def gather(
         elif isinstance(error, _TOLERATED):
             failures[number] = error
         else:
-            raise error
+            # Look at the others all the same: asyncio reports errors that nobody looked at.
+            fatal = fatal or error
+    if fatal is not None:
+        raise fatal
     if failures and (full or not results):
         raise _unavailable(collection, len(calls), failures)
     return Answers(results, failures)

@@ -98,12 +98,18 @@ class LocalShard:
             return [ShardHits((), (), (), (), ()) for _ in vectors]
         if options.level is HitLevel.CHUNK or self._items.max_chunks <= 1:
             found = self._best_rows(vectors, min(options.k, self.chunks), options)
-            per_query = list(zip(found.ids, found.scores, strict=True))
+            counts = [found.ids.shape[1]] * len(vectors)
+            rows, scores = found.ids.ravel(), found.scores.ravel()
             if not found.full:
-                per_query = [(ids[ids >= 0], scores[ids >= 0]) for ids, scores in per_query]
+                there = found.ids >= 0
+                counts = there.sum(axis=1).tolist()
+                rows, scores = found.ids[there], found.scores[there]
         else:
-            per_query = self._best_documents(vectors, min(options.k, self.documents), options)
-        return [self._hits(rows, scores, options.payload) for rows, scores in per_query]
+            best = self._best_documents(vectors, min(options.k, self.documents), options)
+            counts = [len(rows) for rows, _ in best]
+            rows = np.concatenate([rows for rows, _ in best])
+            scores = np.concatenate([scores for _, scores in best])
+        return self._hits(rows, scores, counts, options.payload)
 
     def fetch_now(self, ids: Sequence[str], payload: frozenset[PayloadField]) -> list[Item]:
         """Reads items in the calling thread."""
@@ -185,14 +191,35 @@ class LocalShard:
         self,
         rows: NDArray[np.int64],
         scores: NDArray[np.float32],
+        counts: Sequence[int],
         payload: frozenset[PayloadField],
-    ) -> ShardHits:
+    ) -> list[ShardHits]:
+        """Makes the hits of all queries in one go, query after query; counts: rows of each.
+
+        After a search the caches are full of vectors, so every Python step is dear: steps are
+        taken once for the whole batch.
+        """
         items = self._items
         documents = items.documents_of(rows)
         chunks, starts, ends = items.chunks_of(rows, documents)
-        hits = ShardHits(items.ids(documents), scores.tolist(), chunks, starts, ends)
-        if payload:
-            hits.payloads = self._payloads(rows, documents, starts, ends, payload)
+        ids = items.ids(documents)
+        payloads = self._payloads(rows, documents, starts, ends, payload) if payload else []
+        all_scores = scores.tolist()
+        hits = []
+        at = 0
+        for count in counts:
+            mine = slice(at, at + count)
+            hits.append(
+                ShardHits(
+                    ids[mine],
+                    all_scores[mine],
+                    chunks[mine],
+                    starts[mine],
+                    ends[mine],
+                    payloads[mine],
+                )
+            )
+            at += count
         return hits
 
     def _payloads(

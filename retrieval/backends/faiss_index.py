@@ -75,6 +75,10 @@ class FaissIndex:
                 name for layer in layers for kind, name in _KNOBS if isinstance(layer, kind)
             ),
         )
+        # An index that scans anyway is searched exactly, ties included.
+        self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
+            isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]
+        )
         ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
         if ivf is not None:
             # Without it a row number does not lead to its list, and `reconstruct` cannot work.
@@ -135,7 +139,7 @@ class FaissIndex:
         """
         self._check(params)
         rows = self._info.rows
-        if params.exact:
+        if params.exact or self._scans:
             found = self._search_exact(queries, min(k, rows), allow)
         else:
             ask = min(k + _TIE_SLACK, rows)
