@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -11,11 +12,14 @@ from nearline.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.admin_servicer import AdminServicer
 from retrieval.embedders import Embedders
-from retrieval.hosting import LocalShards, RemoteShards
+from retrieval.remote_hosting import RemoteShards
 from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.settings import RouterSettings
 from retrieval.topology import check_address, parse_topology
+
+if TYPE_CHECKING:
+    from retrieval.local_hosting import LocalShards
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -25,11 +29,7 @@ async def main(argv: Sequence[str]) -> None:
     store = Store.open(chosen.store)
     addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
     embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
-    shards: LocalShards | RemoteShards
-    if chosen.shards:
-        shards = RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s)
-    else:
-        shards = LocalShards(chosen.thread_count())
+    shards = _shards(chosen)
     service = RetrievalService(Embedders(embedding))
 
     async def ready() -> None:
@@ -60,6 +60,15 @@ async def main(argv: Sequence[str]) -> None:
         ready=ready,
         close=close,
     )
+
+
+def _shards(chosen: RouterSettings) -> LocalShards | RemoteShards:
+    if chosen.shards:
+        return RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s)
+    # Imported late: a router without shards of its own runs where faiss is not installed.
+    from retrieval.local_hosting import LocalShards
+
+    return LocalShards(chosen.thread_count())
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,31 +26,17 @@ from nearline.v1 import snapshot_pb2
 from retrieval import metrics
 from retrieval.backends import faiss_index
 from retrieval.backends.faiss_index import FaissIndex
+from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.items import ItemTable
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import ShardOptions
 
-COSINE = "cosine"
 _GOLDEN_K = 10
 # Another CPU rounds differently, so a graph search may find a little less than at build time.
 _RECALL_SLACK = 0.05
 _TIE_TOLERANCE = 1e-5
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotInForce:
-    """What the alias record in force names, read once."""
-
-    collection: str
-    epoch: int
-    manifest: snapshot_pb2.Manifest = field(repr=False)
-
-    @property
-    def snapshot_id(self) -> str:
-        """Id of the snapshot."""
-        return self.manifest.snapshot_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,28 +96,6 @@ class Shelf:
         for loaded in self:
             loaded.shard.close()
         self._shards.clear()
-
-
-def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
-    """Reads which snapshots are in force.
-
-    Args:
-        store: The store.
-        collections: Names; none: every collection of the store.
-    Raises: NotFound: a collection has nothing published, or the store is empty.
-    """
-    names = list(collections) or store.collections()
-    if not names:
-        raise NotFound(
-            f"store {store.root} has no published collection; build one: "
-            f"nearline build --corpus FILE --store {store.root}"
-        )
-    found = []
-    for name in names:
-        record = store.alias_in_force(name)
-        manifest = store.manifest(name, record.current)
-        found.append(SnapshotInForce(collection=name, epoch=record.epoch, manifest=manifest))
-    return found
 
 
 def load_shards(
@@ -281,9 +244,3 @@ def _read_golden(path: Path, dim: int) -> _Golden:
             )
     except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
         raise SnapshotCorrupt(f"{path} cannot be read ({error}); rebuild the snapshot") from error
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Gives the known names for an error, the one most like `name` first."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return ", ".join(repr(other) for other in [*close, *sorted(set(known) - set(close))]) or "none"

@@ -13,7 +13,7 @@ from nearline.contract import Coverage, Query, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval import metrics
-from retrieval.catalogue import COSINE, SnapshotInForce
+from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.shard import Shard
 
 MAX_EF_SEARCH = 4_096

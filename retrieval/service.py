@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import itertools
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,6 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady
 from nearline.snapshot import check_collection
 from retrieval import examples, fanout, metrics
-from retrieval.catalogue import nearest
 from retrieval.embedders import Embedders
 from retrieval.merge import merge_hits
 from retrieval.served import ServedCollection
@@ -134,10 +134,7 @@ class RetrievalService:
         lists, failures = await self._lists(served, asked, options, deadline)
         failures = {**asked.failures, **failures} if asked.failures else failures
         results = [
-            c.HitList(
-                hits=hits,
-                ignored_ids=asked.ignored.get(number, ()),
-            )
+            c.HitList(hits=hits, ignored_ids=asked.ignored.get(number, ()))
             for number, hits in enumerate(lists)
         ]
         now = time.perf_counter()
@@ -228,9 +225,7 @@ class RetrievalService:
         deadline: float | None,
     ) -> fanout.Answers[Sequence[ShardHits]]:
         start = time.perf_counter()
-        wanted = ShardOptions(
-            ask, options.level, options.payload, options.ef_search, options.nprobe, options.exact
-        )
+        wanted = ShardOptions.of(options, ask)
         calls = {
             number: shard.search(served.snapshot_id, vectors, wanted, deadline)
             for number, shard in enumerate(served.shards)
@@ -252,7 +247,7 @@ class RetrievalService:
         check_collection(collection)
         raise NotFound(
             f"collection {collection!r} is not served here; nearest first, there are: "
-            f"{nearest(collection, self._collections)}",
+            f"{_nearest(collection, self._collections)}",
             field="collection",
         )
 
@@ -292,3 +287,9 @@ def _deadline(timeout_s: float | None) -> float | None:
 def _explained(shard: int, hit: c.Hit) -> c.Hit:
     hit.explanation = c.Explanation(dense_score=hit.score, lexical_score=None, shard=shard)
     return hit
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """Gives the known names for an error, the one most like `name` first."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return ", ".join(repr(other) for other in [*close, *sorted(set(known) - set(close))]) or "none"

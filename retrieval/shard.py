@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Attributes, HitLevel, Item, PayloadField
+from nearline.contract import Attributes, HitLevel, Item, PayloadField, SearchOptions
 
 
 class ShardOptions(NamedTuple):
@@ -26,6 +26,13 @@ class ShardOptions(NamedTuple):
     ef_search: int | None = None
     nprobe: int | None = None
     exact: bool = False
+
+    @classmethod
+    def of(cls, options: SearchOptions, k: int) -> ShardOptions:
+        """Gives what a shard needs to know of search options; k is what is asked of each shard."""
+        return cls(
+            k, options.level, options.payload, options.ef_search, options.nprobe, options.exact
+        )
 
 
 class HitPayload(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nearline import serving, settings, telemetry
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
-from retrieval.hosting import LocalShards
+from retrieval.local_hosting import LocalShards
 from retrieval.settings import ShardSettings
 from retrieval.shard_servicer import ShardServicer
 

@@ -28,14 +28,7 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
 def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
     """Gives the shard options of a message."""
     options = wire.options_from_proto(message)
-    return shard_options(options, options.k)
-
-
-def shard_options(options: c.SearchOptions, k: int) -> ShardOptions:
-    """Gives what a shard needs to know of search options; k is what is asked of each shard."""
-    return ShardOptions(
-        k, options.level, options.payload, options.ef_search, options.nprobe, options.exact
-    )
+    return ShardOptions.of(options, options.k)
 
 
 def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse:

@@ -13,7 +13,7 @@ import pytest
 from nearline.contract import Embedder
 from nearline.snapshot import Store
 from retrieval.embedders import Embedders
-from retrieval.hosting import LocalShards
+from retrieval.local_hosting import LocalShards
 from retrieval.service import RetrievalService
 
 OpenService: TypeAlias = Callable[..., AbstractAsyncContextManager[RetrievalService]]

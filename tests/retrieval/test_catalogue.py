@@ -18,8 +18,9 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.snapshot import Store, shard_folder
-from retrieval.catalogue import Shelf, in_force, load_shards
-from retrieval.hosting import LocalShards
+from retrieval.catalogue import Shelf, load_shards
+from retrieval.in_force import in_force
+from retrieval.local_hosting import LocalShards
 from retrieval.search_threads import SearchThreads
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 

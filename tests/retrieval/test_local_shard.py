@@ -16,7 +16,8 @@ from nearline.contract import HitLevel, PayloadField
 from nearline.errors import SnapshotGone
 from nearline.snapshot import Store
 from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.catalogue import LoadedShard, in_force, load_shards
+from retrieval.catalogue import LoadedShard, load_shards
+from retrieval.in_force import in_force
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import ShardOptions

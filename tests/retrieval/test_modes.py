@@ -18,7 +18,8 @@ from nearline.serving import Registration, running
 from nearline.snapshot import Store
 from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders import Embedders
-from retrieval.hosting import LocalShards, RemoteShards
+from retrieval.local_hosting import LocalShards
+from retrieval.remote_hosting import RemoteShards
 from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.shard_servicer import ShardServicer

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from nearline.errors import SettingsError
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.topology import check_address, parse_topology
+
+
+def test_a_router_over_shard_servers_needs_no_index_engine() -> None:
+    code = (
+        "import sys, retrieval.__main__; "
+        "sys.exit(', '.join({'faiss', 'pyarrow', 'torch'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_topology_is_read_in_any_order() -> None:

@@ -1,4 +1,4 @@
-"""Puts shards behind the router: in this process, or on shard servers."""
+"""Shards on shard servers; imports no index engine, since it needs none."""
 
 from __future__ import annotations
 
@@ -8,57 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.snapshot import Store
 from retrieval import metrics
-from retrieval.backends import faiss_index
-from retrieval.catalogue import LoadedShard, Shelf, SnapshotInForce, in_force, load_shards
+from retrieval.in_force import SnapshotInForce, in_force
 from retrieval.remote_shard import RemoteShard, ShardClient
-from retrieval.search_threads import SearchThreads
 from retrieval.served import ServedCollection
 
 _POLL_S = 0.1
 _STATUS_TIMEOUT_S = 2.0
-
-
-class LocalShards:
-    """Shards of this process, and the threads that search them.
-
-    Args:
-        threads: Threads; FAISS stays on one core in each.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.shelf = Shelf()
-        self._threads = SearchThreads(threads, faiss_index.use_one_thread)
-
-    async def load(
-        self, store: Store, collections: Sequence[str], numbers: Collection[int] | None = None
-    ) -> list[ServedCollection]:
-        """Loads what the aliases name; see `load_shards`. Collections come one after another.
-
-        Args:
-            store: The store.
-            collections: Names; none: all.
-            numbers: Shards to load; None: all, and only then can the result be served.
-        Raises: as `load_shards`. SettingsError: no collection has any of the shards.
-        """
-        served = []
-        for snapshot in await asyncio.to_thread(in_force, store, collections):
-            loaded: list[LoadedShard] = await asyncio.to_thread(
-                load_shards, store, snapshot, numbers, threads=self._threads
-            )
-            for shard in loaded:
-                self.shelf.put(shard)
-            served.append(ServedCollection(snapshot, [one.shard for one in loaded]))
-        if not any(self.shelf):
-            raise SettingsError(
-                f"no collection of {store.root} has a shard {_numbers(numbers or ())}; "
-                "correct --shard"
-            )
-        return served
-
-    async def close(self) -> None:
-        """Waits for searches that run, then lets go of the files."""
-        await asyncio.to_thread(self._threads.close)
-        self.shelf.close()
 
 
 class RemoteShards:
@@ -144,10 +99,6 @@ class RemoteShards:
                     "servers, and restart those that hold an older snapshot"
                 )
             await asyncio.sleep(_POLL_S)
-
-
-def _numbers(numbers: Collection[int]) -> str:
-    return " or ".join(map(str, sorted(numbers)))
 
 
 def _named(keys: Collection[tuple[str, str, int]]) -> str:
