@@ -74,12 +74,14 @@ class Entry:
     line: int
 
     def record(self) -> dict[str, object]:
-        """Gives the corpus row."""
+        """Gives the corpus row; module, kind and line become attributes."""
         return {
             "id": self.id,
             "title": self.title,
             "text": self.text,
-            "attributes": {"module": self.module, "kind": self.kind, "line": self.line},
+            "module": self.module,
+            "kind": self.kind,
+            "line": self.line,
         }
 
 

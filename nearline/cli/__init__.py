@@ -1,0 +1,1 @@
+"""The `nearline` command: the composition root of one machine."""

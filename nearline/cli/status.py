@@ -1,0 +1,79 @@
+"""`nearline status`: what runs at the known addresses, and what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from nearline.cli import options, output
+from nearline.clients import AdminClient, EmbeddingClient
+from nearline.errors import NearlineError, NotReady
+from nearline.v1 import admin_pb2
+
+
+def status(
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    embedding: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Address of the embedding service; empty: skip it."),
+    ] = options.DEFAULT_EMBEDDING_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show the router, the embedding service and every collection they serve."""
+    services, collections = asyncio.run(_ask(address, embedding))
+    if as_json:
+        for record in (*services, *collections):
+            output.print_json(record)
+    else:
+        columns: tuple[str, ...] = ("service", "address", "state", "about")
+        output.print_table(columns, [[record[name] for name in columns] for record in services])
+        if collections:
+            columns = ("collection", "epoch", "snapshot", "documents", "chunks", "shards")
+            output.print_table(
+                columns, [[record[name] for name in columns] for record in collections]
+            )
+    if away := [f"{r['service']} ({r['address']})" for r in services if r["state"] != "serving"]:
+        raise NotReady(f"not serving: {', '.join(away)}; start it: nearline up")
+
+
+async def _ask(
+    address: str, embedding: str
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    services, collections = [], []
+    async with AdminClient(address) as admin:
+        try:
+            reply = await admin.serving_status()
+        except NearlineError as error:
+            services.append(_service("retrieval", address, "away", error.message))
+        else:
+            version = f"nearline {reply.nearline_version}"
+            services.append(_service("retrieval", address, "serving", version))
+            collections = [_collection(found) for found in reply.collections]
+    if embedding:
+        async with EmbeddingClient(embedding) as client:
+            try:
+                info = await client.info()
+            except NearlineError as error:
+                services.append(_service("embedding", embedding, "away", error.message))
+            else:
+                about = f"{info.model}, {info.dim} dims, {info.backend}"
+                services.append(_service("embedding", embedding, "serving", about))
+    return services, collections
+
+
+def _service(name: str, address: str, state: str, about: str) -> dict[str, object]:
+    return {"service": name, "address": address, "state": state, "about": about}
+
+
+def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
+    return {
+        "collection": found.collection,
+        "epoch": found.epoch,
+        "snapshot": found.snapshot_id,
+        "fingerprint": found.fingerprint,
+        "documents": found.documents,
+        "chunks": found.chunks,
+        "shards": f"{found.shards_ready}/{found.shards_total}",
+    }

@@ -1,0 +1,202 @@
+"""Keeps a list of service processes alive: starts in order, restarts what dies, stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from nearline.cli.processes import ServiceProcess, parse_event, start_service
+from nearline.errors import NearlineError
+
+_FIRST_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 30.0
+# A process that ran this long had recovered: its next death starts from the first back-off again.
+_STEADY_S = 60.0
+
+
+class State(Enum):
+    """State of a supervised process."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DIED = "died"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A process to keep alive.
+
+    arguments must fix the port, so that a restarted process is found where its peers look for it.
+    """
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    address: str
+    ready_services: tuple[str, ...]
+    ready_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A process changed its state. pid is 0 where there is none; reason says why it died."""
+
+    name: str
+    address: str
+    pid: int
+    state: State
+    reason: str = ""
+    retry_in_s: float = 0.0
+
+
+class Supervisor:
+    """Runs processes until it is told to stop.
+
+    Args:
+        stages: In order of start: all of a stage start at once, and serve before the next stage
+            starts. They stop in the opposite order: a router before what it calls.
+        on_change: Called at every change of state.
+        on_line: Called with the name and every line that a process logs.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Plan]],
+        on_change: Callable[[Change], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._stages = stages
+        self._on_change = on_change
+        self._on_line = on_line
+        self._running: dict[str, ServiceProcess] = {}
+
+    async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
+        """Starts everything, calls `started`, and keeps it running until `stop` is set.
+
+        Raises: what `start_service` raises when a process does not come up the first time.
+        """
+        try:
+            if await _unless(stop, self._start_all()):
+                started()
+                async with asyncio.TaskGroup() as group:
+                    keepers = [
+                        group.create_task(self._keep(plan))
+                        for stage in self._stages
+                        for plan in stage
+                    ]
+                    await stop.wait()
+                    for keeper in keepers:
+                        keeper.cancel()
+        finally:
+            await self._stop_all()
+
+    async def _start_all(self) -> None:
+        for stage in self._stages:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for plan in stage:
+                        group.create_task(self._start(plan))
+            except* NearlineError as failures:
+                raise _first(failures) from None
+
+    async def _start(self, plan: Plan) -> ServiceProcess:
+        self._report(plan, State.STARTING)
+        forward = self._on_line
+        service = await start_service(
+            plan.module,
+            plan.arguments,
+            ready_services=plan.ready_services,
+            name=plan.name,
+            ready_timeout_s=plan.ready_timeout_s,
+            on_line=None if forward is None else (lambda line: forward(plan.name, line)),
+        )
+        self._running[plan.name] = service
+        self._report(plan, State.SERVING, pid=service.pid)
+        return service
+
+    async def _keep(self, plan: Plan) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            service = self._running[plan.name]
+            since = time.monotonic()
+            code = await service.wait()
+            del self._running[plan.name]
+            await service.stop()
+            if time.monotonic() - since >= _STEADY_S:
+                backoff_s = _FIRST_BACKOFF_S
+            reason = _why(code, service)
+            while True:
+                self._report(plan, State.DIED, reason=reason, retry_in_s=backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+                try:
+                    await self._start(plan)
+                    break
+                except NearlineError as error:
+                    reason = error.message
+
+    async def _stop_all(self) -> None:
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(self._stop(plan) for plan in stage))
+
+    async def _stop(self, plan: Plan) -> None:
+        service = self._running.pop(plan.name, None)
+        if service is not None:
+            await service.stop()
+            self._report(plan, State.STOPPED)
+
+    def _report(
+        self,
+        plan: Plan,
+        state: State,
+        *,
+        pid: int = 0,
+        reason: str = "",
+        retry_in_s: float = 0.0,
+    ) -> None:
+        self._on_change(
+            Change(
+                name=plan.name,
+                address=plan.address,
+                pid=pid,
+                state=state,
+                reason=reason,
+                retry_in_s=retry_in_s,
+            )
+        )
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Does the work unless the stop comes first; True when the work is done."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    if task.cancelled():
+        return False
+    task.result()
+    return True
+
+
+def _first(failures: BaseExceptionGroup[NearlineError]) -> NearlineError:
+    error = failures.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _why(code: int, service: ServiceProcess) -> str:
+    for line in reversed(service.log):
+        event = parse_event(line)
+        if event.get("event") == "failed" and event.get("reason"):
+            return str(event["reason"])
+    return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -1,0 +1,98 @@
+"""Real commands in real processes, and a store that needs no model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions
+from nearline import Item
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def command(*words: str) -> list[str]:
+    """Gives the command line of `nearline`, run by this interpreter."""
+    return [sys.executable, "-m", "nearline.cli.main", *words]
+
+
+@pytest.fixture
+def nearline(tmp_path: Path) -> Run:
+    """Gives a function that runs `nearline` in an empty folder and returns what came out."""
+    # Wide enough that no message is folded; never in colour.
+    environ = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words), cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Path:
+    """Gives a store of 32 documents in 2 shards; document i has the unit vector i of 32."""
+    folder = tmp_path / "store"
+    vectors = np.eye(32, dtype=np.float32)
+    documents = [
+        Item(id=f"d{i:02d}", title=f"title {i}", text=f"text {i}", vector=vectors[i])
+        for i in range(32)
+    ]
+    await build_snapshot(documents, BuildOptions(store=str(folder), shards=2))
+    return folder
+
+
+class Up:
+    """A running `nearline up --json`, or another command that says what it does in JSON lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.rows: list[dict[str, object]] = []
+        self.address = str(self.until("ready")["address"])
+        self.children = psutil.Process(process.pid).children(recursive=True)
+
+    def until(self, event: str, **fields: object) -> dict[str, object]:
+        """Reads on to the next line of that event with these fields."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            record: dict[str, object] = json.loads(line)
+            self.rows.append(record)
+            if record.get("event") == event and fields.items() <= record.items():
+                return record
+        raise AssertionError(f"it ended with {self.process.wait()} before it said {event!r}")
+
+    def named(self, name: str) -> psutil.Process:
+        """Gives a process by its name in the table."""
+        rows = [row for row in self.rows if row.get("event") == "process" and row["name"] == name]
+        return psutil.Process(int(str(rows[-1]["pid"])))
+
+
+@pytest.fixture
+def up(store: Path) -> Iterator[Callable[..., Up]]:
+    """Gives a function that starts `nearline up` on free ports, and ends what it started."""
+    started: list[Up] = []
+
+    def start(*words: str) -> Up:
+        line = command("up", "--store", str(store), "--port", "0", "--json", *words)
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        started.append(Up(process))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait(timeout=20)
+        assert one.process.stdout is not None
+        one.process.stdout.close()
+        psutil.wait_procs(one.children, timeout=20)

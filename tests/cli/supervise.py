@@ -1,0 +1,37 @@
+"""Supervises echo services on the ports given, and tells about it in JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from nearline.cli.supervisor import Plan, Supervisor
+from nearline.cli.up import Report, end_on_sigterm
+
+
+def plan(name: str, port: int, *more: str) -> Plan:
+    """Plans an echo service."""
+    return Plan(
+        name=name,
+        module="tests.cli.echo_service",
+        arguments=("--port", str(port), *more),
+        address=f"127.0.0.1:{port}",
+        ready_services=("",),
+    )
+
+
+async def main(ports: list[int]) -> None:
+    """Runs until SIGTERM."""
+    end_on_sigterm()
+    report = Report(as_json=True, verbose=False)
+    stages = [[plan(f"echo-{number}", port)] for number, port in enumerate(ports)]
+    supervisor = Supervisor(stages, report.change, report.line)
+    stop = asyncio.Event()
+    try:
+        await supervisor.run(stop, lambda: report.ready(stages[-1][0].address))
+    except asyncio.CancelledError:
+        stop.set()
+
+
+if __name__ == "__main__":
+    asyncio.run(main([int(word) for word in sys.argv[1:]]))

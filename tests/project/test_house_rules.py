@@ -1,0 +1,127 @@
+"""The house's rules, as far as a machine can check them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("nearline", "embedding", "retrieval", "index_builder")
+MAX_LINES = 400
+BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
+# Who may import a heavy library. torch and its kin stay out of every process that holds faiss.
+IMPORTERS = {
+    "faiss": {
+        "retrieval/backends/faiss_index.py",
+        "index_builder/faiss_writer.py",
+        # Measures FAISS alone, to compare with.
+        "nearline/cli/bench_retrieval.py",
+    },
+    "torch": {"embedding/torch_backend.py", "embedding/convert.py"},
+    "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
+    "redis": set[str](),
+    "pymilvus": set[str](),
+}
+# A tracked file must mean the same on every machine.
+MACHINE = re.compile(
+    r"/(?:root|home)/\w|/work/|https?://(?:[\w.-]*\.)?(?:pypi\.org|pythonhosted\.org|npmjs\.org"
+    r"|anaconda\.org|download\.pytorch\.org)|--(?:extra-)?index-url"
+)
+
+
+def _tracked() -> list[str]:
+    """Lists what is or will be in the repository: tracked files, and new ones not ignored."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def _written() -> Iterator[Path]:
+    for name in _tracked():
+        if name.endswith(".py") and not name.startswith("nearline/v1/"):
+            yield ROOT / name
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {p: len(p.read_text("utf-8").splitlines()) for p in _written()}
+    assert {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > MAX_LINES} == {}
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    named = [p.relative_to(ROOT) for p in _written()]
+    assert [str(p) for p in named if BANNED_NAMES & set(p.with_suffix("").parts)] == []
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_a_heavy_library_has_one_importer(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in _written()
+        if path.relative_to(ROOT).parts[0] in PACKAGES and library in _imports(path)
+    }
+    assert users <= IMPORTERS[library]
+
+
+def test_no_tracked_file_names_a_machine_or_a_registry_host() -> None:
+    found = []
+    for name in _tracked():
+        if name == str(Path(__file__).relative_to(ROOT)):
+            continue
+        text = (ROOT / name).read_bytes().decode("utf-8", "ignore")
+        found += [f"{name}: {match.group()}" for match in MACHINE.finditer(text)]
+    assert found == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in _written()
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_bytes()))
+    ]
+    assert silent == []
+
+
+def test_no_public_signature_takes_what_it_does_not_name() -> None:
+    found = []
+    for path in _written():
+        if path.relative_to(ROOT).parts[0] not in PACKAGES:
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert found == []
+
+
+def test_proto_is_not_a_package() -> None:
+    # With an __init__.py it would hide the module `proto` of Google's own clients.
+    assert list((ROOT / "proto").rglob("__init__.py")) == []
+
+
+def test_make_has_few_targets_and_those_that_the_readme_names() -> None:
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert len(targets) <= 12
+    named = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text("utf-8")))
+    assert {"demo", "test"} <= named <= set(targets)

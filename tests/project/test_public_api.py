@@ -1,0 +1,48 @@
+"""What a user imports: exactly these names, and none of the engines behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nearline
+
+PUBLIC = [
+    *("AdminClient", "BlockingRetrievalClient", "Coverage", "EmbedderInfo", "EmbeddingClient"),
+    *("Embeddings", "Hit", "HitLevel", "HitList", "Item", "ItemsReply", "Lane", "NearlineError"),
+    *("PayloadField", "Query", "ReplyInfo", "RetrievalClient", "SearchMode", "SearchOptions"),
+    *("SearchReply", "TextRole"),
+]
+ENGINES = "faiss torch redis pymilvus openvino transformers typer rich pyarrow prometheus_client"
+
+
+def _loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*(name for name in sys.modules if '.' not in name))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_the_package_exports_these_names() -> None:
+    assert sorted(nearline.__all__) == PUBLIC
+    assert all(name in vars(nearline) for name in PUBLIC)
+
+
+def test_a_client_loads_no_engine() -> None:
+    loaded = _loaded_after("from nearline import RetrievalClient")
+    assert loaded & set(ENGINES.split()) == set()
+
+
+def test_the_command_line_loads_no_engine_before_a_command_runs() -> None:
+    loaded = _loaded_after("import nearline.cli.main")
+    engines = (
+        "faiss torch redis pymilvus openvino transformers pyarrow psutil sentence_transformers"
+    )
+    assert loaded & set(engines.split()) == set()
+
+
+def test_the_command_line_starts_at_once() -> None:
+    # Processor time, so that whatever else runs on the machine counts little; the best of three.
+    code = "import nearline.cli.main, time; print(time.process_time())"
+    line = [sys.executable, "-c", code]
+    taken = [float(subprocess.check_output(line, text=True)) for _ in range(3)]
+    assert min(taken) < 0.4
