@@ -18,8 +18,6 @@ _log = logging.getLogger("embedding")
 
 async def main(argv: list[str]) -> None:
     """Serves until it is told to stop, or the model breaks."""
-    # Twice: an error in the settings is a line, too.
-    telemetry.configure_logging("info", "embedding")
     chosen = settings.load_from_process(EmbeddingSettings, argv)
     telemetry.configure_logging(chosen.log_level, "embedding")
     # Model threads take a batch between two events of the loop; do not let them wait 5 ms for it.
@@ -47,4 +45,4 @@ async def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "embedding")

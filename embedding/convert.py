@@ -92,7 +92,6 @@ def _write_graph(model: Model, cache: ModelCache) -> None:
 
 async def main(argv: list[str]) -> None:
     """Converts and prints one JSON object."""
-    telemetry.configure_logging("info", "embedding.convert")
     measured = MEASURE_FLAG in argv
     chosen = settings.load_from_process(
         EmbeddingSettings, [argument for argument in argv if argument != MEASURE_FLAG]
@@ -111,4 +110,4 @@ async def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "embedding.convert")

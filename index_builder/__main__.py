@@ -34,4 +34,4 @@ async def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "index_builder")

@@ -20,6 +20,7 @@ from prometheus_client import start_http_server
 from nearline.errors import NearlineError, SettingsError
 from nearline.guard import CallGuard, Context, time_left_s
 from nearline.settings import ServerSettings
+from nearline.telemetry import configure_logging
 
 __all__ = ["Context", "Registration", "run", "running", "serve", "time_left_s"]
 
@@ -84,8 +85,14 @@ async def running(
         await host.stop(0.1)
 
 
-def run(main: Coroutine[None, None, None]) -> None:
-    """Runs a service's main coroutine; an error of ours ends the process with one log line."""
+def run(main: Coroutine[None, None, None], service: str) -> None:
+    """Runs a service's main coroutine; an error of ours ends the process with one log line.
+
+    Args:
+        main: What runs; it sets the log level once it knows the settings.
+        service: Name in the log until then: an error in the settings is a log line, too.
+    """
+    configure_logging("info", service)
     try:
         asyncio.run(main)
     except NearlineError as error:

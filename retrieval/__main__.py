@@ -72,4 +72,4 @@ def _shards(chosen: RouterSettings) -> LocalShards | RemoteShards:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "retrieval")

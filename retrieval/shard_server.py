@@ -40,4 +40,4 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "shard")

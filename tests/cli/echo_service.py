@@ -24,7 +24,6 @@ class EchoSettings(settings.ServerSettings):
 async def main(argv: list[str]) -> None:
     """Serves health and nothing else."""
     # Before the settings: what is wrong with them must be told too.
-    telemetry.configure_logging("info", "echo")
     chosen = settings.load_from_process(EchoSettings, argv)
     telemetry.configure_logging(chosen.log_level, "echo")
 
@@ -43,4 +42,4 @@ async def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.run(main(sys.argv[1:]))
+    serving.run(main(sys.argv[1:]), "echo")
