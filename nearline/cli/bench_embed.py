@@ -129,6 +129,8 @@ async def _measure(
                 ready_timeout_s=300.0,
             ) as service,
             EmbeddingClient(service.address) as client,
+            # A connection of its own: who asks a query is not who sends the bulk.
+            EmbeddingClient(service.address) as asking,
         ):
             info = await client.info()
             bulk = _Bulk(client, texts, load, info)
@@ -141,7 +143,7 @@ async def _measure(
             for _ in range(load.rounds):
                 alone = await bulk.rate(load.seconds)
                 after = await asyncio.to_thread(_counted, metrics_port)
-                kept, latencies = await _beside(bulk, client, texts, load)
+                kept, latencies = await _beside(bulk, asking, texts, load)
                 seconds = await loop.run_in_executor(baseline, _encode_timed, texts)
                 measured.texts_per_s.append(alone.texts)
                 measured.tokens_per_s.append(alone.tokens)
