@@ -18,6 +18,9 @@ from retrieval.shard import Shard
 
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
+# A vector whose squared length is half of this away from 1 is as near to unit length as float32
+# brings it.
+_UNIT_SLACK = 2e-6
 
 
 class ServedCollection:
@@ -134,31 +137,25 @@ class ServedCollection:
             matrix: (n, d) float32.
         Raises: InvalidRequest: NaN or infinity, or a row that is all zeros and has no direction.
         """
-        with np.errstate(over="ignore"):
-            squares = np.vecdot(matrix, matrix)
+        # In float64 no finite float32 is too large or too small to square. Not a dot product: BLAS
+        # lets go of the interpreter, and getting it back takes longer than these few numbers.
+        squares = np.multiply(matrix, matrix, dtype=np.float64).sum(axis=1)
         smallest = float(squares[0]) if len(squares) == 1 else float(squares.min())
         largest = smallest if len(squares) == 1 else float(squares.max())
-        if not (smallest > 0 and math.isfinite(largest)):
-            # NaN, infinity, or numbers too small or too large to square; rare, so checked here.
+        if not math.isfinite(smallest + largest):
             as_matrix(matrix, "query.vector")
-            if self.unit_length:
-                matrix = matrix / _peaks(matrix)
-                squares = np.vecdot(matrix, matrix)
-        if not self.unit_length:
+        if not self.unit_length or abs(smallest - 1) + abs(largest - 1) <= _UNIT_SLACK:
             return matrix
-        unit: NDArray[np.float32] = matrix / np.sqrt(squares)[:, None]
+        if smallest == 0:
+            raise InvalidRequest(
+                f"the vector of query {int(np.flatnonzero(squares == 0)[0])} is all zeros and has "
+                "no direction; leave it out",
+                field="query.vector",
+            )
+        # Rows that need nothing stay as they are, in whatever company.
+        norms = np.where(np.abs(squares - 1) <= _UNIT_SLACK / 2, 1.0, np.sqrt(squares))
+        unit: NDArray[np.float32] = (matrix / norms[:, None]).astype(np.float32)
         return unit
-
-
-def _peaks(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    peaks: NDArray[np.float32] = np.abs(matrix).max(axis=1, keepdims=True)
-    if not peaks.all():
-        raise InvalidRequest(
-            f"the vector of query {int(np.flatnonzero(peaks == 0)[0])} is all zeros and has no "
-            "direction; leave it out",
-            field="query.vector",
-        )
-    return peaks
 
 
 def _out_of_range(name: str, value: int, limit: int) -> InvalidRequest:

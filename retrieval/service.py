@@ -8,7 +8,8 @@ import itertools
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +29,21 @@ ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
 _LIVE = c.ServedBy()
+_NONE: frozenset[str] = frozenset()
+_NOTHING: Mapping[int, Never] = MappingProxyType({})
 
 
-@dataclass(slots=True)
-class _Asked:
-    """Queries as vectors, with what happened on the way there."""
+class _Asked(NamedTuple):
+    """Queries as vectors, (n, d) float32, with what happened on the way there.
+
+    excluded, ignored: By query: ids that the answer must not contain, and ids that led nowhere.
+    """
 
     vectors: NDArray[np.float32]
-    # By query: ids that the answer must not contain, and ids that led nowhere.
-    excluded: Mapping[int, frozenset[str]] = field(default_factory=dict)
-    ignored: Mapping[int, Sequence[c.IgnoredId]] = field(default_factory=dict)
-    failures: Mapping[int, NearlineError] = field(default_factory=dict)
-    embed_s: float | None = None
+    excluded: Mapping[int, frozenset[str]]
+    ignored: Mapping[int, Sequence[c.IgnoredId]]
+    failures: Mapping[int, NearlineError]
+    embed_s: float | None
 
 
 class RetrievalService:
@@ -165,19 +169,22 @@ class RetrievalService:
                 texts[number] = served.text(query, name)
             else:
                 items[number] = query.item_ids
-        asked = _Asked(np.empty((0, served.dim), np.float32))
+        excluded: Mapping[int, frozenset[str]] = _NOTHING
+        ignored: Mapping[int, Sequence[c.IgnoredId]] = _NOTHING
+        failures: Mapping[int, NearlineError] = _NOTHING
+        embed_s = None
         if items:
             wanted = {f"{names[number]}.items": ids for number, ids in items.items()}
-            found, asked.failures = await examples.as_queries(served, wanted, deadline)
-            asked.excluded = {number: frozenset(ids) for number, ids in items.items()}
-            asked.ignored = {n: one.ignored for n, one in zip(items, found, strict=True)}
+            found, failures = await examples.as_queries(served, wanted, deadline)
+            excluded = {number: frozenset(ids) for number, ids in items.items()}
+            ignored = {n: one.ignored for n, one in zip(items, found, strict=True)}
             vectors |= {n: one.vector[None] for n, one in zip(items, found, strict=True)}
         if texts:
-            embedded, asked.embed_s = await self._embed(served, list(texts.values()), deadline)
+            embedded, embed_s = await self._embed(served, list(texts.values()), deadline)
             vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
         rows = [vectors[number] for number in range(len(queries))]
-        asked.vectors = served.aligned(rows[0] if len(rows) == 1 else np.concatenate(rows))
-        return asked
+        matrix = served.aligned(rows[0] if len(rows) == 1 else np.concatenate(rows))
+        return _Asked(matrix, excluded, ignored, failures, embed_s)
 
     async def _embed(
         self, served: ServedCollection, texts: Sequence[str], deadline: float | None
@@ -205,7 +212,7 @@ class RetrievalService:
             short = False
             for number in range(len(asked.vectors)):
                 parts = [(shard, hits[number]) for shard, hits in results.items()]
-                excluded = asked.excluded.get(number, frozenset())
+                excluded = asked.excluded.get(number, _NONE)
                 merged = merge_hits(parts, ask if excluded else options.k)
                 kept = [one for one in merged if one[1].id not in excluded][: options.k]
                 lists.append([_explained(*one) if options.explain else one[1] for one in kept])
