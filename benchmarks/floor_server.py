@@ -17,6 +17,7 @@ from typing import Any
 import faiss
 import grpc
 import numpy as np
+import uvloop
 
 from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
@@ -74,4 +75,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    # The same event loop as nearline's servers.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,7 +16,6 @@ from nearline import status
 from nearline.errors import DeadlineExceeded, InternalError, NearlineError, NotReady, Unsupported
 
 REQUEST_ID_KEY = "x-request-id"
-request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 _log = logging.getLogger(__name__)
 _calls = Histogram(
@@ -27,9 +24,6 @@ _calls = Histogram(
     ("method", "code"),
     buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
 )
-# A process-wide prefix and a counter: unique like a UUID, without asking the kernel per call.
-_prefix = secrets.token_hex(6)
-_numbers = itertools.count()
 
 # Strings: the classes are generic in the stubs only.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -42,50 +36,50 @@ def time_left_s(context: Context) -> float | None:
     return left
 
 
-class CallGuard(grpc.aio.ServerInterceptor):
-    """Wraps every nearline method once; other services (health, reflection) pass untouched.
+class CallGuard:
+    """Stands for the server while servicers are added to it, and wraps each of their methods once.
 
+    Not an interceptor: grpc.aio looks those up and awaits them again on every call.
     `open` is False until the service is ready: calls are then refused with UNAVAILABLE.
+
+    Args:
+        server: What the wrapped methods are added to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: grpc.aio.Server) -> None:
         self.open = False
-        self._wrapped: dict[str, Handler] = {}
+        self._server = server
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Gives the guarded handler of a method."""
-        path = handler_call_details.method
-        wrapped = self._wrapped.get(path)
-        if wrapped is not None:
-            return wrapped
-        handler = await continuation(handler_call_details)
-        if handler is None or not path.startswith("/nearline."):
-            return handler
-        wrapped = self._wrap(path.rpartition("/")[2], handler)
-        self._wrapped[path] = wrapped
-        return wrapped
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Does nothing: generated code hands each service over twice, the second time by name."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        """Adds the methods of a service, guarded."""
+        guarded = {name: self._wrap(name, handler) for name, handler in method_handlers.items()}
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service_name, guarded),)
+        )
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         codec: dict[str, Any] = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
+        call = _Calls(method)
         if handler.unary_unary is not None:
             inner: Any = handler.unary_unary
 
             async def unary(request: Any, context: Context) -> Any:
-                call = _Call(method, context)
+                start = time.perf_counter()
                 try:
                     self._admit(context)
                     reply = await inner(request, context)
                 except BaseException as error:
-                    await call.fail(error)
+                    await call.fail(error, context, start)
                     raise
-                call.end("OK")
+                call.succeed(start)
                 return reply
 
             return grpc.unary_unary_rpc_method_handler(unary, **codec)
@@ -93,15 +87,15 @@ class CallGuard(grpc.aio.ServerInterceptor):
             inner = handler.stream_stream
 
             async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-                call = _Call(method, context)
+                start = time.perf_counter()
                 try:
                     self._admit(context)
                     async for reply in inner(requests, context):
                         yield reply
                 except BaseException as error:
-                    await call.fail(error)
+                    await call.fail(error, context, start)
                     raise
-                call.end("OK")
+                call.succeed(start)
 
             return grpc.stream_stream_rpc_method_handler(stream, **codec)
         raise TypeError(
@@ -116,49 +110,51 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded("the deadline passed before the call began; raise the timeout")
 
 
-class _Call:
-    """Request id, clock and outcome of one call."""
+class _Calls:
+    """Outcomes of the calls of one method."""
 
-    __slots__ = ("_context", "_method", "_start")
-
-    def __init__(self, method: str, context: Context) -> None:
+    def __init__(self, method: str) -> None:
         self._method = method
-        self._context = context
-        self._start = time.perf_counter()
-        given = next(
-            (value for key, value in context.invocation_metadata() or () if key == REQUEST_ID_KEY),
-            None,
-        )
-        request_id.set(str(given) if given else f"{_prefix}-{next(_numbers):x}")
+        self._succeeded = _calls.labels(method, "OK")
 
-    def end(self, code: str) -> None:
-        _calls.labels(self._method, code).observe(time.perf_counter() - self._start)
+    def succeed(self, start: float) -> None:
+        self._succeeded.observe(time.perf_counter() - start)
 
-    async def fail(self, error: BaseException) -> None:
+    async def fail(self, error: BaseException, context: Context, start: float) -> None:
         """Ends the call with the status of the error; returns where grpc must see the error."""
+        spent_s = time.perf_counter() - start
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self.end("CANCELLED")
+            _calls.labels(self._method, "CANCELLED").observe(spent_s)
             return
         if isinstance(error, grpc.aio.AbortError):
-            self.end("ABORTED_BY_HANDLER")
+            _calls.labels(self._method, "ABORTED_BY_HANDLER").observe(spent_s)
             return
+        request_id = _request_id(context)
         if isinstance(error, NotImplementedError):
             # What the generated servicer raises for a method of the contract that came later.
             error = Unsupported(f"{self._method} is not served by this version of the service")
         elif not isinstance(error, NearlineError):
-            error = self._internal(error)
+            error = self._internal(error, request_id)
         code = status.status_code(error)
-        self.end(code.name)
-        trailers = (*status.to_trailers(error), (REQUEST_ID_KEY, request_id.get()))
-        await self._context.abort(code, error.message, trailers)
+        _calls.labels(self._method, code.name).observe(spent_s)
+        trailers = (*status.to_trailers(error), (REQUEST_ID_KEY, request_id))
+        await context.abort(code, error.message, trailers)
 
-    def _internal(self, error: BaseException) -> InternalError:
+    def _internal(self, error: BaseException, request_id: str) -> InternalError:
         error_id = secrets.token_hex(8)
         _log.error(
             "unexpected error in a call",
             exc_info=error,
-            extra={"error_id": error_id, "method": self._method, "request_id": request_id.get()},
+            extra={"error_id": error_id, "method": self._method, "request_id": request_id},
         )
         return InternalError(
             f"internal error {error_id}; the server's log has the cause under this id"
         )
+
+
+def _request_id(context: Context) -> str:
+    """Gives the caller's request id, or a fresh one; asked only where somebody will read it."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            return str(value)
+    return secrets.token_hex(8)

@@ -11,8 +11,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
+import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
@@ -94,7 +96,9 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
     """
     configure_logging("info", service)
     try:
-        asyncio.run(main)
+        # grpc.aio hands every event of the network to the loop; uvloop takes a fifth less time.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
     except NearlineError as error:
         _log.critical("failed", extra={"error": type(error).__name__, "reason": error.message})
         sys.exit(2 if isinstance(error, SettingsError) else 1)
@@ -114,9 +118,7 @@ class _Host:
 
     @classmethod
     async def start(cls, settings: ServerSettings, registrations: Sequence[Registration]) -> _Host:
-        guard = CallGuard()
         server = grpc.aio.server(
-            interceptors=(guard,),
             options=(
                 ("grpc.so_reuseport", int(settings.reuse_port)),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -126,6 +128,7 @@ class _Host:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ),
         )
+        guard = CallGuard(server)
         wanted = f"{settings.host}:{settings.port}"
         try:
             port = server.add_insecure_port(wanted)
@@ -137,7 +140,7 @@ class _Host:
         names = [registration.name for registration in registrations]
         host = cls(server, guard, names, f"{settings.host}:{port}")
         for registration in registrations:
-            registration.add(server)
+            registration.add(cast(grpc.aio.Server, guard))
         health_pb2_grpc.add_HealthServicer_to_server(host._health, server)
         reflection.enable_server_reflection(
             (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server

@@ -22,7 +22,7 @@ class SnapshotSettings(ServerSettings):
         "", description="Collections to serve, separated by commas; empty: all of the store."
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="Threads that search, per process; 0: one per core."
+        0, ge=0, le=1024, description="Threads that search, per process; 0: all cores but one."
     )
 
     def collection_names(self) -> list[str]:
@@ -30,8 +30,8 @@ class SnapshotSettings(ServerSettings):
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
     def thread_count(self) -> int:
-        """Gives the number of threads to search in."""
-        return self.threads or len(os.sched_getaffinity(0))
+        """Gives the number of threads to search in: all cores but one, which is the event loop's."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 class RouterSettings(SnapshotSettings):

@@ -187,7 +187,7 @@ def _edges(base: NDArray[np.float32], asked: NDArray[np.float32], k: int) -> NDA
 
 
 def _raw_round(task: Task, seconds: float) -> float:
-    """Searches in as many threads as the servers have; gives queries per second."""
+    """Searches in a thread per core; gives queries per second."""
     import faiss
 
     keywords: Any = faiss
@@ -272,12 +272,12 @@ async def _nearline(task: Task, *, separate: bool) -> AsyncIterator[tuple[str, l
 
     async with contextlib.AsyncExitStack() as stack:
         pids = []
-        router = ["--threads", str(task.threads)]
+        router: list[str] = []
         if separate:
             shard = await stack.enter_async_context(
                 service_process(
                     "retrieval.shard_server",
-                    ["--store", str(task.store), "--threads", str(task.threads)],
+                    ["--store", str(task.store)],
                     ready_services=SHARD_SERVICES,
                 )
             )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
+import uvloop
 from numpy.typing import NDArray
 
 from nearline.v1 import retrieval_pb2
@@ -64,9 +65,10 @@ def call_round(task: Task, address: str, seconds: float) -> Round:
     requests = _requests(task, exact["queries"])
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
-    spent_s = asyncio.run(
-        _closed_loop(address, requests, task.concurrency, seconds, replies, latencies)
-    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        spent_s = runner.run(
+            _closed_loop(address, requests, task.concurrency, seconds, replies, latencies)
+        )
     return Round(
         qps=len(latencies) / spent_s,
         latencies_s=np.array(latencies),

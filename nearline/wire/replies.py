@@ -14,10 +14,11 @@ from nearline.wire.values import attributes_from_proto, seconds, set_attributes,
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
     add = target.hits.add
     for hit in result.hits:
-        message = add(
-            id=hit.id, score=hit.score, chunk=hit.chunk, start=hit.start, end=hit.end,
-            title=hit.title, text=hit.text,
-        )  # fmt: skip
+        message = add(id=hit.id, score=hit.score, chunk=hit.chunk, start=hit.start, end=hit.end)
+        if hit.title is not None:
+            message.title = hit.title
+        if hit.text is not None:
+            message.text = hit.text
         if hit.attributes is not None:
             set_attributes(message, hit.attributes)
         if hit.vector is not None:
