@@ -30,7 +30,7 @@ class SnapshotSettings(ServerSettings):
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
     def thread_count(self) -> int:
-        """Gives the number of threads to search in: all cores but one, which is the event loop's."""
+        """Gives the number of threads to search in; one core is left to the event loop."""
         return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
