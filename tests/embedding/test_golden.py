@@ -86,7 +86,7 @@ async def test_the_fastest_that_agrees_is_chosen_once_and_kept(
     (file,) = (tmp_path / "embedding" / model.fingerprint).glob("choice-*.json")
     kept = json.loads(file.read_text("utf-8"))
     assert [figures["backend"] for figures in kept["measured"]] == ["slow-f32", "fast-bf16"]
-    await choose(model, EmbeddingSettings(token_budget=512), tmp_path)
+    await choose(model, EmbeddingSettings(token_budget=1024), tmp_path)
     assert FakeEngines.measured == 6
 
 
