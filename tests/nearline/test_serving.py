@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from nearline.cli.processes import free_port
 from nearline.clients import EmbeddingClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError
 from nearline.guard import Context
@@ -38,13 +39,6 @@ class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
             "nearline.v1.EmbeddingService",
             lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(self, server),
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def health_is(address: str, wanted: int) -> None:
