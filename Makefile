@@ -40,10 +40,9 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, ge
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q tests/project
 
-bench: $(VENV)/.stamp-dev ## Measure retrieval and embedding; VECTORS=FILE.npy names the vectors
+bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS=FILE.npy names the vectors
 	@$(BIN)/nearline bench embed --json
-	@test -z "$(VECTORS)" || $(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
-	@test -n "$(VECTORS)" || echo "bench retrieval: left out; make vectors with python -m benchmarks.make_vectors, then make bench VECTORS=FILE.npy"
+	@$(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
 
 proto: $(VENV)/.stamp-dev ## Generate nearline/v1 from proto/
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio import Future
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -49,10 +49,6 @@ class Coalescer(Generic[_O, _R]):
             loop, with what became of each batch.
         slots: Runners at once.
         max_batch: Most vectors in a batch; a larger request is cut.
-        even: For threads, where a batch of two takes as long as two: a runner takes only its share
-            of what waits, and a request is cut over the free slots. Else, for calls, where each
-            costs something by itself: a runner takes all that fits, and while a batch of several
-            is under way, more of its kind wait for that slot rather than start another one.
         observe: Told the size of every batch.
     """
 
@@ -62,21 +58,16 @@ class Coalescer(Generic[_O, _R]):
         *,
         slots: int,
         max_batch: int,
-        even: bool = False,
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self._start = start
-        self._slots = slots
         self._max_batch = max_batch
-        self._even = even
         self._observe = observe
         # Guards what follows: the event loop adds, threads take.
         self._lock = threading.Lock()
         self._free = slots
         # Groups by options, in order of arrival.
         self._waiting: dict[_O, deque[_Entry[_R]]] = {}
-        # Under way: batches of several queries, by options.
-        self._crowded: Counter[_O] = Counter()
         # Entries of a batch that failed: each is tried again by itself.
         self._alone: deque[tuple[_O, _Entry[_R]]] = deque()
 
@@ -93,12 +84,11 @@ class Coalescer(Generic[_O, _R]):
             options: Hashable; queries with equal options may share a batch.
             deadline: Loop time after which the answer is worth nothing; None: none.
         """
-        most = self._max_batch
-        if self._even and self._free > 1:
-            most = min(most, -(-len(vectors) // self._free))
-        if len(vectors) > most:
-            cuts = range(0, len(vectors), most)
-            parts = [self._enter(vectors[at : at + most], options, deadline) for at in cuts]
+        if len(vectors) > self._max_batch:
+            cuts = range(0, len(vectors), self._max_batch)
+            parts = [
+                self._enter(vectors[at : at + self._max_batch], options, deadline) for at in cuts
+            ]
             return asyncio.ensure_future(_joined(parts))
         return self._enter(vectors, options, deadline)
 
@@ -111,9 +101,7 @@ class Coalescer(Generic[_O, _R]):
             if group is None:
                 group = self._waiting[options] = deque()
             group.append(_Entry(vectors, answer, deadline))
-            may_go = self._may_go(options)
-        if may_go:
-            self._wake()
+        self._wake()
         return answer
 
     def take(self) -> Batch[_O, _R] | None:
@@ -123,9 +111,7 @@ class Coalescer(Generic[_O, _R]):
             if taken is None:
                 self._free += 1
                 return None
-            options, entries = taken
-            if len(entries) > 1 and not self._even:
-                self._crowded[options] += 1
+        options, entries = taken
         if len(entries) == 1:
             vectors, _, deadline = entries[0]
         else:
@@ -142,15 +128,7 @@ class Coalescer(Generic[_O, _R]):
         results: Sequence[_R] | None,
         error: BaseException | None = None,
     ) -> None:
-        """Delivers the results of a batch, one per vector, or its error; on the event loop.
-
-        Where slots are not even, a runner calls it before it takes its next batch.
-        """
-        if len(batch.entries) > 1 and not self._even:
-            with self._lock:
-                self._crowded[batch.options] -= 1
-                if not self._crowded[batch.options]:
-                    del self._crowded[batch.options]
+        """Delivers the results of a batch, one per vector, or its error; on the event loop."""
         if error is None:
             assert results is not None
             at = 0
@@ -167,10 +145,6 @@ class Coalescer(Generic[_O, _R]):
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
 
-    def _may_go(self, options: _O) -> bool:
-        # A full batch gains nothing by waiting for more.
-        return options not in self._crowded or len(self._waiting[options]) >= self._max_batch
-
     def _wake(self) -> None:
         with self._lock:
             if not self._free:
@@ -183,14 +157,12 @@ class Coalescer(Generic[_O, _R]):
             options, entry = self._alone.popleft()
             if not entry.answer.done():
                 return options, [entry]
-        for options in filter(self._may_go, list(self._waiting)):
+        while self._waiting:
+            options = next(iter(self._waiting))
             group = self._waiting[options]
             taken: list[_Entry[_R]] = []
             room = self._max_batch
-            if self._even:
-                # The runner that ends next should find something to do as well.
-                room = min(room, -(-len(group) // self._slots))
-            while group and (not taken or len(group[0].vectors) <= room):
+            while group and len(group[0].vectors) <= room:
                 entry = group.popleft()
                 # Done already: cancelled, since its caller went away.
                 if not entry.answer.done():

@@ -55,7 +55,7 @@ class LocalShard:
         self._unit_length = unit_length
         self._threads = threads
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
-            self._start, slots=threads.count, max_batch=_MAX_BATCH, even=True, observe=observe
+            self._start, slots=threads.count, max_batch=_MAX_BATCH, observe=observe
         )
         self.chunks = items.chunks
         self.documents = items.documents

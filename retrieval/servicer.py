@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nearline import contract as c
 from nearline import wire
 from nearline.contract import Retriever
 from nearline.errors import Unsupported
 from nearline.guard import Context, time_left_s
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
-
-_F32 = (types_pb2.DATA_TYPE_UNSPECIFIED, types_pb2.DATA_TYPE_F32)
-_LITTLE_ENDIAN = np.dtype("<f4")
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -30,7 +25,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.SearchResponse:
         """Finds the best items for one query."""
         reply = await self._retriever.search(
-            _query(request.query),
+            wire.query_from_proto(request.query),
             wire.options_from_proto(request.options),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -42,7 +37,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.SearchBatchResponse:
         """Finds the best items for many queries."""
         reply = await self._retriever.search_batch(
-            [_query(query) for query in request.queries],
+            [wire.query_from_proto(query) for query in request.queries],
             wire.options_from_proto(request.options),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -65,12 +60,3 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             timeout_s=time_left_s(context),
         )
         return wire.items_response(reply)
-
-
-def _query(message: retrieval_pb2.Query) -> c.Query:
-    """Gives the query of a message; the service looks at the numbers of a vector again anyway."""
-    if message.WhichOneof("kind") == "vector":
-        vector = message.vector
-        if vector.dtype in _F32 and len(vector.data) == 4 * vector.dim > 0:
-            return c.Query(vector=np.frombuffer(vector.data, _LITTLE_ENDIAN))
-    return wire.query_from_proto(message)

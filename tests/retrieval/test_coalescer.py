@@ -19,12 +19,12 @@ from retrieval.coalescer import Batch, Coalescer
 class Workers:
     """Runners that stop before each batch until the test lets one go on."""
 
-    def __init__(self, slots: int, max_batch: int, *, even: bool = False) -> None:
+    def __init__(self, slots: int, max_batch: int) -> None:
         self.sizes: list[int] = []
         self.options: list[str] = []
         self.running: deque[Batch[str, str]] = deque()
         self.coalescer: Coalescer[str, str] = Coalescer(
-            self._start, slots=slots, max_batch=max_batch, even=even
+            self._start, slots=slots, max_batch=max_batch
         )
 
     def _start(self) -> None:
@@ -62,13 +62,12 @@ async def settled(*futures: asyncio.Future[Sequence[str]]) -> list[object]:
     ),
     slots=st.integers(1, 3),
     max_batch=st.integers(1, 8),
-    even=st.booleans(),
 )
 def test_every_query_gets_its_own_answer(
-    requests: list[tuple[int, str, bool]], slots: int, max_batch: int, even: bool
+    requests: list[tuple[int, str, bool]], slots: int, max_batch: int
 ) -> None:
     async def check() -> None:
-        workers = Workers(slots, max_batch, even=even)
+        workers = Workers(slots, max_batch)
         asked = []
         number = 0
         for size, options, pause in requests:
@@ -104,55 +103,6 @@ async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_f
         workers.go_on()
     assert list(zip(workers.options, workers.sizes, strict=True)) == [("a", 1), ("b", 2), ("a", 2)]
     assert [answer.result() for answer in answers] == [["a0"], ["b1"], ["a2"], ["a3"], ["b4"]]
-
-
-async def test_even_slots_share_what_waits() -> None:
-    workers = Workers(2, 8, even=True)
-    for number in range(8):
-        workers.coalescer.ask(rows(number), "a")
-    workers.go_on()
-    workers.go_on()
-    assert workers.sizes == [1, 1, 3, 2]
-
-
-async def test_calls_are_saved_where_several_queries_travel_together() -> None:
-    workers = Workers(2, 4)
-    answers = [workers.coalescer.ask(rows(number), "a") for number in range(4)]
-    workers.go_on()
-    # Two go together; those that come meanwhile wait for that slot, and others do not.
-    workers.go_on()
-    answers += [workers.coalescer.ask(rows(number), "a") for number in (4, 5)]
-    answers.append(workers.coalescer.ask(rows(6), "b"))
-    assert list(zip(workers.options, workers.sizes, strict=True)) == [
-        ("a", 1), ("a", 1), ("a", 2), ("b", 1)
-    ]  # fmt: skip
-    while workers.running:
-        workers.go_on()
-    assert workers.sizes[4:] == [2]
-    assert [answer.result() for answer in answers] == [
-        *([f"a{number}"] for number in range(6)), ["b6"]
-    ]  # fmt: skip
-
-
-async def test_a_full_batch_does_not_wait_for_company() -> None:
-    workers = Workers(2, 3)
-    for number in range(5):
-        workers.coalescer.ask(rows(number), "a")
-    workers.go_on()
-    workers.go_on()
-    assert workers.sizes == [1, 1, 3]
-    for number in range(3):
-        workers.coalescer.ask(rows(number), "a")
-    assert workers.sizes == [1, 1, 3, 3]
-
-
-async def test_even_slots_share_one_request() -> None:
-    workers = Workers(3, 8, even=True)
-    answer = workers.coalescer.ask(rows(*range(7)), "a")
-    while workers.running:
-        workers.go_on()
-    assert await answer == [f"a{number}" for number in range(7)]
-    assert workers.sizes == [3, 3, 1]
 
 
 async def test_a_large_request_is_cut_and_comes_back_whole() -> None:
