@@ -30,7 +30,7 @@ from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.items import ItemTable
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
-from retrieval.shard import ShardOptions
+from retrieval.shard import Queries, ShardOptions
 
 _GOLDEN_K = 10
 # Another CPU rounds differently, so a graph search may find a little less than at build time.
@@ -198,7 +198,7 @@ def _check_golden(
     shards = len(manifest.shards)
     here = {shard.number for shard in loaded}
     options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
-    found = [one.shard.search_now(golden.vectors, options) for one in loaded]
+    found = [one.shard.search_now(Queries(golden.vectors), options) for one in loaded]
     matched = total = 0
     for answers, scores, *parts in zip(golden.ids, golden.scores, *found, strict=True):
         wanted = sum(shard_of(answer, shards) in here for answer in answers)

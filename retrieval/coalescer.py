@@ -9,17 +9,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nearline.errors import NearlineError
+from retrieval.shard import Queries
 
 _O = TypeVar("_O")
 _R = TypeVar("_R")
 
 
 class _Entry(NamedTuple, Generic[_R]):
-    vectors: NDArray[np.float32]
+    queries: Queries
     answer: Future[Sequence[_R]]
     deadline: float | None
 
@@ -27,10 +25,10 @@ class _Entry(NamedTuple, Generic[_R]):
 class Batch(NamedTuple, Generic[_O, _R]):
     """Queries to answer together.
 
-    vectors: (n, d) float32. deadline: loop time that the most patient of them waits until.
+    deadline: Loop time that the most patient of them waits until.
     """
 
-    vectors: NDArray[np.float32]
+    queries: Queries
     options: _O
     deadline: float | None
     entries: Sequence[_Entry[_R]]
@@ -48,7 +46,7 @@ class Coalescer(Generic[_O, _R]):
         start: Starts a runner; it calls `take` until that gives None, and `finish`, on the event
             loop, with what became of each batch.
         slots: Runners at once.
-        max_batch: Most vectors in a batch; a larger request is cut.
+        max_batch: Most queries in a batch; a larger request is cut.
         observe: Told the size of every batch.
     """
 
@@ -72,35 +70,32 @@ class Coalescer(Generic[_O, _R]):
         self._alone: deque[tuple[_O, _Entry[_R]]] = deque()
 
     def ask(
-        self, vectors: NDArray[np.float32], options: _O, deadline: float | None = None
+        self, queries: Queries, options: _O, deadline: float | None = None
     ) -> Future[Sequence[_R]]:
-        """Asks for the results of some vectors, one each, in order.
+        """Asks for the results of some queries, one each, in order.
 
         An error of ours fails every query of its batch; any other error is taken for the fault of
         one query, and each is then tried by itself.
 
         Args:
-            vectors: (n, d) float32.
+            queries: At least one.
             options: Hashable; queries with equal options may share a batch.
             deadline: Loop time after which the answer is worth nothing; None: none.
         """
-        if len(vectors) > self._max_batch:
-            cuts = range(0, len(vectors), self._max_batch)
-            parts = [
-                self._enter(vectors[at : at + self._max_batch], options, deadline) for at in cuts
-            ]
+        most, count = self._max_batch, queries.count
+        if count > most:
+            cuts = range(0, count, most)
+            parts = [self._enter(queries.part(at, at + most), options, deadline) for at in cuts]
             return asyncio.ensure_future(_joined(parts))
-        return self._enter(vectors, options, deadline)
+        return self._enter(queries, options, deadline)
 
-    def _enter(
-        self, vectors: NDArray[np.float32], options: _O, deadline: float | None
-    ) -> Future[Sequence[_R]]:
+    def _enter(self, queries: Queries, options: _O, deadline: float | None) -> Future[Sequence[_R]]:
         answer: Future[Sequence[_R]] = asyncio.get_running_loop().create_future()
         with self._lock:
             group = self._waiting.get(options)
             if group is None:
                 group = self._waiting[options] = deque()
-            group.append(_Entry(vectors, answer, deadline))
+            group.append(_Entry(queries, answer, deadline))
         self._wake()
         return answer
 
@@ -113,14 +108,14 @@ class Coalescer(Generic[_O, _R]):
                 return None
         options, entries = taken
         if len(entries) == 1:
-            vectors, _, deadline = entries[0]
+            queries, _, deadline = entries[0]
         else:
-            vectors = np.concatenate([entry.vectors for entry in entries])
+            queries = Queries.joined([entry.queries for entry in entries])
             deadlines = [entry.deadline for entry in entries]
             # The batch may take as long as its most patient query waits.
             deadline = None if None in deadlines else max(d for d in deadlines if d is not None)
-        self._observe(len(vectors))
-        return Batch(vectors, options, deadline, entries)
+        self._observe(queries.count)
+        return Batch(queries, options, deadline, entries)
 
     def finish(
         self,
@@ -128,14 +123,15 @@ class Coalescer(Generic[_O, _R]):
         results: Sequence[_R] | None,
         error: BaseException | None = None,
     ) -> None:
-        """Delivers the results of a batch, one per vector, or its error; on the event loop."""
+        """Delivers the results of a batch, one per query, or its error; on the event loop."""
         if error is None:
             assert results is not None
             at = 0
-            for vectors, answer, _ in batch.entries:
+            for queries, answer, _ in batch.entries:
+                count = queries.count
                 if not answer.done():
-                    answer.set_result(results[at : at + len(vectors)])
-                at += len(vectors)
+                    answer.set_result(results[at : at + count])
+                at += count
         elif len(batch.entries) > 1 and not isinstance(error, NearlineError):
             with self._lock:
                 self._alone.extend((batch.options, entry) for entry in batch.entries)
@@ -162,12 +158,12 @@ class Coalescer(Generic[_O, _R]):
             group = self._waiting[options]
             taken: list[_Entry[_R]] = []
             room = self._max_batch
-            while group and len(group[0].vectors) <= room:
+            while group and group[0].queries.count <= room:
                 entry = group.popleft()
                 # Done already: cancelled, since its caller went away.
                 if not entry.answer.done():
                     taken.append(entry)
-                    room -= len(entry.vectors)
+                    room -= entry.queries.count
             if not group:
                 del self._waiting[options]
             if taken:

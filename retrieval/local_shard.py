@@ -16,7 +16,7 @@ from retrieval.backends.vector_index import Neighbours, SearchParams, VectorInde
 from retrieval.coalescer import Coalescer
 from retrieval.items import ItemTable
 from retrieval.search_threads import SearchThreads
-from retrieval.shard import HitPayload, ShardHits, ShardOptions
+from retrieval.shard import HitPayload, Queries, ShardHits, ShardOptions
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
@@ -67,14 +67,14 @@ class LocalShard:
     def search(
         self,
         snapshot_id: str,
-        vectors: NDArray[np.float32],
+        queries: Queries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that began runs to its end."""
         if snapshot_id != self._snapshot_id:
             return _failed(self._gone(snapshot_id))
-        return self._coalescer.ask(vectors, options, deadline)
+        return self._coalescer.ask(queries, options, deadline)
 
     async def fetch(
         self,
@@ -93,8 +93,9 @@ class LocalShard:
         """Tells whether this is that snapshot: what is held is loaded."""
         return snapshot_id == self._snapshot_id
 
-    def search_now(self, vectors: NDArray[np.float32], options: ShardOptions) -> list[ShardHits]:
+    def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
         """Searches in the calling thread."""
+        vectors = queries.vectors
         if self.chunks == 0:
             return [ShardHits((), (), (), (), ()) for _ in vectors]
         if options.level is HitLevel.CHUNK or self._items.max_chunks <= 1:
@@ -143,7 +144,7 @@ class LocalShard:
         while (batch := self._coalescer.take()) is not None:
             results, error = None, None
             try:
-                results = self.search_now(batch.vectors, batch.options)
+                results = self.search_now(batch.queries, batch.options)
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)

@@ -6,18 +6,14 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nearline import wire
 from nearline.channel import ServiceChannel
 from nearline.contract import Item, PayloadField
 from nearline.errors import NearlineError
 from nearline.v1 import shard_pb2, shard_pb2_grpc
-from nearline.vectors import pack
 from retrieval import shard_wire
 from retrieval.coalescer import Batch, Coalescer
-from retrieval.shard import ShardHits, ShardOptions
+from retrieval.shard import Queries, ShardHits, ShardOptions
 
 # Applies where the caller set no deadline: a shard that hangs must not hold a slot for ever.
 _PATIENCE_S = 10.0
@@ -76,12 +72,12 @@ class RemoteShard:
     def search(
         self,
         snapshot_id: str,
-        vectors: NDArray[np.float32],
+        queries: Queries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`."""
-        return self._coalescer.ask(vectors, (snapshot_id, options), deadline)
+        return self._coalescer.ask(queries, (snapshot_id, options), deadline)
 
     async def fetch(
         self,
@@ -132,9 +128,9 @@ class RemoteShard:
             collection=self._collection,
             snapshot_id=snapshot_id,
             shard=self._number,
-            vectors=pack(batch.vectors),
             options=shard_wire.options_to_proto(options),
         )
+        shard_wire.fill_queries(request, batch.queries)
         reply = await self._client.call(
             lambda: self._client.stub.SearchShard(request, timeout=_time_left_s(batch.deadline))
         )

@@ -21,7 +21,7 @@ from retrieval import examples, fanout, metrics
 from retrieval.embedders import Embedders
 from retrieval.merge import merge_hits
 from retrieval.served import ServedCollection
-from retrieval.shard import ShardHits, ShardOptions
+from retrieval.shard import Queries, ShardHits, ShardOptions
 
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
@@ -232,9 +232,16 @@ class RetrievalService:
         deadline: float | None,
     ) -> fanout.Answers[Sequence[ShardHits]]:
         start = time.perf_counter()
-        wanted = ShardOptions.of(options, ask)
+        wanted = ShardOptions(
+            ask,
+            level=options.level,
+            payload=options.payload,
+            ef_search=options.ef_search,
+            nprobe=options.nprobe,
+            exact=options.exact,
+        )
         calls = {
-            number: shard.search(served.snapshot_id, vectors, wanted, deadline)
+            number: shard.search(served.snapshot_id, Queries(vectors), wanted, deadline)
             for number, shard in enumerate(served.shards)
         }
         answers = await fanout.gather(

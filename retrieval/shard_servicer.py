@@ -8,7 +8,6 @@ import time
 from nearline import wire
 from nearline.guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
-from nearline.vectors import unpack
 from retrieval import shard_wire
 from retrieval.catalogue import Shelf
 
@@ -29,11 +28,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Searches one shard."""
         start = time.perf_counter()
         loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
-        vectors = unpack(request.vectors)
-        loaded.check_dim(vectors.shape[1])
+        queries = shard_wire.queries_from_proto(request, loaded.dim)
         results = await loaded.shard.search(
             request.snapshot_id,
-            vectors,
+            queries,
             shard_wire.options_from_proto(request.options),
             _deadline(context),
         )

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from nearline import contract as c
 from nearline import wire
+from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import pack, unpack
-from retrieval.shard import HitPayload, ShardHits, ShardOptions
+from retrieval.shard import (
+    FieldCounts,
+    HitPayload,
+    LexicalColumns,
+    Plan,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
 
 
 def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
@@ -16,11 +28,14 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
     return wire.options_to_proto(
         c.SearchOptions(
             k=options.k,
+            mode=options.mode,
             level=options.level,
             payload=options.payload,
             ef_search=options.ef_search,
             nprobe=options.nprobe,
             exact=options.exact,
+            filter=options.filter,
+            grouping=options.grouping,
         )
     )
 
@@ -28,7 +43,45 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
 def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
     """Gives the shard options of a message."""
     options = wire.options_from_proto(message)
-    return ShardOptions.of(options, options.k)
+    return ShardOptions(
+        options.k,
+        options.mode or c.SearchMode.DENSE,
+        options.level,
+        options.payload,
+        options.ef_search,
+        options.nprobe,
+        options.exact,
+        options.filter,
+        options.grouping,
+    )
+
+
+def fill_queries(target: shard_pb2.SearchShardRequest, queries: Queries) -> None:
+    """Puts queries into a request."""
+    if len(queries.vectors):
+        target.vectors.CopyFrom(pack(queries.vectors))
+    target.texts.extend(queries.texts)
+
+
+def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Queries:
+    """Gives the queries of a request to a shard with vectors of this dim.
+
+    Raises: InvalidRequest: another dim, or not as many texts as vectors.
+    """
+    texts = tuple(message.texts)
+    if not message.HasField("vectors"):
+        return Queries(np.empty((0, dim), np.float32), texts)
+    vectors = unpack(message.vectors)
+    if vectors.shape[1] != dim:
+        raise InvalidRequest(
+            f"vectors have dim {vectors.shape[1]}, the shard has dim {dim}", field="vectors"
+        )
+    if texts and len(texts) != len(vectors):
+        raise InvalidRequest(
+            f"there are {len(texts)} texts and {len(vectors)} vectors; send as many of each",
+            field="texts",
+        )
+    return Queries(vectors, texts)
 
 
 def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse:
@@ -44,22 +97,68 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
         )
         for payload in hits.payloads:
             _fill_payload(target.payloads.add(), payload)
+        if hits.lexical is not None:
+            target.lexical_scores.extend(hits.lexical.scores)
+            target.lexical_chunks.extend(hits.lexical.chunks)
+            target.lexical_starts.extend(hits.lexical.starts)
+            target.lexical_ends.extend(hits.lexical.ends)
+        target.groups.extend(wire.value_to_proto(value) for value in hits.groups)
+        if hits.plan is not None:
+            target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
     return message
 
 
 def hits_from_proto(results: Iterable[shard_pb2.ShardHits]) -> list[ShardHits]:
     """Gives the hits of many queries."""
-    return [
-        ShardHits(
-            list(hits.ids),
-            list(hits.scores),
-            list(hits.chunks),
-            list(hits.starts),
-            list(hits.ends),
-            [_payload_from_proto(payload) for payload in hits.payloads],
+    return [_hits_from_proto(hits) for hits in results]
+
+
+def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
+    found = ShardHits(
+        list(hits.ids),
+        list(hits.scores),
+        list(hits.chunks),
+        list(hits.starts),
+        list(hits.ends),
+        [_payload_from_proto(payload) for payload in hits.payloads],
+    )
+    if hits.lexical_scores:
+        found.lexical = LexicalColumns(
+            list(hits.lexical_scores),
+            list(hits.lexical_chunks),
+            list(hits.lexical_starts),
+            list(hits.lexical_ends),
         )
-        for hits in results
-    ]
+    if hits.groups:
+        found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
+    if hits.HasField("plan"):
+        plan = wire.plan_from_proto(hits.plan)
+        found.plan = Plan(plan.strategy, plan.matches, plan.chunks, plan.ef_search, plan.reason)
+    return found
+
+
+def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.CountShardResponse:
+    """Gives the message of counted items."""
+    message = shard_pb2.CountShardResponse(count=counts.count)
+    for field, one in zip(fields, counts.fields, strict=True):
+        target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
+        for value, count in one.counts.items():
+            target.counts.add(value=wire.value_to_proto(value), count=count)
+    return message
+
+
+def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
+    """Gives the counted items of a message."""
+    return ShardCounts(
+        message.count,
+        [
+            FieldCounts(
+                {wire.scalar_from_proto(one.value): one.count for one in facet.counts},
+                facet.missing,
+            )
+            for facet in message.facets
+        ],
+    )
 
 
 def _fill_payload(target: shard_pb2.HitPayload, payload: HitPayload) -> None:

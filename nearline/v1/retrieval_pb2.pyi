@@ -61,7 +61,7 @@ class Query(_message.Message):
     def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain")
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight")
     K_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,10 @@ class SearchOptions(_message.Message):
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    GROUPING_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    DENSE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     k: int
     mode: SearchMode
     level: HitLevel
@@ -86,7 +90,19 @@ class SearchOptions(_message.Message):
     min_watermark: bytes
     snapshot_id: str
     explain: bool
-    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
+    min_score: float
+    grouping: Grouping
+    diversity: float
+    dense_weight: float
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ...) -> None: ...
+
+class Grouping(_message.Message):
+    __slots__ = ("field", "size")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    size: int
+    def __init__(self, field: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
     __slots__ = ("collection", "query", "options")
@@ -99,17 +115,49 @@ class SearchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("dense_score", "lexical_score", "shard")
+    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank")
     DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    DENSE_RANK_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_RANK_FIELD_NUMBER: _ClassVar[int]
     dense_score: float
     lexical_score: float
     shard: int
-    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ...) -> None: ...
+    dense_rank: int
+    lexical_rank: int
+    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ...) -> None: ...
+
+class FilterPlan(_message.Message):
+    __slots__ = ("shard", "strategy", "matches", "chunks", "ef_search", "reason")
+    class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STRATEGY_UNSPECIFIED: _ClassVar[FilterPlan.Strategy]
+        STRATEGY_EXACT: _ClassVar[FilterPlan.Strategy]
+        STRATEGY_BITMAP: _ClassVar[FilterPlan.Strategy]
+        STRATEGY_EXACT_AFTER_SHORT: _ClassVar[FilterPlan.Strategy]
+        STRATEGY_EMPTY: _ClassVar[FilterPlan.Strategy]
+    STRATEGY_UNSPECIFIED: FilterPlan.Strategy
+    STRATEGY_EXACT: FilterPlan.Strategy
+    STRATEGY_BITMAP: FilterPlan.Strategy
+    STRATEGY_EXACT_AFTER_SHORT: FilterPlan.Strategy
+    STRATEGY_EMPTY: FilterPlan.Strategy
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    MATCHES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    EF_SEARCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    shard: int
+    strategy: FilterPlan.Strategy
+    matches: int
+    chunks: int
+    ef_search: int
+    reason: str
+    def __init__(self, shard: _Optional[int] = ..., strategy: _Optional[_Union[FilterPlan.Strategy, str]] = ..., matches: _Optional[int] = ..., chunks: _Optional[int] = ..., ef_search: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation")
+    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +175,7 @@ class Hit(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     id: str
     score: float
     chunk: int
@@ -137,7 +186,8 @@ class Hit(_message.Message):
     attributes: _containers.MessageMap[str, _types_pb2.Value]
     vector: _types_pb2.Vectors
     explanation: Explanation
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+    group: _types_pb2.Value
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class IgnoredId(_message.Message):
     __slots__ = ("id", "reason")
@@ -156,12 +206,14 @@ class IgnoredId(_message.Message):
     def __init__(self, id: _Optional[str] = ..., reason: _Optional[_Union[IgnoredId.Reason, str]] = ...) -> None: ...
 
 class HitList(_message.Message):
-    __slots__ = ("hits", "ignored_ids")
+    __slots__ = ("hits", "ignored_ids", "plans")
     HITS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
+    PLANS_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ...) -> None: ...
+    plans: _containers.RepeatedCompositeFieldContainer[FilterPlan]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("result", "info")
@@ -231,6 +283,78 @@ class GetItemsResponse(_message.Message):
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
     info: _types_pb2.ReplyInfo
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class ListItemsRequest(_message.Message):
+    __slots__ = ("collection", "page_size", "page_token", "filter", "payload")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    page_size: int
+    page_token: str
+    filter: _types_pb2.Filter
+    payload: _containers.RepeatedScalarFieldContainer[PayloadField]
+    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ...) -> None: ...
+
+class ListItemsResponse(_message.Message):
+    __slots__ = ("items", "next_page_token", "info")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    next_page_token: str
+    info: _types_pb2.ReplyInfo
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class CountItemsRequest(_message.Message):
+    __slots__ = ("collection", "filter", "facets")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FACETS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    filter: _types_pb2.Filter
+    facets: _containers.RepeatedCompositeFieldContainer[Facet]
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ...) -> None: ...
+
+class Facet(_message.Message):
+    __slots__ = ("field", "limit")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    limit: int
+    def __init__(self, field: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ValueCount(_message.Message):
+    __slots__ = ("value", "count")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    value: _types_pb2.Value
+    count: int
+    def __init__(self, value: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class FacetCounts(_message.Message):
+    __slots__ = ("field", "counts", "distinct", "missing")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    DISTINCT_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    counts: _containers.RepeatedCompositeFieldContainer[ValueCount]
+    distinct: int
+    missing: int
+    def __init__(self, field: _Optional[str] = ..., counts: _Optional[_Iterable[_Union[ValueCount, _Mapping]]] = ..., distinct: _Optional[int] = ..., missing: _Optional[int] = ...) -> None: ...
+
+class CountItemsResponse(_message.Message):
+    __slots__ = ("count", "facets", "info")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FACETS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    facets: _containers.RepeatedCompositeFieldContainer[FacetCounts]
+    info: _types_pb2.ReplyInfo
+    def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[FacetCounts, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
     __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark")

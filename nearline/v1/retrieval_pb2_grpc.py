@@ -60,6 +60,16 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.GetItemsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.GetItemsResponse.FromString,
                 _registered_method=True)
+        self.ListItems = channel.unary_unary(
+                '/nearline.v1.RetrievalService/ListItems',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
+        self.CountItems = channel.unary_unary(
+                '/nearline.v1.RetrievalService/CountItems',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.FromString,
+                _registered_method=True)
         self.UpsertItems = channel.unary_unary(
                 '/nearline.v1.RetrievalService/UpsertItems',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsRequest.SerializeToString,
@@ -121,6 +131,20 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListItems(self, request, context):
+        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountItems(self, request, context):
+        """Counts the items that match a filter, and how often each value of an attribute occurs among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpsertItems(self, request, context):
         """Adds or replaces items; acknowledged when durable.
         """
@@ -176,6 +200,16 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.GetItems,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.GetItemsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.GetItemsResponse.SerializeToString,
+            ),
+            'ListItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.ListItemsRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'CountItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountItems,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.SerializeToString,
             ),
             'UpsertItems': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertItems,
@@ -334,6 +368,60 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/GetItems',
             nearline_dot_v1_dot_retrieval__pb2.GetItemsRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.GetItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.RetrievalService/ListItems',
+            nearline_dot_v1_dot_retrieval__pb2.ListItemsRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.RetrievalService/CountItems',
+            nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,10 @@ class RetrievalServiceStub:
     """Stores views, purchases and the like."""
     GetItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetItemsRequest, _retrieval_pb2.GetItemsResponse]
     """Reads items by id."""
+    ListItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ListItemsRequest, _retrieval_pb2.ListItemsResponse]
+    """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot."""
+    CountItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.CountItemsRequest, _retrieval_pb2.CountItemsResponse]
+    """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.UpsertItemsRequest, _retrieval_pb2.UpsertItemsResponse]
     """Adds or replaces items; acknowledged when durable."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteItemsRequest, _retrieval_pb2.DeleteItemsResponse]
@@ -71,6 +75,20 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_retrieval_pb2.GetItemsRequest, _abc.Awaitable[_retrieval_pb2.GetItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.GetItemsResponse]:
         """Reads items by id."""
+
+    def ListItems(
+        self,
+        request: _retrieval_pb2.ListItemsRequest,
+        context: _aio.ServicerContext[_retrieval_pb2.ListItemsRequest, _abc.Awaitable[_retrieval_pb2.ListItemsResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.ListItemsResponse]:
+        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot."""
+
+    def CountItems(
+        self,
+        request: _retrieval_pb2.CountItemsRequest,
+        context: _aio.ServicerContext[_retrieval_pb2.CountItemsRequest, _abc.Awaitable[_retrieval_pb2.CountItemsResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.CountItemsResponse]:
+        """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
 
     def UpsertItems(
         self,

@@ -28,20 +28,32 @@ class SearchShardRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., options: _Optional[_Union[_retrieval_pb2.SearchOptions, _Mapping]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShardHits(_message.Message):
-    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads")
+    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads", "lexical_scores", "lexical_chunks", "lexical_starts", "lexical_ends", "groups", "plan")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
     ENDS_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_SCORES_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_STARTS_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_ENDS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     chunks: _containers.RepeatedScalarFieldContainer[int]
     starts: _containers.RepeatedScalarFieldContainer[int]
     ends: _containers.RepeatedScalarFieldContainer[int]
     payloads: _containers.RepeatedCompositeFieldContainer[HitPayload]
-    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ...) -> None: ...
+    lexical_scores: _containers.RepeatedScalarFieldContainer[float]
+    lexical_chunks: _containers.RepeatedScalarFieldContainer[int]
+    lexical_starts: _containers.RepeatedScalarFieldContainer[int]
+    lexical_ends: _containers.RepeatedScalarFieldContainer[int]
+    groups: _containers.RepeatedCompositeFieldContainer[_types_pb2.Value]
+    plan: _retrieval_pb2.FilterPlan
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ...) -> None: ...
 
 class HitPayload(_message.Message):
     __slots__ = ("title", "text", "attributes", "vector")
@@ -73,24 +85,72 @@ class SearchShardResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ...) -> None: ...
 
 class FetchItemsRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload")
+    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
     ids: _containers.RepeatedScalarFieldContainer[str]
     payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ...) -> None: ...
+    chunks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class FetchItemsResponse(_message.Message):
     __slots__ = ("items",)
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
     def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ...) -> None: ...
+
+class ScanItemsRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "after_id", "limit", "filter", "payload")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    AFTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    after_id: str
+    limit: int
+    filter: _types_pb2.Filter
+    payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., after_id: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ...) -> None: ...
+
+class ScanItemsResponse(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
+    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ...) -> None: ...
+
+class CountShardRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "filter", "fields")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    filter: _types_pb2.Filter
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CountShardResponse(_message.Message):
+    __slots__ = ("count", "facets")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FACETS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    facets: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.FacetCounts]
+    def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

@@ -45,6 +45,16 @@ class ShardServiceStub:
                 request_serializer=nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
                 _registered_method=True)
+        self.ScanItems = channel.unary_unary(
+                '/nearline.v1.ShardService/ScanItems',
+                request_serializer=nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
+                _registered_method=True)
+        self.CountShard = channel.unary_unary(
+                '/nearline.v1.ShardService/CountShard',
+                request_serializer=nearline_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/nearline.v1.ShardService/GetStatus',
                 request_serializer=nearline_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
@@ -75,6 +85,20 @@ class ShardServiceServicer:
 
     def FetchItems(self, request, context):
         """Reads items of one shard by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScanItems(self, request, context):
+        """Lists items of one shard that match a filter, in id order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountShard(self, request, context):
+        """Counts items of one shard, and the values of their attributes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +137,16 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     servicer.FetchItems,
                     request_deserializer=nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.SerializeToString,
+            ),
+            'ScanItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScanItems,
+                    request_deserializer=nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.SerializeToString,
+            ),
+            'CountShard': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountShard,
+                    request_deserializer=nearline_dot_v1_dot_shard__pb2.CountShardRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_shard__pb2.CountShardResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -185,6 +219,60 @@ class ShardService:
             '/nearline.v1.ShardService/FetchItems',
             nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
             nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScanItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.ShardService/ScanItems',
+            nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
+            nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountShard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.ShardService/CountShard',
+            nearline_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
+            nearline_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,6 +19,10 @@ class ShardServiceStub:
     """Searches one shard of a named snapshot with many vectors."""
     FetchItems: _aio.UnaryUnaryMultiCallable[_shard_pb2.FetchItemsRequest, _shard_pb2.FetchItemsResponse]
     """Reads items of one shard by id."""
+    ScanItems: _aio.UnaryUnaryMultiCallable[_shard_pb2.ScanItemsRequest, _shard_pb2.ScanItemsResponse]
+    """Lists items of one shard that match a filter, in id order."""
+    CountShard: _aio.UnaryUnaryMultiCallable[_shard_pb2.CountShardRequest, _shard_pb2.CountShardResponse]
+    """Counts items of one shard, and the values of their attributes."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_shard_pb2.GetStatusRequest, _shard_pb2.GetStatusResponse]
     """Tells which shards and snapshots are loaded."""
     LoadSnapshot: _aio.UnaryUnaryMultiCallable[_shard_pb2.LoadSnapshotRequest, _shard_pb2.LoadSnapshotResponse]
@@ -42,6 +46,20 @@ class ShardServiceServicer:
         context: _aio.ServicerContext[_shard_pb2.FetchItemsRequest, _abc.Awaitable[_shard_pb2.FetchItemsResponse]],
     ) -> _abc.Awaitable[_shard_pb2.FetchItemsResponse]:
         """Reads items of one shard by id."""
+
+    def ScanItems(
+        self,
+        request: _shard_pb2.ScanItemsRequest,
+        context: _aio.ServicerContext[_shard_pb2.ScanItemsRequest, _abc.Awaitable[_shard_pb2.ScanItemsResponse]],
+    ) -> _abc.Awaitable[_shard_pb2.ScanItemsResponse]:
+        """Lists items of one shard that match a filter, in id order."""
+
+    def CountShard(
+        self,
+        request: _shard_pb2.CountShardRequest,
+        context: _aio.ServicerContext[_shard_pb2.CountShardRequest, _abc.Awaitable[_shard_pb2.CountShardResponse]],
+    ) -> _abc.Awaitable[_shard_pb2.CountShardResponse]:
+        """Counts items of one shard, and the values of their attributes."""
 
     def GetStatus(
         self,

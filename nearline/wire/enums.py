@@ -46,6 +46,14 @@ SOURCES = {
 }
 
 
+STRATEGIES = {
+    c.PlanStrategy.EXACT: retrieval_pb2.FilterPlan.STRATEGY_EXACT,
+    c.PlanStrategy.BITMAP: retrieval_pb2.FilterPlan.STRATEGY_BITMAP,
+    c.PlanStrategy.EXACT_AFTER_SHORT: retrieval_pb2.FilterPlan.STRATEGY_EXACT_AFTER_SHORT,
+    c.PlanStrategy.EMPTY: retrieval_pb2.FilterPlan.STRATEGY_EMPTY,
+}
+
+
 def _inverse(table: Mapping[_E, int]) -> dict[int, _E]:
     return {number: member for member, number in table.items()}
 
@@ -57,6 +65,7 @@ LEVEL_OF = _inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
 PAYLOAD_OF = _inverse(PAYLOAD)
 IGNORED_OF = _inverse(IGNORED)
 SOURCE_OF = _inverse(SOURCES)
+STRATEGY_OF = _inverse(STRATEGIES)
 
 
 def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:

@@ -15,6 +15,7 @@ from nearline.wire.enums import (
     payload_from_proto,
     payload_to_proto,
 )
+from nearline.wire.filters import filter_from_proto, filter_to_proto
 
 
 def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
@@ -57,7 +58,7 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
 
 def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
     """Gives the message of search options."""
-    return retrieval_pb2.SearchOptions(
+    message = retrieval_pb2.SearchOptions(
         k=options.k,
         mode=MODES[options.mode] if options.mode else retrieval_pb2.SEARCH_MODE_UNSPECIFIED,
         level=LEVELS[options.level],
@@ -68,16 +69,23 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         require_full_coverage=options.require_full_coverage,
         snapshot_id=options.snapshot_id,
         explain=options.explain,
+        min_score=options.min_score,
+        diversity=options.diversity or None,
+        dense_weight=options.dense_weight,
     )
+    if options.filter is not None:
+        message.filter.CopyFrom(filter_to_proto(options.filter))
+    if options.grouping is not None:
+        message.grouping.field = options.grouping.field
+        message.grouping.size = options.grouping.size
+    return message
 
 
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
     """Gives the search options of a message; ranges are checked by the service.
 
-    Raises: InvalidRequest: unknown enum number. Unsupported: a filter or a watermark.
+    Raises: InvalidRequest: unknown enum number, a malformed filter. Unsupported: a watermark.
     """
-    if options.HasField("filter"):
-        raise Unsupported("filters are not served by this version; leave options.filter unset")
     if options.min_watermark:
         raise Unsupported(
             "live changes are not served by this version; leave options.min_watermark empty"
@@ -93,4 +101,13 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         require_full_coverage=options.require_full_coverage,
         snapshot_id=options.snapshot_id,
         explain=options.explain,
+        filter=filter_from_proto(options.filter) if options.HasField("filter") else None,
+        min_score=options.min_score if options.HasField("min_score") else None,
+        grouping=(
+            c.Grouping(options.grouping.field, options.grouping.size or 1)
+            if options.HasField("grouping")
+            else None
+        ),
+        diversity=options.diversity,
+        dense_weight=options.dense_weight if options.HasField("dense_weight") else None,
     )

@@ -7,8 +7,23 @@ from collections.abc import Iterable
 from nearline import contract as c
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack, unpack
-from nearline.wire.enums import IGNORED, IGNORED_OF, SOURCE_OF, SOURCES, lookup
-from nearline.wire.values import attributes_from_proto, seconds, set_attributes, set_duration
+from nearline.wire.enums import (
+    IGNORED,
+    IGNORED_OF,
+    SOURCE_OF,
+    SOURCES,
+    STRATEGIES,
+    STRATEGY_OF,
+    lookup,
+)
+from nearline.wire.values import (
+    attributes_from_proto,
+    scalar_from_proto,
+    seconds,
+    set_attributes,
+    set_duration,
+    value_to_proto,
+)
 
 
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
@@ -29,16 +44,46 @@ def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
                     dense_score=hit.explanation.dense_score,
                     lexical_score=hit.explanation.lexical_score,
                     shard=hit.explanation.shard,
+                    dense_rank=hit.explanation.dense_rank,
+                    lexical_rank=hit.explanation.lexical_rank,
                 )
             )
+        if hit.group is not None:
+            message.group.CopyFrom(value_to_proto(hit.group))
     for ignored in result.ignored_ids:
         target.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
+    target.plans.extend(map(plan_to_proto, result.plans))
 
 
 def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
     return c.HitList(
         hits=[_hit_from_proto(hit) for hit in message.hits],
         ignored_ids=_ignored_from_proto(message.ignored_ids),
+        plans=[plan_from_proto(plan) for plan in message.plans],
+    )
+
+
+def plan_to_proto(plan: c.FilterPlan) -> retrieval_pb2.FilterPlan:
+    """Gives the message of a plan."""
+    return retrieval_pb2.FilterPlan(
+        shard=plan.shard,
+        strategy=STRATEGIES[plan.strategy],
+        matches=plan.matches,
+        chunks=plan.chunks,
+        ef_search=plan.ef_search,
+        reason=plan.reason,
+    )
+
+
+def plan_from_proto(plan: retrieval_pb2.FilterPlan) -> c.FilterPlan:
+    """Gives the plan of a message."""
+    return c.FilterPlan(
+        shard=plan.shard,
+        strategy=lookup(STRATEGY_OF, plan.strategy, "plan.strategy"),
+        matches=plan.matches,
+        chunks=plan.chunks,
+        ef_search=plan.ef_search,
+        reason=plan.reason,
     )
 
 
@@ -50,6 +95,8 @@ def _hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
             dense_score=e.dense_score if e.HasField("dense_score") else None,
             lexical_score=e.lexical_score if e.HasField("lexical_score") else None,
             shard=e.shard,
+            dense_rank=e.dense_rank if e.HasField("dense_rank") else None,
+            lexical_rank=e.lexical_rank if e.HasField("lexical_rank") else None,
         )
     return c.Hit(
         id=hit.id,
@@ -62,6 +109,7 @@ def _hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
         attributes=attributes_from_proto(hit.attributes) if hit.attributes else None,
         vector=unpack(hit.vector)[0] if hit.HasField("vector") else None,
         explanation=explanation,
+        group=scalar_from_proto(hit.group) if hit.HasField("group") else None,
     )
 
 
@@ -183,5 +231,53 @@ def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
     return c.ItemsReply(
         items=[item_from_proto(item) for item in message.items],
         ignored_ids=_ignored_from_proto(message.ignored_ids),
+        info=_info_from_proto(message.info),
+    )
+
+
+def items_page(message: retrieval_pb2.ListItemsResponse) -> c.ItemsPage:
+    """Gives the page of a message."""
+    return c.ItemsPage(
+        items=[item_from_proto(item) for item in message.items],
+        next_page_token=message.next_page_token,
+        info=_info_from_proto(message.info),
+    )
+
+
+def list_response(page: c.ItemsPage) -> retrieval_pb2.ListItemsResponse:
+    """Gives the message of a page."""
+    message = retrieval_pb2.ListItemsResponse(
+        items=[item_to_proto(item) for item in page.items], next_page_token=page.next_page_token
+    )
+    _fill_info(message.info, page.info)
+    return message
+
+
+def count_response(reply: c.CountReply) -> retrieval_pb2.CountItemsResponse:
+    """Gives the message of counted items."""
+    message = retrieval_pb2.CountItemsResponse(count=reply.count)
+    for facet in reply.facets:
+        target = message.facets.add(
+            field=facet.field, distinct=facet.distinct, missing=facet.missing
+        )
+        for value, count in facet.counts:
+            target.counts.add(value=value_to_proto(value), count=count)
+    _fill_info(message.info, reply.info)
+    return message
+
+
+def count_reply(message: retrieval_pb2.CountItemsResponse) -> c.CountReply:
+    """Gives the counted items of a message."""
+    return c.CountReply(
+        count=message.count,
+        facets=[
+            c.FacetCounts(
+                field=facet.field,
+                counts=[(scalar_from_proto(one.value), one.count) for one in facet.counts],
+                distinct=facet.distinct,
+                missing=facet.missing,
+            )
+            for facet in message.facets
+        ],
         info=_info_from_proto(message.info),
     )

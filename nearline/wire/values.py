@@ -50,7 +50,7 @@ def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
     if kind == "time_value":
         return value.time_value.ToDatetime(UTC)
     if kind == "list_value":
-        return [_scalar(value_from_proto(element)) for element in value.list_value.values]
+        return [scalar_from_proto(element) for element in value.list_value.values]
     if kind == "string_value":
         return value.string_value
     if kind == "int_value":
@@ -58,10 +58,15 @@ def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
     return value.double_value if kind == "double_value" else value.bool_value
 
 
-def _scalar(value: c.AttributeValue) -> c.Scalar:
+def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
+    """Gives the Python value of a message that holds no list.
+
+    Raises: InvalidRequest: it holds one.
+    """
+    value = value_from_proto(message)
     if value is None or isinstance(value, str | bool | int | float | datetime):
         return value
-    raise InvalidRequest("an attribute list holds a list; lists do not nest")
+    raise InvalidRequest("a list stands where one value is needed; lists do not nest")
 
 
 def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attributes:

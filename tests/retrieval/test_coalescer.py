@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from nearline.errors import NotReady
 from retrieval.coalescer import Batch, Coalescer
+from retrieval.shard import Queries
 
 
 class Workers:
@@ -30,14 +30,14 @@ class Workers:
     def _start(self) -> None:
         batch = self.coalescer.take()
         if batch is not None:
-            self.sizes.append(len(batch.vectors))
+            self.sizes.append(batch.queries.count)
             self.options.append(batch.options)
             self.running.append(batch)
 
     def go_on(self, *, newest: bool = False) -> None:
         """Ends one batch: an answer names the query's number and options."""
         batch = self.running.pop() if newest else self.running.popleft()
-        numbers = batch.vectors[:, 0].astype(int).tolist()
+        numbers = batch.queries.vectors[:, 0].astype(int).tolist()
         if any(number < -1 for number in numbers):
             self.coalescer.finish(batch, None, ZeroDivisionError("poison"))
         elif any(number < 0 for number in numbers):
@@ -47,8 +47,8 @@ class Workers:
         self._start()
 
 
-def rows(*numbers: int) -> NDArray[np.float32]:
-    return np.array(numbers, np.float32)[:, None]
+def rows(*numbers: int) -> Queries:
+    return Queries(np.array(numbers, np.float32)[:, None])
 
 
 async def settled(*futures: asyncio.Future[Sequence[str]]) -> list[object]:

@@ -20,7 +20,7 @@ from retrieval.catalogue import LoadedShard, load_shards
 from retrieval.in_force import in_force
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
-from retrieval.shard import ShardOptions
+from retrieval.shard import Queries, ShardOptions
 from tests.retrieval.snapshots import Document, write_snapshot
 
 
@@ -83,7 +83,7 @@ def test_documents_come_with_their_best_chunk_however_many_they_have(
     documents = random_documents(rng, count, most)
     shard = load(tmp_path_factory.mktemp("store"), documents, threads)
     queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
-    for query, hits in zip(queries, shard.search_now(queries, ShardOptions(k)), strict=True):
+    for query, hits in zip(queries, shard.search_now(Queries(queries), ShardOptions(k)), strict=True):
         found = list(zip(hits.ids, hits.scores, hits.chunks, strict=True))
         assert found == best_documents(documents, query, k)
     shard.close()
@@ -97,9 +97,9 @@ def test_one_document_that_has_all_the_best_chunks_does_not_hide_the_others(
     others = [Document(id=f"o{n}", vectors=np.array([[n / 8, 0]], np.float32)) for n in range(8)]
     shard = load(tmp_path, [hog, *others], threads, factory=factory)
     query = np.array([[1, 0]], np.float32)
-    (hits,) = shard.search_now(query, ShardOptions(4))
+    (hits,) = shard.search_now(Queries(query), ShardOptions(4))
     assert list(hits.ids) == ["hog", "o7", "o6", "o5"]
-    (hits,) = shard.search_now(query, ShardOptions(4, HitLevel.CHUNK))
+    (hits,) = shard.search_now(Queries(query), ShardOptions(4, level=HitLevel.CHUNK))
     assert list(zip(hits.ids, hits.chunks, strict=True)) == [("hog", n) for n in range(4)]
 
 
@@ -140,10 +140,10 @@ def test_an_index_that_comes_back_short_is_scanned(
     shard = load(tmp_path, random_documents(rng, 20, 1), threads)
     index = Forgetful(20)
     shard._index = index
-    (hits,) = shard.search_now(np.zeros((1, 4), np.float32), ShardOptions(5))
+    (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
     assert len(hits.ids) == 5
     assert index.scans == 1
-    (hits,) = shard.search_now(np.zeros((1, 4), np.float32), ShardOptions(5, nprobe=1))
+    (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
     assert len(hits.ids) == 2
 
 
@@ -161,7 +161,7 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     (snapshot,) = in_force(Store(tmp_path), ())
     options = ShardOptions(1, payload=frozenset(PayloadField))
     query = np.array([[0, 1]], np.float32)
-    (hits,) = await shard.search(snapshot.snapshot_id, query, options)
+    (hits,) = await shard.search(snapshot.snapshot_id, Queries(query), options)
     title, text, attributes, vector = hits.payloads[0]
     assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
     assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
@@ -170,7 +170,7 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(item.vector, [0.5, 0.5])
     assert (item.id, item.text) == ("a", "😀 one. Two.")
     with pytest.raises(SnapshotGone, match="holds snapshot"):
-        await shard.search("20260101T000000Z-000000", query, options)
+        await shard.search("20260101T000000Z-000000", Queries(query), options)
     with pytest.raises(SnapshotGone, match="holds snapshot"):
         await shard.fetch("20260101T000000Z-000000", ["a"], frozenset())
     await asyncio.to_thread(threads.close)

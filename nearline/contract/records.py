@@ -1,0 +1,231 @@
+"""Questions to the retrieval service, and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract.terms import (
+    Attributes,
+    HitLevel,
+    IgnoredReason,
+    PayloadField,
+    PlanStrategy,
+    Scalar,
+    SearchMode,
+    Source,
+)
+from nearline.filters import Filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One query: exactly one of text, vector (d,) float32 and item_ids is set."""
+
+    text: str | None = None
+    vector: NDArray[np.float32] | None = None
+    item_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Puts hits with equal values of an attribute together: k groups of 1..size hits each."""
+
+    field: str
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """Options of a search; see SearchOptions in retrieval.proto for ranges. None: the default."""
+
+    k: int = 10
+    mode: SearchMode | None = None
+    level: HitLevel = HitLevel.DOCUMENT
+    payload: frozenset[PayloadField] = frozenset()
+    ef_search: int | None = None
+    nprobe: int | None = None
+    exact: bool = False
+    require_full_coverage: bool = False
+    snapshot_id: str = ""
+    explain: bool = False
+    filter: Filter | None = None
+    min_score: float | None = None
+    grouping: Grouping | None = None
+    diversity: float = 0.0
+    dense_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a score came about; None where a leg did not see the item. Ranks count from 1."""
+
+    dense_score: float | None
+    lexical_score: float | None
+    shard: int
+    dense_rank: int | None = None
+    lexical_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterPlan:
+    """How a filter was carried out in one shard, and why.
+
+    matches, chunks: Chunks that match, and all there are. ef_search: 0 where no graph was searched.
+    """
+
+    shard: int
+    strategy: PlanStrategy
+    matches: int
+    chunks: int
+    ef_search: int
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Hit:
+    """One item found; start and end are code points of the stored text.
+
+    Parts not asked for are None.
+    """
+
+    id: str
+    score: float
+    chunk: int = 0
+    start: int = 0
+    end: int = 0
+    title: str | None = None
+    text: str | None = None
+    attributes: Attributes | None = None
+    vector: NDArray[np.float32] | None = None
+    explanation: Explanation | None = None
+    group: Scalar = None
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredId:
+    """An id of the request that was left out, and why."""
+
+    id: str
+    reason: IgnoredReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HitList:
+    """Hits of one query: score descending, then id ascending; see HitList in retrieval.proto.
+
+    plans: One per shard, where a filter was to be explained.
+    """
+
+    hits: Sequence[Hit]
+    ignored_ids: Sequence[IgnoredId] = ()
+    plans: Sequence[FilterPlan] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of the collection an answer saw."""
+
+    shards_answered: int
+    shards_total: int
+    missing_shards: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedBy:
+    """Where an answer came from; rung and reason are empty for a full live answer."""
+
+    source: Source = Source.LIVE
+    rung: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyInfo:
+    """What a reply reports about itself; times in seconds, None where a stage did not run."""
+
+    epoch: int
+    snapshot_id: str
+    fingerprint: str
+    coverage: Coverage
+    served_by: ServedBy = field(default_factory=ServedBy)
+    watermark: bytes = b""
+    list_id: str = ""
+    embed_s: float | None = None
+    search_s: float | None = None
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchReply:
+    """Answer to one or many searches: one list per query, in order."""
+
+    results: Sequence[HitList]
+    info: ReplyInfo
+
+    @property
+    def hits(self) -> Sequence[Hit]:
+        """Hits of the first query; the only ones after a single search."""
+        return self.results[0].hits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item as stored. Parts not asked for are empty, or None for the vector."""
+
+    id: str
+    title: str = ""
+    text: str = ""
+    attributes: Attributes = field(default_factory=dict)
+    vector: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsReply:
+    """Items found, in the order asked, and the ids left out."""
+
+    items: Sequence[Item]
+    ignored_ids: Sequence[IgnoredId]
+    info: ReplyInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsPage:
+    """Items in id order, and the token of the next page; empty at the end."""
+
+    items: Sequence[Item]
+    next_page_token: str
+    info: ReplyInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """An attribute whose most frequent values are to be counted; limit 1..1000."""
+
+    field: str
+    limit: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetCounts:
+    """Values of one attribute with their counts, most frequent first, then by value.
+
+    distinct: Values there are. missing: Items that have none.
+    """
+
+    field: str
+    counts: Sequence[tuple[Scalar, int]]
+    distinct: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountReply:
+    """Items that match a filter, and the values of the attributes asked for, in order."""
+
+    count: int
+    facets: Sequence[FacetCounts]
+    info: ReplyInfo

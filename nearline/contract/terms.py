@@ -1,0 +1,82 @@
+"""Limits, kinds of value, and the words that have a fixed set of meanings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import TypeAlias
+
+DEFAULT_COLLECTION = "default"
+MAX_K = 10_000
+MAX_BATCH = 1_024
+MAX_EXAMPLES = 256
+MAX_PAGE = 1_000
+MAX_FACETS = 32
+MAX_GROUP_SIZE = 100
+
+Scalar: TypeAlias = str | int | float | bool | datetime | None
+AttributeValue: TypeAlias = Scalar | Sequence[Scalar]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+
+
+class TextRole(Enum):
+    """What a text is for."""
+
+    QUERY = "query"
+    DOCUMENT = "document"
+
+
+class Lane(Enum):
+    """Which queue of the embedding service a request waits in."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class SearchMode(Enum):
+    """How candidates are found."""
+
+    DENSE = "dense"
+    LEXICAL = "lexical"
+    HYBRID = "hybrid"
+
+
+class HitLevel(Enum):
+    """What one hit is: a document with its best chunk, or a chunk."""
+
+    DOCUMENT = "document"
+    CHUNK = "chunk"
+
+
+class PayloadField(Enum):
+    """A part of an item that a reply may carry."""
+
+    TITLE = "title"
+    TEXT = "text"
+    ATTRIBUTES = "attributes"
+    VECTOR = "vector"
+
+
+class PlanStrategy(Enum):
+    """Ways to carry out a filter in a shard; see FilterPlan in retrieval.proto."""
+
+    EXACT = "exact"
+    BITMAP = "bitmap"
+    EXACT_AFTER_SHORT = "exact_after_short"
+    EMPTY = "empty"
+
+
+class IgnoredReason(Enum):
+    """Why an id of the request was left out."""
+
+    NOT_FOUND = "not_found"
+    SHARD_UNAVAILABLE = "shard_unavailable"
+
+
+class Source(Enum):
+    """Where an answer came from."""
+
+    LIVE = "live"
+    CACHE = "cache"
+    FALLBACK = "fallback"

@@ -1,0 +1,88 @@
+"""Filters: the records of `nearline.filters` to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nearline import filters as f
+from nearline.errors import InvalidRequest
+from nearline.v1 import types_pb2
+from nearline.wire.values import scalar_from_proto, value_to_proto
+
+_BOUNDS = ("gte", "gt", "lte", "lt")
+
+
+def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
+    """Gives the message of a filter."""
+    message = types_pb2.Filter()
+    match condition:
+        case f.All(parts):
+            message.all.SetInParent()
+            message.all.filters.extend(map(filter_to_proto, parts))
+        case f.Any(parts):
+            message.any.SetInParent()
+            message.any.filters.extend(map(filter_to_proto, parts))
+        case f.Not(part):
+            getattr(message, "not").CopyFrom(filter_to_proto(part))
+        case f.Equals(field, value):
+            message.equals.field = field
+            message.equals.value.CopyFrom(value_to_proto(value))
+        case f.In(field, values):
+            getattr(message, "in").field = field
+            getattr(message, "in").values.extend(map(value_to_proto, values))
+        case f.Range():
+            message.range.field = condition.field
+            for bound in _BOUNDS:
+                if (value := getattr(condition, bound)) is not None:
+                    getattr(message.range, bound).CopyFrom(value_to_proto(value))
+        case f.Exists(field):
+            message.exists.field = field
+    return message
+
+
+def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -> f.Filter:
+    """Gives the filter of a message.
+
+    Raises: InvalidRequest: a condition is empty or out of its limits; names its path.
+    """
+    kind = message.WhichOneof("condition")
+    if kind is None:
+        raise InvalidRequest(f"{path} is empty; set a condition", field=path)
+    return _READERS[kind](getattr(message, kind), f"{path}.{kind}")
+
+
+def _parts(message: types_pb2.FilterList, path: str) -> list[f.Filter]:
+    return [
+        filter_from_proto(part, f"{path}[{number}]") for number, part in enumerate(message.filters)
+    ]
+
+
+def _value(message: types_pb2.Value, path: str) -> f.FilterValue:
+    value = scalar_from_proto(message)
+    if value is None:
+        raise InvalidRequest(f"{path} has no value; set one, or use exists", field=path)
+    return value
+
+
+def _range(message: types_pb2.FieldRange, path: str) -> f.Range:
+    bounds = {
+        bound: _value(getattr(message, bound), f"{path}.{bound}")
+        for bound in _BOUNDS
+        if message.HasField(bound)
+    }
+    if not bounds:
+        raise InvalidRequest(f"{path} has no bound; set gte, gt, lte or lt", field=path)
+    return f.Range(message.field, **bounds)
+
+
+_READERS: Mapping[str, Callable[..., f.Filter]] = {
+    "all": lambda message, path: f.All(*_parts(message, path)),
+    "any": lambda message, path: f.Any(*_parts(message, path)),
+    "not": lambda message, path: f.Not(filter_from_proto(message, path)),
+    "equals": lambda message, path: f.Equals(message.field, _value(message.value, path)),
+    "in": lambda message, path: f.In(
+        message.field, tuple(_value(value, path) for value in message.values)
+    ),
+    "range": _range,
+    "exists": lambda message, path: f.Exists(message.field),
+}

@@ -1,0 +1,43 @@
+"""Two legs become one score: a convex combination over the best candidates of each.
+
+Source: the comparison on SciFact that docs/adr/0009-fusion.md quotes; Bruch et al. 2023, "An Analysis
+of Fusion Functions for Hybrid Retrieval", for the convex combination with a theoretical minimum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Name of the normalisation below; a weight tuned for another one means nothing here.
+NORMALISATION = "cosine-floor+bm25-max"
+# Candidates per leg, over all shards; more where more hits are asked for.
+CANDIDATES = 100
+# Weight of the dense leg where nobody tuned it: from SciFact train.
+DEFAULT_DENSE_WEIGHT = 0.6
+
+
+def fuse(
+    dense: NDArray[np.float32],
+    lexical: NDArray[np.float32],
+    *,
+    dense_weight: float,
+    floor: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gives what each leg adds to the score of each candidate.
+
+    Args:
+        dense: (n,) true scores of the dense leg.
+        lexical: (n,) true BM25 scores, >= 0.
+        dense_weight: 0..1.
+        floor: Score that counts as nothing in the dense leg (the collection's typical worst one).
+    Returns: (n,) dense and (n,) lexical parts; the score is their sum. The best candidate of a leg
+        has that leg's whole weight: w (s - floor) / (max - floor), and (1 - w) b / max.
+    """
+    if len(dense) == 0:
+        return np.empty(0), np.empty(0)
+    span = float(dense.max()) - floor
+    top = float(lexical.max())
+    dense_part = (dense.astype(np.float64) - floor) * (dense_weight / span if span > 0 else 0.0)
+    lexical_part = lexical.astype(np.float64) * ((1 - dense_weight) / top if top > 0 else 0.0)
+    return dense_part, lexical_part

@@ -1,0 +1,37 @@
+"""The seam between the life of a snapshot and what holds its shards: this process, or servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from retrieval.in_force import SnapshotInForce
+from retrieval.shard import Shard
+
+
+class Hosting(Protocol):
+    """Gets snapshots ready to serve, and lets go of them.
+
+    The router prepares the snapshot that a new alias record names while it serves the old one,
+    then flips, and releases the old one when its last request is answered.
+    """
+
+    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[Shard]:
+        """Gives the shards of a snapshot, by number, once each can answer from it.
+
+        In this process that loads, warms and tries them. On servers it asks for the load, replica
+        group by replica group, and returns when every shard has a ready replica; the others go on
+        loading. Preparing what is prepared already gives its shards again.
+
+        Raises: NotReady: not in time. SnapshotCorrupt, SnapshotMismatch: it must not go live.
+            Overloaded: not enough free memory; names what is free and what is needed.
+        """
+        ...
+
+    async def release(self, collection: str, snapshot_id: str) -> None:
+        """Lets go of a snapshot that no request uses any more."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of everything."""
+        ...
