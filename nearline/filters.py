@@ -1,15 +1,26 @@
 """Conditions on the attributes of items: `All(Equals("kind", "class"), Range("year", gte=2000))`.
 
 Records are immutable and hashable, so that a filter can be the key of a cache. A condition on a
-list is true when any element makes it true. An item without the attribute (or with null) fails
-every condition on it but `Not`, which is true whenever its part is false.
+list is true when any element makes it true; a range is true when one element lies within all its
+bounds. An item without the attribute (or with null) fails every condition on it but `Not`, which is
+true whenever its part is false. Numbers compare by value: 2 equals 2.0.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
+
+from nearline.errors import InvalidRequest
+
+MAX_DEPTH = 16
+MAX_PARTS = 256
+MAX_VALUES = 65_536
+BOUNDS = ("gte", "gt", "lte", "lt")
+_INT64 = range(-(1 << 63), 1 << 63)
 
 FilterValue: TypeAlias = str | int | float | bool | datetime
 
@@ -80,3 +91,130 @@ class Exists:
 
 
 Filter: TypeAlias = All | Any | Not | Equals | In | Range | Exists
+
+
+def check_filter(condition: Filter, path: str = "options.filter") -> None:
+    """Refuses a filter that can never be carried out, whatever the attributes are.
+
+    Args:
+        condition: The filter.
+        path: Where it stands in the request.
+    Raises: InvalidRequest: nested more than 16 deep, more than 256 parts, no or more than 65,536
+        values, values or bounds of several kinds, no bound, a bound that is neither a number nor a
+        time, a value that is no attribute value; names the path, as options.filter.all[1].range.
+    """
+    _check(condition, path, MAX_DEPTH)
+
+
+def kind_of(value: object) -> str:
+    """Gives the kind of a value: string, int, double, bool or time; else the name of its type."""
+    if isinstance(value, bool):  # Before int: a bool is an int in Python.
+        return "bool"
+    for kind, name in ((str, "string"), (int, "int"), (float, "double"), (datetime, "time")):
+        if isinstance(value, kind):
+            return name
+    return type(value).__name__
+
+
+def conditions(condition: Filter) -> Iterator[Equals | In | Range | Exists]:
+    """Yields the conditions on single attributes, from left to right."""
+    match condition:
+        case All(parts) | Any(parts):
+            for part in parts:
+                yield from conditions(part)
+        case Not(part):
+            yield from conditions(part)
+        case _:
+            yield condition
+
+
+def _check(condition: Filter, path: str, depth: int) -> None:
+    if depth == 0:
+        raise _refused(path, f"is nested more than {MAX_DEPTH} deep; write it flatter")
+    match condition:
+        case All(parts) | Any(parts):
+            here = f"{path}.{type(condition).__name__.lower()}"
+            if len(parts) > MAX_PARTS:
+                raise _refused(here, f"has {len(parts)} parts, {MAX_PARTS} are allowed; use in")
+            for number, part in enumerate(parts):
+                _check(part, f"{here}[{number}]", depth - 1)
+        case Not(part):
+            _check(part, f"{path}.not", depth - 1)
+        case Equals(field, value):
+            _check_field(field, f"{path}.equals")
+            _check_value(value, f"{path}.equals.value")
+        case In(field, values):
+            _check_field(field, f"{path}.in")
+            if not 1 <= len(values) <= MAX_VALUES:
+                raise _refused(
+                    f"{path}.in", f"has {len(values)} values; 1..{MAX_VALUES} are allowed"
+                )
+            for number, value in enumerate(values):
+                _check_value(value, f"{path}.in.values[{number}]")
+            _check_one_kind(values, f"{path}.in")
+        case Range(field):
+            _check_field(field, f"{path}.range")
+            _check_bounds(condition, f"{path}.range")
+        case Exists(field):
+            _check_field(field, f"{path}.exists")
+        case _:
+            raise _refused(
+                path, f"is of type {type(condition).__name__}; use the records of nearline.filters"
+            )
+
+
+def _check_bounds(condition: Range, path: str) -> None:
+    given = {name: getattr(condition, name) for name in BOUNDS}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    if not bounds:
+        raise _refused(path, "has no bound; set gte, gt, lte or lt")
+    for name, value in bounds.items():
+        _check_value(value, f"{path}.{name}")
+        if isinstance(value, str | bool):
+            raise _refused(
+                f"{path}.{name}", f"is a {kind_of(value)}; ranges are over numbers and times"
+            )
+    _check_one_kind(tuple(bounds.values()), path)
+
+
+def _check_one_kind(values: tuple[FilterValue, ...], path: str) -> None:
+    kinds = {kind_of(value) for value in values}
+    # Whole numbers and others are one kind here: 1 stands for 1.0.
+    if len(kinds) > 1 and kinds != {"int", "double"}:
+        raise _refused(path, f"mixes values of kind {' and '.join(sorted(kinds))}; use one kind")
+
+
+def _check_field(field: str, path: str) -> None:
+    if not isinstance(field, str) or not field:
+        raise _refused(f"{path}.field", "is empty; name an attribute")
+
+
+def _check_value(value: FilterValue, path: str) -> None:
+    match value:
+        case bool():
+            pass
+        case int() if value not in _INT64:
+            raise _refused(path, f"is {value}; -2^63..2^63-1 is allowed")
+        case float() if not math.isfinite(value):
+            raise _refused(path, f"is {value}; a finite number is needed")
+        case datetime() if value.tzinfo is None:
+            raise _refused(path, f"is {value}, a time without a zone; give one, for example UTC")
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise _refused(
+                    path, f"is not valid Unicode at character {error.start}; decode it properly"
+                ) from error
+        case int() | float() | datetime():
+            pass
+        case _:
+            raise _refused(
+                path,
+                f"is of type {type(value).__name__}; use str, int, float, bool or an aware "
+                "datetime, and exists for whether there is a value",
+            )
+
+
+def _refused(path: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} {problem}", field=path)

@@ -9,21 +9,41 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import types_pb2
 from nearline.wire.values import scalar_from_proto, value_to_proto
 
-_BOUNDS = ("gte", "gt", "lte", "lt")
-
 
 def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
-    """Gives the message of a filter."""
+    """Gives the message of a filter.
+
+    Raises: InvalidRequest: it can never be carried out; names the path.
+    """
+    f.check_filter(condition)
+    return _message(condition)
+
+
+def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -> f.Filter:
+    """Gives the filter of a message.
+
+    Args:
+        message: The message; protobuf itself bounds how deep it is nested.
+        path: Where it stands in the request.
+    Raises: InvalidRequest: a condition is empty or out of its limits; names its path, for example
+        options.filter.all[1].range.
+    """
+    condition = _read(message, path)
+    f.check_filter(condition, path)
+    return condition
+
+
+def _message(condition: f.Filter) -> types_pb2.Filter:
     message = types_pb2.Filter()
     match condition:
         case f.All(parts):
             message.all.SetInParent()
-            message.all.filters.extend(map(filter_to_proto, parts))
+            message.all.filters.extend(map(_message, parts))
         case f.Any(parts):
             message.any.SetInParent()
-            message.any.filters.extend(map(filter_to_proto, parts))
+            message.any.filters.extend(map(_message, parts))
         case f.Not(part):
-            getattr(message, "not").CopyFrom(filter_to_proto(part))
+            getattr(message, "not").CopyFrom(_message(part))
         case f.Equals(field, value):
             message.equals.field = field
             message.equals.value.CopyFrom(value_to_proto(value))
@@ -32,7 +52,7 @@ def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
             getattr(message, "in").values.extend(map(value_to_proto, values))
         case f.Range():
             message.range.field = condition.field
-            for bound in _BOUNDS:
+            for bound in f.BOUNDS:
                 if (value := getattr(condition, bound)) is not None:
                     getattr(message.range, bound).CopyFrom(value_to_proto(value))
         case f.Exists(field):
@@ -40,11 +60,7 @@ def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
     return message
 
 
-def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -> f.Filter:
-    """Gives the filter of a message.
-
-    Raises: InvalidRequest: a condition is empty or out of its limits; names its path.
-    """
+def _read(message: types_pb2.Filter, path: str) -> f.Filter:
     kind = message.WhichOneof("condition")
     if kind is None:
         raise InvalidRequest(f"{path} is empty; set a condition", field=path)
@@ -52,13 +68,14 @@ def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -
 
 
 def _parts(message: types_pb2.FilterList, path: str) -> list[f.Filter]:
-    return [
-        filter_from_proto(part, f"{path}[{number}]") for number, part in enumerate(message.filters)
-    ]
+    return [_read(part, f"{path}[{number}]") for number, part in enumerate(message.filters)]
 
 
 def _value(message: types_pb2.Value, path: str) -> f.FilterValue:
-    value = scalar_from_proto(message)
+    try:
+        value = scalar_from_proto(message)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path} is a list; give one value, or use in", field=path) from error
     if value is None:
         raise InvalidRequest(f"{path} has no value; set one, or use exists", field=path)
     return value
@@ -67,21 +84,20 @@ def _value(message: types_pb2.Value, path: str) -> f.FilterValue:
 def _range(message: types_pb2.FieldRange, path: str) -> f.Range:
     bounds = {
         bound: _value(getattr(message, bound), f"{path}.{bound}")
-        for bound in _BOUNDS
+        for bound in f.BOUNDS
         if message.HasField(bound)
     }
-    if not bounds:
-        raise InvalidRequest(f"{path} has no bound; set gte, gt, lte or lt", field=path)
     return f.Range(message.field, **bounds)
 
 
 _READERS: Mapping[str, Callable[..., f.Filter]] = {
     "all": lambda message, path: f.All(*_parts(message, path)),
     "any": lambda message, path: f.Any(*_parts(message, path)),
-    "not": lambda message, path: f.Not(filter_from_proto(message, path)),
-    "equals": lambda message, path: f.Equals(message.field, _value(message.value, path)),
+    "not": lambda message, path: f.Not(_read(message, path)),
+    "equals": lambda message, path: f.Equals(message.field, _value(message.value, f"{path}.value")),
     "in": lambda message, path: f.In(
-        message.field, tuple(_value(value, path) for value in message.values)
+        message.field,
+        tuple(_value(value, f"{path}.values[{at}]") for at, value in enumerate(message.values)),
     ),
     "range": _range,
     "exists": lambda message, path: f.Exists(message.field),

@@ -1,0 +1,120 @@
+"""Filters: what is refused, and the trip to protobuf and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline import filters as f
+from nearline.errors import InvalidRequest
+from nearline.v1 import types_pb2
+from nearline.wire.filters import filter_from_proto, filter_to_proto
+
+times = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)).map(
+    lambda time: time.replace(fold=0)
+)
+numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+kinds = st.sampled_from([st.text(), st.booleans(), times, numbers])
+names = st.text(min_size=1, max_size=5)
+ranges = st.sampled_from([times, numbers]).flatmap(
+    lambda values: st.dictionaries(st.sampled_from(f.BOUNDS), values, min_size=1)
+)
+leaves = st.one_of(
+    st.builds(f.Equals, names, kinds.flatmap(lambda values: values)),
+    st.builds(f.In, names, kinds.flatmap(lambda v: st.lists(v, min_size=1).map(tuple))),
+    st.tuples(names, ranges).map(lambda pair: f.Range(pair[0], **pair[1])),
+    st.builds(f.Exists, names),
+)
+filters = st.recursive(
+    leaves,
+    lambda part: st.one_of(
+        st.lists(part, max_size=4).map(lambda parts: f.All(*parts)),
+        st.lists(part, max_size=4).map(lambda parts: f.Any(*parts)),
+        part.map(f.Not),
+    ),
+    max_leaves=8,
+)
+
+
+@given(filters)
+def test_a_filter_survives_the_wire(condition: f.Filter) -> None:
+    sent = filter_to_proto(condition).SerializeToString()
+    back = filter_from_proto(types_pb2.Filter.FromString(sent))
+    # By representation: 1, 1.0 and True are equal in Python.
+    assert repr(back) == repr(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "path", "text"),
+    [
+        (f.All(f.Exists("a"), f.Range("b")), "options.filter.all[1].range", "no bound"),
+        (f.In("a", ()), "options.filter.in", "has 0 values; 1..65536"),
+        (f.In("a", ("x", 1)), "options.filter.in", "mixes values of kind int and string"),
+        (f.In("a", (True, 1)), "options.filter.in", "kind bool and int"),
+        (f.Range("a", gte="x"), "options.filter.range.gte", "over numbers and times"),
+        (
+            f.Range("a", gte=1, lt=datetime(2000, 1, 1, tzinfo=UTC)),
+            "options.filter.range",
+            "int and time",
+        ),
+        (f.Not(f.Equals("", 1)), "options.filter.not.equals.field", "name an attribute"),
+        (f.Equals("a", float("nan")), "options.filter.equals.value", "finite"),
+        (f.Equals("a", 1 << 63), "options.filter.equals.value", r"2\^63"),
+        (f.Equals("a", datetime(2000, 1, 1)), "options.filter.equals.value", "zone"),
+        (f.Any(*[f.Exists("a")] * 257), "options.filter.any", "257 parts, 256"),
+        (f.Equals("a", None), "options.filter.equals.value", "NoneType"),  # type: ignore[arg-type]
+        ({"a": 1}, "options.filter", "type dict"),
+    ],
+)
+def test_a_filter_that_cannot_be_carried_out_is_refused_by_path(
+    condition: f.Filter, path: str, text: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=text) as caught:
+        filter_to_proto(condition)
+    assert caught.value.field == path
+
+
+def test_nesting_has_a_limit() -> None:
+    condition: f.Filter = f.Exists("a")
+    for _ in range(15):
+        condition = f.Not(condition)
+    filter_from_proto(filter_to_proto(condition))
+    with pytest.raises(InvalidRequest, match="more than 16 deep"):
+        f.check_filter(f.Not(condition))
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        (types_pb2.Filter(), "options.filter"),
+        (
+            types_pb2.Filter(all=types_pb2.FilterList(filters=[types_pb2.Filter()])),
+            "options.filter.all[0]",
+        ),
+        (
+            types_pb2.Filter(equals=types_pb2.FieldEquals(field="a")),
+            "options.filter.equals.value",
+        ),
+        (
+            types_pb2.Filter(
+                equals=types_pb2.FieldEquals(
+                    field="a", value=types_pb2.Value(list_value=types_pb2.ValueList())
+                )
+            ),
+            "options.filter.equals.value",
+        ),
+        (
+            types_pb2.Filter(range=types_pb2.FieldRange(field="a", gte=types_pb2.Value())),
+            "options.filter.range.gte",
+        ),
+    ],
+)
+def test_a_message_that_says_nothing_is_refused_by_path(
+    message: types_pb2.Filter, path: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        filter_from_proto(message)
+    assert caught.value.field == path
