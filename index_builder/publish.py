@@ -17,7 +17,6 @@ from nearline.snapshot import (
     message_to_json,
     sha256_of,
     store_errors,
-    sync_folder,
     write_durably,
 )
 from nearline.v1 import snapshot_pb2
@@ -42,6 +41,8 @@ def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
     """Removes what a killed build left of a snapshot."""
     folder = store.snapshots_folder(collection) / f"{_TEMPORARY}{snapshot_id}"
     shutil.rmtree(folder, ignore_errors=True)
+    if snapshot_id not in store.snapshot_ids(collection):
+        store.remove_snapshot(collection, snapshot_id)  # Uploaded in part.
 
 
 def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
@@ -63,15 +64,9 @@ def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path
     Returns: The snapshot's folder.
     Raises: StoreError.
     """
-    target = store.snapshots_folder(manifest.collection) / manifest.snapshot_id
-    with store_errors(target):
+    with store_errors(folder):
         write_durably(folder / MANIFEST, message_to_json(manifest).encode())
-        for path in sorted(folder.rglob("*"), reverse=True):
-            _sync(path)
-        sync_folder(folder)
-        folder.rename(target)
-        sync_folder(target.parent)
-    return target
+    return store.publish(folder, manifest.collection, manifest.snapshot_id)
 
 
 def promote(store: Store, manifest: snapshot_pb2.Manifest, why: str) -> int:
@@ -93,14 +88,6 @@ def promote(store: Store, manifest: snapshot_pb2.Manifest, why: str) -> int:
         except AlreadyExists:
             continue  # Somebody else made that epoch first: take the next one.
         return epoch
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _who() -> str:

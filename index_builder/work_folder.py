@@ -43,7 +43,9 @@ def work_key(
 
 def work_folder(options: BuildOptions, key: str) -> Path:
     """Gives the folder of a build: in `work_dir` where the user chose one, else in the store."""
-    parent = options.work_dir or Store.open(options.store).root / options.collection / FOLDER
+    parent = (
+        options.work_dir or Store.open(options.store).files.folder / options.collection / FOLDER
+    )
     return parent.absolute() / key
 
 

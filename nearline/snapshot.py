@@ -8,14 +8,10 @@ Alias records are only ever created, never changed; the highest number is in for
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
 import re
 import secrets
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,8 +24,15 @@ from nearline.errors import (
     NotFound,
     SnapshotCorrupt,
     SnapshotMismatch,
-    StoreError,
 )
+from nearline.store.durable import check_digest
+from nearline.store.durable import sha256_of as sha256_of
+from nearline.store.durable import store_errors as store_errors
+from nearline.store.durable import sync_folder as sync_folder
+from nearline.store.durable import write_durably as write_durably
+from nearline.store.files import Digest, StoreFiles
+from nearline.store.local import LocalFiles
+from nearline.store.opening import open_files
 from nearline.v1 import snapshot_pb2
 
 SCHEMA_VERSION = 1
@@ -37,7 +40,7 @@ PARTITIONS = 64
 MANIFEST = "manifest.json"
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SNAPSHOT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
-_HASH_BLOCK_BYTES = 1 << 20
+_ALIAS = re.compile(r"[0-9]{10}\.json")
 
 
 def partition_of(document_id: str) -> int:
@@ -66,15 +69,6 @@ def new_snapshot_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def sha256_of(path: Path) -> str:
-    """Hashes a file in blocks; lower-case hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def shard_folder(snapshot: Path, shard: int) -> Path:
     """Gives the folder of one shard."""
     return snapshot / "shards" / f"{shard:03d}"
@@ -85,68 +79,95 @@ def message_to_json(message: Message) -> str:
     return json_format.MessageToJson(message, preserving_proto_field_name=True) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
 class Store:
-    """A snapshot store in a local folder.
+    """A snapshot store: which snapshots there are, which alias names which, and their files.
 
     Args:
-        root: The folder; it need not exist before the first write.
+        files: What holds the files; a path is a local folder, which need not exist before the
+            first write.
     """
 
-    root: Path
+    def __init__(self, files: Path | StoreFiles) -> None:
+        self.files: StoreFiles = LocalFiles(files) if isinstance(files, Path) else files
+        # Alias records never change, so that the newest one is read once and only newer names are
+        # listed: one small request a second to an object store, however long the history is.
+        self._newest: dict[str, tuple[str, snapshot_pb2.AliasRecord]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """Opens a store by path or file:// URL.
+    def open(cls, url: str, cache_dir: str = "") -> Store:
+        """Opens a store.
 
-        Raises: StoreError: a scheme that this version does not serve.
+        Args:
+            url: A folder, file://, s3://bucket/prefix, gs://bucket/prefix, or
+                az://account/container/prefix.
+            cache_dir: Where files of an object store are kept; empty: NEARLINE_CACHE_DIR, or the
+                user's cache folder.
+        Raises: StoreError: a scheme that is not served, a library that is not installed, or an
+            endpoint that is not safe.
         """
-        scheme, separator, rest = url.partition("://")
-        if separator and scheme != "file":
-            raise StoreError(
-                f"store {url!r} has scheme {scheme!r}; only a folder or file:// is served"
-            )
-        return cls(Path(rest if separator else url).expanduser().absolute())
+        return cls(open_files(url, cache_dir))
+
+    @property
+    def url(self) -> str:
+        """What --store has to say: a folder or a URL."""
+        return self.files.url
+
+    @property
+    def root(self) -> str:
+        """The same, by its older name."""
+        return self.url
 
     def collections(self) -> list[str]:
         """Lists collections that have an alias record, in alphabetical order."""
-        if not self.root.is_dir():
-            return []
-        return sorted(p.parent.name for p in self.root.glob("*/aliases") if any(p.glob("*.json")))
+        return [
+            name
+            for name in self.files.names("")
+            if _COLLECTION.fullmatch(name) and self._alias_names(name)
+        ]
 
     def snapshots_folder(self, collection: str) -> Path:
-        """Gives the folder that holds the snapshots of a collection."""
-        return self.root / check_collection(collection) / "snapshots"
+        """Gives the local folder that holds the snapshots of a collection, or those in the cache.
+
+        A snapshot is written beside its place, in a name that starts with a dot.
+        """
+        return self.files.folder / check_collection(collection) / "snapshots"
 
     def snapshot_folder(self, collection: str, snapshot_id: str) -> Path:
-        """Gives the folder of a snapshot.
+        """Gives the local folder of a snapshot; of an object store it holds what was fetched.
 
         Raises: InvalidRequest: not a snapshot id. NotFound: no such snapshot.
         """
-        if not _SNAPSHOT_ID.fullmatch(snapshot_id):
-            raise InvalidRequest(f"{snapshot_id!r} is not a snapshot id", field="snapshot_id")
-        folder = self.snapshots_folder(collection) / snapshot_id
-        if not (folder / MANIFEST).is_file():
+        path = _snapshot_path(collection, snapshot_id)
+        if not self.files.holds(f"{path}/{MANIFEST}"):
             raise NotFound(
                 f"collection {collection!r} has no snapshot {snapshot_id}; "
-                f"`nearline snapshots list --store {self.root}` shows what there is"
+                f"`nearline snapshots list --store {self.url}` shows what there is"
             )
-        return folder
+        return self.files.folder / path
 
     def snapshot_ids(self, collection: str) -> list[str]:
         """Lists published snapshots, newest first."""
-        folder = self.snapshots_folder(collection)
-        names = (p.parent.name for p in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else ()
-        return sorted((n for n in names if _SNAPSHOT_ID.fullmatch(n)), reverse=True)
+        folder = f"{check_collection(collection)}/snapshots"
+        return [
+            name
+            for name in reversed(self.files.names(folder))
+            if _SNAPSHOT_ID.fullmatch(name) and self.files.holds(f"{folder}/{name}/{MANIFEST}")
+        ]
 
     def manifest(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
         """Reads a manifest.
 
         Raises: NotFound. SnapshotCorrupt: not a manifest. SnapshotMismatch: unknown schema version.
         """
-        path = self.snapshot_folder(collection, snapshot_id) / MANIFEST
+        self.snapshot_folder(collection, snapshot_id)  # Raises where there is none.
         manifest = snapshot_pb2.Manifest()
-        _parse(path, manifest)
+        self._parse(f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}", manifest)
         if manifest.schema_version != SCHEMA_VERSION:
             raise SnapshotMismatch(
                 f"snapshot {snapshot_id} has schema version {manifest.schema_version}, this "
@@ -156,115 +177,131 @@ class Store:
 
     def alias_records(self, collection: str) -> Iterator[snapshot_pb2.AliasRecord]:
         """Reads the alias history, newest first; the first is in force."""
-        folder = self.root / check_collection(collection) / "aliases"
-        for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
-            record = snapshot_pb2.AliasRecord()
-            _parse(path, record)
-            yield record
+        for name in reversed(self._alias_names(collection)):
+            yield self._alias_record(collection, name)
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
-        """Reads the alias record in force.
+        """Reads the alias record in force; made to be called every second.
 
         Raises: NotFound: nothing was ever published.
         """
-        for record in self.alias_records(collection):
-            return record
-        raise NotFound(
-            f"collection {collection!r} has no published snapshot in {self.root}; "
-            f"build one: nearline build --corpus FILE --store {self.root} --collection {collection}"
-        )
+        known = self._newest.get(collection)
+        names = self._alias_names(collection, after=known[0] if known else "")
+        if names:
+            known = names[-1], self._alias_record(collection, names[-1])
+            self._newest[collection] = known
+        if known is None:
+            raise NotFound(
+                f"collection {collection!r} has no published snapshot in {self.url}; build one: "
+                f"nearline build --corpus FILE --store {self.url} --collection {collection}"
+            )
+        record = snapshot_pb2.AliasRecord()
+        record.CopyFrom(known[1])
+        return record
 
     def create_alias_record(self, collection: str, record: snapshot_pb2.AliasRecord) -> None:
         """Creates the record of `record.epoch`, whole or not at all.
 
         Raises: AlreadyExists: somebody else made that epoch first.
         """
-        folder = self.root / check_collection(collection) / "aliases"
-        with store_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / f"{record.epoch:010d}.json"
-            temporary = folder / f".{target.name}.{secrets.token_hex(4)}"
-            write_durably(temporary, message_to_json(record).encode())
-            try:
-                # A hard link fails where the name exists; a rename would replace it.
-                os.link(temporary, target)
-            except FileExistsError as error:
-                raise AlreadyExists(
-                    f"alias record {record.epoch} of {collection!r} exists; read the aliases again"
-                ) from error
-            finally:
-                temporary.unlink()
-            sync_folder(folder)
+        path = f"{_aliases(collection)}/{record.epoch:010d}.json"
+        try:
+            self.files.create(path, message_to_json(record).encode())
+        except AlreadyExists as error:
+            raise AlreadyExists(
+                f"alias record {record.epoch} of {collection!r} exists; read the aliases again"
+            ) from error
+
+    def publish(self, written: Path, collection: str, snapshot_id: str) -> Path:
+        """Makes a finished folder, manifest included, a snapshot: whole or not at all.
+
+        Args:
+            written: The folder, beside its place (`snapshots_folder`); it is moved.
+        Returns: Its local folder.
+        """
+        path = _snapshot_path(collection, snapshot_id)
+        self.files.publish(written, path, MANIFEST)
+        return self.files.folder / path
+
+    def remove_snapshot(self, collection: str, snapshot_id: str) -> None:
+        """Removes a snapshot, or what is left of one; its manifest goes first."""
+        self.files.remove(_snapshot_path(collection, snapshot_id), MANIFEST)
+
+    def fetch(self, collection: str, snapshot_id: str, prefixes: Sequence[str] = ("",)) -> int:
+        """Makes files lie in the snapshot's local folder, compared with the manifest.
+
+        An object store downloads what is not there yet, and goes on where it was cut off.
+
+        Args:
+            prefixes: Beginnings of the paths wanted.
+        Returns: Bytes that lie there.
+        Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs.
+        """
+        return self._each_file(collection, snapshot_id, prefixes, self.files.fetch)
 
     def verify(self, collection: str, snapshot_id: str, prefixes: Sequence[str] = ("",)) -> int:
-        """Compares every file whose path starts with one of the prefixes with the manifest.
+        """Reads files again where the store keeps them, and compares them with the manifest.
 
+        Args:
+            prefixes: Beginnings of the paths wanted.
         Returns: Bytes checked.
         Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs.
         """
-        folder = self.snapshot_folder(collection, snapshot_id)
+        return self._each_file(collection, snapshot_id, prefixes, self._verify)
+
+    def _verify(self, path: str, wanted: Digest) -> None:
+        try:
+            found = self.files.digest(path)
+        except NotFound:
+            found = None
+        check_digest(f"{self.url}/{path}", found, wanted)
+
+    def _each_file(
+        self,
+        collection: str,
+        snapshot_id: str,
+        prefixes: Sequence[str],
+        check: Callable[[str, Digest], None],
+    ) -> int:
+        path = _snapshot_path(collection, snapshot_id)
         total = 0
         for entry in self.manifest(collection, snapshot_id).files:
             if not entry.path.startswith(tuple(prefixes)):
                 continue
-            path = folder / entry.path
-            size = path.stat().st_size if path.is_file() else None
-            if size != entry.bytes:
+            # A manifest is input: no path of it may lead out of the snapshot's folder.
+            if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
                 raise SnapshotCorrupt(
-                    f"{path} has {'no' if size is None else size} bytes, the manifest says "
-                    f"{entry.bytes}; restore the file or rebuild the snapshot"
+                    f"the manifest of {snapshot_id} names a file {entry.path!r}, which is no path "
+                    "within the snapshot; rebuild it"
                 )
-            found = sha256_of(path)
-            if found != entry.sha256:
-                raise SnapshotCorrupt(
-                    f"{path} has SHA-256 {found}, the manifest says {entry.sha256}; "
-                    "restore the file or rebuild the snapshot"
-                )
+            check(f"{path}/{entry.path}", Digest(entry.bytes, entry.sha256))
             total += entry.bytes
         return total
 
+    def _alias_names(self, collection: str, after: str = "") -> list[str]:
+        names = self.files.names(_aliases(collection), after)
+        return [name for name in names if _ALIAS.fullmatch(name)]
 
-def _parse(path: Path, message: Message) -> None:
-    try:
-        json_format.Parse(path.read_text("utf-8"), message, ignore_unknown_fields=True)
-    except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise SnapshotCorrupt(f"{path} cannot be read: {error}; restore it or rebuild") from error
+    def _alias_record(self, collection: str, name: str) -> snapshot_pb2.AliasRecord:
+        record = snapshot_pb2.AliasRecord()
+        self._parse(f"{_aliases(collection)}/{name}", record)
+        return record
 
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file and forces it to disk."""
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Forces the names in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _parse(self, path: str, message: Message) -> None:
+        try:
+            text = self.files.read(path).decode("utf-8")
+            json_format.Parse(text, message, ignore_unknown_fields=True)
+        except (json_format.ParseError, UnicodeDecodeError) as error:
+            raise SnapshotCorrupt(
+                f"{self.url}/{path} cannot be read: {error}; restore it or rebuild"
+            ) from error
 
 
-class store_errors:
-    """Turns an OSError inside the block into a StoreError that names the path and the remedy."""
+def _aliases(collection: str) -> str:
+    return f"{check_collection(collection)}/aliases"
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        remedy = {
-            errno.ENOSPC: "free some space or choose another --store",
-            errno.EDQUOT: "raise the quota or choose another --store",
-            errno.EACCES: "make it writable for this user or choose another --store",
-            errno.EROFS: "it is read-only; choose another --store",
-            errno.EPERM: "make it writable for this user or choose another --store",
-        }.get(error.errno or 0, "check the path and the disk")
-        raise StoreError(f"store {self._path}: {error.strerror or error}; {remedy}") from error
+def _snapshot_path(collection: str, snapshot_id: str) -> str:
+    if not _SNAPSHOT_ID.fullmatch(snapshot_id):
+        raise InvalidRequest(f"{snapshot_id!r} is not a snapshot id", field="snapshot_id")
+    return f"{check_collection(collection)}/snapshots/{snapshot_id}"

@@ -125,7 +125,7 @@ def load_shards(
     faiss_index.check_version(manifest.faiss_version)
     folder = store.snapshot_folder(snapshot.collection, snapshot.snapshot_id)
     prefixes = [f"shards/{number:03d}/" for number in wanted]
-    verified = store.verify(snapshot.collection, snapshot.snapshot_id, (*prefixes, "golden/"))
+    verified = store.fetch(snapshot.collection, snapshot.snapshot_id, (*prefixes, "golden/"))
     loaded = [_load_shard(folder, snapshot, entries[number], threads=threads) for number in wanted]
     recall = _check_golden(folder, manifest, loaded)
     _log.info(

@@ -37,8 +37,8 @@ def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
     names = list(collections) or store.collections()
     if not names:
         raise NotFound(
-            f"store {store.root} has no published collection; build one: "
-            f"nearline build --corpus FILE --store {store.root}"
+            f"store {store.url} has no published collection; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
         )
     found = []
     for name in names:

@@ -46,7 +46,7 @@ class LocalShards:
             served.append(ServedCollection(snapshot, [one.shard for one in loaded]))
         if not any(self.shelf):
             raise SettingsError(
-                f"no collection of {store.root} has a shard {_numbers(numbers or ())}; "
+                f"no collection of {store.url} has a shard {_numbers(numbers or ())}; "
                 "correct --shard"
             )
         return served

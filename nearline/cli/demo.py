@@ -100,7 +100,7 @@ async def _build(store: Store, corpus: Path, client: EmbeddingClient, as_json: b
     from index_builder.readers.mapping import Columns
     from index_builder.records import BuildOptions
 
-    wanted = BuildOptions(store=str(store.root), shards=SHARDS)
+    wanted = BuildOptions(store=store.url, shards=SHARDS)
     with progress(as_json) as shown:
         result = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown)
     _say(
@@ -138,7 +138,7 @@ def _next(address: str, store: Store) -> str:
 It stays up until Ctrl-C. Try, in another terminal:
   {command} search "compress a file" --address {address}
   {command} search --item datetime.datetime.strptime --address {address}
-  {command} snapshots show --store {os.path.relpath(store.root)}
+  {command} snapshots show --store {os.path.relpath(store.url)}
   {command} build --help        (your own documents)"""
 
 

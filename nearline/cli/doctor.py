@@ -170,8 +170,9 @@ def _port(host: str, port: int, flag: str) -> Finding:
 def _store(url: str) -> Finding:
     try:
         opened = Store.open(url)
-        with store_errors(opened.root):
-            existing = next(p for p in (opened.root, *opened.root.parents) if p.exists())
+        folder = opened.files.folder  # The cache, where the store is an object store.
+        with store_errors(folder):
+            existing = next(p for p in (folder, *folder.parents) if p.exists())
             if not os.access(existing, os.W_OK):
                 return Finding(
                     "store",
@@ -189,10 +190,10 @@ def _store(url: str) -> Finding:
         return Finding(
             "store",
             Verdict.WARN,
-            f"{opened.root} has no collection",
-            f"nearline build --corpus FILE --store {opened.root}",
+            f"{opened.url} has no collection",
+            f"nearline build --corpus FILE --store {opened.url}",
         )
-    return Finding("store", Verdict.OK, f"{opened.root}: {', '.join(collections)}")
+    return Finding("store", Verdict.OK, f"{opened.url}: {', '.join(collections)}")
 
 
 def _version(distribution: str) -> str | None:

@@ -105,8 +105,8 @@ def _collections(store: Store, wanted: str) -> list[tuple[str, str]]:
     names = [wanted] if wanted else store.collections()
     if not names:
         raise NotFound(
-            f"store {store.root} has no collection; build one: "
-            f"nearline build --corpus FILE --store {store.root}"
+            f"store {store.url} has no collection; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
         )
     return [(name, store.alias_in_force(name).current) for name in names]
 

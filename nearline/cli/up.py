@@ -204,8 +204,8 @@ def needs(store: Store) -> tuple[int, bool]:
     collections = store.collections()
     if not collections:
         raise NotFound(
-            f"store {store.root} has no published snapshot; build one: "
-            f"nearline build --corpus FILE --store {store.root}"
+            f"store {store.url} has no published snapshot; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
         )
     manifests = [store.manifest(name, store.alias_in_force(name).current) for name in collections]
     shards = max(len(manifest.shards) for manifest in manifests)
@@ -270,7 +270,7 @@ def _shard(layout: Layout, number: int, port: int) -> Plan:
         module="retrieval.shard_server",
         arguments=(
             *("--host", layout.host, "--port", str(port)),
-            *("--store", str(layout.store.root), "--shard", ",".join(map(str, held))),
+            *("--store", layout.store.url, "--shard", ",".join(map(str, held))),
         ),
         address=f"{layout.host}:{port}",
         ready_services=SHARD_SERVICES,
@@ -280,7 +280,7 @@ def _shard(layout: Layout, number: int, port: int) -> Plan:
 def _router(layout: Layout, port: int, embedding: str, topology: str, worker: int) -> Plan:
     arguments: tuple[str, ...] = (
         *("--host", layout.host, "--port", str(port)),
-        *("--store", str(layout.store.root)),
+        *("--store", layout.store.url),
     )
     if embedding:
         arguments += ("--embedding", embedding)

@@ -1,0 +1,1 @@
+"""Where the files of a snapshot store lie: in a local folder, or in an object store."""

@@ -1,0 +1,82 @@
+"""Writes that outlive a power cut, and errors of the disk that name the remedy."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from nearline.errors import SnapshotCorrupt, StoreError
+from nearline.store.files import Digest
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Hashes a file in blocks; lower-case hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_digest(place: object, found: Digest | None, wanted: Digest) -> None:
+    """Compares a file with its manifest.
+
+    Args:
+        place: Where it was found, for the error.
+        found: None: it is not there.
+    Raises: SnapshotCorrupt: names both sizes or both hashes.
+    """
+    size = None if found is None else found.bytes
+    if size != wanted.bytes:
+        raise SnapshotCorrupt(
+            f"{place} has {'no' if size is None else size} bytes, the manifest says "
+            f"{wanted.bytes}; restore the file or rebuild the snapshot"
+        )
+    if found is not None and found.sha256 != wanted.sha256:
+        raise SnapshotCorrupt(
+            f"{place} has SHA-256 {found.sha256}, the manifest says {wanted.sha256}; "
+            "restore the file or rebuild the snapshot"
+        )
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes a file and forces it to disk."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Forces the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class store_errors:
+    """Turns an OSError inside the block into a StoreError that names the path and the remedy."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        remedy = {
+            errno.ENOSPC: "free some space or choose another --store",
+            errno.EDQUOT: "raise the quota or choose another --store",
+            errno.EACCES: "make it writable for this user or choose another --store",
+            errno.EROFS: "it is read-only; choose another --store",
+            errno.EPERM: "make it writable for this user or choose another --store",
+        }.get(error.errno or 0, "check the path and the disk")
+        raise StoreError(f"store {self._path}: {error.strerror or error}; {remedy}") from error
