@@ -89,6 +89,41 @@ class BlockingRetrievalClient:
             self._client.get_items(ids, payload, collection=collection, timeout_s=timeout_s)
         )
 
+    def list_items(
+        self,
+        *,
+        page_size: int = 100,
+        page_token: str = "",
+        filter: c.Filter | None = None,
+        payload: Iterable[c.PayloadField] = (),
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.ItemsPage:
+        """Reads a page of items in id order; see `Retriever.list_items`."""
+        return _loop.run(
+            self._client.list_items(
+                page_size=page_size,
+                page_token=page_token,
+                filter=filter,
+                payload=payload,
+                collection=collection,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def count_items(
+        self,
+        filter: c.Filter | None = None,
+        facets: Sequence[c.Facet] = (),
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.CountReply:
+        """Counts items and values of attributes; see `Retriever.count_items`."""
+        return _loop.run(
+            self._client.count_items(filter, facets, collection=collection, timeout_s=timeout_s)
+        )
+
     def close(self) -> None:
         """Closes the connection."""
         _loop.run(self._client.close())

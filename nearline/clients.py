@@ -142,6 +142,70 @@ class RetrievalClient(ServiceChannel):
             await self.call(lambda: self._stub.GetItems(request, timeout=_timeout(timeout_s)))
         )
 
+    async def list_items(
+        self,
+        *,
+        page_size: int = 100,
+        page_token: str = "",
+        filter: c.Filter | None = None,
+        payload: Iterable[c.PayloadField] = (),
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.ItemsPage:
+        """Reads a page of items in id order; see `Retriever.list_items`."""
+        request = retrieval_pb2.ListItemsRequest(
+            collection=collection,
+            page_size=page_size,
+            page_token=page_token,
+            filter=None if filter is None else wire.filter_to_proto(filter),
+            payload=wire.payload_to_proto(payload),
+        )
+        return wire.items_page(
+            await self.call(lambda: self._stub.ListItems(request, timeout=_timeout(timeout_s)))
+        )
+
+    async def items(
+        self,
+        filter: c.Filter | None = None,
+        payload: Iterable[c.PayloadField] = (),
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+    ) -> AsyncIterator[c.Item]:
+        """Yields all items that match, in id order, page by page, from one snapshot."""
+        wanted = frozenset(payload)
+        token = ""
+        while True:
+            page = await self.list_items(
+                page_size=c.MAX_PAGE,
+                page_token=token,
+                filter=filter,
+                payload=wanted,
+                collection=collection,
+            )
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def count_items(
+        self,
+        filter: c.Filter | None = None,
+        facets: Sequence[c.Facet] = (),
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.CountReply:
+        """Counts items and values of attributes; see `Retriever.count_items`."""
+        request = retrieval_pb2.CountItemsRequest(
+            collection=collection,
+            filter=None if filter is None else wire.filter_to_proto(filter),
+            facets=[retrieval_pb2.Facet(field=one.field, limit=one.limit) for one in facets],
+        )
+        return wire.count_reply(
+            await self.call(lambda: self._stub.CountItems(request, timeout=_timeout(timeout_s)))
+        )
+
 
 class AdminClient(ServiceChannel):
     """Client of the admin service that a router hosts.

@@ -1,13 +1,18 @@
 """Two legs become one score: a convex combination over the best candidates of each.
 
-Source: the comparison on SciFact that docs/adr/0009-fusion.md quotes; Bruch et al. 2023, "An Analysis
-of Fusion Functions for Hybrid Retrieval", for the convex combination with a theoretical minimum.
+Source: the comparison on SciFact in docs/adr/0009-fusion.md; Bruch et al. 2023, "An Analysis of
+Fusion Functions for Hybrid Retrieval", for the convex combination with a theoretical minimum.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+
+from nearline.errors import SnapshotMismatch
+from nearline.v1 import snapshot_pb2
 
 # Name of the normalisation below; a weight tuned for another one means nothing here.
 NORMALISATION = "cosine-floor+bm25-max"
@@ -41,3 +46,28 @@ def fuse(
     dense_part = (dense.astype(np.float64) - floor) * (dense_weight / span if span > 0 else 0.0)
     lexical_part = lexical.astype(np.float64) * ((1 - dense_weight) / top if top > 0 else 0.0)
     return dense_part, lexical_part
+
+
+@dataclass(frozen=True, slots=True)
+class FusionInForce:
+    """How a snapshot wants its legs fused; see Fusion in snapshot.proto."""
+
+    dense_weight: float = DEFAULT_DENSE_WEIGHT
+    floor: float = 0.0
+    candidates: int = CANDIDATES
+
+    @classmethod
+    def of(cls, manifest: snapshot_pb2.Manifest) -> FusionInForce:
+        """Reads it from a manifest.
+
+        Raises: SnapshotMismatch: its weight belongs to a normalisation that is not known here.
+        """
+        if not manifest.HasField("fusion"):
+            return cls()
+        fusion = manifest.fusion
+        if fusion.normalisation != NORMALISATION:
+            raise SnapshotMismatch(
+                f"snapshot {manifest.snapshot_id} fuses by {fusion.normalisation!r}, this version "
+                f"knows {NORMALISATION!r}; rebuild the snapshot"
+            )
+        return cls(fusion.dense_weight, fusion.dense_constant, fusion.candidates)

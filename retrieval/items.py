@@ -11,7 +11,7 @@ Further columns belong to the filter planner and are not read here.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +42,9 @@ class _Ids:
         _, offsets, data = array.buffers()
         self._offsets = np.frombuffer(offsets, np.int64)[: len(array) + 1]
         self._data = b"" if data is None else data.to_pybytes()
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
 
     def __getitem__(self, document: int) -> str:
         return self._data[self._offsets[document] : self._offsets[document + 1]].decode()
@@ -141,6 +144,16 @@ class ItemTable:
         """Gives the index rows of a document."""
         return np.arange(self._first_rows[document], self._first_rows[document + 1])
 
+    def rows_of_many(
+        self, documents: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Gives the index rows of documents, document after document, and how many each has."""
+        firsts = self._first_rows[documents]
+        counts = self._first_rows[documents + 1] - firsts
+        ends = np.cumsum(counts)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+        return np.repeat(firsts, counts) + within, counts
+
     def id(self, document: int) -> str:
         """Gives the id of a document."""
         return self._ids[document]
@@ -151,15 +164,13 @@ class ItemTable:
 
     def find(self, document_id: str) -> int | None:
         """Finds a document by id: a binary search, since records stand in id order."""
-        low, high = 0, self.documents
-        while low < high:
-            middle = (low + high) // 2
-            if self._ids[middle] < document_id:
-                low = middle + 1
-            else:
-                high = middle
+        low = bisect_left(self._ids, document_id)
         found = low < self.documents and self._ids[low] == document_id
         return low if found else None
+
+    def first_after(self, document_id: str) -> int:
+        """Gives the first document whose id is greater; `documents` where there is none."""
+        return bisect_right(self._ids, document_id)
 
     def title(self, document: int) -> str:
         """Gives the title of a document; it may be empty."""

@@ -1,4 +1,4 @@
-"""A shard in this process: a vector index, the items beside it, and threads that search."""
+"""A shard in this process: its legs, the items beside them, and threads that search."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import HitLevel, Item, PayloadField
+from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode
 from nearline.errors import SnapshotGone
-from retrieval.backends.vector_index import Neighbours, SearchParams, VectorIndex
+from nearline.filters import All, Exists
+from retrieval.backends.vector_index import SearchParams, VectorIndex
 from retrieval.coalescer import Coalescer
+from retrieval.finding import Found, UnitOf
 from retrieval.items import ItemTable
+from retrieval.legs import Legs, Wanted
 from retrieval.search_threads import SearchThreads
-from retrieval.shard import HitPayload, Queries, ShardHits, ShardOptions
+from retrieval.shard import (
+    HitPayload,
+    LexicalColumns,
+    Plan,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+from retrieval.stored import StoredItems
+
+if TYPE_CHECKING:
+    from retrieval.filtering.matching import Attributes
+    from retrieval.lexical.index import LexicalIndex
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
 _MAX_BATCH = 4
-_WIDEN = 4
 
 
 class LocalShard:
@@ -32,6 +48,8 @@ class LocalShard:
         number: Shard number, for errors.
         index: The vectors.
         items: Documents; index row r is a chunk of document `items.documents_of(r)`.
+        attributes: What filters look at.
+        lexical: The words; None where the snapshot has none.
         unit_length: True where vectors are kept at unit length (metric cosine).
         threads: Threads to search in; may be shared with other shards.
         observe: Told the size of every batch.
@@ -43,6 +61,8 @@ class LocalShard:
         number: int,
         index: VectorIndex,
         items: ItemTable,
+        attributes: Attributes | None = None,
+        lexical: LexicalIndex | None = None,
         *,
         unit_length: bool,
         threads: SearchThreads,
@@ -52,14 +72,18 @@ class LocalShard:
         self._number = number
         self._index = index
         self._items = items
-        self._unit_length = unit_length
+        self._attributes = attributes
+        self._lexical = lexical
+        self._legs = Legs(
+            index, items, None if attributes is None else attributes.filtered, lexical
+        )
+        self._stored = StoredItems(index, items, unit_length=unit_length)
         self._threads = threads
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
             self._start, slots=threads.count, max_batch=_MAX_BATCH, observe=observe
         )
         self.chunks = items.chunks
         self.documents = items.documents
-        self._can_scan = "exact" in index.describe().knobs
         # Chunks asked of the index per document wanted, at first.
         mean = -(-items.chunks // max(1, items.documents))
         self._chunks_per_document = min(items.max_chunks, 2 * mean)
@@ -82,12 +106,47 @@ class LocalShard:
         ids: Sequence[str],
         payload: frozenset[PayloadField],
         deadline: float | None = None,
+        chunks: Sequence[int] = (),
     ) -> Sequence[Item]:
         """Reads items; see `Shard.fetch`."""
-        if snapshot_id != self._snapshot_id:
-            raise self._gone(snapshot_id)
-        items: list[Item] = await self._threads.call(partial(self.fetch_now, ids, payload))
+        self._check(snapshot_id)
+        items: list[Item] = await self._threads.call(
+            partial(self._stored.fetch, ids, payload, chunks)
+        )
         return items
+
+    async def scan(
+        self,
+        snapshot_id: str,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        """Reads items in id order; see `Shard.scan`."""
+        self._check(snapshot_id)
+
+        def read() -> list[Item]:
+            matching = None if filter is None else self._attributes.matches(filter).documents
+            return self._stored.scan(after_id, limit, matching, payload)
+
+        items: list[Item] = await self._threads.call(read)
+        return items
+
+    async def count(
+        self,
+        snapshot_id: str,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None = None,
+    ) -> ShardCounts:
+        """Counts items; see `Shard.count`."""
+        self._check(snapshot_id)
+        counts: ShardCounts = await self._threads.call(
+            partial(self._attributes.count, filter, fields)
+        )
+        return counts
 
     async def ready(self, snapshot_id: str) -> bool:
         """Tells whether this is that snapshot: what is held is loaded."""
@@ -95,46 +154,28 @@ class LocalShard:
 
     def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
         """Searches in the calling thread."""
-        vectors = queries.vectors
         if self.chunks == 0:
-            return [ShardHits((), (), (), (), ()) for _ in vectors]
-        if options.level is HitLevel.CHUNK or self._items.max_chunks <= 1:
-            found = self._best_rows(vectors, min(options.k, self.chunks), options)
-            counts = [found.ids.shape[1]] * len(vectors)
-            rows, scores = found.ids.ravel(), found.scores.ravel()
-            if not found.full:
-                there = found.ids >= 0
-                counts = there.sum(axis=1).tolist()
-                rows, scores = found.ids[there], found.scores[there]
+            return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
+        wanted = self._wanted(options)
+        plan: Plan | None = None
+        if options.mode is SearchMode.HYBRID:
+            return self._candidates(queries, wanted, options)
+        if options.mode is SearchMode.LEXICAL:
+            found = self._legs.lexical(queries.texts, wanted)
+            if wanted.matches is not None:
+                plan = wanted.matches.masked()
         else:
-            best = self._best_documents(vectors, min(options.k, self.documents), options)
-            counts = [len(rows) for rows, _ in best]
-            rows = np.concatenate([rows for rows, _ in best])
-            scores = np.concatenate([scores for _, scores in best])
-        return self._hits(rows, scores, counts, options.payload)
-
-    def fetch_now(self, ids: Sequence[str], payload: frozenset[PayloadField]) -> list[Item]:
-        """Reads items in the calling thread."""
-        items = self._items
-        found = ((document_id, items.find(document_id)) for document_id in ids)
-        return [
-            Item(
-                id=document_id,
-                title=items.title(document) if PayloadField.TITLE in payload else "",
-                text=items.text(document) if PayloadField.TEXT in payload else "",
-                attributes=(
-                    items.attributes(document) if PayloadField.ATTRIBUTES in payload else {}
-                ),
-                vector=self._vector_of(document) if PayloadField.VECTOR in payload else None,
-            )
-            for document_id, document in found
-            if document is not None
-        ]
+            found, plan = self._legs.dense(queries.vectors, wanted)
+        return self._hits(found, options, plan)
 
     def close(self) -> None:
         """Lets go of the files; no search may be running."""
         self._index.close()
         self._items.close()
+        if self._attributes is not None:
+            self._attributes.close()
+        if self._lexical is not None:
+            self._lexical.close()
 
     def _start(self) -> None:
         self._threads.start(partial(self._run, asyncio.get_running_loop()))
@@ -149,68 +190,61 @@ class LocalShard:
                 error = caught
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
 
-    def _best_rows(self, vectors: NDArray[np.float32], k: int, options: ShardOptions) -> Neighbours:
-        """Finds k rows per query; by scanning where the index came back short of them."""
-        params = SearchParams(options.ef_search, options.nprobe, options.exact)
-        found = self._index.search(vectors, k, params)
-        if found.full or options.exact or options.nprobe is not None or not self._can_scan:
-            return found
-        short = found.ids[:, -1] < 0
-        if short.any():
-            exact = self._index.search(vectors[short], k, params._replace(exact=True))
-            found.ids[short], found.scores[short] = exact.ids, exact.scores
-        return found
+    def _wanted(self, options: ShardOptions) -> Wanted:
+        filter, units = options.filter, self.chunks
+        unit_of: UnitOf | None = None
+        first_ask = options.k
+        if options.level is HitLevel.DOCUMENT:
+            units = self.documents
+            if self._items.max_chunks > 1:
+                unit_of = self._items.documents_of
+                first_ask = options.k * self._chunks_per_document
+        if options.grouping is not None and options.mode is not SearchMode.HYBRID:
+            field = options.grouping.field
+            filter = Exists(field) if filter is None else All(filter, Exists(field))
+            unit_of = partial(self._group_numbers, field, {})
+            first_ask = 4 * options.k
+        return Wanted(
+            min(options.k, units),
+            SearchParams(options.ef_search, options.nprobe, options.exact),
+            unit_of,
+            first_ask,
+            None if filter is None else self._attributes.matches(filter),
+        )
 
-    def _best_documents(
-        self, vectors: NDArray[np.float32], k: int, options: ShardOptions
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Gives, per query, the rows of the best chunk of each of the k best documents.
+    def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:
+        return self._attributes.first_values(field, self._items.documents_of(rows))
 
-        A prefix of the best chunks that holds k documents holds the k best ones, so the ask is
-        widened until it does, or until no rows are left.
-        """
-        ask = min(k * self._chunks_per_document, self.chunks)
-        done: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
-        pending = np.arange(len(vectors))
-        while len(pending):
-            found = self._best_rows(vectors[pending], ask, options)
-            documents = self._items.documents_of(found.ids)
-            documents[found.ids < 0] = -1
-            left = []
-            for at, query in enumerate(pending.tolist()):
-                firsts = np.unique(documents[at], return_index=True)[1]
-                firsts = np.sort(firsts)[:k]
-                firsts = firsts[documents[at][firsts] >= 0]
-                if len(firsts) < k and ask < self.chunks:
-                    left.append(query)
-                else:
-                    done[query] = found.ids[at][firsts], found.scores[at][firsts]
-            pending = np.array(left, np.int64)
-            ask = min(ask * _WIDEN, self.chunks)
-        return [done[query] for query in range(len(vectors))]
+    def _group_numbers(
+        self, field: str, known: dict[Scalar, int], rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        numbers = [known.setdefault(value, len(known)) for value in self._groups(field, rows)]
+        return np.array(numbers, np.int64)
 
     def _hits(
-        self,
-        rows: NDArray[np.int64],
-        scores: NDArray[np.float32],
-        counts: Sequence[int],
-        payload: frozenset[PayloadField],
+        self, found: Sequence[Found], options: ShardOptions, plan: Plan | None
     ) -> list[ShardHits]:
-        """Makes the hits of all queries in one go, query after query; counts: rows of each.
+        """Makes the hits of all queries in one go, query after query.
 
         After a search the caches are full of vectors, so every Python step is dear: steps are
         taken once for the whole batch.
         """
+        one = len(found) == 1
+        rows = found[0].rows if one else np.concatenate([each.rows for each in found])
+        scores = found[0].scores if one else np.concatenate([each.scores for each in found])
         items = self._items
         documents = items.documents_of(rows)
         chunks, starts, ends = items.chunks_of(rows, documents)
         ids = items.ids(documents)
-        payloads = self._payloads(rows, documents, starts, ends, payload) if payload else []
+        payloads: Sequence[HitPayload] = ()
+        if options.payload:
+            payloads = self._stored.payloads(rows, documents, starts, ends, options.payload)
+        groups = self._groups(options.grouping.field, rows) if options.grouping else ()
         all_scores = scores.tolist()
         hits = []
         at = 0
-        for count in counts:
-            mine = slice(at, at + count)
+        for each in found:
+            mine = slice(at, at + len(each.rows))
             hits.append(
                 ShardHits(
                     ids[mine],
@@ -219,40 +253,32 @@ class LocalShard:
                     starts[mine],
                     ends[mine],
                     payloads[mine],
+                    None,
+                    groups[mine],
+                    plan,
                 )
             )
-            at += count
+            at = mine.stop
         return hits
 
-    def _payloads(
-        self,
-        rows: NDArray[np.int64],
-        documents: NDArray[np.int64],
-        starts: Sequence[int],
-        ends: Sequence[int],
-        payload: frozenset[PayloadField],
-    ) -> list[HitPayload]:
-        items = self._items
-        vectors = self._index.reconstruct(rows) if PayloadField.VECTOR in payload else None
-        return [
-            HitPayload(
-                items.title(document) if PayloadField.TITLE in payload else None,
-                items.text(document)[start:end] if PayloadField.TEXT in payload else None,
-                items.attributes(document) if PayloadField.ATTRIBUTES in payload else None,
-                None if vectors is None else vectors[at],
+    def _candidates(
+        self, queries: Queries, wanted: Wanted, options: ShardOptions
+    ) -> list[ShardHits]:
+        documents = options.level is HitLevel.DOCUMENT
+        found, plan = self._legs.candidates(queries, wanted, documents=documents)
+        plain = options._replace(payload=frozenset())
+        results = self._hits([Found(each.rows, each.scores) for each in found], plain, plan)
+        for hits, each in zip(results, found, strict=True):
+            rows = each.lexical_rows
+            of = self._items.documents_of(rows)
+            hits.lexical = LexicalColumns(
+                each.lexical_scores.tolist(), *self._items.chunks_of(rows, of)
             )
-            for at, (document, start, end) in enumerate(
-                zip(documents.tolist(), starts, ends, strict=True)
-            )
-        ]
+        return results
 
-    def _vector_of(self, document: int) -> NDArray[np.float32] | None:
-        rows = self._items.rows_of(document)
-        if len(rows) == 0:
-            return None
-        mean: NDArray[np.float32] = self._index.reconstruct(rows).mean(axis=0)
-        norm = float(np.linalg.norm(mean))
-        return mean / np.float32(norm) if self._unit_length and norm > 0 else mean
+    def _check(self, snapshot_id: str) -> None:
+        if snapshot_id != self._snapshot_id:
+            raise self._gone(snapshot_id)
 
     def _gone(self, snapshot_id: str) -> SnapshotGone:
         return SnapshotGone(

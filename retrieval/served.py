@@ -9,11 +9,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Coverage, Query, SearchMode, SearchOptions
+from nearline.contract import (
+    MAX_GROUP_SIZE,
+    Coverage,
+    Query,
+    SearchMode,
+    SearchOptions,
+)
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval import metrics
+from retrieval.fusion import FusionInForce
 from retrieval.in_force import COSINE, SnapshotInForce
+from retrieval.names import nearest_first
 from retrieval.shard import Shard
 
 MAX_EF_SEARCH = 4_096
@@ -41,6 +49,10 @@ class ServedCollection:
         self.documents = manifest.documents
         self.chunks = manifest.chunks
         self.unit_length = manifest.metric == COSINE
+        self.has_words = manifest.HasField("lexical")
+        self.has_model = bool(self.fingerprint)
+        self.fusion = FusionInForce.of(manifest)
+        self._attributes = {one.name: one for one in manifest.attributes}
         self.shards = tuple(shards)
         self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
         self._all = Coverage(shards_answered=len(shards), shards_total=len(shards))
@@ -66,17 +78,56 @@ class ServedCollection:
             raise _out_of_range("ef_search", options.ef_search, MAX_EF_SEARCH)
         if options.nprobe is not None and not 1 <= options.nprobe <= MAX_NPROBE:
             raise _out_of_range("nprobe", options.nprobe, MAX_NPROBE)
-        if options.mode in (SearchMode.LEXICAL, SearchMode.HYBRID):
+        if options.mode in (SearchMode.LEXICAL, SearchMode.HYBRID) and not self.has_words:
             raise Unsupported(
                 f"snapshot {self.snapshot_id} of {self.name!r} has no lexical index, so mode "
                 f"{options.mode.value} cannot be served; use mode dense",
                 field="options.mode",
             )
+        for name in ("diversity", "dense_weight"):
+            value = getattr(options, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidRequest(f"{name} is {value}; 0..1 is allowed", field=f"options.{name}")
+        if options.min_score is not None and not math.isfinite(options.min_score):
+            raise InvalidRequest(
+                "min_score is no number; leave it unset", field="options.min_score"
+            )
+        if options.grouping is not None:
+            self._check_grouping(options)
         if options.snapshot_id and options.snapshot_id != self.snapshot_id:
             raise SnapshotGone(
                 f"snapshot {options.snapshot_id} of {self.name!r} is not loaded, "
                 f"{self.snapshot_id} is; retry the whole request without options.snapshot_id",
                 field="options.snapshot_id",
+            )
+
+    def _check_grouping(self, options: SearchOptions) -> None:
+        grouping = options.grouping
+        assert grouping is not None
+        if not 1 <= grouping.size <= MAX_GROUP_SIZE:
+            raise _out_of_range("grouping.size", grouping.size, MAX_GROUP_SIZE)
+        if options.diversity:
+            raise InvalidRequest(
+                "grouping and diversity exclude each other; leave one of them unset",
+                field="options.diversity",
+            )
+        known = self._attributes.get(grouping.field)
+        if known is None or known.is_list:
+            usable = [name for name, one in self._attributes.items() if not one.is_list]
+            what = "holds lists" if known is not None else "is no attribute of the collection"
+            raise InvalidRequest(
+                f"grouping.field {grouping.field!r} {what}; nearest first, there are: "
+                f"{nearest_first(grouping.field, usable)}",
+                field="options.grouping.field",
+            )
+
+    def check_model(self, field: str) -> None:
+        """Raises InvalidRequest where no model can embed a text for the collection."""
+        if not self.fingerprint:
+            raise InvalidRequest(
+                f"collection {self.name!r} holds vectors that its user brought, so no model can "
+                "embed a text for it; send a vector or item ids",
+                field=f"{field}.text",
             )
 
     def vector(self, query: Query, field: str) -> NDArray[np.float32]:
@@ -108,7 +159,7 @@ class ServedCollection:
     def text(self, query: Query, field: str) -> str:
         """Gives the text of a text query, checked.
 
-        Raises: InvalidRequest: blank, not Unicode, or the collection has no model.
+        Raises: InvalidRequest: blank, or not Unicode.
         """
         text = query.text or ""
         where = f"{field}.text"
@@ -122,12 +173,6 @@ class ServedCollection:
                 "decode it properly before sending",
                 field=where,
             ) from error
-        if not self.fingerprint:
-            raise InvalidRequest(
-                f"collection {self.name!r} holds vectors that its user brought, so no model can "
-                "embed a text for it; send a vector or item ids",
-                field=where,
-            )
         return text
 
     def aligned(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -60,3 +60,29 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             timeout_s=time_left_s(context),
         )
         return wire.items_response(reply)
+
+    async def ListItems(
+        self, request: retrieval_pb2.ListItemsRequest, context: Context
+    ) -> retrieval_pb2.ListItemsResponse:
+        """Reads a page of items."""
+        reply = await self._retriever.list_items(
+            page_size=request.page_size or 100,
+            page_token=request.page_token,
+            filter=wire.filter_of(request),
+            payload=wire.payload_from_proto(request.payload),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.list_response(reply)
+
+    async def CountItems(
+        self, request: retrieval_pb2.CountItemsRequest, context: Context
+    ) -> retrieval_pb2.CountItemsResponse:
+        """Counts items and values of attributes."""
+        reply = await self._retriever.count_items(
+            wire.filter_of(request),
+            [c.Facet(field=one.field, limit=one.limit or 10) for one in request.facets],
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.count_response(reply)

@@ -41,7 +41,8 @@ class ShardOptions(NamedTuple):
     grouping: Grouping | None = None
 
 
-class Queries(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Queries:
     """Queries of one call: vectors (n, d) float32 for the dense leg, n texts for the lexical one.
 
     The half that the mode does not need is empty: vectors of shape (0, d), or no texts.
@@ -129,7 +130,8 @@ class FieldCounts(NamedTuple):
     missing: int
 
 
-class ShardCounts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
     """Items that match, and a record per field asked for."""
 
     count: int

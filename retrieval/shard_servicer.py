@@ -45,9 +45,36 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Reads items of one shard."""
         loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
         items = await loaded.shard.fetch(
-            request.snapshot_id, request.ids, wire.payload_from_proto(request.payload)
+            request.snapshot_id,
+            request.ids,
+            wire.payload_from_proto(request.payload),
+            chunks=request.chunks,
         )
         return shard_pb2.FetchItemsResponse(items=[wire.item_to_proto(item) for item in items])
+
+    async def ScanItems(
+        self, request: shard_pb2.ScanItemsRequest, context: Context
+    ) -> shard_pb2.ScanItemsResponse:
+        """Lists items of one shard."""
+        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
+        items = await loaded.shard.scan(
+            request.snapshot_id,
+            request.after_id,
+            request.limit,
+            wire.filter_of(request),
+            wire.payload_from_proto(request.payload),
+        )
+        return shard_pb2.ScanItemsResponse(items=[wire.item_to_proto(item) for item in items])
+
+    async def CountShard(
+        self, request: shard_pb2.CountShardRequest, context: Context
+    ) -> shard_pb2.CountShardResponse:
+        """Counts items of one shard."""
+        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
+        counts = await loaded.shard.count(
+            request.snapshot_id, wire.filter_of(request), request.fields
+        )
+        return shard_wire.counts_to_proto(counts, request.fields)
 
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context

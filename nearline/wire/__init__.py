@@ -11,6 +11,7 @@ from nearline.wire.enums import (
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
 from nearline.wire.queries import (
+    filter_of,
     options_from_proto,
     options_to_proto,
     query_from_proto,
@@ -55,6 +56,7 @@ __all__ = [
     "embedder_info",
     "embeddings",
     "filter_from_proto",
+    "filter_of",
     "filter_to_proto",
     "info_response",
     "item_from_proto",

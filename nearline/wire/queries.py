@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
-from nearline.v1 import retrieval_pb2
+from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import pack, unpack
 from nearline.wire.enums import (
     LEVEL_OF,
@@ -54,6 +54,19 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
     if kind == "items":
         return c.Query(item_ids=tuple(query.items.ids))
     raise InvalidRequest("the query is empty; set text, vector or items", field="query")
+
+
+def filter_of(
+    request: retrieval_pb2.ListItemsRequest
+    | retrieval_pb2.CountItemsRequest
+    | shard_pb2.ScanItemsRequest
+    | shard_pb2.CountShardRequest,
+) -> c.Filter | None:
+    """Gives the filter of a request; None where it has none.
+
+    Raises: InvalidRequest: a malformed filter.
+    """
+    return filter_from_proto(request.filter, "filter") if request.HasField("filter") else None
 
 
 def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:

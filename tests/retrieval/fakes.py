@@ -6,11 +6,18 @@ import asyncio
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearline.contract import EmbedderInfo, Embeddings, Item, Lane, PayloadField, TextRole
+from nearline.contract import (
+    EmbedderInfo,
+    Embeddings,
+    Filter,
+    Item,
+    Lane,
+    PayloadField,
+    TextRole,
+)
 from nearline.errors import NearlineError, SnapshotMismatch
-from retrieval.shard import ShardHits, ShardOptions
+from retrieval.shard import Queries, ShardCounts, ShardHits, ShardOptions
 from tests.retrieval.snapshots import FINGERPRINT
 
 
@@ -69,7 +76,7 @@ class SilentShard:
     def search(
         self,
         snapshot_id: str,
-        vectors: NDArray[np.float32],
+        queries: Queries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -81,9 +88,32 @@ class SilentShard:
         ids: Sequence[str],
         payload: frozenset[PayloadField],
         deadline: float | None = None,
+        chunks: Sequence[int] = (),
     ) -> Sequence[Item]:
         await asyncio.Event().wait()
         return []
+
+    async def scan(
+        self,
+        snapshot_id: str,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        await asyncio.Event().wait()
+        return []
+
+    async def count(
+        self,
+        snapshot_id: str,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None = None,
+    ) -> ShardCounts:
+        await asyncio.Event().wait()
+        return ShardCounts(0, [])
 
     async def ready(self, snapshot_id: str) -> bool:
         return False
@@ -98,7 +128,7 @@ class FailingShard(SilentShard):
     def search(
         self,
         snapshot_id: str,
-        vectors: NDArray[np.float32],
+        queries: Queries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -112,5 +142,26 @@ class FailingShard(SilentShard):
         ids: Sequence[str],
         payload: frozenset[PayloadField],
         deadline: float | None = None,
+        chunks: Sequence[int] = (),
     ) -> Sequence[Item]:
+        raise self.error
+
+    async def scan(
+        self,
+        snapshot_id: str,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        raise self.error
+
+    async def count(
+        self,
+        snapshot_id: str,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None = None,
+    ) -> ShardCounts:
         raise self.error

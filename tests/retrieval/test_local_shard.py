@@ -18,6 +18,7 @@ from nearline.snapshot import Store
 from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
 from retrieval.catalogue import LoadedShard, load_shards
 from retrieval.in_force import in_force
+from retrieval.legs import Legs
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import Queries, ShardOptions
@@ -83,7 +84,9 @@ def test_documents_come_with_their_best_chunk_however_many_they_have(
     documents = random_documents(rng, count, most)
     shard = load(tmp_path_factory.mktemp("store"), documents, threads)
     queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
-    for query, hits in zip(queries, shard.search_now(Queries(queries), ShardOptions(k)), strict=True):
+    for query, hits in zip(
+        queries, shard.search_now(Queries(queries), ShardOptions(k)), strict=True
+    ):
         found = list(zip(hits.ids, hits.scores, hits.chunks, strict=True))
         assert found == best_documents(documents, query, k)
     shard.close()
@@ -139,7 +142,7 @@ def test_an_index_that_comes_back_short_is_scanned(
 ) -> None:
     shard = load(tmp_path, random_documents(rng, 20, 1), threads)
     index = Forgetful(20)
-    shard._index = index
+    shard._legs = Legs(index, shard._items, None, None)
     (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
     assert len(hits.ids) == 5
     assert index.scans == 1
@@ -183,5 +186,6 @@ def test_a_shard_without_documents_answers_with_nothing(
     write_snapshot(tmp_path, [only], shards=3)
     (snapshot,) = in_force(Store(tmp_path), ())
     loaded = load_shards(Store(tmp_path), snapshot, None, threads=threads)
-    results = [one.shard.search_now(np.ones((2, 4), np.float32), ShardOptions(5)) for one in loaded]
+    two = Queries(np.ones((2, 4), np.float32))
+    results = [one.shard.search_now(two, ShardOptions(5)) for one in loaded]
     assert sorted(len(hits.ids) for both in results for hits in both) == [0, 0, 0, 0, 1, 1]
