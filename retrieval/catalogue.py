@@ -28,6 +28,8 @@ from retrieval.backends import faiss_index
 from retrieval.backends.faiss_index import FaissIndex
 from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.items import ItemTable
+from retrieval.lexical.index import LexicalIndex
+from retrieval.lexical.vocabulary import Vocabulary
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import Queries, ShardOptions
@@ -125,8 +127,13 @@ def load_shards(
     faiss_index.check_version(manifest.faiss_version)
     folder = store.snapshot_folder(snapshot.collection, snapshot.snapshot_id)
     prefixes = [f"shards/{number:03d}/" for number in wanted]
-    verified = store.fetch(snapshot.collection, snapshot.snapshot_id, (*prefixes, "golden/"))
-    loaded = [_load_shard(folder, snapshot, entries[number], threads=threads) for number in wanted]
+    prefixes += ["golden/", "lexical/"]
+    verified = store.fetch(snapshot.collection, snapshot.snapshot_id, prefixes)
+    vocabulary = Vocabulary.load(folder) if manifest.HasField("lexical") else None
+    loaded = [
+        _load_shard(folder, snapshot, entries[number], vocabulary, threads=threads)
+        for number in wanted
+    ]
     recall = _check_golden(folder, manifest, loaded)
     _log.info(
         "snapshot loaded",
@@ -147,6 +154,7 @@ def _load_shard(
     folder: Path,
     snapshot: SnapshotInForce,
     entry: snapshot_pb2.ShardEntry,
+    vocabulary: Vocabulary | None,
     *,
     threads: SearchThreads,
 ) -> LoadedShard:
@@ -174,6 +182,7 @@ def _load_shard(
         entry.shard,
         index,
         items,
+        lexical=None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks),
         unit_length=manifest.metric == COSINE,
         threads=threads,
         observe=metrics.batch_vectors.labels(*labels).observe,
