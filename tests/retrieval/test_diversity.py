@@ -1,0 +1,46 @@
+"""Maximal marginal relevance, against the definition taken literally."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from retrieval.diversity import diverse_order, pool_size
+
+vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)),
+                     elements=st.integers(-2, 2).map(float))  # fmt: skip
+
+
+@given(vectors, st.integers(1, 14), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_each_step_takes_the_best_by_the_definition(
+    vectors: np.ndarray, k: int, diversity: float
+) -> None:
+    scores = np.linspace(1.0, 0.2, len(vectors))
+    order = diverse_order(scores, vectors, k, diversity)
+    assert len(order) == len(set(order)) == min(k, len(vectors))
+    norms = np.linalg.norm(vectors, axis=1)
+
+    def cosine(a: int, b: int) -> float:
+        product = norms[a] * norms[b]
+        return float(vectors[a] @ vectors[b]) / product if product else 0.0
+
+    for step, chosen in enumerate(order):
+        before = order[:step]
+
+        def gain(one: int, before: list[int] = before) -> float:
+            penalty = max((cosine(one, other) for other in before), default=0.0)
+            return float((1 - diversity) * scores[one] - diversity * penalty)
+
+        best = max(gain(one) for one in range(len(vectors)) if one not in before)
+        assert gain(chosen) >= best - 1e-5
+
+
+def test_no_diversity_keeps_the_order_and_a_copy_is_put_off() -> None:
+    scores = np.array([1.0, 0.99, 0.5])
+    vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    assert diverse_order(scores, vectors, 3, 0.0) == [0, 1, 2]
+    assert diverse_order(scores, vectors, 3, 0.5) == [0, 2, 1]
+    assert diverse_order(np.empty(0), np.empty((0, 2), np.float32), 3, 0.5) == []
+    assert pool_size(1) == 50 and pool_size(100) == 400

@@ -1,0 +1,57 @@
+"""Best units by a widened ask, against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from retrieval.finding import Found, best_of_each, best_units
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=40), min_size=1, max_size=3),
+    st.integers(1, 8),
+    st.integers(1, 10),
+)
+def test_the_best_row_of_each_of_the_best_units(
+    orders: list[list[int]], k: int, first_ask: int
+) -> None:
+    rows = max(map(len, orders))
+    units = [np.array(order + [9] * (rows - len(order))) for order in orders]
+    asks: list[int] = []
+
+    def find(queries: NDArray[np.int64], ask: int) -> Sequence[Found]:
+        asks.append(ask)
+        return [
+            Found(
+                np.arange(min(ask, len(orders[query]))) + 100 * query,
+                -np.arange(min(ask, len(orders[query])), dtype=np.float32),
+            )
+            for query in queries.tolist()
+        ]
+
+    def unit_of(found: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array([units[row // 100][row % 100] for row in found.tolist()], np.int64)
+
+    found = best_units(find, len(orders), k, first_ask=first_ask, rows=rows, unit_of=unit_of)
+    for query, one in enumerate(found):
+        firsts = list(dict.fromkeys(orders[query]))[:k]
+        wanted = [100 * query + orders[query].index(unit) for unit in firsts]
+        assert one.rows.tolist() == wanted
+    assert asks == sorted(asks) and asks[-1] <= rows
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8))
+def test_the_best_of_each_run_is_its_first_largest(runs: list[list[int]]) -> None:
+    flat = np.array([float(one) for run in runs for one in run], np.float32)
+    places, best = best_of_each(flat, np.array([len(run) for run in runs], np.int64))
+    start, wanted = 0, []
+    for run in runs:
+        wanted.append(start + run.index(max(run)))
+        start += len(run)
+    assert places.tolist() == wanted
+    assert best.tolist() == [max(run) for run in runs]

@@ -1,0 +1,122 @@
+"""Fusion: the formula by hand, and the same answer however documents are dealt to shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline.errors import SnapshotMismatch
+from nearline.v1 import snapshot_pb2
+from retrieval.fusion import NORMALISATION, FusionInForce, fuse
+from retrieval.hybrid import fused_hits
+from retrieval.shard import LexicalColumns, ShardHits
+
+
+class Doc(NamedTuple):
+    """A document with both true scores; the lexical one belongs to chunk 1, the dense to 0."""
+
+    id: str
+    dense: float
+    lexical: float
+
+
+def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
+    """Gives what a shard answers: its best of each leg, with both scores."""
+    by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:most]
+    by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:most]
+    found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0)})
+    n = len(found)
+    return ShardHits(
+        [d.id for d in found],
+        [d.dense for d in found],
+        [0] * n,
+        [0] * n,
+        [5] * n,
+        lexical=LexicalColumns([d.lexical for d in found], [1] * n, [6] * n, [9] * n),
+    )
+
+
+def expected(
+    documents: Sequence[Doc], candidates: int, weight: float, floor: float
+) -> list[tuple[str, float]]:
+    """Fuses by brute force, over all documents at once."""
+    by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:candidates]
+    by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:candidates]
+    kept = {*by_dense, *(d for d in by_words if d.lexical > 0)}
+    span = max(d.dense for d in kept) - floor
+    top = max(d.lexical for d in kept)
+    scored = []
+    for one in kept:
+        dense = weight * (one.dense - floor) / span if span > 0 else 0.0
+        words = (1 - weight) * one.lexical / top if top > 0 else 0.0
+        scored.append((-(dense + words), one.id))
+    return [(one, -score) for score, one in sorted(scored)]
+
+
+scores = st.integers(-8, 8).map(lambda number: number / 8)
+documents = st.lists(st.tuples(scores, st.integers(0, 5).map(float)), min_size=1, max_size=40).map(
+    lambda pairs: [Doc(f"d{n:02d}", *pair) for n, pair in enumerate(pairs)]
+)
+
+
+@given(
+    documents,
+    st.integers(1, 4),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.25, 0.6, 1.0]),
+    st.randoms(use_true_random=False),
+)
+def test_hybrid_hits_are_those_of_one_shard_however_documents_are_dealt(
+    documents: list[Doc], shards: int, candidates: int, weight: float, random: object
+) -> None:
+    floor = -1.5
+    dealt: list[list[Doc]] = [[] for _ in range(shards)]
+    for one in documents:
+        dealt[random.randrange(shards)].append(one)  # type: ignore[attr-defined]
+    parts = [(number, shard_hits(mine, candidates)) for number, mine in enumerate(dealt)]
+    found = fused_hits(parts, 1_000, candidates=candidates, dense_weight=weight, floor=floor)
+    wanted = expected(documents, candidates, weight, floor)
+    assert [hit.id for _, hit in found] == [one for one, _ in wanted]
+    np.testing.assert_allclose(
+        [hit.score for _, hit in found], [score for _, score in wanted], rtol=1e-6, atol=1e-9
+    )
+    assert all(hit.id in {d.id for d in dealt[shard]} for shard, hit in found)
+
+
+def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_about() -> None:
+    found = [Doc("meaning", 1.0, 0.0), Doc("words", 0.0, 4.0)]
+    parts = [(3, shard_hits(found, 10))]
+    hits = fused_hits(parts, 10, candidates=10, dense_weight=0.6, floor=0.0, explain=True)
+    (_, meaning), (_, words) = hits
+    assert (meaning.id, meaning.chunk, meaning.start, meaning.end) == ("meaning", 0, 0, 5)
+    assert (words.id, words.chunk, words.start, words.end) == ("words", 1, 6, 9)
+    assert [meaning.score, words.score] == pytest.approx([0.6, 0.4])
+    said = words.explanation
+    assert said is not None
+    assert (said.dense_score, said.lexical_score, said.shard) == (0.0, 4.0, 3)
+    assert (said.dense_rank, said.lexical_rank) == (2, 1)
+    assert meaning.explanation is not None and meaning.explanation.lexical_rank is None
+
+
+def test_no_candidates_are_no_hits() -> None:
+    empty = ShardHits([], [], [], [], [], lexical=LexicalColumns([], [], [], []))
+    assert fused_hits([(0, empty)], 5, candidates=5, dense_weight=0.5, floor=0.0) == []
+    dense, lexical = fuse(np.empty(0, np.float32), np.empty(0, np.float32), dense_weight=1, floor=0)
+    assert len(dense) == len(lexical) == 0
+
+
+def test_a_weight_of_another_normalisation_is_refused() -> None:
+    manifest = snapshot_pb2.Manifest(snapshot_id="s")
+    assert FusionInForce.of(manifest) == FusionInForce()
+    manifest.fusion.normalisation = NORMALISATION
+    manifest.fusion.dense_weight, manifest.fusion.dense_constant = 0.25, -0.5
+    manifest.fusion.candidates = 50
+    assert FusionInForce.of(manifest) == FusionInForce(0.25, -0.5, 50)
+    manifest.fusion.normalisation = "ranks"
+    with pytest.raises(SnapshotMismatch, match="rebuild"):
+        FusionInForce.of(manifest)
