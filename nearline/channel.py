@@ -16,7 +16,8 @@ _MAX_MESSAGE_BYTES = 64 << 20
 
 # UNAVAILABLE is what our servers send for "not processed". All attempts share the caller's one
 # deadline, and the token bucket stops retries while most calls fail. RESOURCE_EXHAUSTED is left to
-# the caller, who is told when to come back. Writes are never retried here.
+# the caller, who is told when to come back. Writes are never retried here, nor are calls to shards:
+# the router asks another replica.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -27,8 +28,6 @@ _SERVICE_CONFIG = json.dumps(
                     {"service": "nearline.v1.RetrievalService", "method": "Search"},
                     {"service": "nearline.v1.RetrievalService", "method": "SearchBatch"},
                     {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
-                    {"service": "nearline.v1.ShardService", "method": "SearchShard"},
-                    {"service": "nearline.v1.ShardService", "method": "FetchItems"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,
@@ -66,6 +65,8 @@ class ServiceChannel:
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 2_000),
+                # It may be back at another address: ask the name again before gRPC's half minute.
+                ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ),
         )
 

@@ -37,3 +37,42 @@ shard_vectors = Gauge(
 epoch_in_force = Gauge(
     "nearline_retrieval_epoch", "Number of the alias record served.", ("collection",)
 )
+replica_ready = Gauge(
+    "nearline_retrieval_replica_ready",
+    "1 while a shard server answers and is not ejected.",
+    ("replica",),
+)
+ejections = Counter(
+    "nearline_retrieval_replica_ejections_total",
+    "Times that a shard server was not asked for a while: errors, slow or silent.",
+    ("replica", "reason"),
+)
+retries = Counter(
+    "nearline_retrieval_retries_total",
+    "Calls to a second replica after one failed; outcome no_budget: it was not made.",
+    ("collection", "shard", "outcome"),
+)
+hedges = Counter(
+    "nearline_retrieval_hedges_total",
+    "Calls to a second replica beside a slow one: won, lost, or no_budget: it was not made.",
+    ("collection", "shard", "outcome"),
+)
+snapshot_retries = Counter(
+    "nearline_retrieval_snapshot_retries_total",
+    "Requests asked whole once more, since a shard had let go of their snapshot.",
+    ("collection",),
+)
+snapshots_held = Gauge(
+    "nearline_retrieval_snapshots", "Snapshots loaded: in force or draining.", ("collection",)
+)
+snapshot_failures = Counter(
+    "nearline_retrieval_snapshot_failures_total",
+    "Snapshots that an alias named and that could not be got ready, by error class.",
+    ("collection", "reason"),
+)
+snapshot_prepare_seconds = Histogram(
+    "nearline_retrieval_snapshot_prepare_seconds",
+    "Time from starting to load a snapshot until it is ready.",
+    ("collection",),
+    buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000),
+)

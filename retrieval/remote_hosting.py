@@ -3,106 +3,183 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.snapshot import Store
 from retrieval import metrics
 from retrieval.in_force import SnapshotInForce, in_force
-from retrieval.remote_shard import RemoteShard, ShardClient
+from retrieval.remote_shard import ShardClient
+from retrieval.replicas.loading import Loading
+from retrieval.replicas.replica import Replica
+from retrieval.replicas.replicated_shard import ReplicatedShard
 from retrieval.served import ServedCollection
+from retrieval.shard import Shard
 
 _POLL_S = 0.1
-_STATUS_TIMEOUT_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 class RemoteShards:
-    """Shards on servers.
+    """Shards on servers; a `Hosting`.
+
+    Every address is asked for its status twice a second from the first snapshot on, so servers
+    that die, return or lose a snapshot are noticed without anybody's doing.
 
     Args:
-        topology: Addresses by shard number; the first of each is used.
-        wait_s: Seconds to wait for them to be ready.
+        topology: Addresses by shard number; the place of one in its list is its replica group.
+        wait_s: Seconds without any load under way after which a shard without a ready replica
+            counts as missing.
     """
 
     def __init__(self, topology: Mapping[int, Sequence[str]], wait_s: float) -> None:
         self._topology = topology
         self._wait_s = wait_s
-        self._clients: dict[str, ShardClient] = {}
+        self._replicas: dict[str, Replica[ShardClient]] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._shards: dict[tuple[str, int], ReplicatedShard] = {}
+        self._loading: dict[tuple[str, str], Loading[ShardClient]] = {}
+        self._begun: set[str] = set()
 
     async def load(self, store: Store, collections: Sequence[str]) -> list[ServedCollection]:
-        """Waits until the servers hold what the aliases name.
-
-        Raises: SettingsError: a collection has more shards than there are addresses for.
-            NotReady: a server does not answer, or does not hold its shard, in time.
-        """
+        """Prepares what the aliases name; see `prepare`."""
         snapshots = await asyncio.to_thread(in_force, store, collections)
-        for snapshot in snapshots:
-            count = len(snapshot.manifest.shards)
-            if count > len(self._topology):
-                raise SettingsError(
-                    f"collection {snapshot.collection!r} has {count} shards, --shards names "
-                    f"{len(self._topology)}; add the others"
-                )
-        for addresses in self._topology.values():
-            if addresses[0] not in self._clients:
-                self._clients[addresses[0]] = ShardClient(addresses[0])
-        await self._wait(snapshots)
-        return [self._served(snapshot) for snapshot in snapshots]
+        return [ServedCollection(one, await self.prepare(one)) for one in snapshots]
+
+    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[Shard]:
+        """Gives the shards of a snapshot once each has a ready replica; see `Hosting.prepare`.
+
+        The servers are told to load replica group by replica group, and go on being told until
+        `release`, so that one which was away or is replaced catches up. The first snapshot of a
+        collection is given with shards missing, once `wait_s` has passed, unless all are: after a
+        router's restart most of the answer is better than none. A later one is not: the snapshot
+        before it still answers for all.
+
+        Raises: SettingsError: more shards than there are addresses for. NotReady: not in time.
+            Whatever a server says against loading it, where that leaves a shard without a replica.
+        """
+        name, count = snapshot.collection, len(snapshot.manifest.shards)
+        if count > len(self._topology):
+            raise SettingsError(
+                f"collection {name!r} has {count} shards, --shards names "
+                f"{len(self._topology)}; add the others"
+            )
+        self._connect()
+        loading = self._loading.get((name, snapshot.snapshot_id))
+        if loading is None:
+            groups = _groups(self._topology, count)
+            loading = Loading(
+                name,
+                snapshot.snapshot_id,
+                [{self._replicas[at]: held for at, held in group.items()} for group in groups],
+            )
+            self._loading[name, snapshot.snapshot_id] = loading
+        shards = [self._shard(name, number) for number in range(count)]
+        await self._wait(loading, shards, partly=name not in self._begun)
+        self._begun.add(name)
+        return shards
+
+    async def release(self, collection: str, snapshot_id: str) -> None:
+        """Stops telling servers to load a snapshot.
+
+        They drop it themselves, when no alias names it: other routers may still use it.
+        """
+        loading = self._loading.pop((collection, snapshot_id), None)
+        if loading is not None:
+            await loading.close()
 
     async def close(self) -> None:
-        """Closes the channels."""
-        for client in self._clients.values():
-            await client.close()
+        """Ends the watching, and closes the channels."""
+        for loading in self._loading.values():
+            await loading.close()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for replica in self._replicas.values():
+            await replica.peer.close()
 
-    def _served(self, snapshot: SnapshotInForce) -> ServedCollection:
-        return ServedCollection(
-            snapshot,
-            [
-                RemoteShard(
-                    self._client(number),
-                    snapshot.collection,
-                    number,
-                    observe=metrics.batch_vectors.labels(snapshot.collection, str(number)).observe,
+    def _connect(self) -> None:
+        if self._replicas:
+            return
+        for addresses in self._topology.values():
+            for address in addresses:
+                if address not in self._replicas:
+                    self._replicas[address] = Replica(ShardClient(address))
+        self._watchers = [
+            asyncio.ensure_future(replica.watch()) for replica in self._replicas.values()
+        ]
+
+    def _shard(self, collection: str, number: int) -> ReplicatedShard:
+        """Gives the one object for a shard; it lasts over snapshots, as do its measurements."""
+        shard = self._shards.get((collection, number))
+        if shard is None:
+            shard = self._shards[collection, number] = ReplicatedShard(
+                [self._replicas[address] for address in self._topology[number]],
+                collection,
+                number,
+                observe=metrics.batch_vectors.labels(collection, str(number)).observe,
+            )
+        return shard
+
+    async def _wait(
+        self, loading: Loading[ShardClient], shards: Sequence[ReplicatedShard], *, partly: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._wait_s
+        while missing := _missing(shards, loading.snapshot_id):
+            if loading.under_way():
+                deadline = loop.time() + self._wait_s
+            if loop.time() > deadline or loading.hopeless(missing):
+                if not partly or len(missing) == len(shards):
+                    raise self._why(loading, missing)
+                _log.warning(
+                    "shards missing",
+                    extra={
+                        "collection": loading.collection,
+                        "snapshot_id": loading.snapshot_id,
+                        "missing": missing,
+                        "reason": self._why(loading, missing).message,
+                    },
                 )
-                for number in range(len(snapshot.manifest.shards))
-            ],
-        )
-
-    def _client(self, number: int) -> ShardClient:
-        return self._clients[self._topology[number][0]]
-
-    async def _wait(self, snapshots: Sequence[SnapshotInForce]) -> None:
-        deadline = asyncio.get_running_loop().time() + self._wait_s
-        wanted = {
-            (snapshot.collection, snapshot.snapshot_id, number)
-            for snapshot in snapshots
-            for number in range(len(snapshot.manifest.shards))
-        }
-        why = ""
-        while True:
-            for client in set(map(self._client, sorted({number for _, _, number in wanted}))):
-                mine = {key for key in wanted if self._client(key[2]) is client}
-                try:
-                    status = await client.status(_STATUS_TIMEOUT_S)
-                except NearlineError as error:
-                    why = error.message
-                    continue
-                held = {(s.collection, s.snapshot_id, s.shard) for s in status.shards if s.ready}
-                wanted -= held & mine
-                if mine - held:
-                    why = f"{client.address} does not hold {_named(mine - held)}"
-            if not wanted:
                 return
-            if asyncio.get_running_loop().time() > deadline:
-                raise NotReady(
-                    f"{_named(wanted)} not ready after {self._wait_s:g} s: {why}; start the shard "
-                    "servers, and restart those that hold an older snapshot"
-                )
             await asyncio.sleep(_POLL_S)
 
+    def _why(self, loading: Loading[ShardClient], missing: Collection[int]) -> NearlineError:
+        refusal = loading.refusal(missing)
+        if refusal is not None:
+            return refusal
+        addresses = sorted({one for number in missing for one in self._topology[number]})
+        reasons = [
+            f"{one}: {health.why}" if health.away else f"{one} does not hold it"
+            for one in addresses
+            if (health := self._replicas[one].health)
+        ]
+        return NotReady(
+            f"shards {', '.join(map(str, missing))} of {loading.collection!r} "
+            f"({loading.snapshot_id}) not ready after {self._wait_s:g} s: {'; '.join(reasons)}; "
+            "start the shard servers"
+        )
 
-def _named(keys: Collection[tuple[str, str, int]]) -> str:
-    return ", ".join(
-        f"shard {number} of {collection!r} ({snapshot})"
-        for collection, snapshot, number in sorted(keys)
-    )
+
+def _missing(shards: Sequence[ReplicatedShard], snapshot_id: str) -> list[int]:
+    return [n for n, shard in enumerate(shards) if not shard.ready_replicas(snapshot_id)]
+
+
+def _groups(topology: Mapping[int, Sequence[str]], count: int) -> list[dict[str, set[int]]]:
+    """Gives the addresses of each replica group, with the shards they hold.
+
+    An address in several groups is told in the first: it loads all its shards at once.
+    """
+    groups: list[dict[str, set[int]]] = []
+    seen: dict[str, set[int]] = {}
+    for place in range(max(map(len, topology.values()))):
+        group: dict[str, set[int]] = {}
+        for number in range(count):
+            if place < len(topology[number]):
+                address = topology[number][place]
+                if address not in seen:
+                    seen[address] = group[address] = set()
+                seen[address].add(number)
+        groups.append(group)
+    return groups

@@ -1,0 +1,182 @@
+"""Calls to a shard that has replicas: retried where one fails, hedged where one dawdles."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import Task
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from nearline.errors import NearlineError, NotFound, NotReady, Overloaded, SnapshotGone
+from retrieval import metrics
+from retrieval.remote_shard import ShardKey
+from retrieval.replicas.budget import Budget
+from retrieval.replicas.choice import choose
+from retrieval.replicas.latency import RecentPercentile
+from retrieval.replicas.replica import Peer, Replica
+
+_P = TypeVar("_P", bound=Peer)
+_R = TypeVar("_R")
+# These say that the call was not processed. A lost connection (NotReady) may have been a moment
+# later than that, which does no harm: every call to a shard only reads.
+_NOT_PROCESSED = (NotReady, SnapshotGone, NotFound, Overloaded)
+# A hedge while no percentile is known, and the soonest one: below it, a timer tells nothing.
+_FIRST_HEDGE_S = 0.05
+_SOONEST_HEDGE_S = 0.001
+
+
+class Calls(Generic[_P]):
+    """Makes the calls to one shard.
+
+    A call goes to one replica. Where that fails and did not process it, the next is asked, within
+    the retry budget (a tenth of the calls). Where it takes longer than 95 of 100 calls did lately,
+    another is asked as well, within the hedge budget (a twentieth): the first answer wins, and the
+    other call is cancelled.
+
+    Args:
+        replicas: All replicas of the shard.
+        collection: Collection name.
+        number: Shard number.
+    Source: Dean and Barroso, "The Tail at Scale", 2013: hedged requests after the 95th percentile.
+    """
+
+    def __init__(self, replicas: Sequence[Replica[_P]], collection: str, number: int) -> None:
+        self.replicas = tuple(replicas)
+        self.name = f"shard {number} of {collection!r}"
+        self.retries = Budget(0.1, floor_per_s=2.0, burst=10.0)
+        self.hedges = Budget(0.05, floor_per_s=1.0, burst=5.0)
+        labels = (collection, str(number))
+        self.count_retry = {
+            outcome: metrics.retries.labels(*labels, outcome).inc for outcome in ("made", "refused")
+        }
+        self.count_hedge = {
+            outcome: metrics.hedges.labels(*labels, outcome).inc
+            for outcome in ("won", "lost", "refused")
+        }
+
+    async def call(
+        self,
+        key: ShardKey,
+        send: Callable[[_P], Awaitable[_R]],
+        latencies: RecentPercentile | None = None,
+    ) -> _R:
+        """Gives the first answer.
+
+        Args:
+            key: What to ask for.
+            send: Makes the call to a peer, within the caller's deadline.
+            latencies: Of calls like this one; they say when to hedge. None: never.
+        Raises: what the last replica raised. NotReady: none answers. SnapshotGone: none holds it.
+        """
+        start = time.monotonic()
+        first = choose(self.replicas, key, start)
+        if first is None:
+            raise self._nobody(key)
+        if len(self.replicas) == 1:
+            # Nobody else to ask: no task and no timer.
+            return await first.ask(key, send)
+        self.retries.earn()
+        self.hedges.earn()
+        hedge_s = None
+        if latencies is not None:
+            hedge_s = max(_SOONEST_HEDGE_S, latencies.value or _FIRST_HEDGE_S)
+        answer = await _Race(self, key, send).run(first, hedge_s)
+        if latencies is not None:
+            latencies.observe(time.monotonic() - start)
+        return answer
+
+    def _nobody(self, key: ShardKey) -> NearlineError:
+        if any(not one.health.away for one in self.replicas):
+            return SnapshotGone(
+                f"no replica of {self.name} holds snapshot {key.snapshot_id}; retry the whole "
+                "request"
+            )
+        reasons = "; ".join(f"{one.address}: {one.health.why}" for one in self.replicas)
+        return NotReady(f"no replica of {self.name} answers ({reasons})")
+
+
+class _Race(Generic[_P, _R]):
+    """One call, on its way to one replica or several."""
+
+    def __init__(
+        self, calls: Calls[_P], key: ShardKey, send: Callable[[_P], Awaitable[_R]]
+    ) -> None:
+        self._calls = calls
+        self._key = key
+        self._send = send
+        self._tried: list[Replica[_P]] = []
+        self._running: dict[Task[_R], Replica[_P]] = {}
+        self._hedge: Task[_R] | None = None
+
+    async def run(self, first: Replica[_P], hedge_s: float | None) -> _R:
+        self._start(first)
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    self._running, timeout=hedge_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    hedge_s = None
+                    self._start_hedge()
+                    continue
+                won, error = None, None
+                for task in done:
+                    error = self._error(task)
+                    won = task if error is None else won
+                if won is not None:
+                    self._count(won)
+                    return won.result()
+                assert error is not None
+                if not isinstance(error, _NOT_PROCESSED):
+                    raise error
+                if not self._start_retry() and not self._running:
+                    raise error
+        finally:
+            for task in self._running:
+                task.cancel()
+
+    def _start(self, replica: Replica[_P]) -> Task[_R]:
+        self._tried.append(replica)
+        task = replica.attempt(replica.ask(self._key, self._send))
+        self._running[task] = replica
+        return task
+
+    def _start_hedge(self) -> None:
+        now = time.monotonic()
+        other = choose(self._calls.replicas, self._key, now, tried=self._tried)
+        if other is None:
+            return
+        if self._calls.hedges.spend(now):
+            self._hedge = self._start(other)
+        else:
+            self._calls.count_hedge["refused"]()
+
+    def _start_retry(self) -> bool:
+        now = time.monotonic()
+        other = choose(self._calls.replicas, self._key, now, tried=self._tried)
+        if other is None:
+            return False
+        if not self._calls.retries.spend(now):
+            self._calls.count_retry["refused"]()
+            return False
+        self._calls.count_retry["made"]()
+        self._start(other)
+        return True
+
+    def _error(self, task: Task[_R]) -> BaseException | None:
+        """Takes a call that ended off the course; gives its error."""
+        replica = self._running.pop(task)
+        if task.cancelled():
+            # By `Replica.attempt`, for it is silent; it may be asked again if nobody else is there.
+            self._tried.remove(replica)
+            return NotReady(f"{replica.address} is silent: {replica.health.why}")
+        return task.exception()
+
+    def _count(self, won: Task[_R]) -> None:
+        if self._hedge is None:
+            return
+        self._calls.count_hedge["won" if won is self._hedge else "lost"]()
+        if won is self._hedge:
+            for replica in self._running.values():
+                replica.was_beaten()

@@ -1,0 +1,144 @@
+"""A shard on servers, with one replica or several; a `Shard`."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable, Sequence
+
+from nearline.contract import Filter, Item, PayloadField
+from retrieval.coalescer import Batch, Coalescer
+from retrieval.remote_shard import ShardClient, ShardKey
+from retrieval.replicas.calls import Calls
+from retrieval.replicas.latency import RecentPercentile
+from retrieval.replicas.replica import Replica
+from retrieval.shard import Queries, ShardCounts, ShardHits, ShardOptions
+
+# While this many calls per replica are on their way, queries wait and share the next call. Two
+# keep a server busy while an answer travels; more make the calls smaller (four: a tenth slower).
+_CALLS_IN_FLIGHT = 2
+_MAX_BATCH = 64
+
+
+class ReplicatedShard:
+    """One shard of a collection, on every server that holds a copy.
+
+    Queries share calls before a replica is chosen, so that those which wait never wait for one
+    that is slow, and retries and hedges cost per call and not per query.
+
+    Args:
+        replicas: The servers; shared with their other shards.
+        collection: Collection name.
+        number: Shard number.
+        observe: Told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica[ShardClient]],
+        collection: str,
+        number: int,
+        *,
+        observe: Callable[[float], None] = lambda size: None,
+    ) -> None:
+        self._collection = collection
+        self._number = number
+        self._calls = Calls(replicas, collection, number)
+        self._search_latencies = RecentPercentile(0.95)
+        self._fetch_latencies = RecentPercentile(0.95)
+        self._runners: set[Future[None]] = set()
+        self._coalescer: Coalescer[tuple[str, ShardOptions], ShardHits] = Coalescer(
+            self._start,
+            slots=_CALLS_IN_FLIGHT * len(replicas),
+            max_batch=_MAX_BATCH,
+            observe=observe,
+        )
+
+    def search(
+        self,
+        snapshot_id: str,
+        queries: Queries,
+        options: ShardOptions,
+        deadline: float | None = None,
+    ) -> Future[Sequence[ShardHits]]:
+        """Searches; see `Shard.search`."""
+        return self._coalescer.ask(queries, (snapshot_id, options), deadline)
+
+    async def fetch(
+        self,
+        snapshot_id: str,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+        chunks: Sequence[int] = (),
+    ) -> Sequence[Item]:
+        """Reads items; see `Shard.fetch`."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key,
+            lambda client: client.fetch(key, ids, payload, deadline, chunks),
+            self._fetch_latencies,
+        )
+
+    async def scan(
+        self,
+        snapshot_id: str,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+    ) -> Sequence[Item]:
+        """Lists items; see `Shard.scan`. Never hedged: twice the work would be a lot."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key, lambda client: client.scan(key, after_id, limit, filter, payload, deadline)
+        )
+
+    async def count(
+        self,
+        snapshot_id: str,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None = None,
+    ) -> ShardCounts:
+        """Counts items; see `Shard.count`. Never hedged."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key, lambda client: client.count(key, filter, fields, deadline)
+        )
+
+    async def ready(self, snapshot_id: str) -> bool:
+        """Tells whether a replica answers and holds that snapshot, by what was last heard."""
+        return self.ready_replicas(snapshot_id) > 0
+
+    def ready_replicas(self, snapshot_id: str) -> int:
+        """Counts the replicas that answer and hold that snapshot, by what was last heard."""
+        key = self._key(snapshot_id)
+        return sum(replica.holds(key) for replica in self._calls.replicas)
+
+    def _key(self, snapshot_id: str) -> ShardKey:
+        return ShardKey(self._collection, snapshot_id, self._number)
+
+    def _start(self) -> None:
+        runner = asyncio.ensure_future(self._run())
+        # The loop keeps no reference to its tasks.
+        self._runners.add(runner)
+        runner.add_done_callback(self._runners.discard)
+
+    async def _run(self) -> None:
+        """Sends batches for as long as there are any."""
+        while (batch := self._coalescer.take()) is not None:
+            try:
+                self._coalescer.finish(batch, await self._send(batch))
+            except Exception as error:
+                self._coalescer.finish(batch, None, error)
+
+    async def _send(self, batch: Batch[tuple[str, ShardOptions], ShardHits]) -> Sequence[ShardHits]:
+        snapshot_id, options = batch.options
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key,
+            lambda client: client.search(key, batch.queries, options, batch.deadline),
+            self._search_latencies,
+        )
