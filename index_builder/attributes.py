@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 
 from nearline.contract import Attributes, AttributeValue, Scalar
@@ -13,22 +13,33 @@ from nearline.errors import InvalidRequest
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _TIME_KEY = "$time"
+KINDS = ("string", "int", "double", "bool", "time")
+_NONE: Mapping[str, str] = {}
 
 
-def clean(raw: Mapping[str, object]) -> Attributes:
+def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Attributes:
     """Brings attributes to kinds that Nearline keeps.
+
+    Args:
+        raw: By name.
+        declared: Kinds (of KINDS) by flat name: what can be read as that kind is, and of text that
+            is to be another kind the empty one is left out.
 
     Text, numbers, truth values, times and lists of them stay as they are; an empty value (null,
     NaN, an empty object) is left out. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates
     and times without a zone are taken as UTC; decimals become doubles; a list that holds lists or
     objects becomes its JSON text.
-    Raises: InvalidRequest: a value of another kind, an infinite number, or a whole number beyond
-        64 bits; names the attribute.
+    Raises: InvalidRequest: a value of another kind (than declared, too), an infinite number, or a
+        whole number beyond 64 bits; names the attribute.
     """
     cleaned: dict[str, AttributeValue] = {}
     for name, value in raw.items():
         for flat_name, flat in _flatten(name, value):
+            if flat_name == _TIME_KEY:
+                raise InvalidRequest(f"attribute {_TIME_KEY!r} has a reserved name; rename it")
             kept = _clean_value(flat_name, flat)
+            if flat_name in declared:
+                kept = _as_declared(flat_name, kept, declared[flat_name])
             if kept is not None:
                 cleaned[flat_name] = kept
     return cleaned
@@ -37,6 +48,12 @@ def clean(raw: Mapping[str, object]) -> Attributes:
 def encode(attributes: Attributes) -> str:
     """Writes clean attributes as the snapshot keeps them: JSON, a time as {"$time": ISO 8601}."""
     return json.dumps(attributes, ensure_ascii=False, default=_encode_time)
+
+
+def decode(text: str) -> Attributes:
+    """Reads what `encode` wrote."""
+    attributes: Attributes = json.loads(text, object_hook=_decode_time)
+    return attributes
 
 
 def _flatten(name: str, value: object) -> Iterator[tuple[str, object]]:
@@ -82,3 +99,78 @@ def _clean_scalar(name: str, value: object) -> Scalar:
 def _encode_time(value: object) -> object:
     assert isinstance(value, datetime)
     return {_TIME_KEY: value.isoformat()}
+
+
+def _decode_time(value: dict[str, object]) -> object:
+    # Objects were flattened, so the only ones there are within the outermost are times.
+    text = value.get(_TIME_KEY)
+    return datetime.fromisoformat(text) if len(value) == 1 and isinstance(text, str) else value
+
+
+def _as_declared(name: str, value: AttributeValue, kind: str) -> AttributeValue:
+    if isinstance(value, list):
+        read = [_scalar_as_declared(name, element, kind) for element in value]
+        return [element for element in read if element is not None]
+    assert not isinstance(value, Sequence) or isinstance(value, str)
+    return _scalar_as_declared(name, value, kind)
+
+
+def _scalar_as_declared(name: str, value: Scalar, kind: str) -> Scalar:
+    if value is None or (value == "" and kind != "string"):
+        return None
+    try:
+        return _clean_scalar(name, _READERS[kind](value))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidRequest(
+            f"attribute {name!r} is {value!r}, which is not of the declared kind {kind}; correct "
+            "it, or declare another kind"
+        ) from error
+
+
+def _as_string(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return value.isoformat()
+    return str(value)
+
+
+def _as_int(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(value)
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(value)
+    return number
+
+
+def _as_double(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError(value)
+    return float(value)
+
+
+def _as_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return {"true": True, "false": False}[value.lower()]
+
+
+def _as_time(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return datetime.fromisoformat(value)
+
+
+_READERS: Mapping[str, Callable[[object], object]] = {
+    "string": _as_string,
+    "int": _as_int,
+    "double": _as_double,
+    "bool": _as_bool,
+    "time": _as_time,
+}

@@ -120,7 +120,7 @@ async def build_corpus(
         options,
         embedder,
         progress,
-        reading=corpus.reading,
+        reading=[*corpus.reading, repr(sorted(options.attributes.items()))],
         require_vectors=corpus.brings_vectors,
     )
 

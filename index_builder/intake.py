@@ -100,7 +100,7 @@ class Intake:
     def _checked(self, item: Item) -> Item:
         if not item.id:
             raise InvalidRequest("the id is empty")
-        attributes = clean(item.attributes)
+        attributes = clean(item.attributes, self._options.attributes)
         try:
             id_bytes = len(item.id.encode())
             for text in (item.title, item.text, encode(attributes)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index_builder import faiss_writer
+from index_builder.attribute_columns import infer_fields
 from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import embed_chunks, patiently
 from index_builder.intake import Intake
@@ -109,6 +110,10 @@ class _Run:
         bad_rows = BadRows(self.options.max_bad_rows)
         try:
             brought = await self._read(spool, vectors, bad_rows)
+            # Before hours of embedding: attributes of several kinds end the build.
+            fields = await self.clock.in_thread(
+                lambda: infer_fields(spool.iter_attributes(), self.options.attributes)
+            )
             dim = vectors.dim if brought else self._needed_card().dim
             factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
             sizes = [chunks for _, chunks in spool.shard_sizes()]
@@ -120,6 +125,7 @@ class _Run:
                 options=self.options,
                 sources=self.sources,
                 bad_rows=bad_rows,
+                fields=fields,
                 embedder=None if brought else self.embedder,
                 card=None if brought else self.card,
                 clock=self.clock,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
+from index_builder.attributes import KINDS
 from nearline.contract import DEFAULT_COLLECTION, Item
 from nearline.errors import InvalidRequest
 from nearline.snapshot import PARTITIONS, check_collection
@@ -81,6 +82,8 @@ class BuildOptions:
     seed: Seed of every sample.
     max_bad_rows: Malformed rows that are left out rather than fail the build.
     title_only: Take documents whose text is empty where they have a title.
+    attributes: Declared kinds by attribute name: string, int, double, bool or time. Those of the
+        others are found in the documents.
     promote: Make an alias record that names the new snapshot.
     work_dir: Folder for what a killed build needs to go on; None: inside the store.
     """
@@ -94,6 +97,7 @@ class BuildOptions:
     seed: int = 0
     max_bad_rows: int = 0
     title_only: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
     promote: bool = True
     work_dir: Path | None = None
 
@@ -112,6 +116,13 @@ class BuildOptions:
         ):
             if not low <= value <= high:
                 raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
+        for name, kind in self.attributes.items():
+            if not name or kind not in KINDS:
+                raise InvalidRequest(
+                    f"attribute {name!r} is declared of kind {kind!r}; use NAME:KIND, where KIND "
+                    f"is one of {', '.join(KINDS)}",
+                    field="attributes",
+                )
         if self.index.metric not in (COSINE, INNER_PRODUCT):
             raise InvalidRequest(
                 f"metric is {self.index.metric!r}; use {COSINE!r} or {INNER_PRODUCT!r}",

@@ -46,6 +46,11 @@ class IndexBuilderSettings(Settings):
     attribute_columns: str = Field(
         "*", description="Columns kept as attributes, separated by commas; *: all others."
     )
+    attributes: str = Field(
+        "",
+        description="Declared kinds of attributes, NAME:KIND separated by commas, KIND one of "
+        "string, int, double, bool, time; those of the others are found in the documents.",
+    )
     chunk_tokens: int = Field(
         240, description="Most tokens embedded at once, title included; 0: do not cut."
     )
@@ -81,7 +86,13 @@ class IndexBuilderSettings(Settings):
             text=self.text_column,
             vector=self.vector_column,
             attributes=None if every else tuple(names),
+            declared=tuple(self._declared()),
         )
+
+    def _declared(self) -> dict[str, str]:
+        # A name may hold a colon, a kind never does; what is no kind is refused by `check`.
+        pairs = (part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip())
+        return {name.strip(): kind.strip() for name, _, kind in pairs}
 
     def options(self) -> BuildOptions:
         """Gives what to make of it.
@@ -107,6 +118,7 @@ class IndexBuilderSettings(Settings):
             seed=self.seed,
             max_bad_rows=self.max_bad_rows,
             title_only=self.allow_title_only,
+            attributes=self._declared(),
             promote=self.promote,
             work_dir=Path(self.work_dir) if self.work_dir else None,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder import faiss_writer, golden
+from index_builder.attribute_columns import write_attributes
 from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import patiently
 from index_builder.faiss_writer import SearchDefaults
@@ -29,18 +30,23 @@ from nearline.v1 import snapshot_pb2
 
 INDEX_FILE = "dense.faiss"
 ITEMS_FILE = "items.arrow"
+ATTRIBUTES_FILE = "attributes.arrow"
 _QUERIES_PER_CALL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a snapshot is made of. card: of the embedder; None for vectors that the user brought."""
+    """What a snapshot is made of.
+
+    card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
+    """
 
     spool: Spool
     vectors: VectorFile
     options: BuildOptions
     sources: Sequence[SourceCount]
     bad_rows: BadRows
+    fields: Sequence[snapshot_pb2.AttributeField]
     embedder: Embedder | None
     card: EmbedderInfo | None
     clock: StageClock
@@ -148,6 +154,9 @@ def _write_shards(
             target.mkdir(parents=True)
             faiss_writer.write_index(index, target / INDEX_FILE)
             write_items(target / ITEMS_FILE, material.spool.shard_documents(shard))
+            if material.fields:
+                attributes = material.spool.shard_attributes(shard)
+                write_attributes(target / ATTRIBUTES_FILE, material.fields, attributes)
         if len(rows) and len(answers.vectors):
             places, scores = faiss_writer.search_index(index, answers.vectors, k, shard_defaults)
             found_rows.append(np.where(places >= 0, rows[places], -1))
@@ -200,6 +209,7 @@ def _manifest(
         documents=spool.documents,
         chunks=spool.chunks,
         max_chunks_per_document=spool.max_chunks,
+        attributes=material.fields,
     )
     if card is not None:
         manifest.embedder.model = card.model

@@ -186,6 +186,22 @@ class Spool:
             pairs = np.frombuffer(bounds, "<i8").reshape(-1, 2)
             yield StoredDocument(document_id, title, text, attributes, pairs)
 
+    def iter_attributes(self) -> Iterator[tuple[str, Place]]:
+        """Yields the attributes of every document as JSON, and where it was read."""
+        cursor = self._connection.execute(
+            "SELECT attributes, source, line FROM documents ORDER BY number"
+        )
+        for attributes, source, line in cursor:
+            yield attributes, Place(source, line)
+
+    def shard_attributes(self, shard: int) -> Iterator[str]:
+        """Yields the attributes of a shard's documents as JSON, in id order."""
+        cursor = self._connection.execute(
+            "SELECT attributes FROM documents WHERE shard = ? ORDER BY id", (shard,)
+        )
+        for (attributes,) in cursor:
+            yield attributes
+
     def close(self) -> None:
         """Closes the database."""
         self._connection.close()

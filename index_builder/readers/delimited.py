@@ -2,7 +2,8 @@
 
 Cells are text. A column other than id, title and text becomes whole numbers, numbers, truth values
 or times where every cell that is not empty reads as one; that takes a first pass over the file. A
-number with a leading zero ("00123") keeps its column text: it is a code, not a quantity.
+number with a leading zero ("00123") keeps its column text: it is a code, not a quantity. Declared
+attributes stay text here; `attributes.clean` reads them.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def _column_parsers(path: Path, source: str, columns: Columns) -> dict[str, _Par
         if problem:
             continue
         if left is None:
-            left = {name: list(_KINDS) for name in _attribute_names(list(record), columns)}
+            left = {
+                name: [] if name in columns.declared else list(_KINDS)
+                for name in _attribute_names(list(record), columns)
+            }
         for name, kinds in left.items():
             cell = record[name]
             while cell and kinds and not _reads(kinds[0], cell):

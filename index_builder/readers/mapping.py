@@ -24,6 +24,7 @@ class Columns:
     """Column names; empty: the default of BEIR (`_id` or `id`, `title`, `text`), no vector.
 
     attributes: Columns kept as attributes; None: every column that is nothing else.
+    declared: Attributes whose kind the user declared: CSV cells of theirs stay as they are written.
     """
 
     id: str = ""
@@ -31,6 +32,7 @@ class Columns:
     text: str = ""
     vector: str = ""
     attributes: Sequence[str] | None = None
+    declared: Sequence[str] = ()
 
     def item(self, record: Mapping[str, object]) -> Item:
         """Makes an item of a record.

@@ -71,6 +71,14 @@ def build(
     attribute_columns: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns to keep, with commas; *: all others.")
     ] = "*",
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KIND",
+            help="Kind of an attribute: string, int, double, bool or time; may be repeated. "
+            "[default: found in the documents]",
+        ),
+    ] = None,
     chunk_tokens: Annotated[
         int,
         typer.Option(metavar="N", help="Most tokens embedded at once, with title; 0: do not cut."),
@@ -125,6 +133,7 @@ def build(
             "text_column": text_column,
             "vector_column": vector_column,
             "attribute_columns": attribute_columns,
+            "attributes": ",".join(attribute or ()),
             "chunk_tokens": chunk_tokens,
             "overlap_sentences": overlap_sentences,
             "max_bad_rows": max_bad_rows,

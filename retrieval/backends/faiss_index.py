@@ -74,6 +74,8 @@ class FaissIndex:
             knobs=frozenset(
                 name for layer in layers for kind, name in _KNOBS if isinstance(layer, kind)
             ),
+            ef_search=self._default_ef,
+            nprobe=self._default_nprobe,
         )
         # An index that scans anyway is searched exactly, ties included.
         self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
@@ -131,6 +133,7 @@ class FaissIndex:
         k: int,
         params: SearchParams = SearchParams(),  # noqa: B008  a tuple cannot change
         allow: NDArray[np.uint8] | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Neighbours:
         """Finds neighbours; see `VectorIndex.search`.
 
@@ -138,11 +141,10 @@ class FaissIndex:
         the score at the edge, which of them are in is the engine's choice.
         """
         self._check(params)
-        rows = self._info.rows
         if params.exact or self._scans:
-            found = self._search_exact(queries, min(k, rows), allow)
+            found = self._search_exact(queries, min(k, self._info.rows), allow, rows)
         else:
-            ask = min(k + _TIE_SLACK, rows)
+            ask = min(k + _TIE_SLACK, self._info.rows)
             found = _ordered(*self._ask(self._index, queries, ask, self._plan(params, ask, allow)))
         return _shaped(found, k)
 
@@ -186,10 +188,14 @@ class FaissIndex:
                 )
 
     def _search_exact(
-        self, queries: NDArray[np.float32], k: int, allow: NDArray[np.uint8] | None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: NDArray[np.uint8] | None,
+        rows: NDArray[np.int64] | None,
     ) -> Neighbours:
         index, queries = _storage(self._index, queries)
-        selector, held = _exact_selector(index, allow)
+        selector, held = _exact_selector(index, allow, rows)
         params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
         step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
         parts = [
@@ -298,14 +304,17 @@ def _bitmap(allow: NDArray[np.uint8]) -> Any:
     return _keywords.IDSelectorBitmap(allow)
 
 
-def _exact_selector(index: Any, allow: NDArray[np.uint8] | None) -> tuple[Any, Any]:
+def _exact_selector(
+    index: Any, allow: NDArray[np.uint8] | None, rows: NDArray[np.int64] | None
+) -> tuple[Any, Any]:
     """Gives the selector for a scan, and what must stay alive with it."""
     if allow is None:
         return None, None
     if isinstance(index, faiss.IndexFlat):
         # Reads the allowed rows only. On compressed storage it would decode them one by one.
-        rows = np.flatnonzero(np.unpackbits(allow, bitorder="little")).astype(np.int64)
-        rows = rows[rows < index.ntotal]
+        if rows is None:
+            rows = np.flatnonzero(np.unpackbits(allow, bitorder="little")).astype(np.int64)
+            rows = rows[rows < index.ntotal]
         return _keywords.IDSelectorArray(rows), rows
     return _bitmap(allow), allow
 

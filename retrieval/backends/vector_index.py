@@ -37,12 +37,15 @@ class IndexInfo:
     """What an index is.
 
     knobs: The fields of SearchParams that it can honour.
+    ef_search, nprobe: Widths where a request names none; without effect where it has no such knob.
     """
 
     kind: str
     dim: int
     rows: int
     knobs: frozenset[str]
+    ef_search: int = 64
+    nprobe: int = 1
 
 
 class VectorIndex(Protocol):
@@ -57,6 +60,7 @@ class VectorIndex(Protocol):
         k: int,
         params: SearchParams = ...,
         allow: NDArray[np.uint8] | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Neighbours:
         """Finds neighbours; blocks, and may be called from many threads at once.
 
@@ -65,6 +69,7 @@ class VectorIndex(Protocol):
             k: Places per query, >= 1.
             params: Widths; one that the index does not have raises.
             allow: Bitmap of the rows to consider, least significant bit first; None: all.
+            rows: The rows of the bitmap, ascending, where the caller has them: saves reading it.
         Raises: Unsupported: the index has no such knob, or cannot search exactly.
         """
         ...

@@ -1,0 +1,272 @@
+"""The attributes of a shard as memory-mapped Arrow columns: which documents match a filter.
+
+The file has one record per document, in the order of `items.arrow`, and one column per attribute of
+the manifest: string, int64, double, bool, timestamp[us, UTC], or a list of those; null where the
+document has no value. Values beyond the column's kind cannot occur: the builder saw to that.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from nearline import filters as f
+from nearline.contract import Scalar
+from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.filters import Filter, FilterValue, kind_of
+from nearline.v1 import snapshot_pb2
+from retrieval.filtering.comparing import Bound, bounds_of, equal_values
+from retrieval.shard import FieldCounts
+
+_Kind = snapshot_pb2.AttributeField.Kind
+_KINDS: dict[_Kind, tuple[str, Any]] = {
+    snapshot_pb2.AttributeField.KIND_STRING: ("string", pa.string()),
+    snapshot_pb2.AttributeField.KIND_INT: ("int", pa.int64()),
+    snapshot_pb2.AttributeField.KIND_DOUBLE: ("double", pa.float64()),
+    snapshot_pb2.AttributeField.KIND_BOOL: ("bool", pa.bool_()),
+    snapshot_pb2.AttributeField.KIND_TIME: ("time", pa.timestamp("us", "UTC")),
+}
+_NUMBERS = ("int", "double")
+_NAMES_SHOWN = 20
+
+
+class _Column(NamedTuple):
+    """One attribute. kind: as `kind_of` names it; type: of its values, or of a list's elements."""
+
+    kind: str
+    type: Any
+    is_list: bool
+    data: pa.ChunkedArray
+
+
+class AttributeTable:
+    """The attributes of the documents of one shard.
+
+    Args:
+        path: The Arrow file; it must not change while it is mapped.
+        fields: The attributes that the manifest names.
+        documents: Records that it must have.
+    Raises: SnapshotCorrupt: not such a file.
+    """
+
+    def __init__(
+        self, path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: int
+    ) -> None:
+        self._documents = documents
+        self._columns: dict[str, _Column] = {}
+        if not fields:
+            return
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            if table.num_rows != documents:
+                raise pa.ArrowInvalid(f"{table.num_rows} records, {documents} are needed")
+            for field in fields:
+                kind, element = _KINDS[field.kind]
+                data = table.column(field.name)
+                wanted = pa.list_(element) if field.is_list else element
+                if data.type != wanted:
+                    raise pa.ArrowInvalid(f"{field.name!r} is {data.type}, not {wanted}")
+                self._columns[field.name] = _Column(kind, element, field.is_list, data)
+        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            raise SnapshotCorrupt(
+                f"{path} is not an attributes file that can be read ({error}); rebuild the snapshot"
+            ) from error
+
+    def check(self, filter: Filter) -> None:
+        """Refuses a filter on attributes that do not exist, or with values of another kind.
+
+        Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
+            kinds.
+        """
+        f.check_filter(filter)
+        for condition in f.conditions(filter):
+            column = self._column(condition.field)
+            for value in _values_of(condition):
+                _check_kind(condition.field, column.kind, value)
+            if isinstance(condition, f.Range) and column.kind not in (*_NUMBERS, "time"):
+                raise InvalidRequest(
+                    f"attribute {condition.field!r} is of kind {column.kind}; ranges are over "
+                    "numbers and times",
+                    field="options.filter",
+                )
+
+    def matching(self, filter: Filter) -> NDArray[np.bool_]:
+        """Tells which documents match: (documents,) bool; see `nearline.filters`.
+
+        Raises: InvalidRequest: as `check`.
+        """
+        self.check(filter)
+        return self._matching(filter)
+
+    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
+        """Gives the value of an attribute in each of these documents: of a list the first.
+
+        Args:
+            field: Name.
+            documents: (n,) numbers of documents.
+        Returns: n values; None where there is none.
+        Raises: InvalidRequest: no such attribute.
+        """
+        column = self._column(field)
+        values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
+        if column.is_list:
+            values = [value[0] if value else None for value in values]
+        return [_python(column, value) for value in values]
+
+    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
+        """Counts the values of an attribute among documents.
+
+        Args:
+            field: Name.
+            matching: (documents,) bool: those to count.
+        Returns: Every value with the documents that have it, a list counting once per distinct
+            element; and the documents without any value.
+        Raises: InvalidRequest: no such attribute.
+        """
+        column = self._column(field)
+        counted: Counter[Scalar] = Counter()
+        missing = 0
+        at = 0
+        for chunk in column.data.chunks:
+            values = chunk.filter(pa.array(matching[at : at + len(chunk)]))
+            at += len(chunk)
+            if column.is_list:
+                missing += int(
+                    (pc.fill_null(pc.list_value_length(values), 0).to_numpy() == 0).sum()
+                )
+                values = _distinct_elements(values)
+            else:
+                missing += values.null_count
+                values = values.drop_null()
+            for entry in pc.value_counts(values).to_pylist():
+                counted[_python(column, entry["values"])] += entry["counts"]
+        return FieldCounts(counted, missing)
+
+    def _column(self, name: str) -> _Column:
+        column = self._columns.get(name)
+        if column is None:
+            raise _unknown(name, list(self._columns))
+        return column
+
+    def _matching(self, filter: Filter) -> NDArray[np.bool_]:
+        match filter:
+            case f.All(parts):
+                matches = np.ones(self._documents, np.bool_)
+                for part in parts:
+                    matches &= self._matching(part)
+                return matches
+            case f.Any(parts):
+                matches = np.zeros(self._documents, np.bool_)
+                for part in parts:
+                    matches |= self._matching(part)
+                return matches
+            case f.Not(part):
+                return ~self._matching(part)
+        column = self._columns[filter.field]
+        if isinstance(filter, f.Exists):
+            parts_there = [chunk.is_valid() for chunk in column.data.chunks]
+        else:
+            parts_there = [_test(column, chunk, filter) for chunk in column.data.chunks]
+        return np.concatenate(
+            [np.empty(0, np.bool_), *(part.to_numpy(zero_copy_only=False) for part in parts_there)]
+        )
+
+
+def _test(column: _Column, chunk: pa.Array, condition: f.Equals | f.In | f.Range) -> pa.Array:
+    """Tells, for each record of a batch, whether its value (or any element) meets a condition."""
+    elements = chunk.flatten() if column.is_list else chunk
+    match condition:
+        case f.Range():
+            hits = _within(elements, bounds_of(condition, column.kind), column.type)
+        case f.Equals(_, value):
+            hits = _among(elements, equal_values((value,), column.kind), column.type)
+        case f.In(_, values):
+            hits = _among(elements, equal_values(values, column.kind), column.type)
+    if not column.is_list:
+        return hits
+    found = np.zeros(len(chunk), np.bool_)
+    parents = pc.list_parent_indices(chunk).to_numpy()
+    found[parents[hits.to_numpy(zero_copy_only=False)]] = True
+    return pa.array(found)
+
+
+def _among(values: pa.Array, wanted: Sequence[FilterValue], kind: Any) -> pa.Array:
+    if len(wanted) == 1:
+        return pc.fill_null(pc.equal(values, pa.scalar(wanted[0], kind)), False)
+    return pc.is_in(values, value_set=pa.array(wanted, kind))
+
+
+def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.Array:
+    if bounds is None:
+        return pa.array(np.zeros(len(values), np.bool_))
+    # NaN compares as false with any bound; without one left, any value that is there will do.
+    hits = values.is_valid()
+    for bound in bounds:
+        compare = getattr(pc, bound.comparison)
+        hits = pc.and_(hits, pc.fill_null(compare(values, pa.scalar(bound.value, kind)), False))
+    return hits
+
+
+def _distinct_elements(lists: pa.Array) -> pa.Array:
+    pairs = pa.table({"of": pc.list_parent_indices(lists), "value": lists.flatten()})
+    return (
+        pairs.group_by(["of", "value"]).aggregate([]).column("value").combine_chunks().drop_null()
+    )
+
+
+def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[FilterValue]:
+    match condition:
+        case f.Equals(_, value):
+            return (value,)
+        case f.In(_, values):
+            return values
+        case f.Range():
+            bounds = (getattr(condition, name) for name in f.BOUNDS)
+            return [bound for bound in bounds if bound is not None]
+    return ()
+
+
+def _check_kind(field: str, kind: str, value: FilterValue) -> None:
+    found = kind_of(value)
+    if found == kind or (found in _NUMBERS and kind in _NUMBERS):
+        return
+    raise InvalidRequest(
+        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({value!r}); give a "
+        f"{kind}",
+        field="options.filter",
+    )
+
+
+def _python(column: _Column, value: Any) -> Scalar:
+    """Gives a value as Python has it; a time in the one zone that all of Nearline uses."""
+    scalar: Scalar = value
+    if column.kind == "time" and value is not None:
+        return value.astimezone(UTC)  # type: ignore[no-any-return]
+    return scalar
+
+
+def _unknown(name: str, names: list[str]) -> InvalidRequest:
+    if not names:
+        return InvalidRequest(
+            f"there is no attribute {name!r}: the snapshot has none to filter on; build it with "
+            "attributes",
+            field="options.filter",
+        )
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return InvalidRequest(
+        f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        f"There is: {shown}{more}",
+        field="options.filter",
+    )

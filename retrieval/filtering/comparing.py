@@ -1,0 +1,73 @@
+"""Numbers of one kind against a column of the other, by value: 2 equals 2.0, no rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nearline.filters import BOUNDS, FilterValue, Range
+
+_INT64 = range(-(1 << 63), 1 << 63)
+_COMPARISONS = {
+    "gte": "greater_equal",
+    "gt": "greater",
+    "lte": "less_equal",
+    "lt": "less",
+}
+
+
+class Bound(NamedTuple):
+    """One side of a range, in the kind of the column. comparison: its name in pyarrow.compute."""
+
+    comparison: str
+    value: FilterValue
+
+
+def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
+    """Gives the values that a column of a kind can hold: 2.5 equals no int.
+
+    >>> equal_values([2.0, 2.5], "int")
+    [2]
+    """
+    if kind == "int":
+        return [int(v) for v in values if v == int(v) and int(v) in _INT64]  # type: ignore[arg-type]
+    if kind == "double":
+        return [float(v) for v in values if float(v) == v]  # type: ignore[arg-type]
+    return list(values)
+
+
+def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
+    """Gives the bounds of a range in the kind of a column; None where nothing can lie within.
+
+    >>> bounds_of(Range("a", gte=2.5), "int")
+    [Bound(comparison='greater_equal', value=3)]
+    """
+    bounds = []
+    for name in BOUNDS:
+        value = getattr(condition, name)
+        if value is None:
+            continue
+        if kind == "int" and isinstance(value, float):
+            whole = math.ceil(value) if name in ("gte", "lt") else math.floor(value)
+            if whole not in _INT64:
+                # Beyond every whole number that a column holds: no bound, or nothing meets it.
+                if (whole > 0) == (name in ("lte", "lt")):
+                    continue
+                return None
+            bounds.append(Bound(_COMPARISONS[name], whole))
+        elif kind == "double" and isinstance(value, int):
+            bounds.append(_double(name, value))
+        else:
+            bounds.append(Bound(_COMPARISONS[name], value))
+    return bounds
+
+
+def _double(name: str, value: int) -> Bound:
+    """Gives a whole bound as a double; where rounding moved it, whether it is in is known too."""
+    rounded = float(value)
+    if rounded < value:
+        name = {"gte": "gt", "lt": "lte"}.get(name, name)
+    elif rounded > value:
+        name = {"gt": "gte", "lte": "lt"}.get(name, name)
+    return Bound(_COMPARISONS[name], rounded)

@@ -1,0 +1,209 @@
+"""Filters over Arrow columns, against plain Python over the same documents."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index_builder.attribute_columns import infer_fields, write_attributes
+from index_builder.attributes import encode
+from index_builder.records import Place
+from nearline import filters as f
+from nearline.contract import Attributes, Scalar
+from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.v1 import snapshot_pb2
+from retrieval.filtering.columns import AttributeTable
+
+_Kind = snapshot_pb2.AttributeField
+PLACE = Place("test", 1)
+TIME = datetime(2020, 1, 1, tzinfo=UTC)
+BIG = (1 << 53) + 1
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "kind": st.sampled_from(["a", "b", "", "é"]),
+    "year": st.integers(-2, 2) | st.sampled_from([BIG, -BIG, (1 << 63) - 1, -(1 << 63)]),
+    "price": st.sampled_from([-1.5, 0.0, -0.0, 2.0, 2.5, float(1 << 53), 1e300]),
+    "sold": st.booleans(),
+    "made": st.integers(-2, 2).map(lambda days: TIME + timedelta(days=days, microseconds=days)),
+}
+LISTS: dict[str, st.SearchStrategy[Any]] = {
+    f"{name}_list": st.lists(values, max_size=3) for name, values in VALUES.items()
+}
+NUMBERS = VALUES["year"] | VALUES["price"]
+ASKED = VALUES | {"year": NUMBERS, "price": NUMBERS}
+documents = st.lists(st.fixed_dictionaries({}, optional=VALUES | LISTS), min_size=1, max_size=12)
+
+
+def conditions_on(name: str) -> st.SearchStrategy[f.Filter]:
+    values = ASKED[name.removesuffix("_list")]
+    kinds: list[st.SearchStrategy[Any]] = [
+        st.just(f.Exists(name)),
+        values.map(lambda value: f.Equals(name, value)),
+        st.lists(values, min_size=1, max_size=3).map(lambda some: f.In(name, tuple(some))),
+    ]
+    if name.removesuffix("_list") in ("year", "price", "made"):
+        bounds = st.dictionaries(st.sampled_from(f.BOUNDS), values, min_size=1)
+        kinds.append(bounds.map(lambda given: f.Range(name, **given)))
+    return st.one_of(kinds)
+
+
+filters = st.recursive(
+    st.sampled_from([*VALUES, *LISTS]).flatmap(conditions_on),
+    lambda part: st.one_of(
+        st.lists(part, max_size=3).map(lambda parts: f.All(*parts)),
+        st.lists(part, max_size=3).map(lambda parts: f.Any(*parts)),
+        part.map(f.Not),
+    ),
+    max_leaves=6,
+)
+DECLARED = {
+    name: kind
+    for name, kind in zip(VALUES, ("string", "int", "double", "bool", "time"), strict=True)
+}
+DECLARED |= {f"{name}_list": kind for name, kind in DECLARED.items()}
+
+
+def opened(folder: str | Path, rows: Sequence[Attributes]) -> AttributeTable:
+    texts = [encode(row) for row in rows]
+    fields = infer_fields(((text, PLACE) for text in texts), DECLARED)
+    path = Path(folder) / "attributes.arrow"
+    write_attributes(path, fields, texts)
+    return AttributeTable(path, fields, len(rows))
+
+
+def holds(row: Attributes, filter: f.Filter) -> bool:
+    """Says what the docstring of `nearline.filters` says, one document at a time."""
+    match filter:
+        case f.All(parts):
+            return all(holds(row, part) for part in parts)
+        case f.Any(parts):
+            return any(holds(row, part) for part in parts)
+        case f.Not(part):
+            return not holds(row, part)
+        case f.Exists(field):
+            return row.get(field) is not None
+    value = row.get(filter.field)
+    if value is None:
+        return False
+    elements: list[Any] = value if isinstance(value, list) else [value]
+    return any(meets(element, filter) for element in elements)
+
+
+def meets(value: Any, condition: f.Equals | f.In | f.Range) -> bool:
+    match condition:
+        case f.Equals(_, wanted):
+            return bool(value == wanted)
+        case f.In(_, several):
+            return value in several
+    tests = {
+        "gte": lambda bound: value >= bound,
+        "gt": lambda bound: value > bound,
+        "lte": lambda bound: value <= bound,
+        "lt": lambda bound: value < bound,
+    }
+    bounds = {name: getattr(condition, name) for name in f.BOUNDS}
+    return all(tests[name](bound) for name, bound in bounds.items() if bound is not None)
+
+
+@settings(deadline=None, max_examples=300)
+@given(documents, filters)
+def test_what_matches_is_what_plain_python_says(
+    rows: Sequence[Attributes], filter: f.Filter
+) -> None:
+    with TemporaryDirectory() as folder:
+        found = opened(folder, rows).matching(filter)
+        assert found.dtype == np.bool_
+        assert found.tolist() == [holds(row, filter) for row in rows]
+
+
+@settings(deadline=None, max_examples=60)
+@given(documents, st.sampled_from([*VALUES, *LISTS]), st.data())
+def test_counts_and_first_values_are_what_plain_python_says(
+    rows: Sequence[Attributes], field: str, data: st.DataObject
+) -> None:
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
+    with TemporaryDirectory() as folder:
+        table = opened(folder, rows)
+        counts = table.counts(field, chosen)
+        order = np.flatnonzero(chosen)[::-1].astype(np.int64)
+        firsts = table.first_values(field, order)
+    values = [row.get(field) for row in rows]
+    lists = [v if isinstance(v, list) else [] if v is None else [v] for v in values]
+    wanted = Counter(
+        one for some, mine in zip(lists, chosen, strict=True) if mine for one in set(some)
+    )
+    assert counts.counts == wanted
+    assert counts.missing == sum(not some for some, mine in zip(lists, chosen, strict=True) if mine)
+    assert firsts == [lists[at][0] if lists[at] else None for at in order]
+
+
+def test_batches_are_put_together_in_order(tmp_path: Path) -> None:
+    rows: list[Attributes] = [{"year": n, "kind_list": ["a"] * (n % 3)} for n in range(9_000)]
+    table = opened(tmp_path, rows)
+    found = np.flatnonzero(table.matching(f.Range("year", gte=4_000, lt=8_500)))
+    np.testing.assert_array_equal(found, np.arange(4_000, 8_500))
+    found = np.flatnonzero(table.matching(f.Equals("kind_list", "a")))
+    np.testing.assert_array_equal(found, [n for n in range(9_000) if n % 3])
+    assert table.first_values("year", np.array([8_999, 0, 4_096])) == [8_999, 0, 4_096]
+
+
+def test_nan_meets_no_bound(tmp_path: Path) -> None:
+    path = tmp_path / "attributes.arrow"
+    table = pa.table({"price": pa.array([float("nan"), 1.0, None])})
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    fields = [snapshot_pb2.AttributeField(name="price", kind=_Kind.KIND_DOUBLE)]
+    opened = AttributeTable(path, fields, 3)
+    assert opened.matching(f.Range("price", gte=-1e300)).tolist() == [False, True, False]
+    assert opened.matching(f.Exists("price")).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("filter", "text"),
+    [
+        (f.Equals("yaer", 1), r"no attribute 'yaer'; did you mean 'year'\? There is: kind"),
+        (f.All(f.Exists("zzzzzz")), r"no attribute 'zzzzzz'. There is: kind"),
+        (f.Equals("year", "x"), "'year' is of kind int, the filter gives a string"),
+        (f.Equals("sold", 1), "'sold' is of kind bool, the filter gives a int"),
+        (f.Equals("year", True), "'year' is of kind int, the filter gives a bool"),
+        (f.Range("kind", gte=1), "'kind' is of kind string, the filter gives a int"),
+        (f.Range("made", gte=1), "'made' is of kind time, the filter gives a int"),
+    ],
+)
+def test_a_filter_that_does_not_fit_the_attributes_is_refused(
+    tmp_path: Path, filter: f.Filter, text: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=text):
+        opened(tmp_path, [{"kind": "a"}]).matching(filter)
+
+
+def test_a_snapshot_without_attributes_says_so(tmp_path: Path) -> None:
+    table = AttributeTable(tmp_path / "none.arrow", [], 3)
+    assert table.matching(f.All()).tolist() == [True] * 3
+    with pytest.raises(InvalidRequest, match="none to filter on"):
+        table.matching(f.Exists("a"))
+
+
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path) -> None:
+    rows: list[Attributes] = [{"year": 1}]
+    opened(tmp_path, rows)
+    path = tmp_path / "attributes.arrow"
+    year = snapshot_pb2.AttributeField(name="year", kind=_Kind.KIND_INT)
+    with pytest.raises(SnapshotCorrupt, match="1 records, 2 are needed"):
+        AttributeTable(path, [year], 2)
+    year.kind = _Kind.KIND_STRING
+    with pytest.raises(SnapshotCorrupt, match="'year' is int64, not string"):
+        AttributeTable(path, [year], 1)
+    path.write_bytes(json.dumps(rows).encode())
+    with pytest.raises(SnapshotCorrupt, match="rebuild"):
+        AttributeTable(path, [year], 1)
