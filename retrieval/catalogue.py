@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,18 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.contract import HitLevel
-from nearline.errors import (
-    InvalidRequest,
-    NotFound,
-    SnapshotCorrupt,
-    SnapshotGone,
-    SnapshotMismatch,
-)
+from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval import metrics
 from retrieval.backends import faiss_index
 from retrieval.backends.faiss_index import FaissIndex
+from retrieval.filtering.columns import AttributeTable
+from retrieval.filtering.matching import Attributes
 from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.items import ItemTable
 from retrieval.lexical.index import LexicalIndex
@@ -58,46 +54,6 @@ class LoadedShard:
                 f"vectors have dim {dim}, collection {self.collection!r} has {self.dim}",
                 field="vectors",
             )
-
-
-class Shelf:
-    """The shards loaded in this process."""
-
-    def __init__(self) -> None:
-        self._shards: dict[tuple[str, str, int], LoadedShard] = {}
-
-    def __iter__(self) -> Iterator[LoadedShard]:
-        return iter(self._shards.values())
-
-    def put(self, loaded: LoadedShard) -> None:
-        """Adds a shard that is ready."""
-        self._shards[loaded.collection, loaded.snapshot_id, loaded.number] = loaded
-
-    def shard(self, collection: str, snapshot_id: str, number: int) -> LoadedShard:
-        """Gives a loaded shard.
-
-        Raises: NotFound: this process holds no such collection or shard. SnapshotGone: it holds
-            another snapshot of it.
-        """
-        loaded = self._shards.get((collection, snapshot_id, number))
-        if loaded is not None:
-            return loaded
-        held = [s for s in self if s.collection == collection and s.number == number]
-        if held:
-            raise SnapshotGone(
-                f"shard {number} of {collection!r} has snapshot {held[-1].snapshot_id} loaded, "
-                f"not {snapshot_id}; retry the whole request"
-            )
-        raise NotFound(
-            f"this process does not hold shard {number} of collection {collection!r}; it holds "
-            + (", ".join(f"{s.number} of {s.collection!r}" for s in self) or "none")
-        )
-
-    def close(self) -> None:
-        """Lets go of every shard; no search may be running."""
-        for loaded in self:
-            loaded.shard.close()
-        self._shards.clear()
 
 
 def load_shards(
@@ -182,7 +138,12 @@ def _load_shard(
         entry.shard,
         index,
         items,
-        lexical=None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks),
+        Attributes(
+            AttributeTable(path / "attributes.arrow", manifest.attributes, entry.documents),
+            items,
+            index,
+        ),
+        None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks),
         unit_length=manifest.metric == COSINE,
         threads=threads,
         observe=metrics.batch_vectors.labels(*labels).observe,

@@ -140,6 +140,11 @@ class ItemTable:
         numbers = rows - self._first_rows[documents]
         return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
 
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """(documents + 1,) the index row of each document's first chunk, and all there are."""
+        return self._first_rows
+
     def rows_of(self, document: int) -> NDArray[np.int64]:
         """Gives the index rows of a document."""
         return np.arange(self._first_rows[document], self._first_rows[document + 1])

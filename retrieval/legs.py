@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.backends.vector_index import Neighbours, SearchParams, VectorIndex
+from retrieval.filtering.planner import FilteredSearch, Matches
 from retrieval.finding import Found, UnitOf, best_of_each, best_units
 from retrieval.items import ItemTable
+from retrieval.lexical.index import LexicalIndex
 from retrieval.shard import Plan, Queries
-
-if TYPE_CHECKING:
-    from retrieval.filtering.planner import FilteredSearch, Matches
-    from retrieval.lexical.index import LexicalIndex
 
 
 class Wanted(NamedTuple):
@@ -60,7 +58,7 @@ class Legs:
         self,
         index: VectorIndex,
         items: ItemTable,
-        filtered: FilteredSearch | None,
+        filtered: FilteredSearch,
         lexical: LexicalIndex | None,
     ) -> None:
         self._index = index
@@ -80,7 +78,6 @@ class Legs:
             asked = vectors if len(queries) == len(vectors) else vectors[queries]
             if wanted.matches is None:
                 return _trimmed(self._best_rows(asked, ask, wanted.params))
-            assert self._filtered is not None
             found, plan = self._filtered.search(asked, ask, wanted.params, wanted.matches)
             return _trimmed(found)
 

@@ -6,7 +6,6 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,11 @@ from nearline.errors import SnapshotGone
 from nearline.filters import All, Exists
 from retrieval.backends.vector_index import SearchParams, VectorIndex
 from retrieval.coalescer import Coalescer
+from retrieval.filtering.matching import Attributes
 from retrieval.finding import Found, UnitOf
 from retrieval.items import ItemTable
 from retrieval.legs import Legs, Wanted
+from retrieval.lexical.index import LexicalIndex
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import (
     HitPayload,
@@ -30,10 +31,6 @@ from retrieval.shard import (
     ShardOptions,
 )
 from retrieval.stored import StoredItems
-
-if TYPE_CHECKING:
-    from retrieval.filtering.matching import Attributes
-    from retrieval.lexical.index import LexicalIndex
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
@@ -61,8 +58,8 @@ class LocalShard:
         number: int,
         index: VectorIndex,
         items: ItemTable,
-        attributes: Attributes | None = None,
-        lexical: LexicalIndex | None = None,
+        attributes: Attributes,
+        lexical: LexicalIndex | None,
         *,
         unit_length: bool,
         threads: SearchThreads,
@@ -74,9 +71,7 @@ class LocalShard:
         self._items = items
         self._attributes = attributes
         self._lexical = lexical
-        self._legs = Legs(
-            index, items, None if attributes is None else attributes.filtered, lexical
-        )
+        self._legs = Legs(index, items, attributes.filtered, lexical)
         self._stored = StoredItems(index, items, unit_length=unit_length)
         self._threads = threads
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
@@ -163,7 +158,7 @@ class LocalShard:
         if options.mode is SearchMode.LEXICAL:
             found = self._legs.lexical(queries.texts, wanted)
             if wanted.matches is not None:
-                plan = wanted.matches.masked()
+                plan = self._attributes.word_plan(wanted.matches)
         else:
             found, plan = self._legs.dense(queries.vectors, wanted)
         return self._hits(found, options, plan)
@@ -172,8 +167,6 @@ class LocalShard:
         """Lets go of the files; no search may be running."""
         self._index.close()
         self._items.close()
-        if self._attributes is not None:
-            self._attributes.close()
         if self._lexical is not None:
             self._lexical.close()
 

@@ -142,7 +142,7 @@ def test_an_index_that_comes_back_short_is_scanned(
 ) -> None:
     shard = load(tmp_path, random_documents(rng, 20, 1), threads)
     index = Forgetful(20)
-    shard._legs = Legs(index, shard._items, None, None)
+    shard._legs = Legs(index, shard._items, shard._attributes.filtered, None)
     (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
     assert len(hits.ids) == 5
     assert index.scans == 1

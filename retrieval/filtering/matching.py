@@ -1,0 +1,62 @@
+"""The attributes of one shard and the searches that they narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Filter, PlanStrategy, Scalar
+from retrieval.backends.vector_index import VectorIndex
+from retrieval.filtering.cache import FilterCache
+from retrieval.filtering.columns import AttributeTable
+from retrieval.filtering.planner import FilteredSearch, Matches, calibrate
+from retrieval.items import ItemTable
+from retrieval.shard import Plan, ShardCounts
+
+
+class Attributes:
+    """What filters look at, and how vectors are searched under them.
+
+    Args:
+        table: Attributes, a record per document.
+        items: The documents, in the same order.
+        index: The vectors; tried out for a moment, to learn what pays.
+    """
+
+    def __init__(self, table: AttributeTable, items: ItemTable, index: VectorIndex) -> None:
+        self._table = table
+        self._documents = items.documents
+        self._chunks = items.chunks
+        self._cache = FilterCache(table, items.first_rows)
+        self.filtered = FilteredSearch(index, items.chunks, exact_limit=calibrate(index))
+
+    def matches(self, filter: Filter) -> Matches:
+        """Gives what matches.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        return self._cache.matches(filter)
+
+    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
+        """Gives the (first) value of an attribute in each document, None where there is none."""
+        return self._table.first_values(field, documents)
+
+    def count(self, filter: Filter | None, fields: Sequence[str]) -> ShardCounts:
+        """Counts the items that match, and the values of attributes among them.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        if filter is None:
+            matching = np.ones(self._documents, np.bool_)
+        else:
+            matching = self.matches(filter).documents
+        counts = [self._table.counts(field, matching) for field in fields]
+        return ShardCounts(int(np.count_nonzero(matching)), counts)
+
+    def word_plan(self, matches: Matches) -> Plan:
+        """Says how words are searched under a filter: only matches are scored, all of them."""
+        strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
+        reason = f"of the chunks with a word of the query, those among {matches.count:,} matches"
+        return Plan(strategy, matches.count, self._chunks, 0, reason)
