@@ -49,12 +49,12 @@ ejections = Counter(
 )
 retries = Counter(
     "nearline_retrieval_retries_total",
-    "Calls to a second replica after one failed; outcome no_budget: it was not made.",
+    "Calls to a second replica after one failed; outcome refused: no budget.",
     ("collection", "shard", "outcome"),
 )
 hedges = Counter(
     "nearline_retrieval_hedges_total",
-    "Calls to a second replica beside a slow one: won, lost, or no_budget: it was not made.",
+    "Calls to a second replica beside a slow one: won, lost, or refused: no budget.",
     ("collection", "shard", "outcome"),
 )
 snapshot_retries = Counter(

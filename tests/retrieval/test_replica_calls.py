@@ -1,0 +1,259 @@
+"""Calls to replicas: which is asked, what a failure or a slow one leads to, at what cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from nearline.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NearlineError,
+    NotReady,
+    Overloaded,
+    SnapshotGone,
+)
+from retrieval.remote_shard import ShardKey
+from retrieval.replicas.calls import Calls
+from retrieval.replicas.choice import choose
+from retrieval.replicas.latency import RecentPercentile
+from retrieval.replicas.replica import Replica
+
+KEY = ShardKey("default", "s1", 0)
+
+
+class Server:
+    """A server whose every answer is its name, unless the test says otherwise."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.held = frozenset({KEY})
+        self.status_error: NearlineError | None = None
+        self.error: NearlineError | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.asked = 0
+        self.cancelled = 0
+
+    async def status(self, timeout_s: float) -> frozenset[ShardKey]:
+        if self.status_error is not None:
+            raise self.status_error
+        return self.held
+
+    async def answer(self) -> str:
+        self.asked += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.address
+
+
+async def replicas_of(*servers: Server) -> list[Replica[Server]]:
+    replicas = [Replica(server) for server in servers]
+    for replica in replicas:
+        await replica.poll()
+    return replicas
+
+
+def send(server: Server) -> Awaitable[str]:
+    return server.answer()
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not claim():
+            await asyncio.sleep(0)
+
+
+async def slow_percentile(seconds: float) -> RecentPercentile:
+    latencies = RecentPercentile(0.95, every=1)
+    latencies.observe(seconds)
+    return latencies
+
+
+async def test_the_less_loaded_replica_is_asked() -> None:
+    one, two = await replicas_of(Server("a:1"), Server("b:1"))
+    for replica in (one, two):
+        await replica.ask(KEY, send)
+    now = time.monotonic()
+    one._latency.observe(1.0, now)
+    assert choose([one, two], KEY, now) is two
+    one.in_flight, two.in_flight = 0, 1_000_000
+    assert choose([one, two], KEY, now) is one
+
+
+async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
+    servers = [Server(f"{name}:1") for name in "abc"]
+    replicas = await replicas_of(*servers)
+    for replica in replicas:
+        replica._latency.observe(0.01, time.monotonic())
+    chosen: Counter[str] = Counter()
+    for _ in range(300):
+        found = choose(replicas, KEY, time.monotonic())
+        assert found is not None
+        found.in_flight += 1
+        chosen[found.address] += 1
+    # Of two choices at random, the loads of three alike differ by very few.
+    assert max(chosen.values()) - min(chosen.values()) <= 6
+
+
+async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
+    one, two, three = await replicas_of(Server("a:1"), Server("b:1"), Server("c:1"))
+    one.held = frozenset()
+    for _ in range(3):
+        two.health.failed(time.monotonic(), "e")
+    assert {choose([one, two, three], KEY, time.monotonic()) for _ in range(50)} == {three}
+    assert choose([one, two, three], KEY, time.monotonic(), tried=[three]) is two
+    two.health.lost("gone")
+    assert choose([one, two, three], KEY, time.monotonic(), tried=[three]) is None
+
+
+@pytest.mark.parametrize("kind", [NotReady, SnapshotGone, Overloaded])
+async def test_what_was_not_processed_goes_to_the_next_replica(kind: type[NearlineError]) -> None:
+    bad, good = Server("a:1"), Server("b:1")
+    bad.error = kind("not here")
+    calls = Calls(await replicas_of(bad, good), "default", 0)
+    assert [await calls.call(KEY, send) for _ in range(20)] == ["b:1"] * 20
+    # Gone or without the snapshot: asked once at most. Overloaded: it may have room again.
+    assert bad.asked <= (1 if kind is not Overloaded else 20)
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, DeadlineExceeded])
+async def test_what_would_fail_alike_is_not_asked_twice(kind: type[NearlineError]) -> None:
+    servers = Server("a:1"), Server("b:1")
+    for server in servers:
+        server.error = kind("no")
+    calls = Calls(await replicas_of(*servers), "default", 0)
+    with pytest.raises(kind):
+        await calls.call(KEY, send)
+    assert sum(server.asked for server in servers) == 1
+
+
+async def test_with_nobody_left_the_error_says_why() -> None:
+    servers = Server("a:1"), Server("b:1")
+    for server in servers:
+        server.error = server.status_error = NotReady("connection refused")
+    calls = Calls(await replicas_of(Server("a:1")), "default", 3)
+    calls.replicas[0].held = frozenset()
+    with pytest.raises(SnapshotGone, match="holds snapshot s1; retry the whole request"):
+        await calls.call(KEY, send)
+    calls = Calls(await replicas_of(*servers), "default", 3)
+    with pytest.raises(
+        NotReady, match=r"shard 3 of 'default' answers \(a:1: connection refused; b"
+    ):
+        await calls.call(KEY, send)
+
+
+async def test_retries_end_with_their_budget() -> None:
+    servers = Server("a:1"), Server("b:1")
+    calls = Calls(await replicas_of(*servers), "default", 0)
+    for server in servers:
+        server.error = Overloaded("full")
+    for _ in range(500):
+        with pytest.raises(Overloaded):
+            await calls.call(KEY, send)
+    asked = sum(server.asked for server in servers)
+    assert 500 + 50 <= asked <= 500 + 50 + 10 + 10
+
+
+async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
+    slow, fast = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(slow, fast)
+    replicas[1].in_flight = 1
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    slow.open.clear()
+    calls = Calls(replicas, "default", 0)
+    assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
+    assert (slow.asked, fast.asked) == (1, 1)
+    await until(lambda: slow.cancelled == 1)
+    assert replicas[0].in_flight == 0
+
+
+async def test_the_first_answer_may_still_come_first() -> None:
+    slow, other = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(slow, other)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    for server in (slow, other):
+        server.open.clear()
+    calls = Calls(replicas, "default", 0)
+    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: other.asked == 1)
+    slow.open.set()
+    assert await answer == "a:1"
+    await until(lambda: other.cancelled == 1)
+
+
+async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> None:
+    slow, fast = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(slow, fast)
+    slow.open.clear()
+    calls = Calls(replicas, "default", 0)
+    # Until it is ejected for being beaten three times, the slow one is asked now and then.
+    async with asyncio.timeout(10):
+        for _ in range(200):
+            assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
+    assert slow.asked <= 5
+    assert slow.cancelled == slow.asked
+
+
+async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
+    hung, good = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(hung, good)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    hung.open.clear()
+    calls = Calls(replicas, "default", 0)
+    answer = asyncio.ensure_future(calls.call(KEY, send))
+    await until(lambda: hung.asked == 1)
+    hung.status_error = DeadlineExceeded("no answer in time")
+    await replicas[0].poll()
+    assert await answer == "b:1"
+
+
+async def test_the_only_replica_is_asked_without_a_task_of_its_own() -> None:
+    server = Server("a:1")
+    calls = Calls(await replicas_of(server), "default", 0)
+    before = len(asyncio.all_tasks())
+
+    async def count(peer: Server) -> int:
+        return len(asyncio.all_tasks())
+
+    assert await calls.call(KEY, count) == before
+
+
+async def test_a_caller_that_goes_away_takes_its_calls_along() -> None:
+    servers = Server("a:1"), Server("b:1")
+    for server in servers:
+        server.open.clear()
+    calls = Calls(await replicas_of(*servers), "default", 0)
+    caller = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: sum(server.asked for server in servers) == 2)
+    caller.cancel()
+    await until(lambda: sum(server.cancelled for server in servers) == 2)
+    assert caller.done()
+
+
+async def test_a_replica_that_returns_is_asked_again_without_being_told() -> None:
+    server, other = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(server, other)
+    calls = Calls(replicas, "default", 0)
+    watchers = [asyncio.ensure_future(replica.watch()) for replica in replicas]
+    try:
+        for one in (server, other):
+            one.error = one.status_error = NotReady("connection refused")
+        with pytest.raises(NotReady):
+            await calls.call(KEY, send)
+        server.error = server.status_error = None
+        await until(lambda: replicas[0].holds(KEY))
+        assert await calls.call(KEY, send) == "a:1"
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)

@@ -1,0 +1,121 @@
+"""Budgets, averages and the health of a replica, with times that the tests make up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.replicas.budget import Budget
+from retrieval.replicas.health import Health, ReplicaState
+from retrieval.replicas.latency import FadingAverage, RecentPercentile
+
+
+@settings(deadline=None)
+@given(calls=st.integers(0, 500), tries=st.integers(1, 20))
+def test_extra_calls_stay_a_tenth_of_the_calls(calls: int, tries: int) -> None:
+    budget = Budget(0.1, floor_per_s=0.0, burst=10.0)
+    spent = 0
+    for _ in range(calls):
+        budget.earn()
+        spent += sum(budget.spend(0.0) for _ in range(tries))
+    assert spent <= 10 + 0.1 * calls
+    # All that is earned can be spent, but for the part of a call that is left over.
+    assert spent >= min(calls * tries, 9 + 0.1 * (calls - 1))
+
+
+def test_a_quiet_shard_may_still_retry_once_a_second() -> None:
+    budget = Budget(0.1, floor_per_s=1.0, burst=2.0)
+    assert [budget.spend(100.0), budget.spend(100.0), budget.spend(100.0)] == [True, True, False]
+    assert not budget.spend(100.5)
+    assert budget.spend(101.0)
+    # What is saved up has an end.
+    assert [budget.spend(900.0) for _ in range(3)] == [True, True, False]
+
+
+def test_an_average_follows_what_is_seen_and_fades_without_it() -> None:
+    average = FadingAverage()
+    assert average.value(5.0) == 0.0
+    average.observe(0.010, 5.0)
+    assert average.value(5.0) == 0.010
+    average.observe(0.110, 5.0)
+    assert average.value(5.0) == pytest.approx(0.9 * 0.010 + 0.1 * 0.110)
+    assert average.value(6.0) == pytest.approx(average.value(5.0) / 2.71828, rel=1e-4)
+
+
+def test_a_percentile_is_that_of_the_latest_samples() -> None:
+    percentile = RecentPercentile(0.95, window=100, every=100)
+    for value in range(99):
+        percentile.observe(value)
+    assert percentile.value is None
+    percentile.observe(99)
+    assert percentile.value == 94
+    for _ in range(100):
+        percentile.observe(7.0)
+    assert percentile.value == 7.0
+
+
+def seen() -> Health:
+    health = Health()
+    assert health.state(0.0) is ReplicaState.AWAY
+    health.answered()
+    assert health.state(0.0) is ReplicaState.READY
+    return health
+
+
+def test_three_failures_in_a_row_eject_and_each_ejection_lasts_twice_as_long() -> None:
+    health = seen()
+    assert [health.failed(10.0, "e") for _ in range(3)] == [False, False, True]
+    assert health.state(10.49) is ReplicaState.EJECTED
+    assert not health.admits(10.49, 0)
+    # Back on trial: one call at a time, and one failure is enough.
+    assert health.state(10.5) is ReplicaState.PROBED
+    assert health.admits(10.5, 0)
+    assert not health.admits(10.5, 1)
+    assert health.failed(10.5, "e")
+    assert health.state(11.49) is ReplicaState.EJECTED
+    assert health.admits(11.5, 0)
+    health.succeeded()
+    assert health.admits(11.5, 7)
+    assert [health.failed(20.0, "e") for _ in range(3)] == [False, False, True]
+    assert health.state(20.5) is ReplicaState.PROBED
+
+
+def test_a_success_between_failures_forgives_them() -> None:
+    health = seen()
+    for _ in range(10):
+        assert not health.failed(1.0, "e")
+        assert not health.failed(1.0, "e")
+        health.succeeded()
+    assert health.state(1.0) is ReplicaState.READY
+
+
+def test_the_longest_ejection_is_half_a_minute() -> None:
+    health = seen()
+    now = 0.0
+    for _ in range(20):
+        while not health.failed(now, "e"):
+            pass
+        until = next(step for step in range(10_000) if health.admits(now + step / 10, 0)) / 10
+        now += until
+    assert until == 30.0
+
+
+def test_a_lost_replica_is_away_until_it_answers_and_is_then_tried_with_one_call() -> None:
+    health = seen()
+    health.lost("connection refused")
+    assert health.state(1e9) is ReplicaState.AWAY
+    assert health.why == "connection refused"
+    health.answered()
+    assert health.admits(0.0, 0)
+    assert not health.admits(0.0, 1)
+
+
+def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
+    health = seen()
+    assert health.was_silent(1.0, "late")
+    assert health.state(1.0) is ReplicaState.EJECTED
+    health.answered()
+    assert health.was_silent(5.0, "late")
+    assert not health.was_silent(5.5, "late")
+    assert health.state(1e9) is ReplicaState.AWAY
