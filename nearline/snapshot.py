@@ -104,8 +104,8 @@ class Store:
         """Opens a store.
 
         Args:
-            url: A folder, file://, s3://bucket/prefix, gs://bucket/prefix, or
-                az://account/container/prefix.
+            url: A folder, file://, s3://bucket/prefix, gs://bucket/prefix, or az://container/prefix
+                (its account is AZURE_STORAGE_ACCOUNT_NAME).
             cache_dir: Where files of an object store are kept; empty: NEARLINE_CACHE_DIR, or the
                 user's cache folder.
         Raises: StoreError: a scheme that is not served, a library that is not installed, or an

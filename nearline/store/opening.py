@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from nearline.errors import StoreError
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
+# Variables that move an object store to another server than the vendor's. Their order is the
+# library's: the first that is set counts.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": (),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+_INSTALL = 'pip install "nearline[objectstore]"'
+# The library's own: ten retries within three minutes. Who serves keeps what it has meanwhile, and
+# who starts wants to know sooner.
+_RETRY_S = 20
+_RETRIES = 4
 
 
 def open_files(url: str, cache_dir: str = "") -> StoreFiles:
@@ -16,4 +34,64 @@ def open_files(url: str, cache_dir: str = "") -> StoreFiles:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
         return LocalFiles(Path(rest if separator else url).expanduser().absolute())
-    raise StoreError(f"store {url!r} has scheme {scheme!r}; only a folder or file:// is served")
+    if scheme not in OBJECT_SCHEMES:
+        raise StoreError(
+            f"store {url!r} has scheme {scheme!r}; use a folder, file://, "
+            + ", ".join(f"{one}://" for one in OBJECT_SCHEMES)
+        )
+    url = url.rstrip("/")
+    if not urlsplit(url).netloc:
+        raise StoreError(f"store {url!r} names no bucket; write {scheme}://bucket/prefix")
+    return _open_objects(url, scheme, cache_dir, os.environ)
+
+
+def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, str]) -> StoreFiles:
+    plain = _plain_http(scheme, environ)
+    try:
+        import platformdirs
+        from obstore.store import from_url
+
+        from nearline.store.objects import ObjectFiles
+    except ImportError as error:
+        raise StoreError(
+            f"store {url!r} needs a library that is not installed ({error.name}): {_INSTALL}"
+        ) from error
+    given = cache_dir or environ.get("NEARLINE_CACHE_DIR", "")
+    cache = Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("nearline"))
+    try:
+        # The library reads credentials, region and endpoint from the environment itself.
+        store = from_url(
+            url,
+            client_options={"allow_http": plain, "connect_timeout": "5s", "timeout": "60s"},
+            retry_config={
+                "max_retries": _RETRIES,
+                "retry_timeout": timedelta(seconds=_RETRY_S),
+            },
+        )
+    except Exception as error:  # It raises classes of its own, ValueError and TypeError.
+        said = " ".join(str(error).split())
+        raise StoreError(f"store {url!r} cannot be opened: {said}; check the URL") from error
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return ObjectFiles(store, url, cache.absolute() / "store" / digest)
+
+
+def _plain_http(scheme: str, environ: Mapping[str, str]) -> bool:
+    """Tells whether requests go unencrypted, which only a server on this machine is asked to do."""
+    for name in _ENDPOINTS[scheme]:
+        endpoint = urlsplit(environ.get(name, ""))
+        if endpoint.scheme != "http":
+            continue
+        if not _is_loopback(endpoint.hostname or ""):
+            raise StoreError(
+                f"{name} is {environ[name]!r}: credentials and data would travel unencrypted; use "
+                "https://, or a server on a loopback address"
+            )
+        return True
+    return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -24,6 +24,7 @@ IMPORTERS = {
     },
     "torch": {"embedding/torch_backend.py", "embedding/convert.py"},
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
+    "obstore": {"nearline/store/objects.py", "nearline/store/opening.py"},
     "redis": set[str](),
     "pymilvus": set[str](),
 }

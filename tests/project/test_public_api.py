@@ -13,7 +13,9 @@ PUBLIC = [
     *("PayloadField", "Query", "ReplyInfo", "RetrievalClient", "SearchMode", "SearchOptions"),
     *("SearchReply", "TextRole"),
 ]
-ENGINES = "faiss torch redis pymilvus openvino transformers typer rich pyarrow prometheus_client"
+ENGINES = (
+    "faiss torch obstore redis pymilvus openvino transformers typer rich pyarrow prometheus_client"
+)
 
 
 def _loaded_after(statement: str) -> set[str]:
@@ -35,7 +37,8 @@ def test_a_client_loads_no_engine() -> None:
 def test_the_command_line_loads_no_engine_before_a_command_runs() -> None:
     loaded = _loaded_after("import nearline.cli.main")
     engines = (
-        "faiss torch redis pymilvus openvino transformers pyarrow psutil sentence_transformers"
+        "faiss torch obstore redis pymilvus openvino transformers pyarrow psutil "
+        "sentence_transformers"
     )
     assert loaded & set(engines.split()) == set()
 

@@ -1,0 +1,246 @@
+"""A store in S3, Google Cloud Storage or Azure, with a cache in a local folder.
+
+Objects are only ever created whole. A snapshot's manifest is uploaded last, so that what a killed
+build left is in no list; readers download what they host, once, and map it from the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import ObjectStore
+
+from nearline.errors import AlreadyExists, NotFound, StoreError
+from nearline.store.durable import check_digest, sha256_of, store_errors
+from nearline.store.files import Digest
+
+KEPT = 3  # Snapshots of a collection in the cache: current, the one before, a canary.
+_BLOCK_BYTES = 16 << 20  # Of one request; S3 takes 10,000 such parts of one file: 156 GiB.
+_AT_ONCE = 4
+_SNAPSHOT_PARTS = 3  # <collection>/snapshots/<id>: what is kept or removed as one.
+_ERROR_CHARACTERS = 300
+
+
+class ObjectFiles:
+    """The files of a store in an object store; see `StoreFiles`.
+
+    Args:
+        store: The bucket, opened at the prefix.
+        url: What --store said.
+        folder: The cache; may be shared by processes of one machine.
+    """
+
+    def __init__(self, store: ObjectStore, url: str, folder: Path) -> None:
+        self._store = store
+        self._url = url
+        self._folder = folder
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return self._url
+
+    @property
+    def folder(self) -> Path:
+        """The cache."""
+        return self._folder
+
+    def names(self, path: str, after: str = "") -> list[str]:
+        """Lists what lies below a prefix; with `after`, only what comes later is asked for."""
+        prefix = f"{path}/" if path else ""
+        with self._errors(f"list {path or 'the bucket'}"):
+            if after:
+                batches = obstore.list(self._store, path or None, offset=f"{prefix}{after}")
+                found = [entry["path"] for batch in batches for entry in batch]
+            else:
+                listed = obstore.list_with_delimiter(self._store, path or None)
+                found = [*listed["common_prefixes"], *(o["path"] for o in listed["objects"])]
+        names = {one.removeprefix(prefix).partition("/")[0] for one in found}
+        return sorted(name for name in names if name > after)
+
+    def holds(self, path: str) -> bool:
+        """Tells whether there is such an object."""
+        try:
+            self._size(path)
+        except NotFound:
+            return False
+        return True
+
+    def read(self, path: str) -> bytes:
+        """Reads an object whole."""
+        with self._errors(f"read {path}"):
+            return obstore.get(self._store, path).bytes().to_bytes()
+
+    def digest(self, path: str) -> Digest:
+        """Reads an object in blocks and hashes it; nothing is kept."""
+        size = self._size(path)
+        digest = hashlib.sha256()
+        for block in self._blocks(path, 0, size):
+            digest.update(block)
+        return Digest(size, digest.hexdigest())
+
+    def create(self, path: str, data: bytes) -> None:
+        """Makes an object of a name that is free."""
+        with self._errors(f"create {path}"):
+            obstore.put(self._store, path, data, mode="create")
+
+    def publish(self, written: Path, path: str, last: str) -> None:
+        """Uploads a folder, `last` after all others, and moves it into the cache."""
+        with store_errors(written):
+            files = sorted(p for p in written.rglob("*") if p.is_file() and p != written / last)
+        for file in (*files, written / last):
+            name = f"{path}/{file.relative_to(written).as_posix()}"
+            with self._errors(f"upload {name}"):
+                obstore.put(
+                    self._store, name, file, chunk_size=_BLOCK_BYTES, max_concurrency=_AT_ONCE
+                )
+        target = self._folder / path
+        with store_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            written.rename(target)
+        _trim(target.parent)
+
+    def fetch(self, path: str, wanted: Digest) -> None:
+        """Downloads an object into the cache; one that lies there is hashed, and mended."""
+        target = self._folder / path
+        place = self._folder.joinpath(*Path(path).parts[:_SNAPSHOT_PARTS])
+        with store_errors(target):
+            new = not place.exists()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(place)  # Kept as the time of its last use.
+            if _digest(target, wanted.bytes) == wanted:
+                return
+            with _locked(place.parent):
+                # Another process may have been faster.
+                if _digest(target, wanted.bytes) != wanted:
+                    self._download(path, target, wanted)
+        if new:
+            _trim(place.parent)
+
+    def remove(self, path: str, first: str) -> None:
+        """Removes what lies below a prefix."""
+        shutil.rmtree(self._folder / path, ignore_errors=True)
+        with self._errors(f"remove {path}"):
+            batches = obstore.list(self._store, path)
+            names = [entry["path"] for batch in batches for entry in batch]
+            if f"{path}/{first}" in names:
+                obstore.delete(self._store, f"{path}/{first}")
+                names.remove(f"{path}/{first}")
+            if names:
+                obstore.delete(self._store, names)
+
+    def _size(self, path: str) -> int:
+        with self._errors(f"read {path}"):
+            return obstore.head(self._store, path)["size"]
+
+    def _blocks(self, path: str, start: int, end: int) -> Iterator[bytes]:
+        """Reads bytes start to end in order, a few blocks ahead; short only if the object is."""
+
+        def read(at: int) -> bytes:
+            length = min(_BLOCK_BYTES, end - at)
+            with self._errors(f"read {path}"):
+                return bytes(obstore.get_range(self._store, path, start=at, length=length))
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            step = _BLOCK_BYTES * _AT_ONCE
+            for group in range(start, end, step):
+                yield from pool.map(read, range(group, min(end, group + step), _BLOCK_BYTES))
+
+    def _download(self, path: str, target: Path, wanted: Digest) -> None:
+        try:
+            size = self._size(path)
+        except NotFound:
+            check_digest(f"{self._url}/{path}", None, wanted)
+            raise
+        check_digest(f"{self._url}/{path}", Digest(size, wanted.sha256), wanted)
+        part = target.parent / f".{target.name}.part"
+        resumed = part.exists() and 0 < part.stat().st_size <= size
+        if part.exists() and not resumed:
+            part.unlink()
+        with part.open("ab") as stream:
+            for block in self._blocks(path, stream.tell(), size):
+                stream.write(block)
+            stream.flush()
+            os.fsync(stream.fileno())
+        found = _digest(part, size)
+        if found != wanted:
+            part.unlink()
+            if resumed:  # A power cut may have spoilt the first half: once more, from the start.
+                self._download(path, target, wanted)
+                return
+            check_digest(f"{self._url}/{path}", found, wanted)
+        part.replace(target)
+
+    def _errors(self, doing: str) -> _ObjectErrors:
+        return _ObjectErrors(self._url, doing)
+
+
+class _ObjectErrors:
+    """Turns an error of the library inside the block into one of ours that names the remedy."""
+
+    def __init__(self, url: str, doing: str) -> None:
+        self._url = url
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception):
+            return
+        what = f"store {self._url}: cannot {self._doing}"
+        if isinstance(error, FileNotFoundError):
+            raise NotFound(f"{what}: there is no such object; check --store") from error
+        if isinstance(error, AlreadyExistsError):
+            raise AlreadyExists(f"{what}: it exists; read the store again") from error
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            raise StoreError(
+                f"{what}: access is denied; check the credentials in the environment (AWS_…, "
+                "GOOGLE_…, AZURE_…) and what they may do with the bucket"
+            ) from error
+        said = " ".join(str(error).split())[:_ERROR_CHARACTERS]
+        raise StoreError(
+            f"{what}: {said}; check that the bucket exists, the endpoint, the region and "
+            "the network"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(snapshots: Path) -> Iterator[None]:
+    """Lets one process at a time fill the cache of a collection."""
+    descriptor = os.open(snapshots / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _digest(place: Path, size: int) -> Digest | None:
+    if not place.is_file() or place.stat().st_size != size:
+        return None
+    return Digest(size, sha256_of(place))
+
+
+def _trim(snapshots: Path) -> None:
+    """Keeps the snapshots used last; a process that mapped files of another keeps those open."""
+    with store_errors(snapshots), _locked(snapshots):
+        used = [p for p in snapshots.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        used.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)
+        for place in used[KEPT:]:
+            shutil.rmtree(place, ignore_errors=True)

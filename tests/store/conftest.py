@@ -1,0 +1,54 @@
+"""Stores to test against: a folder, memory, and a server that speaks S3 on a loopback address."""
+
+from __future__ import annotations
+
+import secrets
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from obstore.store import MemoryStore
+
+from nearline.store.files import StoreFiles
+from nearline.store.local import LocalFiles
+from nearline.store.objects import ObjectFiles
+from nearline.store.opening import open_files
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Gives the address of an S3 server of this process."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Gives the URL of an empty bucket; the environment leads there, the cache is in tmp_path."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "NEARLINE_CACHE_DIR": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"b-{secrets.token_hex(6)}"
+    made = urllib.request.Request(f"{s3_endpoint}/{bucket}", method="PUT")
+    urllib.request.urlopen(made, timeout=10).close()
+    return f"s3://{bucket}/prefix"
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFiles:
+    """Gives empty files of each kind."""
+    if request.param == "folder":
+        return LocalFiles(tmp_path / "store")
+    if request.param == "memory":
+        return ObjectFiles(MemoryStore(), "memory://", tmp_path / "cache")
+    return open_files(request.getfixturevalue("s3"))

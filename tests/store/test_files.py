@@ -1,0 +1,110 @@
+"""What every kind of store does alike."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt
+from nearline.store.files import Digest, StoreFiles
+
+SNAPSHOT = "docs/snapshots/20261125T004218Z-1f3a9c"
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest(len(data), hashlib.sha256(data).hexdigest())
+
+
+def publish(files: StoreFiles, path: str = SNAPSHOT, **contents: bytes) -> None:
+    written = files.folder / "docs" / "snapshots" / f".tmp-{Path(path).name}"
+    (written / "shards").mkdir(parents=True)
+    for name, data in contents.items():
+        (written / "shards" / name).write_bytes(data)
+    (written / "manifest.json").write_text("{}")
+    files.publish(written, path, "manifest.json")
+
+
+def test_names_are_sorted_and_those_after_one_can_be_asked_for(files: StoreFiles) -> None:
+    assert files.names("docs/aliases") == []
+    for epoch in (10, 2, 1):
+        files.create(f"docs/aliases/{epoch:010d}.json", b"{}")
+    assert files.names("") == ["docs"]
+    assert files.names("docs") == ["aliases"]
+    assert files.names("docs/aliases", after="0000000001.json") == [
+        "0000000002.json",
+        "0000000010.json",
+    ]
+    assert files.names("docs/aliases", after="0000000010.json") == []
+
+
+def test_what_was_created_is_read_and_is_not_replaced(files: StoreFiles) -> None:
+    files.create("a/b.json", b"one")
+    with pytest.raises(AlreadyExists, match=r"b\.json"):
+        files.create("a/b.json", b"two")
+    assert (files.holds("a/b.json"), files.read("a/b.json")) == (True, b"one")
+    assert files.digest("a/b.json") == digest_of(b"one")
+
+
+def test_what_is_not_there_is_named(files: StoreFiles) -> None:
+    assert not files.holds("a/none")
+    for ask in (files.read, files.digest):
+        with pytest.raises(NotFound, match="a/none"):
+            ask("a/none")
+
+
+def test_of_eight_writers_of_one_name_exactly_one_wins(files: StoreFiles) -> None:
+    outcomes: list[str] = []
+
+    def write(number: int) -> None:
+        try:
+            files.create("a/1.json", f"{number}".encode())
+            outcomes.append(f"{number}")
+        except AlreadyExists:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("refused") == 7
+    assert files.read("a/1.json").decode() in outcomes
+
+
+def test_a_published_folder_has_its_place_and_its_files(files: StoreFiles) -> None:
+    publish(files, dense=b"vectors", items=b"")
+    assert files.holds(f"{SNAPSHOT}/manifest.json")
+    assert files.names(f"{SNAPSHOT}/shards") == ["dense", "items"]
+    for name, data in (("dense", b"vectors"), ("items", b"")):
+        files.fetch(f"{SNAPSHOT}/shards/{name}", digest_of(data))
+        assert (files.folder / SNAPSHOT / "shards" / name).read_bytes() == data
+        assert files.digest(f"{SNAPSHOT}/shards/{name}") == digest_of(data)
+    assert [p.name for p in (files.folder / "docs/snapshots").glob(".tmp-*")] == []
+
+
+def test_a_file_that_is_not_as_wanted_is_corrupt_and_names_both(files: StoreFiles) -> None:
+    files.create("docs/snapshots/x/f", b"vectorz")
+    with pytest.raises(SnapshotCorrupt, match="has 7 bytes, the manifest says 3"):
+        files.fetch("docs/snapshots/x/f", digest_of(b"vec"))
+    with pytest.raises(SnapshotCorrupt) as caught:
+        files.fetch("docs/snapshots/x/f", digest_of(b"vectors"))
+    for data in (b"vectorz", b"vectors"):
+        assert digest_of(data).sha256 in caught.value.message
+    with pytest.raises(
+        SnapshotCorrupt, match=r"docs/snapshots/x/none has no bytes, the manifest says 7"
+    ):
+        files.fetch("docs/snapshots/x/none", digest_of(b"vectors"))
+
+
+def test_a_removed_folder_is_gone_and_its_neighbour_is_not(files: StoreFiles) -> None:
+    publish(files, dense=b"vectors")
+    other = SNAPSHOT[:-1] + "d"
+    publish(files, other, dense=b"others")
+    for _ in range(2):  # What is gone is gone already.
+        files.remove(SNAPSHOT, "manifest.json")
+    assert files.names("docs/snapshots") == [Path(other).name]
+    assert not (files.folder / SNAPSHOT).exists()
+    files.fetch(f"{other}/shards/dense", digest_of(b"others"))
