@@ -51,4 +51,6 @@ def _hit(hits: ShardHits, place: int) -> Hit:
     )
     if hits.payloads:
         hit.title, hit.text, hit.attributes, hit.vector = hits.payloads[place]
+    if hits.groups:
+        hit.group = hits.groups[place]
     return hit

@@ -23,6 +23,7 @@ from retrieval.served import ServedCollection
 from retrieval.shard import Queries, ShardHits, ShardOptions
 
 _NONE: frozenset[str] = frozenset()
+_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 _VECTOR = frozenset({c.PayloadField.VECTOR})
 _Ranked = list[tuple[int, c.Hit]]
 
@@ -64,8 +65,9 @@ async def search(
         wanted = min(pool_size(options.k), c.MAX_K)
     # The examples of a query would stand in its answer: ask for as many more, then drop them.
     ask = wanted + max(map(len, asked.excluded.values()), default=0)
+    hybrid = asked.mode is c.SearchMode.HYBRID
     # Hybrid hits are known only after all shards have answered, diverse ones after a choice.
-    later = asked.mode is c.SearchMode.HYBRID or bool(options.diversity)
+    later = hybrid or bool(options.diversity)
     payload = _NO_PAYLOAD if later else options.payload
     while True:
         found = await _round(served, asked, options, ask, payload, deadline)
@@ -74,7 +76,8 @@ async def search(
         for number, ranked in enumerate(found.ranked):
             excluded = asked.excluded.get(number, _NONE)
             kept = [one for one in ranked if one[1].id not in excluded] if excluded else ranked
-            lists.append(kept[:wanted])
+            # The groups of a hybrid search come whole, and counted.
+            lists.append(kept if hybrid and options.grouping else kept[:wanted])
             # Only chunks: several of them may belong to one example.
             short |= bool(excluded) and len(kept) < wanted and len(ranked) >= ask
         if not short:
@@ -91,9 +94,6 @@ async def search(
         lists = await _whole_groups(served, asked, options, lists, outcome, deadline)
     outcome.lists = [[hit for _, hit in each] for each in lists]
     return outcome
-
-
-_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 
 
 async def _round(

@@ -13,7 +13,9 @@ import pytest
 from nearline.contract import Embedder
 from nearline.snapshot import Store
 from retrieval.embedders import Embedders
+from retrieval.in_force import in_force
 from retrieval.local_hosting import LocalShards
+from retrieval.served import ServedCollection
 from retrieval.service import RetrievalService
 
 OpenService: TypeAlias = Callable[..., AbstractAsyncContextManager[RetrievalService]]
@@ -25,11 +27,11 @@ def open_service() -> OpenService:
 
     @contextlib.asynccontextmanager
     async def opened(root: Path, **embedders: Embedder) -> AsyncIterator[RetrievalService]:
-        shards = LocalShards(2)
+        shards = LocalShards(Store(root), 2)
         service = RetrievalService(Embedders(embedders))
         try:
-            for served in await shards.load(Store(root), ()):
-                service.serve(served)
+            for snapshot in in_force(Store(root), ()):
+                service.serve(ServedCollection(snapshot, await shards.prepare(snapshot)))
             yield service
         finally:
             await shards.close()

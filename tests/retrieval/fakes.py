@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearline.contract import (
     EmbedderInfo,
@@ -68,6 +70,37 @@ class FakeEmbedder:
             min_cosine=1.0,
             tokens_per_second=1.0,
         )
+
+
+class WordEmbedder(FakeEmbedder):
+    """Embeds a text as the sum of a fixed random direction for each of its words, unit length."""
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        n = len(texts)
+        return Embeddings(
+            vectors=np.stack([word_vector(text, self.dim) for text in texts]),
+            fingerprint=self.fingerprint,
+            tokens=np.ones(n, np.int64),
+            truncated=np.zeros(n, np.bool_),
+        )
+
+
+def word_vector(text: str, dim: int) -> NDArray[np.float32]:
+    """Gives the vector of a text, (dim,) float32, as `WordEmbedder` does."""
+    total = np.zeros(dim)
+    for word in text.lower().split():
+        total += np.random.default_rng(zlib.crc32(word.encode())).normal(size=dim)
+    unit: NDArray[np.float32] = (total / np.linalg.norm(total)).astype(np.float32)
+    return unit
 
 
 class SilentShard:
