@@ -1,9 +1,10 @@
-"""AdminService over gRPC, the reading half: snapshots, aliases, and what is served."""
+"""AdminService over gRPC: snapshots, aliases, what is served, promotion and rollback."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 
 import nearline
 from nearline.contract import DEFAULT_COLLECTION
@@ -11,7 +12,9 @@ from nearline.errors import InvalidRequest
 from nearline.guard import Context
 from nearline.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
-from retrieval.service import RetrievalService
+from retrieval.life import aliases
+from retrieval.life.pursuit import Pursuit
+from retrieval.life.serving import ServedCollections
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
@@ -23,12 +26,19 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     Args:
         store: The snapshot store.
-        service: The router's domain object.
+        collections: What the router has loaded.
+        pursuits: How far it is behind the aliases, by collection.
     """
 
-    def __init__(self, store: Store, service: RetrievalService) -> None:
+    def __init__(
+        self,
+        store: Store,
+        collections: ServedCollections,
+        pursuits: Mapping[str, Pursuit],
+    ) -> None:
         self._store = store
-        self._service = service
+        self._collections = collections
+        self._pursuits = pursuits
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
@@ -87,9 +97,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetServingStatus(
         self, request: admin_pb2.GetServingStatusRequest, context: Context
     ) -> admin_pb2.GetServingStatusResponse:
-        """Tells what is served."""
+        """Tells what is served, and what should be."""
         collections = []
-        for served in self._service.collections:
+        for served in self._collections.in_force:
+            pursuit = self._pursuits.get(served.name)
+            held = self._collections.holdings.of(served.name)
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -100,11 +112,44 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     chunks=served.chunks,
                     shards_total=len(served.shards),
                     shards_ready=await served.ready_shards(),
+                    newest_epoch=pursuit.epoch if pursuit else served.epoch,
+                    newest_snapshot_id=pursuit.snapshot_id if pursuit else served.snapshot_id,
+                    problem=pursuit.problem if pursuit else "",
+                    loaded_snapshot_ids=[one.key.snapshot_id for one in held],
                 )
             )
         return admin_pb2.GetServingStatusResponse(
             collections=collections, nearline_version=nearline.__version__
         )
+
+    async def PromoteSnapshot(
+        self, request: admin_pb2.PromoteSnapshotRequest, context: Context
+    ) -> admin_pb2.PromoteSnapshotResponse:
+        """Checks a snapshot and makes it current; routers flip once it is loaded."""
+        record = await asyncio.to_thread(
+            aliases.promote,
+            self._store,
+            request.collection or DEFAULT_COLLECTION,
+            request.snapshot_id,
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+        )
+        return admin_pb2.PromoteSnapshotResponse(record=record)
+
+    async def RollbackSnapshot(
+        self, request: admin_pb2.RollbackSnapshotRequest, context: Context
+    ) -> admin_pb2.RollbackSnapshotResponse:
+        """Makes the snapshot before the current one current again."""
+        record = await asyncio.to_thread(
+            aliases.roll_back,
+            self._store,
+            request.collection or DEFAULT_COLLECTION,
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+        )
+        return admin_pb2.RollbackSnapshotResponse(record=record)
 
 
 def _without_files(manifest: snapshot_pb2.Manifest) -> snapshot_pb2.Manifest:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import Future
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Generic, NamedTuple, TypeVar
 
 from nearline.errors import (
@@ -20,6 +21,8 @@ from nearline.errors import (
 )
 
 _R = TypeVar("_R")
+# Looked at only where a shard has let go of the snapshot, so it costs other requests nothing.
+_gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 # The shard is away, slow or behind: the others can still answer. Any other class would fail alike
 # on every shard, or is a bug, and is raised.
 _TOLERATED = (NotReady, DeadlineExceeded, Overloaded, InternalError, SnapshotGone, NotFound)
@@ -32,6 +35,19 @@ class Answers(NamedTuple, Generic[_R]):
     failures: dict[int, NearlineError]
 
 
+@contextlib.contextmanager
+def tolerate_gone() -> Iterator[None]:
+    """Within the block a shard without the snapshot lowers coverage, like one that is away.
+
+    For a request that was asked whole again already: asking a third time would not help.
+    """
+    token = _gone_tolerated.set(True)
+    try:
+        yield
+    finally:
+        _gone_tolerated.reset(token)
+
+
 async def gather(
     calls: Mapping[int, Future[_R]], deadline: float | None, *, collection: str, full: bool
 ) -> Answers[_R]:
@@ -42,8 +58,9 @@ async def gather(
         deadline: Time of the loop to stop waiting at; None: no limit.
         collection: Name, for errors.
         full: Raise rather than go on without a shard.
-    Raises: ShardsUnavailable, DeadlineExceeded, SnapshotGone: no shard answered, or `full` and one
-        did not. Whatever a shard says that is not about itself.
+    Raises: ShardsUnavailable, DeadlineExceeded: no shard answered, or `full` and one did not.
+        SnapshotGone: a shard has let go of the snapshot, so the request is to be asked whole again
+        (see `tolerate_gone`). Whatever a shard says that is not about itself.
     """
     await _settle(calls.values(), deadline)
     results: dict[int, _R] = {}
@@ -54,6 +71,8 @@ async def gather(
             failures[number] = DeadlineExceeded("no answer in time")
         elif (error := future.exception()) is None:
             results[number] = future.result()
+        elif isinstance(error, SnapshotGone) and not _gone_tolerated.get():
+            fatal = fatal or error
         elif isinstance(error, _TOLERATED):
             failures[number] = error
         else:

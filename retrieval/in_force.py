@@ -14,7 +14,10 @@ COSINE = "cosine"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotInForce:
-    """What the alias record in force names, read once."""
+    """What an alias record names, read once.
+
+    epoch: Number of the record; 0 where none names it and it is only to be loaded.
+    """
 
     collection: str
     epoch: int
@@ -26,6 +29,33 @@ class SnapshotInForce:
         return self.manifest.snapshot_id
 
 
+def names_of(store: Store, collections: Sequence[str]) -> list[str]:
+    """Gives the names of the collections to serve.
+
+    Args:
+        store: The store.
+        collections: Names; none: every collection of the store.
+    Raises: NotFound: none was given, and the store is empty.
+    """
+    names = list(collections) or store.collections()
+    if not names:
+        raise NotFound(
+            f"store {store.url} has no published collection; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
+        )
+    return names
+
+
+def snapshot_of(store: Store, collection: str, snapshot_id: str, epoch: int) -> SnapshotInForce:
+    """Reads what a record names.
+
+    Raises: NotFound: there is no such snapshot. SnapshotCorrupt, SnapshotMismatch: its manifest
+        cannot be read.
+    """
+    manifest = store.manifest(collection, snapshot_id)
+    return SnapshotInForce(collection=collection, epoch=epoch, manifest=manifest)
+
+
 def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
     """Reads which snapshots are in force.
 
@@ -34,15 +64,5 @@ def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
         collections: Names; none: every collection of the store.
     Raises: NotFound: a collection has nothing published, or the store is empty.
     """
-    names = list(collections) or store.collections()
-    if not names:
-        raise NotFound(
-            f"store {store.url} has no published collection; build one: "
-            f"nearline build --corpus FILE --store {store.url}"
-        )
-    found = []
-    for name in names:
-        record = store.alias_in_force(name)
-        manifest = store.manifest(name, record.current)
-        found.append(SnapshotInForce(collection=name, epoch=record.epoch, manifest=manifest))
-    return found
+    records = {name: store.alias_in_force(name) for name in names_of(store, collections)}
+    return [snapshot_of(store, name, one.current, one.epoch) for name, one in records.items()]

@@ -52,6 +52,14 @@ class Page(NamedTuple):
     next_page_token: str
 
 
+def snapshot_of(token: str) -> str:
+    """Gives the snapshot that a list began on.
+
+    Raises: InvalidRequest: not a token of ours.
+    """
+    return _Token.decode(token).snapshot_id
+
+
 async def page(
     served: ServedCollection,
     *,

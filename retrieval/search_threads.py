@@ -8,6 +8,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+_SETTLE_POLL_S = 0.005
+
 
 class SearchThreads:
     """A fixed number of threads, started at once.
@@ -24,8 +26,10 @@ class SearchThreads:
     def __init__(self, count: int, prepare: Callable[[], None] = lambda: None) -> None:
         self.count = count
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # Per thread: how often it has begun and ended something; odd while it works.
+        self._turns = [0] * count
         self._threads = [
-            threading.Thread(target=self._serve, args=(prepare,), name=f"search-{n}", daemon=True)
+            threading.Thread(target=self._serve, args=(n, prepare), name=f"search-{n}", daemon=True)
             for n in range(count)
         ]
         for thread in self._threads:
@@ -59,6 +63,12 @@ class SearchThreads:
         self.start(work)
         return await future
 
+    async def settled(self) -> None:
+        """Waits until whatever runs at the moment of the call has ended; later work may run."""
+        running = [(n, turns) for n, turns in enumerate(self._turns) if turns % 2]
+        while any(self._turns[n] == turns for n, turns in running):
+            await asyncio.sleep(_SETTLE_POLL_S)
+
     def close(self) -> None:
         """Waits for work that was started, and ends the threads."""
         for _ in self._threads:
@@ -66,9 +76,11 @@ class SearchThreads:
         for thread in self._threads:
             thread.join()
 
-    def _serve(self, prepare: Callable[[], None]) -> None:
+    def _serve(self, number: int, prepare: Callable[[], None]) -> None:
         prepare()
         while (work := self._work.get()) is not None:
+            self._turns[number] += 1
             work()
+            self._turns[number] += 1
             # Hold nothing while waiting for more.
             del work

@@ -9,12 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady
-from nearline.snapshot import check_collection
+from nearline.errors import InvalidRequest, NearlineError
 from retrieval import examples, listing, metrics, searching
 from retrieval.asking import ask
 from retrieval.embedders import Embedders
-from retrieval.names import nearest_first
+from retrieval.life.serving import ServedCollections
 from retrieval.served import ServedCollection
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -31,11 +30,12 @@ class RetrievalService:
 
     Args:
         embedders: Where query texts become vectors.
+        collections: What is loaded; None: nothing yet.
     """
 
-    def __init__(self, embedders: Embedders) -> None:
+    def __init__(self, embedders: Embedders, collections: ServedCollections | None = None) -> None:
         self._embedders = embedders
-        self._collections: dict[str, ServedCollection] = {}
+        self._collections = collections or ServedCollections()
         # A process-wide prefix and a counter: unique like a UUID, at a fraction of its cost.
         self._list_prefix = secrets.token_hex(6)
         self._list_numbers = itertools.count()
@@ -43,12 +43,11 @@ class RetrievalService:
     @property
     def collections(self) -> Sequence[ServedCollection]:
         """The collections served, by name."""
-        return [self._collections[name] for name in sorted(self._collections)]
+        return self._collections.in_force
 
     def serve(self, served: ServedCollection) -> None:
         """Serves a collection from now on, in place of any of that name."""
-        self._collections[served.name] = served
-        metrics.epoch_in_force.labels(served.name).set(served.epoch)
+        self._collections.serve(served)
 
     async def search(
         self,
@@ -88,16 +87,19 @@ class RetrievalService:
     ) -> c.ItemsReply:
         """Reads items by id; see `Retriever.get_items`. No payload: all but the vector."""
         start = time.perf_counter()
-        served = self._served(collection)
         examples.check_ids(ids, c.MAX_BATCH, "ids")
         deadline = _deadline(timeout_s)
-        found = await examples.fetch(served, ids, payload or ALL_BUT_VECTOR, deadline)
-        now = time.perf_counter()
-        return c.ItemsReply(
-            items=[found.items[one] for one in ids if one in found.items],
-            ignored_ids=examples.ignored(served, ids, found),
-            info=self._info(served, found.failures, None, now - start, now - start, listed=False),
-        )
+
+        async def answer(served: ServedCollection) -> c.ItemsReply:
+            found = await examples.fetch(served, ids, payload or ALL_BUT_VECTOR, deadline)
+            spent_s = time.perf_counter() - start
+            return c.ItemsReply(
+                items=[found.items[one] for one in ids if one in found.items],
+                ignored_ids=examples.ignored(served, ids, found),
+                info=self._info(served, found.failures, None, spent_s, spent_s, listed=False),
+            )
+
+        return await self._collections.answer(collection, answer)
 
     async def list_items(
         self,
@@ -111,18 +113,24 @@ class RetrievalService:
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        served = self._served(collection)
-        page = await listing.page(
-            served,
-            size=page_size,
-            token=page_token,
-            filter=filter,
-            payload=payload,
-            deadline=_deadline(timeout_s),
-        )
-        spent_s = time.perf_counter() - start
-        info = self._info(served, {}, None, spent_s, spent_s, listed=False)
-        return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
+        deadline = _deadline(timeout_s)
+
+        async def answer(served: ServedCollection) -> c.ItemsPage:
+            page = await listing.page(
+                served,
+                size=page_size,
+                token=page_token,
+                filter=filter,
+                payload=payload,
+                deadline=deadline,
+            )
+            spent_s = time.perf_counter() - start
+            info = self._info(served, {}, None, spent_s, spent_s, listed=False)
+            return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
+
+        # A list goes on with the snapshot that it began on, for as long as that is loaded.
+        begun_on = listing.snapshot_of(page_token) if page_token else ""
+        return await self._collections.answer(collection, answer, begun_on)
 
     async def count_items(
         self,
@@ -134,12 +142,15 @@ class RetrievalService:
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        served = self._served(collection)
         deadline = _deadline(timeout_s)
-        total, counts, answers = await listing.count(served, filter, facets, deadline)
-        spent_s = time.perf_counter() - start
-        info = self._info(served, answers.failures, None, spent_s, spent_s, listed=False)
-        return c.CountReply(count=total, facets=counts, info=info)
+
+        async def answer(served: ServedCollection) -> c.CountReply:
+            total, counts, answers = await listing.count(served, filter, facets, deadline)
+            spent_s = time.perf_counter() - start
+            info = self._info(served, answers.failures, None, spent_s, spent_s, listed=False)
+            return c.CountReply(count=total, facets=counts, info=info)
+
+        return await self._collections.answer(collection, answer)
 
     async def _search(
         self,
@@ -150,11 +161,26 @@ class RetrievalService:
         names: Sequence[str],
     ) -> c.SearchReply:
         start = time.perf_counter()
-        served = self._served(collection)
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
-        served.check(options)
         deadline = _deadline(timeout_s)
+        return await self._collections.answer(
+            collection,
+            lambda served: self._found(served, queries, options, names, start, deadline),
+            options.snapshot_id,
+        )
+
+    async def _found(
+        self,
+        served: ServedCollection,
+        queries: Sequence[c.Query],
+        options: c.SearchOptions,
+        names: Sequence[str],
+        start: float,
+        deadline: float | None,
+    ) -> c.SearchReply:
+        """Answers a search wholly from one snapshot."""
+        served.check(options)
         asking = await ask(served, self._embedders, queries, names, options.mode, deadline)
         searched = time.perf_counter()
         outcomes = await asyncio.gather(
@@ -173,19 +199,6 @@ class RetrievalService:
         now = time.perf_counter()
         info = self._info(served, failures, asking.embed_s, now - searched, now - start)
         return c.SearchReply(results=results, info=info)
-
-    def _served(self, collection: str) -> ServedCollection:
-        served = self._collections.get(collection)
-        if served is not None:
-            return served
-        if not self._collections:
-            raise NotReady("no collection is loaded yet; wait for health to be SERVING")
-        check_collection(collection)
-        raise NotFound(
-            f"collection {collection!r} is not served here; nearest first, there are: "
-            f"{nearest_first(collection, self._collections)}",
-            field="collection",
-        )
 
     def _info(
         self,

@@ -25,6 +25,24 @@ class SnapshotSettings(ServerSettings):
         0, ge=0, le=1024, description="Threads that search, per process; 0: all cores but one."
     )
 
+    alias_poll_s: float = Field(
+        1.0, gt=0, le=3600, description="Seconds between two looks at which snapshot is current."
+    )
+    snapshot_drain_s: float = Field(
+        10.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that a snapshot stays loaded after its last request, once no alias "
+        "names it; longer than any request takes.",
+    )
+    load_headroom: float = Field(
+        1.2,
+        ge=0,
+        le=100,
+        description="A snapshot is loaded only where this many times its bytes are free in memory; "
+        "0: do not look.",
+    )
+
     def collection_names(self) -> list[str]:
         """Gives the collections named; none: all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]

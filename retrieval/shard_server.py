@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nearline import serving, settings, telemetry
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
+from retrieval.life.shard_host import ShardHost
 from retrieval.local_hosting import LocalShards
 from retrieval.settings import ShardSettings
 from retrieval.shard_servicer import ShardServicer
@@ -18,11 +19,20 @@ async def main(argv: Sequence[str]) -> None:
     chosen = settings.load_from_process(ShardSettings, argv)
     telemetry.configure_logging(chosen.log_level, "shard")
     store = Store.open(chosen.store)
-    numbers = chosen.numbers()
-    shards = LocalShards(chosen.thread_count())
+    shards = LocalShards(
+        store, chosen.thread_count(), chosen.numbers(), headroom=chosen.load_headroom
+    )
+    host = ShardHost(
+        store,
+        shards,
+        chosen.collection_names(),
+        poll_s=chosen.alias_poll_s,
+        drain_s=chosen.snapshot_drain_s,
+    )
 
-    async def ready() -> None:
-        await shards.load(store, chosen.collection_names(), numbers)
+    async def close() -> None:
+        await host.close()
+        await shards.close()
 
     await serving.serve(
         chosen,
@@ -30,12 +40,12 @@ async def main(argv: Sequence[str]) -> None:
             serving.Registration(
                 "nearline.v1.ShardService",
                 lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
-                    ShardServicer(shards.shelf), server
+                    ShardServicer(host), server
                 ),
             )
         ],
-        ready=ready,
-        close=shards.close,
+        ready=host.start,
+        close=close,
     )
 
 

@@ -9,72 +9,76 @@ from nearline import wire
 from nearline.guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval import shard_wire
-from retrieval.catalogue import Shelf
+from retrieval.life.shard_host import ShardHost
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     """Answers for the shards of this process.
 
     Args:
-        shelf: The shards; it fills while the service loads.
+        host: The shards; it fills while the service loads.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, host: ShardHost) -> None:
+        self._host = host
 
     async def SearchShard(
         self, request: shard_pb2.SearchShardRequest, context: Context
     ) -> shard_pb2.SearchShardResponse:
         """Searches one shard."""
         start = time.perf_counter()
-        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
-        queries = shard_wire.queries_from_proto(request, loaded.dim)
-        results = await loaded.shard.search(
-            request.snapshot_id,
-            queries,
-            shard_wire.options_from_proto(request.options),
-            _deadline(context),
-        )
-        response = shard_wire.hits_to_proto(results)
-        wire.set_duration(response.elapsed, time.perf_counter() - start)
-        return response
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            queries = shard_wire.queries_from_proto(request, loaded.dim)
+            results = await loaded.shard.search(
+                request.snapshot_id,
+                queries,
+                shard_wire.options_from_proto(request.options),
+                _deadline(context),
+            )
+            response = shard_wire.hits_to_proto(results)
+            wire.set_duration(response.elapsed, time.perf_counter() - start)
+            return response
 
     async def FetchItems(
         self, request: shard_pb2.FetchItemsRequest, context: Context
     ) -> shard_pb2.FetchItemsResponse:
         """Reads items of one shard."""
-        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
-        items = await loaded.shard.fetch(
-            request.snapshot_id,
-            request.ids,
-            wire.payload_from_proto(request.payload),
-            chunks=request.chunks,
-        )
-        return shard_pb2.FetchItemsResponse(items=[wire.item_to_proto(item) for item in items])
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            items = await loaded.shard.fetch(
+                request.snapshot_id,
+                request.ids,
+                wire.payload_from_proto(request.payload),
+                chunks=request.chunks,
+            )
+            return shard_pb2.FetchItemsResponse(items=[wire.item_to_proto(item) for item in items])
 
     async def ScanItems(
         self, request: shard_pb2.ScanItemsRequest, context: Context
     ) -> shard_pb2.ScanItemsResponse:
         """Lists items of one shard."""
-        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
-        items = await loaded.shard.scan(
-            request.snapshot_id,
-            request.after_id,
-            request.limit,
-            wire.filter_of(request),
-            wire.payload_from_proto(request.payload),
-        )
-        return shard_pb2.ScanItemsResponse(items=[wire.item_to_proto(item) for item in items])
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            items = await loaded.shard.scan(
+                request.snapshot_id,
+                request.after_id,
+                request.limit,
+                wire.filter_of(request),
+                wire.payload_from_proto(request.payload),
+            )
+            return shard_pb2.ScanItemsResponse(items=[wire.item_to_proto(item) for item in items])
 
     async def CountShard(
         self, request: shard_pb2.CountShardRequest, context: Context
     ) -> shard_pb2.CountShardResponse:
         """Counts items of one shard."""
-        loaded = self._shelf.shard(request.collection, request.snapshot_id, request.shard)
-        counts = await loaded.shard.count(
-            request.snapshot_id, wire.filter_of(request), request.fields
-        )
-        return shard_wire.counts_to_proto(counts, request.fields)
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            counts = await loaded.shard.count(
+                request.snapshot_id, wire.filter_of(request), request.fields
+            )
+            return shard_wire.counts_to_proto(counts, request.fields)
 
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context
@@ -89,9 +93,26 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                     ready=True,
                     vectors=loaded.shard.chunks,
                 )
-                for loaded in self._shelf
+                for loaded in self._host
             ]
         )
+
+    async def LoadSnapshot(
+        self, request: shard_pb2.LoadSnapshotRequest, context: Context
+    ) -> shard_pb2.LoadSnapshotResponse:
+        """Loads a snapshot, or waits for the load that runs."""
+        start = time.perf_counter()
+        await self._host.load(request.collection, request.snapshot_id)
+        response = shard_pb2.LoadSnapshotResponse()
+        wire.set_duration(response.elapsed, time.perf_counter() - start)
+        return response
+
+    async def UnloadSnapshot(
+        self, request: shard_pb2.UnloadSnapshotRequest, context: Context
+    ) -> shard_pb2.UnloadSnapshotResponse:
+        """Lets go of a snapshot as soon as nobody needs it."""
+        await self._host.unload(request.collection, request.snapshot_id)
+        return shard_pb2.UnloadSnapshotResponse()
 
 
 def _deadline(context: Context) -> float | None:

@@ -171,15 +171,19 @@ class FileEntry(_message.Message):
     def __init__(self, path: _Optional[str] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class QualitySummary(_message.Message):
-    __slots__ = ("queries", "recall_at_10")
+    __slots__ = ("queries", "recall_at_10", "tuning_queries", "tuning_ndcg_at_10")
     QUERIES_FIELD_NUMBER: _ClassVar[int]
     RECALL_AT_10_FIELD_NUMBER: _ClassVar[int]
+    TUNING_QUERIES_FIELD_NUMBER: _ClassVar[int]
+    TUNING_NDCG_AT_10_FIELD_NUMBER: _ClassVar[int]
     queries: int
     recall_at_10: float
-    def __init__(self, queries: _Optional[int] = ..., recall_at_10: _Optional[float] = ...) -> None: ...
+    tuning_queries: int
+    tuning_ndcg_at_10: float
+    def __init__(self, queries: _Optional[int] = ..., recall_at_10: _Optional[float] = ..., tuning_queries: _Optional[int] = ..., tuning_ndcg_at_10: _Optional[float] = ...) -> None: ...
 
 class AliasRecord(_message.Message):
-    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time")
+    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time", "rollback_to_epoch")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +191,7 @@ class AliasRecord(_message.Message):
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_TO_EPOCH_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     current: str
     canary: str
@@ -194,4 +199,5 @@ class AliasRecord(_message.Message):
     who: str
     why: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    rollback_to_epoch: int
+    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rollback_to_epoch: _Optional[int] = ...) -> None: ...

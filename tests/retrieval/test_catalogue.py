@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import faiss
@@ -18,8 +19,9 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.snapshot import Store, shard_folder
-from retrieval.catalogue import Shelf, load_shards
+from retrieval.catalogue import LoadedShard, load_shards
 from retrieval.in_force import in_force
+from retrieval.life.shard_host import ShardHost
 from retrieval.local_hosting import LocalShards
 from retrieval.search_threads import SearchThreads
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
@@ -35,12 +37,9 @@ def threads() -> Iterator[SearchThreads]:
     started.close()
 
 
-def load(root: Path, threads: SearchThreads, numbers: set[int] | None = None) -> Shelf:
-    shelf = Shelf()
-    for snapshot in in_force(Store(root), ()):
-        for loaded in load_shards(Store(root), snapshot, numbers, threads=threads):
-            shelf.put(loaded)
-    return shelf
+def load(root: Path, threads: SearchThreads, numbers: set[int] | None = None) -> list[LoadedShard]:
+    (snapshot,) = in_force(Store(root), ())
+    return load_shards(Store(root), snapshot, numbers, threads=threads)
 
 
 def folder_of(root: Path) -> Path:
@@ -105,22 +104,24 @@ def test_ties_among_golden_answers_are_not_held_against_an_index(
     assert len(list(load(tmp_path, threads))) == 2
 
 
-def test_the_shelf_knows_what_it_holds(tmp_path: Path, threads: SearchThreads) -> None:
+async def test_a_host_knows_what_it_holds(tmp_path: Path) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
-    shelf = load(tmp_path, threads, {1})
-    assert shelf.shard("default", snapshot, 1).number == 1
-    with pytest.raises(SnapshotGone, match=f"has snapshot {snapshot} loaded"):
-        shelf.shard("default", "20260101T000000Z-000000", 1)
-    for collection, number in (("default", 0), ("other", 1)):
-        with pytest.raises(NotFound, match=r"it holds 1 of 'default'"):
-            shelf.shard(collection, snapshot, number)
+    async with hosting(tmp_path, {1}) as host:
+        await host.start()
+        with host.held("default", snapshot, 1) as shards:
+            assert shards[1].number == 1
+        with pytest.raises(SnapshotGone, match=f"has snapshot {snapshot} loaded"):
+            host.held("default", "20260101T000000Z-000000", 1)
+        for collection, number in (("default", 0), ("other", 1)):
+            with pytest.raises(NotFound, match=r"it holds 1 of 'default'"):
+                host.held(collection, snapshot, number)
 
 
 @pytest.mark.parametrize(
     ("collections", "numbers", "kind", "text"),
     [
         (("lost",), None, NotFound, "collection 'lost' has no published snapshot"),
-        ((), {7}, SettingsError, "no collection of .* has a shard 7"),
+        ((), {7}, SettingsError, "no collection of .* has a shard"),
     ],
 )
 async def test_what_cannot_be_hosted_is_refused(
@@ -131,14 +132,23 @@ async def test_what_cannot_be_hosted_is_refused(
     text: str,
 ) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
-    shards = LocalShards(1)
-    with pytest.raises(kind, match=text):
-        await shards.load(Store(tmp_path), collections, numbers)
-    await shards.close()
+    async with hosting(tmp_path, numbers, collections) as host:
+        with pytest.raises(kind, match=text):
+            await host.start()
 
 
 async def test_an_empty_store_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    shards = LocalShards(1)
-    with pytest.raises(NotFound, match="nearline build"):
-        await shards.load(Store(tmp_path), ())
+    async with hosting(tmp_path) as host:
+        with pytest.raises(NotFound, match="nearline build"):
+            await host.start()
+
+
+@contextlib.asynccontextmanager
+async def hosting(
+    root: Path, numbers: set[int] | None = None, collections: tuple[str, ...] = ()
+) -> AsyncIterator[ShardHost]:
+    shards = LocalShards(Store(root), 1, numbers)
+    host = ShardHost(Store(root), shards, collections)
+    yield host
+    await host.close()
     await shards.close()

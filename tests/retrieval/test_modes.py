@@ -18,8 +18,12 @@ from nearline.serving import Registration, running
 from nearline.snapshot import Store
 from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders import Embedders
+from retrieval.hosting import Hosting
+from retrieval.in_force import in_force
+from retrieval.life.shard_host import ShardHost
 from retrieval.local_hosting import LocalShards
 from retrieval.remote_hosting import RemoteShards
+from retrieval.served import ServedCollection
 from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.shard_servicer import ShardServicer
@@ -85,16 +89,18 @@ async def opened(mode: str, store: Path) -> AsyncIterator[tuple[c.Retriever, str
     embedders = Embedders({"here": FakeEmbedder(DIM)})
     service = RetrievalService(embedders)
     async with contextlib.AsyncExitStack() as stack:
-        local = LocalShards(2)
+        local = LocalShards(Store(store), 2)
         stack.push_async_callback(local.close)
-        served = await local.load(Store(store), ())
+        hosting: Hosting = local
         if mode == "gRPC, four shards behind gRPC":
-            address = await stack.enter_async_context(running([shard_registration(local)]))
-            remote = RemoteShards({number: (address,) for number in range(4)}, 10.0)
-            stack.push_async_callback(remote.close)
-            served = await remote.load(Store(store), ())
-        for one in served:
-            service.serve(one)
+            host = ShardHost(Store(store), local)
+            stack.push_async_callback(host.close)
+            await host.start()
+            address = await stack.enter_async_context(running([shard_registration(host)]))
+            hosting = RemoteShards({number: (address,) for number in range(4)}, 10.0)
+            stack.push_async_callback(hosting.close)
+        for snapshot in in_force(Store(store), ()):
+            service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
         if mode.startswith("object"):
             yield service, "shards4"
             return
@@ -109,11 +115,11 @@ async def opened(mode: str, store: Path) -> AsyncIterator[tuple[c.Retriever, str
         yield client, "shards1" if mode == "gRPC, one shard" else "shards4"
 
 
-def shard_registration(local: LocalShards) -> Registration:
+def shard_registration(host: ShardHost) -> Registration:
     return Registration(
         "nearline.v1.ShardService",
         lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
-            ShardServicer(local.shelf), server
+            ShardServicer(host), server
         ),
     )
 
