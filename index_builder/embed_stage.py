@@ -17,6 +17,7 @@ from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Overload
 
 _Reply = TypeVar("_Reply")
 BATCH_TEXTS = 256
+_QUERIES_PER_CALL = 64
 IN_FLIGHT = 4
 _BATCH_CHARACTERS = 1 << 20
 _TIMEOUT_S = 120.0
@@ -77,6 +78,30 @@ async def embed_chunks(
         # The first one ended the others; callers know our classes, not groups of them.
         raise errors.exceptions[0] from None
     return embedded
+
+
+async def embed_queries(
+    texts: Sequence[str], embedder: Embedder, info: EmbedderInfo
+) -> NDArray[np.float32]:
+    """Embeds texts as queries, cut at what the embedder takes: (n, d) float32.
+
+    Raises: as `embed_chunks`.
+    """
+    parts = [np.empty((0, info.dim), np.float32)]
+    step = min(_QUERIES_PER_CALL, info.max_texts)
+    for first in range(0, len(texts), step):
+        batch = [text[: info.max_characters] for text in texts[first : first + step]]
+        reply = await patiently(
+            lambda batch=batch: embedder.embed(  # type: ignore[misc]
+                batch,
+                TextRole.QUERY,
+                expected_fingerprint=info.fingerprint,
+                lane=Lane.BULK,
+                timeout_s=_TIMEOUT_S,
+            )
+        )
+        parts.append(reply.vectors)
+    return np.concatenate(parts)
 
 
 def _batches(spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo) -> Iterator[_Batch]:

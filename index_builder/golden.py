@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,18 @@ class GoldenQueries:
     vectors: NDArray[np.float32]
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+
+class Scan(NamedTuple):
+    """What a scan of everything found per query.
+
+    rows: (n, k) int64 and scores: (n, k) float32, best first. lowest: (n,) float32, the score of
+    the worst vector of all.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    lowest: NDArray[np.float32]
 
 
 def sample_rows(rows: int, queries: int, seed: int) -> NDArray[np.int64]:
@@ -88,21 +101,35 @@ def exact_search(
     k: int,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Finds the k best by scanning everything in blocks.
+    """Finds the k best: (n, k) int64 rows and (n, k) float32 inner products; see `scan`."""
+    found = scan(vectors, queries, k, advance)
+    return found.rows, found.scores
+
+
+def scan(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    k: int,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Scan:
+    """Finds the k best and the worst score by scanning everything in blocks.
 
     Args:
         vectors: (m, d) float32, mapped from disk.
         queries: (n, d) float32.
         k: At most m.
         advance: Told of rows scanned.
-    Returns: (n, k) int64 rows and (n, k) float32 inner products, best first.
+    Returns: Scores are inner products; lowest is infinite where there is no vector.
     """
+    lowest = np.full(len(queries), np.inf, np.float32)
     best_rows = np.empty((len(queries), 0), np.int64)
     best_scores = np.empty((len(queries), 0), np.float32)
     block_rows = max(k, _BLOCK_NUMBERS // max(vectors.shape[1], len(queries), 1))
     for first in range(0, len(vectors), block_rows):
         block = np.asarray(vectors[first : first + block_rows])
-        scores = np.concatenate((best_scores, queries @ block.T), axis=1)
+        products = queries @ block.T
+        lowest = np.minimum(lowest, products.min(axis=1))
+        scores = np.concatenate((best_scores, products), axis=1)
         numbers = np.broadcast_to(
             np.arange(first, first + len(block), dtype=np.int64), (len(queries), len(block))
         )
@@ -112,8 +139,10 @@ def exact_search(
         best_scores = np.take_along_axis(scores, keep, axis=1)
         advance(len(block))
     order = np.lexsort((best_rows, -best_scores), axis=1)
-    return np.take_along_axis(best_rows, order, axis=1), np.take_along_axis(
-        best_scores, order, axis=1
+    return Scan(
+        np.take_along_axis(best_rows, order, axis=1),
+        np.take_along_axis(best_scores, order, axis=1),
+        lowest,
     )
 
 

@@ -31,13 +31,12 @@ from retrieval.lexical.analysis import Analyser, split
 from retrieval.lexical.index import ROWS, SCORES, STARTS
 from retrieval.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 
-# Lucene's own. On SciFact train k1 0.9, b 0.4 has nDCG@10 0.694, these 0.689, k1 1.5 0.687; on
-# Cranfield 0.365, 0.378 and 0.381: see docs/adr/0008-lexical-unit.md.
+# Lucene's own; docs/adr/0008-lexical-unit.md compares others.
 K1, B = 1.2, 0.75
 _STOP_WORDS: dict[str, Sequence[str]] = {
     "danish": stopwords.STOPWORDS_DANISH,
     "dutch": stopwords.STOPWORDS_DUTCH,
-    "english": stopwords.STOPWORDS_EN,
+    "english": stopwords.STOPWORDS_EN_PLUS,
     "french": stopwords.STOPWORDS_FRENCH,
     "german": stopwords.STOPWORDS_GERMAN,
     "italian": stopwords.STOPWORDS_ITALIAN,
@@ -59,8 +58,11 @@ def analyser_of(language: str) -> Analyser:
 
     Raises: InvalidRequest: an unknown language.
     """
-    # Lists may hold forms such as "aren't", of which a text gives "aren" and "t".
+    # Lists hold forms such as "aren't", of which a text gives "aren" and "t".
     words = {word for entry in _STOP_WORDS.get(language, ()) for word in split(entry)}
+    if language == "english":
+        # "he'd" and "can't" are no reason to overlook "vitamin D" and "T cells".
+        words = {word for word in words if len(word) > 1} | {"a"}
     return Analyser(language, words)
 
 

@@ -18,6 +18,7 @@ from index_builder.publish import promote, publish, remove_temporary, temporary_
 from index_builder.records import BuildOptions, BuildResult, Place, Row, SourceCount
 from index_builder.snapshot_writer import Material, write_snapshot
 from index_builder.spool import Spool
+from index_builder.tuning import check_judged
 from index_builder.vector_file import VectorFile
 from index_builder.work_folder import locked, work_folder, work_key
 from nearline.contract import Embedder, EmbedderInfo, Item
@@ -114,6 +115,8 @@ class _Run:
             fields = await self.clock.in_thread(
                 lambda: infer_fields(spool.iter_attributes(), self.options.attributes)
             )
+            if self.options.judged is not None:
+                check_judged(self.options.judged, spool, embedded=not brought)
             dim = vectors.dim if brought else self._needed_card().dim
             factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
             sizes = [chunks for _, chunks in spool.shard_sizes()]
@@ -148,6 +151,11 @@ class _Run:
             dim=manifest.dim,
             index_factory=manifest.index_factory,
             recall_at_10=manifest.quality.recall_at_10,
+            words=manifest.lexical.words,
+            dense_weight=manifest.fusion.dense_weight if manifest.HasField("fusion") else None,
+            tuned_ndcg_at_10=(
+                manifest.quality.tuning_ndcg_at_10 if manifest.quality.tuning_queries else None
+            ),
             bytes=sum(entry.bytes for entry in manifest.files),
             bad_rows=bad_rows.count,
             bad_row_sample=[str(row) for row in bad_rows.sample],

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.attributes import KINDS
+from index_builder.quality import DataSet
 from nearline.contract import DEFAULT_COLLECTION, Item
 from nearline.errors import InvalidRequest
 from nearline.snapshot import PARTITIONS, check_collection
+from retrieval.lexical.analysis import check_language
 
 AUTO = "auto"
 COSINE = "cosine"
@@ -61,6 +63,8 @@ class IndexOptions:
     ef_construction: Width of the graph search while an HNSW index is built.
     ef_search: Width of the graph search where a request names none.
     nprobe: Lists probed where a request names none; 0: a sixteenth of the lists, at least 8.
+    refine_factor: Candidates that a refine stage scores again per place asked for; 0: as many as
+        the codes before it need, 1.5 for 8 bits a number to 10 for 1 bit.
     threads: Threads while building; 0: all cores.
     """
 
@@ -69,6 +73,7 @@ class IndexOptions:
     ef_construction: int = 200
     ef_search: int = 64
     nprobe: int = 0
+    refine_factor: float = 0.0
     threads: int = 0
 
 
@@ -84,6 +89,10 @@ class BuildOptions:
     title_only: Take documents whose text is empty where they have a title.
     attributes: Declared kinds by attribute name: string, int, double, bool or time. Those of the
         others are found in the documents.
+    lexical: Index the words of the texts, for lexical and hybrid search.
+    language: Of the stemmer and the stop words, "none" for neither; see
+        `retrieval.lexical.analysis.LANGUAGES`.
+    judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
     promote: Make an alias record that names the new snapshot.
     work_dir: Folder for what a killed build needs to go on; None: inside the store.
     """
@@ -98,6 +107,9 @@ class BuildOptions:
     max_bad_rows: int = 0
     title_only: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    lexical: bool = True
+    language: str = "english"
+    judged: DataSet | None = None
     promote: bool = True
     work_dir: Path | None = None
 
@@ -123,6 +135,13 @@ class BuildOptions:
                     f"is one of {', '.join(KINDS)}",
                     field="attributes",
                 )
+        check_language(self.language)
+        if self.judged is not None and not self.lexical:
+            raise InvalidRequest(
+                "without a lexical index there is nothing to tune; leave out --tune-on or "
+                "--no-lexical",
+                field="tune_on",
+            )
         if self.index.metric not in (COSINE, INNER_PRODUCT):
             raise InvalidRequest(
                 f"metric is {self.index.metric!r}; use {COSINE!r} or {INNER_PRODUCT!r}",
@@ -147,6 +166,9 @@ class BuildResult:
     epoch: Number of the alias record made; None where the build was not promoted.
     embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
     recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
+    words: Distinct words of the lexical index; 0 where there is none.
+    dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
+        queries that it was tuned on have with it; None where it was not tuned.
     bytes: Size of the snapshot. seconds: time by stage.
     """
 
@@ -162,6 +184,9 @@ class BuildResult:
     dim: int
     index_factory: str
     recall_at_10: float
+    words: int
+    dense_weight: float | None
+    tuned_ndcg_at_10: float | None
     bytes: int
     bad_rows: int
     bad_row_sample: Sequence[str]
@@ -173,6 +198,7 @@ class BuildResult:
         return record | {
             "folder": str(self.folder),
             "recall@10": round(record.pop("recall_at_10"), 4),
+            "tuned_ndcg@10": record.pop("tuned_ndcg_at_10"),
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "total_s": round(sum(self.seconds.values()), 3),
         }

@@ -31,6 +31,9 @@ class Report:
 
     golden_queries, recall_at_10: recall of the index, at the widths it is served with, against an
         exact scan of the same vectors. It says nothing of whether the texts found are relevant.
+    language, words: Of the lexical index; words 0 where there is none.
+    dense_weight: Of hybrid search, 0..1, "tuned" or "default" (weight_origin). tuning_ndcg_at_10:
+        mean nDCG@10 of tuning_queries with it.
     truncated: Chunks longer than the model reads, so that their end was not embedded.
     tokens: Chunk lengths as the model counted them; None for vectors that the user brought.
     bytes: Size of the files by name, over all shards. seconds: time by stage.
@@ -55,6 +58,12 @@ class Report:
     ef_search: int
     nprobe: int
     documents_per_shard: Sequence[int]
+    language: str
+    words: int
+    dense_weight: float
+    weight_origin: str
+    tuning_queries: int
+    tuning_ndcg_at_10: float
     golden_queries: int
     recall_at_10: float
     bytes: Mapping[str, int]
@@ -108,6 +117,12 @@ def make_report(
         ef_search=manifest.default_ef_search,
         nprobe=manifest.default_nprobe,
         documents_per_shard=[shard.documents for shard in manifest.shards],
+        language=manifest.lexical.language,
+        words=manifest.lexical.words,
+        dense_weight=manifest.fusion.dense_weight,
+        weight_origin=manifest.fusion.origin,
+        tuning_queries=manifest.quality.tuning_queries,
+        tuning_ndcg_at_10=manifest.quality.tuning_ndcg_at_10,
         golden_queries=manifest.quality.queries,
         recall_at_10=manifest.quality.recall_at_10,
         bytes=sizes,

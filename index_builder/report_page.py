@@ -50,6 +50,7 @@ def render(report: Report) -> str:
         f"over {report.golden_queries:,} sampled queries. It judges the index, not the model.</p>",
         "<h2>Index</h2>",
         _table(_index_rows(report)),
+        *([] if not report.words else ["<h2>Words</h2>", _table(_lexical_rows(report))]),
         "<h2>Read</h2>",
         _table(
             ((str(s["uri"]), f"{s['documents']:,} documents, {s['bad_rows']:,} left out"))
@@ -91,6 +92,20 @@ def _index_rows(report: Report) -> list[tuple[str, str]]:
         ("Most chunks of one document", f"{report.max_chunks_per_document:,}"),
         ("Documents per shard", shards),
         ("FAISS", report.faiss_version),
+    ]
+
+
+def _lexical_rows(report: Report) -> list[tuple[str, str]]:
+    tuned = f"{report.dense_weight:.2f}, {report.weight_origin}"
+    if report.tuning_queries:
+        tuned += (
+            f": nDCG@10 {report.tuning_ndcg_at_10:.4f} over the {report.tuning_queries:,} judged "
+            "queries that it was tuned on"
+        )
+    return [
+        ("Distinct words", f"{report.words:,}"),
+        ("Language", report.language),
+        ("Weight of the vectors in hybrid search", tuned),
     ]
 
 

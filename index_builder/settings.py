@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from index_builder import quality
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
 from nearline.contract import DEFAULT_COLLECTION
@@ -51,6 +52,18 @@ class IndexBuilderSettings(Settings):
         description="Declared kinds of attributes, NAME:KIND separated by commas, KIND one of "
         "string, int, double, bool, time; those of the others are found in the documents.",
     )
+    lexical: bool = Field(
+        True, description="Index the words of the texts, for lexical and hybrid search."
+    )
+    language: str = Field(
+        "english", description="Language of the stemmer and the stop words; none: neither."
+    )
+    tune_on: str = Field(
+        "",
+        description="Folder in BEIR layout whose judgements tune the weight of hybrid search; "
+        "empty: the default weight.",
+    )
+    tune_split: str = Field("train", description="Which judgements of it: qrels/SPLIT.tsv.")
     chunk_tokens: int = Field(
         240, description="Most tokens embedded at once, title included; 0: do not cut."
     )
@@ -91,13 +104,15 @@ class IndexBuilderSettings(Settings):
 
     def _declared(self) -> dict[str, str]:
         # A name may hold a colon, a kind never does; what is no kind is refused by `check`.
-        pairs = (part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip())
+        pairs = (
+            part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip()
+        )
         return {name.strip(): kind.strip() for name, _, kind in pairs}
 
     def options(self) -> BuildOptions:
         """Gives what to make of it.
 
-        Raises: InvalidRequest: a value is out of range.
+        Raises: InvalidRequest: a value is out of range, or there is nothing to tune on.
         """
         options = BuildOptions(
             store=self.store,
@@ -119,6 +134,9 @@ class IndexBuilderSettings(Settings):
             max_bad_rows=self.max_bad_rows,
             title_only=self.allow_title_only,
             attributes=self._declared(),
+            lexical=self.lexical,
+            language=self.language,
+            judged=quality.load(Path(self.tune_on), self.tune_split) if self.tune_on else None,
             promote=self.promote,
             work_dir=Path(self.work_dir) if self.work_dir else None,
         )

@@ -13,25 +13,27 @@ from numpy.typing import NDArray
 from index_builder import faiss_writer, golden
 from index_builder.attribute_columns import write_attributes
 from index_builder.bad_rows import BadRows
-from index_builder.embed_stage import patiently
+from index_builder.embed_stage import embed_queries
 from index_builder.faiss_writer import SearchDefaults
 from index_builder.golden import GoldenQueries
 from index_builder.items_writer import write_items
+from index_builder.lexical_writer import write_lexical
 from index_builder.progress import StageClock
 from index_builder.publish import list_files
 from index_builder.records import COSINE, BuildOptions, SourceCount
 from index_builder.report import make_report
 from index_builder.report_page import render
 from index_builder.spool import Spool
+from index_builder.tuning import tune
 from index_builder.vector_file import VectorFile
-from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
+from nearline.contract import Embedder, EmbedderInfo
 from nearline.snapshot import PARTITIONS, SCHEMA_VERSION, shard_folder, store_errors, write_durably
 from nearline.v1 import snapshot_pb2
+from retrieval.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 
 INDEX_FILE = "dense.faiss"
 ITEMS_FILE = "items.arrow"
 ATTRIBUTES_FILE = "attributes.arrow"
-_QUERIES_PER_CALL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +77,8 @@ async def write_snapshot(
     with clock.stage("golden", spool.chunks, "vectors") as advance:
         queries = await _golden_vectors(material, vectors)
         k = min(golden.K, spool.chunks)
-        rows, scores = await clock.in_thread(
-            lambda: golden.exact_search(vectors, queries, k, advance)
-        )
-        answers = GoldenQueries(vectors=queries, rows=rows, scores=scores)
+        found = await clock.in_thread(lambda: golden.scan(vectors, queries, k, advance))
+        answers = GoldenQueries(vectors=queries, rows=found.rows, scores=found.scores)
     with clock.stage("index", spool.chunks, "vectors") as advance:
         built = await clock.in_thread(
             lambda: _write_shards(material, vectors, factory, answers, folder, advance)
@@ -87,6 +87,8 @@ async def write_snapshot(
     manifest = _manifest(material, snapshot_id, factory, vectors.shape[1], built.defaults)
     manifest.quality.queries = len(queries)
     manifest.quality.recall_at_10 = recall
+    floor = float(np.median(found.lowest)) if len(queries) else 0.0
+    await _add_lexical(material, vectors, manifest, folder, floor)
     with clock.stage("report"), store_errors(folder):
         target = folder / "golden"
         target.mkdir()
@@ -109,21 +111,44 @@ async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> N
         unit = options.index.metric == COSINE
         return golden.mixtures(vectors, rows, options.seed, unit=unit)
     texts = golden.query_texts(material.spool, rows, options.seed)
-    step = min(_QUERIES_PER_CALL, card.max_texts)
-    parts = []
-    for first in range(0, len(texts), step):
-        batch = [text[: card.max_characters] for text in texts[first : first + step]]
-        reply = await patiently(
-            lambda batch=batch: embedder.embed(  # type: ignore[misc]
-                batch,
-                TextRole.QUERY,
-                expected_fingerprint=card.fingerprint,
-                lane=Lane.BULK,
-                timeout_s=120.0,
-            )
+    return await embed_queries(texts, embedder, card)
+
+
+async def _add_lexical(
+    material: Material,
+    vectors: NDArray[np.float32],
+    manifest: snapshot_pb2.Manifest,
+    folder: Path,
+    floor: float,
+) -> None:
+    """Writes the lexical leg, where there are words, and says in the manifest how to fuse it."""
+    spool, options, clock = material.spool, material.options, material.clock
+    if not options.lexical:
+        return
+    with clock.stage("lexical", spool.chunks, "chunks") as advance:
+        card = await clock.in_thread(
+            lambda: write_lexical(spool, options.shards, options.language, folder, advance)
         )
-        parts.append(reply.vectors)
-    return np.concatenate(parts)
+    if card is None:
+        return
+    manifest.lexical.CopyFrom(card)
+    manifest.fusion.normalisation = NORMALISATION
+    manifest.fusion.dense_constant = floor
+    manifest.fusion.candidates = CANDIDATES
+    manifest.fusion.dense_weight = DEFAULT_DENSE_WEIGHT
+    manifest.fusion.origin = "default"
+    judged, embedder, embedder_card = options.judged, material.embedder, material.card
+    if judged is None or embedder is None or embedder_card is None:
+        return
+    with clock.stage("tune", len(judged.queries), "queries") as advance:
+        queries = await embed_queries(list(judged.queries.values()), embedder, embedder_card)
+        tuned = await clock.in_thread(
+            lambda: tune(judged, queries, vectors, spool, options.shards, folder, floor, advance)
+        )
+    manifest.fusion.dense_weight = tuned.dense_weight
+    manifest.fusion.origin = "tuned"
+    manifest.quality.tuning_queries = tuned.queries
+    manifest.quality.tuning_ndcg_at_10 = tuned.ndcg_at_10
 
 
 def _write_shards(

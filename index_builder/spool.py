@@ -176,6 +176,19 @@ class Spool:
         rows: NDArray[np.int64] = np.repeat(pairs["first"] - before, counts)
         return rows + np.arange(len(rows))
 
+    def first_rows(self) -> NDArray[np.int64]:
+        """Gives the row of every document's first chunk, ascending: (documents,) int64."""
+        cursor = self._connection.execute("SELECT first_chunk FROM documents ORDER BY number")
+        return np.fromiter((first for (first,) in cursor), np.int64)
+
+    def first_row(self, document_id: str) -> int | None:
+        """Gives the row of a document's first chunk; None where there is no such document."""
+        found = self._connection.execute(
+            "SELECT first_chunk FROM documents WHERE shard = ? AND id = ?",
+            (shard_of(document_id, self._shards), document_id),
+        ).fetchone()
+        return None if found is None else int(found[0])
+
     def shard_documents(self, shard: int) -> Iterator[StoredDocument]:
         """Yields the documents of a shard in id order (by code point)."""
         cursor = self._connection.execute(

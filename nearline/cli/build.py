@@ -92,6 +92,24 @@ def build(
     allow_title_only: Annotated[
         bool, typer.Option("--allow-title-only", help="Take documents without text by their title.")
     ] = False,
+    language: Annotated[
+        str,
+        typer.Option(help="Of the stemmer and the stop words of lexical search; none: neither."),
+    ] = "english",
+    no_lexical: Annotated[
+        bool, typer.Option("--no-lexical", help="Do not index words; search by vector alone.")
+    ] = False,
+    tune_on: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in BEIR layout whose judgements tune the weight of hybrid search. "
+            "[default: the shipped weight]",
+        ),
+    ] = "",
+    tune_split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Which judgements to tune on: qrels/SPLIT.tsv.")
+    ] = "train",
     golden_queries: Annotated[
         int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
     ] = 200,
@@ -138,6 +156,10 @@ def build(
             "overlap_sentences": overlap_sentences,
             "max_bad_rows": max_bad_rows,
             "allow_title_only": allow_title_only,
+            "lexical": not no_lexical,
+            "language": language,
+            "tune_on": tune_on,
+            "tune_split": tune_split,
             "golden_queries": golden_queries,
             "seed": seed,
             "promote": not no_promote,
@@ -240,6 +262,7 @@ def _print_summary(result: BuildResult, store: str) -> None:
         f"documents   {result.documents:,} in {result.chunks:,} chunks",
         f"index       {result.index_factory}, {result.dim} numbers a vector",
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
+        *_hybrid_lines(result),
         f"size        {output.size(result.bytes)}",
         f"time        {sum(result.seconds.values()):.1f} s",
     ]
@@ -260,6 +283,17 @@ def _print_summary(result: BuildResult, store: str) -> None:
         lines.append(f"served as   {result.collection}, epoch {result.epoch}")
         lines += ["", f"Next: nearline up --store {store}", "      nearline search 'your question'"]
     output.console().print("\n".join(lines), markup=False)
+
+
+def _hybrid_lines(result: BuildResult) -> list[str]:
+    if result.dense_weight is None:
+        return []
+    tuned = result.tuned_ndcg_at_10
+    origin = "the default" if tuned is None else f"tuned: nDCG@10 {tuned:.4f} on its queries"
+    return [
+        f"words       {result.words:,}",
+        f"hybrid      vectors weigh {result.dense_weight:.2f}, {origin}",
+    ]
 
 
 def _say(text: str) -> None:

@@ -8,15 +8,18 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import options, output, quality
+from nearline.cli import options, output
 from nearline.cli.build import progress
 from nearline.cli.processes import embedding_process, retrieval_process
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.contract import Query, SearchMode, SearchOptions
+
+if TYPE_CHECKING:
+    from index_builder.quality import DataSet
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 _K = 100
@@ -80,6 +83,8 @@ def retrieval(
     Documents are cut as `nearline build` cuts them. Published figures of a model are mostly those
     of one vector per document, cut at what the model reads: --chunk-tokens 0.
     """
+    from index_builder import quality
+
     found = quality.load(data, split)
 
     async def run() -> dict[str, object]:
@@ -105,7 +110,7 @@ def retrieval(
 
 
 async def _build_and_ask(
-    found: quality.DataSet, mode: SearchMode, plan: _Plan, as_json: bool
+    found: DataSet, mode: SearchMode, plan: _Plan, as_json: bool
 ) -> dict[str, object]:
     from index_builder.corpus import Corpus, build_corpus
     from index_builder.readers.mapping import Columns
@@ -146,9 +151,11 @@ async def _build_and_ask(
 
 
 async def _ask(
-    address: str, collection: str, found: quality.DataSet, mode: SearchMode
+    address: str, collection: str, found: DataSet, mode: SearchMode
 ) -> dict[str, object]:
     """Asks every query, and scores the answers."""
+    from index_builder import quality
+
     wanted = SearchOptions(k=_K, mode=mode, require_full_coverage=True)
     ids = list(found.queries)
     rankings: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli import quality
+from index_builder import quality
 from nearline.errors import InvalidRequest
 
 GRADES = {"a": 2, "b": 1, "c": 0, "d": 1}
