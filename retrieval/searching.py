@@ -128,7 +128,7 @@ async def _round(
             weight = options.dense_weight
             one = fused_hits(
                 parts,
-                candidates * len(parts) if options.grouping else ask,
+                2 * candidates if options.grouping else ask,
                 candidates=candidates,
                 dense_weight=served.fusion.dense_weight if weight is None else weight,
                 floor=served.fusion.floor,

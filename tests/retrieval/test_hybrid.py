@@ -52,8 +52,9 @@ def expected(
     top = max(d.lexical for d in kept)
     scored = []
     for one in kept:
-        dense = weight * (one.dense - floor) / span if span > 0 else 0.0
-        words = (1 - weight) * one.lexical / top if top > 0 else 0.0
+        # In the order of the code: ties must be ties to the last bit.
+        dense = (one.dense - floor) * (weight / span if span > 0 else 0.0)
+        words = one.lexical * ((1 - weight) / top if top > 0 else 0.0)
         scored.append((-(dense + words), one.id))
     return [(one, -score) for score, one in sorted(scored)]
 
