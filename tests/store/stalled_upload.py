@@ -1,0 +1,49 @@
+"""A build in a process of its own that stalls in the middle of its upload, to be killed: URL FILE.
+
+AWS_… and NEARLINE_CACHE_DIR come from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+
+import obstore
+from obstore.store import ObjectStore
+
+from index_builder.corpus import Corpus, build_corpus
+from index_builder.readers.mapping import Columns
+from index_builder.records import BuildOptions
+from tests.index_builder.embedders import HashEmbedder
+
+UPLOADED = 2  # Files; the next never arrives.
+_put = obstore.put
+_seen: list[str] = []
+
+
+def _stall(
+    store: ObjectStore,
+    path: str,
+    file: Path | bytes,
+    *,
+    chunk_size: int = 5 << 20,
+    max_concurrency: int = 1,
+) -> None:
+    if len(_seen) == UPLOADED:
+        print("stalled", flush=True)
+        threading.Event().wait()
+    _seen.append(path)
+    _put(store, path, file, chunk_size=chunk_size, max_concurrency=max_concurrency)
+
+
+async def main(url: str, corpus: str) -> None:
+    """Builds."""
+    vars(obstore)["put"] = _stall
+    options = BuildOptions(store=url, golden_queries=0)
+    await build_corpus(Corpus([Path(corpus)], Columns()), options, HashEmbedder())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
