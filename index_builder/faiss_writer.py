@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from index_builder.records import AUTO, IndexOptions
 from nearline.errors import InvalidRequest
 from nearline.snapshot import sync_folder
+from retrieval.backends.whole_numbers import data_scale, scale_queries, to_whole
 
 FLAT_LIMIT = 20_000
 _FLAT = "Flat"
@@ -24,6 +26,12 @@ _BLOCK_ROWS = 16_384
 # FAISS's own sampling: no more than 256 training points per centroid are ever used.
 _POINTS_PER_LIST = 256
 _TRAIN_ROWS = 65_536
+# A refine stage scores again what the graph ranks, so the graph may rank in whole numbers.
+_REFINED_SQ8 = re.compile(r"^(HNSW\d+),SQ8,(?=RFlat$|Refine\()")
+_WHOLE_NUMBERS = "SQ8_direct_signed"
+# Candidates per place for the refine stage, by bits that the base keeps of a number: the less it
+# keeps, the further down it ranks what is best.
+_REFINE_FACTORS = ((8.0, 1.5), (3.5, 3.0), (0.0, 10.0))
 _FAISS_PREFIX = re.compile(r"^Error in .*? at \S+:\d+: (Error: )?", re.DOTALL)
 
 Advance = Callable[[int], None]
@@ -40,9 +48,13 @@ class SearchDefaults(NamedTuple):
 
 
 def choose_factory(options: IndexOptions, vectors: int) -> str:
-    """Gives the factory string for a collection of so many vectors."""
+    """Gives the factory string for a collection of so many vectors.
+
+    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it: 8 bits a number
+    either way, compared in integer arithmetic; see `retrieval.backends.whole_numbers`.
+    """
     if options.factory != AUTO:
-        return options.factory
+        return _REFINED_SQ8.sub(rf"\1,{_WHOLE_NUMBERS},", options.factory)
     return _FLAT if vectors <= FLAT_LIMIT else _GRAPH
 
 
@@ -56,7 +68,14 @@ def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
     Raises: InvalidRequest: FAISS does not know the string, it does not fit the dim, or a shard has
         too few vectors for its lists.
     """
-    lists = _part(_empty(factory, dim), _faiss.IndexIVF)
+    empty = _empty(factory, dim)
+    if _WHOLE_NUMBERS in factory and _whole_number_graph(empty) is None:
+        raise InvalidRequest(
+            f"index {factory!r} keeps whole numbers, which rank and do not score; use "
+            f"HNSW32,{_WHOLE_NUMBERS},Refine(SQfp16)",
+            field="index",
+        )
+    lists = _part(empty, _faiss.IndexIVF)
     if lists is None:
         return
     for shard, vectors in enumerate(shard_sizes):
@@ -98,12 +117,19 @@ def build_index(
     if graph is not None:
         graph.hnsw.efConstruction = options.ef_construction
         graph.hnsw.efSearch = options.ef_search
-    if not index.is_trained and len(rows):
-        _train(index, factory, vectors, rows, shard, seed)
+    if isinstance(_faiss.downcast_index(index), _faiss.IndexRefine):
+        _faiss.downcast_index(index).k_factor = options.refine_factor or _refine_factor(index)
+    add = index.add
+    whole = _whole_number_graph(index) is not None
+    if len(rows) and (whole or not index.is_trained):
+        sample = _sample(index, vectors, rows, seed)
+        _train(index, factory, sample, len(rows), shard)
+        if whole:
+            add = partial(_add_whole, index, data_scale(sample))
     for first in range(0, len(rows), _BLOCK_ROWS):
         block = rows[first : first + _BLOCK_ROWS]
         try:
-            index.add(np.ascontiguousarray(vectors[block]))
+            add(np.ascontiguousarray(vectors[block]))
         except RuntimeError as error:
             raise InvalidRequest(
                 f"index {factory!r} cannot take vectors: {_reason(error)}; use another factory "
@@ -143,8 +169,11 @@ def search_index(
 
     Returns: (n, k) int64 places, best first, -1 where fewer were found; (n, k) float32 scores.
     """
+    factors = np.ones((len(queries), 1), np.float32)
+    if _whole_number_graph(index) is not None:
+        queries, factors = scale_queries(queries)
     scores, places = index.search(np.ascontiguousarray(queries), k, params=_params(index, defaults))
-    return places, scores
+    return places, scores / factors
 
 
 def _empty(factory: str, dim: int) -> Any:
@@ -175,25 +204,58 @@ def _part(index: Any, kind: type) -> Any:
     return None
 
 
-def _train(
-    index: Any,
-    factory: str,
-    vectors: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    shard: int,
-    seed: int,
-) -> None:
+def _whole_number_graph(index: Any) -> Any:
+    """Gives the graph that ranks in whole numbers for a refine stage; None where there is none."""
+    index = _faiss.downcast_index(index)
+    if not isinstance(index, _faiss.IndexRefine):
+        return None
+    graph = _faiss.downcast_index(index.base_index)
+    if not isinstance(graph, _faiss.IndexHNSWSQ):
+        return None
+    quantiser = _faiss.downcast_index(graph.storage).sq
+    return graph if quantiser.qtype == _faiss.ScalarQuantizer.QT_8bit_direct_signed else None
+
+
+def _add_whole(index: Any, scale: float, block: NDArray[np.float32]) -> None:
+    """Adds whole numbers to the graph, and the vectors themselves to the refine stage."""
+    index = _faiss.downcast_index(index)
+    _whole_number_graph(index).add(to_whole(block, scale))
+    refine = _faiss.downcast_index(index.refine_index)
+    refine.add(block)
+    index.ntotal = refine.ntotal
+
+
+def _refine_factor(index: Any) -> float:
+    codes = _faiss.downcast_index(_faiss.downcast_index(index).base_index)
+    if isinstance(codes, _faiss.IndexPreTransform):
+        codes = _faiss.downcast_index(codes.index)
+    if isinstance(codes, _faiss.IndexHNSW):
+        codes = _faiss.downcast_index(codes.storage)
+    bits = 8.0 * codes.code_size / codes.d
+    return next(factor for least, factor in _REFINE_FACTORS if bits >= least)
+
+
+def _sample(
+    index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
+) -> NDArray[np.float32]:
+    """Gives as many vectors as training may use."""
     lists = _part(index, _faiss.IndexIVF)
     nlist = lists.nlist if lists is not None else 0
     wanted = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
     if len(rows) > wanted:
         chosen = np.random.default_rng(seed).choice(len(rows), wanted, replace=False)
         rows = rows[np.sort(chosen)]
+    return np.ascontiguousarray(vectors[rows])
+
+
+def _train(index: Any, factory: str, sample: NDArray[np.float32], vectors: int, shard: int) -> None:
+    if index.is_trained:
+        return
     try:
-        index.train(np.ascontiguousarray(vectors[rows]))
+        index.train(sample)
     except RuntimeError as error:
         raise InvalidRequest(
-            f"index {factory!r} cannot be trained on the {len(rows):,} vectors of shard {shard}: "
+            f"index {factory!r} cannot be trained on the {vectors:,} vectors of shard {shard}: "
             f"{_reason(error)}; use a simpler index, fewer shards, or --index auto",
             field="index",
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
 from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
+from retrieval.backends.whole_numbers import scale_queries
 
 # The same module without its stubs, which do not know its constructors by keyword.
 _keywords: Any = faiss
@@ -24,6 +27,7 @@ _TIE_LIMIT = 4_096
 # otherwise in a batch than alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
 _BLAS_NUMBERS = 128_000
 _WARM_QUERIES = 32
+_REFINED = re.compile(r",R(Flat$|efine\()")
 # The limits are process-wide in faiss.
 _load_lock = threading.Lock()
 
@@ -81,8 +85,13 @@ class FaissIndex:
         self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
             isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]
         )
+        refine = next((layer for layer in layers if isinstance(layer, faiss.IndexRefine)), None)
+        # The base finds so many times what is asked for, and the refine stage scores it again.
+        self._refine_factor = 1.0 if refine is None else float(refine.k_factor)
+        self._whole_numbers = refine is not None and _ranks_whole_numbers(layers[-1])
         ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
-        if ivf is not None:
+        # A refine stage keeps vectors by row of itself.
+        if ivf is not None and refine is None:
             # Without it a row number does not lead to its list, and `reconstruct` cannot work.
             ivf.make_direct_map()
 
@@ -100,7 +109,10 @@ class FaissIndex:
         Raises: SnapshotCorrupt: not an index, or another number of rows. SnapshotMismatch: dim or
             metric is another.
         """
-        flags = faiss.IO_FLAG_MMAP if "IVF" in factory else faiss.IO_FLAG_MMAP_IFC
+        # Lists are mapped in one way, codes and graphs in the other: of an IVF index with a refine
+        # stage it is the refine stage that is large.
+        lists = "IVF" in factory and not _REFINED.search(factory)
+        flags = faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC
         size = path.stat().st_size
         with _load_lock:
             # No vector in the file can be longer than the file: refuse lengths that lie.
@@ -145,7 +157,7 @@ class FaissIndex:
             found = self._search_exact(queries, min(k, self._info.rows), allow, rows)
         else:
             ask = min(k + _TIE_SLACK, self._info.rows)
-            found = _ordered(*self._ask(self._index, queries, ask, self._plan(params, ask, allow)))
+            found = self._search_near(queries, ask, self._plan(params, ask, allow))
         return _shaped(found, k)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -187,6 +199,13 @@ class FaissIndex:
                     field=f"options.{name}",
                 )
 
+    def _search_near(self, queries: NDArray[np.float32], k: int, params: Any) -> Neighbours:
+        if not self._whole_numbers:
+            return _ordered(*self._ask(self._index, queries, k, params))
+        scaled, factors = scale_queries(queries)
+        ids, scores = self._ask(self._index, scaled, k, params)
+        return _ordered(ids, scores / factors)
+
     def _search_exact(
         self,
         queries: NDArray[np.float32],
@@ -225,7 +244,7 @@ class FaissIndex:
 
     def _plan(self, params: SearchParams, ask: int, allow: NDArray[np.uint8] | None) -> Any:
         # Never fewer than asked for: a graph search that is narrower than k comes back short.
-        ef = max(params.ef_search or self._default_ef, ask)
+        ef = max(params.ef_search or self._default_ef, math.ceil(ask * self._refine_factor))
         nprobe = params.nprobe or self._default_nprobe
         if allow is not None:
             # A selector without widths would set them to faiss's 16 and 1: give all together.
@@ -253,7 +272,7 @@ class FaissIndex:
 _KNOBS = (
     (faiss.IndexHNSW, "ef_search"),
     (faiss.IndexIVF, "nprobe"),
-    ((faiss.IndexHNSW, faiss.IndexIVF, faiss.IndexFlatCodes), "exact"),
+    ((faiss.IndexHNSW, faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexRefine), "exact"),
 )
 
 
@@ -268,6 +287,16 @@ def _layers(index: Any) -> list[Any]:
     if isinstance(index, faiss.IndexRefine):
         return [index, *_layers(_downcast(index.base_index))]
     return [index]
+
+
+def _ranks_whole_numbers(index: Any) -> bool:
+    if not isinstance(index, faiss.IndexHNSW):
+        return False
+    storage = _downcast(index.storage)
+    return (
+        isinstance(storage, faiss.IndexScalarQuantizer)
+        and storage.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct_signed
+    )
 
 
 def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
