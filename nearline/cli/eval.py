@@ -17,6 +17,7 @@ from nearline.cli.build import progress
 from nearline.cli.processes import embedding_process, retrieval_process
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.contract import Query, SearchMode, SearchOptions
+from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from index_builder.quality import DataSet
@@ -30,13 +31,18 @@ _ANY = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What to build, and with which embedding service; empty: one of its own."""
+    """What to build, and with which embedding service; empty: one of its own.
+
+    judged: What to tune the weight of hybrid search on; None: the default weight.
+    """
 
     shards: int
     factory: str
     chunk_tokens: int
     overlap_sentences: int
     embedding: str
+    language: str
+    judged: DataSet | None
 
 
 @app.callback()
@@ -64,6 +70,21 @@ def retrieval(
     overlap_sentences: Annotated[
         int, typer.Option(metavar="N", help="Sentences that the next chunk repeats.")
     ] = 1,
+    language: Annotated[
+        str,
+        typer.Option(help="Of the stemmer and the stop words of lexical search; none: neither."),
+    ] = "english",
+    tune_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in BEIR layout whose judgements tune the weight of hybrid search. "
+            "[default: the shipped weight]",
+        ),
+    ] = None,
+    tune_split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Which judgements to tune on: qrels/SPLIT.tsv.")
+    ] = "train",
     embedding: Annotated[
         str,
         typer.Option(metavar="HOST:PORT", help="Embedding service. [default: one is started]"),
@@ -86,6 +107,12 @@ def retrieval(
     from index_builder import quality
 
     found = quality.load(data, split)
+    if tune_on and address:
+        raise InvalidRequest(
+            "--tune-on tunes what is built, and with --address nothing is; leave out one of them",
+            field="tune_on",
+        )
+    judged = quality.load(tune_on, tune_split) if tune_on else None
 
     async def run() -> dict[str, object]:
         if address:
@@ -96,6 +123,8 @@ def retrieval(
             chunk_tokens=chunk_tokens,
             overlap_sentences=overlap_sentences,
             embedding=embedding,
+            language=language,
+            judged=judged,
         )
         return await _build_and_ask(found, mode, plan, as_json)
 
@@ -124,6 +153,8 @@ async def _build_and_ask(
                 max_tokens=plan.chunk_tokens, overlap_sentences=plan.overlap_sentences
             ),
             index=IndexOptions(factory=plan.factory),
+            language=plan.language,
+            judged=plan.judged,
             # Data sets in this layout have documents that are a title alone, or nothing at all.
             title_only=True,
             max_bad_rows=_ANY,
@@ -147,6 +178,8 @@ async def _build_and_ask(
                 retrieval_process(Path(folder), embedding=where)
             )
             measured = await _ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            if built.tuned_ndcg_at_10 is not None:
+                measured["tuned_ndcg@10"] = round(built.tuned_ndcg_at_10, 4)
             return measured | {"bad_rows": built.bad_rows}
 
 
@@ -172,6 +205,10 @@ async def _ask(
             for query, result in zip(asked, reply.results, strict=True):
                 rankings[query] = [hit.id for hit in result.hits]
     scores = quality.score(rankings, found.judgements)
+    weight: dict[str, object] = {}
+    if mode is SearchMode.HYBRID:
+        weight["dense_weight"] = manifest.fusion.dense_weight
+        weight["weight_origin"] = manifest.fusion.origin
     return {
         "queries": len(ids),
         **{name: round(value, 4) for name, value in scores.items()},
@@ -181,4 +218,5 @@ async def _ask(
         "chunk_tokens": manifest.chunking.max_tokens,
         "index": manifest.index_factory,
         "model": manifest.embedder.model,
+        **weight,
     }
