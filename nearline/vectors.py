@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearline.errors import InvalidRequest
 from nearline.v1 import types_pb2
 
-__all__ = ["as_matrix", "normalise", "pack", "unpack"]
+__all__ = ["as_matrix", "decode", "normalise", "pack", "unpack"]
 
 _DTYPES: dict[types_pb2.DataType, np.dtype[Any]] = {
     types_pb2.DATA_TYPE_UNSPECIFIED: np.dtype("<f4"),
@@ -44,6 +44,15 @@ def unpack(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
     Returns: (n, d) float32, C order. For F32 it is a read-only view of the message's bytes.
     Raises: InvalidRequest: length, dim and dtype do not fit together, or a number is not finite.
     """
+    return as_matrix(decode(vectors, field), field)
+
+
+def decode(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.float32]:
+    """Unpacks vectors from the wire, for a caller that looks at the numbers itself.
+
+    Returns: (n, d) float32, C order; numbers may be NaN or infinite.
+    Raises: InvalidRequest: length, dim and dtype do not fit together.
+    """
     dtype = _DTYPES.get(vectors.dtype)
     if dtype is None:
         raise InvalidRequest(
@@ -60,7 +69,7 @@ def unpack(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
     matrix: NDArray[Any] = np.frombuffer(vectors.data, dtype=dtype).reshape(-1, dim)
     if vectors.dtype == types_pb2.DATA_TYPE_I8:
         matrix = matrix.astype(np.float32) / np.float32(_I8_SCALE)
-    return as_matrix(matrix, field)
+    return np.ascontiguousarray(matrix, np.float32)
 
 
 def as_matrix(values: NDArray[Any], field: str = "vectors") -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, shard_pb2
-from nearline.vectors import pack, unpack
+from nearline.vectors import decode, pack
 from nearline.wire.enums import (
     LEVEL_OF,
     LEVELS,
@@ -38,13 +38,14 @@ def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
 def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
     """Gives the query of a message.
 
-    Raises: InvalidRequest: no kind is set, or the vector is not one finite row.
+    Raises: InvalidRequest: no kind is set, or the vector is not one row.
     """
     kind = query.WhichOneof("kind")
     if kind == "text":
         return c.Query(text=query.text)
     if kind == "vector":
-        rows = unpack(query.vector, "query.vector")
+        # The service looks at the numbers, whichever way they came.
+        rows = decode(query.vector, "query.vector")
         if len(rows) != 1:
             raise InvalidRequest(
                 f"query.vector has {len(rows)} rows; send one, or use SearchBatch",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nearline import contract as c
 from nearline import wire
 from nearline.errors import InvalidRequest, Unsupported
+from nearline.filters import All, Equals, Not, Range
 from nearline.v1 import retrieval_pb2, types_pb2
 
 scalars = st.one_of(
@@ -48,6 +49,11 @@ OPTIONS = c.SearchOptions(
     require_full_coverage=True,
     snapshot_id="s",
     explain=True,
+    filter=All(Equals("kind", "class"), Not(Range("year", gte=2000, lt=2010))),
+    min_score=0.25,
+    grouping=c.Grouping("kind", 3),
+    diversity=0.5,
+    dense_weight=0.0,
 )
 
 
@@ -65,9 +71,9 @@ def test_k_zero_is_kept_for_the_service_to_refuse() -> None:
 
 
 def test_what_this_version_cannot_do_is_refused_not_ignored() -> None:
-    filtered = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
-    with pytest.raises(Unsupported, match="filter"):
-        wire.options_from_proto(filtered)
+    empty = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
+    with pytest.raises(InvalidRequest, match="options.filter is empty"):
+        wire.options_from_proto(empty)
     with pytest.raises(Unsupported, match="watermark"):
         wire.options_from_proto(retrieval_pb2.SearchOptions(min_watermark=b"x"))
 
@@ -98,7 +104,18 @@ def full_reply() -> c.SearchReply:
         title="",
         text="abc",
         attributes={"year": 2020, "tags": ["x"]},
-        explanation=c.Explanation(dense_score=0.5, lexical_score=None, shard=1),
+        explanation=c.Explanation(
+            dense_score=0.5, lexical_score=None, shard=1, dense_rank=2, lexical_rank=None
+        ),
+        group="class",
+    )
+    plan = c.FilterPlan(
+        shard=1,
+        strategy=c.PlanStrategy.EXACT_AFTER_SHORT,
+        matches=9,
+        chunks=90,
+        ef_search=128,
+        reason="few",
     )
     ignored = [c.IgnoredId("zz", c.IgnoredReason.NOT_FOUND)]
     info = c.ReplyInfo(
@@ -113,13 +130,24 @@ def full_reply() -> c.SearchReply:
         search_s=0.25,
         total_s=0.0,
     )
-    return c.SearchReply(results=[c.HitList(hits=[hit], ignored_ids=ignored)], info=info)
+    return c.SearchReply(
+        results=[c.HitList(hits=[hit], ignored_ids=ignored, plans=[plan])], info=info
+    )
 
 
 def test_replies_survive() -> None:
     reply = full_reply()
     assert wire.search_reply(wire.search_response(reply)) == reply
     assert wire.batch_reply(wire.batch_response(reply)) == reply
+
+
+def test_pages_and_counts_survive() -> None:
+    info = full_reply().info
+    page = c.ItemsPage(items=[c.Item(id="a", title="t")], next_page_token="x", info=info)
+    assert wire.items_page(wire.list_response(page)) == page
+    facet = c.FacetCounts(field="kind", counts=[("class", 3), ("module", 1)], distinct=2, missing=5)
+    reply = c.CountReply(count=9, facets=[facet], info=info)
+    assert wire.count_reply(wire.count_response(reply)) == reply
 
 
 def test_items_survive_with_their_vector() -> None:
