@@ -21,6 +21,8 @@ from nearline.v1 import (
 
 # Applies where the caller names none: a call without a deadline can hang for ever.
 DEFAULT_TIMEOUT_S = 10.0
+# Every file of a snapshot is read before it becomes current: gigabytes take minutes.
+_CHECK_TIMEOUT_S = 1800.0
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
@@ -254,6 +256,48 @@ class AdminClient(ServiceChannel):
         """Reads the alias record in force and up to `history` older ones."""
         request = admin_pb2.GetAliasesRequest(collection=collection, history=history)
         return await self.call(lambda: self._stub.GetAliases(request, timeout=DEFAULT_TIMEOUT_S))
+
+    async def promote(
+        self,
+        snapshot_id: str,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes a snapshot current, once its files are checked; gives the new record.
+
+        Raises: Conflict: expected_epoch is given, and another one is in force.
+        """
+        request = admin_pb2.PromoteSnapshotRequest(
+            collection=collection,
+            snapshot_id=snapshot_id,
+            expected_epoch=expected_epoch,
+            who=who,
+            why=why,
+        )
+        reply = await self.call(
+            lambda: self._stub.PromoteSnapshot(request, timeout=_CHECK_TIMEOUT_S)
+        )
+        return reply.record
+
+    async def roll_back(
+        self,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again; as `promote`."""
+        request = admin_pb2.RollbackSnapshotRequest(
+            collection=collection, expected_epoch=expected_epoch, who=who, why=why
+        )
+        reply = await self.call(
+            lambda: self._stub.RollbackSnapshot(request, timeout=_CHECK_TIMEOUT_S)
+        )
+        return reply.record
 
 
 def _timeout(timeout_s: float | None) -> float:

@@ -15,6 +15,7 @@ from nearline.cli import (
     bench_embed,
     bench_faults,
     bench_retrieval,
+    bench_swap,
     build,
     demo,
     doctor,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_args_is_help=True)
 bench.command("retrieval")(bench_retrieval.bench_retrieval)
+bench.command("swap")(bench_swap.bench_swap)
 bench.command("embed")(bench_embed.bench_embed)
 bench.command("faults")(bench_faults.bench_faults)
 

@@ -30,7 +30,7 @@ def status(
         columns: tuple[str, ...] = ("service", "address", "state", "about")
         output.print_table(columns, [[record[name] for name in columns] for record in services])
         if collections:
-            columns = ("collection", "epoch", "snapshot", "documents", "chunks", "shards")
+            columns = ("collection", "epoch", "snapshot", "documents", "chunks", "shards", "next")
             output.print_table(
                 columns, [[record[name] for name in columns] for record in collections]
             )
@@ -76,4 +76,13 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
         "documents": found.documents,
         "chunks": found.chunks,
         "shards": f"{found.shards_ready}/{found.shards_total}",
+        "next": _next(found),
     }
+
+
+def _next(found: admin_pb2.CollectionStatus) -> str:
+    """Tells what the alias names, where that is not what is served; empty where it is."""
+    if found.newest_epoch <= found.epoch:
+        return ""
+    why = found.problem or "being loaded"
+    return f"{found.newest_snapshot_id} (epoch {found.newest_epoch}): {why}"

@@ -64,6 +64,7 @@ def write_snapshot(
     promised_recall: float = 1.0,
     faiss_version: str = faiss.__version__,
     batch_documents: int = 4_096,
+    promote: bool = True,
 ) -> str:
     """Writes and publishes a snapshot; gives its id."""
     store = Store(root)
@@ -120,6 +121,8 @@ def write_snapshot(
         ],
     )
     (folder / MANIFEST).write_text(message_to_json(manifest))
+    if not promote:
+        return snapshot_id
     epoch = 1 + max((record.epoch for record in store.alias_records(collection)), default=0)
     store.create_alias_record(
         collection, snapshot_pb2.AliasRecord(epoch=epoch, current=snapshot_id, who="test")

@@ -1,0 +1,161 @@
+"""`nearline snapshots promote`, `rollback` and `prune`: change which snapshot is current."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from nearline.cli import options, output
+from nearline.clients import AdminClient
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+
+_RouterOption = Annotated[
+    str,
+    typer.Option(
+        "--router",
+        metavar="HOST:PORT",
+        help="Ask this router, which has the store; empty: change the store of --store directly.",
+    ),
+]
+_WhyOption = Annotated[str, typer.Option("--why", help="Why, for the record.")]
+_EpochOption = Annotated[
+    int,
+    typer.Option(
+        "--expect-epoch", min=0, help="Refuse unless this is the epoch in force; 0: whatever it is."
+    ),
+]
+
+
+def promote(
+    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    why: _WhyOption = "",
+    expect_epoch: _EpochOption = 0,
+    router: _RouterOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make a snapshot current, once its files are what its manifest says.
+
+    Routers load it beside the one they serve and flip when it is ready; `nearline status` shows
+    how far they are.
+    """
+    from retrieval.life import aliases
+
+    who = aliases.who_am_i()
+    if router:
+
+        async def ask() -> snapshot_pb2.AliasRecord:
+            async with AdminClient(router) as admin:
+                return await admin.promote(
+                    snapshot_id, collection, expected_epoch=expect_epoch, who=who, why=why
+                )
+
+        record = asyncio.run(ask())
+    else:
+        record = aliases.promote(
+            Store.open(store),
+            collection,
+            snapshot_id,
+            expected_epoch=expect_epoch,
+            who=who,
+            why=why,
+        )
+    _show(collection, record, as_json)
+
+
+def rollback(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    why: _WhyOption = "",
+    expect_epoch: _EpochOption = 0,
+    router: _RouterOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make the snapshot before the current one current again; once more goes further back."""
+    from retrieval.life import aliases
+
+    who = aliases.who_am_i()
+    if router:
+
+        async def ask() -> snapshot_pb2.AliasRecord:
+            async with AdminClient(router) as admin:
+                return await admin.roll_back(
+                    collection, expected_epoch=expect_epoch, who=who, why=why
+                )
+
+        record = asyncio.run(ask())
+    else:
+        record = aliases.roll_back(
+            Store.open(store), collection, expected_epoch=expect_epoch, who=who, why=why
+        )
+    _show(collection, record, as_json)
+
+
+def prune(
+    keep: Annotated[
+        int,
+        typer.Option(min=0, help="Snapshots to keep beside those that are needed, newest first."),
+    ] = 2,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove; without it nothing is removed, only shown.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
+    ] = False,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Remove old snapshots, and what killed builds left behind.
+
+    What the aliases name now and what a rollback would go back to always stays.
+    """
+    from retrieval.life import pruning
+
+    opened = Store.open(store)
+    planned = pruning.plan(opened, collection, keep, force=force)
+    if yes:
+        pruning.prune(opened, collection, planned)
+    gone = "removed" if yes else "would be removed"
+    rows = [
+        {
+            "collection": collection,
+            "snapshot": one.name,
+            "bytes": one.bytes,
+            "removed": yes and not one.kept,
+            "kept": one.kept,
+        }
+        for one in planned
+    ]
+    if as_json:
+        for row in rows:
+            output.print_json(row)
+        return
+    output.print_table(
+        ("snapshot", "size", "what becomes of it"),
+        [(one.name, output.size(one.bytes), one.kept or gone) for one in planned],
+    )
+    if not yes and any(not one.kept for one in planned):
+        output.console().print("Nothing was removed; add --yes to remove.")
+
+
+def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            {
+                "collection": collection,
+                "epoch": record.epoch,
+                "current": record.current,
+                "rollback_to_epoch": record.rollback_to_epoch or None,
+                "who": record.who,
+                "why": record.why,
+            }
+        )
+        return
+    output.console().print(
+        f"{record.current} is current in {collection!r} since epoch {record.epoch}"
+    )

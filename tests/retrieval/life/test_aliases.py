@@ -1,0 +1,129 @@
+"""Promote, roll back, prune: the alias history and what it keeps."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.snapshot import Store
+from retrieval.life import aliases, pruning
+from tests.retrieval.snapshots import documents_of, write_snapshot
+
+LATER = datetime.now(UTC) + timedelta(hours=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def make(store: Store, count: int) -> list[str]:
+    """Makes snapshots, each promoted in its turn; their names follow the order they were made."""
+    matrix = np.ones((4, 4), np.float32)
+    made = []
+    for number in range(count):
+        old = write_snapshot(Path(store.url), documents_of(matrix), promote=False)
+        name = f"2026010{number + 1}T000000Z-00000{number}"
+        folder = store.snapshots_folder("default")
+        manifest = (folder / old / "manifest.json").read_text().replace(old, name)
+        (folder / old).rename(folder / name)
+        (folder / name / "manifest.json").write_text(manifest)
+        aliases.promote(store, "default", name, who="test")
+        made.append(name)
+    return made
+
+
+def current(store: Store) -> str:
+    return store.alias_in_force("default").current
+
+
+def test_rollback_goes_back_step_by_step_and_not_to_what_was_rolled_back(store: Store) -> None:
+    a, b, c = make(store, 3)
+    assert aliases.roll_back(store, "default").current == b
+    assert aliases.roll_back(store, "default", why="worse").current == a
+    with pytest.raises(NotFound, match=f"no snapshot of 'default' was current before {a}"):
+        aliases.roll_back(store, "default")
+    aliases.promote(store, "default", c)
+    assert aliases.roll_back(store, "default").current == a
+    record = store.alias_in_force("default")
+    assert (record.epoch, record.rollback_to_epoch) == (7, 1)
+    assert record.why == f"rollback from {c}"
+    assert "@" in record.who
+
+
+def test_a_record_is_made_only_on_the_epoch_that_was_expected(store: Store) -> None:
+    a, _ = make(store, 2)
+    with pytest.raises(Conflict, match="epoch 2 of 'default' is in force, 1 was expected"):
+        aliases.promote(store, "default", a, expected_epoch=1)
+    with pytest.raises(Conflict, match="7 was expected"):
+        aliases.roll_back(store, "default", expected_epoch=7)
+    assert aliases.promote(store, "default", a, expected_epoch=2).epoch == 3
+
+
+def test_a_snapshot_that_is_not_what_its_manifest_says_cannot_be_promoted(store: Store) -> None:
+    a, b = make(store, 2)
+    path = store.snapshot_folder("default", a) / "shards/000/items.arrow"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.promote(store, "default", a)
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.roll_back(store, "default")
+    with pytest.raises(NotFound, match="has no snapshot"):
+        aliases.promote(store, "default", "20250101T000000Z-000000")
+    assert current(store) == b
+
+
+def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
+    a, b, c, d, e = make(store, 5)
+    aliases.promote(store, "default", b)
+    # b is current, e is where a rollback goes; of the others one stays.
+    planned = pruning.plan(store, "default", 1, now=LATER)
+    assert {one.name: one.kept for one in planned} == {
+        e: "rollback goes back to it",
+        d: "one of the newest 1",
+        c: "",
+        b: "current",
+        a: "",
+    }
+    pruning.prune(store, "default", planned)
+    assert store.snapshot_ids("default") == [e, d, b]
+    assert aliases.roll_back(store, "default").current == e
+
+
+def test_prune_leaves_what_is_young_unless_forced(store: Store) -> None:
+    make(store, 1)
+    young = [
+        write_snapshot(Path(store.url), documents_of(np.ones((2, 2), np.float32)), promote=False)
+        for _ in range(2)
+    ]
+    kept = {one.name: one.kept for one in pruning.plan(store, "default", 0)}
+    assert [kept[one] for one in young] == ["younger than an hour"] * 2
+    kept = {one.name: one.kept for one in pruning.plan(store, "default", 0, force=True)}
+    assert [kept[one] for one in young] == ["", ""]
+    with pytest.raises(InvalidRequest, match="keep is -1"):
+        pruning.plan(store, "default", -1)
+
+
+def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store: Store) -> None:
+    make(store, 1)
+    folders = [store.snapshots_folder("default") / f".tmp-2026{n}" for n in range(2)]
+    for folder in folders:
+        (folder / "shards").mkdir(parents=True)
+        (folder / "shards/part").write_bytes(b"xyz")
+    past = time.time() - 7200
+    for path in (folders[0], folders[0] / "shards", folders[0] / "shards/part"):
+        os.utime(path, (past, past))
+    planned = pruning.plan(store, "default", 0, force=True)
+    assert {one.name: one.kept for one in planned if one.folder} == {
+        ".tmp-20260": "",
+        ".tmp-20261": "written to within the hour",
+    }
+    pruning.prune(store, "default", planned)
+    assert [folder.exists() for folder in folders] == [False, True]
+    assert len(store.snapshot_ids("default")) == 1

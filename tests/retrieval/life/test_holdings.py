@@ -1,0 +1,159 @@
+"""Random lives of snapshots: nothing in use goes, everything unused goes in the end."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from retrieval.life.holdings import Holdings, Key
+from retrieval.life.pursuit import Pursuit
+
+DRAIN_S = 10.0
+RETRY_S = 1.0
+SNAPSHOTS = ("a", "b", "c", "d")
+
+
+class Lives(RuleBasedStateMachine):
+    """One collection: a store with aliases, a process that follows them, and requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.holdings: Holdings[str] = Holdings(DRAIN_S, lambda: self.now)
+        self.pursuit = Pursuit(retry_s=RETRY_S)
+        self.epoch = 0
+        self.named = ""
+        # What is being got ready: (epoch, snapshot).
+        self.loading: tuple[int, str] | None = None
+        # Requests: the snapshot each began with, and how it ends.
+        self.requests: list[tuple[str, ExitStack]] = []
+
+    @rule(snapshot=st.sampled_from(SNAPSHOTS))
+    def promote(self, snapshot: str) -> None:
+        self.epoch += 1
+        self.named = snapshot
+
+    @precondition(lambda self: self.epoch)
+    @rule()
+    def look_at_the_aliases(self) -> None:
+        self.pursuit.see(self.epoch, self.named)
+        self.holdings.name("x", {self.named})
+        if self.loading is None and self.pursuit.wants(self.now):
+            self.loading = self.pursuit.epoch, self.pursuit.snapshot_id
+
+    @precondition(lambda self: self.loading)
+    @rule(ok=st.booleans())
+    def load(self, ok: bool) -> None:
+        assert self.loading is not None
+        (epoch, snapshot), self.loading = self.loading, None
+        before = self.holdings.current("x")
+        if not ok:
+            self.pursuit.failed(epoch, "no", self.now)
+            assert self.holdings.current("x") is before
+            return
+        self.holdings.hold("x", snapshot, snapshot)
+        newest_seen = self.pursuit.epoch
+        if self.pursuit.prepared(epoch):
+            self.holdings.flip("x", snapshot)
+            assert epoch == newest_seen
+        else:
+            assert epoch < newest_seen
+            assert self.holdings.current("x") is before
+
+    @precondition(lambda self: self.holdings.current("x"))
+    @rule(data=st.data())
+    def a_request_begins(self, data: st.DataObject) -> None:
+        held = data.draw(st.sampled_from(self.holdings.of("x")))
+        stack = ExitStack()
+        self.requests.append((stack.enter_context(held), stack))
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def a_request_ends(self, data: st.DataObject) -> None:
+        at = data.draw(st.integers(0, len(self.requests) - 1))
+        _, stack = self.requests.pop(at)
+        stack.close()
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, DRAIN_S / 2, DRAIN_S]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def sweep(self) -> None:
+        in_use = {snapshot for snapshot, _ in self.requests}
+        for key in self.holdings.due():
+            assert key.snapshot_id not in in_use
+            assert self.holdings.get(*key).idle_since <= self.now - DRAIN_S  # type: ignore[union-attr]
+            self.holdings.drop(key)
+
+    @invariant()
+    def what_requests_use_is_held(self) -> None:
+        held = {one.key.snapshot_id: one for one in self.holdings.of("x")}
+        for snapshot, _ in self.requests:
+            assert held[snapshot].value == snapshot
+            assert held[snapshot].in_use
+
+    @invariant()
+    def what_is_in_force_is_held(self) -> None:
+        current = self.holdings.current("x")
+        if current is not None:
+            assert self.holdings.get("x", current.key.snapshot_id) is current
+            assert current.key not in self.holdings.due()
+
+    def teardown(self) -> None:
+        for _, stack in self.requests:
+            stack.close()
+        if not self.epoch:
+            return
+        # Left alone, with loads that succeed, one snapshot stays: the one that the alias names.
+        self.now += 100.0
+        self.pursuit.see(self.epoch, self.named)
+        self.holdings.name("x", {self.named})
+        if self.pursuit.wants(self.now):
+            self.holdings.hold("x", self.named, self.named)
+            assert self.pursuit.prepared(self.epoch)
+            self.holdings.flip("x", self.named)
+        self.now += DRAIN_S
+        for key in self.holdings.due():
+            self.holdings.drop(key)
+        assert [one.key for one in self.holdings.all] == [Key("x", self.named)]
+        assert self.holdings.current("x") is self.holdings.get("x", self.named)
+
+
+Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLives = Lives.TestCase
+
+
+def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> None:
+    pursuit = Pursuit(retry_s=1.0)
+    pursuit.see(1, "a")
+    now, waits = 0.0, []
+    for _ in range(8):
+        assert pursuit.wants(now)
+        pursuit.failed(1, "corrupt", now)
+        wait = next(w for w in (1, 2, 4, 8, 16, 32, 60) if pursuit.wants(now + w))
+        assert not pursuit.wants(now + wait - 0.5)
+        waits.append(wait)
+        now += wait
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert (pursuit.stuck, pursuit.problem) == (True, "corrupt")
+    pursuit.see(2, "b")
+    assert pursuit.wants(now) and not pursuit.stuck
+    pursuit.failed(1, "an older attempt", now)
+    assert pursuit.wants(now)
+    assert pursuit.prepared(2) and not pursuit.wants(now + 1000)
+
+
+def test_the_time_to_drain_begins_when_the_alias_moves_on() -> None:
+    now = [0.0]
+    holdings: Holdings[str] = Holdings(DRAIN_S, lambda: now[0])
+    holdings.hold("x", "a", "a")
+    holdings.name("x", {"a"})
+    now[0] = 1000.0
+    holdings.name("x", {"b"})
+    assert holdings.due() == []
+    now[0] += DRAIN_S
+    assert holdings.due() == [Key("x", "a")]
