@@ -72,7 +72,7 @@ def test_k_zero_is_kept_for_the_service_to_refuse() -> None:
 
 def test_what_this_version_cannot_do_is_refused_not_ignored() -> None:
     empty = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
-    with pytest.raises(InvalidRequest, match="options.filter is empty"):
+    with pytest.raises(InvalidRequest, match="filter is empty"):
         wire.options_from_proto(empty)
     with pytest.raises(Unsupported, match="watermark"):
         wire.options_from_proto(retrieval_pb2.SearchOptions(min_watermark=b"x"))
