@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from index_builder.attributes import decode
 from index_builder.records import Place
@@ -149,7 +150,14 @@ def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> p
     values: list[Any] = [row.get(field.name) for row in rows]
     if field.is_list:
         values = [v if v is None or isinstance(v, list) else [v] for v in values]
-    return pa.array(values, _column_type(field))
+    column = pa.array(values, _column_type(field))
+    if field.kind != _Field.KIND_DOUBLE:
+        return column
+    # One zero only: Arrow's hash tables tell -0.0 from 0.0.
+    if not field.is_list:
+        return pc.add(column, 0.0)
+    numbers = pc.add(column.values, 0.0)
+    return pa.ListArray.from_arrays(column.offsets, numbers, mask=column.is_null())
 
 
 def _problem(name: str, found: _Seen) -> str:

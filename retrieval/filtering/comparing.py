@@ -33,7 +33,8 @@ def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
     if kind == "int":
         return [int(v) for v in values if v == int(v) and int(v) in _INT64]  # type: ignore[arg-type]
     if kind == "double":
-        return [float(v) for v in values if float(v) == v]  # type: ignore[arg-type]
+        # Plus zero: Arrow's hash tables tell -0.0 from 0.0, and columns hold the latter only.
+        return [float(v) + 0.0 for v in values if float(v) == v]  # type: ignore[arg-type]
     return list(values)
 
 

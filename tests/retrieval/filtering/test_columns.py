@@ -20,7 +20,7 @@ from index_builder.attribute_columns import infer_fields, write_attributes
 from index_builder.attributes import encode
 from index_builder.records import Place
 from nearline import filters as f
-from nearline.contract import Attributes, Scalar
+from nearline.contract import Attributes
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
 from retrieval.filtering.columns import AttributeTable
@@ -115,7 +115,7 @@ def meets(value: Any, condition: f.Equals | f.In | f.Range) -> bool:
     return all(tests[name](bound) for name, bound in bounds.items() if bound is not None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(documents, filters)
 def test_what_matches_is_what_plain_python_says(
     rows: Sequence[Attributes], filter: f.Filter

@@ -1,0 +1,232 @@
+"""Searches under a filter: always the k best that exist, whatever the filter keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index_builder.attribute_columns import infer_fields, write_attributes
+from index_builder.records import Place
+from nearline import filters as f
+from nearline.contract import PlanStrategy
+from nearline.errors import InvalidRequest, Unsupported
+from retrieval.backends.faiss_index import FaissIndex
+from retrieval.backends.vector_index import SearchParams
+from retrieval.filtering import planner
+from retrieval.filtering.cache import FilterCache
+from retrieval.filtering.columns import AttributeTable
+from retrieval.filtering.planner import FilteredSearch, Matches, calibrate
+
+ROWS, DIM, K = 6_000, 24, 10
+FACTORIES = ["Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF32,Flat"]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> NDArray[np.float32]:
+    """Gives (ROWS, DIM) float32 in clusters, at unit length."""
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(30, DIM))
+    points = centres[rng.integers(0, 30, ROWS)] + 0.5 * rng.normal(size=(ROWS, DIM))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def indexes(vectors: NDArray[np.float32]) -> dict[str, FaissIndex]:
+    built = {}
+    for factory in FACTORIES:
+        index = faiss.index_factory(DIM, factory, faiss.METRIC_INNER_PRODUCT)
+        if not index.is_trained:
+            index.train(vectors)
+        index.add(vectors)
+        built[factory] = FaissIndex(index, ef_search=32, nprobe=8)
+    return built
+
+
+def matches_of(chosen: NDArray[np.bool_]) -> Matches:
+    bitmap = np.packbits(chosen, bitorder="little")
+    return Matches(chosen, chosen, bitmap, int(chosen.sum()), np.flatnonzero(chosen))
+
+
+def recall(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    chosen: NDArray[np.bool_],
+    ids: NDArray[np.int64],
+) -> float:
+    scores = np.where(chosen, queries @ vectors.T, -np.inf)
+    edge = np.sort(scores, axis=1)[:, -K][:, None]
+    return float((np.take_along_axis(scores, ids, axis=1) >= edge - 1e-6).mean())
+
+
+def far_from(vectors: NDArray[np.float32], row: int, share: float) -> NDArray[np.bool_]:
+    """Chooses the rows least like one: a filter that goes against the topic of a query."""
+    scores = vectors @ vectors[row]
+    chosen: NDArray[np.bool_] = scores <= np.quantile(scores, share)
+    return chosen
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05, 0.01, 0.002])
+@pytest.mark.parametrize("limit", [0, 500])
+def test_recall_has_no_cliff_and_no_hit_is_missing(
+    vectors: NDArray[np.float32],
+    indexes: dict[str, FaissIndex],
+    factory: str,
+    share: float,
+    limit: int,
+    rng: np.random.Generator,
+) -> None:
+    queries = vectors[rng.choice(ROWS, 40, replace=False)]
+    search = FilteredSearch(indexes[factory], ROWS, exact_limit=limit)
+    for chosen in (rng.random(ROWS) < share, far_from(vectors, 3, share)):
+        found, plan = search.search(queries, K, SearchParams(), matches_of(chosen))
+        assert (found.ids >= 0).all() and chosen[found.ids].all()
+        assert (np.diff(found.scores, axis=1) <= 0).all()
+        # What SQ8 keeps is not quite what was given to it.
+        assert recall(vectors, queries, chosen, found.ids) >= (0.9 if "SQ8" in factory else 0.95)
+        assert plan.matches == chosen.sum() and plan.chunks == ROWS
+        if factory == "Flat":
+            assert plan.strategy is PlanStrategy.EXACT
+
+
+def test_few_matches_are_compared_one_by_one(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], rng: np.random.Generator
+) -> None:
+    chosen = np.zeros(ROWS, np.bool_)
+    chosen[rng.choice(ROWS, 500, replace=False)] = True
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=500)
+    found, plan = search.search(vectors[:20], K, SearchParams(), matches_of(chosen))
+    assert plan.strategy is PlanStrategy.EXACT and plan.ef_search == 0
+    assert "500 of 6,000 match" in plan.reason and "up to 500 for 10 hits" in plan.reason
+    assert recall(vectors, vectors[:20], chosen, found.ids) == 1
+
+
+def test_many_matches_are_searched_wider_and_the_caller_may_ask_for_more(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], rng: np.random.Generator
+) -> None:
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=200)
+    matches = matches_of(np.arange(ROWS) % 2 == 0)
+    one = rng.normal(size=(1, DIM)).astype(np.float32)
+    _, plan = search.search(one, K, SearchParams(), matches)
+    assert plan.strategy is PlanStrategy.BITMAP
+    assert plan.ef_search >= round(32 * 2**0.75)
+    assert f"ef_search {plan.ef_search} (without a filter 32)" in plan.reason
+    _, plan = search.search(one, K, SearchParams(ef_search=333), matches)
+    assert plan.ef_search >= 333
+
+
+def test_an_exact_search_is_exact(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex]
+) -> None:
+    chosen = np.arange(ROWS) % 2 == 0
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=10)
+    params = SearchParams(exact=True)
+    found, plan = search.search(vectors[:20], K, params, matches_of(chosen))
+    assert plan.strategy is PlanStrategy.EXACT and "was asked for" in plan.reason
+    assert recall(vectors, vectors[:20], chosen, found.ids) == 1
+
+
+def test_a_search_that_comes_back_short_is_done_again_exactly(
+    vectors: NDArray[np.float32],
+    indexes: dict[str, FaissIndex],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "_MAX_WIDTH", 16)
+    chosen = far_from(vectors, 5, 0.004)
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=0)
+    found, plan = search.search(vectors[5:6], K, SearchParams(), matches_of(chosen))
+    assert plan.strategy is PlanStrategy.EXACT_AFTER_SHORT
+    assert "came back short" in plan.reason
+    assert recall(vectors, vectors[5:6], chosen, found.ids) == 1
+
+
+def test_a_query_whose_neighbours_do_not_match_is_not_left_to_the_graph(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex]
+) -> None:
+    chosen = far_from(vectors, 9, 0.5)
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=1_000)
+    found, plan = search.search(vectors[9:10], K, SearchParams(), matches_of(chosen))
+    assert plan.strategy is PlanStrategy.EXACT
+    assert "few of the nearest rows match" in plan.reason
+    assert recall(vectors, vectors[9:10], chosen, found.ids) == 1
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize("limit", [0, 500])
+def test_all_matches_are_found_where_k_is_larger(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], factory: str, limit: int
+) -> None:
+    chosen = np.arange(ROWS) % 1_000 == 0
+    search = FilteredSearch(indexes[factory], ROWS, exact_limit=limit)
+    found, _ = search.search(vectors[:3], K, SearchParams(), matches_of(chosen))
+    assert (np.sort(found.ids[:, :6], axis=1) == np.arange(0, ROWS, 1_000)).all()
+    assert (found.ids[:, 6:] == -1).all() and np.isneginf(found.scores[:, 6:]).all()
+
+
+def test_nothing_is_searched_where_nothing_matches(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex]
+) -> None:
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS)
+    found, plan = search.search(
+        vectors[:2], 3, SearchParams(), matches_of(np.zeros(ROWS, np.bool_))
+    )
+    assert plan.strategy is PlanStrategy.EMPTY and not found.full
+    assert (found.ids == -1).all() and found.ids.shape == (2, 3)
+
+
+@pytest.mark.parametrize("limit", [0, ROWS])
+def test_a_width_that_the_index_lacks_is_refused_however_it_is_searched(
+    vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], limit: int
+) -> None:
+    search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=limit)
+    matches = matches_of(np.arange(ROWS) % 2 == 0)
+    with pytest.raises(Unsupported, match="nprobe"):
+        search.search(vectors[:1], K, SearchParams(nprobe=2), matches)
+
+
+def test_calibration_stays_within_its_bounds(indexes: dict[str, FaissIndex]) -> None:
+    assert calibrate(indexes["Flat"]) == ROWS
+    for factory in FACTORIES[1:]:
+        assert 1_000 <= calibrate(indexes[factory]) <= ROWS
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> AttributeTable:
+    texts = [f'{{"n": {n}, "even": {"true" if n % 2 == 0 else "false"}}}' for n in range(100)]
+    fields = infer_fields(((text, Place("x", 1)) for text in texts), {})
+    write_attributes(tmp_path / "attributes.arrow", fields, texts)
+    return AttributeTable(tmp_path / "attributes.arrow", fields, 100)
+
+
+def test_matches_of_documents_become_matches_of_their_chunks(table: AttributeTable) -> None:
+    first_rows = np.concatenate(([0], np.cumsum(np.arange(100) % 3 + 1)))
+    matches = FilterCache(table, first_rows).matches(f.Equals("even", True))
+    wanted = np.repeat(np.arange(100) % 2 == 0, np.diff(first_rows))
+    np.testing.assert_array_equal(matches.documents, np.arange(100) % 2 == 0)
+    np.testing.assert_array_equal(matches.chunks, wanted)
+    np.testing.assert_array_equal(matches.rows, np.flatnonzero(wanted))
+    unpacked = np.unpackbits(matches.bitmap, bitorder="little")[: len(wanted)]
+    np.testing.assert_array_equal(unpacked, wanted)
+    assert matches.count == wanted.sum()
+
+
+def test_a_filter_is_worked_out_once_while_it_is_kept(table: AttributeTable) -> None:
+    cache = FilterCache(table, np.arange(101), max_bytes=2_000)
+    kept = cache.matches(f.Equals("n", 1))
+    assert cache.matches(f.Equals("n", 1)) is kept
+    for n in range(2, 40):
+        cache.matches(f.Equals("n", n))
+    assert cache.matches(f.Equals("n", 39)) is not kept
+    assert cache.matches(f.Equals("n", 1)) is not kept
+
+
+def test_filters_that_python_holds_equal_are_still_told_apart(table: AttributeTable) -> None:
+    cache = FilterCache(table, np.arange(101))
+    cache.matches(f.Equals("even", True))
+    with pytest.raises(InvalidRequest, match="gives a int"):
+        cache.matches(f.Equals("even", 1))
