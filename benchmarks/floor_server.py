@@ -19,8 +19,10 @@ import grpc
 import numpy as np
 import uvloop
 
+from nearline.cli.raw_faiss import search_params
 from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
+from retrieval.backends.whole_numbers import scale_queries
 
 _faiss: Any = faiss  # Its stubs do not know SearchParametersHNSW.
 
@@ -34,7 +36,7 @@ class Floor(retrieval_pb2_grpc.RetrievalServiceServicer):
         self._pool = ThreadPoolExecutor(
             threads, initializer=_faiss.omp_set_num_threads, initargs=(1,)
         )
-        self._graph = isinstance(index, _faiss.IndexHNSW)
+        self._refined = isinstance(index, _faiss.IndexRefine)
         self._params: dict[int, Any] = {}
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
@@ -42,8 +44,12 @@ class Floor(retrieval_pb2_grpc.RetrievalServiceServicer):
 
     def _find(self, request: pb.SearchRequest) -> pb.SearchResponse:
         vector = np.frombuffer(request.query.vector.data, np.float32)[None]
-        params = self._search_params(request.options.ef_search) if self._graph else None
+        if self._refined:
+            vector, factors = scale_queries(vector)
+        params = self._search_params(request.options.ef_search)
         scores, rows = self._index.search(vector, request.options.k, params=params)
+        if self._refined:
+            scores /= factors
         response = pb.SearchResponse()
         add, ids = response.result.hits.add, self._ids
         for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
@@ -52,7 +58,7 @@ class Floor(retrieval_pb2_grpc.RetrievalServiceServicer):
 
     def _search_params(self, ef: int) -> Any:
         if ef not in self._params:
-            self._params[ef] = _faiss.SearchParametersHNSW(efSearch=ef)
+            self._params[ef] = search_params(self._index, ef)
         return self._params[ef]
 
 

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import multiprocessing
 import os
 import platform
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 import nearline
-from nearline.cli.closed_loop import COLLECTION, Round, Task, call_round, exact_answers
+from nearline.cli.bench_material import Prepared, Side, index_file, prepare
+from nearline.cli.closed_loop import Round, Task, call_round
 from nearline.cli.output import JsonFlag, print_json, print_table
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import NotReady
 
 _WARM_UP_S = 1.0
 
@@ -44,6 +41,18 @@ def bench_retrieval(
         int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
     ] = 8,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
+    compare_index: Annotated[
+        str, typer.Option(metavar="FACTORY", help="Another index, served in the same run.")
+    ] = "",
+    compare_ef: Annotated[
+        int, typer.Option(min=1, max=4096, help="Width of the graph search of the other index.")
+    ] = 64,
+    target_recall: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Ask each graph at the least width that reaches it; 0: at --ef."
+        ),
+    ] = 0.0,
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a process of its own.")
     ] = False,
@@ -55,25 +64,36 @@ def bench_retrieval(
     """Measure Search by vector over gRPC, with raw FAISS and a minimal server in the same run.
 
     Server and callers share this machine. Rounds of raw FAISS, the minimal server and Nearline
-    take turns, so that whatever else the machine does meets all three.
+    take turns, so that whatever else the machine does meets all three. With --compare-index it is
+    rounds of the two indexes that take turns, in one server.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        graph = ef if "HNSW" in index else 0
-        task = Task(Path(folder), k, graph, concurrency, len(os.sched_getaffinity(0)))
+        threads = len(os.sched_getaffinity(0))
+        sides = [
+            Side(factory, Task(Path(folder), k, width, concurrency, threads, f"bench{number}"))
+            for number, (factory, width) in enumerate(((index, ef), (compare_index, compare_ef)))
+            if factory
+        ]
+        sides = [
+            side if "HNSW" in side.factory else side._replace(task=side.task._replace(ef=0))
+            for side in sides
+        ]
         with _process() as one:
-            build_s, rows, dim = one.submit(_prepare, task, vectors, queries, index, seed).result()
-        measured = asyncio.run(_measure(task, separate=separate, seconds=seconds, rounds=rounds))
+            prepared = one.submit(prepare, sides, vectors, queries, seed, target_recall).result()
+        measure = _compare if compare_index else _measure
+        measured = asyncio.run(measure(prepared, separate=separate, seconds=seconds, rounds=rounds))
     record = measured | {
-        "build_s": round(build_s, 2),
-        "n": rows,
-        "dim": dim,
+        "build_s": round(prepared.build_s[0], 2),
+        "n": prepared.rows,
+        "dim": prepared.dim,
         "index": index,
-        "ef": graph or None,
+        "ef": prepared.sides[0].task.ef or None,
+        "index_bytes": prepared.index_bytes[0],
         "k": k,
         "queries": queries,
         "concurrency": concurrency,
         "mode": "separate" if separate else "colocated",
-        "cpus": task.threads,
+        "cpus": threads,
         "rounds": rounds,
         "seconds": seconds,
         "seed": seed,
@@ -89,8 +109,13 @@ def bench_retrieval(
         print_table(("figure", "value"), [(name, value) for name, value in record.items()])
 
 
-async def _measure(task: Task, *, separate: bool, seconds: float, rounds: int) -> dict[str, object]:
+async def _measure(
+    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+) -> dict[str, object]:
+    from nearline.cli.raw_faiss import raw_round
+
     loop = asyncio.get_running_loop()
+    task = prepared.sides[0].task
     raw_qps: list[float] = []
     floors: list[Round] = []
     ours: list[Round] = []
@@ -99,7 +124,7 @@ async def _measure(task: Task, *, separate: bool, seconds: float, rounds: int) -
             for number in range(rounds + 1):
                 # The first turn warms all three up and is not kept.
                 length = seconds if number else _WARM_UP_S
-                raw = await loop.run_in_executor(raw_process, _raw_round, task, length)
+                raw = await loop.run_in_executor(raw_process, raw_round, task, length)
                 least = await loop.run_in_executor(caller, call_round, task, floor, length)
                 mine = await loop.run_in_executor(caller, call_round, task, address, length)
                 if number:
@@ -107,134 +132,58 @@ async def _measure(task: Task, *, separate: bool, seconds: float, rounds: int) -
                     floors.append(least)
                     ours.append(mine)
             rss = sum(_rss_bytes(pid) for pid in pids)
-    qps, floor_qps = (median(r.qps for r in side) for side in (ours, floors))
-    return {
-        "qps": round(qps, 1),
-        "p50_ms": _percentile_ms(ours, 50),
-        "p99_ms": _percentile_ms(ours, 99),
-        f"recall@{task.k}": round(median(r.recall for r in ours), 4),
+    figures = _figures(ours, task.k)
+    floor_qps = median(r.qps for r in floors)
+    return figures | {
         "rss_bytes": rss,
         "raw_qps": round(median(raw_qps), 1),
         "floor_qps": round(floor_qps, 1),
         "floor_p99_ms": _percentile_ms(floors, 99),
         "floor_recall": round(median(r.recall for r in floors), 4),
-        "ratio_to_floor": round(qps / floor_qps, 3),
+        "ratio_to_floor": round(median(r.qps for r in ours) / floor_qps, 3),
         "floor_to_raw": round(floor_qps / median(raw_qps), 3),
     }
 
 
-# --- in a process of its own: the build, and the exact answers -------------------------------
+async def _compare(
+    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+) -> dict[str, object]:
+    """Lets two collections of one server take turns; the ratio is the median over pairs."""
+    loop = asyncio.get_running_loop()
+    tasks = [side.task for side in prepared.sides]
+    found: list[list[Round]] = [[], []]
+    with _process() as caller:
+        async with _nearline(tasks[0], separate=separate) as (address, _):
+            for number in range(rounds + 1):
+                length = seconds if number else _WARM_UP_S
+                # Who goes first changes, so that a drift of the machine meets both alike.
+                for side in (0, 1) if number % 2 else (1, 0):
+                    one = await loop.run_in_executor(
+                        caller, call_round, tasks[side], address, length
+                    )
+                    if number:
+                        found[side].append(one)
+    ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
+    others = {f"compare_{name}": value for name, value in _figures(found[1], tasks[1].k).items()}
+    return {
+        **_figures(found[0], tasks[0].k),
+        **others,
+        "ratio_to_compare": round(median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "compare_index": prepared.sides[1].factory,
+        "compare_ef": tasks[1].ef or None,
+        "compare_build_s": round(prepared.build_s[1], 2),
+        "compare_index_bytes": prepared.index_bytes[1],
+    }
 
 
-def _prepare(
-    task: Task, vectors: Path, queries: int, index: str, seed: int
-) -> tuple[float, int, int]:
-    """Builds the snapshot and the exact answers; gives seconds of the build, rows, dim."""
-    from index_builder.pipeline import build_snapshot
-    from index_builder.records import BuildOptions, IndexOptions
-    from nearline.contract import Item
-
-    matrix = np.array(_read(vectors), np.float32)
-    if len(matrix) < queries + task.k:
-        raise InvalidRequest(
-            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {task.k} need at "
-            f"least {queries + task.k}",
-            field="vectors",
-        )
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    order = np.random.default_rng(seed).permutation(len(matrix))
-    asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
-    ids = [f"{row:09d}" for row in range(len(base))]
-    task.ids.write_text("\n".join(ids), "utf-8")
-    np.savez(task.folder / "exact.npz", queries=asked, edge=_edges(base, asked, task.k))
-    np.save(task.folder / "base.npy", base)
-    documents = (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
-    options = BuildOptions(
-        store=str(task.store),
-        collection=COLLECTION,
-        index=IndexOptions(factory=index, ef_search=task.ef or 64),
-    )
-    start = time.perf_counter()
-    asyncio.run(build_snapshot(documents, options))
-    return time.perf_counter() - start, len(base), base.shape[1]
-
-
-def _read(path: Path) -> NDArray[Any]:
-    try:
-        matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(
-            f"{path} is not a .npy file that can be read: {error}", field="vectors"
-        ) from error
-    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
-        raise InvalidRequest(
-            f"{path} holds {matrix.dtype} of shape {matrix.shape}; (n, d) floats are needed",
-            field="vectors",
-        )
-    return matrix
-
-
-def _edges(base: NDArray[np.float32], asked: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Gives the score of each query's exact k-th best row: what scores as well is found right."""
-    edges = []
-    for first in range(0, len(asked), 100):
-        scores = asked[first : first + 100] @ base.T
-        edges.append(np.partition(scores, -k, axis=1)[:, -k])
-    return np.concatenate(edges)
-
-
-# --- in a process of its own: raw FAISS ------------------------------------------------------
-
-
-def _raw_round(task: Task, seconds: float) -> float:
-    """Searches in a thread per core; gives queries per second."""
-    import faiss
-
-    keywords: Any = faiss
-    index, queries = _raw_index(task), exact_answers(task)["queries"]
-    params = (
-        keywords.SearchParametersHNSW(efSearch=task.ef)
-        if isinstance(index, faiss.IndexHNSW)
-        else None
-    )
-    counts = [0] * task.threads
-    end = time.perf_counter() + seconds
-
-    def search(thread: int) -> None:
-        faiss.omp_set_num_threads(1)
-        for number in itertools.count(thread * len(queries) // task.threads):
-            row = number % len(queries)
-            index.search(queries[row : row + 1], task.k, params=params)
-            counts[thread] += 1
-            if time.perf_counter() >= end:
-                return
-
-    threads = [threading.Thread(target=search, args=(n,)) for n in range(task.threads)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - start)
-
-
-_kept: dict[str, Any] = {}
-
-
-def _raw_index(task: Task) -> Any:
-    if "index" not in _kept:
-        import faiss
-
-        _kept["index"] = faiss.read_index(str(_index_file(task)))
-    return _kept["index"]
-
-
-def _index_file(task: Task) -> Path:
-    from nearline.snapshot import Store, shard_folder
-
-    store = Store(task.store)
-    snapshot_id = store.alias_in_force(COLLECTION).current
-    return shard_folder(store.snapshot_folder(COLLECTION, snapshot_id), 0) / "dense.faiss"
+def _figures(rounds: Sequence[Round], k: int) -> dict[str, object]:
+    return {
+        "qps": round(median(r.qps for r in rounds), 1),
+        "p50_ms": _percentile_ms(rounds, 50),
+        "p99_ms": _percentile_ms(rounds, 99),
+        f"recall@{k}": round(median(r.recall for r in rounds), 4),
+    }
 
 
 # --- the servers -----------------------------------------------------------------------------
@@ -249,7 +198,7 @@ async def _floor(task: Task) -> AsyncIterator[str]:
         )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.floor_server", "--threads", str(task.threads)),
-        *("--index", str(_index_file(task)), "--ids", str(task.ids)),
+        *("--index", str(index_file(task)), "--ids", str(task.ids)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=root,

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import pack
 
-COLLECTION = "bench"
 _METHOD = "/nearline.v1.RetrievalService/Search"
 # Scores of equal vectors differ in the last digits between a matrix product and faiss.
-_TIE = 1e-6
+TIE = 1e-6
 # Read once by the process that calls.
 _kept: dict[str, Any] = {}
 
@@ -30,6 +29,7 @@ class Task(NamedTuple):
     """What is measured.
 
     folder: Holds the store and what the measuring processes share.
+    collection: What is asked; all collections in a folder hold the same vectors.
     ef: Width of the graph search; 0 where the index is no graph.
     """
 
@@ -38,6 +38,7 @@ class Task(NamedTuple):
     ef: int
     concurrency: int
     threads: int
+    collection: str = "bench"
 
     @property
     def store(self) -> Path:
@@ -80,7 +81,7 @@ def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
     options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef or None)
     return [
         retrieval_pb2.SearchRequest(
-            collection=COLLECTION, query=retrieval_pb2.Query(vector=pack(row)), options=options
+            collection=task.collection, query=retrieval_pb2.Query(vector=pack(row)), options=options
         ).SerializeToString()
         for row in queries
     ]
@@ -125,7 +126,7 @@ def _recall(
         hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
         rows = [_kept["rows"][hit.id] for hit in hits]
         scores = np.asarray(_kept["base"][sorted(set(rows))]) @ exact["queries"][number]
-        found += int((scores >= exact["edge"][number] - _TIE).sum())
+        found += int((scores >= exact["edge"][number] - TIE).sum())
     return found / (len(replies) * task.k)
 
 

@@ -20,7 +20,7 @@ IMPORTERS = {
         "retrieval/backends/faiss_index.py",
         "index_builder/faiss_writer.py",
         # Measures FAISS alone, to compare with.
-        "nearline/cli/bench_retrieval.py",
+        "nearline/cli/raw_faiss.py",
     },
     "torch": {"embedding/torch_backend.py", "embedding/convert.py"},
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
