@@ -1,0 +1,309 @@
+"""Filters as people write them: `kind = "class" AND (year >= 2000 OR NOT tags IN ["a", "b"])`.
+
+    filter    = part { OR part }              AND binds tighter than OR, NOT tighter than AND
+    part      = unit { AND unit }
+    unit      = NOT unit | ( filter ) | FIELD condition
+    condition = ( = | == | != | <> | < | <= | > | >= ) VALUE | VALUE TO VALUE
+              | [NOT] IN [ VALUE, … ] | [NOT] EXISTS | IS [NOT] NULL
+
+A field is a word, or in quotes where it holds spaces or signs. A value is a text in quotes ("a" or
+'a', \\ before a quote or backslash), a number, true, false, a time without quotes (2024-05-01,
+2024-05-01T12:00:00+02:00; UTC where it names no zone), or any other word, which is a text. Keywords
+may be written in lower case. As in Meilisearch, `!=` and `NOT IN` are true of an item without the
+attribute, and `a TO b` includes both ends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, NoReturn
+
+from nearline import filters as f
+from nearline.errors import InvalidRequest
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<sign>==|!=|<>|<=|>=|[=<>()\[\],])"""
+    r"""|(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""|(?P<word>[^\s()\[\],=!<>"']+))""",
+    re.DOTALL,
+)
+_INT = re.compile(r"[+-]?[0-9]+")
+_DOUBLE = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt].+)?")
+_KEYWORDS = {"AND", "OR", "NOT", "IN", "EXISTS", "IS", "NULL", "TO"}
+_EQUAL = {"=", "=="}
+_UNEQUAL = {"!=", "<>"}
+_BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+_MAX_DEPTH = 64
+_CLOSING = {"[": "]", "(": ")"}
+
+
+def parse_filter(text: str) -> f.Filter:
+    """Reads a filter: the language above, or JSON (see `filter_from_json`) where it starts with {.
+
+    Raises: InvalidRequest: it cannot be read; says what is expected at which column.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"the filter is not JSON: {error}; or write: kind = class AND year >= 2000",
+                field="filter",
+            ) from error
+        return filter_from_json(value)
+    condition = _Parser(text).whole()
+    f.check_filter(condition, "filter")
+    return condition
+
+
+def filter_from_json(value: object, path: str = "filter") -> f.Filter:
+    """Reads a filter from JSON values, as `json.loads` gives them.
+
+    {"all": [filter, …]}, {"any": [filter, …]}, {"not": filter}, or a condition on a field:
+    {"field": "year", "gte": 2000, "lt": 2010}, with one of "equals", "in", "exists": true, or the
+    bounds gte, gt, lte, lt. A time is {"$time": "2024-05-01T12:00:00Z"}.
+    Raises: InvalidRequest: it is something else; names the path.
+    """
+    condition = _from_json(value, path, _MAX_DEPTH)
+    f.check_filter(condition, path)
+    return condition
+
+
+class _Token(NamedTuple):
+    """kind: sign, quoted, word or end. at: where it starts. text: as written; quoted: its value."""
+
+    kind: str
+    text: str
+    at: int
+
+    def keyword(self) -> str:
+        """Gives the keyword that a bare word is; empty where it is none."""
+        upper = self.text.upper()
+        return upper if self.kind == "word" and upper in _KEYWORDS else ""
+
+
+class _Parser:
+    """Reads one filter, a token ahead."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = self._cut()
+        self._next = 0
+        self._depth = 0
+
+    def whole(self) -> f.Filter:
+        condition = self._any()
+        if self._peek().kind != "end":
+            self._expected("AND, OR or the end")
+        return condition
+
+    def _any(self) -> f.Filter:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            self._expected(f"no more than {_MAX_DEPTH} parentheses and NOT within each other")
+        parts = [self._all()]
+        while self._take("OR"):
+            parts.append(self._all())
+        self._depth -= 1
+        return parts[0] if len(parts) == 1 else f.Any(*parts)
+
+    def _all(self) -> f.Filter:
+        parts = [self._unit()]
+        while self._take("AND"):
+            parts.append(self._unit())
+        return parts[0] if len(parts) == 1 else f.All(*parts)
+
+    def _unit(self) -> f.Filter:
+        if self._take("NOT"):
+            self._depth += 1
+            if self._depth > _MAX_DEPTH:
+                self._expected(f"no more than {_MAX_DEPTH} parentheses and NOT within each other")
+            part = f.Not(self._unit())
+            self._depth -= 1
+            return part
+        if self._take("("):
+            condition = self._any()
+            if not self._take(")"):
+                self._expected("AND, OR or )")
+            return condition
+        return self._condition(self._field())
+
+    def _field(self) -> str:
+        token = self._peek()
+        if token.kind not in ("word", "quoted") or token.keyword():
+            self._expected("an attribute, NOT or (")
+        self._next += 1
+        return token.text
+
+    def _condition(self, field: str) -> f.Filter:
+        token = self._peek()
+        if token.kind == "sign" and token.text in _EQUAL | _UNEQUAL:
+            self._next += 1
+            equals = f.Equals(field, self._value())
+            return f.Not(equals) if token.text in _UNEQUAL else equals
+        if token.kind == "sign" and token.text in _BOUNDS:
+            self._next += 1
+            return f.Range(field, **{_BOUNDS[token.text]: self._value()})
+        if self._take("IS"):
+            negated = self._take("NOT")
+            if not self._take("NULL"):
+                self._expected("NULL" if negated else "NULL or NOT NULL")
+            exists = f.Exists(field)
+            return exists if negated else f.Not(exists)
+        negated = self._take("NOT")
+        if self._take("EXISTS"):
+            return f.Not(f.Exists(field)) if negated else f.Exists(field)
+        if self._take("IN"):
+            several = f.In(field, self._values())
+            return f.Not(several) if negated else several
+        if negated:
+            self._expected("IN or EXISTS")
+        if token.kind in ("word", "quoted") and not token.keyword():
+            low = self._value()
+            if not self._take("TO"):
+                self._next -= 1
+                self._expected("=, !=, <, <=, >, >=, IN, EXISTS, IS NULL or a TO b")
+            return f.Range(field, gte=low, lte=self._value())
+        self._expected("=, !=, <, <=, >, >=, IN, EXISTS, IS NULL or a TO b")
+
+    def _values(self) -> tuple[f.FilterValue, ...]:
+        closing = _CLOSING.get(self._peek().text if self._peek().kind == "sign" else "")
+        if closing is None:
+            self._expected("[ and values")
+        self._next += 1
+        values = [self._value()]
+        while self._take(","):
+            values.append(self._value())
+        if not self._take(closing):
+            self._expected(f"a comma or {closing}")
+        return tuple(values)
+
+    def _value(self) -> f.FilterValue:
+        token = self._peek()
+        if token.kind not in ("word", "quoted") or token.keyword():
+            self._expected("a value")
+        self._next += 1
+        if token.kind == "quoted":
+            return token.text
+        if token.text.lower() in ("true", "false"):
+            return token.text.lower() == "true"
+        if _INT.fullmatch(token.text):
+            return int(token.text)
+        if _DOUBLE.fullmatch(token.text):
+            return float(token.text)
+        if _TIME.fullmatch(token.text):
+            try:
+                return _time(token.text)
+            except ValueError as error:
+                self._next -= 1
+                self._fail(f"{token.text} is no time ({error}); put a text in quotes", token.at)
+        return token.text
+
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _take(self, wanted: str) -> bool:
+        """Goes on where the next token is this sign or keyword."""
+        token = self._peek()
+        found = token.keyword() == wanted or (token.kind == "sign" and token.text == wanted)
+        self._next += found
+        return found
+
+    def _cut(self) -> list[_Token]:
+        tokens = []
+        at = 0
+        end = len(self._text.rstrip())
+        while at < end:
+            match = _TOKEN.match(self._text, at)
+            if match is None:
+                start = at + len(self._text[at:]) - len(self._text[at:].lstrip())
+                sign = self._text[start]
+                if sign in "\"'":
+                    self._fail(f"the quote {sign} is not closed", start)
+                self._fail(f"{sign} is not understood; did you mean !=?", start)
+            kind = str(match.lastgroup)
+            text = match[kind]
+            if kind == "quoted":
+                text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+            tokens.append(_Token(kind, text, match.start(kind)))
+            at = match.end()
+        tokens.append(_Token("end", "", end))
+        return tokens
+
+    def _expected(self, what: str) -> NoReturn:
+        token = self._peek()
+        found = "the end" if token.kind == "end" else f"{token.text!r}"
+        self._fail(f"{what} is expected, found {found}", token.at)
+
+    def _fail(self, problem: str, at: int) -> NoReturn:
+        line = self._text.replace("\n", " ")
+        raise InvalidRequest(
+            f"the filter cannot be read at column {at + 1}: {problem}\n  {line}\n  {' ' * at}^",
+            field="filter",
+        )
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _from_json(value: object, path: str, depth: int) -> f.Filter:
+    if depth == 0:
+        raise _malformed(path, "is nested too deep; write it flatter")
+    if not isinstance(value, Mapping):
+        raise _malformed(path, f"is {json.dumps(value)}; an object is needed")
+    keys = set(value)
+    for name, kind in (("all", f.All), ("any", f.Any)):
+        if keys == {name}:
+            parts = value[name]
+            if not isinstance(parts, list):
+                raise _malformed(f"{path}.{name}", "is no list of filters")
+            return kind(
+                *(
+                    _from_json(part, f"{path}.{name}[{at}]", depth - 1)
+                    for at, part in enumerate(parts)
+                )
+            )
+    if keys == {"not"}:
+        return f.Not(_from_json(value["not"], f"{path}.not", depth - 1))
+    field = value.get("field")
+    if isinstance(field, str):
+        if keys == {"field", "equals"}:
+            return f.Equals(field, _json_value(value["equals"], f"{path}.equals"))
+        if keys == {"field", "in"} and isinstance(value["in"], list):
+            values = (_json_value(v, f"{path}.in[{at}]") for at, v in enumerate(value["in"]))
+            return f.In(field, tuple(values))
+        if keys == {"field", "exists"} and isinstance(value["exists"], bool):
+            return f.Exists(field) if value["exists"] else f.Not(f.Exists(field))
+        if len(keys) > 1 and keys <= {"field", *f.BOUNDS}:
+            return f.Range(
+                field,
+                **{name: _json_value(value[name], f"{path}.{name}") for name in keys - {"field"}},
+            )
+    raise _malformed(
+        path,
+        f"has the keys {', '.join(sorted(map(str, keys))) or '(none)'}; use all, any, not, or "
+        "field with equals, in, exists or bounds (gte, gt, lte, lt)",
+    )
+
+
+def _json_value(value: object, path: str) -> f.FilterValue:
+    if isinstance(value, Mapping) and set(value) == {"$time"} and isinstance(value["$time"], str):
+        try:
+            return _time(value["$time"])
+        except ValueError as error:
+            raise _malformed(path, f"is no time: {error}; use ISO 8601") from error
+    if isinstance(value, str | bool | int | float):
+        return value
+    raise _malformed(
+        path, f"is {json.dumps(value)}; a text, number, truth value or $time is needed"
+    )
+
+
+def _malformed(path: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} {problem}", field=path)
