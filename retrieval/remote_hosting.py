@@ -6,15 +6,13 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from nearline.errors import NearlineError, NotReady, SettingsError
-from nearline.snapshot import Store
+from nearline.errors import NotReady, SettingsError
 from retrieval import metrics
-from retrieval.in_force import SnapshotInForce, in_force
+from retrieval.in_force import SnapshotInForce
 from retrieval.remote_shard import ShardClient
 from retrieval.replicas.loading import Loading
 from retrieval.replicas.replica import Replica
 from retrieval.replicas.replicated_shard import ReplicatedShard
-from retrieval.served import ServedCollection
 from retrieval.shard import Shard
 
 _POLL_S = 0.1
@@ -42,22 +40,18 @@ class RemoteShards:
         self._loading: dict[tuple[str, str], Loading[ShardClient]] = {}
         self._begun: set[str] = set()
 
-    async def load(self, store: Store, collections: Sequence[str]) -> list[ServedCollection]:
-        """Prepares what the aliases name; see `prepare`."""
-        snapshots = await asyncio.to_thread(in_force, store, collections)
-        return [ServedCollection(one, await self.prepare(one)) for one in snapshots]
-
     async def prepare(self, snapshot: SnapshotInForce) -> Sequence[Shard]:
         """Gives the shards of a snapshot once each has a ready replica; see `Hosting.prepare`.
 
-        The servers are told to load replica group by replica group, and go on being told until
-        `release`, so that one which was away or is replaced catches up. The first snapshot of a
-        collection is given with shards missing, once `wait_s` has passed, unless all are: after a
-        router's restart most of the answer is better than none. A later one is not: the snapshot
-        before it still answers for all.
+        The servers are told to load replica group by replica group, and go on being told, so that
+        one which was away or is replaced catches up, until another snapshot is prepared or this
+        one is released. The first snapshot of a collection is given with shards missing, once
+        `wait_s` has passed, unless all are: after a router's restart most of the answer is better
+        than none. A later one is not: the snapshot before it still answers for all.
 
         Raises: SettingsError: more shards than there are addresses for. NotReady: not in time.
-            Whatever a server says against loading it, where that leaves a shard without a replica.
+            SnapshotCorrupt, SnapshotMismatch, Overloaded: what its servers say against it, where
+            that leaves a shard without a replica.
         """
         name, count = snapshot.collection, len(snapshot.manifest.shards)
         if count > len(self._topology):
@@ -78,6 +72,10 @@ class RemoteShards:
         shards = [self._shard(name, number) for number in range(count)]
         await self._wait(loading, shards, partly=name not in self._begun)
         self._begun.add(name)
+        # Servers drop older ones, each in its own time: do not tell them to load those again.
+        for key in [key for key in self._loading if key[0] == name]:
+            if self._loading[key] is not loading:
+                await self.release(*key)
         return shards
 
     async def release(self, collection: str, snapshot_id: str) -> None:
@@ -128,37 +126,35 @@ class RemoteShards:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._wait_s
         while missing := _missing(shards, loading.snapshot_id):
+            if fault := loading.fault(missing):
+                raise fault
             if loading.under_way():
                 deadline = loop.time() + self._wait_s
-            if loop.time() > deadline or loading.hopeless(missing):
+            if loop.time() > deadline:
+                error = loading.refusal(missing) or self._not_ready(loading, missing)
                 if not partly or len(missing) == len(shards):
-                    raise self._why(loading, missing)
+                    raise error
                 _log.warning(
                     "shards missing",
                     extra={
                         "collection": loading.collection,
                         "snapshot_id": loading.snapshot_id,
-                        "missing": missing,
-                        "reason": self._why(loading, missing).message,
+                        "shards": missing,
+                        "reason": error.message,
                     },
                 )
                 return
             await asyncio.sleep(_POLL_S)
 
-    def _why(self, loading: Loading[ShardClient], missing: Collection[int]) -> NearlineError:
-        refusal = loading.refusal(missing)
-        if refusal is not None:
-            return refusal
-        addresses = sorted({one for number in missing for one in self._topology[number]})
-        reasons = [
-            f"{one}: {health.why}" if health.away else f"{one} does not hold it"
-            for one in addresses
-            if (health := self._replicas[one].health)
-        ]
+    def _not_ready(self, loading: Loading[ShardClient], missing: Collection[int]) -> NotReady:
+        reasons = []
+        for address in dict.fromkeys(one for number in missing for one in self._topology[number]):
+            health = self._replicas[address].health
+            reasons.append(f"{address}: {health.why if health.away else 'it does not hold it'}")
+        numbers = ", ".join(map(str, missing))
         return NotReady(
-            f"shards {', '.join(map(str, missing))} of {loading.collection!r} "
-            f"({loading.snapshot_id}) not ready after {self._wait_s:g} s: {'; '.join(reasons)}; "
-            "start the shard servers"
+            f"shard {numbers} of {loading.collection!r} ({loading.snapshot_id}) not ready after "
+            f"{self._wait_s:g} s: {'; '.join(reasons)}; start the shard servers"
         )
 
 

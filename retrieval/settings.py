@@ -64,11 +64,16 @@ class RouterSettings(SnapshotSettings):
     )
     shards: str = Field(
         "",
-        description='Shard servers, "0=host:port,host:port;1=host:port"; of several addresses of '
-        "a shard the first is used. Empty: the shards run in this process.",
+        description='Shard servers, "0=host:port,host:port;1=host:port"; the addresses of a shard '
+        "are its replicas, and the n-th of each shard make up replica group n. Empty: the shards "
+        "run in this process.",
     )
     shard_wait_s: float = Field(
-        60.0, gt=0, le=3600, description="Seconds to wait at start for shard servers to be ready."
+        60.0,
+        gt=0,
+        le=3600,
+        description="Seconds to wait for a ready replica of every shard, not counting loads under "
+        "way. At start the router then serves without the shards that have none, unless none has.",
     )
 
 

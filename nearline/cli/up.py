@@ -37,7 +37,7 @@ class Layout:
     port, embedding_port: of the router and the embedding service; 0 takes a free one.
     embedding: False where no collection was made from text, so that nothing needs the model.
     shards: the most shards that a collection has; shard_processes: processes that hold them, 0
-        keeps them inside the router.
+        keeps them inside the router; replicas: copies of each of those processes.
     workers: router processes that share the one port.
     """
 
@@ -48,6 +48,7 @@ class Layout:
     port: int = options.DEFAULT_PORT
     embedding_port: int = options.DEFAULT_PORT + 1
     shard_processes: int = 0
+    replicas: int = 1
     workers: int = 1
 
 
@@ -142,10 +143,26 @@ def up(
     separate: Annotated[
         bool, typer.Option("--separate", help="Run every shard in a process of its own.")
     ] = False,
-    shards_processes: Annotated[
+    shard_processes: Annotated[
         int,
-        typer.Option(min=0, max=64, help="Deal the shards to this many processes.", metavar="N"),
+        typer.Option(
+            "--shard-processes",
+            "--shards-processes",
+            min=0,
+            max=64,
+            help="Deal the shards to this many processes.",
+            metavar="N",
+        ),
     ] = 0,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Processes that hold a copy of each shard; two or more imply --separate.",
+            metavar="N",
+        ),
+    ] = 1,
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Router processes that share the port.", metavar="N")
     ] = 1,
@@ -166,7 +183,8 @@ def up(
         host=host,
         port=port,
         embedding_port=embedding_port,
-        shard_processes=min(shards, shards_processes or (shards if separate else 0)),
+        shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
+        replicas=replicas,
         workers=workers,
     )
     report = Report(as_json=as_json, verbose=verbose)
@@ -235,18 +253,23 @@ def planned(layout: Layout) -> Iterator[Processes]:
                 )
             embedders.append(_embedding(layout.host, embedding_port))
         embedding = ",".join(plan.address for plan in embedders)
-        count = layout.shard_processes
-        shards = [_shard(layout, number, free_port(layout.host)) for number in range(count)]
-        holders = [
-            (number, shards[number % count]) for number in range(layout.shards if count else 0)
+        shards = [
+            [
+                _shard(layout, number, copy, free_port(layout.host))
+                for copy in range(layout.replicas)
+            ]
+            for number in range(layout.shard_processes)
         ]
-        topology = ";".join(f"{number}={plan.address}" for number, plan in holders)
+        topology = ";".join(
+            f"{number}={','.join(plan.address for plan in shards[number % len(shards)])}"
+            for number in range(layout.shards if shards else 0)
+        )
         routers = [
             _router(layout, port, embedding, topology, worker) for worker in range(layout.workers)
         ]
         yield Processes(
             embedding=tuple(embedders),
-            shards=tuple(shards),
+            shards=tuple(plan for copies in shards for plan in copies),
             routers=tuple(routers),
             address=f"{layout.host}:{port}",
         )
@@ -263,10 +286,10 @@ def _embedding(host: str, port: int) -> Plan:
     )
 
 
-def _shard(layout: Layout, number: int, port: int) -> Plan:
+def _shard(layout: Layout, number: int, copy: int, port: int) -> Plan:
     held = range(number, layout.shards, layout.shard_processes)
     return Plan(
-        name=f"shard-{number}",
+        name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
         module="retrieval.shard_server",
         arguments=(
             *("--host", layout.host, "--port", str(port)),

@@ -21,8 +21,9 @@ from retrieval.replicas.replica import Peer, Replica
 
 _AGAIN_S = 1.0
 _MAX_BACKOFF_S = 60.0
-# What a server says against a snapshot, as against not being there.
-_REFUSALS = (SnapshotCorrupt, SnapshotMismatch, Overloaded)
+# The snapshot is at fault, for good. Want of memory may pass.
+_FAULTS = (SnapshotCorrupt, SnapshotMismatch)
+_REFUSALS = (*_FAULTS, Overloaded)
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +41,8 @@ _P = TypeVar("_P", bound=LoadingPeer)
 class Loading(Generic[_P]):
     """Tells servers to load a snapshot until it is closed; those that hold it are left alone.
 
-    A group is told when all of the group before have loaded, refused or failed: so a group at
-    most spends its strength on loading while the others answer.
+    A group is told when all of the group before have loaded, refused or failed, so that one group
+    at most is busy with loading while the others answer.
 
     Args:
         collection: Collection name.
@@ -69,28 +70,28 @@ class Loading(Generic[_P]):
         return any(not replica.health.away for replica in self._under_way)
 
     def refusal(self, numbers: Collection[int]) -> NearlineError | None:
-        """Gives what a server of one of these shards said against the snapshot."""
-        return next(
-            (
-                self._refusals[replica]
-                for group in self._groups
-                for replica, held in group.items()
-                if replica in self._refusals and not held.isdisjoint(numbers)
-            ),
-            None,
-        )
+        """Gives what a server of one of these shards last said against the snapshot."""
+        for number in numbers:
+            for error in self._said(number):
+                if error is not None:
+                    return error
+        return None
 
-    def hopeless(self, numbers: Collection[int]) -> bool:
-        """Tells whether every server of one of these shards refused the snapshot."""
-        return any(
-            all(
-                replica in self._refusals
-                for group in self._groups
-                for replica, held in group.items()
-                if number in held
-            )
-            for number in numbers
-        )
+    def fault(self, numbers: Collection[int]) -> NearlineError | None:
+        """Gives the fault of the snapshot that all servers of one of these shards found."""
+        for number in numbers:
+            said = self._said(number)
+            if said and all(isinstance(error, _FAULTS) for error in said):
+                return said[0]
+        return None
+
+    def _said(self, number: int) -> list[NearlineError | None]:
+        return [
+            self._refusals.get(replica)
+            for group in self._groups
+            for replica, held in group.items()
+            if number in held
+        ]
 
     async def close(self) -> None:
         """Stops; loads under way go on at the servers."""

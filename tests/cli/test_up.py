@@ -42,7 +42,11 @@ async def _nearest_or_none(address: str) -> tuple[list[str], int] | None:
     [
         ((), ["retrieval"]),
         (("--separate",), ["shard-0", "shard-1", "retrieval"]),
-        (("--shards-processes", "1"), ["shard-0", "retrieval"]),
+        (("--shard-processes", "1"), ["shard-0", "retrieval"]),
+        (
+            ("--shard-processes", "1", "--replicas", "2"),
+            ["shard-0-replica-0", "shard-0-replica-1", "retrieval"],
+        ),
         (("--workers", "2"), ["retrieval-0", "retrieval-1"]),
     ],
 )
