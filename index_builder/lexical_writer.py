@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -103,8 +103,8 @@ def write_lexical(
         mean_length = sum(int(shard.lengths.sum()) for shard in spilled) / chunks
         found_in = np.array(counts.chunks, np.float64)[order]
         idf = np.log(1 + (chunks - found_in + 0.5) / (found_in + 0.5))
-        ranks = np.empty(len(order), np.int64)
-        ranks[order] = np.arange(len(order))
+        ranks = np.empty(len(order), np.int32)
+        ranks[order] = np.arange(len(order), dtype=np.int32)
         for number, shard in enumerate(spilled):
             _write_shard(shard_folder(folder, number) / FOLDER, shard, ranks, idf, mean_length)
     return snapshot_pb2.LexicalCard(
@@ -124,7 +124,7 @@ class _Spilled:
     path: Path
     lengths: NDArray[np.int64]
 
-    def blocks(self, ranks: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], ...]]:
+    def blocks(self, ranks: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.integer[Any]], ...]]:
         """Yields blocks of (word by its rank, row, count)."""
         with self.path.open("rb") as stream:
             while len(block := np.fromfile(stream, _POSTING, _SPILL_POSTINGS)):
@@ -208,7 +208,7 @@ def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDAr
 def _write_shard(
     folder: Path,
     spilled: _Spilled,
-    ranks: NDArray[np.int64],
+    ranks: NDArray[np.int32],
     idf: NDArray[np.float64],
     mean_length: float,
 ) -> None:
