@@ -17,6 +17,7 @@ from nearline.cli import (
     bench_retrieval,
     bench_swap,
     build,
+    count,
     demo,
     doctor,
     load,
@@ -50,6 +51,7 @@ app.command()(demo.demo)
 app.command()(build.build)
 app.command()(up.up)
 app.command()(search.search)
+app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")

@@ -26,6 +26,15 @@ CollectionOption = Annotated[
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", help="Address of the router.")
 ]
+FilterOption = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        metavar="FILTER",
+        help="Only items that match, for example: kind = class AND (year >= 2000 OR NOT tags IN "
+        "[a, b]) AND author EXISTS.",
+    ),
+]
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -36,5 +45,6 @@ __all__ = [
     "DEFAULT_STORE",
     "AddressOption",
     "CollectionOption",
+    "FilterOption",
     "StoreOption",
 ]

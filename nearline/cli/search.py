@@ -23,6 +23,7 @@ from nearline.contract import (
     SearchReply,
 )
 from nearline.errors import InvalidRequest
+from nearline.filter_text import parse_filter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,10 @@ def search(
     ef_search: Annotated[
         int | None, typer.Option(metavar="N", help="Width of the graph search.")
     ] = None,
+    filter: options.FilterOption = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how the filter was carried out, by shard.")
+    ] = False,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
@@ -57,7 +62,15 @@ def search(
 ) -> None:
     """Search a running service by text, by vector or by example."""
     query = _query(text, vector, item or [])
-    wanted = SearchOptions(k=k, mode=mode, payload=SHOWN, exact=exact, ef_search=ef_search)
+    wanted = SearchOptions(
+        k=k,
+        mode=mode,
+        payload=SHOWN,
+        exact=exact,
+        ef_search=ef_search,
+        filter=parse_filter(filter) if filter else None,
+        explain=explain,
+    )
 
     async def run() -> tuple[SearchReply, float]:
         async with RetrievalClient(address) as client:
@@ -79,6 +92,8 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
         for rank, hit in enumerate(reply.hits, 1)
     ]
     output.print_table(("#", "score", "id", "text"), rows)
+    for plan in reply.results[0].plans:
+        output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
     for ignored in reply.results[0].ignored_ids:
         output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
     output.console().print(summary(reply.info, seconds))
@@ -107,6 +122,17 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
         "ignored_ids": [
             {"id": ignored.id, "reason": ignored.reason.value}
             for ignored in reply.results[0].ignored_ids
+        ],
+        "plans": [
+            {
+                "shard": plan.shard,
+                "strategy": plan.strategy.value,
+                "matches": plan.matches,
+                "chunks": plan.chunks,
+                "ef_search": plan.ef_search,
+                "reason": plan.reason,
+            }
+            for plan in reply.results[0].plans
         ],
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
