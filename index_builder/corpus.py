@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from index_builder.bad_rows import BadRows
 from index_builder.pipeline import build
 from index_builder.progress import Progress
+from index_builder.readers.apart import ApartReader
 from index_builder.readers.columnar import read_parquet
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
@@ -26,7 +28,8 @@ _JSON_LINES = {".jsonl", ".ndjson"}
 _DELIMITED = {".csv", ".tsv"}
 _PARQUET = {".parquet"}
 _PROSE = {".txt", ".md", ".markdown"}
-SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | {MATRIX})
+_APART = {".html", ".htm", ".pdf"}
+SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _APART | {MATRIX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,16 @@ class Corpus:
 
         Raises: InvalidRequest: a whole file cannot be read, or it changed since it was found.
         """
-        for file in self._files:
-            yield from self._read(file, bad_rows)
-            if (file.size, file.changed_ns) != _state(file.path):
-                raise InvalidRequest(
-                    f"{file.name} changed while it was read; start the build again", field="corpus"
-                )
+        with contextlib.closing(ApartReader()) as apart:
+            for file in self._files:
+                yield from self._read(file, bad_rows, apart)
+                if (file.size, file.changed_ns) != _state(file.path):
+                    raise InvalidRequest(
+                        f"{file.name} changed while it was read; start the build again",
+                        field="corpus",
+                    )
 
-    def _read(self, file: _File, bad_rows: BadRows) -> Iterator[Row]:
+    def _read(self, file: _File, bad_rows: BadRows, apart: ApartReader) -> Iterator[Row]:
         suffix = file.path.suffix.lower()
         if suffix in _JSON_LINES:
             return read_json_lines(file.path, file.name, self._columns, bad_rows)
@@ -94,6 +99,8 @@ class Corpus:
             return read_parquet(file.path, file.name, self._columns, bad_rows)
         if suffix == MATRIX:
             return read_matrix(file.path, file.name)
+        if suffix in _APART:
+            return apart.read(file.path, file.name, file.relative, bad_rows)
         return read_prose(file.path, file.name, file.relative, bad_rows)
 
 

@@ -204,10 +204,10 @@ def test_vectors_come_from_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("missing.jsonl", "there is no"), ("x.pdf", "kind that is not read")]
+    ("name", "said"), [("missing.jsonl", "there is no"), ("x.docx", "kind that is not read")]
 )
 def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "x.pdf").write_bytes(b"%PDF")
+    (tmp_path / "x.docx").write_bytes(b"PK")
     with pytest.raises(InvalidRequest, match=said):
         Corpus([tmp_path / name], DEFAULT)
 

@@ -25,6 +25,10 @@ IMPORTERS = {
     "torch": {"embedding/torch_backend.py", "embedding/convert.py"},
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
     "obstore": {"nearline/store/objects.py", "nearline/store/opening.py"},
+    "Stemmer": {"retrieval/lexical/analysis.py"},
+    "bm25s": {"index_builder/lexical_writer.py"},
+    "selectolax": {"index_builder/readers/pages.py"},
+    "pypdf": {"index_builder/readers/portable.py"},
     "redis": set[str](),
     "pymilvus": set[str](),
 }

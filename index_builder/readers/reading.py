@@ -1,0 +1,17 @@
+"""What a parser makes of a file, and how it is asked: one JSON object a line, both ways."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Reading(NamedTuple):
+    """The document of a file. pages: 0 where it has none."""
+
+    title: str
+    text: str
+    pages: int = 0
+
+
+class Unreadable(Exception):
+    """Why a file gives no document, and what to do about it."""
