@@ -106,12 +106,12 @@ def retrieval(
     """
     from index_builder import quality
 
-    found = quality.load(data, split)
     if tune_on and address:
         raise InvalidRequest(
             "--tune-on tunes what is built, and with --address nothing is; leave out one of them",
             field="tune_on",
         )
+    found = quality.load(data, split)
     judged = quality.load(tune_on, tune_split) if tune_on else None
 
     async def run() -> dict[str, object]:

@@ -64,7 +64,9 @@ def test_build_tells_people_what_came_out_and_what_is_next(
         (["--shards", "0"], "shards is 0; 1..64 is allowed"),
         (["--index", "Nonsense"], "index factory 'Nonsense'"),
         (["--metric", "l2"], "metric"),
-        (["--store", "s3://bucket/x"], "scheme 's3'"),
+        (["--language", "klingon"], "no stemmer for language 'klingon'"),
+        (["--tune-on", "nowhere"], "nowhere has no corpus.jsonl"),
+        (["--store", "ftp://host/x"], "scheme 'ftp'"),
     ],
 )
 def test_a_bad_argument_is_one_line(
@@ -86,6 +88,14 @@ def test_a_bad_argument_is_one_line(
 def test_eval_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("eval", "retrieval", "--data", str(tmp_path)) == 2
     assert "has no corpus.jsonl" in capsys.readouterr().err
+
+
+def test_eval_does_not_tune_what_it_does_not_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(tmp_path), "--tune-on", str(tmp_path), "--address", "127.0.0.1:1"]
+    assert _run("eval", "retrieval", *given) == 2
+    assert "with --address nothing is; leave out one of them" in capsys.readouterr().err
 
 
 @pytest.mark.service
