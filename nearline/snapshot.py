@@ -118,11 +118,6 @@ class Store:
         """What --store has to say: a folder or a URL."""
         return self.files.url
 
-    @property
-    def root(self) -> str:
-        """The same, by its older name."""
-        return self.url
-
     def collections(self) -> list[str]:
         """Lists collections that have an alias record, in alphabetical order."""
         return [

@@ -27,7 +27,7 @@ async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop."""
     chosen = settings.load_from_process(RouterSettings, argv)
     telemetry.configure_logging(chosen.log_level, "retrieval")
-    store = Store.open(chosen.store)
+    store = Store.open(chosen.store, chosen.cache_dir)
     addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
     embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
     hosting = _hosting(chosen, store)

@@ -16,7 +16,14 @@ class SnapshotSettings(ServerSettings):
     """What routers and shard servers have in common."""
 
     store: str = Field(
-        ".nearline/store", description="Folder or file:// URL that holds the snapshots."
+        ".nearline/store",
+        description="What holds the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        "az://container/prefix.",
+    )
+    cache_dir: str = Field(
+        "",
+        description="Folder that keeps what was downloaded from an object store; empty: "
+        "NEARLINE_CACHE_DIR, or the user's cache folder.",
     )
     collections: str = Field(
         "", description="Collections to serve, separated by commas; empty: all of the store."

@@ -18,7 +18,7 @@ async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop."""
     chosen = settings.load_from_process(ShardSettings, argv)
     telemetry.configure_logging(chosen.log_level, "shard")
-    store = Store.open(chosen.store)
+    store = Store.open(chosen.store, chosen.cache_dir)
     shards = LocalShards(
         store, chosen.thread_count(), chosen.numbers(), headroom=chosen.load_headroom
     )

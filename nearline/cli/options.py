@@ -17,7 +17,10 @@ DEFAULT_STORE = ".nearline/store"
 StoreOption = Annotated[
     str,
     typer.Option(
-        "--store", envvar="NEARLINE_STORE", metavar="DIR", help="Folder that holds the snapshots."
+        "--store",
+        envvar="NEARLINE_STORE",
+        metavar="DIR|URL",
+        help="What holds the snapshots: a folder, s3://, gs:// or az://.",
     ),
 ]
 CollectionOption = Annotated[
