@@ -47,7 +47,8 @@ ENTRYPOINT ["python", "-P", "-m", "embedding"]
 FROM base AS retrieval
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --constraint /wheels/constraints.txt \
-        "nearline[retrieval,cpu] @ file://$(echo /wheels/nearline-*.whl)"
+        "nearline[retrieval,cpu] @ file://$(echo /wheels/nearline-*.whl)" \
+    && install --directory --owner nearline --group nearline /store
 ENV NEARLINE_RETRIEVAL_HOST=0.0.0.0 \
     NEARLINE_RETRIEVAL_PORT=7700 \
     NEARLINE_RETRIEVAL_STORE=/store \

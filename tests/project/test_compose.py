@@ -1,0 +1,146 @@
+"""compose.yaml names stages, modules, settings, ports and volumes that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import nearline
+from embedding.settings import EmbeddingSettings
+from index_builder.settings import IndexBuilderSettings
+from nearline import health
+from nearline.cli.processes import SHARD_SERVICES, service_process
+from nearline.settings import Settings, parse_arguments
+from retrieval.settings import RouterSettings, ShardSettings
+from retrieval.topology import check_address, parse_topology
+from tests.retrieval.snapshots import documents_of, write_snapshot
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, type[Settings]] = {
+    "embedding": EmbeddingSettings,
+    "index_builder": IndexBuilderSettings,
+    "retrieval": RouterSettings,
+    "retrieval.shard_server": ShardSettings,
+}
+Service = dict[str, Any]  # As YAML has it.
+
+
+def _with_defaults(text: str) -> str:
+    """Puts in what `${NAME:-default}` stands for where nothing is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+COMPOSE = yaml.safe_load(_with_defaults((ROOT / "compose.yaml").read_text("utf-8")))
+SERVICES: dict[str, Service] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+
+
+def _stage(name: str) -> str:
+    """Gives the text of a stage of the Dockerfile."""
+    found = re.search(rf"^FROM \S+ AS {name}$(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
+    assert found, f"the Dockerfile has no stage {name}"
+    return found.group(1)
+
+
+def _environ(service: Service) -> dict[str, str]:
+    stage = _stage(service["build"]["target"])
+    environ = dict(re.findall(r"\b(NEARLINE_\w+)=(\S+)", stage))
+    environ.update(service.get("environment", {}))
+    return environ
+
+
+def _settings(service: Service) -> Settings:
+    """Reads the settings as the container's process does, from arguments and environment."""
+    stage = _stage(service["build"]["target"])
+    (written,) = re.findall(r"^ENTRYPOINT (\[.*\])$", stage, re.M)
+    entrypoint: list[str] = service.get("entrypoint") or yaml.safe_load(written)
+    assert entrypoint[:3] == ["python", "-P", "-m"]
+    kind = SETTINGS[entrypoint[3]]
+    return kind.load(parse_arguments(service.get("command", []), kind), _environ(service))
+
+
+def _port(name: str) -> int:
+    port = getattr(_settings(SERVICES[name]), "port", 0)
+    assert isinstance(port, int)
+    return port
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_runs_with_settings_that_exist(name: str) -> None:
+    service = SERVICES[name]
+    _settings(service)
+    assert service["build"]["args"] == {"BASE_IMAGE": "python:3.13-slim"}
+    assert f"ARG BASE_IMAGE={service['build']['args']['BASE_IMAGE']}\n" in DOCKERFILE
+    assert service["image"].rpartition(":")[2] == nearline.__version__
+    for volume in service["volumes"]:
+        assert volume.partition(":")[0] in COMPOSE["volumes"]
+    assert service["read_only"] and service["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "build"])
+def test_a_server_is_asked_for_its_health_where_it_listens(name: str) -> None:
+    test = SERVICES[name]["healthcheck"]["test"]
+    assert test == ["CMD", "python", "-P", "-m", "nearline.health", f"127.0.0.1:{_port(name)}"]
+    assert getattr(_settings(SERVICES[name]), "host", "") == "0.0.0.0"
+
+
+def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
+    router = _settings(SERVICES["router"])
+    assert isinstance(router, RouterSettings)
+    topology = parse_topology(router.shards)
+    for number, addresses in topology.items():
+        for address in addresses:
+            name, _, port = check_address(address, "--shards").partition(":")
+            shard = _settings(SERVICES[name])
+            assert isinstance(shard, ShardSettings)
+            assert (shard.numbers(), shard.port) == (frozenset({number}), int(port))
+    assert router.embedding == f"embedding:{_port('embedding')}"
+    waits = {"embedding", *(one.partition(":")[0] for all_ in topology.values() for one in all_)}
+    assert set(SERVICES["router"]["depends_on"]) == waits
+
+
+def test_only_the_router_is_reached_from_outside_and_only_from_this_host() -> None:
+    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
+    port = _port("router")
+    assert {name: ports for name, ports in published.items() if ports} == {
+        "router": [f"127.0.0.1:{port}:{port}"]
+    }
+
+
+def test_who_serves_does_not_write_to_the_store_and_who_builds_does() -> None:
+    mounted = {name: service["volumes"] for name, service in SERVICES.items()}
+    assert mounted["build"] == ["store:/store"]
+    for name in ("router", "shard-0", "shard-1"):
+        assert mounted[name] == ["store:/store:ro"]
+        assert getattr(_settings(SERVICES[name]), "store", "") == "/store"
+    assert getattr(_settings(SERVICES["build"]), "store", "") == "/store"
+
+
+def test_the_command_that_the_file_shows_is_one() -> None:
+    text = (ROOT / "compose.yaml").read_text("utf-8")
+    (words,) = re.findall(r"^#\s+(--corpus .*)$", text, re.M)
+    shown = IndexBuilderSettings.load(parse_arguments(words.split(), IndexBuilderSettings))
+    assert shown.shards == len([name for name in SERVICES if name.startswith("shard-")])
+    assert shown.embedding == f"embedding:{_port('embedding')}"
+
+
+@pytest.mark.service
+async def test_health_tells_a_server_that_serves_from_one_that_is_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    write_snapshot(tmp_path, documents_of(np.eye(4, dtype=np.float32)))
+    arguments = ["--store", str(tmp_path), "--drain-s", "0"]
+    async with service_process(
+        "retrieval.shard_server", arguments, ready_services=SHARD_SERVICES
+    ) as server:
+        address = server.address
+        assert health.main([address]) == 0
+    assert health.main([address]) == 1
+    assert f"{address}: UNAVAILABLE" in capsys.readouterr().err
+    assert health.main(["nowhere"]) == 2
