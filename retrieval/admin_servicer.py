@@ -102,6 +102,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         for served in self._collections.in_force:
             pursuit = self._pursuits.get(served.name)
             held = self._collections.holdings.of(served.name)
+            replicas = await served.ready_replicas()
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -111,7 +112,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     documents=served.documents,
                     chunks=served.chunks,
                     shards_total=len(served.shards),
-                    shards_ready=await served.ready_shards(),
+                    shards_ready=sum(map(bool, replicas)),
+                    replicas_ready=replicas,
                     newest_epoch=pursuit.epoch if pursuit else served.epoch,
                     newest_snapshot_id=pursuit.snapshot_id if pursuit else served.snapshot_id,
                     problem=pursuit.problem if pursuit else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
@@ -68,9 +67,9 @@ class ServedCollection:
             missing_shards=tuple(sorted(failures)),
         )
 
-    async def ready_shards(self) -> int:
-        """Counts the shards that answer now."""
-        return sum(await asyncio.gather(*(shard.ready(self.snapshot_id) for shard in self.shards)))
+    async def ready_replicas(self) -> list[int]:
+        """Counts the replicas of each shard that answer now."""
+        return [int(await shard.ready(self.snapshot_id)) for shard in self.shards]
 
     def check(self, options: SearchOptions) -> None:
         """Raises InvalidRequest, Unsupported or SnapshotGone where options cannot be served."""

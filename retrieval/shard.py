@@ -203,6 +203,6 @@ class Shard(Protocol):
         """Counts the items that match, and the values of attributes among them."""
         ...
 
-    async def ready(self, snapshot_id: str) -> bool:
-        """Tells whether the shard answers from this snapshot now."""
+    async def ready(self, snapshot_id: str) -> int:
+        """Counts the replicas that answer from this snapshot now; True is 1, False is 0."""
         ...

@@ -30,7 +30,16 @@ def status(
         columns: tuple[str, ...] = ("service", "address", "state", "about")
         output.print_table(columns, [[record[name] for name in columns] for record in services])
         if collections:
-            columns = ("collection", "epoch", "snapshot", "documents", "chunks", "shards", "next")
+            columns = (
+                "collection",
+                "epoch",
+                "snapshot",
+                "documents",
+                "chunks",
+                "shards",
+                "replicas",
+                "next",
+            )
             output.print_table(
                 columns, [[record[name] for name in columns] for record in collections]
             )
@@ -76,6 +85,7 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
         "documents": found.documents,
         "chunks": found.chunks,
         "shards": f"{found.shards_ready}/{found.shards_total}",
+        "replicas": " ".join(map(str, found.replicas_ready)),
         "next": _next(found),
     }
 

@@ -60,7 +60,7 @@ class GetServingStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionStatus(_message.Message):
-    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids")
+    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class CollectionStatus(_message.Message):
     NEWEST_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     LOADED_SNAPSHOT_IDS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_READY_FIELD_NUMBER: _ClassVar[int]
     collection: str
     epoch: int
     snapshot_id: str
@@ -85,7 +86,8 @@ class CollectionStatus(_message.Message):
     newest_snapshot_id: str
     problem: str
     loaded_snapshot_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    replicas_ready: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetServingStatusResponse(_message.Message):
     __slots__ = ("collections", "nearline_version")

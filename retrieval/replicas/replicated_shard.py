@@ -108,9 +108,9 @@ class ReplicatedShard:
             key, lambda client: client.count(key, filter, fields, deadline)
         )
 
-    async def ready(self, snapshot_id: str) -> bool:
-        """Tells whether a replica answers and holds that snapshot, by what was last heard."""
-        return self.ready_replicas(snapshot_id) > 0
+    async def ready(self, snapshot_id: str) -> int:
+        """Counts the ready replicas; see `ready_replicas`."""
+        return self.ready_replicas(snapshot_id)
 
     def ready_replicas(self, snapshot_id: str) -> int:
         """Counts the replicas that answer and hold that snapshot, by what was last heard."""

@@ -128,6 +128,7 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     state = nearline("status", "--embedding", "", "--json", *where).stdout.splitlines()
     assert json.loads(state[0])["state"] == "serving"
     assert json.loads(state[1])["shards"] == "2/2"
+    assert json.loads(state[1])["replicas"] == "1 1"
 
 
 def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:

@@ -43,9 +43,12 @@ async def test_a_router_starts_without_a_replica_and_without_a_shard(store: Path
         async with (
             router(store, "--shards", f"0={nobody},{zero.address};1={one.address},{nobody}") as up,
             RetrievalClient(up.address) as client,
+            AdminClient(up.address) as admin,
         ):
             reply = await client.search(QUERY, ALL, timeout_s=5.0)
             assert (reply.info.coverage.shards_answered, len(reply.hits)) == (2, 60)
+            (status,) = (await admin.serving_status()).collections
+            assert list(status.replicas_ready) == [1, 1]
         start = time.monotonic()
         async with (
             router(
