@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,6 +141,33 @@ def build_index(
     return index, _defaults(index, options)
 
 
+def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
+    """Gives the size that the file of an index has with so many vectors; empties the index.
+
+    Args:
+        index: Trained, with some vectors.
+        vectors: How many there will be.
+        lists: How many lists it will have, where it has any; 0: as many as now.
+    """
+    now, size = index.ntotal, _written_bytes(index)
+    index.reset()
+    empty = _written_bytes(index)
+    inverted = _part(index, _faiss.IndexIVF)
+    grown = (lists or inverted.nlist) / inverted.nlist if inverted is not None else 1.0
+    return int(empty * grown + (size - empty) / max(1, now) * vectors)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps searches of the calling thread to it for the block."""
+    before = _faiss.omp_get_max_threads()
+    _faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        _faiss.omp_set_num_threads(before)
+
+
 def write_index(index: Any, path: Path) -> None:
     """Writes an index: to a temporary file, forced to disk, renamed.
 
@@ -174,6 +202,12 @@ def search_index(
         queries, factors = scale_queries(queries)
     scores, places = index.search(np.ascontiguousarray(queries), k, params=_params(index, defaults))
     return places, scores / factors
+
+
+def _written_bytes(index: Any) -> int:
+    writer = _faiss.VectorIOWriter()
+    _faiss.write_index(index, writer)
+    return int(writer.data.size())
 
 
 def _empty(factory: str, dim: int) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index_builder import faiss_writer
 from index_builder.attribute_columns import infer_fields
 from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import embed_chunks, patiently
+from index_builder.index_choice import MIN_VECTORS, Choice
+from index_builder.index_trials import choose_index, with_choice
 from index_builder.intake import Intake
 from index_builder.progress import Progress, Silent, StageClock
 from index_builder.publish import promote, publish, remove_temporary, temporary_snapshot
@@ -122,16 +124,21 @@ class _Run:
             sizes = [chunks for _, chunks in spool.shard_sizes()]
             faiss_writer.check_factory(factory, dim, sizes)
             embedded = 0 if brought else await self._embed(spool, vectors)
+            choice = await self._choose(spool, vectors)
+            options = self.options
+            if choice is not None:
+                options = replace(options, index=with_choice(options.index, choice))
             material = Material(
                 spool=spool,
                 vectors=vectors,
-                options=self.options,
+                options=options,
                 sources=self.sources,
                 bad_rows=bad_rows,
                 fields=fields,
                 embedder=None if brought else self.embedder,
                 card=None if brought else self.card,
                 clock=self.clock,
+                choice=choice,
             )
             manifest, target, epoch = await self._publish(material, folder)
             _, truncated = vectors.lengths(spool.chunks)
@@ -160,6 +167,7 @@ class _Run:
             bad_rows=bad_rows.count,
             bad_row_sample=[str(row) for row in bad_rows.sample],
             seconds=self.clock.seconds,
+            choice=choice,
         )
 
     async def _read(self, spool: Spool, vectors: VectorFile, bad_rows: BadRows) -> bool:
@@ -217,6 +225,22 @@ class _Run:
         assert self.embedder is not None
         with self.clock.stage("embed", spool.chunks, "chunks") as advance:
             return await embed_chunks(spool, vectors, self.embedder, self._needed_card(), advance)
+
+    async def _choose(self, spool: Spool, vectors: VectorFile) -> Choice | None:
+        """Chooses the index by measuring, where that is wanted and there is enough to measure."""
+        options = self.options
+        if not options.index.measures or spool.chunks < MIN_VECTORS:
+            return None
+        with self.clock.stage("choose", None, "indexes") as advance:
+            return await self.clock.in_thread(
+                lambda: choose_index(
+                    vectors.matrix(spool.chunks),
+                    options.index,
+                    options.shards,
+                    options.seed,
+                    advance,
+                )
+            )
 
     async def _publish(
         self, material: Material, folder: Path

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.attributes import KINDS
+from index_builder.index_choice import Choice
 from index_builder.quality import DataSet
 from nearline.contract import DEFAULT_COLLECTION, Item
 from nearline.errors import InvalidRequest
@@ -63,6 +64,9 @@ class IndexOptions:
     ef_construction: Width of the graph search while an HNSW index is built.
     ef_search: Width of the graph search where a request names none.
     nprobe: Lists probed where a request names none; 0: a sixteenth of the lists, at least 8.
+    target_recall: "auto" measures indexes on a sample of the vectors and takes the fastest that
+        reaches this recall@10; 0: it goes by size, unless there is a limit on memory.
+    max_bytes: "auto" measures, and takes none that would be larger over all shards; 0: no limit.
     refine_factor: Candidates that a refine stage scores again per place asked for; 0: as many as
         the codes before it need, 1.5 for 8 bits a number to 10 for 1 bit.
     threads: Threads while building; 0: all cores.
@@ -74,7 +78,32 @@ class IndexOptions:
     ef_search: int = 64
     nprobe: int = 0
     refine_factor: float = 0.0
+    target_recall: float = 0.0
+    max_bytes: int = 0
     threads: int = 0
+
+    @property
+    def measures(self) -> bool:
+        """True where the index is to be chosen by measuring."""
+        return self.target_recall > 0 or self.max_bytes > 0
+
+    def check(self) -> None:
+        """Raises InvalidRequest where targets are out of range, or of no use."""
+        if not 0 <= self.target_recall <= 1:
+            raise InvalidRequest(
+                f"target_recall is {self.target_recall:g}; 0..1 is allowed", field="target_recall"
+            )
+        if not 0 <= self.refine_factor <= 1_000:
+            raise InvalidRequest(
+                f"refine_factor is {self.refine_factor:g}; 0..1,000 is allowed",
+                field="refine_factor",
+            )
+        if self.measures and self.factory != AUTO:
+            raise InvalidRequest(
+                f"index {self.factory!r} is given, so there is nothing to choose; leave out "
+                "--target-recall and --max-memory, or use --index auto",
+                field="index",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +171,7 @@ class BuildOptions:
                 "--no-lexical",
                 field="tune_on",
             )
+        self.index.check()
         if self.index.metric not in (COSINE, INNER_PRODUCT):
             raise InvalidRequest(
                 f"metric is {self.index.metric!r}; use {COSINE!r} or {INNER_PRODUCT!r}",
@@ -170,6 +200,7 @@ class BuildResult:
     dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
         queries that it was tuned on have with it; None where it was not tuned.
     bytes: Size of the snapshot. seconds: time by stage.
+    choice: How the index was chosen, where it was by measuring.
     """
 
     snapshot_id: str
@@ -191,14 +222,17 @@ class BuildResult:
     bad_rows: int
     bad_row_sample: Sequence[str]
     seconds: Mapping[str, float]
+    choice: Choice | None = None
 
     def record(self) -> dict[str, object]:
         """Gives the result as one JSON object."""
         record = {field.name: getattr(self, field.name) for field in fields(self)}
+        tuned = record.pop("tuned_ndcg_at_10")
         return record | {
             "folder": str(self.folder),
+            "choice": None if self.choice is None else self.choice.record(),
             "recall@10": round(record.pop("recall_at_10"), 4),
-            "tuned_ndcg@10": record.pop("tuned_ndcg_at_10"),
+            "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "total_s": round(sum(self.seconds.values()), 3),
         }

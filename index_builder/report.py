@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.bad_rows import BadRows
+from index_builder.index_choice import Choice
 from index_builder.vector_file import VectorFile
 from nearline.v1 import snapshot_pb2
 
@@ -37,6 +38,7 @@ class Report:
     truncated: Chunks longer than the model reads, so that their end was not embedded.
     tokens: Chunk lengths as the model counted them; None for vectors that the user brought.
     bytes: Size of the files by name, over all shards. seconds: time by stage.
+    choice: What `Choice.record` gives, where the index was chosen by measuring.
     """
 
     snapshot_id: str
@@ -68,6 +70,7 @@ class Report:
     recall_at_10: float
     bytes: Mapping[str, int]
     seconds: Mapping[str, float]
+    choice: Mapping[str, object] | None = None
 
     def to_json(self) -> str:
         """Writes the report as a JSON object."""
@@ -80,6 +83,7 @@ def make_report(
     bad_rows: BadRows,
     seconds: Mapping[str, float],
     folder: Path,
+    choice: Choice | None = None,
 ) -> Report:
     """Makes the report.
 
@@ -89,6 +93,7 @@ def make_report(
         bad_rows: Rows left out.
         seconds: Time by stage so far.
         folder: Snapshot folder; files in it are measured.
+        choice: How the index was chosen, where it was by measuring.
     """
     tokens, truncated = vectors.lengths(manifest.chunks)
     sizes: dict[str, int] = {}
@@ -127,6 +132,7 @@ def make_report(
         recall_at_10=manifest.quality.recall_at_10,
         bytes=sizes,
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        choice=None if choice is None else choice.record(),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from index_builder import report_frontier
 from index_builder.report import Histogram, Report
 
 _STYLE = """
@@ -26,7 +27,9 @@ td, th { text-align: left; font-weight: normal; padding: .3rem .75rem .3rem 0;
 th { color: var(--soft); } td:last-child:not(:first-child) { text-align: right; }
 svg { width: 100%; height: auto; } svg rect { fill: var(--bar); }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-svg line { stroke: var(--line); }
+svg line { stroke: var(--line); } svg line.target { stroke: var(--soft); stroke-dasharray: 4 4; }
+svg polyline { fill: none; stroke: var(--bar); opacity: .5; } svg circle { fill: var(--bar); }
+svg circle.beaten { fill: var(--line); } svg circle.chosen { stroke: var(--ink); stroke-width: 3; }
 """
 _WIDTH, _HEIGHT, _LABELS = 720, 150, 20
 
@@ -51,6 +54,7 @@ def render(report: Report) -> str:
         "<h2>Index</h2>",
         _table(_index_rows(report)),
         *([] if not report.words else ["<h2>Words</h2>", _table(_lexical_rows(report))]),
+        *(_choice(report.choice) if report.choice is not None else ()),
         "<h2>Read</h2>",
         _table(
             ((str(s["uri"]), f"{s['documents']:,} documents, {s['bad_rows']:,} left out"))
@@ -75,6 +79,20 @@ def render(report: Report) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _choice(choice: Mapping[str, object]) -> list[str]:
+    limit = choice["max_bytes"]
+    within = f" within {_size(int(str(limit)))}" if limit else ""
+    return [
+        "<h2>How the index was chosen</h2>",
+        f"<p>The fastest that reaches recall@10 {choice['target_recall']}{within}, measured on "
+        f"{int(str(choice['sample'])):,} of these vectors: one query in one thread, its time and "
+        "the memory carried over to all vectors. Every dot is an index at one width; those joined "
+        "are beaten by no other in recall, time and memory together.</p>",
+        report_frontier.draw(choice),
+        _table(report_frontier.table_rows(choice)),
+    ]
 
 
 def _index_rows(report: Report) -> list[tuple[str, str]]:

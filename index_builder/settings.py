@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from index_builder import quality
+from index_builder.index_choice import parse_bytes
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
 from nearline.contract import DEFAULT_COLLECTION
@@ -30,6 +31,21 @@ class IndexBuilderSettings(Settings):
     index: str = Field(
         "auto",
         description="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
+    )
+    target_recall: float = Field(
+        0.0,
+        description="With index auto: measure indexes on a sample of the vectors, and take the "
+        "fastest that reaches this recall@10; 0: go by size.",
+    )
+    max_memory: str = Field(
+        "",
+        description="With index auto: measure, and take no index larger than this over all shards, "
+        "such as 2GiB; empty: no limit.",
+    )
+    refine_factor: float = Field(
+        0.0,
+        description="Candidates that a refine stage scores again per place asked for; 0: as the "
+        "codes before it need.",
     )
     metric: Literal["cosine", "inner_product"] = Field("cosine", description="Similarity.")
     ef_construction: int = Field(200, description="Width of the graph search while building HNSW.")
@@ -127,6 +143,9 @@ class IndexBuilderSettings(Settings):
                 ef_construction=self.ef_construction,
                 ef_search=self.ef_search,
                 nprobe=self.nprobe,
+                refine_factor=self.refine_factor,
+                target_recall=self.target_recall,
+                max_bytes=parse_bytes(self.max_memory),
                 threads=self.threads,
             ),
             golden_queries=self.golden_queries,

@@ -16,6 +16,7 @@ from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import embed_queries
 from index_builder.faiss_writer import SearchDefaults
 from index_builder.golden import GoldenQueries
+from index_builder.index_choice import Choice
 from index_builder.items_writer import write_items
 from index_builder.lexical_writer import write_lexical
 from index_builder.progress import StageClock
@@ -41,6 +42,7 @@ class Material:
     """What a snapshot is made of.
 
     card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
+    choice: How the index was chosen, where it was by measuring.
     """
 
     spool: Spool
@@ -52,6 +54,7 @@ class Material:
     embedder: Embedder | None
     card: EmbedderInfo | None
     clock: StageClock
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,14 @@ async def write_snapshot(
         target = folder / "golden"
         target.mkdir()
         golden.write_golden(target / "queries.arrow", answers, spool)
-        report = make_report(manifest, material.vectors, material.bad_rows, clock.seconds, folder)
+        report = make_report(
+            manifest,
+            material.vectors,
+            material.bad_rows,
+            clock.seconds,
+            folder,
+            material.choice,
+        )
         write_durably(target / "report.json", report.to_json().encode())
         write_durably(target / "report.html", render(report).encode())
         manifest.files.extend(await clock.in_thread(lambda: list_files(folder)))

@@ -43,6 +43,31 @@ def build(
             help="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
         ),
     ] = "auto",
+    target_recall: Annotated[
+        float,
+        typer.Option(
+            metavar="RATIO",
+            help="With --index auto: measure indexes on a sample of your vectors, and take the "
+            "fastest that reaches this recall@10. [default: by size]",
+            show_default=False,
+        ),
+    ] = 0.0,
+    max_memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="With --index auto: measure, and take no index larger than this, such as 2GiB.",
+        ),
+    ] = "",
+    refine_factor: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Candidates that a refine stage scores again per place asked for. [default: as "
+            "its codes need]",
+            show_default=False,
+        ),
+    ] = 0.0,
     metric: Annotated[str, typer.Option(help="cosine or inner_product.")] = "cosine",
     ef_construction: Annotated[
         int, typer.Option(metavar="N", help="Width of the graph search while building HNSW.")
@@ -142,6 +167,9 @@ def build(
             "collection": collection,
             "shards": shards,
             "index": index,
+            "target_recall": target_recall,
+            "max_memory": max_memory,
+            "refine_factor": refine_factor,
             "metric": metric,
             "ef_construction": ef_construction,
             "ef_search": ef_search,
@@ -185,6 +213,7 @@ def build(
     if as_json:
         output.print_json(result.record())
     else:
+        _print_choice(result)
         _print_summary(result, store)
 
 
@@ -254,6 +283,16 @@ def progress(as_json: bool) -> Iterator[Progress]:
         console=output.console(error=True),
     ) as bars:
         yield _Bars(bars)
+
+
+def _print_choice(result: BuildResult) -> None:
+    """Shows the indexes that no other beat, where the build tried several."""
+    from index_builder.report_frontier import table_rows
+
+    if result.choice is not None:
+        output.print_table(
+            ("index", "recall@10", "one query", "memory"), table_rows(result.choice.record())
+        )
 
 
 def _print_summary(result: BuildResult, store: str) -> None:
