@@ -96,8 +96,9 @@ class LexicalIndex:
         try:
             for rows, scores in self._columns(text):
                 # Every part of a score is above 0, so a row at 0 was not met before.
-                touched.append(rows[total[rows] == 0])
-                total[rows] += scores
+                before = total[rows]
+                touched.append(rows[before == 0])
+                total[rows] = before + scores
             met = np.concatenate(touched) if touched else np.empty(0, np.int32)
             allowed = met if allow is None else met[allow[met]]
             return _best(allowed, total[allowed], k)
