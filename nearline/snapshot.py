@@ -123,7 +123,7 @@ class Store:
         return [
             name
             for name in self.files.names("")
-            if _COLLECTION.fullmatch(name) and self._alias_names(name)
+            if _COLLECTION.fullmatch(name) and (name in self._newest or self._alias_names(name))
         ]
 
     def snapshots_folder(self, collection: str) -> Path:
