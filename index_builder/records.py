@@ -110,7 +110,7 @@ class IndexOptions:
 class BuildOptions:
     """What a build makes of its documents.
 
-    store: Folder or file:// URL of the snapshot store.
+    store: Folder or URL of the snapshot store, see `Store.open`.
     shards: 1..64.
     golden_queries: Sampled queries with exact answers.
     seed: Seed of every sample.
@@ -123,7 +123,8 @@ class BuildOptions:
         `retrieval.lexical.analysis.LANGUAGES`.
     judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
     promote: Make an alias record that names the new snapshot.
-    work_dir: Folder for what a killed build needs to go on; None: inside the store.
+    work_dir: Folder for what a killed build needs to go on; None: inside the store, or the cache
+        of an object store.
     """
 
     store: str

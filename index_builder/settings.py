@@ -23,9 +23,13 @@ class IndexBuilderSettings(Settings):
     corpus: str = Field(
         "",
         description="Files and folders to read, separated by commas: .jsonl, .csv, .tsv, .parquet, "
-        ".txt, .md, or one .npy matrix of vectors.",
+        ".txt, .md, .html, .pdf, or one .npy matrix of vectors.",
     )
-    store: str = Field(".nearline/store", description="Folder that holds the snapshots.")
+    store: str = Field(
+        ".nearline/store",
+        description="What holds the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        "az://container/prefix.",
+    )
     collection: str = Field(DEFAULT_COLLECTION, description="Collection name.")
     shards: int = Field(1, description="Shards, 1..64.")
     index: str = Field(

@@ -29,8 +29,8 @@ def build(
         list[str],
         typer.Option(
             metavar="FILE|DIR",
-            help="What to read: .jsonl .csv .tsv .parquet .txt .md, folders of them, or one .npy "
-            "matrix of vectors; may be repeated.",
+            help="What to read: .jsonl .csv .tsv .parquet .txt .md .html .pdf, folders of them, or "
+            "one .npy matrix of vectors; may be repeated.",
         ),
     ],
     store: options.StoreOption = options.DEFAULT_STORE,
