@@ -1,0 +1,76 @@
+"""Snapshots promoted, rolled back, pruned and swapped, as an operator does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions
+from nearline import Item
+from nearline.cli.processes import retrieval_process
+from nearline.snapshot import Store
+from tests.cli.conftest import Run
+
+
+async def second(store: Path) -> tuple[str, str]:
+    """Builds another snapshot without promoting it; gives the current one and this one."""
+    items = [Item(id="other", text="other", vector=np.ones(32, np.float32))]
+    built = await build_snapshot(items, BuildOptions(store=str(store), shards=2, promote=False))
+    return Store(store).alias_in_force("default").current, built.snapshot_id
+
+
+async def test_a_snapshot_is_promoted_rolled_back_and_pruned(store: Path, nearline: Run) -> None:
+    first, new = await second(store)
+
+    def run(*words: str) -> list[dict[str, object]]:
+        done = nearline("snapshots", *words, "--store", str(store), "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (record,) = run("promote", new, "--why", "better", "--expect-epoch", "1")
+    assert (record["epoch"], record["current"], record["why"]) == (2, new, "better")
+    (record,) = run("rollback")
+    assert (record["epoch"], record["current"], record["rollback_to_epoch"]) == (3, first, 1)
+    shown = {row["snapshot"]: row for row in run("prune", "--keep", "0")}
+    assert (shown[first]["kept"], shown[new]["kept"]) == ("current", "younger than an hour")
+    shown = {row["snapshot"]: row for row in run("prune", "--keep", "0", "--force")}
+    assert (shown[new]["kept"], shown[new]["removed"]) == ("", False)
+    assert Store(store).snapshot_ids("default") == [new, first]
+    run("prune", "--keep", "0", "--force", "--yes")
+    assert Store(store).snapshot_ids("default") == [first]
+
+
+async def test_a_stale_view_of_the_aliases_is_refused(store: Path, nearline: Run) -> None:
+    _, new = await second(store)
+    done = nearline("snapshots", "promote", new, "--store", str(store), "--expect-epoch", "7")
+    assert done.returncode == 1
+    assert "epoch 1 of 'default' is in force, 7 was expected" in done.stderr
+
+
+@pytest.mark.service
+async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run) -> None:
+    first, new = await second(store)
+    async with retrieval_process(store) as router:
+        for words, current in ((("promote", new), new), (("rollback",), first)):
+            done = nearline("snapshots", *words, "--router", router.address, "--json")
+            assert done.returncode == 0, done.stderr
+            record = json.loads(done.stdout)
+            assert (record["current"], "@" in record["who"]) == (current, True)
+
+
+@pytest.mark.service
+def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
+    done = nearline(
+        *("bench", "swap", "--json", "--rate", "50", "--seconds", "4", "--every", "1"),
+        *("--documents", "300", "--drain", "0.5"),
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["requests"], row["failed"], row["mixed"], row["partial"]) == (200, 0, 0, 0)
+    assert row["flips"] == 3
+    assert 1 <= row["flips_seen"] <= 3
+    assert 0 < row["p50_ms"] <= row["p99_ms"]
