@@ -14,6 +14,7 @@ import nearline
 from nearline.cli import (
     bench_embed,
     bench_faults,
+    bench_filter,
     bench_retrieval,
     bench_swap,
     build,
@@ -45,6 +46,7 @@ bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_arg
 bench.command("retrieval")(bench_retrieval.bench_retrieval)
 bench.command("swap")(bench_swap.bench_swap)
 bench.command("embed")(bench_embed.bench_embed)
+bench.command("filter")(bench_filter.bench_filter)
 bench.command("faults")(bench_faults.bench_faults)
 
 app.command()(demo.demo)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,12 +144,13 @@ class AttributeTable:
                 missing += int(
                     (pc.fill_null(pc.list_value_length(values), 0).to_numpy() == 0).sum()
                 )
-                values = _distinct_elements(values)
+                found = _count_elements(values)
             else:
                 missing += values.null_count
-                values = values.drop_null()
-            for entry in pc.value_counts(values).to_pylist():
-                counted[_python(column, entry["values"])] += entry["counts"]
+                entries = pc.value_counts(values.drop_null())
+                found = zip(*(part.to_pylist() for part in entries.flatten()), strict=True)
+            for value, count in found:
+                counted[_python(column, value)] += count
         return FieldCounts(counted, missing)
 
     def _column(self, name: str) -> _Column:
@@ -217,11 +218,17 @@ def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.A
     return hits
 
 
-def _distinct_elements(lists: pa.Array) -> pa.Array:
-    pairs = pa.table({"of": pc.list_parent_indices(lists), "value": lists.flatten()})
-    return (
-        pairs.group_by(["of", "value"]).aggregate([]).column("value").combine_chunks().drop_null()
-    )
+def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
+    """Gives each element with the number of lists that have it."""
+    encoded = lists.flatten().dictionary_encode()
+    distinct = len(encoded.dictionary)
+    if distinct == 0:
+        return ()
+    # A number for each pair of list and element: the distinct ones count once.
+    parents = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+    pairs = np.unique(parents * distinct + encoded.indices.to_numpy())
+    counts = np.bincount(pairs % distinct, minlength=distinct)
+    return zip(encoded.dictionary.to_pylist(), counts.tolist(), strict=True)
 
 
 def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[FilterValue]:

@@ -1,0 +1,53 @@
+"""`nearline bench filter`, on a small scale."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from nearline.cli.bench_filter import bench_filter, cases
+from nearline.errors import InvalidRequest
+from nearline.filter_text import parse_filter
+
+
+def run(*arguments: str) -> list[dict[str, object]]:
+    made = Typer()
+    made.command()(bench_filter)
+    result = CliRunner().invoke(made, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.service
+def test_every_filter_has_a_row_with_speed_beside_recall(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "vectors.npy"
+    np.save(path, rng.normal(size=(3_020, 16)).astype(np.float32))
+    records = run("--vectors", str(path), "--queries", "20")
+    assert [record["filter"] for record in records] == [case.name for case in cases()]
+    assert records[0]["selectivity"] == 1 and records[0]["p50_ratio"] == 1
+    for record in records:
+        matches = record["matches"]
+        assert isinstance(matches, int)
+        assert record["fewest_hits"] == min(10, matches)
+        recall, p50_ms = record["recall@10"], record["p50_ms"]
+        assert isinstance(recall, float) and isinstance(p50_ms, float)
+        assert 0.95 <= recall <= 1 and p50_ms > 0
+        assert record["strategy"] or record["filter"] == "none"
+
+
+def test_filters_of_the_bench_can_be_read() -> None:
+    assert all(parse_filter(case.filter) for case in cases()[1:])
+
+
+def test_too_few_vectors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.npy"
+    np.save(path, np.ones((12, 4), np.float32))
+    with pytest.raises(InvalidRequest, match="12 vectors; 10 queries with k 10 need at least 20"):
+        run("--vectors", str(path), "--queries", "10")
