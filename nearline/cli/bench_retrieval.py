@@ -152,22 +152,29 @@ async def _compare(
     loop = asyncio.get_running_loop()
     tasks = [side.task for side in prepared.sides]
     found: list[list[Round]] = [[], []]
+    # What a request costs the server: all that a busy machine leaves comparable.
+    server_us: list[list[float]] = [[], []]
     with _process() as caller:
-        async with _nearline(tasks[0], separate=separate) as (address, _):
+        async with _nearline(tasks[0], separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 length = seconds if number else _WARM_UP_S
                 # Who goes first changes, so that a drift of the machine meets both alike.
                 for side in (0, 1) if number % 2 else (1, 0):
+                    before_s = _cpu_s(pids)
                     one = await loop.run_in_executor(
                         caller, call_round, tasks[side], address, length
                     )
                     if number:
                         found[side].append(one)
+                        spent = _cpu_s(pids) - before_s
+                        server_us[side].append(spent / len(one.latencies_s) * 1e6)
     ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
     others = {f"compare_{name}": value for name, value in _figures(found[1], tasks[1].k).items()}
     return {
         **_figures(found[0], tasks[0].k),
         **others,
+        "server_us": round(median(server_us[0]), 1),
+        "compare_server_us": round(median(server_us[1]), 1),
         "ratio_to_compare": round(median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "compare_index": prepared.sides[1].factory,
@@ -234,6 +241,13 @@ async def _nearline(task: Task, *, separate: bool) -> AsyncIterator[tuple[str, l
             router += ["--shards", f"0={shard.address}"]
         service = await stack.enter_async_context(retrieval_process(task.store, router))
         yield service.address, [*pids, service.pid]
+
+
+def _cpu_s(pids: Sequence[int]) -> float:
+    import psutil
+
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(float(time.user + time.system) for time in times)
 
 
 def _rss_bytes(pid: int) -> int:

@@ -44,6 +44,6 @@ def scale_queries(
         what each row was multiplied.
     """
     _, exponents = np.frexp(np.abs(queries).max(axis=1, keepdims=True))
-    # Within what float32 can hold, for queries of zeros and of next to nothing.
-    factors = np.ldexp(np.float32(1.0), np.clip(7 - exponents, -100, 100))
+    # 2^100 at most, which float32 can hold, for queries of next to nothing.
+    factors = np.ldexp(np.float32(1.0), 7 - np.maximum(exponents, -93))
     return queries * factors, factors
