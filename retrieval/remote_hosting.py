@@ -14,6 +14,7 @@ from retrieval.replicas.loading import Loading
 from retrieval.replicas.replica import Replica
 from retrieval.replicas.replicated_shard import ReplicatedShard
 from retrieval.shard import Shard
+from retrieval.topology import replica_groups
 
 _POLL_S = 0.1
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class RemoteShards:
         self._connect()
         loading = self._loading.get((name, snapshot.snapshot_id))
         if loading is None:
-            groups = _groups(self._topology, count)
+            groups = replica_groups(self._topology, count)
             loading = Loading(
                 name,
                 snapshot.snapshot_id,
@@ -160,22 +161,3 @@ class RemoteShards:
 
 def _missing(shards: Sequence[ReplicatedShard], snapshot_id: str) -> list[int]:
     return [n for n, shard in enumerate(shards) if not shard.ready_replicas(snapshot_id)]
-
-
-def _groups(topology: Mapping[int, Sequence[str]], count: int) -> list[dict[str, set[int]]]:
-    """Gives the addresses of each replica group, with the shards they hold.
-
-    An address in several groups is told in the first: it loads all its shards at once.
-    """
-    groups: list[dict[str, set[int]]] = []
-    seen: dict[str, set[int]] = {}
-    for place in range(max(map(len, topology.values()))):
-        group: dict[str, set[int]] = {}
-        for number in range(count):
-            if place < len(topology[number]):
-                address = topology[number][place]
-                if address not in seen:
-                    seen[address] = group[address] = set()
-                seen[address].add(number)
-        groups.append(group)
-    return groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from nearline.errors import SettingsError
 from nearline.snapshot import PARTITIONS
@@ -52,3 +53,28 @@ def check_address(address: str, setting: str) -> str:
             f"{setting}: {address!r} is not an address; write host:port, port 1..65535"
         )
     return address
+
+
+def replica_groups(topology: Mapping[int, Sequence[str]], count: int) -> list[dict[str, set[int]]]:
+    """Gives the addresses of each replica group, with the shards that each holds.
+
+    A group is a place in the lists of addresses. An address in several groups is of the first.
+
+    {0: ("a", "b"), 1: ("a", "c")}, 2 -> [{"a": {0, 1}}, {"b": {0}, "c": {1}}]
+
+    Args:
+        topology: Addresses by shard number.
+        count: Shards looked at, 1..len(topology).
+    """
+    groups: list[dict[str, set[int]]] = []
+    seen: dict[str, set[int]] = {}
+    for place in range(max(map(len, topology.values()))):
+        group: dict[str, set[int]] = {}
+        for number in range(count):
+            if place < len(topology[number]):
+                address = topology[number][place]
+                if address not in seen:
+                    seen[address] = group[address] = set()
+                seen[address].add(number)
+        groups.append(group)
+    return groups
