@@ -148,12 +148,13 @@ class Store:
 
     def snapshot_ids(self, collection: str) -> list[str]:
         """Lists published snapshots, newest first."""
-        folder = f"{check_collection(collection)}/snapshots"
-        return [
-            name
-            for name in reversed(self.files.names(folder))
-            if _SNAPSHOT_ID.fullmatch(name) and self.files.holds(f"{folder}/{name}/{MANIFEST}")
-        ]
+        return [name for name, published in self._snapshots(collection) if published]
+
+    def unfinished_ids(self, collection: str) -> list[str]:
+        """Lists what has no manifest, newest first: an upload that runs or was killed, or what a
+        killed removal left.
+        """
+        return [name for name, published in self._snapshots(collection) if not published]
 
     def manifest(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
         """Reads a manifest.
@@ -272,6 +273,12 @@ class Store:
             check(f"{path}/{entry.path}", Digest(entry.bytes, entry.sha256))
             total += entry.bytes
         return total
+
+    def _snapshots(self, collection: str) -> Iterator[tuple[str, bool]]:
+        folder = f"{check_collection(collection)}/snapshots"
+        for name in reversed(self.files.names(folder)):
+            if _SNAPSHOT_ID.fullmatch(name):
+                yield name, self.files.holds(f"{folder}/{name}/{MANIFEST}")
 
     def _alias_names(self, collection: str, after: str = "") -> list[str]:
         names = self.files.names(_aliases(collection), after)

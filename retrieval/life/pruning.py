@@ -14,6 +14,7 @@ from nearline.snapshot import Store, store_errors
 from retrieval.life.aliases import rollback_target
 
 YOUNG = timedelta(hours=1)
+UPLOAD = timedelta(days=1)
 _TEMPORARY = ".tmp-*"
 
 
@@ -85,7 +86,7 @@ def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
 
 def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
     """Gives the time of creation and the bytes of a snapshot."""
-    by_name = datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    by_name = _made(snapshot_id)
     try:
         manifest = store.manifest(collection, snapshot_id)
     except NearlineError:
@@ -97,9 +98,18 @@ def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, in
     return manifest.create_time.ToDatetime(UTC), size
 
 
+def _made(snapshot_id: str) -> datetime:
+    """Gives the time in the id of a snapshot."""
+    return datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def _orphans(store: Store, collection: str, now: datetime) -> list[Pruned]:
-    """Finds folders that builds were killed in; one that is still written to is somebody's."""
-    found = []
+    """Finds what builds were killed in; what is still written to is somebody's."""
+    found = [
+        Pruned(name=name, bytes=0, kept="its upload may still run" if young else "")
+        for name in store.unfinished_ids(collection)
+        for young in [now - _made(name) < UPLOAD]
+    ]
     for folder in sorted(store.snapshots_folder(collection).glob(_TEMPORARY)):
         files = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
         newest = max((one.st_mtime for one in files), default=time.time())

@@ -19,6 +19,7 @@ from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions
 from nearline.contract import Item
 from nearline.snapshot import Store
+from retrieval.life.pruning import plan, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.store.stalled_upload import UPLOADED
 
@@ -69,6 +70,19 @@ async def test_builders_that_race_get_an_epoch_each(s3: str) -> None:
     assert store.snapshot_ids("default") == sorted(made, reverse=True)
 
 
+async def test_what_an_upload_left_a_day_ago_is_pruned(s3: str) -> None:
+    new = await _build(s3)
+    store = Store.open(s3)
+    store.files.create("default/snapshots/20260101T000000Z-0a1b2c/shards/000/dense.faiss", b"x")
+    planned = plan(store, "default", 1)
+    assert [(one.name, one.kept) for one in planned] == [
+        (new, "current"),
+        ("20260101T000000Z-0a1b2c", ""),
+    ]
+    prune(store, "default", planned)
+    assert store.files.names("default/snapshots") == [new]
+
+
 async def test_a_snapshot_is_removed_and_others_stay(s3: str) -> None:
     old, new = await _build(s3), await _build(s3)
     store = Store.open(s3)
@@ -99,8 +113,11 @@ async def test_an_upload_that_is_killed_is_in_no_list_and_the_next_run_clears_it
     (orphan,) = set(store.files.names("default/snapshots")) - {old}
     assert len(store.files.names(f"default/snapshots/{orphan}/golden")) == UPLOADED
     assert store.snapshot_ids("default") == [old]
+    assert store.unfinished_ids("default") == [orphan]
     assert store.alias_in_force("default").current == old
     assert store.verify("default", old) > 0
+    kept = {one.name: one.kept for one in plan(store, "default", 0)}
+    assert kept == {old: "current", orphan: "its upload may still run"}
     again = HashEmbedder()
     options = BuildOptions(store=s3, golden_queries=0)
     result = await build_corpus(Corpus([corpus], Columns()), options, again)
