@@ -49,7 +49,8 @@ def fused_hits(
     dense_part, lexical_part = fuse(
         dense[kept], lexical[kept], dense_weight=dense_weight, floor=floor
     )
-    scores = dense_part + lexical_part
+    # As they travel: an order by more digits than a caller sees would look wrong to it.
+    scores = (dense_part + lexical_part).astype(np.float32)
     hits = []
     for at in np.lexsort((chunks[kept], ids[kept], -scores))[:k].tolist():
         one = int(kept[at])

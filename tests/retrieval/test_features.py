@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -18,9 +17,8 @@ from index_builder.records import BuildOptions, ChunkOptions
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
 from nearline.filters import All, Any, Equals, Exists, In, Not, Range
-from retrieval.service import RetrievalService
-from tests.retrieval.conftest import OpenService
 from tests.retrieval.fakes import WordEmbedder, word_vector
+from tests.retrieval.modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
 WORDS = "red green blue round square small large glass steel paper river stone cloud".split()
@@ -65,13 +63,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest_asyncio.fixture
-async def service(store: Path, open_service: OpenService) -> AsyncIterator[RetrievalService]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield await stack.enter_async_context(open_service(store, here=WordEmbedder(DIM)))
+@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART])
+async def service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
+    async with opened(request.param, store, WordEmbedder(DIM)) as retriever:
+        yield retriever
 
 
-async def both(service: RetrievalService, query: c.Query, options: c.SearchOptions) -> c.HitList:
+async def both(service: c.Retriever, query: c.Query, options: c.SearchOptions) -> c.HitList:
     """Searches both collections; the answers must be the same but for the shards."""
     answers = []
     for collection in COLLECTIONS:
@@ -117,7 +115,7 @@ FILTERS: list[tuple[c.Filter, Callable[[Values], bool]]] = [
 
 @pytest.mark.parametrize("mode", list(c.SearchMode))
 async def test_a_filter_lets_through_what_matches_and_nothing_else(
-    service: RetrievalService, mode: c.SearchMode
+    service: c.Retriever, mode: c.SearchMode
 ) -> None:
     text = "red round glass"
     everything = await both(service, c.Query(text=text), c.SearchOptions(k=300, mode=mode))
@@ -134,7 +132,7 @@ async def test_a_filter_lets_through_what_matches_and_nothing_else(
         assert all(plan.reason for plan in reply.results[0].plans)
 
 
-async def test_lexical_hits_have_a_word_of_the_query(service: RetrievalService) -> None:
+async def test_lexical_hits_have_a_word_of_the_query(service: c.Retriever) -> None:
     options = c.SearchOptions(k=300, mode=c.SearchMode.LEXICAL, explain=True)
     found = await both(service, c.Query(text="rivers of stone"), options)
     wanted = {i.id for i in ITEMS if {"river", "stone"} & set(i.text.split())}
@@ -145,7 +143,7 @@ async def test_lexical_hits_have_a_word_of_the_query(service: RetrievalService) 
 
 
 async def test_hybrid_is_the_default_for_texts_and_shows_both_legs(
-    service: RetrievalService,
+    service: c.Retriever,
 ) -> None:
     query = c.Query(text="small blue cloud")
     default = await both(service, query, c.SearchOptions(k=10, explain=True))
@@ -166,7 +164,7 @@ async def test_hybrid_is_the_default_for_texts_and_shows_both_legs(
     ]
 
 
-async def test_a_batch_of_mixed_kinds_answers_each_as_if_alone(service: RetrievalService) -> None:
+async def test_a_batch_of_mixed_kinds_answers_each_as_if_alone(service: c.Retriever) -> None:
     queries = [
         c.Query(text="red"),
         c.Query(vector=word_vector("red", DIM)),
@@ -182,9 +180,7 @@ async def test_a_batch_of_mixed_kinds_answers_each_as_if_alone(service: Retrieva
 
 
 @pytest.mark.parametrize("mode", [c.SearchMode.DENSE, c.SearchMode.LEXICAL])
-async def test_groups_hold_the_best_of_each_value(
-    service: RetrievalService, mode: c.SearchMode
-) -> None:
+async def test_groups_hold_the_best_of_each_value(service: c.Retriever, mode: c.SearchMode) -> None:
     query = c.Query(text="large square steel")
     everything = await both(service, query, c.SearchOptions(k=300, mode=mode))
     by_price: dict[float, list[str]] = {}
@@ -203,7 +199,7 @@ async def test_groups_hold_the_best_of_each_value(
 
 @pytest.mark.parametrize("mode", list(c.SearchMode))
 async def test_a_threshold_cuts_and_diversity_reorders(
-    service: RetrievalService, mode: c.SearchMode
+    service: c.Retriever, mode: c.SearchMode
 ) -> None:
     query = c.Query(text="red green")
     plain = (await both(service, query, c.SearchOptions(k=20, mode=mode))).hits
@@ -225,7 +221,7 @@ async def test_a_threshold_cuts_and_diversity_reorders(
     assert likeness(varied.hits) < likeness(plain[:10])
 
 
-async def test_all_items_are_listed_page_by_page(service: RetrievalService) -> None:
+async def test_all_items_are_listed_page_by_page(service: c.Retriever) -> None:
     filter, matches = FILTERS[4]
     for collection in COLLECTIONS:
         for wanted, condition in (
@@ -248,7 +244,7 @@ async def test_all_items_are_listed_page_by_page(service: RetrievalService) -> N
             assert seen == [(item.id, item.title, "") for item in wanted]
 
 
-async def test_a_token_of_another_list_is_refused(service: RetrievalService, store: Path) -> None:
+async def test_a_token_of_another_list_is_refused(service: c.Retriever, store: Path) -> None:
     page = await service.list_items(page_size=5, collection="four")
     with pytest.raises(InvalidRequest, match="another filter"):
         await service.list_items(
@@ -260,10 +256,10 @@ async def test_a_token_of_another_list_is_refused(service: RetrievalService, sto
         with pytest.raises(InvalidRequest, match="start again without it"):
             await service.list_items(page_token=junk, collection="four")
     with pytest.raises(InvalidRequest, match="page_size"):
-        await service.list_items(page_size=0, collection="four")
+        await service.list_items(page_size=1_001, collection="four")
 
 
-async def test_items_and_their_values_are_counted(service: RetrievalService) -> None:
+async def test_items_and_their_values_are_counted(service: c.Retriever) -> None:
     filter, matches = FILTERS[1]
     chosen = [item for item in ITEMS if matches(Values.of(item))]
     facets = [c.Facet(field="shape"), c.Facet(field="tags", limit=2)]
@@ -294,12 +290,12 @@ async def test_items_and_their_values_are_counted(service: RetrievalService) -> 
         ({"min_score": float("nan")}, "options.min_score", "no number"),
         ({"grouping": c.Grouping("shop")}, "options.grouping.field", "'shape'"),
         ({"grouping": c.Grouping("tags")}, "options.grouping.field", "holds lists"),
-        ({"grouping": c.Grouping("shape", 0)}, "options.grouping.size", "1..100"),
+        ({"grouping": c.Grouping("shape", 101)}, "options.grouping.size", "1..100"),
         ({"grouping": c.Grouping("shape"), "diversity": 0.5}, "options.diversity", "exclude"),
     ],
 )
 async def test_a_bad_option_is_refused_with_the_remedy(
-    service: RetrievalService, options: dict[str, object], field: str, text: str
+    service: c.Retriever, options: dict[str, object], field: str, text: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await service.search(

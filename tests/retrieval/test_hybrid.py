@@ -55,7 +55,7 @@ def expected(
         # In the order of the code: ties must be ties to the last bit.
         dense = (one.dense - floor) * (weight / span if span > 0 else 0.0)
         words = one.lexical * ((1 - weight) / top if top > 0 else 0.0)
-        scored.append((-(dense + words), one.id))
+        scored.append((-float(np.float32(dense + words)), one.id))
     return [(one, -score) for score, one in sorted(scored)]
 
 

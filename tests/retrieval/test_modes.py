@@ -12,22 +12,9 @@ import pytest
 import pytest_asyncio
 
 from nearline import contract as c
-from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError
-from nearline.serving import Registration, running
-from nearline.snapshot import Store
-from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
-from retrieval.embedders import Embedders
-from retrieval.hosting import Hosting
-from retrieval.in_force import in_force
-from retrieval.life.shard_host import ShardHost
-from retrieval.local_hosting import LocalShards
-from retrieval.remote_hosting import RemoteShards
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.servicer import RetrievalServicer
-from retrieval.shard_servicer import ShardServicer
 from tests.retrieval.fakes import FakeEmbedder
+from tests.retrieval.modes import BEHIND_GRPC, MODES, opened
 from tests.retrieval.snapshots import Document, write_snapshot
 
 DIM = 4
@@ -62,7 +49,6 @@ BAD: dict[str, tuple[c.Query, c.SearchOptions]] = {
     "lexical": (c.Query(text="1"), c.SearchOptions(mode=c.SearchMode.LEXICAL)),
     "snapshot": (c.Query(vector=VECTOR), c.SearchOptions(snapshot_id="20260101T000000Z-000000")),
 }
-MODES = ("object, four shards", "gRPC, one shard", "gRPC, four shards behind gRPC")
 
 
 @pytest.fixture(scope="module")
@@ -84,50 +70,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@contextlib.asynccontextmanager
-async def opened(mode: str, store: Path) -> AsyncIterator[tuple[c.Retriever, str]]:
-    embedders = Embedders({"here": FakeEmbedder(DIM)})
-    service = RetrievalService(embedders)
-    async with contextlib.AsyncExitStack() as stack:
-        local = LocalShards(Store(store), 2)
-        stack.push_async_callback(local.close)
-        hosting: Hosting = local
-        if mode == "gRPC, four shards behind gRPC":
-            host = ShardHost(Store(store), local)
-            stack.push_async_callback(host.close)
-            await host.start()
-            address = await stack.enter_async_context(running([shard_registration(host)]))
-            hosting = RemoteShards({number: (address,) for number in range(4)}, 10.0)
-            stack.push_async_callback(hosting.close)
-        for snapshot in in_force(Store(store), ()):
-            service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
-        if mode.startswith("object"):
-            yield service, "shards4"
-            return
-        registration = Registration(
-            "nearline.v1.RetrievalService",
-            lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-                RetrievalServicer(service), server
-            ),
-        )
-        address = await stack.enter_async_context(running([registration]))
-        client = await stack.enter_async_context(RetrievalClient(address))
-        yield client, "shards1" if mode == "gRPC, one shard" else "shards4"
-
-
-def shard_registration(host: ShardHost) -> Registration:
-    return Registration(
-        "nearline.v1.ShardService",
-        lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
-            ShardServicer(host), server
-        ),
-    )
-
-
 @pytest_asyncio.fixture
 async def retrievers(store: Path) -> AsyncIterator[list[tuple[c.Retriever, str]]]:
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(opened(mode, store)) for mode in MODES]
+        found = []
+        for mode in MODES:
+            one = await stack.enter_async_context(opened(mode, store, FakeEmbedder(DIM)))
+            found.append((one, "shards1" if mode == BEHIND_GRPC else "shards4"))
+        yield found
 
 
 def comparable(hits: c.HitList) -> object:

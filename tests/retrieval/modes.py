@@ -1,0 +1,65 @@
+"""Ways to run the same service: as an object, behind gRPC, with its shards behind gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.serving import Registration, running
+from nearline.snapshot import Store
+from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
+from retrieval.embedders import Embedders
+from retrieval.hosting import Hosting
+from retrieval.in_force import in_force
+from retrieval.life.shard_host import ShardHost
+from retrieval.local_hosting import LocalShards
+from retrieval.remote_hosting import RemoteShards
+from retrieval.served import ServedCollection
+from retrieval.service import RetrievalService
+from retrieval.servicer import RetrievalServicer
+from retrieval.shard_servicer import ShardServicer
+
+OBJECT, BEHIND_GRPC, SHARDS_APART = "object", "gRPC", "gRPC, shards behind gRPC"
+MODES = (OBJECT, BEHIND_GRPC, SHARDS_APART)
+
+
+@contextlib.asynccontextmanager
+async def opened(mode: str, store: Path, embedder: c.Embedder) -> AsyncIterator[c.Retriever]:
+    """Serves all collections of a store in one of MODES."""
+    service = RetrievalService(Embedders({"here": embedder}))
+    async with contextlib.AsyncExitStack() as stack:
+        local = LocalShards(Store(store), 2)
+        stack.push_async_callback(local.close)
+        hosting: Hosting = local
+        if mode == SHARDS_APART:
+            host = ShardHost(Store(store), local)
+            stack.push_async_callback(host.close)
+            await host.start()
+            address = await stack.enter_async_context(running([shard_registration(host)]))
+            hosting = RemoteShards({number: (address,) for number in range(4)}, 10.0)
+            stack.push_async_callback(hosting.close)
+        for snapshot in in_force(Store(store), ()):
+            service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
+        if mode == OBJECT:
+            yield service
+            return
+        registration = Registration(
+            "nearline.v1.RetrievalService",
+            lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+                RetrievalServicer(service), server
+            ),
+        )
+        address = await stack.enter_async_context(running([registration]))
+        yield await stack.enter_async_context(RetrievalClient(address))
+
+
+def shard_registration(host: ShardHost) -> Registration:
+    return Registration(
+        "nearline.v1.ShardService",
+        lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
+            ShardServicer(host), server
+        ),
+    )
