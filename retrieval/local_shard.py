@@ -169,6 +169,9 @@ class LocalShard:
         self._items.close()
         if self._lexical is not None:
             self._lexical.close()
+        # The old one refers to this shard. Without that circle all memory goes with the last
+        # reference, and not when the collector happens to come by.
+        self._coalescer = Coalescer(_start_nothing, slots=0, max_batch=1)
 
     def _start(self) -> None:
         self._threads.start(partial(self._run, asyncio.get_running_loop()))
@@ -284,3 +287,7 @@ def _failed(error: Exception) -> Future[Sequence[ShardHits]]:
     future: Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future
+
+
+def _start_nothing() -> None:
+    """Stands for the start of runners in a shard that is closed."""

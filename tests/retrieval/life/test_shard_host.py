@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nearline.errors import NotFound, SnapshotCorrupt
+from nearline.filters import All
 from nearline.snapshot import Store
 from retrieval.in_force import in_force
 from retrieval.life.shard_host import ShardHost
 from retrieval.local_hosting import LocalShards
 from retrieval.search_threads import SearchThreads
+from retrieval.shard import Queries, ShardOptions
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 DOCUMENTS = documents_of(np.ones((20, 2), np.float32))
@@ -73,3 +77,27 @@ async def test_threads_are_settled_once_what_ran_has_ended() -> None:
     go_on.set()
     await asyncio.wait_for(settled, 10)
     await asyncio.to_thread(threads.close)
+
+
+async def test_what_is_released_is_gone_without_the_collector(
+    tmp_path: Path,
+) -> None:
+    write_snapshot(tmp_path, DOCUMENTS, factory="HNSW8,Flat")
+    (snapshot,) = in_force(Store(tmp_path), ())
+    shards = LocalShards(Store(tmp_path), 1)
+    gc.collect()
+    gc.disable()
+    try:
+        (shard,) = await shards.prepare(snapshot)
+        options = ShardOptions(k=3, filter=All())
+        await shard.search(snapshot.snapshot_id, Queries(np.ones((1, 2), np.float32)), options)
+        gone = weakref.ref(shard), weakref.ref(shard._items)
+        del shard
+        await shards.release("default", snapshot.snapshot_id)
+        # The thread that closed it lets go last.
+        async with asyncio.timeout(5):
+            while any(one() for one in gone):
+                await asyncio.sleep(0.001)
+    finally:
+        gc.enable()
+        await shards.close()
