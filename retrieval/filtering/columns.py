@@ -90,7 +90,7 @@ class AttributeTable:
         """
         f.check_filter(filter)
         for condition in f.conditions(filter):
-            column = self._column(condition.field)
+            column = self._column(condition.field, "options.filter")
             for value in _values_of(condition):
                 _check_kind(condition.field, column.kind, value)
             if isinstance(condition, f.Range) and column.kind not in (*_NUMBERS, "time"):
@@ -117,7 +117,7 @@ class AttributeTable:
         Returns: n values; None where there is none.
         Raises: InvalidRequest: no such attribute.
         """
-        column = self._column(field)
+        column = self._column(field, "options.grouping.field")
         values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
         if column.is_list:
             values = [value[0] if value else None for value in values]
@@ -133,7 +133,7 @@ class AttributeTable:
             element; and the documents without any value.
         Raises: InvalidRequest: no such attribute.
         """
-        column = self._column(field)
+        column = self._column(field, "facets.field")
         counted: Counter[Scalar] = Counter()
         missing = 0
         at = 0
@@ -153,10 +153,10 @@ class AttributeTable:
                 counted[_python(column, value)] += count
         return FieldCounts(counted, missing)
 
-    def _column(self, name: str) -> _Column:
+    def _column(self, name: str, asked_by: str) -> _Column:
         column = self._columns.get(name)
         if column is None:
-            raise _unknown(name, list(self._columns))
+            raise _unknown(name, list(self._columns), asked_by)
         return column
 
     def _matching(self, filter: Filter) -> NDArray[np.bool_]:
@@ -262,12 +262,12 @@ def _python(column: _Column, value: Any) -> Scalar:
     return scalar
 
 
-def _unknown(name: str, names: list[str]) -> InvalidRequest:
+def _unknown(name: str, names: list[str], asked_by: str) -> InvalidRequest:
     if not names:
         return InvalidRequest(
-            f"there is no attribute {name!r}: the snapshot has none to filter on; build it with "
-            "attributes",
-            field="options.filter",
+            f"there is no attribute {name!r}: the snapshot has none to look at; build it from "
+            "documents with attributes",
+            field=asked_by,
         )
     near = difflib.get_close_matches(name, names, 1, 0.5)
     shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
@@ -275,5 +275,5 @@ def _unknown(name: str, names: list[str]) -> InvalidRequest:
     return InvalidRequest(
         f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
         f"There is: {shown}{more}",
-        field="options.filter",
+        field=asked_by,
     )

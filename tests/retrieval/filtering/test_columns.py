@@ -190,7 +190,7 @@ def test_a_filter_that_does_not_fit_the_attributes_is_refused(
 def test_a_snapshot_without_attributes_says_so(tmp_path: Path) -> None:
     table = AttributeTable(tmp_path / "none.arrow", [], 3)
     assert table.matching(f.All()).tolist() == [True] * 3
-    with pytest.raises(InvalidRequest, match="none to filter on"):
+    with pytest.raises(InvalidRequest, match="none to look at"):
         table.matching(f.Exists("a"))
 
 
@@ -207,3 +207,13 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path) ->
     path.write_bytes(json.dumps(rows).encode())
     with pytest.raises(SnapshotCorrupt, match="rebuild"):
         AttributeTable(path, [year], 1)
+
+
+def test_an_error_names_what_asked_for_the_attribute(tmp_path: Path) -> None:
+    table = opened(tmp_path, [{"kind": "a"}])
+    with pytest.raises(InvalidRequest) as caught:
+        table.first_values("kin", np.array([0]))
+    assert caught.value.field == "options.grouping.field"
+    with pytest.raises(InvalidRequest) as caught:
+        table.counts("kin", np.array([True]))
+    assert caught.value.field == "facets.field"
