@@ -120,6 +120,18 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     loaded_snapshot_ids=[one.key.snapshot_id for one in held],
                 )
             )
+        served_names = {one.collection for one in collections}
+        for name, pursuit in sorted(self._pursuits.items()):
+            if name not in served_names:
+                # Published, and never got ready here.
+                collections.append(
+                    admin_pb2.CollectionStatus(
+                        collection=name,
+                        newest_epoch=pursuit.epoch,
+                        newest_snapshot_id=pursuit.snapshot_id,
+                        problem=pursuit.problem,
+                    )
+                )
         return admin_pb2.GetServingStatusResponse(
             collections=collections, nearline_version=nearline.__version__
         )

@@ -21,7 +21,10 @@ class Hosting(Protocol):
 
         In this process that loads, warms and tries them. On servers it asks for the load, replica
         group by replica group, and returns when every shard has a ready replica; the others go on
-        loading. Preparing what is prepared already gives its shards again.
+        loading. Preparing what is prepared already gives its shards again; the router does so once
+        a second while the alias names another snapshot that cannot be got ready.
+
+        Cancelled where the alias moves on in the meantime; `release` follows then, too.
 
         Raises: NotReady: not in time. SnapshotCorrupt, SnapshotMismatch: it must not go live.
             Overloaded: not enough free memory; names what is free and what is needed.
@@ -29,7 +32,7 @@ class Hosting(Protocol):
         ...
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot that no request uses any more."""
+        """Lets go of a snapshot that no request uses any more, whatever came of preparing it."""
         ...
 
     async def close(self) -> None:
