@@ -51,6 +51,7 @@ _POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<u4")])
 _SPILL_POSTINGS = 1 << 18
 _BLOCK_POSTINGS = 1 << 23
 _STOPPED = -1
+_STEMS_KEPT = 256
 
 
 def analyser_of(language: str) -> Analyser:
@@ -162,6 +163,12 @@ class _Counts:
             np.array(waiting, _POSTING).tofile(stream)
         return _Spilled(path, np.array(lengths, np.int64))
 
+    def some_stems(self) -> dict[str, str]:
+        """Gives the stems of words from all over the alphabet."""
+        words = sorted(word for word, number in self._numbers.items() if number != _STOPPED)
+        chosen = words[:: -(-len(words) // _STEMS_KEPT)]
+        return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
+
     def _words(self, text: str) -> list[int]:
         numbers = map(self._numbers.__getitem__, split(text))
         return [number for number in numbers if number != _STOPPED]
@@ -195,7 +202,7 @@ def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDAr
     order = np.array([number for _, number in ordered], np.int64)
     words = pa.array([stem for stem, _ in ordered], pa.large_binary()).cast(pa.large_string())
     chunks = pa.array(np.array(counts.chunks, np.uint32)[order])
-    schema = vocabulary_schema(analyser)
+    schema = vocabulary_schema(analyser, counts.some_stems())
     folder.mkdir()
     with (folder / FILE).open("wb") as stream:
         with pa.ipc.new_file(stream, schema) as writer:

@@ -14,6 +14,7 @@ from nearline.errors import InvalidRequest
 # Raised whenever the same text would give other words; a snapshot says which one made its words.
 VERSION = 1
 NO_LANGUAGE = "none"
+STEMMER_VERSION: str = Stemmer.version()
 LANGUAGES: tuple[str, ...] = (NO_LANGUAGE, *Stemmer.algorithms())
 # Han and kana are written without spaces, so each sign is a word: a run of them would only match
 # where it is repeated whole.

@@ -2,13 +2,14 @@
 
 One Arrow file per snapshot, <snapshot>/lexical/vocabulary.arrow, one record per word in the order
 of its UTF-8 bytes. Columns: word large_string; chunks uint32, how many chunks hold the word. Schema
-metadata: analysis (version), language, stop_words (a JSON list).
+metadata: analysis (version), language, stop_words (a JSON list), stemmer (its version), stems (a
+JSON object: sampled words and what the stemmer made of them).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Vocabulary:
         Args:
             snapshot: Folder of the snapshot.
         Raises: SnapshotCorrupt: not such a file. SnapshotMismatch: texts were made into words by
-            another version of the analysis.
+            another version of the analysis, or by a stemmer that makes other stems.
         """
         path = snapshot / FOLDER / FILE
         try:
@@ -70,6 +71,7 @@ class Vocabulary:
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             version, language = int(metadata["analysis"]), metadata["language"]
             stop_words: Sequence[str] = json.loads(metadata["stop_words"])
+            stemmer, stems = metadata["stemmer"], json.loads(metadata["stems"])
             table = table.select(SCHEMA.names).cast(SCHEMA)
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise SnapshotCorrupt(
@@ -81,7 +83,15 @@ class Vocabulary:
                 f"nearline has analysis {analysis.VERSION} and knows "
                 f"{', '.join(analysis.LANGUAGES)}; rebuild the snapshot"
             )
-        return cls(table, Analyser(language, stop_words))
+        analyser = Analyser(language, stop_words)
+        for (word, stem), here in zip(stems.items(), analyser.stems([*stems]), strict=True):
+            if stem != here:
+                raise SnapshotMismatch(
+                    f"PyStemmer {analysis.STEMMER_VERSION} makes {here!r} of {word!r}, in {path} "
+                    f"PyStemmer {stemmer} made {stem!r}; install that version or rebuild the "
+                    "snapshot"
+                )
+        return cls(table, analyser)
 
     def numbers(self, text: str) -> tuple[int, ...]:
         """Gives the numbers of a text's words, in order, repeated ones too, unknown ones left out.
@@ -112,12 +122,19 @@ class Vocabulary:
         return low if there else -1
 
 
-def vocabulary_schema(analyser: Analyser) -> pa.Schema:
-    """Gives the schema of a vocabulary file, with what this analyser needs to be made again."""
+def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema:
+    """Gives the schema of a vocabulary file, with what this analyser needs to be made again.
+
+    Args:
+        analyser: What made the words.
+        stems: Some words and their stems, to tell a stemmer that makes others.
+    """
     return SCHEMA.with_metadata(
         {
             "analysis": str(analysis.VERSION),
             "language": analyser.language,
             "stop_words": json.dumps(sorted(analyser.stop_words), ensure_ascii=False),
+            "stemmer": analysis.STEMMER_VERSION,
+            "stems": json.dumps(stems, ensure_ascii=False),
         }
     )

@@ -230,6 +230,18 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         built.indexes()
 
 
+def test_a_stemmer_that_makes_other_stems_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = Built(tmp_path, [("", [" ".join(f"ties{n} plums" for n in range(2_000))])], 1)
+    Vocabulary.load(built.folder)
+    monkeypatch.setattr(Analyser, "stems", lambda analyser, words: list(words))
+    with pytest.raises(
+        SnapshotMismatch, match=r"makes 'plums' of 'plums', in .* made 'plum'; inst"
+    ):
+        Vocabulary.load(built.folder)
+
+
 def test_texts_without_a_word_make_no_index(tmp_path: Path) -> None:
     built = Built(tmp_path, [("", ["…"]), ("", ["the"])], 2)
     assert built.card is None
