@@ -128,15 +128,14 @@ class Loading(Generic[_P]):
         if call.cancelled():
             # Silent: the others should not wait for it.
             self._take_in(replica, NotReady(replica.health.why))
-        elif isinstance(error := call.exception(), NearlineError):
+        elif (error := call.exception()) is not None:
             self._take_in(replica, error)
         else:
-            call.result()
             self._refusals.pop(replica, None)
             self._backoff_s.pop(replica, None)
             await replica.poll()
 
-    def _take_in(self, replica: Replica[_P], error: NearlineError) -> None:
+    def _take_in(self, replica: Replica[_P], error: BaseException) -> None:
         backoff_s = min(2 * self._backoff_s.get(replica, _AGAIN_S / 2), _MAX_BACKOFF_S)
         self._backoff_s[replica] = backoff_s
         self._again_at[replica] = asyncio.get_running_loop().time() + backoff_s
@@ -149,7 +148,7 @@ class Loading(Generic[_P]):
                     "address": replica.address,
                     "collection": self.collection,
                     "snapshot_id": self.snapshot_id,
-                    "reason": error.message,
+                    "reason": str(error),
                     "retry_in_s": backoff_s,
                 },
             )

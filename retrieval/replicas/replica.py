@@ -129,7 +129,11 @@ class Replica(Generic[_P]):
         """Asks for its status twice a second, and at once after a connection was lost."""
         while True:
             self._asked.clear()
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                # Whatever it was, the next answer may be good; calls go on meanwhile.
+                _log.exception("replica not asked", extra={"address": self.address})
             with contextlib.suppress(TimeoutError):
                 # Routers that started together should not ask together.
                 async with asyncio.timeout(_POLL_S * random.uniform(0.8, 1.2)):
