@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import (
     MAX_GROUP_SIZE,
+    MAX_QUERY_CHARACTERS,
     Coverage,
     Query,
     SearchMode,
@@ -164,6 +165,12 @@ class ServedCollection:
         where = f"{field}.text"
         if not text.strip():
             raise InvalidRequest(f"{where} is empty; send some words", field=where)
+        if len(text) > MAX_QUERY_CHARACTERS:
+            raise InvalidRequest(
+                f"{where} has {len(text):,} characters; at most {MAX_QUERY_CHARACTERS:,} are "
+                "allowed; search with a passage of it",
+                field=where,
+            )
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -84,6 +84,7 @@ async def test_a_reply_says_where_it_comes_from(store: Path, open_service: OpenS
          "query.vector", "NaN or infinite"),
         (c.Query(vector=np.ones((2, 4), np.float32)), {}, InvalidRequest, "query.vector", "2 rows"),
         (c.Query(text=""), {}, InvalidRequest, "query.text", "is empty"),
+        (c.Query(text="x" * 32_769), {}, InvalidRequest, "query.text", "32,769 characters"),
         (c.Query(text=" \n\t"), {}, InvalidRequest, "query.text", "is empty"),
         (c.Query(text="a\ud800"), {}, InvalidRequest, "query.text", "not valid Unicode"),
         (c.Query(text="hello"), {}, Unsupported, "query.text", "--embedding"),
