@@ -53,7 +53,9 @@ def bench_swap(
         float, typer.Option("--every", min=0.2, help="Seconds between two promotions.")
     ] = 2.0,
     routers: Annotated[int, typer.Option(min=1, max=8, help="Routers.")] = 2,
-    replicas: Annotated[int, typer.Option(min=1, max=8, help="Shard servers.")] = 2,
+    replicas: Annotated[
+        int, typer.Option(min=0, max=8, help="Shard servers; 0: the shards run in the routers.")
+    ] = 2,
     shards: Annotated[int, typer.Option(min=1, max=16, help="Shards that each holds.")] = 2,
     documents: Annotated[int, typer.Option(min=100, help="Documents of a snapshot.")] = 5_000,
     drain_s: Annotated[
@@ -235,11 +237,12 @@ async def _services(
         ]
         held = ",".join(one.address for one in servers)
         topology = ";".join(f"{number}={held}" for number in range(shards))
+        remote = ["--shards", topology] if servers else []
         yield [
             await stack.enter_async_context(
                 service_process(
                     "retrieval",
-                    [*given, "--shards", topology],
+                    [*given, *remote],
                     ready_services=RETRIEVAL_SERVICES,
                 )
             )
