@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import obstore
 import pytest
 from obstore.store import MemoryStore
@@ -85,6 +86,18 @@ def test_one_flipped_byte_in_the_bucket_is_corrupt_and_nothing_is_kept(s3: str) 
     with pytest.raises(SnapshotCorrupt, match=r"s3://.*dense has SHA-256 .*restore the file"):
         files.fetch(PATH, digest_of(DATA))
     assert list((files.folder / SNAPSHOT).iterdir()) == []
+
+
+def test_a_file_of_several_blocks_goes_up_in_parts_and_comes_down_whole(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setattr(objects, "_BLOCK_BYTES", 5 << 20)  # The smallest part that S3 takes.
+    data = rng.bytes((12 << 20) + 7)
+    publish(open_files(s3), dense=data)
+    elsewhere = open_files(s3, str(tmp_path / "other"))
+    elsewhere.fetch(f"{SNAPSHOT}/shards/dense", digest_of(data))
+    assert (elsewhere.folder / SNAPSHOT / "shards/dense").read_bytes() == data
+    assert elsewhere.digest(f"{SNAPSHOT}/shards/dense") == digest_of(data)
 
 
 def test_the_cache_keeps_the_snapshots_used_last(files: ObjectFiles) -> None:
