@@ -44,8 +44,9 @@ class Calls(Generic[_P]):
     def __init__(self, replicas: Sequence[Replica[_P]], collection: str, number: int) -> None:
         self.replicas = tuple(replicas)
         self.name = f"shard {number} of {collection!r}"
-        self.retries = Budget(0.1, floor_per_s=2.0, burst=10.0)
-        self.hedges = Budget(0.05, floor_per_s=1.0, burst=5.0)
+        # Saved up for the moment when a server dies with calls on their way: all go elsewhere.
+        self.retries = Budget(0.1, floor_per_s=2.0, burst=100.0)
+        self.hedges = Budget(0.05, floor_per_s=1.0, burst=20.0)
         labels = (collection, str(number))
         self.count_retry = {
             outcome: metrics.retries.labels(*labels, outcome).inc for outcome in ("made", "refused")

@@ -67,7 +67,10 @@ async def test_a_router_starts_without_a_replica_and_without_a_shard(store: Path
                 await until_whole(client)
 
 
-async def test_a_replica_that_is_told_to_end_takes_no_request_along(store: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_replica_that_ends_takes_no_request_along(
+    store: Path, number: signal.Signals
+) -> None:
     async with shard_servers(store, "0,1", "0,1") as (one, other):
         topology = f"0={one.address},{other.address};1={one.address},{other.address}"
         async with (
@@ -80,9 +83,15 @@ async def test_a_replica_that_is_told_to_end_takes_no_request_along(store: Path)
                     reply = await client.search(QUERY, timeout_s=5.0)
                     assert not reply.info.coverage.missing_shards
 
-            asking = asyncio.gather(*(ask() for _ in range(8)))
+            async def read() -> None:
+                ids = [hit.id for hit in everything.hits]
+                while other.process.returncode is None:
+                    assert len((await client.get_items(ids, timeout_s=5.0)).items) == 60
+
+            everything = await client.search(QUERY, ALL, timeout_s=5.0)
+            asking = asyncio.gather(*(ask() for _ in range(8)), *(read() for _ in range(32)))
             await client.search(QUERY, timeout_s=5.0)
-            os.kill(other.pid, signal.SIGTERM)
+            os.kill(other.pid, number)
             await asking
             await client.search(QUERY, c.SearchOptions(require_full_coverage=True), timeout_s=5.0)
 
