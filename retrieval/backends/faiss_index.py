@@ -26,6 +26,10 @@ _TIE_LIMIT = 4_096
 # Beyond, a Flat index hands the batch to BLAS, which rounds differently: a query would then score
 # otherwise in a batch than alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
 _BLAS_NUMBERS = 128_000
+# Lists have to be read whole to find a few rows in them: fewer than one in so many are fetched by
+# number instead. Measured with 49,800 x 384, IVF256, on a busy machine: 1 % of the rows take 6 to
+# 8 ms by lists and 0.2 to 0.6 ms by number, 5 % take 5 to 8 ms and 2.2 ms.
+_GATHER_FACTOR = 10
 _WARM_QUERIES = 32
 _REFINED = re.compile(r",R(Flat$|efine\()")
 # The limits are process-wide in faiss.
@@ -214,6 +218,9 @@ class FaissIndex:
         rows: NDArray[np.int64] | None,
     ) -> Neighbours:
         index, queries = _storage(self._index, queries)
+        if isinstance(index, faiss.IndexIVF) and rows is not None:
+            if 0 < len(rows) * _GATHER_FACTOR <= index.ntotal:
+                return self._search_gathered(index, queries, k, rows)
         selector, held = _exact_selector(index, allow, rows)
         params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
         step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
@@ -228,6 +235,14 @@ class FaissIndex:
             np.concatenate([part.ids for part in parts]),
             np.concatenate([part.scores for part in parts]),
         )
+
+    def _search_gathered(
+        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
+    ) -> Neighbours:
+        gathered = faiss.IndexFlat(index.d, index.metric_type)
+        gathered.add(index.reconstruct_batch(rows))
+        places, scores = self._ask_whole_ties(gathered, queries, k, None)[:2]
+        return Neighbours(np.where(places >= 0, rows[places], -1), scores)
 
     def _ask_whole_ties(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any

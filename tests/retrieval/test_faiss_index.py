@@ -116,6 +116,27 @@ def test_only_allowed_rows_are_found(
         assert (found.ids == wanted).mean() > 0.99
 
 
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "IVF16,Flat", "IVF16,SQ8", "SQ8"])
+@pytest.mark.parametrize("count", [1, 7, 60, 1_000])
+def test_few_rows_given_by_number_are_found_as_by_bitmap(
+    clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
+    factory: str,
+    count: int,
+    rng: np.random.Generator,
+) -> None:
+    vectors, queries = clustered
+    rows = np.sort(rng.choice(len(vectors), count, replace=False))
+    allow = packed(np.isin(np.arange(len(vectors)), rows))
+    index = FaissIndex(built(factory, vectors), ef_search=64, nprobe=2)
+    exact = SearchParams(exact=True)
+    by_number = index.search(queries, 10, exact, allow, rows)
+    by_bitmap = index.search(queries, 10, exact, allow)
+    np.testing.assert_allclose(by_number.scores, by_bitmap.scores, atol=1e-5)
+    assert (by_number.ids == by_bitmap.ids).mean() > 0.99
+    have = min(count, 10)
+    assert np.isin(by_number.ids[:, :have], rows).all() and (by_number.ids[:, have:] == -1).all()
+
+
 def test_a_query_scores_the_same_alone_and_in_a_large_batch(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(500, 384)).astype(np.float32)
     queries = rng.normal(size=(700, 384)).astype(np.float32)
