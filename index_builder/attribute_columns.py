@@ -21,7 +21,7 @@ from index_builder.records import Place
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
-from nearline.snapshot import sync_folder
+from nearline.store.durable import sync_folder
 from nearline.v1 import snapshot_pb2
 
 MAX_FIELDS = 1_024

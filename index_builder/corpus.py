@@ -21,7 +21,7 @@ from index_builder.readers.prose import read_prose
 from index_builder.records import BuildOptions, BuildResult, Row, SourceCount
 from nearline.contract import Embedder
 from nearline.errors import InvalidRequest
-from nearline.snapshot import sha256_of
+from nearline.store.durable import sha256_of
 
 MATRIX = ".npy"
 _JSON_LINES = {".jsonl", ".ndjson"}

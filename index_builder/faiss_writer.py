@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from index_builder.records import AUTO, IndexOptions
 from nearline.errors import InvalidRequest
-from nearline.snapshot import sync_folder
+from nearline.store.durable import sync_folder
 from retrieval.backends.whole_numbers import data_scale, scale_queries, to_whole
 
 FLAT_LIMIT = 20_000

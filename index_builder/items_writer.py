@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.spool import StoredDocument
-from nearline.snapshot import sync_folder
+from nearline.store.durable import sync_folder
 
 SCHEMA = pa.schema(
     [

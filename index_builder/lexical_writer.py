@@ -25,7 +25,8 @@ from bm25s import stopwords
 from numpy.typing import NDArray
 
 from index_builder.spool import Spool
-from nearline.snapshot import shard_folder, store_errors, sync_folder
+from nearline.snapshot import shard_folder
+from nearline.store.durable import store_errors, sync_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.lexical.analysis import Analyser, split
 from retrieval.lexical.index import ROWS, SCORES, STARTS

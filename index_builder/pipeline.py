@@ -25,7 +25,8 @@ from index_builder.vector_file import VectorFile
 from index_builder.work_folder import locked, work_folder, work_key
 from nearline.contract import Embedder, EmbedderInfo, Item
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store, new_snapshot_id, store_errors, write_durably
+from nearline.snapshot import Store, new_snapshot_id
+from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import snapshot_pb2
 
 _READ = "read"

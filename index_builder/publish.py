@@ -7,14 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nearline.snapshot import (
-    MANIFEST,
-    Store,
-    message_to_json,
-    sha256_of,
-    store_errors,
-    write_durably,
-)
+from nearline.snapshot import MANIFEST, Store, message_to_json
+from nearline.store.durable import sha256_of, store_errors, write_durably
 from nearline.v1 import snapshot_pb2
 from retrieval.life import aliases
 

@@ -28,7 +28,8 @@ from index_builder.spool import Spool
 from index_builder.tuning import tune
 from index_builder.vector_file import VectorFile
 from nearline.contract import Embedder, EmbedderInfo
-from nearline.snapshot import PARTITIONS, SCHEMA_VERSION, shard_folder, store_errors, write_durably
+from nearline.snapshot import PARTITIONS, SCHEMA_VERSION, shard_folder
+from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import snapshot_pb2
 from retrieval.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import SnapshotMismatch
-from nearline.snapshot import store_errors
+from nearline.store.durable import store_errors
 
 _MAGIC = b"NLJ1"
 # magic, first row, rows, numbers in a row, CRC of the vectors; then rows token counts; then a CRC.

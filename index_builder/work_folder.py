@@ -14,7 +14,8 @@ from pathlib import Path
 
 from index_builder.records import BuildOptions, SourceCount
 from nearline.errors import Conflict
-from nearline.snapshot import Store, store_errors
+from nearline.snapshot import Store
+from nearline.store.durable import store_errors
 
 FOLDER = ".build"
 

@@ -26,10 +26,6 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.durable import check_digest
-from nearline.store.durable import sha256_of as sha256_of
-from nearline.store.durable import store_errors as store_errors
-from nearline.store.durable import sync_folder as sync_folder
-from nearline.store.durable import write_durably as write_durably
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
 from nearline.store.opening import open_files

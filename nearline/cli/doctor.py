@@ -17,7 +17,8 @@ import typer
 from nearline.cli import options, output
 from nearline.cli.ports import check_port
 from nearline.errors import NearlineError, StoreError
-from nearline.snapshot import Store, sha256_of, store_errors
+from nearline.snapshot import Store
+from nearline.store.durable import sha256_of, store_errors
 
 _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")

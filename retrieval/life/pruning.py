@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nearline.errors import InvalidRequest, NearlineError
-from nearline.snapshot import Store, store_errors
+from nearline.snapshot import Store
+from nearline.store.durable import store_errors
 from retrieval.life.aliases import rollback_target
 
 YOUNG = timedelta(hours=1)

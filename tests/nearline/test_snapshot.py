@@ -24,9 +24,9 @@ from nearline.snapshot import (
     message_to_json,
     new_snapshot_id,
     partition_of,
-    sha256_of,
     shard_of,
 )
+from nearline.store.durable import sha256_of
 from nearline.v1 import snapshot_pb2
 
 ID = "20261125T004218Z-1f3a9c"

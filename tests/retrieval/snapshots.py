@@ -18,10 +18,10 @@ from nearline.snapshot import (
     Store,
     message_to_json,
     new_snapshot_id,
-    sha256_of,
     shard_folder,
     shard_of,
 )
+from nearline.store.durable import sha256_of
 from nearline.v1 import snapshot_pb2
 
 FINGERPRINT = "f32~0.999:0123456789abcdef"
