@@ -119,3 +119,36 @@ def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
     assert health.was_silent(5.0, "late")
     assert not health.was_silent(5.5, "late")
     assert health.state(1e9) is ReplicaState.AWAY
+
+
+@settings(deadline=None)
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["answered", "lost", "silent", "succeeded", "failed"]),
+            st.floats(0.0, 40.0),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_happens_an_answer_and_half_a_minute_bring_it_back(
+    events: list[tuple[str, float]],
+) -> None:
+    health, now, ejected_at = Health(), 0.0, -30.0
+    for event, passed_s in events:
+        now += passed_s
+        if event == "answered":
+            health.answered()
+        elif event == "lost":
+            health.lost("gone")
+        elif event == "succeeded":
+            health.succeeded()
+        elif health.was_silent(now, "late") if event == "silent" else health.failed(now, "e"):
+            ejected_at = now
+        assert not (health.away and health.admits(now, 0))
+        assert health.away or health.admits(now, 0) or now < ejected_at + 30.0
+        assert health.admits(now, 0) == (
+            health.state(now) in (ReplicaState.READY, ReplicaState.PROBED)
+        )
+    health.answered()
+    assert health.admits(now + 30.0, 0)
