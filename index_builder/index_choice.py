@@ -41,7 +41,8 @@ class Candidate:
 class Trial:
     """What was measured of a candidate.
 
-    recall: Recall@10 over held-out vectors against an exact scan, 0..1, on the sample.
+    recall: Recall@10 against an exact scan of the sample, 0..1: over vectors held out or over
+        mixtures of two, whichever is lower.
     latency_us: Of one query in one thread, as expected over all vectors of a shard.
     bytes: Of the index files of all shards, as expected.
     """
@@ -120,21 +121,20 @@ def lists_for(vectors: int) -> int:
 
 
 def factories(lists: int) -> list[str]:
-    """Gives the factory strings worth trying, the quick to build first.
+    """Gives the factory strings worth trying; where time is short the last are left out.
 
-    Refined graphs come first for speed, lists of few bits for memory. FAISS has no graph over
-    RaBitQ for inner product.
+    The extremes of speed and memory come first. FAISS has no graph over RaBitQ for inner product.
     """
     return [
         "Flat",
         "HNSW32,SQ8_direct_signed,Refine(SQfp16)",
-        "HNSW32,SQbf16",
-        "HNSW32,Flat",
-        "HNSW16,SQ8",
         f"IVF{lists},SQ8",
-        f"IVF{lists},RaBitQfs4,Refine(SQ8)",
-        f"IVF{lists},RaBitQfs,Refine(SQ8)",
+        "HNSW32,SQbf16",
         f"IVF{lists},SQ4",
+        "HNSW16,SQ8",
+        f"IVF{lists},RaBitQfs4,Refine(SQ8)",
+        "HNSW32,Flat",
+        f"IVF{lists},RaBitQfs,Refine(SQ8)",
     ]
 
 

@@ -54,13 +54,20 @@ def draw(choice: Mapping[str, object]) -> str:
     )
 
 
-def table_rows(choice: Mapping[str, object]) -> list[tuple[str, str, str, str]]:
-    """Gives the frontier as rows of index, recall, time, memory; the chosen one is marked."""
+def table_rows(
+    choice: Mapping[str, object], least_recall: float = 0.0
+) -> list[tuple[str, str, str, str]]:
+    """Gives the frontier as rows of index, recall, time, memory; the chosen one is marked.
+
+    Args:
+        choice: What `Choice.record` gives.
+        least_recall: Rows below it are left out.
+    """
     chosen = _chosen(choice)
     rows = []
     for row in _rows(choice):
         same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
-        if row["frontier"] or same:
+        if same or (row["frontier"] and float(row["recall"]) >= least_recall):
             rows.append((_name(row) + (" (chosen)" if same else ""), *_figures(row)))
     return rows
 
