@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 from nearline import filters as f
 from nearline.errors import InvalidRequest
@@ -134,6 +134,7 @@ def plain(filter: f.Filter) -> f.Filter | None:
     return filter
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(filters)
 def test_what_is_written_out_is_read_back(filter: f.Filter) -> None:
     if (wanted := plain(filter)) is not None:

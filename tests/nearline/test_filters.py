@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearline import filters as f
@@ -39,6 +39,7 @@ filters = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(filters)
 def test_a_filter_survives_the_wire(condition: f.Filter) -> None:
     sent = filter_to_proto(condition).SerializeToString()

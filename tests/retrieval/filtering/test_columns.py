@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index_builder.attribute_columns import infer_fields, write_attributes
@@ -115,7 +115,7 @@ def meets(value: Any, condition: f.Equals | f.In | f.Range) -> bool:
     return all(tests[name](bound) for name, bound in bounds.items() if bound is not None)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, filters)
 def test_what_matches_is_what_plain_python_says(
     rows: Sequence[Attributes], filter: f.Filter
@@ -126,7 +126,7 @@ def test_what_matches_is_what_plain_python_says(
         assert found.tolist() == [holds(row, filter) for row in rows]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.sampled_from([*VALUES, *LISTS]), st.data())
 def test_counts_and_first_values_are_what_plain_python_says(
     rows: Sequence[Attributes], field: str, data: st.DataObject
