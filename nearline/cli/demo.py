@@ -88,7 +88,9 @@ async def _ensure_snapshot(
             current = store.alias_in_force(DEFAULT_COLLECTION).current
             manifest = store.manifest(DEFAULT_COLLECTION, current)
             built_from = [source.sha256 for source in manifest.sources]
-            if built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
+            # One that an older version built may lack what is built today.
+            whole = manifest.HasField("lexical") and len(manifest.attributes) > 0
+            if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
                 _say(f"snapshot {current} is of this corpus and this model: used again")
                 return
         await _build(store, corpus, client, as_json)
@@ -137,6 +139,7 @@ def _next(address: str, store: Store) -> str:
     return f"""
 It stays up until Ctrl-C. Try, in another terminal:
   {command} search "compress a file" --address {address}
+  {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
   {command} search --item datetime.datetime.strptime --address {address}
   {command} snapshots show --store {os.path.relpath(store.url)}
   {command} build --help        (your own documents)"""

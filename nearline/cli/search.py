@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from nearline import vectors
 from nearline.cli import options, output
 from nearline.clients import RetrievalClient
 from nearline.contract import (
+    Grouping,
     Hit,
     PayloadField,
     Query,
@@ -52,8 +55,21 @@ def search(
         int | None, typer.Option(metavar="N", help="Width of the graph search.")
     ] = None,
     filter: options.FilterOption = "",
+    group_by: Annotated[
+        str, typer.Option(metavar="NAME", help="Attribute; the best hits of each of its values.")
+    ] = "",
+    group_size: Annotated[int, typer.Option(metavar="N", help="Hits of each, 1..100.")] = 1,
+    diversity: Annotated[
+        float, typer.Option(metavar="0..1", help="Weight of being unlike the hits before.")
+    ] = 0.0,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Only hits that score as much.")
+    ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show how the filter was carried out, by shard.")
+        bool,
+        typer.Option(
+            "--explain", help="Show both legs of every score, and how a filter was carried out."
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
@@ -70,6 +86,9 @@ def search(
         ef_search=ef_search,
         filter=parse_filter(filter) if filter else None,
         explain=explain,
+        grouping=Grouping(group_by, group_size) if group_by else None,
+        diversity=diversity,
+        min_score=min_score,
     )
 
     async def run() -> tuple[SearchReply, float]:
@@ -87,16 +106,39 @@ def search(
 
 def print_hits(reply: SearchReply, seconds: float) -> None:
     """Prints a table of hits, and one line about the answer."""
-    rows = [
-        (rank, hit.score, hit.id, output.one_line(_shown(hit), _SNIPPET_CHARACTERS))
-        for rank, hit in enumerate(reply.hits, 1)
-    ]
-    output.print_table(("#", "score", "id", "text"), rows)
+    names = ["#", "score"]
+    explained = [hit.explanation for hit in reply.hits if hit.explanation is not None]
+    if explained:
+        names += ["by vector", "by words"]
+    if any(hit.group is not None for hit in reply.hits):
+        names.append("group")
+    names += ["id", "text"]
+    output.print_table(names, [_row(rank, hit, names) for rank, hit in enumerate(reply.hits, 1)])
     for plan in reply.results[0].plans:
         output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
     for ignored in reply.results[0].ignored_ids:
         output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
     output.console().print(summary(reply.info, seconds))
+
+
+def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
+    said = hit.explanation
+    cells = {
+        "#": rank,
+        "score": hit.score,
+        "by vector": _leg(said.dense_score, said.dense_rank) if said else "",
+        "by words": _leg(said.lexical_score, said.lexical_rank) if said else "",
+        "group": "" if hit.group is None else str(hit.group),
+        "id": hit.id,
+        "text": output.one_line(_shown(hit), _SNIPPET_CHARACTERS),
+    }
+    return [cells[name] for name in names]
+
+
+def _leg(score: float | None, rank: int | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score:.3f}" if rank is None else f"{score:.3f} (#{rank})"
 
 
 def summary(info: ReplyInfo, seconds: float) -> str:
@@ -165,6 +207,8 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "title": hit.title,
         "text": hit.text,
         "attributes": dict(hit.attributes or {}),
+        "group": hit.group,
+        "explanation": None if hit.explanation is None else asdict(hit.explanation),
     }
 
 

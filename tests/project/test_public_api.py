@@ -8,8 +8,9 @@ import sys
 import nearline
 
 PUBLIC = [
-    *("AdminClient", "BlockingRetrievalClient", "Coverage", "EmbedderInfo", "EmbeddingClient"),
-    *("Embeddings", "Hit", "HitLevel", "HitList", "Item", "ItemsReply", "Lane", "NearlineError"),
+    *("AdminClient", "BlockingRetrievalClient", "CountReply", "Coverage", "EmbedderInfo"),
+    *("EmbeddingClient", "Embeddings", "Facet", "FacetCounts", "FilterPlan", "Grouping", "Hit"),
+    *("HitLevel", "HitList", "Item", "ItemsPage", "ItemsReply", "Lane", "NearlineError"),
     *("PayloadField", "Query", "ReplyInfo", "RetrievalClient", "SearchMode", "SearchOptions"),
     *("SearchReply", "TextRole"),
 ]
