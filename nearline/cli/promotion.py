@@ -9,9 +9,11 @@ import typer
 
 from nearline.cli import options, output
 from nearline.clients import AdminClient
+from nearline.errors import NotReady
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
+_POLL_S = 0.2
 _RouterOption = Annotated[
     str,
     typer.Option(
@@ -27,6 +29,15 @@ _EpochOption = Annotated[
         "--expect-epoch", min=0, help="Refuse unless this is the epoch in force; 0: whatever it is."
     ),
 ]
+_WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        min=0,
+        metavar="SECONDS",
+        help="With --router: wait until it serves the snapshot; fail with the reason it does not.",
+    ),
+]
 
 
 def promote(
@@ -36,6 +47,7 @@ def promote(
     why: _WhyOption = "",
     expect_epoch: _EpochOption = 0,
     router: _RouterOption = "",
+    wait_s: _WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a snapshot current, once its files are what its manifest says.
@@ -50,9 +62,11 @@ def promote(
 
         async def ask() -> snapshot_pb2.AliasRecord:
             async with AdminClient(router) as admin:
-                return await admin.promote(
+                record = await admin.promote(
                     snapshot_id, collection, expected_epoch=expect_epoch, who=who, why=why
                 )
+                await _served(admin, collection, record, wait_s)
+                return record
 
         record = asyncio.run(ask())
     else:
@@ -73,6 +87,7 @@ def rollback(
     why: _WhyOption = "",
     expect_epoch: _EpochOption = 0,
     router: _RouterOption = "",
+    wait_s: _WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make the snapshot before the current one current again; once more goes further back."""
@@ -83,9 +98,11 @@ def rollback(
 
         async def ask() -> snapshot_pb2.AliasRecord:
             async with AdminClient(router) as admin:
-                return await admin.roll_back(
+                record = await admin.roll_back(
                     collection, expected_epoch=expect_epoch, who=who, why=why
                 )
+                await _served(admin, collection, record, wait_s)
+                return record
 
         record = asyncio.run(ask())
     else:
@@ -141,6 +158,34 @@ def prune(
     )
     if not yes and any(not one.kept for one in planned):
         output.console().print("Nothing was removed; add --yes to remove.")
+
+
+async def _served(
+    admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
+) -> None:
+    """Waits until the router serves a record, or says why it does not.
+
+    Raises: NotReady: it cannot get the snapshot ready, or not in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    while wait_s:
+        for found in (await admin.serving_status()).collections:
+            if found.collection == collection and found.epoch >= record.epoch:
+                return
+            if found.collection == collection and found.newest_epoch == record.epoch:
+                if found.problem:
+                    raise NotReady(
+                        f"{record.current} is current since epoch {record.epoch}, but "
+                        f"{admin.address} goes on serving {found.snapshot_id}: {found.problem}; "
+                        "mend it, or roll back"
+                    )
+        if loop.time() >= deadline:
+            raise NotReady(
+                f"{record.current} is current since epoch {record.epoch}, but {admin.address} "
+                f"does not serve it after {wait_s:g} s; `nearline status` shows how far it is"
+            )
+        await asyncio.sleep(_POLL_S)
 
 
 def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,10 +61,21 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
     first, new = await second(store)
     async with retrieval_process(store) as router:
         for words, current in ((("promote", new), new), (("rollback",), first)):
-            done = nearline("snapshots", *words, "--router", router.address, "--json")
+            asked = ("snapshots", *words, "--router", router.address, "--wait", "20", "--json")
+            done = nearline(*asked)
             assert done.returncode == 0, done.stderr
             record = json.loads(done.stdout)
             assert (record["current"], "@" in record["who"]) == (current, True)
+            async with AdminClient(router.address) as admin:
+                assert (await admin.serving_status()).collections[0].snapshot_id == current
+        _, other = await second(store)
+        manifest = Store(store).snapshot_folder("default", other) / "manifest.json"
+        # An index of another version of faiss: the files are intact, and cannot be served.
+        manifest.write_text(re.sub(r'"faiss_version": "[^"]+"', r'"faiss_version": "0.1"',
+                                   manifest.read_text()))  # fmt: skip
+        done = nearline("snapshots", "promote", other, "--router", router.address, "--wait", "20")
+        assert done.returncode == 1
+        assert f"goes on serving {first}: SnapshotMismatch" in done.stderr
 
 
 @pytest.mark.service
