@@ -19,8 +19,9 @@ def draw(choice: Mapping[str, object]) -> str:
     """Gives a chart of the trials as SVG that needs nothing else.
 
     Args:
-        choice: What `Choice.record` gives. Every trial is a dot; those on the frontier are joined,
-            and the one chosen is ringed. A dot's title says what it is.
+        choice: What `Choice.record` gives. Every trial is a dot, pale where another beats it; a
+            line joins the best recall for each time, and the one chosen is ringed. A dot's title
+            says what it is.
     """
     trials, chosen = _rows(choice), _chosen(choice)
     times = [float(row["latency_us"]) for row in trials]
@@ -40,8 +41,7 @@ def draw(choice: Mapping[str, object]) -> str:
         f'<line class="target" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(target):.1f}" '
         f'y2="{y(target):.1f}"><title>recall wanted: {target:g}</title></line>',
     ]
-    best = sorted((row for row in trials if row["frontier"]), key=lambda row: row["latency_us"])
-    line = " ".join(f"{x(float(r['latency_us'])):.1f},{y(float(r['recall'])):.1f}" for r in best)
+    line = " ".join(f"{x(time_us):.1f},{y(recall):.1f}" for time_us, recall in _rising(trials))
     parts.append(f'<polyline class="frontier" points="{line}"/>')
     for row in trials:
         same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
@@ -76,6 +76,16 @@ def _rows(choice: Mapping[str, object]) -> Sequence[Row]:
     rows = choice["trials"]
     assert isinstance(rows, list)
     return rows
+
+
+def _rising(trials: Sequence[Row]) -> list[tuple[float, float]]:
+    """Gives time and recall of each trial that finds more than every faster one."""
+    points = sorted((float(row["latency_us"]), -float(row["recall"])) for row in trials)
+    rising: list[tuple[float, float]] = []
+    for time_us, recall in points:
+        if not rising or -recall > rising[-1][1]:
+            rising.append((time_us, -recall))
+    return rising
 
 
 def _chosen(choice: Mapping[str, object]) -> Row:
@@ -119,7 +129,7 @@ def _time_axis(x: Scale, low: float, high: float) -> list[str]:
 
 
 def _recall_axis(y: Scale, floor: float) -> list[str]:
-    steps = 5
+    steps = round((1 - floor) * (10 if floor < 0.8 else 50))
     parts = []
     for step in range(steps + 1):
         recall = floor + (1 - floor) * step / steps

@@ -88,8 +88,9 @@ def _choice(choice: Mapping[str, object]) -> list[str]:
         "<h2>How the index was chosen</h2>",
         f"<p>The fastest that reaches recall@10 {choice['target_recall']}{within}, measured on "
         f"{int(str(choice['sample'])):,} of these vectors: one query in one thread, its time and "
-        "the memory carried over to all vectors. Every dot is an index at one width; those joined "
-        "are beaten by no other in recall, time and memory together.</p>",
+        "the memory carried over to all vectors. Every dot is an index at one width, pale where "
+        "another beats it in recall, time and memory together; the line joins the best recall for "
+        "each time.</p>",
         report_frontier.draw(choice),
         _table(report_frontier.table_rows(choice)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,9 @@ def test_the_drawing_marks_the_chosen_one_and_the_table_leaves_out_the_beaten() 
     ]
     drawing = draw(record)
     assert [drawing.count(f'class="{kind}"') for kind in ("chosen", "best", "beaten")] == [1, 1, 1]
+    # From the fastest to the exact one; the beaten one lies below the line.
+    (line,) = re.findall(r'<polyline class="frontier" points="([^"]+)"', drawing)
+    assert len(line.split()) == 2
     assert "HNSW16, Flat, ef 64: recall 0.9800, 110 µs, 13.0 MiB" in drawing
 
 
