@@ -29,6 +29,8 @@ _BLOCK_BYTES = 16 << 20  # Of one request; S3 takes 10,000 such parts of one fil
 _AT_ONCE = 4
 _SNAPSHOT_PARTS = 3  # <collection>/snapshots/<id>: what is kept or removed as one.
 _ERROR_CHARACTERS = 300
+# Where the library asks for credentials once the environment has none: the instance's metadata.
+_INSTANCE_ROLE = "/latest/api/token"
 
 
 class ObjectFiles:
@@ -214,6 +216,11 @@ class _ObjectErrors:
                 "GOOGLE_…, AZURE_…) and what they may do with the bucket"
             ) from error
         said = " ".join(str(error).split())[:_ERROR_CHARACTERS]
+        if _INSTANCE_ROLE in said:
+            raise StoreError(
+                f"{what}: there are no credentials; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or run where an instance has a role"
+            ) from error
         raise StoreError(
             f"{what}: {said}; check that the bucket exists, the endpoint, the region and "
             "the network"

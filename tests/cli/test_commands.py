@@ -41,7 +41,7 @@ def test_help_lists_every_command(nearline: Run) -> None:
         (("status", "--address", "127.0.0.1:1", "--embedding", ""), 1, "start it: nearline up"),
         (("snapshots", "list"), 1, "has no collection; build one: nearline build"),
         (("snapshots", "show"), 1, "has no published snapshot"),
-        (("up", "--store", "s3://bucket"), 1, "only a folder or file:// is served"),
+        (("up", "--store", "ftp://host/store"), 1, "use a folder, file://, s3://"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(

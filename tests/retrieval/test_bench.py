@@ -66,7 +66,7 @@ def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random
     )  # fmt: skip
     ratios = record["ratios"]
     assert isinstance(ratios, list) and len(ratios) == 2
-    assert min(ratios) <= record["ratio_to_compare"] <= max(ratios)  # type: ignore[operator]
+    assert min(ratios) <= record["ratio_to_compare"] <= max(ratios)
     for side in ("", "compare_"):
         assert record[side + "recall@10"] >= 0.9  # type: ignore[operator]
         # Asked no wider than the recall needs.

@@ -119,6 +119,7 @@ class Forgetful:
         k: int,
         params: SearchParams = SearchParams(),  # noqa: B008
         allow: NDArray[np.uint8] | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Neighbours:
         self.scans += params.exact
         ids = np.arange(k)[None].repeat(len(queries), axis=0)

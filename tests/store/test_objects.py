@@ -186,6 +186,15 @@ def test_an_endpoint_that_does_not_answer_is_named(
         Store.open(s3).collections()
 
 
+def test_missing_credentials_are_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nearline.store.opening._RETRIES", 0)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(StoreError, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        Store.open(s3).collections()
+
+
 def test_a_bucket_that_is_not_there_is_named(s3: str) -> None:
     with pytest.raises(StoreError, match=r"no-such.*check that the bucket exists"):
         Store.open("s3://no-such-bucket/prefix").collections()
