@@ -25,16 +25,17 @@ class Budget:
         """Counts a first call."""
         self._tokens = min(self._burst, self._tokens + self._ratio)
 
-    def spend(self, now: float) -> bool:
+    def spend(self, now: float, keep: float = 0.0) -> bool:
         """Takes an extra call; False where there is none to take.
 
         Args:
             now: Seconds of any clock that does not go back; the same one every time.
+            keep: Calls to leave for those that need them more.
         """
         earned = self._floor_per_s * (now - self._since)
         self._since = now
         self._tokens = min(self._burst, self._tokens + earned)
-        if self._tokens < 1:
+        if self._tokens < 1 + keep:
             return False
         self._tokens -= 1
         return True

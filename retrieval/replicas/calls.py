@@ -24,6 +24,9 @@ _NOT_PROCESSED = (NotReady, SnapshotGone, NotFound, Overloaded)
 # A hedge while no percentile is known, and the soonest one: below it, a timer tells nothing.
 _FIRST_HEDGE_S = 0.05
 _SOONEST_HEDGE_S = 0.001
+# One call in twenty is over the 95th percentile by definition, which uses up the budget: so many
+# are kept for the calls to a replica that has hung.
+_HEDGES_KEPT = 10.0
 
 
 class Calls(Generic[_P]):
@@ -32,7 +35,7 @@ class Calls(Generic[_P]):
     A call goes to one replica. Where that fails and did not process it, the next is asked, within
     the retry budget (a tenth of the calls). Where it takes longer than 95 of 100 calls did lately,
     another is asked as well, within the hedge budget (a twentieth): the first answer wins, and the
-    other call is cancelled.
+    other call is cancelled. Half of the budget is for those that go on waiting.
 
     Args:
         replicas: All replicas of the shard.
@@ -46,7 +49,7 @@ class Calls(Generic[_P]):
         self.name = f"shard {number} of {collection!r}"
         # Saved up for the moment when a server dies with calls on their way: all go elsewhere.
         self.retries = Budget(0.1, floor_per_s=2.0, burst=100.0)
-        self.hedges = Budget(0.05, floor_per_s=1.0, burst=20.0)
+        self.hedges = Budget(0.05, floor_per_s=1.0, burst=2 * _HEDGES_KEPT)
         labels = (collection, str(number))
         self.count_retry = {
             outcome: metrics.retries.labels(*labels, outcome).inc for outcome in ("made", "refused")
@@ -112,14 +115,17 @@ class _Race(Generic[_P, _R]):
 
     async def run(self, first: Replica[_P], hedge_s: float | None) -> _R:
         self._start(first)
+        kept = _HEDGES_KEPT
         try:
             while True:
                 done, _ = await asyncio.wait(
                     self._running, timeout=hedge_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not done:
-                    hedge_s = None
-                    self._start_hedge()
+                    assert hedge_s is not None
+                    # Where it may not be made now, later: the first replica may have hung.
+                    hedge_s = None if self._start_hedge(keep=kept) else 2 * hedge_s
+                    kept = 0.0
                     continue
                 won, error = None, None
                 for task in done:
@@ -143,15 +149,16 @@ class _Race(Generic[_P, _R]):
         self._running[task] = replica
         return task
 
-    def _start_hedge(self) -> None:
+    def _start_hedge(self, keep: float) -> bool:
         now = time.monotonic()
         other = choose(self._calls.replicas, self._key, now, tried=self._tried)
         if other is None:
-            return
-        if self._calls.hedges.spend(now):
-            self._hedge = self._start(other)
-        else:
+            return False
+        if not self._calls.hedges.spend(now, keep):
             self._calls.count_hedge["refused"]()
+            return False
+        self._hedge = self._start(other)
+        return True
 
     def _start_retry(self) -> bool:
         now = time.monotonic()

@@ -18,6 +18,7 @@ from nearline.errors import (
     SnapshotGone,
 )
 from retrieval.remote_shard import ShardKey
+from retrieval.replicas.budget import Budget
 from retrieval.replicas.calls import Calls
 from retrieval.replicas.choice import choose
 from retrieval.replicas.latency import RecentPercentile
@@ -203,6 +204,34 @@ async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> N
             assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     assert slow.asked <= 5
     assert slow.cancelled == slow.asked
+
+
+async def test_hedges_are_kept_for_calls_that_go_on_waiting() -> None:
+    hung, good = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(hung, good)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    hung.open.clear()
+    calls = Calls(replicas, "default", 0)
+    calls.hedges = Budget(0.0, floor_per_s=0.0, burst=10.0)
+    async with asyncio.timeout(10):
+        assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
+    assert (hung.asked, good.asked) == (1, 1)
+    # Ten may be kept, so that was not the first attempt, and the nine left are for such calls too.
+    assert not calls.hedges.spend(0.0, keep=9.0)
+    assert calls.hedges.spend(0.0, keep=8.0)
+
+
+async def test_a_hedge_waits_for_a_budget_that_is_spent() -> None:
+    hung, good = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(hung, good)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    hung.open.clear()
+    calls = Calls(replicas, "default", 0)
+    calls.hedges = Budget(0.0, floor_per_s=100.0, burst=1.0)
+    assert calls.hedges.spend(time.monotonic())
+    async with asyncio.timeout(10):
+        assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
+    assert (hung.asked, good.asked) == (1, 1)
 
 
 async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
