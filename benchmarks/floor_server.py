@@ -20,6 +20,7 @@ import numpy as np
 import uvloop
 
 from nearline.cli.raw_faiss import search_params
+from nearline.serving import let_run_on
 from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
 from retrieval.backends.whole_numbers import scale_queries
@@ -81,6 +82,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # The same event loop as nearline's servers.
+    # The same event loop and scheduling as nearline's servers.
+    let_run_on()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

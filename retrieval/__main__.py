@@ -82,4 +82,5 @@ def _hosting(chosen: RouterSettings, store: Store) -> Hosting:
 
 
 if __name__ == "__main__":
+    serving.let_run_on()
     serving.run(main(sys.argv[1:]), "retrieval")

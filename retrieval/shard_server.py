@@ -50,4 +50,5 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    serving.let_run_on()
     serving.run(main(sys.argv[1:]), "shard")

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -15,7 +17,7 @@ from nearline.cli.processes import free_port
 from nearline.clients import EmbeddingClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError
 from nearline.guard import Context
-from nearline.serving import LIFELINE_VARIABLE, Registration, running, serve
+from nearline.serving import LIFELINE_VARIABLE, Registration, let_run_on, running, serve
 from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -137,3 +139,15 @@ async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_b
                 )
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert ("x-request-id", "abc") in list(caught.value.trailing_metadata() or ())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules batch work")
+def test_threads_started_from_then_on_are_scheduled_as_batch_work() -> None:
+    def policies() -> tuple[int, int]:
+        let_run_on()
+        with ThreadPoolExecutor(1) as later:
+            return os.sched_getscheduler(0), later.submit(os.sched_getscheduler, 0).result()
+
+    with ThreadPoolExecutor(1) as apart:
+        assert apart.submit(policies).result() == (os.SCHED_BATCH, os.SCHED_BATCH)
+    assert os.sched_getscheduler(0) != os.SCHED_BATCH
