@@ -154,14 +154,14 @@ class LocalShard:
         wanted = self._wanted(options)
         plan: Plan | None = None
         if options.mode is SearchMode.HYBRID:
-            return self._candidates(queries, wanted, options)
+            return self._with_terms(self._candidates(queries, wanted, options), queries, options)
         if options.mode is SearchMode.LEXICAL:
             found = self._legs.lexical(queries.texts, wanted)
             if wanted.matches is not None:
                 plan = self._attributes.word_plan(wanted.matches)
         else:
             found, plan = self._legs.dense(queries.vectors, wanted)
-        return self._hits(found, options, plan)
+        return self._with_terms(self._hits(found, options, plan), queries, options)
 
     def close(self) -> None:
         """Lets go of the files; no search may be running."""
@@ -270,6 +270,15 @@ class LocalShard:
             hits.lexical = LexicalColumns(
                 each.lexical_scores.tolist(), *self._items.chunks_of(rows, of)
             )
+        return results
+
+    def _with_terms(
+        self, results: list[ShardHits], queries: Queries, options: ShardOptions
+    ) -> list[ShardHits]:
+        """Adds the words of the queries, where they are to be explained."""
+        if options.explain and options.mode is not SearchMode.DENSE and self._lexical is not None:
+            for hits, text in zip(results, queries.texts, strict=True):
+                hits.terms = self._lexical.terms(text)
         return results
 
     def _check(self, snapshot_id: str) -> None:

@@ -30,21 +30,23 @@ _Ranked = list[tuple[int, c.Hit]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of the queries of one mode: a list and the plans of the shards for each, in order.
+    """What came of the queries of one mode: for each, in order, a list, plans, and its words.
 
     failures: Shards that did not answer.
     """
 
     lists: list[list[c.Hit]]
     plans: list[list[c.FilterPlan]]
+    terms: list[Sequence[c.Term]]
     failures: dict[int, NearlineError] = field(default_factory=dict)
 
 
 class _Round(NamedTuple):
-    """One fan-out: by query the best hits with the numbers of their shards, and the plans."""
+    """One fan-out: by query the best hits with the numbers of their shards, plans and words."""
 
     ranked: list[_Ranked]
     plans: list[list[c.FilterPlan]]
+    terms: list[Sequence[c.Term]]
     failures: Mapping[int, NearlineError]
 
 
@@ -83,7 +85,7 @@ async def search(
         if not short:
             break
         ask *= 4
-    outcome = Outcome([], found.plans, dict(found.failures))
+    outcome = Outcome([], found.plans, found.terms, dict(found.failures))
     if options.min_score is not None:
         lists = [[one for one in each if one[1].score >= options.min_score] for each in lists]
     if options.diversity:
@@ -116,10 +118,12 @@ async def _round(
         options.exact,
         options.filter,
         options.grouping,
+        options.explain,
     )
     answers = await _fan_out(served, asked.queries, shard_options, options, deadline)
     ranked: list[_Ranked] = []
     plans: list[list[c.FilterPlan]] = []
+    terms: list[Sequence[c.Term]] = []
     for number in range(asked.queries.count):
         parts = [(shard, hits[number]) for shard, hits in answers.results.items()]
         # Every shard has its own best of each group: look at all of them, then keep one of each.
@@ -141,6 +145,8 @@ async def _round(
         if options.grouping:
             one = _best_of_groups(one, ask, options.grouping.size if hybrid else 1)
         ranked.append(one)
+        # Every shard knows the words of the whole collection.
+        terms.append(served.terms(next((hits.terms for _, hits in parts if hits.terms), ())))
         plans.append(
             [
                 c.FilterPlan(shard=shard, **hits.plan._asdict())
@@ -148,7 +154,7 @@ async def _round(
                 if hits.plan is not None and options.explain
             ]
         )
-    return _Round(ranked, plans, answers.failures)
+    return _Round(ranked, plans, terms, answers.failures)
 
 
 async def _fan_out(

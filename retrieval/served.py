@@ -15,6 +15,7 @@ from nearline.contract import (
     Query,
     SearchMode,
     SearchOptions,
+    Term,
 )
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
@@ -50,6 +51,7 @@ class ServedCollection:
         self.chunks = manifest.chunks
         self.unit_length = manifest.metric == COSINE
         self.has_words = manifest.HasField("lexical")
+        self._words_of = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
         self.fusion = FusionInForce.of(manifest)
         self._attributes = {one.name: one for one in manifest.attributes}
@@ -67,6 +69,12 @@ class ServedCollection:
             shards_total=total,
             missing_shards=tuple(sorted(failures)),
         )
+
+    def terms(self, found: Sequence[tuple[str, int]]) -> Sequence[Term]:
+        """Gives the words of a query with what each tells, from how many chunks have it."""
+        return [
+            Term(word, n, math.log1p((self._words_of - n + 0.5) / (n + 0.5))) for word, n in found
+        ]
 
     async def ready_replicas(self) -> list[int]:
         """Counts the replicas of each shard that answer now."""

@@ -195,6 +195,7 @@ class RetrievalService:
                     hits=outcome.lists[place],
                     ignored_ids=asking.ignored.get(number, ()),
                     plans=outcome.plans[place],
+                    terms=outcome.terms[place],
                 )
         now = time.perf_counter()
         info = self._info(served, failures, asking.embed_s, now - searched, now - start)

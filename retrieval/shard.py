@@ -39,6 +39,7 @@ class ShardOptions(NamedTuple):
     exact: bool = False
     filter: Filter | None = None
     grouping: Grouping | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class ShardHits:
 
     Ordered by (score descending, document id ascending, chunk ascending); grouped: the groups by
     their best hits, all hits of a group together. payloads is empty where none was asked for,
-    groups where hits are not grouped; plan is None without a filter.
+    groups where hits are not grouped; plan is None without a filter. terms: words of the query with
+    the number of chunks of the whole collection that have each, where that was to be explained.
 
     Hybrid: candidates of both legs in no particular order, scores and chunks of the dense leg, and
     `lexical` beside them. Both scores are true, whichever leg found the candidate.
@@ -118,6 +120,7 @@ class ShardHits:
     lexical: LexicalColumns | None = None
     groups: Sequence[Scalar] = ()
     plan: Plan | None = None
+    terms: Sequence[tuple[str, int]] = ()
 
 
 class FieldCounts(NamedTuple):

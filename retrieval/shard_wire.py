@@ -36,6 +36,7 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
             exact=options.exact,
             filter=options.filter,
             grouping=options.grouping,
+            explain=options.explain,
         )
     )
 
@@ -53,6 +54,7 @@ def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
         options.exact,
         options.filter,
         options.grouping,
+        options.explain,
     )
 
 
@@ -105,6 +107,8 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
         target.groups.extend(wire.value_to_proto(value) for value in hits.groups)
         if hits.plan is not None:
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
+        for word, chunks in hits.terms:
+            target.terms.add(word=word, chunks=chunks)
     return message
 
 
@@ -131,6 +135,8 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
         )
     if hits.groups:
         found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
+    if hits.terms:
+        found.terms = [(term.word, term.chunks) for term in hits.terms]
     if hits.HasField("plan"):
         plan = wire.plan_from_proto(hits.plan)
         found.plan = Plan(plan.strategy, plan.matches, plan.chunks, plan.ef_search, plan.reason)

@@ -28,6 +28,7 @@ from nearline.contract.records import (
     SearchOptions,
     SearchReply,
     ServedBy,
+    Term,
 )
 from nearline.contract.retrieval import (
     Retriever,
@@ -97,5 +98,6 @@ __all__ = [
     "SearchReply",
     "ServedBy",
     "Source",
+    "Term",
     "TextRole",
 ]

@@ -113,16 +113,27 @@ class IgnoredId:
     reason: IgnoredReason
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word of a query as the lexical leg sees it: a stem, how many chunks have it, its idf."""
+
+    word: str
+    chunks: int
+    idf: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HitList:
     """Hits of one query: score descending, then id ascending; see HitList in retrieval.proto.
 
-    plans: One per shard, where a filter was to be explained.
+    plans: One per shard, where a filter was to be explained. terms: Words of the query, where a
+    search by words was to be explained.
     """
 
     hits: Sequence[Hit]
     ignored_ids: Sequence[IgnoredId] = ()
     plans: Sequence[FilterPlan] = ()
+    terms: Sequence[Term] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,15 +205,27 @@ class IgnoredId(_message.Message):
     reason: IgnoredId.Reason
     def __init__(self, id: _Optional[str] = ..., reason: _Optional[_Union[IgnoredId.Reason, str]] = ...) -> None: ...
 
+class Term(_message.Message):
+    __slots__ = ("word", "chunks", "idf")
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    IDF_FIELD_NUMBER: _ClassVar[int]
+    word: str
+    chunks: int
+    idf: float
+    def __init__(self, word: _Optional[str] = ..., chunks: _Optional[int] = ..., idf: _Optional[float] = ...) -> None: ...
+
 class HitList(_message.Message):
-    __slots__ = ("hits", "ignored_ids", "plans")
+    __slots__ = ("hits", "ignored_ids", "plans", "terms")
     HITS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
     PLANS_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
     plans: _containers.RepeatedCompositeFieldContainer[FilterPlan]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ...) -> None: ...
+    terms: _containers.RepeatedCompositeFieldContainer[Term]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("result", "info")

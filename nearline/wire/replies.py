@@ -53,6 +53,8 @@ def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
     for ignored in result.ignored_ids:
         target.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
     target.plans.extend(map(plan_to_proto, result.plans))
+    for term in result.terms:
+        target.terms.add(word=term.word, chunks=term.chunks, idf=term.idf)
 
 
 def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
@@ -60,6 +62,7 @@ def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
         hits=[_hit_from_proto(hit) for hit in message.hits],
         ignored_ids=_ignored_from_proto(message.ignored_ids),
         plans=[plan_from_proto(plan) for plan in message.plans],
+        terms=[c.Term(term.word, term.chunks, term.idf) for term in message.terms],
     )
 
 

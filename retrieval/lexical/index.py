@@ -122,6 +122,10 @@ class LexicalIndex:
             total += np.where(column[places] == rows, scores[places], np.float32(0))
         return total
 
+    def terms(self, text: str) -> list[tuple[str, int]]:
+        """Gives the words of a text; see `Vocabulary.terms`."""
+        return self._vocabulary.terms(text)
+
     def close(self) -> None:
         """Lets go of the files once nothing refers to them; no search may be running."""
         self._starts = np.zeros(len(self._vocabulary) + 1, np.int64)

@@ -100,6 +100,12 @@ class Vocabulary:
         """
         return self._numbers(text)
 
+    def terms(self, text: str) -> list[tuple[str, int]]:
+        """Gives the words of a text, each once, in order, and how many chunks have each."""
+        words = dict.fromkeys(self._analyser.words(text))
+        numbers = [(word, self._number(word)) for word in words]
+        return [(word, int(self.chunks[n]) if n >= 0 else 0) for word, n in numbers]
+
     def number(self, word: str) -> int:
         """Gives the number of an analysed word, 0..n-1; -1 where no chunk has it."""
         return self._number(word)

@@ -131,7 +131,10 @@ def full_reply() -> c.SearchReply:
         total_s=0.0,
     )
     return c.SearchReply(
-        results=[c.HitList(hits=[hit], ignored_ids=ignored, plans=[plan])], info=info
+        results=[
+            c.HitList(hits=[hit], ignored_ids=ignored, plans=[plan], terms=[c.Term("word", 3, 1.5)])
+        ],
+        info=info,
     )
 
 

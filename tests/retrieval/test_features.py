@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -140,6 +141,24 @@ async def test_lexical_hits_have_a_word_of_the_query(service: c.Retriever) -> No
     assert all(hit.explanation and hit.explanation.lexical_score == hit.score for hit in found.hits)
     nothing = await both(service, c.Query(text="unheard of"), options)
     assert nothing.hits == []
+
+
+@pytest.mark.parametrize("mode", list(c.SearchMode))
+async def test_explained_words_come_with_what_they_tell(
+    service: c.Retriever, mode: c.SearchMode
+) -> None:
+    query = c.Query(text="Rivers of stone, rivers of unheardof")
+    found = await both(service, query, c.SearchOptions(k=1, mode=mode, explain=True))
+    if mode is c.SearchMode.DENSE:
+        assert found.terms == []
+        return
+    assert [term.word for term in found.terms] == ["river", "stone", "unheardof"]
+    for term in found.terms:
+        n = sum(term.word in f"{item.title} {item.text}".lower().split() for item in ITEMS)
+        assert term.chunks == n
+        assert term.idf == pytest.approx(math.log(1 + (len(ITEMS) - n + 0.5) / (n + 0.5)))
+    plain = await both(service, query, c.SearchOptions(k=1, mode=mode))
+    assert plain.terms == []
 
 
 async def test_hybrid_is_the_default_for_texts_and_shows_both_legs(
