@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -110,6 +110,21 @@ class BlockingRetrievalClient:
                 timeout_s=timeout_s,
             )
         )
+
+    def items(
+        self,
+        filter: c.Filter | None = None,
+        payload: Iterable[c.PayloadField] = (),
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+    ) -> Iterator[c.Item]:
+        """Yields all items that match, in id order, page by page, from one snapshot."""
+        pages = self._client.items(filter, payload, collection=collection)
+        while True:
+            try:
+                yield _loop.run(anext(pages))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
 
     def count_items(
         self,

@@ -145,6 +145,9 @@ def _check(condition: Filter, path: str, depth: int) -> None:
             _check_value(value, f"{path}.equals.value")
         case In(field, values):
             _check_field(field, f"{path}.in")
+            if isinstance(values, str):
+                # It would be read as its letters, and match nothing.
+                raise _refused(f"{path}.in", f"has a string for values; write ({values!r},)")
             if not 1 <= len(values) <= MAX_VALUES:
                 raise _refused(
                     f"{path}.in", f"has {len(values)} values; 1..{MAX_VALUES} are allowed"
@@ -183,7 +186,10 @@ def _check_bounds(condition: Range, path: str) -> None:
         _check_value(value, f"{path}.{name}")
         if isinstance(value, str | bool):
             raise _refused(
-                f"{path}.{name}", f"is a {kind_of(value)}; ranges are over numbers and times"
+                f"{path}.{name}",
+                f"is a {kind_of(value)}; ranges are over numbers and times (a time has no quotes, "
+                "and an attribute of strings becomes one of times by `nearline build --attribute "
+                "NAME:time`)",
             )
     _check_one_kind(tuple(bounds.values()), path)
 

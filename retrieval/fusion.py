@@ -37,11 +37,15 @@ def fuse(
         lexical: (n,) true BM25 scores, >= 0.
         dense_weight: 0..1.
         floor: Score that counts as nothing in the dense leg (the collection's typical worst one).
-    Returns: (n,) dense and (n,) lexical parts; the score is their sum. The best candidate of a leg
-        has that leg's whole weight: w (s - floor) / (max - floor), and (1 - w) b / max.
+            The worst candidate where that is lower: a query unlike all of a uniform collection
+            may have every score below the typical worst one, and must keep their order.
+    Returns: (n,) dense and (n,) lexical parts, 0..w and 0..1 - w; the score is their sum. The best
+        candidate of a leg has that leg's whole weight: w (s - floor) / (max - floor), and
+        (1 - w) b / max.
     """
     if len(dense) == 0:
         return np.empty(0), np.empty(0)
+    floor = min(floor, float(dense.min()))
     span = float(dense.max()) - floor
     top = float(lexical.max())
     dense_part = (dense.astype(np.float64) - floor) * (dense_weight / span if span > 0 else 0.0)

@@ -63,7 +63,12 @@ def search(
         float, typer.Option(metavar="0..1", help="Weight of being unlike the hits before.")
     ] = 0.0,
     min_score: Annotated[
-        float | None, typer.Option(metavar="SCORE", help="Only hits that score as much.")
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Only hits that score as much. Hybrid scores compare within one search "
+            "only, and the best is near 1 however bad: use it with --mode dense or lexical.",
+        ),
     ] = None,
     explain: Annotated[
         bool,

@@ -71,7 +71,14 @@ def filter_of(
 
 
 def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
-    """Gives the message of search options."""
+    """Gives the message of search options.
+
+    Raises: InvalidRequest: a number that no message can hold.
+    """
+    for name in ("k", "ef_search", "nprobe"):
+        _check_uint32(getattr(options, name), f"options.{name}")
+    if options.grouping is not None:
+        _check_uint32(options.grouping.size, "options.grouping.size")
     message = retrieval_pb2.SearchOptions(
         k=options.k,
         mode=MODES[options.mode] if options.mode else retrieval_pb2.SEARCH_MODE_UNSPECIFIED,
@@ -93,6 +100,12 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         message.grouping.field = options.grouping.field
         message.grouping.size = options.grouping.size
     return message
+
+
+def _check_uint32(value: int | None, field: str) -> None:
+    # The service names the range that it allows; these would not even travel.
+    if value is not None and not 0 <= value < 1 << 32:
+        raise InvalidRequest(f"{field} is {value}; it is no number of things", field=field)
 
 
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:

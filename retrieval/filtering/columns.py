@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -248,9 +248,12 @@ def _check_kind(field: str, kind: str, value: FilterValue) -> None:
     found = kind_of(value)
     if found == kind or (found in _NUMBERS and kind in _NUMBERS):
         return
+    shown = value.isoformat() if isinstance(value, datetime) else repr(value)
+    remedy = f"give a {kind}"
+    if kind == "string":
+        remedy += f", or build with --attribute {field}:{found}"
     raise InvalidRequest(
-        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({value!r}); give a "
-        f"{kind}",
+        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({shown}); {remedy}",
         field="options.filter",
     )
 

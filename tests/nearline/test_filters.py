@@ -119,3 +119,8 @@ def test_a_message_that_says_nothing_is_refused_by_path(
     with pytest.raises(InvalidRequest) as caught:
         filter_from_proto(message)
     assert caught.value.field == path
+
+
+def test_a_string_for_values_is_not_read_as_its_letters() -> None:
+    with pytest.raises(InvalidRequest, match=r"has a string for values; write \('acme',\)"):
+        f.check_filter(f.In("brand", "acme"))  # type: ignore[arg-type]

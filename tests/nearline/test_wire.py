@@ -132,7 +132,13 @@ def full_reply() -> c.SearchReply:
     )
     return c.SearchReply(
         results=[
-            c.HitList(hits=[hit], ignored_ids=ignored, plans=[plan], terms=[c.Term("word", 3, 1.5)])
+            c.HitList(
+                hits=[hit],
+                ignored_ids=ignored,
+                plans=[plan],
+                terms=[c.Term("word", 3, 1.5)],
+                language="dutch",
+            )
         ],
         info=info,
     )
@@ -173,3 +179,17 @@ def test_embeddings_survive() -> None:
     assert np.array_equal(back.vectors, given_.vectors)
     assert back.tokens.tolist() == [3, 999] and back.truncated.tolist() == [False, True]
     assert (back.fingerprint, back.queue_s) == ("f", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (c.SearchOptions(k=-1), "options.k"),
+        (c.SearchOptions(ef_search=1 << 40), "options.ef_search"),
+        (c.SearchOptions(grouping=c.Grouping("a", -1)), "options.grouping.size"),
+    ],
+)
+def test_a_number_that_no_message_holds_is_refused(options: c.SearchOptions, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire.options_to_proto(options)
+    assert caught.value.field == field

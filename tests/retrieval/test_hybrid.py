@@ -48,6 +48,7 @@ def expected(
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:candidates]
     by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:candidates]
     kept = {*by_dense, *(d for d in by_words if d.lexical > 0)}
+    floor = min(floor, min(d.dense for d in kept))
     span = max(d.dense for d in kept) - floor
     top = max(d.lexical for d in kept)
     scored = []
@@ -70,12 +71,12 @@ documents = st.lists(st.tuples(scores, st.integers(0, 5).map(float)), min_size=1
     st.integers(1, 4),
     st.integers(1, 12),
     st.sampled_from([0.0, 0.25, 0.6, 1.0]),
+    st.sampled_from([-1.5, 0.0, 0.9]),
     st.randoms(use_true_random=False),
 )
 def test_hybrid_hits_are_those_of_one_shard_however_documents_are_dealt(
-    documents: list[Doc], shards: int, candidates: int, weight: float, random: object
+    documents: list[Doc], shards: int, candidates: int, weight: float, floor: float, random: object
 ) -> None:
-    floor = -1.5
     dealt: list[list[Doc]] = [[] for _ in range(shards)]
     for one in documents:
         dealt[random.randrange(shards)].append(one)  # type: ignore[attr-defined]
@@ -87,6 +88,20 @@ def test_hybrid_hits_are_those_of_one_shard_however_documents_are_dealt(
         [hit.score for _, hit in found], [score for _, score in wanted], rtol=1e-6, atol=1e-9
     )
     assert all(hit.id in {d.id for d in dealt[shard]} for shard, hit in found)
+
+
+@given(documents, st.sampled_from([0.25, 0.65, 1.0]), st.sampled_from([-1.0, 0.3, 2.0]))
+def test_no_floor_hides_the_order_of_a_leg_or_lets_it_outgrow_its_weight(
+    documents: list[Doc], weight: float, floor: float
+) -> None:
+    cosines = np.array([one.dense for one in documents], np.float32)
+    words = np.array([one.lexical for one in documents], np.float32)
+    dense, lexical = fuse(cosines, words, dense_weight=weight, floor=floor)
+    for part, scores, most in ((dense, cosines, weight), (lexical, words, 1 - weight)):
+        assert (part >= 0).all() and (part <= most + 1e-12).all()
+        assert (np.diff(part[np.argsort(scores, kind="stable")]) >= 0).all()
+    if len(set(cosines.tolist())) > 1:
+        assert len(set(dense.tolist())) == len(set(cosines.tolist()))
 
 
 def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_about() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -149,3 +150,29 @@ async def test_a_router_that_cannot_serve_says_why(
     with pytest.raises(kind, match=text):
         async with router(store, *arguments):
             pass
+
+
+_BLOCKING = """
+import sys
+import numpy as np
+from nearline import BlockingRetrievalClient, Query, SearchOptions
+
+with BlockingRetrievalClient(sys.argv[1]) as client:
+    query = Query(vector=np.ones(4, np.float32))
+    found = {hit.id for hit in client.search(query, SearchOptions(k=90)).hits}
+    listed = [item.id for item in client.items()]
+    assert len(found) == 90 and listed == sorted(found)
+    assert client.count_items().count == 90
+    assert len(client.list_items(page_size=7).items) == 7
+    assert [item.id for item in client.get_items(listed[:2]).items] == listed[:2]
+    assert len(client.search_batch([query, query], SearchOptions(k=1)).results) == 2
+"""
+
+
+async def test_the_blocking_client_does_what_the_async_one_does(store: Path) -> None:
+    # In a process of its own, where no other event loop runs.
+    async with router(store) as service:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _BLOCKING, service.address
+        )
+        assert await process.wait() == 0
