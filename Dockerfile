@@ -1,4 +1,4 @@
-# One image per service: docker build --target embedding|retrieval|index_builder .
+# One image per service: docker build --target embedding|retrieval|generation|index_builder .
 # No engine has built this file in the project's own checks: it is linted, and read.
 ARG BASE_IMAGE=python:3.13-slim
 
@@ -59,6 +59,17 @@ USER 10001:10001
 EXPOSE 7700 7702
 VOLUME /store
 ENTRYPOINT ["python", "-P", "-m", "retrieval"]
+
+# --- generation: answers, from what a router finds -----------------------------------------------
+FROM base AS generation
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[generation] @ file://$(echo /wheels/nearline-*.whl)"
+ENV NEARLINE_GENERATION_HOST=0.0.0.0 \
+    NEARLINE_GENERATION_PORT=7703
+USER 10001:10001
+EXPOSE 7703
+ENTRYPOINT ["python", "-P", "-m", "generation"]
 
 # --- index_builder: a batch job -------------------------------------------------------------------
 FROM base AS index_builder

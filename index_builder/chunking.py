@@ -1,61 +1,13 @@
-"""Cuts a text into chunks on sentence boundaries, as code point offsets of the text itself.
-
-Sentences are found by a regular expression and a list of abbreviations (about 30 MB/s). Libraries
-were tried first: sentencex 1.0.32 is faster and knows more languages, but panics past `except
-Exception` on a text with U+2028; pysbd reaches 0.1 MB/s. A boundary that is missed or added moves
-the edge of a chunk and loses nothing.
-"""
+"""Cuts a text into chunks on sentence boundaries, as code point offsets of the text itself."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-Span = tuple[int, int]
+from nearline.sentences import Span, estimate_tokens, sentences, token_starts
 
-# One token: up to 6 letters, up to 3 digits, or any other single sign that is not space. Held
-# against the WordPiece tokenizer of all-MiniLM-L6-v2 this is 5 % (Python documentation) to 9 %
-# (SciFact) too many in the mean, and at most 3 % too few in 95 of 100 texts.
-_TOKEN = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
-_CLOSERS = "\"'”’»)\\]"
-_BOUNDARY = re.compile(
-    rf"""[.!?…]+[{_CLOSERS}]*(?=\s)     # a stop, its closing quotes, then space
-    | [。！？][{_CLOSERS}」』]*          # CJK stops need no space
-    | \n[^\S\n]*\n                      # an empty line ends a paragraph
-    """,
-    re.VERBOSE,
-)
-_WORD_BEFORE = re.compile(r"(\S{1,12})\Z")
-_ABBREVIATIONS = frozenset(
-    "al approx art bd bzw ca cf ch co corp dept dr ed eds eg eq eqs esp est et etc ex fig figs gen "
-    "gov hr hrsg ie inc jr lt ltd max min mr mrs ms mt nr no nos op p pp prof ref refs resp rev "
-    "sec sgt spp sr st str subsp tab var viz vol vols vs z zb".split()
-)
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _WORD = re.compile(r"\S+")
-_MAX_WORD_LOOKBACK = 16
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimates how many tokens a model reads in a text, without its tokenizer."""
-    return len(_TOKEN.findall(text))
-
-
-def sentences(text: str) -> list[Span]:
-    """Finds sentences, without the space around them.
-
-    Returns: (start, end) per sentence, in order, not empty, covering every sign that is not space.
-    """
-    spans: list[Span] = []
-    start = 0
-    for match in _BOUNDARY.finditer(text):
-        end = match.end()
-        if text[match.start()] == "." and _is_abbreviation(text, match.start(), end):
-            continue
-        _append_trimmed(spans, text, start, end)
-        start = end
-    _append_trimmed(spans, text, start, len(text))
-    return spans
 
 
 def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[Span]:
@@ -95,23 +47,6 @@ def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[
     return chunks
 
 
-def _is_abbreviation(text: str, stop: int, end: int) -> bool:
-    """Tells whether the full stop at `stop` belongs to its word: `e.g.`, `Fig.`, `J.`."""
-    match = _WORD_BEFORE.search(text, max(0, stop - _MAX_WORD_LOOKBACK), stop)
-    if match is None or end != stop + 1:
-        return False
-    word = match.group(1).lstrip(_CLOSERS + "([{“‘«")
-    return bool(_INITIALS.fullmatch(word)) or word.lower().replace(".", "") in _ABBREVIATIONS
-
-
-def _append_trimmed(spans: list[Span], text: str, start: int, end: int) -> None:
-    piece = text[start:end]
-    stripped = piece.strip()
-    if stripped:
-        start += len(piece) - len(piece.lstrip())
-        spans.append((start, start + len(stripped)))
-
-
 def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
     """Yields (start, end, tokens): a sentence whole, or in runs of words that fit."""
     start, end = sentence
@@ -134,7 +69,7 @@ def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, 
 
 
 def _word_pieces(text: str, word: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
-    starts = [match.start() for match in _TOKEN.finditer(text, *word)]
+    starts = list(token_starts(text, *word))
     for first in range(0, len(starts), max_tokens):
         after = first + max_tokens
         end = starts[after] if after < len(starts) else word[1]

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from index_builder.chunking import sentences
 from index_builder.spool import Spool
+from nearline.sentences import sentences
 from nearline.vectors import normalise
 
 K = 10

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from index_builder.attributes import clean, encode
 from index_builder.bad_rows import BadRows
-from index_builder.chunking import Span, chunk_spans, estimate_tokens
+from index_builder.chunking import chunk_spans
 from index_builder.records import COSINE, MAX_DIM, BuildOptions, Row
 from index_builder.spool import Spool
 from index_builder.vector_file import VectorFile
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
+from nearline.sentences import Span, estimate_tokens
 
 MAX_ID_BYTES = 512
 _VECTORS_PER_WRITE = 4096

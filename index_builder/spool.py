@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.attributes import encode
-from index_builder.chunking import Span
 from index_builder.records import Place, Row
 from nearline.errors import InvalidRequest, StoreError
+from nearline.sentences import Span
 from nearline.snapshot import shard_of
 
 _SCHEMA = """

@@ -1,12 +1,17 @@
 """Nearline: recommendation and RAG retrieval over your own catalogue and documents."""
 
 from nearline.blocking import BlockingRetrievalClient
-from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
+from nearline.clients import AdminClient, EmbeddingClient, GenerationClient, RetrievalClient
 from nearline.contract import (
+    Citation,
+    CitationCheck,
     CountReply,
     Coverage,
+    Delta,
+    Done,
     EmbedderInfo,
     Embeddings,
+    Evidence,
     Facet,
     FacetCounts,
     FilterPlan,
@@ -20,11 +25,16 @@ from nearline.contract import (
     Lane,
     PayloadField,
     Query,
+    Question,
+    Refusal,
+    RefusalReason,
     ReplyInfo,
     SearchMode,
     SearchOptions,
     SearchReply,
     TextRole,
+    Verdict,
+    VerifyReply,
 )
 from nearline.errors import NearlineError
 
@@ -33,14 +43,20 @@ __version__ = "0.1.0"
 __all__ = [
     "AdminClient",
     "BlockingRetrievalClient",
+    "Citation",
+    "CitationCheck",
     "CountReply",
     "Coverage",
+    "Delta",
+    "Done",
     "EmbedderInfo",
     "EmbeddingClient",
     "Embeddings",
+    "Evidence",
     "Facet",
     "FacetCounts",
     "FilterPlan",
+    "GenerationClient",
     "Grouping",
     "Hit",
     "HitLevel",
@@ -52,10 +68,15 @@ __all__ = [
     "NearlineError",
     "PayloadField",
     "Query",
+    "Question",
+    "Refusal",
+    "RefusalReason",
     "ReplyInfo",
     "RetrievalClient",
     "SearchMode",
     "SearchOptions",
     "SearchReply",
     "TextRole",
+    "Verdict",
+    "VerifyReply",
 ]

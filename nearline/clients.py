@@ -14,6 +14,8 @@ from nearline.v1 import (
     admin_pb2_grpc,
     embedding_pb2,
     embedding_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
     retrieval_pb2,
     retrieval_pb2_grpc,
     snapshot_pb2,
@@ -21,6 +23,7 @@ from nearline.v1 import (
 
 # Applies where the caller names none: a call without a deadline can hang for ever.
 DEFAULT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 60.0
 # Every file of a snapshot is read before it becomes current: gigabytes take minutes.
 _CHECK_TIMEOUT_S = 1800.0
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -206,6 +209,56 @@ class RetrievalClient(ServiceChannel):
         )
         return wire.count_reply(
             await self.call(lambda: self._stub.CountItems(request, timeout=_timeout(timeout_s)))
+        )
+
+
+class GenerationClient(ServiceChannel):
+    """Client of the generation service; a `Generator`.
+
+    Args:
+        address: "host:port" of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self.grpc_channel)
+
+    async def generate(
+        self,
+        question: c.Question,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[c.AnswerEvent]:
+        """Answers a question; see `Generator.generate`.
+
+        Leaving the loop early cancels the call, and the work for it. timeout_s: of the whole
+        answer; None is 60 s.
+        """
+        request = wire.question_to_proto(question, collection)
+        limit_s = _ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
+        call = self._stub.Generate(request, timeout=limit_s)
+        try:
+            async for message in call:
+                yield wire.event_from_proto(message)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error, self.address) from error
+        finally:
+            call.cancel()
+
+    async def verify(
+        self,
+        citations: Sequence[c.Citation],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.VerifyReply:
+        """Checks 1..1024 citations against what is served now; see `Generator.verify`."""
+        request = generation_pb2.VerifyCitationRequest(
+            collection=collection, citations=map(wire.citation_to_proto, citations)
+        )
+        return wire.verify_reply(
+            await self.call(lambda: self._stub.VerifyCitation(request, timeout=_timeout(timeout_s)))
         )
 
 

@@ -83,23 +83,26 @@ class CallGuard:
                 return reply
 
             return grpc.unary_unary_rpc_method_handler(unary, **codec)
-        if handler.stream_stream is not None:
-            inner = handler.stream_stream
+        if handler.unary_stream is not None or handler.stream_stream is not None:
+            inner = handler.unary_stream or handler.stream_stream
 
-            async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            # One request, or an iterator of them: the method knows which.
+            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 start = time.perf_counter()
                 try:
                     self._admit(context)
-                    async for reply in inner(requests, context):
+                    async for reply in inner(request, context):
                         yield reply
                 except BaseException as error:
                     await call.fail(error, context, start)
                     raise
                 call.succeed(start)
 
+            if handler.unary_stream is not None:
+                return grpc.unary_stream_rpc_method_handler(stream, **codec)
             return grpc.stream_stream_rpc_method_handler(stream, **codec)
         raise TypeError(
-            f"{method}: only unary and bidirectional methods are guarded. This is a bug."
+            f"{method}: a stream of requests with a single reply is not guarded. This is a bug."
         )
 
     def _admit(self, context: Context) -> None:

@@ -51,6 +51,7 @@ class ServedCollection:
         self.chunks = manifest.chunks
         self.unit_length = manifest.metric == COSINE
         self.has_words = manifest.HasField("lexical")
+        self.language = manifest.lexical.language
         self._words_of = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
         self.fusion = FusionInForce.of(manifest)

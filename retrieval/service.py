@@ -196,6 +196,7 @@ class RetrievalService:
                     ignored_ids=asking.ignored.get(number, ()),
                     plans=outcome.plans[place],
                     terms=outcome.terms[place],
+                    language=served.language if outcome.terms[place] else "",
                 )
         now = time.perf_counter()
         info = self._info(served, failures, asking.embed_s, now - searched, now - start)

@@ -14,7 +14,7 @@ import typer
 
 from nearline.cli import options, output, search
 from nearline.cli.build import progress
-from nearline.cli.up import Layout, Report, end_on_sigterm, planned, supervised
+from nearline.cli.up import Layout, Processes, Report, end_on_sigterm, planned, supervised
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound
@@ -64,17 +64,23 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         f"{entries} entries of the documentation of Python {python_docs.python_version()}: {corpus}"
     )
     store = Store.open(str(home / "store"))
-    layout = Layout(store=store, shards=SHARDS, port=port, embedding_port=port + 1 if port else 0)
+    layout = Layout(
+        store=store,
+        shards=SHARDS,
+        port=port,
+        embedding_port=port + 1 if port else 0,
+        generation_port=port + 3 if port else 0,
+    )
     report = Report(as_json=as_json, verbose=False)
     with planned(layout) as processes:
         async with supervised([processes.embedding], report):
             address = processes.embedding[0].address
             await _ensure_snapshot(store, corpus, digest, address, as_json)
-            async with supervised([processes.routers], report):
+            async with supervised([processes.routers, processes.generation], report):
                 report.ready(processes.address)
                 await _ask(processes.address, as_json)
                 if not oneshot:
-                    _say(_next(processes.address, store))
+                    _say(_next(processes, store))
                     await asyncio.get_running_loop().create_future()
 
 
@@ -133,13 +139,15 @@ def _home() -> Path:
     return Path(platformdirs.user_data_dir("nearline")) / "demo"
 
 
-def _next(address: str, store: Store) -> str:
+def _next(processes: Processes, store: Store) -> str:
+    address = processes.address
     program = Path(sys.argv[0])
     command = os.path.relpath(program) if program.name == "nearline" else "nearline"
     return f"""
 It stays up until Ctrl-C. Try, in another terminal:
   {command} search "compress a file" --address {address}
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
+  {command} ask "how do I run a subprocess with a timeout?" --address {processes.generation_address}
   {command} search --item datetime.datetime.strptime --address {address}
   {command} snapshots show --store {os.path.relpath(store.url)}
   {command} build --help        (your own documents)"""

@@ -12,6 +12,7 @@ import typer
 
 import nearline
 from nearline.cli import (
+    ask,
     bench_embed,
     bench_faults,
     bench_filter,
@@ -53,6 +54,7 @@ app.command()(demo.demo)
 app.command()(build.build)
 app.command()(up.up)
 app.command()(search.search)
+app.command()(ask.ask)
 app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)

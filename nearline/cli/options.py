@@ -12,6 +12,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 DEFAULT_EMBEDDING_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 1}"
+DEFAULT_GENERATION_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 3}"
 DEFAULT_STORE = ".nearline/store"
 
 StoreOption = Annotated[
@@ -35,7 +36,7 @@ FilterOption = Annotated[
         "--filter",
         metavar="FILTER",
         help="Only items that match, for example: kind = class AND (year >= 2000 OR NOT tags IN "
-        "[a, b]) AND author EXISTS.",
+        "\\[a, b]) AND author EXISTS.",
     ),
 ]
 
@@ -43,6 +44,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "DEFAULT_COLLECTION",
     "DEFAULT_EMBEDDING_ADDRESS",
+    "DEFAULT_GENERATION_ADDRESS",
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "DEFAULT_STORE",

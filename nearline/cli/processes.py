@@ -22,6 +22,7 @@ from nearline.errors import NotReady, SettingsError
 
 EMBEDDING_SERVICES = ("nearline.v1.EmbeddingService",)
 RETRIEVAL_SERVICES = ("nearline.v1.RetrievalService",)
+GENERATION_SERVICES = ("nearline.v1.GenerationService",)
 SHARD_SERVICES = ("nearline.v1.ShardService",)
 
 _LOG_LINES = 200

@@ -16,6 +16,7 @@ from nearline.cli import options, output
 from nearline.cli.ports import check_port, reserve
 from nearline.cli.processes import (
     EMBEDDING_SERVICES,
+    GENERATION_SERVICES,
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     free_port,
@@ -34,7 +35,8 @@ _LOUD = ("warning", "error", "critical")
 class Layout:
     """What runs, and where.
 
-    port, embedding_port: of the router and the embedding service; 0 takes a free one.
+    port, embedding_port, generation_port: of the router, the embedding service and the generation
+        service; 0 takes a free one.
     embedding: False where no collection was made from text, so that nothing needs the model.
     shards: the most shards that a collection has; shard_processes: processes that hold them, 0
         keeps them inside the router; replicas: copies of each of those processes.
@@ -47,6 +49,7 @@ class Layout:
     host: str = options.DEFAULT_HOST
     port: int = options.DEFAULT_PORT
     embedding_port: int = options.DEFAULT_PORT + 1
+    generation_port: int = options.DEFAULT_PORT + 3
     shard_processes: int = 0
     replicas: int = 1
     workers: int = 1
@@ -97,12 +100,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """What to start; routers last. embedding: none or one. address: of the router."""
+    """What to start, in this order. embedding, generation: none or one. address: of the router."""
 
     embedding: tuple[Plan, ...]
     shards: tuple[Plan, ...]
     routers: tuple[Plan, ...]
+    generation: tuple[Plan, ...]
     address: str
+
+    @property
+    def generation_address(self) -> str:
+        """Where questions are answered; empty where nowhere."""
+        return self.generation[0].address if self.generation else ""
 
 
 @contextlib.asynccontextmanager
@@ -138,6 +147,12 @@ def up(
         int | None,
         typer.Option(
             min=0, max=65535, help="Port of the embedding service. [default: the port after --port]"
+        ),
+    ] = None,
+    generation_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the generation service. [default: three after --port]"
         ),
     ] = None,
     separate: Annotated[
@@ -176,6 +191,8 @@ def up(
     shards, embedding = needs(opened)
     if embedding_port is None:
         embedding_port = port + 1 if port else 0
+    if generation_port is None:
+        generation_port = port + 3 if port else 0
     layout = Layout(
         store=opened,
         shards=shards,
@@ -183,6 +200,7 @@ def up(
         host=host,
         port=port,
         embedding_port=embedding_port,
+        generation_port=generation_port,
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
         workers=workers,
@@ -192,7 +210,11 @@ def up(
     async def run() -> None:
         end_on_sigterm()
         with planned(layout) as processes:
-            stages = ((*processes.embedding, *processes.shards), processes.routers)
+            stages = (
+                (*processes.embedding, *processes.shards),
+                processes.routers,
+                processes.generation,
+            )
             async with supervised(stages, report):
                 report.ready(processes.address)
                 if not as_json:
@@ -267,10 +289,24 @@ def planned(layout: Layout) -> Iterator[Processes]:
         routers = [
             _router(layout, port, embedding, topology, worker) for worker in range(layout.workers)
         ]
+        generation = []
+        if layout.embedding:
+            # Collections of vectors alone hold no texts to answer from.
+            check_port(layout.host, layout.generation_port, "--generation-port")
+            generation_port = layout.generation_port or free_port(layout.host)
+            if generation_port in (port, embedding_port):
+                raise SettingsError(
+                    f"--generation-port {generation_port} is the port of another service; choose "
+                    "another one"
+                )
+            generation.append(
+                _generation(layout.host, generation_port, f"{layout.host}:{port}", embedding)
+            )
         yield Processes(
             embedding=tuple(embedders),
             shards=tuple(plan for copies in shards for plan in copies),
             routers=tuple(routers),
+            generation=tuple(generation),
             address=f"{layout.host}:{port}",
         )
 
@@ -317,6 +353,19 @@ def _router(layout: Layout, port: int, embedding: str, topology: str, worker: in
         arguments=arguments,
         address=f"{layout.host}:{port}",
         ready_services=RETRIEVAL_SERVICES,
+    )
+
+
+def _generation(host: str, port: int, retrieval: str, embedding: str) -> Plan:
+    return Plan(
+        name="generation",
+        module="generation",
+        arguments=(
+            *("--host", host, "--port", str(port)),
+            *("--retrieval", retrieval, "--embedding", embedding),
+        ),
+        address=f"{host}:{port}",
+        ready_services=GENERATION_SERVICES,
     )
 
 

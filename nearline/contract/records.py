@@ -127,13 +127,14 @@ class HitList:
     """Hits of one query: score descending, then id ascending; see HitList in retrieval.proto.
 
     plans: One per shard, where a filter was to be explained. terms: Words of the query, where a
-    search by words was to be explained.
+    search by words was to be explained; language: of the stemmer that made them.
     """
 
     hits: Sequence[Hit]
     ignored_ids: Sequence[IgnoredId] = ()
     plans: Sequence[FilterPlan] = ()
     terms: Sequence[Term] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

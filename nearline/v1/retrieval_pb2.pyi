@@ -216,16 +216,18 @@ class Term(_message.Message):
     def __init__(self, word: _Optional[str] = ..., chunks: _Optional[int] = ..., idf: _Optional[float] = ...) -> None: ...
 
 class HitList(_message.Message):
-    __slots__ = ("hits", "ignored_ids", "plans", "terms")
+    __slots__ = ("hits", "ignored_ids", "plans", "terms", "language")
     HITS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
     PLANS_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
     plans: _containers.RepeatedCompositeFieldContainer[FilterPlan]
     terms: _containers.RepeatedCompositeFieldContainer[Term]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ...) -> None: ...
+    language: str
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., language: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("result", "info")

@@ -10,6 +10,16 @@ from nearline.wire.enums import (
     role_from_proto,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
+from nearline.wire.generation import (
+    citation_from_proto,
+    citation_to_proto,
+    event_from_proto,
+    event_to_proto,
+    question_from_proto,
+    question_to_proto,
+    verify_reply,
+    verify_response,
+)
 from nearline.wire.queries import (
     filter_of,
     options_from_proto,
@@ -49,12 +59,16 @@ __all__ = [
     "attributes_from_proto",
     "batch_reply",
     "batch_response",
+    "citation_from_proto",
+    "citation_to_proto",
     "count_reply",
     "count_response",
     "duration",
     "embed_response",
     "embedder_info",
     "embeddings",
+    "event_from_proto",
+    "event_to_proto",
     "filter_from_proto",
     "filter_of",
     "filter_to_proto",
@@ -74,6 +88,8 @@ __all__ = [
     "plan_to_proto",
     "query_from_proto",
     "query_to_proto",
+    "question_from_proto",
+    "question_to_proto",
     "role_from_proto",
     "scalar_from_proto",
     "search_reply",
@@ -82,4 +98,6 @@ __all__ = [
     "set_duration",
     "value_from_proto",
     "value_to_proto",
+    "verify_reply",
+    "verify_response",
 ]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
-from nearline.v1 import embedding_pb2, retrieval_pb2, types_pb2
+from nearline.v1 import embedding_pb2, generation_pb2, retrieval_pb2, types_pb2
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -46,6 +46,16 @@ SOURCES = {
 }
 
 
+REFUSALS = {
+    c.RefusalReason.OFF_TOPIC: generation_pb2.RefusalEvent.REASON_OFF_TOPIC,
+    c.RefusalReason.NO_EVIDENCE: generation_pb2.RefusalEvent.REASON_NO_EVIDENCE,
+}
+VERDICTS = {
+    c.Verdict.VALID: generation_pb2.CitationCheck.VERDICT_VALID,
+    c.Verdict.MOVED: generation_pb2.CitationCheck.VERDICT_MOVED,
+    c.Verdict.CHANGED: generation_pb2.CitationCheck.VERDICT_CHANGED,
+    c.Verdict.GONE: generation_pb2.CitationCheck.VERDICT_GONE,
+}
 STRATEGIES = {
     c.PlanStrategy.EXACT: retrieval_pb2.FilterPlan.STRATEGY_EXACT,
     c.PlanStrategy.BITMAP: retrieval_pb2.FilterPlan.STRATEGY_BITMAP,
@@ -66,6 +76,8 @@ PAYLOAD_OF = _inverse(PAYLOAD)
 IGNORED_OF = _inverse(IGNORED)
 SOURCE_OF = _inverse(SOURCES)
 STRATEGY_OF = _inverse(STRATEGIES)
+REFUSAL_OF = _inverse(REFUSALS)
+VERDICT_OF = _inverse(VERDICTS)
 
 
 def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:

@@ -26,43 +26,56 @@ from nearline.wire.values import (
 )
 
 
+def fill_hit(target: retrieval_pb2.Hit, hit: c.Hit) -> None:
+    """Fills the message of a hit."""
+    target.id, target.score, target.chunk = hit.id, hit.score, hit.chunk
+    target.start, target.end = hit.start, hit.end
+    _fill_payload(target, hit)
+
+
+def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
+    if hit.title is not None:
+        message.title = hit.title
+    if hit.text is not None:
+        message.text = hit.text
+    if hit.attributes is not None:
+        set_attributes(message, hit.attributes)
+    if hit.vector is not None:
+        message.vector.CopyFrom(pack(hit.vector))
+    if hit.explanation is not None:
+        message.explanation.CopyFrom(
+            retrieval_pb2.Explanation(
+                dense_score=hit.explanation.dense_score,
+                lexical_score=hit.explanation.lexical_score,
+                shard=hit.explanation.shard,
+                dense_rank=hit.explanation.dense_rank,
+                lexical_rank=hit.explanation.lexical_rank,
+            )
+        )
+    if hit.group is not None:
+        message.group.CopyFrom(value_to_proto(hit.group))
+
+
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
     add = target.hits.add
     for hit in result.hits:
         message = add(id=hit.id, score=hit.score, chunk=hit.chunk, start=hit.start, end=hit.end)
-        if hit.title is not None:
-            message.title = hit.title
-        if hit.text is not None:
-            message.text = hit.text
-        if hit.attributes is not None:
-            set_attributes(message, hit.attributes)
-        if hit.vector is not None:
-            message.vector.CopyFrom(pack(hit.vector))
-        if hit.explanation is not None:
-            message.explanation.CopyFrom(
-                retrieval_pb2.Explanation(
-                    dense_score=hit.explanation.dense_score,
-                    lexical_score=hit.explanation.lexical_score,
-                    shard=hit.explanation.shard,
-                    dense_rank=hit.explanation.dense_rank,
-                    lexical_rank=hit.explanation.lexical_rank,
-                )
-            )
-        if hit.group is not None:
-            message.group.CopyFrom(value_to_proto(hit.group))
+        _fill_payload(message, hit)
     for ignored in result.ignored_ids:
         target.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
     target.plans.extend(map(plan_to_proto, result.plans))
+    target.language = result.language
     for term in result.terms:
         target.terms.add(word=term.word, chunks=term.chunks, idf=term.idf)
 
 
 def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
     return c.HitList(
-        hits=[_hit_from_proto(hit) for hit in message.hits],
+        hits=[hit_from_proto(hit) for hit in message.hits],
         ignored_ids=_ignored_from_proto(message.ignored_ids),
         plans=[plan_from_proto(plan) for plan in message.plans],
         terms=[c.Term(term.word, term.chunks, term.idf) for term in message.terms],
+        language=message.language,
     )
 
 
@@ -90,7 +103,8 @@ def plan_from_proto(plan: retrieval_pb2.FilterPlan) -> c.FilterPlan:
     )
 
 
-def _hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
+def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
+    """Gives the hit of a message."""
     explanation = None
     if hit.HasField("explanation"):
         e = hit.explanation
@@ -120,7 +134,8 @@ def _ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.Ig
     return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
 
 
-def _fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
+def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
+    """Fills the message of what a reply reports about itself."""
     target.epoch = info.epoch
     target.snapshot_id = info.snapshot_id
     target.fingerprint = info.fingerprint
@@ -144,7 +159,8 @@ def _fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
             set_duration(stage, spent_s)
 
 
-def _info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
+def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
+    """Gives what a reply reports about itself."""
     times = info.timings
     return c.ReplyInfo(
         epoch=info.epoch,
@@ -172,14 +188,14 @@ def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
     """Gives the message of a reply to a single search."""
     message = retrieval_pb2.SearchResponse()
     _fill_hits(message.result, reply.results[0])
-    _fill_info(message.info, reply.info)
+    fill_info(message.info, reply.info)
     return message
 
 
 def search_reply(message: retrieval_pb2.SearchResponse) -> c.SearchReply:
     """Gives the reply of a single search."""
     return c.SearchReply(
-        results=[_hits_from_proto(message.result)], info=_info_from_proto(message.info)
+        results=[_hits_from_proto(message.result)], info=info_from_proto(message.info)
     )
 
 
@@ -188,7 +204,7 @@ def batch_response(reply: c.SearchReply) -> retrieval_pb2.SearchBatchResponse:
     message = retrieval_pb2.SearchBatchResponse()
     for result in reply.results:
         _fill_hits(message.results.add(), result)
-    _fill_info(message.info, reply.info)
+    fill_info(message.info, reply.info)
     return message
 
 
@@ -196,7 +212,7 @@ def batch_reply(message: retrieval_pb2.SearchBatchResponse) -> c.SearchReply:
     """Gives the reply of a batch."""
     return c.SearchReply(
         results=[_hits_from_proto(result) for result in message.results],
-        info=_info_from_proto(message.info),
+        info=info_from_proto(message.info),
     )
 
 
@@ -225,7 +241,7 @@ def items_response(reply: c.ItemsReply) -> retrieval_pb2.GetItemsResponse:
     message = retrieval_pb2.GetItemsResponse(items=[item_to_proto(i) for i in reply.items])
     for ignored in reply.ignored_ids:
         message.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
-    _fill_info(message.info, reply.info)
+    fill_info(message.info, reply.info)
     return message
 
 
@@ -234,7 +250,7 @@ def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
     return c.ItemsReply(
         items=[item_from_proto(item) for item in message.items],
         ignored_ids=_ignored_from_proto(message.ignored_ids),
-        info=_info_from_proto(message.info),
+        info=info_from_proto(message.info),
     )
 
 
@@ -243,7 +259,7 @@ def items_page(message: retrieval_pb2.ListItemsResponse) -> c.ItemsPage:
     return c.ItemsPage(
         items=[item_from_proto(item) for item in message.items],
         next_page_token=message.next_page_token,
-        info=_info_from_proto(message.info),
+        info=info_from_proto(message.info),
     )
 
 
@@ -252,7 +268,7 @@ def list_response(page: c.ItemsPage) -> retrieval_pb2.ListItemsResponse:
     message = retrieval_pb2.ListItemsResponse(
         items=[item_to_proto(item) for item in page.items], next_page_token=page.next_page_token
     )
-    _fill_info(message.info, page.info)
+    fill_info(message.info, page.info)
     return message
 
 
@@ -265,7 +281,7 @@ def count_response(reply: c.CountReply) -> retrieval_pb2.CountItemsResponse:
         )
         for value, count in facet.counts:
             target.counts.add(value=value_to_proto(value), count=count)
-    _fill_info(message.info, reply.info)
+    fill_info(message.info, reply.info)
     return message
 
 
@@ -282,5 +298,5 @@ def count_reply(message: retrieval_pb2.CountItemsResponse) -> c.CountReply:
             )
             for facet in message.facets
         ],
-        info=_info_from_proto(message.info),
+        info=info_from_proto(message.info),
     )

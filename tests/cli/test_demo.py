@@ -58,6 +58,12 @@ def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> N
             answers = [json.loads(process.stdout.readline()) for _ in range(5)]  # type: ignore[union-attr]
             assert time.monotonic() - start < 40
             _run_the_program_of_the_readme(running.address)
+            (row,) = (
+                row
+                for row in running.rows
+                if row.get("event") == "process" and row["name"] == "generation"
+            )
+            _ask(str(row["address"]))
         finally:
             process.terminate()
             assert process.wait(timeout=30) == 0
@@ -68,6 +74,21 @@ def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> N
     temporary = "make a temporary directory that is deleted afterwards"
     # mkdtemp, which leaves the deleting to its caller, scores within 0.01 of it.
     assert "tempfile.TemporaryDirectory" in best[temporary][:2]
+
+
+def _ask(address: str) -> None:
+    def asked(question: str, *words: str) -> str:
+        line = command("ask", question, "--address", address, *words)
+        return subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    said = asked("how do I run a subprocess with a timeout?")
+    assert "timeout" in said
+    # Every marker of the answer has its footnote, and the other way round.
+    answer, _, notes = said.partition("\n\n")
+    assert re.findall(r"\[(\d+)\]", answer) == re.findall(r"^\[(\d+)\] subprocess", notes, re.M)
+    events = [json.loads(line) for line in asked("who wrote Hamlet?", "--json").splitlines()]
+    assert [event["event"] for event in events] == ["evidence", "refusal"]
+    assert events[1]["reason"] == "off_topic"
 
 
 def _run_the_program_of_the_readme(address: str) -> None:

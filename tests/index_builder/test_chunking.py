@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.chunking import chunk_spans, estimate_tokens, sentences
+from index_builder.chunking import chunk_spans
+from nearline.sentences import estimate_tokens, sentences
 
 _TEXTS = st.text(
     st.sampled_from(list("aBc1 .!?\n…。“”()é😀\u2028\u200b"))

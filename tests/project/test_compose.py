@@ -11,6 +11,7 @@ import yaml
 
 import nearline
 from embedding.settings import EmbeddingSettings
+from generation.settings import GenerationSettings
 from index_builder.settings import IndexBuilderSettings
 from nearline import health
 from nearline.cli.processes import SHARD_SERVICES, service_process
@@ -22,6 +23,7 @@ from tests.retrieval.snapshots import documents_of, write_snapshot
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[Settings]] = {
     "embedding": EmbeddingSettings,
+    "generation": GenerationSettings,
     "index_builder": IndexBuilderSettings,
     "retrieval": RouterSettings,
     "retrieval.shard_server": ShardSettings,
@@ -103,12 +105,18 @@ def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
     assert set(SERVICES["router"]["depends_on"]) == waits
 
 
-def test_only_the_router_is_reached_from_outside_and_only_from_this_host() -> None:
+def test_only_what_users_call_is_reached_from_outside_and_only_from_this_host() -> None:
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
-    port = _port("router")
     assert {name: ports for name, ports in published.items() if ports} == {
-        "router": [f"127.0.0.1:{port}:{port}"]
+        name: [f"127.0.0.1:{_port(name)}:{_port(name)}"] for name in ("router", "generation")
     }
+
+
+def test_the_generation_service_knows_the_router_and_the_embedding_service() -> None:
+    chosen = _settings(SERVICES["generation"])
+    assert isinstance(chosen, GenerationSettings)
+    assert chosen.retrieval == f"router:{_port('router')}"
+    assert chosen.embedding == f"embedding:{_port('embedding')}"
 
 
 def test_who_serves_does_not_write_to_the_store_and_who_builds_does() -> None:

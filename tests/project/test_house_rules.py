@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("nearline", "embedding", "retrieval", "index_builder")
+PACKAGES = ("nearline", "embedding", "retrieval", "index_builder", "generation")
 MAX_LINES = 400
 BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
 # Who may import a heavy library. torch and its kin stay out of every process that holds faiss.

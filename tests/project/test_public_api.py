@@ -8,11 +8,12 @@ import sys
 import nearline
 
 PUBLIC = [
-    *("AdminClient", "BlockingRetrievalClient", "CountReply", "Coverage", "EmbedderInfo"),
-    *("EmbeddingClient", "Embeddings", "Facet", "FacetCounts", "FilterPlan", "Grouping", "Hit"),
-    *("HitLevel", "HitList", "Item", "ItemsPage", "ItemsReply", "Lane", "NearlineError"),
-    *("PayloadField", "Query", "ReplyInfo", "RetrievalClient", "SearchMode", "SearchOptions"),
-    *("SearchReply", "TextRole"),
+    *("AdminClient", "BlockingRetrievalClient", "Citation", "CitationCheck", "CountReply"),
+    *("Coverage", "Delta", "Done", "EmbedderInfo", "EmbeddingClient", "Embeddings", "Evidence"),
+    *("Facet", "FacetCounts", "FilterPlan", "GenerationClient", "Grouping", "Hit", "HitLevel"),
+    *("HitList", "Item", "ItemsPage", "ItemsReply", "Lane", "NearlineError", "PayloadField"),
+    *("Query", "Question", "Refusal", "RefusalReason", "ReplyInfo", "RetrievalClient"),
+    *("SearchMode", "SearchOptions", "SearchReply", "TextRole", "Verdict", "VerifyReply"),
 ]
 ENGINES = (
     "faiss torch obstore redis pymilvus openvino transformers typer rich pyarrow prometheus_client"

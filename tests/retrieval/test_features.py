@@ -152,6 +152,7 @@ async def test_explained_words_come_with_what_they_tell(
     if mode is c.SearchMode.DENSE:
         assert found.terms == []
         return
+    assert found.language == "english"
     assert [term.word for term in found.terms] == ["river", "stone", "unheardof"]
     for term in found.terms:
         n = sum(term.word in f"{item.title} {item.text}".lower().split() for item in ITEMS)

@@ -1,0 +1,1 @@
+"""Answers from evidence: streamed, cited, and checked before they leave."""

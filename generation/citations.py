@@ -1,0 +1,63 @@
+"""Citations: made from what was read, checked before they leave, and found again later."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from nearline.contract import Citation, CitationCheck, Verdict
+
+_WORD_START = re.compile(r"(?<!\S)\S")
+_MARKER = re.compile(r"\[(\d+)\]")
+# Soft hyphens, zero-width signs, marks and overrides of direction: they can hide what a text says.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+
+
+def text_hash(text: str) -> str:
+    """Gives the SHA-256 of a text in UTF-8, lower-case hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def holds(citation: Citation, start: int, text: str) -> bool:
+    """Tells whether a citation's span of a text is what it says.
+
+    Args:
+        citation: With offsets in the stored text.
+        start: Offset in the stored text at which `text` begins.
+        text: What was read.
+    """
+    first, last = citation.start - start, citation.end - start
+    if not 0 <= first < last <= len(text):
+        return False
+    return text_hash(text[first:last]) == citation.text_hash
+
+
+def check(citation: Citation, text: str | None) -> CitationCheck:
+    """Tells what became of a citation.
+
+    Args:
+        citation: Its span and hash.
+        text: Text of the document as it is served now; None: it is not served any more.
+    Returns: Where the same text stands several times, the place nearest to where it stood.
+        A place is looked for at the starts of words, so a text that was glued to other signs since
+        counts as changed. Takes a hash per word of the document.
+    """
+    if text is None:
+        return CitationCheck(Verdict.GONE)
+    if holds(citation, 0, text):
+        return CitationCheck(Verdict.VALID, citation.start, citation.end)
+    length = citation.end - citation.start
+    if 0 < length <= len(text):
+        starts = [match.start() for match in _WORD_START.finditer(text, 0, len(text) - length + 1)]
+        for start in sorted(starts, key=lambda start: abs(start - citation.start)):
+            if text_hash(text[start : start + length]) == citation.text_hash:
+                return CitationCheck(Verdict.MOVED, start, start + length)
+    return CitationCheck(Verdict.CHANGED)
+
+
+def readable(text: str) -> str:
+    """Gives stored text as a part of an answer: in one line, nothing invisible, no false markers.
+
+    A stored "[12]" would read as a marker of the answer, so it becomes "(12)".
+    """
+    return _MARKER.sub(r"(\1)", " ".join(_INVISIBLE.sub("", text).split()))

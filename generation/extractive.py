@@ -1,0 +1,100 @@
+"""An answer made of sentences that were found, word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence import Passage, Source
+from nearline.sentences import estimate_tokens
+
+# More reads as a dump; SciFact's claims have 1.75 evidence sentences in the mean.
+_MOST_SENTENCES = 5
+# A sentence whose odds are so much below the best one's adds more to read than to know.
+_LOGITS_BELOW_BEST = 2.5
+# Listings and tables come as one long sentence: worth reading only where nothing short is as good.
+_LONG_TOKENS = 96
+# Sentences so near to each other, with nothing but other space between, read as one span.
+_GAP = 2
+
+
+class Span(NamedTuple):
+    """What one citation is for: neighbouring sentences of one source."""
+
+    source: int
+    passages: Sequence[Passage]
+
+    @property
+    def start(self) -> int:
+        """First code point in the stored text."""
+        return self.passages[0].start
+
+    @property
+    def end(self) -> int:
+        """One past the last code point in the stored text."""
+        return self.passages[-1].end
+
+
+class Chosen(NamedTuple):
+    """spans: In the order to be read. truncated: Sentences as good were left out for length."""
+
+    spans: Sequence[Span]
+    truncated: bool
+
+
+def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: int) -> Chosen:
+    """Chooses sentences and puts them in an order that reads.
+
+    The source of the best sentence comes first; within a source, sentences stand as in its text.
+
+    Args:
+        sources: The evidence.
+        scores: (n,) logit of each sentence of all sources, in order.
+        max_tokens: Most tokens, by `estimate_tokens`; the best sentence is taken all the same.
+    """
+    passages = [passage for source in sources for passage in source.passages]
+    lengths = np.array([estimate_tokens(passage.text) for passage in passages])
+    scores = scores - np.where(lengths > _LONG_TOKENS, _LOGITS_BELOW_BEST, 0.0)
+    order = np.argsort(-scores, kind="stable")
+    taken: list[int] = []
+    texts: set[str] = set()
+    spent, truncated = 0, False
+    for at in order.tolist():
+        passage = passages[at]
+        if taken and (
+            len(taken) == _MOST_SENTENCES or scores[at] < scores[taken[0]] - _LOGITS_BELOW_BEST
+        ):
+            break
+        # The same sentence of two documents is said once.
+        said = " ".join(passage.text.lower().split())
+        tokens = int(lengths[at])
+        if said in texts:
+            continue
+        if taken and spent + tokens > max_tokens:
+            truncated = True
+            continue
+        taken.append(at)
+        texts.add(said)
+        spent += tokens
+    ranks: dict[int, int] = {}
+    for at in taken:
+        ranks.setdefault(passages[at].document, len(ranks))
+    read = sorted(taken, key=lambda at: (ranks[passages[at].document], passages[at].start))
+    return Chosen(list(_spans([passages[at] for at in read])), truncated)
+
+
+def _spans(passages: Sequence[Passage]) -> Iterator[Span]:
+    run: list[Passage] = []
+    for passage in passages:
+        near = run and run[-1].document == passage.document and run[-1].chunk == passage.chunk
+        if near and 0 <= passage.start - run[-1].end <= _GAP:
+            run.append(passage)
+            continue
+        if run:
+            yield Span(run[0].document, run)
+        run = [passage]
+    if run:
+        yield Span(run[0].document, run)

@@ -1,0 +1,172 @@
+"""Sentences are described by arithmetic, shortlisted in turn, and ranked by the model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from generation.scoring import (
+    DEFAULT,
+    FEATURES,
+    Document,
+    Sentence,
+    SentenceModel,
+    Term,
+    features,
+    rows,
+    shortlist,
+)
+from nearline.errors import SnapshotMismatch
+
+TERMS = (Term("cat", 3.0), Term("mat", 1.0))
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
+
+
+def _document(title: str, score: float, *sentences: str) -> Document:
+    spans, at = [], 0
+    for sentence in sentences:
+        spans.append((at, at + len(sentence)))
+        at += len(sentence) + 1
+    return Document(title, " ".join(sentences), score, spans)
+
+
+TWO = (
+    _document("a cat", 0.4, "the cat sat", "on a mat", "7 dogs 12 ran"),
+    _document("", 0.8, "cat mat", "nothing"),
+)
+UNKNOWN = np.full(5, np.nan, np.float32)
+
+
+def _column(name: str, described: NDArray[np.float64]) -> list[float]:
+    column: list[float] = described[:, FEATURES.index(name)].tolist()
+    return column
+
+
+def _described(
+    documents: tuple[Document, ...] = TWO,
+    cosines: NDArray[np.float32] = UNKNOWN,
+    query: str = "",
+) -> NDArray[np.float64]:
+    return features(TERMS, documents, _words, cosines, query=query)
+
+
+def test_rows_are_the_sentences_of_all_documents_in_order() -> None:
+    assert rows(TWO) == [
+        Sentence(0, 0, 11),
+        Sentence(0, 12, 20),
+        Sentence(0, 21, 34),
+        Sentence(1, 0, 7),
+        Sentence(1, 8, 15),
+    ]
+    assert _described().shape == (5, len(FEATURES))
+
+
+def test_coverage_is_the_share_of_idf_mass_that_a_sentence_holds() -> None:
+    described = _described()
+    assert _column("coverage", described) == [0.75, 0.25, 0.0, 1.0, 0.0]
+    assert _column("coverage_beyond_title", described) == [0.0, 0.25, 0.0, 1.0, 0.0]
+    assert _column("title_coverage", described) == [0.75, 0.75, 0.75, 0.0, 0.0]
+
+
+def test_a_sentence_is_measured_by_the_best_of_its_document() -> None:
+    assert _column("coverage_to_best", _described()) == pytest.approx([1, 1 / 3, 0, 1, 0])
+
+
+def test_rank_and_ratio_follow_the_score_and_not_the_order_given() -> None:
+    described = _described()
+    assert _column("document_rank", described) == pytest.approx([math.log(2)] * 3 + [0.0] * 2)
+    assert _column("document_ratio", described) == [0.5, 0.5, 0.5, 1.0, 1.0]
+
+
+def test_position_length_and_numbers_are_counted() -> None:
+    described = _described()
+    assert _column("position", described) == [0.0, 0.5, 1.0, 0.0, 1.0]
+    assert _column("position_last", described) == [0.0, 0.0, 1.0, 0.0, 1.0]
+    assert _column("sentence_count", described) == pytest.approx(np.log([4, 4, 4, 3, 3]).tolist())
+    assert _column("length", described) == pytest.approx(np.log([4, 4, 5, 3, 2]).tolist())
+    assert _column("numbers", described) == pytest.approx([0.0, 0.0, math.log(3), 0.0, 0.0])
+
+
+def test_grams_are_runs_of_five_characters_whatever_the_case_and_spaces() -> None:
+    one = _document("", 1.0, "abcdefg", "ABC  DEF", "bcdef")
+    described = features(TERMS, [one], _words, UNKNOWN[:3], query=" Abcdef ")
+    assert _column("grams", described) == [1.0, 0.0, 0.5]
+    spaced = features(TERMS, [one], _words, UNKNOWN[:3], query="abc de")
+    assert _column("grams", spaced) == [0.0, 1.0, 0.0]
+
+
+def test_a_sentence_without_a_cosine_counts_as_the_least_of_those_with_one() -> None:
+    known = np.array([0.5, np.nan, 0.1, 0.3, np.nan], np.float32)
+    described = _described(cosines=known)
+    assert _column("cosine", described) == pytest.approx([0.5, 0.1, 0.1, 0.3, 0.1])
+    assert _column("cosine_standing", described) == pytest.approx(
+        [math.sqrt(2), -math.sqrt(0.5), -math.sqrt(0.5), 1.0, -1.0]
+    )
+
+
+def test_without_any_cosine_the_rest_decides() -> None:
+    described = _described()
+    assert np.isnan(_column("cosine", described)).all()
+    logits = DEFAULT.score(described)
+    assert logits.shape == (5,) and logits.dtype == np.float64 and np.isfinite(logits).all()
+    described[:, FEATURES.index("cosine")] = DEFAULT.means[FEATURES.index("cosine")]
+    described[:, FEATURES.index("cosine_standing")] = DEFAULT.means[
+        FEATURES.index("cosine_standing")
+    ]
+    assert np.allclose(DEFAULT.score(described), logits)
+
+
+def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
+    weak = _document("", 0.1, "x", "y", "mat")
+    strong = _document("", 1.0, "cat", "cat mat", "mat", "cat z")
+    for most, wanted in [(1, [4]), (2, [3, 4]), (3, [2, 3, 4]), (5, [0, 2, 3, 4, 6])]:
+        assert shortlist(TERMS, [weak, strong], _words, most).tolist() == wanted
+    assert shortlist(TERMS, [weak, strong], _words, 99).tolist() == list(range(7))
+
+
+def test_nothing_to_rank_is_an_empty_answer() -> None:
+    empty = features(TERMS, [], _words, UNKNOWN[:0])
+    assert empty.shape == (0, len(FEATURES))
+    assert DEFAULT.score(empty).shape == (0,)
+    assert shortlist(TERMS, [], _words, 3).dtype == np.int64
+    without_terms = features([], TWO, _words, UNKNOWN)
+    assert _column("coverage", without_terms) == [0.0] * 5
+
+
+def test_the_logit_is_the_sum_of_standardised_features() -> None:
+    columns = {name: (0.0, 0.0, 1.0) for name in FEATURES}
+    columns |= {"bias": (0.5, 0.0, 1.0), "coverage": (2.0, 0.25, 0.5)}
+    logits = SentenceModel.from_dict(columns).score(_described())
+    assert logits == pytest.approx([2.5, 0.5, -0.5, 3.5, -0.5])
+
+
+def test_a_model_comes_back_from_its_dictionary() -> None:
+    again = SentenceModel.from_dict(dict(reversed(DEFAULT.to_dict().items())))
+    assert again.to_dict() == DEFAULT.to_dict()
+    cosines = np.array([0.1, 0.2, 0.3, 0.4, np.nan], np.float32)
+    described = _described(cosines=cosines, query="cat mat")
+    assert np.array_equal(again.score(described), DEFAULT.score(described))
+
+
+def test_a_model_with_other_features_is_refused_by_name() -> None:
+    columns = DEFAULT.to_dict()
+    columns["moon"] = columns.pop("coverage")
+    with pytest.raises(
+        SnapshotMismatch, match=r"unknown features: moon; missing features: coverage;"
+    ):
+        SentenceModel.from_dict(columns)
+
+
+def test_the_default_ranks_all_terms_above_none_and_knows_no_position() -> None:
+    one = _document("", 1.0, "dogs ran far", "cat mat here", "birds flew off")
+    described = features(TERMS, [one], _words, np.full(3, 0.3, np.float32), query="cat mat")
+    assert DEFAULT.score(described).argmax() == 1
+    assert DEFAULT.score(features(TERMS, [one], _words, UNKNOWN[:3])).argmax() == 1
+    for name in ("position", "position_last", "sentence_count"):
+        assert DEFAULT.weights[FEATURES.index(name)] == 0.0

@@ -1,0 +1,163 @@
+"""Answers over a real snapshot: order of events, citations, refusals, wrong questions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from generation.citations import text_hash
+from generation.service import GenerationService
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NotFound, NotReady
+from nearline.filters import Equals
+from tests.generation.conftest import ITEMS
+from tests.retrieval.fakes import WordEmbedder
+from tests.retrieval.modes import OBJECT, opened
+
+TEXTS = {item.id: item.text for item in ITEMS}
+
+
+async def events(generator: c.Generator, question: c.Question) -> list[c.AnswerEvent]:
+    return [event async for event in generator.generate(question, timeout_s=20.0)]
+
+
+def asked(text: str, **more: object) -> c.Question:
+    # What is refused is tested by itself: the shipped models know nothing of such a collection.
+    return replace(c.Question(text=text, refuse=False), **more)  # type: ignore[arg-type]
+
+
+def answer(found: Sequence[c.AnswerEvent]) -> str:
+    return "".join(event.text for event in found if isinstance(event, c.Delta))
+
+
+async def test_an_answer_is_evidence_then_cited_sentences_then_the_end(
+    generator: c.Generator,
+) -> None:
+    found = await events(generator, asked("descale the kettle with vinegar"))
+    evidence, done = found[0], found[-1]
+    assert isinstance(evidence, c.Evidence) and isinstance(done, c.Done)
+    assert evidence.documents[0].id == "kettle"
+    assert evidence.info.snapshot_id and evidence.info.coverage.shards_answered == 2
+    assert "Descale it with vinegar every month. [1]" in answer(found)
+    cited = [event for event in found if isinstance(event, c.Citation)]
+    assert [one.number for one in cited] == list(range(1, len(cited) + 1))
+    assert done.citations == len(cited)
+    assert done.served_by.rung == "extractive" and not done.served_by.reason
+    for one in cited:
+        span = TEXTS[one.document_id][one.start : one.end]
+        assert one.text_hash == text_hash(span)
+        assert one.snapshot_id == evidence.info.snapshot_id
+    assert [int(n) for n in re.findall(r"\[(\d+)\]", answer(found))] == [n.number for n in cited]
+
+
+async def test_what_a_document_brackets_is_no_marker(generator: c.Generator) -> None:
+    found = await events(generator, asked("how long is the cord of the kettle"))
+    cited = [event for event in found if isinstance(event, c.Citation)]
+    assert "80 cm long (7)." in answer(found)
+    assert any("[7]" in TEXTS[one.document_id][one.start : one.end] for one in cited)
+
+
+async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> None:
+    question = asked("the kettle boils water", filter=Equals("kind", "story"))
+    found = await events(generator, question)
+    assert {one.document_id for one in found if isinstance(one, c.Citation)} == {"tale"}
+    nothing = await events(generator, replace(question, filter=Equals("kind", "law")))
+    assert [type(event) for event in nothing] == [c.Evidence, c.Refusal]
+
+
+@pytest.mark.parametrize(
+    ("question", "field"),
+    [
+        (c.Question(text=" \n"), "question"),
+        (c.Question(text="x" * 40_000), "question"),
+        (c.Question(text="x", max_tokens=5_000), "max_tokens"),
+        (c.Question(text="x", documents=51), "documents"),
+    ],
+)
+async def test_a_wrong_question_is_refused_by_its_field(
+    generator: c.Generator, question: c.Question, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await events(generator, question)
+    assert caught.value.field == field
+
+
+async def test_an_unknown_collection_ends_before_the_first_event(generator: c.Generator) -> None:
+    with pytest.raises(NotFound, match="is not served here"):
+        async for _ in generator.generate(asked("x"), collection="nowhere"):
+            raise AssertionError("an event came")
+
+
+async def test_without_an_embedder_words_rank_and_the_end_says_so(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    async with opened(OBJECT, store, embedder) as retriever:
+        generator = GenerationService(retriever)
+        found = await events(generator, asked("press the red button"))
+    done = found[-1]
+    assert isinstance(done, c.Done) and "ranked by words" in done.served_by.reason
+    assert answer(found).startswith("Lamp manual: Press the red button to switch it on.")
+
+
+async def test_an_embedder_that_fails_lowers_the_answer_a_rung(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    class Failing(WordEmbedder):
+        async def embed(self, *given: object, **more: object) -> c.Embeddings:
+            raise NotReady("the model is loading")
+
+    async with opened(OBJECT, store, embedder) as retriever:
+        generator = GenerationService(retriever, Failing(embedder.dim))
+        done = (await events(generator, asked("press the red button")))[-1]
+    assert isinstance(done, c.Done)
+    assert done.served_by.reason == "sentences are ranked by words: the model is loading"
+
+
+async def test_citations_are_checked_against_what_is_served_now(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    def cite(id: str, text: str) -> c.Citation:
+        start = TEXTS[id].index(text)
+        return c.Citation(
+            number=1,
+            document_id=id,
+            chunk=0,
+            start=start,
+            end=start + len(text),
+            text_hash=text_hash(text),
+            snapshot_id="long-gone",
+        )
+
+    cited = [
+        cite("kettle", "The kettle boils water in 3 minutes."),
+        cite("lamp", "Press the red button to switch it on."),
+        cite("lamp", "It glows for 9 hours on full batteries."),
+        cite("tale", "Once a fox met a crow."),
+    ]
+    async with opened(OBJECT, store, embedder) as retriever:
+        reply = await GenerationService(retriever).verify(cited)
+        assert {check.verdict for check in reply.checks} == {c.Verdict.VALID}
+    changed = TEXTS["lamp"].replace("The lamp", "This small lamp").replace("9 hours", "8 hours")
+    later = [ITEMS[0], replace(ITEMS[1], text=changed)]
+    await build_snapshot(later, BuildOptions(store=str(store)), embedder)
+    async with opened(OBJECT, store, embedder) as retriever:
+        reply = await GenerationService(retriever).verify(cited)
+    assert [check.verdict for check in reply.checks] == [
+        c.Verdict.VALID,
+        c.Verdict.MOVED,
+        c.Verdict.CHANGED,
+        c.Verdict.GONE,
+    ]
+    moved = reply.checks[1]
+    assert changed[moved.start : moved.end] == "Press the red button to switch it on."
+
+
+async def test_citations_to_check_are_one_at_least(generator: c.Generator) -> None:
+    with pytest.raises(InvalidRequest, match=r"there are 0 citations; 1\.\.1024"):
+        await generator.verify([])
