@@ -17,7 +17,7 @@ WordsOf: TypeAlias = Callable[[str], list[str]]
 
 # What a sentence and its document say, beside the query.
 CONTENT = (
-    "coverage",  # share of the query's idf mass that the sentence holds
+    "coverage",  # share of the query's idf mass that it holds; no weight in the default model
     "coverage_to_best",  # coverage as a share of the best in its document
     "coverage_beyond_title",  # coverage by terms that the title of its document lacks
     "grams",  # share of the query's runs of five characters

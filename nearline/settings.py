@@ -171,7 +171,9 @@ def _check_variable(name: str) -> None:
 
 
 def _unknown(key: str, settings: type[Settings], origin: str) -> str:
-    near = difflib.get_close_matches(key, settings.model_fields, n=1, cutoff=0.0)
-    return (
-        f"unknown setting {settings.section}.{key} in {origin}; the nearest known one is {near[0]}"
-    )
+    known = list(settings.model_fields)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    names = f"the nearest known one is {near[0]}" if near else f"known are {', '.join(known)}"
+    if origin == "environment":
+        origin = f"{origin} ({ENV_PREFIX}{settings.section.upper()}_{key.upper()})"
+    return f"unknown setting {settings.section}.{key} in {origin}; {names}"

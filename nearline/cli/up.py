@@ -187,6 +187,10 @@ def up(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Run every service of this machine until Ctrl-C, and restart what dies."""
+    # Imported late: it loads the settings' library, and most commands end before they need it.
+    from nearline.cli.service_settings import check_settings
+
+    check_settings()
     opened = Store.open(store)
     shards, embedding = needs(opened)
     if embedding_port is None:

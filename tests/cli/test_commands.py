@@ -16,7 +16,7 @@ import pytest
 import nearline as package
 from tests.cli.conftest import ROOT, Run, Up, command
 
-COMMANDS = "demo build up search status doctor snapshots eval bench load"
+COMMANDS = "demo build up ask search status doctor snapshots eval bench load"
 
 
 def test_version_is_the_packages(nearline: Run) -> None:
@@ -41,6 +41,7 @@ def test_help_lists_every_command(nearline: Run) -> None:
         (("status", "--address", "127.0.0.1:1", "--embedding", ""), 1, "start it: nearline up"),
         (("snapshots", "list"), 1, "has no collection; build one: nearline build"),
         (("snapshots", "show"), 1, "has no published snapshot"),
+        (("up", "--store", __file__), 1, "test_commands.py is a file; name the folder"),
         (("up", "--store", "ftp://host/store"), 1, "use a folder, file://, s3://"),
     ],
 )
@@ -156,3 +157,18 @@ def test_ctrl_c_ends_a_command_quietly(up: Callable[..., Up], tmp_path: Path) ->
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.strip() == ""
+
+
+def test_a_wrong_setting_is_found_before_anything_starts(
+    nearline: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARLINE_RETRIEVAL_THREDS", "2")
+    done = nearline("up", "--store", str(store))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "nearline: unknown setting retrieval.threds in environment (NEARLINE_RETRIEVAL_THREDS); "
+        "the nearest known one is threads\n"
+    )
+    checked = nearline("doctor", "--store", str(store), "--json")
+    (found,) = (f for f in map(json.loads, checked.stdout.splitlines()) if f["check"] == "settings")
+    assert found["verdict"] == "fail" and "THREDS" in found["found"]

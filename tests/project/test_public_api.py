@@ -50,4 +50,5 @@ def test_the_command_line_starts_at_once() -> None:
     code = "import nearline.cli.main, time; print(time.process_time())"
     line = [sys.executable, "-c", code]
     taken = [float(subprocess.check_output(line, text=True)) for _ in range(3)]
-    assert min(taken) < 0.4
+    # 0.33 to 0.39 on an idle EPYC; half a second is felt.
+    assert min(taken) < 0.5
