@@ -16,6 +16,8 @@ import pytest
 import nearline as package
 from tests.cli.conftest import ROOT, Run, Up, command
 
+pytestmark = pytest.mark.service
+
 COMMANDS = "demo build up ask search status doctor snapshots eval bench load"
 
 
@@ -110,7 +112,6 @@ def test_doctor_fails_where_a_check_fails(nearline: Run, store: Path) -> None:
     assert "manifest.json cannot be read" in done.stdout
 
 
-@pytest.mark.service
 async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable[..., Up]) -> None:
     where = ("--address", up().address)
     found = json.loads(nearline("search", "--item", "d05", "-k", "2", "--json", *where).stdout)
@@ -140,7 +141,6 @@ def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.service
 def test_ctrl_c_ends_a_command_quietly(up: Callable[..., Up], tmp_path: Path) -> None:
     vectors = tmp_path / "queries.npy"
     np.save(vectors, np.eye(32, dtype=np.float32))

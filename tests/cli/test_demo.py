@@ -15,6 +15,8 @@ import pytest
 from index_builder import python_docs
 from tests.cli.conftest import ROOT, Up, command
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def entries() -> dict[str, python_docs.Entry]:
@@ -44,7 +46,6 @@ def test_the_corpus_is_the_same_bytes_every_time(tmp_path: Path) -> None:
     assert len((tmp_path / "one.jsonl").read_text("utf-8").splitlines()) == one[0]
 
 
-@pytest.mark.service
 @pytest.mark.timeout(400)
 def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> None:
     line = command("demo", "--json", "--port", "0", "--folder", str(tmp_path / "demo"))

@@ -20,6 +20,8 @@ from nearline.clients import AdminClient, RetrievalClient
 from nearline.snapshot import Store
 from tests.cli.conftest import Run, Up
 
+pytestmark = pytest.mark.service
+
 
 async def second(store: Path) -> tuple[str, str]:
     """Builds another snapshot without promoting it; gives the current one and this one."""
@@ -56,7 +58,6 @@ async def test_a_stale_view_of_the_aliases_is_refused(store: Path, nearline: Run
     assert "epoch 1 of 'default' is in force, 7 was expected" in done.stderr
 
 
-@pytest.mark.service
 async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run) -> None:
     first, new = await second(store)
     async with retrieval_process(store) as router:
@@ -78,7 +79,6 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
         assert f"goes on serving {first}: SnapshotMismatch" in done.stderr
 
 
-@pytest.mark.service
 def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
     done = nearline(
         *("bench", "swap", "--json", "--rate", "50", "--seconds", "4", "--every", "1"),
@@ -92,7 +92,6 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
     assert 0 < row["p50_ms"] <= row["p99_ms"]
 
 
-@pytest.mark.service
 async def test_what_is_built_goes_live_in_what_runs(store: Path, up: Callable[..., Up]) -> None:
     running = up("--separate")
     items = [Item(id="new", text="new", vector=np.ones(32, np.float32))]
