@@ -321,7 +321,10 @@ def _print_summary(result: BuildResult, store: str) -> None:
         lines.append("not served: the alias was left alone (--no-promote)")
     else:
         lines.append(f"served as   {result.collection}, epoch {result.epoch}")
-        lines += ["", f"Next: nearline up --store {store}", "      nearline search 'your question'"]
+        default = result.collection == options.DEFAULT_COLLECTION
+        where = "" if default else f" --collection {result.collection}"
+        lines += ["", f"Next: nearline up --store {store}"]
+        lines.append(f"      nearline search 'your question'{where}")
     output.console().print("\n".join(lines), markup=False)
 
 

@@ -16,12 +16,19 @@ from nearline.v1 import admin_pb2
 def status(
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     embedding: Annotated[
-        str,
-        typer.Option(metavar="HOST:PORT", help="Address of the embedding service; empty: skip it."),
-    ] = options.DEFAULT_EMBEDDING_ADDRESS,
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the embedding service; empty: skip it. [default: the port after the "
+            "router's, as `nearline up` has it]",
+        ),
+    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show the router, the embedding service and every collection they serve."""
+    if embedding is None:
+        host, _, port = address.rpartition(":")
+        embedding = f"{host}:{int(port) + 1}" if port.isdigit() else ""
     services, collections = asyncio.run(_ask(address, embedding))
     if as_json:
         for record in (*services, *collections):

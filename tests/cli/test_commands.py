@@ -41,6 +41,11 @@ def test_help_lists_every_command(nearline: Run) -> None:
         (("search", "--vector", "[[1], [2]]"), 2, "one vector (d,) is needed"),
         (("search", "a", "--address", "127.0.0.1:1"), 1, "is the service up?"),
         (("status", "--address", "127.0.0.1:1", "--embedding", ""), 1, "start it: nearline up"),
+        (
+            ("status", "--address", "127.0.0.1:1"),
+            1,
+            "retrieval (127.0.0.1:1), embedding (127.0.0.1:2)",
+        ),
         (("snapshots", "list"), 1, "has no collection; build one: nearline build"),
         (("snapshots", "show"), 1, "has no published snapshot"),
         (("up", "--store", __file__), 1, "test_commands.py is a file; name the folder"),
