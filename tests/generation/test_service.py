@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +15,11 @@ from generation.service import GenerationService
 from index_builder.pipeline import build_snapshot
 from index_builder.records import BuildOptions
 from nearline import contract as c
-from nearline.errors import InvalidRequest, NotFound, NotReady
+from nearline.clients import GenerationClient
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.filters import Equals
-from tests.generation.conftest import ITEMS
+from nearline.serving import running
+from tests.generation.conftest import ITEMS, registration
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.modes import OBJECT, opened
 
@@ -156,6 +159,37 @@ async def test_citations_are_checked_against_what_is_served_now(
     ]
     moved = reply.checks[1]
     assert changed[moved.start : moved.end] == "Press the red button to switch it on."
+
+
+class Hanging:
+    """A retriever that never answers, and says when it was left."""
+
+    def __init__(self) -> None:
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+    async def search(self, *given: object, **more: object) -> c.SearchReply:
+        self.asked.set()
+        try:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+        finally:
+            self.left.set()
+
+
+async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
+    hanging = Hanging()
+    service = GenerationService(hanging)  # type: ignore[arg-type]
+    async with running([registration(service)]) as address, GenerationClient(address) as client:
+        caller = asyncio.ensure_future(events(client, asked("anything")))
+        async with asyncio.timeout(10):
+            await hanging.asked.wait()
+            caller.cancel()
+            await hanging.left.wait()
+        hanging.left.clear()
+        with pytest.raises(DeadlineExceeded):
+            async for _ in client.generate(asked("anything"), timeout_s=0.2):
+                raise AssertionError("an event came")
+        async with asyncio.timeout(10):
+            await hanging.left.wait()
 
 
 async def test_citations_to_check_are_one_at_least(generator: c.Generator) -> None:
