@@ -1,1 +1,1 @@
-"""Answers from evidence: streamed, cited, and checked before they leave."""
+"""Answers from evidence: streamed, with citations that can be checked."""

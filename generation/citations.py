@@ -1,4 +1,4 @@
-"""Citations: made from what was read, checked before they leave, and found again later."""
+"""Citations: hashes of what was read, by which a span is found again later."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.scoring import Document, Term
+from generation.scoring import Document, Term, WordsOf
 from nearline.contract import Hit
 
 # Weight, mean and scale by name of a signal.
@@ -36,8 +36,6 @@ _EVIDENCE: Model = {
 _TOPIC_BIAS = 3.6229
 _EVIDENCE_BIAS = 0.227
 _LOOKED_AT = 3  # Documents.
-
-WordsOf = Callable[[str], list[str]]
 
 
 class Confidence(NamedTuple):

@@ -77,6 +77,11 @@ def sources(hits: Sequence[Hit], documents: int) -> list[Source]:
     return kept
 
 
+def passages_of(sources: Sequence[Source]) -> list[Passage]:
+    """Gives the sentences of all sources, in the order in which they are scored."""
+    return [passage for source in sources for passage in source.passages]
+
+
 def _passages(document: int, chunks: Sequence[Hit]) -> list[Passage]:
     found: list[Passage] = []
     for hit in sorted(chunks, key=lambda hit: hit.start):

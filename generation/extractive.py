@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence import Passage, Source
+from generation.evidence import Passage, Source, passages_of
 from nearline.sentences import estimate_tokens
 
 # More reads as a dump; SciFact's claims have 1.75 evidence sentences in the mean.
@@ -24,8 +24,12 @@ _GAP = 2
 class Span(NamedTuple):
     """What one citation is for: neighbouring sentences of one source."""
 
-    source: int
     passages: Sequence[Passage]
+
+    @property
+    def source(self) -> int:
+        """Index of the source."""
+        return self.passages[0].document
 
     @property
     def start(self) -> int:
@@ -55,7 +59,7 @@ def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: i
         scores: (n,) logit of each sentence of all sources, in order.
         max_tokens: Most tokens, by `estimate_tokens`; the best sentence is taken all the same.
     """
-    passages = [passage for source in sources for passage in source.passages]
+    passages = passages_of(sources)
     lengths = np.array([estimate_tokens(passage.text) for passage in passages])
     scores = scores - np.where(lengths > _LONG_TOKENS, _LOGITS_BELOW_BEST, 0.0)
     order = np.argsort(-scores, kind="stable")
@@ -94,7 +98,7 @@ def _spans(passages: Sequence[Passage]) -> Iterator[Span]:
             run.append(passage)
             continue
         if run:
-            yield Span(run[0].document, run)
+            yield Span(run)
         run = [passage]
     if run:
-        yield Span(run[0].document, run)
+        yield Span(run)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generation import confidence, scoring
-from generation.evidence import Source, sources
+from generation.evidence import Source, passages_of, sources
 from nearline import contract as c
 from nearline.errors import NearlineError
 from retrieval.lexical.analysis import NO_LANGUAGE, Analyser
@@ -78,7 +78,8 @@ class Reader:
         """Measures what was found; at least one sentence was."""
         result = found.reply.results[0]
         terms = [scoring.Term(term.word, term.idf) for term in result.terms]
-        words_of = _analyser(result.language or NO_LANGUAGE).words
+        # Three passes look at the same sentences: each is stemmed once.
+        words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
         documents = [source.document() for source in found.sources]
         shortlist = scoring.shortlist(terms, documents, words_of, _EMBEDDED)
         cosines, degraded = await self._cosines(found, shortlist, timeout_s)
@@ -95,7 +96,7 @@ class Reader:
 
         Returns: (n,) float32, and why there are none; empty where there are.
         """
-        texts = [passage.text for source in found.sources for passage in source.passages]
+        texts = [passage.text for passage in passages_of(found.sources)]
         cosines = np.full(len(texts), np.nan, np.float32)
         fingerprint = found.reply.info.fingerprint
         if self._embedder is None or not fingerprint:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from generation import citations, confidence, extractive, scoring
+from generation.evidence import passages_of
 from generation.reading import Found, Reader
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady
@@ -85,7 +86,7 @@ class GenerationService:
     async def _answer(
         self, question: c.Question, found: Found, left_s: float | None
     ) -> list[c.AnswerEvent]:
-        if not any(source.passages for source in found.sources):
+        if not passages_of(found.sources):
             return [_refusal(c.RefusalReason.NO_EVIDENCE, confidence.Confidence(0.0, 0.0))]
         reading = await self._reader.read(found, left_s)
         sure = confidence.assess(reading.signals)

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearline.errors import AlreadyExists, NotFound, StoreError
+from nearline.errors import AlreadyExists, NotFound
 from nearline.store.durable import (
     check_digest,
     sha256_of,
@@ -38,8 +38,6 @@ class LocalFiles:
         """Lists a folder."""
         place = self.folder / path
         with store_errors(place):
-            if not path and place.is_file():
-                raise StoreError(f"store {place} is a file; name the folder of the snapshots")
             if not place.is_dir():
                 return []
             return sorted(name for name in os.listdir(place) if not after or name > after)

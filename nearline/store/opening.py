@@ -33,7 +33,10 @@ def open_files(url: str, cache_dir: str = "") -> StoreFiles:
     """Opens the files of a store; see `Store.open`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        return LocalFiles(Path(rest if separator else url).expanduser().absolute())
+        place = Path(rest if separator else url).expanduser().absolute()
+        if place.is_file():
+            raise StoreError(f"store {place} is a file; name the folder of the snapshots")
+        return LocalFiles(place)
     if scheme not in OBJECT_SCHEMES:
         raise StoreError(
             f"store {url!r} has scheme {scheme!r}; use a folder, file://, "

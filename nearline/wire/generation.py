@@ -10,14 +10,19 @@ from nearline.wire.enums import (
     MODES,
     REFUSAL_OF,
     REFUSALS,
-    SOURCE_OF,
-    SOURCES,
     VERDICT_OF,
     VERDICTS,
     lookup,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
-from nearline.wire.replies import fill_hit, fill_info, hit_from_proto, info_from_proto
+from nearline.wire.replies import (
+    fill_hit,
+    fill_info,
+    fill_served_by,
+    hit_from_proto,
+    info_from_proto,
+    served_by_from_proto,
+)
 
 
 def question_to_proto(question: c.Question, collection: str) -> generation_pb2.GenerateRequest:
@@ -71,9 +76,7 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
             done.tokens, done.citations = event.tokens, event.citations
             done.evidence_probability = event.evidence_probability
             done.calibrated, done.truncated = event.calibrated, event.truncated
-            done.served_by.source = SOURCES[event.served_by.source]
-            done.served_by.rung = event.served_by.rung
-            done.served_by.reason = event.served_by.reason
+            fill_served_by(done.served_by, event.served_by)
         case c.Refusal():
             message.refusal.CopyFrom(
                 generation_pb2.RefusalEvent(
@@ -110,11 +113,7 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
             evidence_probability=done.evidence_probability,
             calibrated=done.calibrated,
             truncated=done.truncated,
-            served_by=c.ServedBy(
-                source=lookup(SOURCE_OF, done.served_by.source, "served_by.source"),
-                rung=done.served_by.rung,
-                reason=done.served_by.reason,
-            ),
+            served_by=served_by_from_proto(done.served_by),
         )
     if kind == "refusal":
         refusal = message.refusal

@@ -134,6 +134,21 @@ def _ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.Ig
     return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
 
 
+def fill_served_by(target: types_pb2.ServedBy, served_by: c.ServedBy) -> None:
+    """Fills the message of where an answer came from."""
+    target.source = SOURCES[served_by.source]
+    target.rung, target.reason = served_by.rung, served_by.reason
+
+
+def served_by_from_proto(message: types_pb2.ServedBy) -> c.ServedBy:
+    """Gives where an answer came from."""
+    return c.ServedBy(
+        source=lookup(SOURCE_OF, message.source, "served_by.source"),
+        rung=message.rung,
+        reason=message.reason,
+    )
+
+
 def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
     """Fills the message of what a reply reports about itself."""
     target.epoch = info.epoch
@@ -146,9 +161,7 @@ def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
     coverage.shards_total = info.coverage.shards_total
     if info.coverage.missing_shards:
         coverage.missing_shards.extend(info.coverage.missing_shards)
-    served = target.served_by
-    served.source = SOURCES[info.served_by.source]
-    served.rung, served.reason = info.served_by.rung, info.served_by.reason
+    fill_served_by(target.served_by, info.served_by)
     timings = target.timings
     for stage, spent_s in (
         (timings.embed, info.embed_s),
@@ -173,11 +186,7 @@ def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
             shards_total=info.coverage.shards_total,
             missing_shards=tuple(info.coverage.missing_shards),
         ),
-        served_by=c.ServedBy(
-            source=lookup(SOURCE_OF, info.served_by.source, "served_by.source"),
-            rung=info.served_by.rung,
-            reason=info.served_by.reason,
-        ),
+        served_by=served_by_from_proto(info.served_by),
         embed_s=seconds(times.embed) if times.HasField("embed") else None,
         search_s=seconds(times.search) if times.HasField("search") else None,
         total_s=seconds(times.total) if times.HasField("total") else None,
