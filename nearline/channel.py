@@ -14,10 +14,11 @@ from nearline import status
 _Reply = TypeVar("_Reply")
 _MAX_MESSAGE_BYTES = 64 << 20
 
-# UNAVAILABLE is what our servers send for "not processed". All attempts share the caller's one
-# deadline, and the token bucket stops retries while most calls fail. RESOURCE_EXHAUSTED is left to
-# the caller, who is told when to come back. Writes are never retried here, nor are calls to shards:
-# the router asks another replica.
+# UNAVAILABLE is what our servers send for "not processed", CANCELLED what grpc sends for calls that
+# a stopping server had not begun; what the caller cancels is not retried. All attempts share the
+# caller's one deadline, and the token bucket stops retries while most calls fail.
+# RESOURCE_EXHAUSTED is left to the caller, who is told when to come back. Writes are never retried
+# here, nor are calls to shards: the router asks another replica.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -34,7 +35,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.02s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

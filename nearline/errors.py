@@ -2,6 +2,7 @@
 
 NearlineError
 ├── InvalidRequest          INVALID_ARGUMENT     the request can never succeed; says which field
+├── Unauthenticated         UNAUTHENTICATED      no token, or one that nobody has
 ├── NotFound                NOT_FOUND            no such item, collection or snapshot
 ├── AlreadyExists           ALREADY_EXISTS       something of that name is there
 ├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to come back
@@ -37,6 +38,7 @@ __all__ = [
     "SnapshotGone",
     "SnapshotMismatch",
     "StoreError",
+    "Unauthenticated",
     "Unsupported",
 ]
 
@@ -67,6 +69,13 @@ class InvalidRequest(NearlineError):
 
     status = "INVALID_ARGUMENT"
     reason = "INVALID_REQUEST"
+
+
+class Unauthenticated(NearlineError):
+    """The call carries no token, or one that is not known."""
+
+    status = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
 
 
 class NotFound(NearlineError):

@@ -18,6 +18,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
     for kind in (
         errors.InvalidRequest,
+        errors.Unauthenticated,
         errors.NotFound,
         errors.AlreadyExists,
         errors.Overloaded,
@@ -35,6 +36,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
 # A status without our details comes from gRPC itself or from another server.
 _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
@@ -44,6 +46,9 @@ _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.DATA_LOSS: errors.SnapshotCorrupt,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    # From the server: where the caller cancels, grpc.aio raises asyncio's CancelledError. It is how
+    # grpc ends the calls that a stopping server had received and not begun (grpc/grpc#41785).
+    grpc.StatusCode.CANCELLED: errors.NotReady,
 }
 
 
@@ -94,7 +99,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
             return _from_details(value, error)
     text = error.details() or "no details"
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
-    if kind is errors.NotReady:
+    if error.code() is grpc.StatusCode.CANCELLED:
+        text = f"{peer} ended the call ({text}), so it is stopping; try again"
+    elif kind is errors.NotReady:
         text = f"{peer} does not answer ({text}); is the service up? `nearline status` shows it"
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"

@@ -8,7 +8,14 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from nearline.errors import NearlineError, NotFound, NotReady, Overloaded, SnapshotGone
+from nearline.errors import (
+    InternalError,
+    NearlineError,
+    NotFound,
+    NotReady,
+    Overloaded,
+    SnapshotGone,
+)
 from retrieval import metrics
 from retrieval.remote_shard import ShardKey
 from retrieval.replicas.budget import Budget
@@ -18,9 +25,9 @@ from retrieval.replicas.replica import Peer, Replica
 
 _P = TypeVar("_P", bound=Peer)
 _R = TypeVar("_R")
-# These say that the call was not processed. A lost connection (NotReady) may have been a moment
-# later than that, which does no harm: every call to a shard only reads.
-_NOT_PROCESSED = (NotReady, SnapshotGone, NotFound, Overloaded)
+# Another replica may answer: this one is away, behind, full, or has a fault of its own. Where it
+# had begun already, asking twice does no harm: every call to a shard only reads.
+_ASK_ANOTHER = (NotReady, SnapshotGone, NotFound, Overloaded, InternalError)
 # A hedge while no percentile is known, and the soonest one: below it, a timer tells nothing.
 _FIRST_HEDGE_S = 0.05
 _SOONEST_HEDGE_S = 0.001
@@ -32,8 +39,9 @@ _HEDGES_KEPT = 10.0
 class Calls(Generic[_P]):
     """Makes the calls to one shard.
 
-    A call goes to one replica. Where that fails and did not process it, the next is asked, within
-    the retry budget (a tenth of the calls). Where it takes longer than 95 of 100 calls did lately,
+    A call goes to one replica. Where that fails by a fault of its own, the next is asked, within
+    the retry budget (a tenth of the calls); where it is gone, without one: it does no more work, so
+    its calls move and do not multiply. Where a call takes longer than 95 of 100 calls did lately,
     another is asked as well, within the hedge budget (a twentieth): the first answer wins, and the
     other call is cancelled. Half of the budget is for those that go on waiting.
 
@@ -47,7 +55,7 @@ class Calls(Generic[_P]):
     def __init__(self, replicas: Sequence[Replica[_P]], collection: str, number: int) -> None:
         self.replicas = tuple(replicas)
         self.name = f"shard {number} of {collection!r}"
-        # Saved up for the moment when a server dies with calls on their way: all go elsewhere.
+        # Saved up for the moment when a server falls silent with calls on their way.
         self.retries = Budget(0.1, floor_per_s=2.0, burst=100.0)
         self.hedges = Budget(0.05, floor_per_s=1.0, burst=2 * _HEDGES_KEPT)
         labels = (collection, str(number))
@@ -127,17 +135,19 @@ class _Race(Generic[_P, _R]):
                     hedge_s = None if self._start_hedge(keep=kept) else 2 * hedge_s
                     kept = 0.0
                     continue
-                won, error = None, None
+                won, error, gone = None, None, False
                 for task in done:
                     error = self._error(task)
                     won = task if error is None else won
+                    # Not one that is silent: it may be at work on the call all the same.
+                    gone = isinstance(error, NotReady) and not task.cancelled()
                 if won is not None:
                     self._count(won)
                     return won.result()
                 assert error is not None
-                if not isinstance(error, _NOT_PROCESSED):
+                if not isinstance(error, _ASK_ANOTHER):
                     raise error
-                if not self._start_retry() and not self._running:
+                if not self._start_retry(within_budget=not gone) and not self._running:
                     raise error
         finally:
             for task in self._running:
@@ -160,12 +170,12 @@ class _Race(Generic[_P, _R]):
         self._hedge = self._start(other)
         return True
 
-    def _start_retry(self) -> bool:
+    def _start_retry(self, within_budget: bool) -> bool:
         now = time.monotonic()
         other = choose(self._calls.replicas, self._key, now, tried=self._tried)
         if other is None:
             return False
-        if not self._calls.retries.spend(now):
+        if within_budget and not self._calls.retries.spend(now):
             self._calls.count_retry["refused"]()
             return False
         self._calls.count_retry["made"]()

@@ -17,6 +17,7 @@ from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
 WIRE_ERRORS = [
     errors.InvalidRequest("k is 0; needed 1..10000", field="options.k"),
+    errors.Unauthenticated("no token"),
     errors.NotFound("no item 7"),
     errors.AlreadyExists("epoch 3 exists"),
     errors.Overloaded("queue full", retry_after_s=1.25),

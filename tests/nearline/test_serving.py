@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from nearline import status
 from nearline.cli.processes import free_port
 from nearline.clients import EmbeddingClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError
@@ -79,6 +81,47 @@ async def test_calls_are_refused_until_ready_and_those_in_flight_end_after_sigte
         assert (await call).model == "gate"
     await asyncio.wait_for(server, 10)
     assert closed == [True]
+
+
+async def test_a_server_that_stops_is_not_ready_for_the_calls_that_it_had_not_begun() -> None:
+    gate, request = Gate(), embedding_pb2.GetInfoRequest()
+    async with contextlib.AsyncExitStack() as server:
+        address = await server.enter_async_context(running([gate.registration()]))
+        # No channel of ours, which would ask again.
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+            calls = [stub.GetInfo(request, timeout=10) for _ in range(300)]
+            # They arrive together and are begun one by one.
+            await gate.entered.wait()
+            gate.gate.set()
+            await server.aclose()
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
+    answers = [end for end in ends if isinstance(end, embedding_pb2.GetInfoResponse)]
+    assert errors
+    assert len(errors) + len(answers) == 300
+    for error in errors:
+        assert type(status.from_rpc_error(error, address)) is NotReady
+
+
+async def test_a_call_that_a_stopping_server_did_not_begin_goes_to_another() -> None:
+    class Stopping(Gate):
+        async def GetInfo(
+            self, request: embedding_pb2.GetInfoRequest, context: Context
+        ) -> embedding_pb2.GetInfoResponse:
+            self.entered.set()
+            await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+
+    stopping, good = Stopping(), Gate()
+    good.gate.set()
+    async with (
+        running([stopping.registration()]) as one,
+        running([good.registration()]) as other,
+        EmbeddingClient(f"ipv4:{one},{other}") as client,
+        asyncio.timeout(10),
+    ):
+        while not (stopping.entered.is_set() and good.entered.is_set()):
+            assert (await client.info()).model == "gate"
 
 
 async def test_a_server_ends_when_its_supervisor_dies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nearline.errors import (
     DeadlineExceeded,
+    InternalError,
     InvalidRequest,
     NearlineError,
     NotReady,
@@ -117,14 +118,19 @@ async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
     assert choose([one, two, three], KEY, time.monotonic(), tried=[three]) is None
 
 
-@pytest.mark.parametrize("kind", [NotReady, SnapshotGone, Overloaded])
-async def test_what_was_not_processed_goes_to_the_next_replica(kind: type[NearlineError]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "asked_at_most"),
+    # Gone or without the snapshot: asked once. The others may pass.
+    [(NotReady, 1), (SnapshotGone, 1), (InternalError, 20), (Overloaded, 20)],
+)
+async def test_what_is_the_fault_of_one_replica_goes_to_the_next(
+    kind: type[NearlineError], asked_at_most: int
+) -> None:
     bad, good = Server("a:1"), Server("b:1")
     bad.error = kind("not here")
     calls = Calls(await replicas_of(bad, good), "default", 0)
     assert [await calls.call(KEY, send) for _ in range(20)] == ["b:1"] * 20
-    # Gone or without the snapshot: asked once at most. Overloaded: it may have room again.
-    assert bad.asked <= (1 if kind is not Overloaded else 20)
+    assert bad.asked <= asked_at_most
 
 
 @pytest.mark.parametrize("kind", [InvalidRequest, DeadlineExceeded])
@@ -164,6 +170,55 @@ async def test_retries_end_with_their_budget() -> None:
     asked = sum(server.asked for server in servers)
     # A tenth, what was saved up before, and two more per second.
     assert 2_000 + 200 <= asked <= 2_000 + 200 + 100 + 20
+
+
+async def test_calls_to_a_replica_that_is_gone_move_without_a_budget() -> None:
+    gone, good = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(gone, good)
+    gone.open.clear()
+    gone.error = NotReady("connection reset")
+    calls = Calls(replicas, "default", 0)
+    calls.retries = Budget(0.0, floor_per_s=0.0, burst=0.0)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(500)]
+    await until(lambda: gone.asked == 500)
+    gone.open.set()
+    assert await asyncio.gather(*answers) == ["b:1"] * 500
+
+
+async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> None:
+    hung, good = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(hung, good)
+    hung.open.clear()
+    hung.status_error = DeadlineExceeded("no answer in time")
+    calls = Calls(replicas, "default", 0)
+    calls.retries = Budget(0.0, floor_per_s=0.0, burst=1.0)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(2)]
+    await until(lambda: hung.asked == 2)
+    await replicas[0].poll()
+    ends = await asyncio.gather(*answers, return_exceptions=True)
+    assert ends.count("b:1") == 1
+    assert sum(isinstance(end, NotReady) for end in ends) == 1
+
+
+async def test_an_answer_on_its_way_is_waited_for_where_the_other_replica_breaks() -> None:
+    broken, slow = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(broken, slow)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    for server in (broken, slow):
+        server.open.clear()
+    broken.error = InternalError("a bug")
+    calls = Calls(replicas, "default", 0)
+    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: slow.asked == 1)
+    broken.open.set()
+    await until(lambda: replicas[0].in_flight == 0)
+    # Turns of the loop for the call to take that in.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    slow.open.set()
+    assert await answer == "b:1"
 
 
 async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
