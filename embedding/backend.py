@@ -1,13 +1,36 @@
-"""The seam between the batcher and an engine that runs the model."""
+"""The seams between the batcher and an engine that runs the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Item_contra = TypeVar("Item_contra", bound=Sized, contravariant=True)
+
+
+class Engine(Protocol[Item_contra]):
+    """What the batcher runs: items to rows of numbers. The len of an item is its tokens.
+
+    width: Numbers in a row. slots, pad_multiple: See `Backend`.
+    """
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def pad_multiple(self) -> int: ...
+
+    def run(self, items: Sequence[Item_contra], slot: int) -> NDArray[np.float32]:
+        """Runs the model in the calling thread; see `Backend.embed`.
+
+        Returns: (n, width) float32, row i for items[i].
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +72,26 @@ class Backend(Protocol):
         Raises: anything; the batch then counts as failed, and the slot stays usable.
         """
         ...
+
+
+class PaddedBackend:
+    """An `Engine` of token ids, (length,) int64 each, over a `Backend`.
+
+    Args:
+        backend: The backend.
+        pad_id: Token id of padding.
+    """
+
+    def __init__(self, backend: Backend, pad_id: int = 0) -> None:
+        self.width = backend.dim
+        self.slots = backend.slots
+        self.pad_multiple = backend.pad_multiple
+        self._backend = backend
+        self._pad_id = pad_id
+
+    def run(self, items: Sequence[NDArray[np.int64]], slot: int) -> NDArray[np.float32]:
+        """Pads the texts and embeds them; see `Backend.embed`."""
+        return self._backend.embed(pad(items, self._pad_id, self.pad_multiple), slot)
 
 
 def round_up(length: int, multiple: int) -> int:

@@ -9,14 +9,15 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedding.admission import RateMeter, admit
-from embedding.backend import Backend, pad
+from embedding.backend import Engine, round_up
 from embedding.lanes import Batch, DropReason, Job, Lanes
 from embedding.metrics import Metrics
 from nearline.contract import Lane
@@ -28,50 +29,53 @@ _BROKEN_AFTER = 8
 _STOPPING = "the service is stopping; ask another replica"
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """Vectors (n, dim) float32 of one request, and the seconds it waited and was in the model."""
+Item = TypeVar("Item", bound=Sized)
 
-    vectors: NDArray[np.float32]
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """Rows (n, width) float32 of one request, and the seconds it waited and was in the model."""
+
+    rows: NDArray[np.float32]
     queue_s: float
     inference_s: float
 
 
-class Batcher:
+class Batcher(Generic[Item]):
     """Runs requests in batches of a token budget; use it from one event loop.
 
     Args:
-        backend: The model.
+        engine: The model.
         budget: Padded tokens of one batch.
         max_queued_tokens: Tokens allowed to wait in each lane.
         tokens_per_s: First guess of the rate; 0: unknown.
-        pad_id: Token id of padding.
         metrics: Where to count.
+        field: Field of the request that holds the items, for errors.
         clock: Monotonic seconds.
         on_broken: Called on the loop, once, when the model fails on everything.
     """
 
     def __init__(
         self,
-        backend: Backend,
+        engine: Engine[Item],
         *,
         budget: int,
         max_queued_tokens: int,
         tokens_per_s: float = 0.0,
-        pad_id: int = 0,
         metrics: Metrics | None = None,
+        field: str = "texts",
         clock: Callable[[], float] = time.monotonic,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
-        self._backend = backend
+        self._engine = engine
         self._max_queued_tokens = max_queued_tokens
-        self._pad_id = pad_id
         self._metrics = metrics or Metrics()
+        self._field = field
         self._clock = clock
         self._on_broken = on_broken
         # Shared with the model threads, all under the lock.
         self._work = threading.Condition()
-        self._lanes = Lanes(budget, pad_multiple=backend.pad_multiple)
+        self._lanes = Lanes(budget, pad_multiple=engine.pad_multiple)
         self._meter = RateMeter(tokens_per_s)
         self._running_tokens = 0
         self._failures_in_a_row = 0
@@ -81,8 +85,10 @@ class Batcher:
         self._futures: dict[Job, asyncio.Future[None]] = {}
         self._room: deque[asyncio.Future[None]] = deque()
         self._threads = [
-            threading.Thread(target=self._run, args=(slot,), name=f"model-{slot}", daemon=True)
-            for slot in range(backend.slots)
+            threading.Thread(
+                target=self._work_through, args=(slot,), name=f"model-{slot}", daemon=True
+            )
+            for slot in range(engine.slots)
         ]
 
     @property
@@ -138,18 +144,18 @@ class Batcher:
             self._metrics.lanes[lane].refused()
             raise
 
-    async def embed(
+    async def infer(
         self,
-        sequences: Sequence[NDArray[np.int64]],
+        items: Sequence[Item],
         lane: Lane,
         *,
         left_s: float = math.inf,
         wait: bool = False,
-    ) -> Embedded:
-        """Embeds one request; cancelling it drops what has not run yet.
+    ) -> Inferred:
+        """Runs one request; cancelling it drops what has not run yet.
 
         Args:
-            sequences: Token ids of each text, at least one text.
+            items: At least one; the len of each is its tokens.
             lane: Queue to wait in.
             left_s: Seconds to the caller's deadline.
             wait: Wait for room in the queue, where others are refused.
@@ -157,13 +163,13 @@ class Batcher:
             failed on a text, whose index the error names.
         """
         assert self._loop is not None
-        tokens = sum(len(sequence) for sequence in sequences)
+        tokens = sum(len(item) for item in items)
         if wait:
             await self._wait_for_room(lane, tokens)
         else:
             self.check(lane, left_s, tokens)
         now = self._clock()
-        job = Job.of(sequences, lane, now + left_s, self._backend.dim)
+        job = Job.of(items, lane, now + left_s, self._engine.width)
         future: asyncio.Future[None] = self._loop.create_future()
         self._futures[job] = future
         with self._work:
@@ -172,7 +178,7 @@ class Batcher:
             else:
                 self._lanes.push(job, now)
                 # Each thread takes one batch; a small request needs only one thread.
-                self._work.notify(len(sequences))
+                self._work.notify(len(items))
         try:
             await future
         finally:
@@ -181,7 +187,7 @@ class Batcher:
                 late = self._clock() >= job.deadline
                 self._drop(job, DropReason.EXPIRED if late else DropReason.CANCELLED)
         started = job.started_at if job.started_at is not None else now
-        return Embedded(job.vectors, started - now, self._clock() - started)
+        return Inferred(job.rows, started - now, self._clock() - started)
 
     # --- on the loop ---
 
@@ -245,10 +251,11 @@ class Batcher:
             exc_info=error,
             extra={"error_id": error_id, "index": entry.row, "tokens": entry.length},
         )
+        field = f"{self._field}[{entry.row}]"
         failure = InternalError(
-            f"the model failed on texts[{entry.row}] (error {error_id}, see the server's log); "
-            "leave this text out: the others of the request were not at fault",
-            field=f"texts[{entry.row}]",
+            f"the model failed on {field} (error {error_id}, see the server's log); leave this "
+            "text out: the others of the request were not at fault",
+            field=field,
         )
         failure.__cause__ = error
         self._fail(entry.job, failure)
@@ -285,29 +292,30 @@ class Batcher:
 
     # --- in the model threads ---
 
-    def _run(self, slot: int) -> None:
+    def _work_through(self, slot: int) -> None:
         while True:
             batch = self._next_batch()
             if batch is None:
                 return
             try:
-                padded = pad(
-                    [entry.ids for entry in batch.entries],
-                    self._pad_id,
-                    self._backend.pad_multiple,
-                )
-                vectors = self._backend.embed(padded, slot)
+                # Only `infer` puts items in.
+                items = cast("list[Item]", [entry.item for entry in batch.entries])
+                rows = self._engine.run(items, slot)
             # Whatever an engine raises, the batch failed and the slot goes on.
             except Exception as error:
                 self._batch_failed(batch, error)
             else:
                 for row, entry in enumerate(batch.entries):
-                    entry.job.vectors[entry.row] = vectors[row]
+                    entry.job.rows[entry.row] = rows[row]
                 self._batch_ended(batch, batch.tokens)
                 self._metrics.lanes[batch.lane].batch(
-                    len(batch.entries), batch.tokens, padded.ids.size
+                    len(batch.entries), batch.tokens, self._padded_tokens(batch)
                 )
                 self._tell(self._finished, batch)
+
+    def _padded_tokens(self, batch: Batch) -> int:
+        longest = max(entry.length for entry in batch.entries)
+        return len(batch.entries) * round_up(longest, self._engine.pad_multiple)
 
     def _next_batch(self) -> Batch | None:
         with self._work:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import accumulate
@@ -39,7 +39,7 @@ class EntryState(Enum):
 
 
 class DropReason(Enum):
-    """Why an entry left the queue without being embedded."""
+    """Why an entry left the queue without having run."""
 
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -48,31 +48,27 @@ class DropReason(Enum):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One text of a job: row `row`, ids (length,) int64."""
+    """One item of a job (a text, or a pair of texts): its row, and its length in tokens."""
 
-    ids: NDArray[np.int64]
+    item: Sized
+    length: int
     job: Job
     row: int
     number: int = 0
     state: EntryState = EntryState.WAITING
 
-    @property
-    def length(self) -> int:
-        """Tokens of the text."""
-        return len(self.ids)
-
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """The texts of one request, which wait together and finish together.
+    """The items of one request, which wait together and finish together.
 
     deadline: Time of the lanes' clock; infinite where the caller set none.
-    vectors: (n, dim) float32, filled batch by batch.
+    rows: (n, width) float32, what the model gives for each item, filled batch by batch.
     """
 
     lane: Lane
     deadline: float
-    vectors: NDArray[np.float32]
+    rows: NDArray[np.float32]
     entries: list[Entry] = field(default_factory=list)
     tokens: int = 0
     pending: int = 0
@@ -80,14 +76,12 @@ class Job:
     started_at: float | None = None
 
     @classmethod
-    def of(
-        cls, sequences: Sequence[NDArray[np.int64]], lane: Lane, deadline: float, dim: int
-    ) -> Job:
-        """Makes the job of some texts, given as token ids."""
-        job = cls(lane, deadline, np.empty((len(sequences), dim), np.float32))
-        job.entries = [Entry(ids, job, row) for row, ids in enumerate(sequences)]
-        job.tokens = sum(len(ids) for ids in sequences)
-        job.pending = len(sequences)
+    def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> Job:
+        """Makes the job of some items, each as long as it has tokens."""
+        job = cls(lane, deadline, np.empty((len(items), width), np.float32))
+        job.entries = [Entry(item, len(item), job, row) for row, item in enumerate(items)]
+        job.tokens = sum(entry.length for entry in job.entries)
+        job.pending = len(items)
         return job
 
 

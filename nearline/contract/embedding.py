@@ -46,6 +46,23 @@ class EmbedderInfo:
     tokens_per_second: float
     query_prompt: str = ""
     document_prompt: str = ""
+    reranker: str = ""
+    reranker_fingerprint: str = ""
+    entailment: str = ""
+    entailment_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntailmentScores:
+    """What an entailment model thinks of n pairs of texts.
+
+    entailment, contradiction: (n,) probabilities, each 0..1; the rest to 1 is neither of the two.
+    fingerprint: Of the model.
+    """
+
+    entailment: Sequence[float]
+    contradiction: Sequence[float]
+    fingerprint: str
 
 
 class Embedder(Protocol):
@@ -70,4 +87,54 @@ class Embedder(Protocol):
 
     async def info(self) -> EmbedderInfo:
         """Gives the embedder's card."""
+        ...
+
+
+class Reranker(Protocol):
+    """Scores texts against a query, both read together by a cross-encoder."""
+
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Sequence[float]:
+        """Scores texts, all or nothing.
+
+        Args:
+            query: Not empty.
+            texts: n texts, none empty, 1 <= n <= max_texts of the embedder's card. What is longer
+                than the model reads counts by its beginning.
+            lane: Queue to wait in.
+            timeout_s: Seconds the scores may take.
+        Returns: (n,) finite scores, in order of the texts; larger is better. The scale is the
+            model's own: often 0..1, not always.
+        Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no reranker.
+        """
+        ...
+
+
+class Entailment(Protocol):
+    """Tells whether a text says what another one claims (natural language inference)."""
+
+    async def entail(
+        self,
+        premises: Sequence[str],
+        hypotheses: Sequence[str],
+        *,
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> EntailmentScores:
+        """Judges pairs: does premises[i] say hypotheses[i]? All or nothing.
+
+        Args:
+            premises: n texts, none empty, 1 <= n <= max_texts of the embedder's card.
+            hypotheses: n texts, none empty.
+            lane: Queue to wait in.
+            timeout_s: Seconds the answer may take.
+        Returns: (n,) probabilities of either.
+        Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no model.
+        """
         ...

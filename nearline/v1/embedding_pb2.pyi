@@ -105,12 +105,32 @@ class RerankResponse(_message.Message):
     fingerprint: str
     def __init__(self, scores: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
+class EntailRequest(_message.Message):
+    __slots__ = ("premises", "hypotheses", "lane")
+    PREMISES_FIELD_NUMBER: _ClassVar[int]
+    HYPOTHESES_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    premises: _containers.RepeatedScalarFieldContainer[str]
+    hypotheses: _containers.RepeatedScalarFieldContainer[str]
+    lane: Lane
+    def __init__(self, premises: _Optional[_Iterable[str]] = ..., hypotheses: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ...) -> None: ...
+
+class EntailResponse(_message.Message):
+    __slots__ = ("entailment", "contradiction", "fingerprint")
+    ENTAILMENT_FIELD_NUMBER: _ClassVar[int]
+    CONTRADICTION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    entailment: _containers.RepeatedScalarFieldContainer[float]
+    contradiction: _containers.RepeatedScalarFieldContainer[float]
+    fingerprint: str
+    def __init__(self, entailment: _Optional[_Iterable[float]] = ..., contradiction: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
 class GetInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetInfoResponse(_message.Message):
-    __slots__ = ("model", "fingerprint", "dim", "max_tokens", "max_texts", "max_characters", "max_queued_tokens", "backend", "min_cosine", "tokens_per_second", "query_prompt", "document_prompt")
+    __slots__ = ("model", "fingerprint", "dim", "max_tokens", "max_texts", "max_characters", "max_queued_tokens", "backend", "min_cosine", "tokens_per_second", "query_prompt", "document_prompt", "reranker", "reranker_fingerprint", "entailment", "entailment_fingerprint")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +143,10 @@ class GetInfoResponse(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     QUERY_PROMPT_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    RERANKER_FIELD_NUMBER: _ClassVar[int]
+    RERANKER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ENTAILMENT_FIELD_NUMBER: _ClassVar[int]
+    ENTAILMENT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     model: str
     fingerprint: str
     dim: int
@@ -135,4 +159,8 @@ class GetInfoResponse(_message.Message):
     tokens_per_second: float
     query_prompt: str
     document_prompt: str
-    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., max_tokens: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_characters: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., backend: _Optional[str] = ..., min_cosine: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., query_prompt: _Optional[str] = ..., document_prompt: _Optional[str] = ...) -> None: ...
+    reranker: str
+    reranker_fingerprint: str
+    entailment: str
+    entailment_fingerprint: str
+    def __init__(self, model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., max_tokens: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_characters: _Optional[int] = ..., max_queued_tokens: _Optional[int] = ..., backend: _Optional[str] = ..., min_cosine: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., query_prompt: _Optional[str] = ..., document_prompt: _Optional[str] = ..., reranker: _Optional[str] = ..., reranker_fingerprint: _Optional[str] = ..., entailment: _Optional[str] = ..., entailment_fingerprint: _Optional[str] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Turns text into vectors and scores text pairs. One model per service.
+    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class EmbeddingServiceStub:
                 request_serializer=nearline_dot_v1_dot_embedding__pb2.RerankRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_embedding__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.Entail = channel.unary_unary(
+                '/nearline.v1.EmbeddingService/Entail',
+                request_serializer=nearline_dot_v1_dot_embedding__pb2.EntailRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_embedding__pb2.EntailResponse.FromString,
+                _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/nearline.v1.EmbeddingService/GetInfo',
                 request_serializer=nearline_dot_v1_dot_embedding__pb2.GetInfoRequest.SerializeToString,
@@ -58,7 +63,7 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Turns text into vectors and scores text pairs. One model per service.
+    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
     """
 
     def Embed(self, request, context):
@@ -83,8 +88,16 @@ class EmbeddingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Entail(self, request, context):
+        """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+        entailment model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetInfo(self, request, context):
-        """Tells the model, its fingerprint and the live limits.
+        """Tells the models, their fingerprints and the live limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +121,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     request_deserializer=nearline_dot_v1_dot_embedding__pb2.RerankRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_embedding__pb2.RerankResponse.SerializeToString,
             ),
+            'Entail': grpc.unary_unary_rpc_method_handler(
+                    servicer.Entail,
+                    request_deserializer=nearline_dot_v1_dot_embedding__pb2.EntailRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_embedding__pb2.EntailResponse.SerializeToString,
+            ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
                     request_deserializer=nearline_dot_v1_dot_embedding__pb2.GetInfoRequest.FromString,
@@ -122,7 +140,7 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Turns text into vectors and scores text pairs. One model per service.
+    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
     """
 
     @staticmethod
@@ -196,6 +214,33 @@ class EmbeddingService:
             '/nearline.v1.EmbeddingService/Rerank',
             nearline_dot_v1_dot_embedding__pb2.RerankRequest.SerializeToString,
             nearline_dot_v1_dot_embedding__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Entail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.EmbeddingService/Entail',
+            nearline_dot_v1_dot_embedding__pb2.EntailRequest.SerializeToString,
+            nearline_dot_v1_dot_embedding__pb2.EntailResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,7 +12,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Turns text into vectors and scores text pairs. One model per service."""
+    """Turns text into vectors and scores text pairs. At most one model per service for each of the three."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
@@ -23,11 +23,15 @@ class EmbeddingServiceStub:
     """
     Rerank: _aio.UnaryUnaryMultiCallable[_embedding_pb2.RerankRequest, _embedding_pb2.RerankResponse]
     """Scores texts against a query with a cross-encoder. UNIMPLEMENTED where the service has no reranker."""
+    Entail: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EntailRequest, _embedding_pb2.EntailResponse]
+    """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+    entailment model.
+    """
     GetInfo: _aio.UnaryUnaryMultiCallable[_embedding_pb2.GetInfoRequest, _embedding_pb2.GetInfoResponse]
-    """Tells the model, its fingerprint and the live limits."""
+    """Tells the models, their fingerprints and the live limits."""
 
 class EmbeddingServiceServicer:
-    """Turns text into vectors and scores text pairs. One model per service."""
+    """Turns text into vectors and scores text pairs. At most one model per service for each of the three."""
 
     def Embed(
         self,
@@ -52,11 +56,20 @@ class EmbeddingServiceServicer:
     ) -> _abc.Awaitable[_embedding_pb2.RerankResponse]:
         """Scores texts against a query with a cross-encoder. UNIMPLEMENTED where the service has no reranker."""
 
+    def Entail(
+        self,
+        request: _embedding_pb2.EntailRequest,
+        context: _aio.ServicerContext[_embedding_pb2.EntailRequest, _abc.Awaitable[_embedding_pb2.EntailResponse]],
+    ) -> _abc.Awaitable[_embedding_pb2.EntailResponse]:
+        """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+        entailment model.
+        """
+
     def GetInfo(
         self,
         request: _embedding_pb2.GetInfoRequest,
         context: _aio.ServicerContext[_embedding_pb2.GetInfoRequest, _abc.Awaitable[_embedding_pb2.GetInfoResponse]],
     ) -> _abc.Awaitable[_embedding_pb2.GetInfoResponse]:
-        """Tells the model, its fingerprint and the live limits."""
+        """Tells the models, their fingerprints and the live limits."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _aio.Server) -> None: ...

@@ -1,4 +1,4 @@
-"""Embeddings and the embedder's card: contract records to protobuf and back."""
+"""Embeddings, scores of pairs and the embedder's card: contract records to protobuf and back."""
 
 from __future__ import annotations
 
@@ -46,6 +46,24 @@ def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
     )
 
 
+def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:
+    """Gives the message of entailment scores."""
+    return embedding_pb2.EntailResponse(
+        entailment=scores.entailment,
+        contradiction=scores.contradiction,
+        fingerprint=scores.fingerprint,
+    )
+
+
+def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScores:
+    """Gives the entailment scores of a message."""
+    return c.EntailmentScores(
+        entailment=list(message.entailment),
+        contradiction=list(message.contradiction),
+        fingerprint=message.fingerprint,
+    )
+
+
 def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
     """Gives the message of an embedder's card."""
     return embedding_pb2.GetInfoResponse(
@@ -61,6 +79,10 @@ def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
         tokens_per_second=info.tokens_per_second,
         query_prompt=info.query_prompt,
         document_prompt=info.document_prompt,
+        reranker=info.reranker,
+        reranker_fingerprint=info.reranker_fingerprint,
+        entailment=info.entailment,
+        entailment_fingerprint=info.entailment_fingerprint,
     )
 
 
@@ -79,4 +101,8 @@ def embedder_info(message: embedding_pb2.GetInfoResponse) -> c.EmbedderInfo:
         tokens_per_second=message.tokens_per_second,
         query_prompt=message.query_prompt,
         document_prompt=message.document_prompt,
+        reranker=message.reranker,
+        reranker_fingerprint=message.reranker_fingerprint,
+        entailment=message.entailment,
+        entailment_fingerprint=message.entailment_fingerprint,
     )

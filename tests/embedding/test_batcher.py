@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from embedding.backend import PaddedBackend
 from embedding.batcher import Batcher
 from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 from tests.embedding.fakes import FakeBackend, expected
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
-Texts = list[NDArray[np.int64]]
+Ids = NDArray[np.int64]
+Texts = list[Ids]
 
 
 def texts(*ids: Sequence[int]) -> Texts:
@@ -34,9 +36,9 @@ async def running(
     rate: float = 0.0,
     clock: Callable[[], float] = lambda: 0.0,
     on_broken: Callable[[], None] | None = None,
-) -> AsyncIterator[Batcher]:
+) -> AsyncIterator[Batcher[Ids]]:
     batcher = Batcher(
-        backend,
+        PaddedBackend(backend),
         budget=budget,
         max_queued_tokens=queued,
         tokens_per_s=rate,
@@ -51,10 +53,10 @@ async def running(
         await batcher.close()
 
 
-async def busy(backend: FakeBackend, batcher: Batcher) -> asyncio.Task[object]:
+async def busy(backend: FakeBackend, batcher: Batcher[Ids]) -> asyncio.Task[object]:
     """Holds the model in the middle of a batch of one token."""
     backend.hold()
-    task: asyncio.Task[object] = asyncio.create_task(batcher.embed(texts([1]), BULK))
+    task: asyncio.Task[object] = asyncio.create_task(batcher.infer(texts([1]), BULK))
     await entered(backend)
     return task
 
@@ -90,7 +92,7 @@ def test_every_text_gets_its_own_vector_whatever_is_mixed_and_cancelled(
         async with running(backend) as batcher:
             first = await busy(backend, batcher)
             tasks = [
-                asyncio.create_task(batcher.embed(texts(*ids), lane)) for lane, ids, _ in requests
+                asyncio.create_task(batcher.infer(texts(*ids), lane)) for lane, ids, _ in requests
             ]
             await settled()
             for task, (_, _, cancelled) in zip(tasks, requests, strict=True):
@@ -100,7 +102,7 @@ def test_every_text_gets_its_own_vector_whatever_is_mixed_and_cancelled(
             backend.release()
             for task, (_, ids, cancelled) in zip(tasks, requests, strict=True):
                 if not cancelled:
-                    vectors = (await task).vectors
+                    vectors = (await task).rows
                     np.testing.assert_array_equal(vectors, np.stack([expected(i) for i in ids]))
             await first
 
@@ -111,8 +113,8 @@ async def test_the_texts_of_a_cancelled_caller_do_not_reach_the_model() -> None:
     backend = FakeBackend()
     async with running(backend) as batcher:
         first = await busy(backend, batcher)
-        gone = asyncio.create_task(batcher.embed(texts([7], [8]), INTERACTIVE))
-        stays = asyncio.create_task(batcher.embed(texts([9]), BULK))
+        gone = asyncio.create_task(batcher.infer(texts([7], [8]), INTERACTIVE))
+        stays = asyncio.create_task(batcher.infer(texts([9]), BULK))
         await settled()
         gone.cancel()
         await settled()
@@ -127,16 +129,16 @@ async def test_a_poisoned_text_fails_alone_and_is_named(count: int) -> None:
     async with running(backend, budget=256) as batcher:
         first = await busy(backend, batcher)
         others = [
-            asyncio.create_task(batcher.embed(texts([number, 5], [number]), INTERACTIVE))
+            asyncio.create_task(batcher.infer(texts([number, 5], [number]), INTERACTIVE))
             for number in range(1, count + 1)
         ]
-        bad = asyncio.create_task(batcher.embed(texts([3, 3], [666, 1], [4, 4]), INTERACTIVE))
+        bad = asyncio.create_task(batcher.infer(texts([3, 3], [666, 1], [4, 4]), INTERACTIVE))
         await settled()
         backend.release()
         with pytest.raises(InternalError, match=r"the model failed on texts\[1\]") as caught:
             await bad
         for number, other in enumerate(others, 1):
-            vectors = (await other).vectors
+            vectors = (await other).rows
             np.testing.assert_array_equal(vectors[0], expected([number, 5]))
         await first
     assert caught.value.field == "texts[1]"
@@ -150,9 +152,9 @@ async def test_a_model_that_fails_on_everything_is_reported_once() -> None:
     async with running(backend, on_broken=lambda: reported.append(None)) as batcher:
         for failures in range(1, 12):
             with pytest.raises(InternalError):
-                await batcher.embed(texts([5]), BULK)
+                await batcher.infer(texts([5]), BULK)
             # A round through the model: what it told the loop before has then been heard.
-            await batcher.embed(texts([6]), BULK) if failures == 3 else await settled()
+            await batcher.infer(texts([6]), BULK) if failures == 3 else await settled()
             assert len(reported) == 0 or failures >= 11
     assert len(reported) == 1
 
@@ -162,7 +164,7 @@ async def test_a_request_that_would_be_late_is_refused_with_the_time_to_wait() -
     async with running(backend, rate=10.0) as batcher:
         first = await busy(backend, batcher)
         with pytest.raises(Overloaded, match="measured 10 tokens per second") as caught:
-            await batcher.embed(texts(range(1, 20)), INTERACTIVE, left_s=0.5)
+            await batcher.infer(texts(range(1, 20)), INTERACTIVE, left_s=0.5)
         backend.release()
         await first
     # One token in the model and nineteen of its own take 2 s.
@@ -173,9 +175,9 @@ async def test_bulk_that_waits_does_not_delay_the_admission_of_a_query() -> None
     backend = FakeBackend()
     async with running(backend, rate=10.0) as batcher:
         first = await busy(backend, batcher)
-        bulk = asyncio.create_task(batcher.embed(texts([1] * 60), BULK))
+        bulk = asyncio.create_task(batcher.infer(texts([1] * 60), BULK))
         await settled()
-        query = asyncio.create_task(batcher.embed(texts([2]), INTERACTIVE, left_s=0.5))
+        query = asyncio.create_task(batcher.infer(texts([2]), INTERACTIVE, left_s=0.5))
         await settled()
         backend.release()
         await asyncio.gather(first, bulk, query)
@@ -186,11 +188,11 @@ async def test_a_full_lane_refuses_and_the_other_lane_does_not() -> None:
     backend = FakeBackend()
     async with running(backend, queued=10) as batcher:
         first = await busy(backend, batcher)
-        waiting = asyncio.create_task(batcher.embed(texts([1] * 8), BULK))
+        waiting = asyncio.create_task(batcher.infer(texts([1] * 8), BULK))
         await settled()
         with pytest.raises(Overloaded, match="8 tokens wait, 10 may") as caught:
-            await batcher.embed(texts([1] * 3), BULK)
-        query = asyncio.create_task(batcher.embed(texts([2] * 3), INTERACTIVE))
+            await batcher.infer(texts([1] * 3), BULK)
+        query = asyncio.create_task(batcher.infer(texts([2] * 3), INTERACTIVE))
         await settled()
         backend.release()
         await asyncio.gather(first, waiting, query)
@@ -202,7 +204,7 @@ async def test_a_stream_waits_for_room_in_order_where_others_are_refused() -> No
     async with running(backend, budget=8, queued=10) as batcher:
         first = await busy(backend, batcher)
         waiting = [
-            asyncio.create_task(batcher.embed(texts([number] * 8), BULK, wait=True))
+            asyncio.create_task(batcher.infer(texts([number] * 8), BULK, wait=True))
             for number in (11, 12, 13, 14)
         ]
         await settled()
@@ -216,7 +218,7 @@ async def test_a_stream_that_is_cancelled_while_it_waits_lets_the_next_one_in() 
     async with running(backend, budget=8, queued=10) as batcher:
         first = await busy(backend, batcher)
         waiting = [
-            asyncio.create_task(batcher.embed(texts([number] * 8), BULK, wait=True))
+            asyncio.create_task(batcher.infer(texts([number] * 8), BULK, wait=True))
             for number in (11, 12, 13)
         ]
         await settled()
@@ -232,7 +234,7 @@ async def test_what_expires_in_the_queue_fails_and_is_not_run() -> None:
     now = [0.0]
     async with running(backend, clock=lambda: now[0]) as batcher:
         first = await busy(backend, batcher)
-        late = asyncio.create_task(batcher.embed(texts([7]), INTERACTIVE, left_s=1.0))
+        late = asyncio.create_task(batcher.infer(texts([7]), INTERACTIVE, left_s=1.0))
         await settled()
         now[0] = 2.0
         backend.release()
@@ -246,7 +248,7 @@ async def test_as_many_batches_run_at_once_as_there_are_slots() -> None:
     backend = FakeBackend(slots=2)
     async with running(backend, budget=4) as batcher:
         backend.hold()
-        tasks = [asyncio.create_task(batcher.embed(texts([n] * 4), BULK)) for n in range(1, 5)]
+        tasks = [asyncio.create_task(batcher.infer(texts([n] * 4), BULK)) for n in range(1, 5)]
         await entered(backend)
         await entered(backend)
         assert len(backend.batches) == 2
@@ -257,10 +259,10 @@ async def test_as_many_batches_run_at_once_as_there_are_slots() -> None:
 
 async def test_closing_fails_what_waits_and_ends_the_threads() -> None:
     backend = FakeBackend()
-    batcher = Batcher(backend, budget=8, max_queued_tokens=100)
+    batcher = Batcher(PaddedBackend(backend), budget=8, max_queued_tokens=100)
     batcher.start()
     first = await busy(backend, batcher)
-    waiting = asyncio.create_task(batcher.embed(texts([2]), BULK))
+    waiting = asyncio.create_task(batcher.infer(texts([2]), BULK))
     await settled()
     closing = asyncio.create_task(batcher.close())
     await settled()

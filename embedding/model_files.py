@@ -1,0 +1,112 @@
+"""Where a model's files lie, and what they hold: a folder, or a download from the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearline.errors import NotReady, SettingsError
+
+# What a loader may read of a model's folder; pickled weights are not among it.
+PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def locate(name: str, revision: str = "", *, instead: str) -> Path:
+    """Finds the folder of a model.
+
+    Args:
+        name: A folder, or a hub name (owner/model).
+        revision: Commit, tag or branch at the hub; empty: its default branch.
+        instead: What else can be done, for the error.
+    Raises: SettingsError: the name is neither. NotReady: the hub cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    if not _HUB_NAME.fullmatch(name):
+        raise SettingsError(
+            f"model {name!r} is neither a folder that exists nor a hub name (owner/model); give "
+            f"one of the two, or {instead}"
+        )
+    return _download(name, revision, instead)
+
+
+def sha256(files: Sequence[Path]) -> str:
+    """Gives the SHA-256 of a file; of several, that of their SHA-256s."""
+    digests: list[str] = []
+    for file in files:
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def weights(folder: Path) -> list[Path]:
+    """Lists the files with a model's weights.
+
+    Raises: SettingsError: there are none, or only pickled ones.
+    """
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise SettingsError(
+            f"folder {folder} has no model.safetensors; pickled weights are not loaded: save the "
+            "model again with safe_serialization=True"
+        )
+    return files
+
+
+def read_json(file: Path, *, missing_ok: bool = False, maker: str) -> dict[str, object]:
+    """Reads a JSON object of a model's folder.
+
+    Args:
+        file: The file.
+        missing_ok: A file that is missing is an empty object.
+        maker: The class whose folder is needed, for the error.
+    Raises: SettingsError: missing, or no JSON object.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        if missing_ok:
+            return {}
+        raise SettingsError(
+            f"{file} is missing; a sentence-transformers folder is needed ({maker}(…)"
+            ".save_pretrained(folder) makes one)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}; download the model again") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{file} is not a JSON object; download the model again")
+    return content
+
+
+def _download(name: str, revision: str, instead: str) -> Path:
+    # Only a hub name needs this library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    chosen = revision or None
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=chosen, allow_patterns=list(PATTERNS), local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        pass
+    except (ValueError, OSError):
+        pass  # Not in the hub's cache in a usable form: ask the hub.
+    try:
+        return Path(snapshot_download(name, revision=chosen, allow_patterns=list(PATTERNS)))
+    # The library raises its own, its HTTP client's and the system's errors.
+    except Exception as error:
+        raise NotReady(
+            f"model {name!r} is not on this machine and the hub did not give it "
+            f"({type(error).__name__}); check name and network, set HF_ENDPOINT for a mirror, give "
+            f"a folder, or {instead}"
+        ) from error

@@ -1,0 +1,78 @@
+"""Finding a cross-encoder's folder and reading what it says of itself, without importing torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedding.model_files import PATTERNS, locate, read_json, sha256
+from nearline.errors import SettingsError
+
+# Loaded as a cross-encoder, another kind of model gets a last layer of random numbers.
+_ARCHITECTURES = ("ForSequenceClassification", "ForCausalLM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairModel:
+    """A cross-encoder on disk.
+
+    name: For people. folder: Where it lies. fingerprint: Hash of every file that decides a score
+    (weights, tokenizer, configuration); name and folder are not in it.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+
+
+def find_pair_model(name: str, setting: str) -> PairModel:
+    """Finds a cross-encoder and reads it.
+
+    Args:
+        name: A folder, or a hub name.
+        setting: Name of the setting that has it, for errors.
+    Raises: SettingsError: no such model, or one of another kind. NotReady: the hub cannot be
+        reached.
+    """
+    folder = locate(name, instead=f"leave the setting {setting} empty to serve without")
+    config = read_json(folder / "config.json", maker="CrossEncoder")
+    own = read_json(
+        folder / "config_sentence_transformers.json", missing_ok=True, maker="CrossEncoder"
+    )
+    architectures = config.get("architectures")
+    kinds = list(map(str, architectures)) if isinstance(architectures, list) else []
+    if own.get("model_type") != "CrossEncoder" and not any(
+        kind.endswith(_ARCHITECTURES) for kind in kinds
+    ):
+        raise SettingsError(
+            f"{setting} {folder} is no cross-encoder: its architecture is "
+            f"{', '.join(kinds) or 'not given'}, one that ends in {' or '.join(_ARCHITECTURES)} is "
+            "needed; choose a model that CrossEncoder(…).save_pretrained(folder) wrote"
+        )
+    files = _files(folder)
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise SettingsError(
+            f"{setting} {folder} has no model.safetensors; pickled weights are not loaded: save "
+            "the model again with safe_serialization=True"
+        )
+    facts = {str(file.relative_to(folder)): sha256([file]) for file in files}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    return PairModel(name=name, folder=folder, fingerprint=digest.hexdigest()[:32])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Lists what the loader may read: the folder's own files and those of its modules."""
+    folders = {folder}
+    try:
+        modules = json.loads((folder / "modules.json").read_text("utf-8"))
+        folders |= {folder / str(module["path"]) for module in modules}
+    except FileNotFoundError:
+        pass  # A plain transformers folder.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{folder / 'modules.json'} cannot be read ({type(error).__name__}); download the "
+            "model again"
+        ) from error
+    return sorted({file for one in folders for pattern in PATTERNS for file in one.glob(pattern)})

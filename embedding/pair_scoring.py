@@ -1,0 +1,205 @@
+"""A cross-encoder as a domain object: loads it, queues pairs for it, scores them in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding.backend import Engine
+from embedding.batcher import Batcher
+from embedding.metrics import Metrics
+from embedding.pair_model import PairModel, find_pair_model
+from embedding.pairs import Pair, pairs_of
+from embedding.settings import EmbeddingSettings
+from nearline.contract import Lane
+from nearline.errors import DeadlineExceeded, SettingsError
+
+RERANKER = "reranker"
+ENTAILMENT = "entailment"
+# What an entailment model calls its labels, in lower case; of the last two, one.
+_ENTAILMENT_LABELS = ("entailment", "contradiction")
+_NEUTRAL_LABELS = ("neutral", "not_entailment")
+_log = logging.getLogger(__name__)
+
+
+class PairScorer:
+    """One cross-encoder with its queue. Use it from one event loop.
+
+    name, fingerprint: Of the model.
+
+    Args:
+        model: The model.
+        engine: The same model, loaded.
+        columns: Which numbers of the engine's rows to give, in this order.
+        max_tokens: Tokens that the model reads of a pair.
+        setting: "reranker" or "entailment".
+        settings: Limits.
+        on_broken: Called once when the model fails on everything.
+    """
+
+    def __init__(
+        self,
+        model: PairModel,
+        engine: Engine[Pair],
+        *,
+        columns: Sequence[int] = (0,),
+        max_tokens: int,
+        setting: str,
+        settings: EmbeddingSettings,
+        on_broken: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = model.name
+        self.fingerprint = model.fingerprint
+        self._columns = list(columns)
+        self._max_tokens = max_tokens
+        self._metrics = Metrics(setting)
+        self._batcher = Batcher(
+            engine,
+            budget=settings.token_budget,
+            max_queued_tokens=settings.max_queued_tokens,
+            metrics=self._metrics,
+            field="texts" if setting == RERANKER else "premises",
+            on_broken=on_broken,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        setting: str,
+        settings: EmbeddingSettings,
+        *,
+        on_broken: Callable[[], None] | None = None,
+    ) -> Self | None:
+        """Finds and loads the model that a setting names, and has it score a pair.
+
+        Args:
+            setting: "reranker" or "entailment".
+            settings: Settings; where the one is empty there is no model, and the answer is None.
+            on_broken: See the class.
+        Raises: SettingsError: torch is not installed, no such model, one of another kind, labels
+            that are not those needed, or scores that are not finite. NotReady: the hub cannot be
+            reached.
+        """
+        name = settings.reranker if setting == RERANKER else settings.entailment
+        if not name:
+            return None
+        start = time.perf_counter()
+        model = find_pair_model(name, setting)
+        try:
+            from embedding.cross_encoder import CrossEncoderEngine
+        except ImportError as error:
+            raise SettingsError(
+                f"{setting} {name} runs on sentence-transformers, which is not installed "
+                f"({error}); run pip install 'nearline[torch]', or leave the setting empty"
+            ) from error
+        engine = CrossEncoderEngine(
+            model.folder,
+            probabilities=setting == ENTAILMENT,
+            device=settings.device,
+            threads=settings.threads,
+        )
+        columns = columns_of(setting, engine.labels, name)
+        try:
+            engine.run(pairs_of(["warm"], ["up"], engine.max_tokens), 0)
+        # Whatever the engine raises, the model is of no use.
+        except Exception as error:
+            raise SettingsError(
+                f"{setting} {name} cannot score a pair of words ({type(error).__name__}: {error}); "
+                "download the model again, choose another, or leave the setting empty"
+            ) from error
+        scorer = cls(
+            model,
+            engine,
+            columns=columns,
+            max_tokens=engine.max_tokens,
+            setting=setting,
+            settings=settings,
+            on_broken=on_broken,
+        )
+        _log.info(
+            f"{setting}_loaded",
+            extra={
+                "model": model.name,
+                "fingerprint": model.fingerprint,
+                "seconds": round(time.perf_counter() - start, 3),
+            },
+        )
+        return scorer
+
+    def start(self) -> None:
+        """Starts the model's thread; call it on the loop."""
+        self._batcher.start()
+
+    async def close(self) -> None:
+        """Lets a running batch end, fails what waits, ends the thread."""
+        await self._batcher.close()
+
+    async def score(
+        self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, timeout_s: float | None
+    ) -> NDArray[np.float32]:
+        """Scores n pairs, all or nothing; cancelling drops what has not run yet.
+
+        Args:
+            firsts, seconds: n texts each, n >= 1, not empty.
+            lane: Queue to wait in.
+            timeout_s: Seconds to the caller's deadline; None: there is none.
+        Returns: (n, columns) float32.
+        Raises: Overloaded, DeadlineExceeded, NotReady, InternalError: as `Batcher.infer`.
+        """
+        if timeout_s is None:
+            return await self._score(firsts, seconds, lane, math.inf)
+        # Refuse before any work, with what is known; tokens are counted below and checked again.
+        self._batcher.check(lane, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._score(firsts, seconds, lane, time.monotonic() + timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the pairs were not scored within {timeout_s:.3f} s; raise the timeout or send "
+                "less at a time"
+            ) from None
+
+    async def _score(
+        self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, deadline: float
+    ) -> NDArray[np.float32]:
+        start = time.monotonic()
+        pairs = await asyncio.to_thread(pairs_of, firsts, seconds, self._max_tokens)
+        now = time.monotonic()
+        scored = await self._batcher.infer(pairs, lane, left_s=deadline - now)
+        self._metrics.lanes[lane].request(
+            len(pairs), 0, (now - start, scored.queue_s, scored.inference_s)
+        )
+        return scored.rows[:, self._columns]
+
+
+def columns_of(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:
+    """Tells which of a model's labels are served: the one of a reranker; entailment, contradiction.
+
+    Args:
+        setting: "reranker" or "entailment".
+        labels: Of the model, in lower case.
+        name: Of the model, for the error.
+    Raises: SettingsError: they are not those needed.
+    """
+    if setting == RERANKER:
+        if len(labels) != 1:
+            raise SettingsError(
+                f"reranker {name} has {len(labels)} labels ({', '.join(labels)}), 1 is needed: a "
+                "score; choose a model trained to rank, and set entailment for one that "
+                "classifies pairs"
+            )
+        return (0,)
+    if not (set(_ENTAILMENT_LABELS) <= set(labels) and set(_NEUTRAL_LABELS) & set(labels)):
+        raise SettingsError(
+            f"entailment {name} has the labels {', '.join(labels)}; needed are "
+            f"{', '.join(_ENTAILMENT_LABELS)} and {' or '.join(_NEUTRAL_LABELS)}: choose a model "
+            "of natural language inference, or write its labels into id2label of its config.json"
+        )
+    return tuple(labels.index(label) for label in _ENTAILMENT_LABELS)

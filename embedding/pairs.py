@@ -1,0 +1,45 @@
+"""Pairs of texts as a cross-encoder's queue sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nearline.sentences import estimate_tokens
+
+# No text of which a model reads n tokens is longer than so many times n, but for odd ones: English
+# has 4 to 5 characters a token, code and tables fewer.
+_CHARACTERS_PER_TOKEN = 16
+# [CLS] first [SEP] second [SEP]
+_SPECIAL_TOKENS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts to read together; its len is an estimate of its tokens, at least 1."""
+
+    first: str
+    second: str
+    tokens: int
+
+    def __len__(self) -> int:
+        return self.tokens
+
+
+def pairs_of(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> list[Pair]:
+    """Makes pairs, without the ends of texts that no model of so many tokens reads.
+
+    Args:
+        firsts, seconds: n texts each.
+        max_tokens: Tokens that the model reads of a pair.
+    Returns: n pairs; the cut keeps `16 * max_tokens` characters, so that a text of megabytes costs
+        no more to tokenise than one that fits.
+    """
+    longest = _CHARACTERS_PER_TOKEN * max_tokens
+    cut = {text: text[:longest] for text in (*firsts, *seconds)}
+    # One query stands in every pair of its request: it is counted once.
+    tokens = {text: estimate_tokens(part) for text, part in cut.items()}
+    return [
+        Pair(cut[a], cut[b], min(max_tokens, tokens[a] + tokens[b] + _SPECIAL_TOKENS))
+        for a, b in zip(firsts, seconds, strict=True)
+    ]

@@ -1,0 +1,104 @@
+"""Async client of the admin service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from nearline import contract as c
+from nearline.channel import ServiceChannel
+from nearline.clients.waiting import DEFAULT_TIMEOUT_S
+from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+
+# Every file of a snapshot is read before it becomes current: gigabytes take minutes.
+_CHECK_TIMEOUT_S = 1800.0
+
+
+class AdminClient(ServiceChannel):
+    """Client of the admin service that a router hosts.
+
+    Args:
+        address: "host:port" of the router.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self.grpc_channel)
+
+    async def serving_status(self) -> admin_pb2.GetServingStatusResponse:
+        """Tells what the router serves."""
+        request = admin_pb2.GetServingStatusRequest()
+        return await self.call(
+            lambda: self._stub.GetServingStatus(request, timeout=DEFAULT_TIMEOUT_S)
+        )
+
+    async def snapshots(
+        self, collection: str = c.DEFAULT_COLLECTION
+    ) -> AsyncIterator[snapshot_pb2.Manifest]:
+        """Yields the manifests of a collection, newest first, without their file lists."""
+        request = admin_pb2.ListSnapshotsRequest(collection=collection)
+        while True:
+            page = await self.call(
+                lambda: self._stub.ListSnapshots(request, timeout=DEFAULT_TIMEOUT_S)
+            )
+            for manifest in page.snapshots:
+                yield manifest
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def snapshot(
+        self, collection: str = c.DEFAULT_COLLECTION, snapshot_id: str = ""
+    ) -> snapshot_pb2.Manifest:
+        """Reads one manifest; an empty id is the current snapshot."""
+        request = admin_pb2.GetSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
+        reply = await self.call(lambda: self._stub.GetSnapshot(request, timeout=DEFAULT_TIMEOUT_S))
+        return reply.snapshot
+
+    async def aliases(
+        self, collection: str = c.DEFAULT_COLLECTION, history: int = 0
+    ) -> admin_pb2.GetAliasesResponse:
+        """Reads the alias record in force and up to `history` older ones."""
+        request = admin_pb2.GetAliasesRequest(collection=collection, history=history)
+        return await self.call(lambda: self._stub.GetAliases(request, timeout=DEFAULT_TIMEOUT_S))
+
+    async def promote(
+        self,
+        snapshot_id: str,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes a snapshot current, once its files are checked; gives the new record.
+
+        Raises: Conflict: expected_epoch is given, and another one is in force.
+        """
+        request = admin_pb2.PromoteSnapshotRequest(
+            collection=collection,
+            snapshot_id=snapshot_id,
+            expected_epoch=expected_epoch,
+            who=who,
+            why=why,
+        )
+        reply = await self.call(
+            lambda: self._stub.PromoteSnapshot(request, timeout=_CHECK_TIMEOUT_S)
+        )
+        return reply.record
+
+    async def roll_back(
+        self,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again; as `promote`."""
+        request = admin_pb2.RollbackSnapshotRequest(
+            collection=collection, expected_epoch=expected_epoch, who=who, why=why
+        )
+        reply = await self.call(
+            lambda: self._stub.RollbackSnapshot(request, timeout=_CHECK_TIMEOUT_S)
+        )
+        return reply.record

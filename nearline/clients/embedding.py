@@ -1,0 +1,129 @@
+"""Async client of the embedding service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import grpc
+
+from nearline import contract as c
+from nearline import status, wire
+from nearline.channel import ServiceChannel
+from nearline.clients.waiting import DEFAULT_TIMEOUT_S, limit_s
+from nearline.errors import InvalidRequest
+from nearline.v1 import embedding_pb2, embedding_pb2_grpc
+
+
+class EmbeddingClient(ServiceChannel):
+    """Client of the embedding service; an `Embedder`, a `Reranker` and an `Entailment`.
+
+    Args:
+        address: "host:port" of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self.grpc_channel)
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: c.TextRole = c.TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> c.Embeddings:
+        """Embeds a batch of texts; see `Embedder.embed`. timeout_s: None is 10 s."""
+        request = _embed_request(texts, role, dimensions, expected_fingerprint, lane)
+        reply = await self.call(lambda: self._stub.Embed(request, timeout=limit_s(timeout_s)))
+        return wire.embeddings(reply)
+
+    async def embed_stream(
+        self,
+        batches: AsyncIterator[Sequence[str]],
+        role: c.TextRole = c.TextRole.DOCUMENT,
+        *,
+        expected_fingerprint: str = "",
+    ) -> AsyncIterator[c.Embeddings]:
+        """Embeds a stream of batches on the bulk lane; yields one result per batch, in order."""
+
+        async def requests() -> AsyncIterator[embedding_pb2.EmbedStreamRequest]:
+            async for texts in batches:
+                request = _embed_request(texts, role, None, expected_fingerprint, c.Lane.BULK)
+                yield embedding_pb2.EmbedStreamRequest(request=request)
+
+        try:
+            async for reply in self._stub.EmbedStream(requests()):
+                yield wire.embeddings(reply.response)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error, self.address) from error
+
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Sequence[float]:
+        """Scores texts against a query; see `Reranker.rerank`. timeout_s: None is 10 s."""
+        with _valid_unicode():
+            request = embedding_pb2.RerankRequest(query=query, texts=texts, lane=wire.LANES[lane])
+        reply = await self.call(lambda: self._stub.Rerank(request, timeout=limit_s(timeout_s)))
+        return list(reply.scores)
+
+    async def entail(
+        self,
+        premises: Sequence[str],
+        hypotheses: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> c.EntailmentScores:
+        """Judges pairs of texts; see `Entailment.entail`. timeout_s: None is 10 s."""
+        with _valid_unicode():
+            request = embedding_pb2.EntailRequest(
+                premises=premises, hypotheses=hypotheses, lane=wire.LANES[lane]
+            )
+        return wire.entailment_scores(
+            await self.call(lambda: self._stub.Entail(request, timeout=limit_s(timeout_s)))
+        )
+
+    async def info(self) -> c.EmbedderInfo:
+        """Gives the service's card."""
+        request = embedding_pb2.GetInfoRequest()
+        return wire.embedder_info(
+            await self.call(lambda: self._stub.GetInfo(request, timeout=DEFAULT_TIMEOUT_S))
+        )
+
+
+def _embed_request(
+    texts: Sequence[str],
+    role: c.TextRole,
+    dimensions: int | None,
+    expected_fingerprint: str,
+    lane: c.Lane,
+) -> embedding_pb2.EmbedRequest:
+    with _valid_unicode():
+        return embedding_pb2.EmbedRequest(
+            texts=texts,
+            role=wire.ROLES[role],
+            dimensions=dimensions,
+            expected_fingerprint=expected_fingerprint,
+            lane=wire.LANES[lane],
+        )
+
+
+@contextlib.contextmanager
+def _valid_unicode() -> Iterator[None]:
+    """Turns protobuf's refusal of a text into what the service would say."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"a text has a lone surrogate at position {error.start}; it is not valid Unicode: "
+            "decode the source with errors='replace'"
+        ) from error

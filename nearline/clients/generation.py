@@ -1,0 +1,107 @@
+"""Async client of the generation service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+
+from nearline import contract as c
+from nearline import status, wire
+from nearline.channel import ServiceChannel
+from nearline.clients.waiting import limit_s
+from nearline.v1 import generation_pb2, generation_pb2_grpc
+
+_ANSWER_TIMEOUT_S = 60.0
+
+
+class GenerationClient(ServiceChannel):
+    """Client of the generation service; a `Generator`.
+
+    Args:
+        address: "host:port" of the service.
+        token: Says who asks, where the service wants to know; empty: nobody in particular.
+    """
+
+    def __init__(self, address: str, *, token: str = "") -> None:
+        super().__init__(address)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self.grpc_channel)
+
+    async def generate(
+        self,
+        question: c.Question,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[c.AnswerEvent]:
+        """Answers a question; see `Generator.generate`.
+
+        Leaving the loop early cancels the call, and the work for it. timeout_s: of the whole
+        answer; None is 60 s.
+        """
+        request = wire.question_to_proto(question, collection)
+        call = self._stub.Generate(
+            request,
+            timeout=_ANSWER_TIMEOUT_S if timeout_s is None else timeout_s,
+            metadata=self._metadata,
+        )
+        try:
+            async for message in call:
+                yield wire.event_from_proto(message)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error, self.address) from error
+        finally:
+            call.cancel()
+
+    async def verify(
+        self,
+        citations: Sequence[c.Citation],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.VerifyReply:
+        """Checks 1..1024 citations against what is served now; see `Generator.verify`."""
+        request = generation_pb2.VerifyCitationRequest(
+            collection=collection, citations=map(wire.citation_to_proto, citations)
+        )
+        return wire.verify_reply(
+            await self.call(
+                lambda: self._stub.VerifyCitation(
+                    request, timeout=limit_s(timeout_s), metadata=self._metadata
+                )
+            )
+        )
+
+    async def session(
+        self,
+        session_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.Session:
+        """Gives all that is remembered of a conversation; see `Generator.session`."""
+        request = generation_pb2.GetSessionRequest(collection=collection, session_id=session_id)
+        return wire.session_from_proto(
+            await self.call(
+                lambda: self._stub.GetSession(
+                    request, timeout=limit_s(timeout_s), metadata=self._metadata
+                )
+            )
+        )
+
+    async def delete_session(
+        self,
+        session_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Forgets a conversation; see `Generator.delete_session`."""
+        request = generation_pb2.DeleteSessionRequest(collection=collection, session_id=session_id)
+        reply = await self.call(
+            lambda: self._stub.DeleteSession(
+                request, timeout=limit_s(timeout_s), metadata=self._metadata
+            )
+        )
+        return reply.deleted
