@@ -9,7 +9,9 @@ true whenever its part is false. Numbers compare by value: 2 equals 2.0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import operator
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -20,6 +22,7 @@ MAX_DEPTH = 16
 MAX_PARTS = 256
 MAX_VALUES = 65_536
 BOUNDS = ("gte", "gt", "lte", "lt")
+_COMPARE = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt}
 _INT64 = range(-(1 << 63), 1 << 63)
 
 FilterValue: TypeAlias = str | int | float | bool | datetime
@@ -104,6 +107,39 @@ def check_filter(condition: Filter, path: str = "options.filter") -> None:
         time, a value that is no attribute value; names the path, as options.filter.all[1].range.
     """
     _check(condition, path, MAX_DEPTH)
+
+
+def admits(condition: Filter, attributes: Mapping[str, object]) -> bool:
+    """Tells whether an item of these attributes fulfils a filter; shards ask their columns instead.
+
+    A value of a kind that the condition cannot compare fulfils nothing.
+    """
+    match condition:
+        case All(parts):
+            return all(admits(part, attributes) for part in parts)
+        case Any(parts):
+            return any(admits(part, attributes) for part in parts)
+        case Not(part):
+            return not admits(part, attributes)
+        case Exists(field):
+            return attributes.get(field) is not None
+        case Equals() | In() | Range():
+            value = attributes.get(condition.field)
+            elements = value if isinstance(value, list | tuple) else [value]
+            return any(_meets(one, condition) for one in elements if one is not None)
+
+
+def _meets(value: typing.Any, condition: Equals | In | Range) -> bool:
+    match condition:
+        case Equals(_, wanted):
+            return bool(value == wanted)
+        case In(_, several):
+            return value in several
+    bounds = ((name, getattr(condition, name)) for name in BOUNDS)
+    try:
+        return all(_COMPARE[name](value, bound) for name, bound in bounds if bound is not None)
+    except TypeError:
+        return False
 
 
 def kind_of(value: object) -> str:

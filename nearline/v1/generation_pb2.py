@@ -22,47 +22,70 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from nearline.v1 import retrieval_pb2 as nearline_dot_v1_dot_retrieval__pb2
 from nearline.v1 import types_pb2 as nearline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnearline/v1/generation.proto\x12\x0bnearline.v1\x1a\x1bnearline/v1/retrieval.proto\x1a\x17nearline/v1/types.proto\"\xde\x01\n\x0fGenerateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nearline.v1.Filter\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.nearline.v1.SearchMode\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x11\n\tdocuments\x18\x06 \x01(\r\x12\x32\n\x0erefusal_policy\x18\x07 \x01(\x0e\x32\x1a.nearline.v1.RefusalPolicy\"\xf6\x01\n\x10GenerateResponse\x12.\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1a.nearline.v1.EvidenceEventH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.nearline.v1.DeltaEventH\x00\x12)\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x15.nearline.v1.CitationH\x00\x12&\n\x04\x64one\x18\x04 \x01(\x0b\x32\x16.nearline.v1.DoneEventH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.nearline.v1.RefusalEventH\x00\x42\x07\n\x05\x65vent\"Z\n\rEvidenceEvent\x12#\n\tdocuments\x18\x01 \x03(\x0b\x32\x10.nearline.v1.Hit\x12$\n\x04info\x18\x02 \x01(\x0b\x32\x16.nearline.v1.ReplyInfo\"\x1a\n\nDeltaEvent\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x9b\x01\n\x08\x43itation\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12\x12\n\nchar_start\x18\x04 \x01(\x04\x12\x10\n\x08\x63har_end\x18\x05 \x01(\x04\x12\x11\n\ttext_hash\x18\x06 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x07 \x01(\t\x12\r\n\x05title\x18\x08 \x01(\t\"\x9d\x01\n\tDoneEvent\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\tcitations\x18\x02 \x01(\r\x12\x1c\n\x14\x65vidence_probability\x18\x03 \x01(\x01\x12\x12\n\ncalibrated\x18\x04 \x01(\x08\x12(\n\tserved_by\x18\x05 \x01(\x0b\x32\x15.nearline.v1.ServedBy\x12\x11\n\ttruncated\x18\x06 \x01(\x08\"\xee\x01\n\x0cRefusalEvent\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .nearline.v1.RefusalEvent.Reason\x12\x19\n\x11topic_probability\x18\x02 \x01(\x01\x12\x1c\n\x14\x65vidence_probability\x18\x03 \x01(\x01\x12\x12\n\ncalibrated\x18\x04 \x01(\x08\x12\x0f\n\x07message\x18\x05 \x01(\t\"N\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_OFF_TOPIC\x10\x01\x12\x16\n\x12REASON_NO_EVIDENCE\x10\x02\"U\n\x15VerifyCitationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\tcitations\x18\x02 \x03(\x0b\x32\x15.nearline.v1.Citation\"\xdb\x01\n\rCitationCheck\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".nearline.v1.CitationCheck.Verdict\x12\x12\n\nchar_start\x18\x02 \x01(\x04\x12\x10\n\x08\x63har_end\x18\x03 \x01(\x04\"o\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_VALID\x10\x01\x12\x11\n\rVERDICT_MOVED\x10\x02\x12\x13\n\x0fVERDICT_CHANGED\x10\x03\x12\x10\n\x0cVERDICT_GONE\x10\x04\"j\n\x16VerifyCitationResponse\x12*\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1a.nearline.v1.CitationCheck\x12$\n\x04info\x18\x02 \x01(\x0b\x32\x16.nearline.v1.ReplyInfo*e\n\rRefusalPolicy\x12\x1e\n\x1aREFUSAL_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15REFUSAL_POLICY_REFUSE\x10\x01\x12\x19\n\x15REFUSAL_POLICY_ANSWER\x10\x02\x32\xc3\x01\n\x11GenerationService\x12N\n\x08Generate\x12\x1c.nearline.v1.GenerateRequest\x1a\x1d.nearline.v1.GenerateResponse\"\x03\x90\x02\x01\x30\x01\x12^\n\x0eVerifyCitation\x12\".nearline.v1.VerifyCitationRequest\x1a#.nearline.v1.VerifyCitationResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnearline/v1/generation.proto\x12\x0bnearline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bnearline/v1/retrieval.proto\x1a\x17nearline/v1/types.proto\"\xa0\x03\n\x0fGenerateRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nearline.v1.Filter\x12%\n\x04mode\x18\x04 \x01(\x0e\x32\x17.nearline.v1.SearchMode\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x11\n\tdocuments\x18\x06 \x01(\r\x12\x32\n\x0erefusal_policy\x18\x07 \x01(\x0e\x32\x1a.nearline.v1.RefusalPolicy\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x17\n\x0fsession_version\x18\t \x01(\x04\x12\"\n\x07history\x18\n \x03(\x0b\x32\x11.nearline.v1.Turn\x12\x0f\n\x07\x62\x61\x63kend\x18\x0b \x01(\t\x12\x13\n\x0btemperature\x18\x0c \x01(\x01\x12:\n\x12unsupported_policy\x18\r \x01(\x0e\x32\x1e.nearline.v1.UnsupportedPolicy\x12\r\n\x05\x66resh\x18\x0e \x01(\x08\"z\n\x04Turn\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\x12\x11\n\tcondensed\x18\x03 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa0\x02\n\x10GenerateResponse\x12.\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1a.nearline.v1.EvidenceEventH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.nearline.v1.DeltaEventH\x00\x12)\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x15.nearline.v1.CitationH\x00\x12&\n\x04\x64one\x18\x04 \x01(\x0b\x32\x16.nearline.v1.DoneEventH\x00\x12,\n\x07refusal\x18\x05 \x01(\x0b\x32\x19.nearline.v1.RefusalEventH\x00\x12(\n\x05usage\x18\x06 \x01(\x0b\x32\x17.nearline.v1.UsageEventH\x00\x42\x07\n\x05\x65vent\"m\n\rEvidenceEvent\x12#\n\tdocuments\x18\x01 \x03(\x0b\x32\x10.nearline.v1.Hit\x12$\n\x04info\x18\x02 \x01(\x0b\x32\x16.nearline.v1.ReplyInfo\x12\x11\n\tcondensed\x18\x03 \x01(\t\"A\n\nDeltaEvent\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x0bunsupported\x18\x02 \x01(\x08\x12\x10\n\x08problems\x18\x03 \x03(\t\"\xac\x01\n\x08\x43itation\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12\x12\n\nchar_start\x18\x04 \x01(\x04\x12\x10\n\x08\x63har_end\x18\x05 \x01(\x04\x12\x11\n\ttext_hash\x18\x06 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x07 \x01(\t\x12\r\n\x05title\x18\x08 \x01(\t\x12\x0f\n\x07support\x18\t \x01(\x01\"\xb1\x01\n\nUsageEvent\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x0c\n\x04\x63ost\x18\x03 \x01(\x01\x12\x13\n\x0bretrieval_s\x18\x04 \x01(\x01\x12\x15\n\rfirst_delta_s\x18\x05 \x01(\x01\x12\x0f\n\x07total_s\x18\x06 \x01(\x01\x12&\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x14.nearline.v1.Attempt\"<\n\x07\x41ttempt\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"\xa3\x03\n\tDoneEvent\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\x11\n\tcitations\x18\x02 \x01(\r\x12\x1c\n\x14\x65vidence_probability\x18\x03 \x01(\x01\x12\x12\n\ncalibrated\x18\x04 \x01(\x08\x12(\n\tserved_by\x18\x05 \x01(\x0b\x32\x15.nearline.v1.ServedBy\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12-\n\x06\x66inish\x18\x07 \x01(\x0e\x32\x1d.nearline.v1.DoneEvent.Finish\x12\x19\n\x11\x64ropped_sentences\x18\x08 \x01(\r\x12\x17\n\x0f\x64ropped_markers\x18\t \x01(\r\x12*\n\x07session\x18\n \x01(\x0b\x32\x19.nearline.v1.SessionState\"u\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46INISH_COMPLETE\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x12\x16\n\x12\x46INISH_INTERRUPTED\x10\x03\x12\x13\n\x0f\x46INISH_DEADLINE\x10\x04\"R\n\x0cSessionState\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05saved\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x9a\x02\n\x0cRefusalEvent\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .nearline.v1.RefusalEvent.Reason\x12\x19\n\x11topic_probability\x18\x02 \x01(\x01\x12\x1c\n\x14\x65vidence_probability\x18\x03 \x01(\x01\x12\x12\n\ncalibrated\x18\x04 \x01(\x08\x12\x0f\n\x07message\x18\x05 \x01(\t\x12*\n\x07session\x18\x06 \x01(\x0b\x32\x19.nearline.v1.SessionState\"N\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_OFF_TOPIC\x10\x01\x12\x16\n\x12REASON_NO_EVIDENCE\x10\x02\"U\n\x15VerifyCitationRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\tcitations\x18\x02 \x03(\x0b\x32\x15.nearline.v1.Citation\"\xdb\x01\n\rCitationCheck\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".nearline.v1.CitationCheck.Verdict\x12\x12\n\nchar_start\x18\x02 \x01(\x04\x12\x10\n\x08\x63har_end\x18\x03 \x01(\x04\"o\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_VALID\x10\x01\x12\x11\n\rVERDICT_MOVED\x10\x02\x12\x13\n\x0fVERDICT_CHANGED\x10\x03\x12\x10\n\x0cVERDICT_GONE\x10\x04\"j\n\x16VerifyCitationResponse\x12*\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1a.nearline.v1.CitationCheck\x12$\n\x04info\x18\x02 \x01(\x0b\x32\x16.nearline.v1.ReplyInfo\";\n\x11GetSessionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\x8c\x01\n\x12GetSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12 \n\x05turns\x18\x03 \x03(\x0b\x32\x11.nearline.v1.Turn\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x14\x44\x65leteSessionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08*q\n\x11UnsupportedPolicy\x12\"\n\x1eUNSUPPORTED_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17UNSUPPORTED_POLICY_DROP\x10\x01\x12\x1b\n\x17UNSUPPORTED_POLICY_MARK\x10\x02*e\n\rRefusalPolicy\x12\x1e\n\x1aREFUSAL_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15REFUSAL_POLICY_REFUSE\x10\x01\x12\x19\n\x15REFUSAL_POLICY_ANSWER\x10\x02\x32\xef\x02\n\x11GenerationService\x12I\n\x08Generate\x12\x1c.nearline.v1.GenerateRequest\x1a\x1d.nearline.v1.GenerateResponse0\x01\x12^\n\x0eVerifyCitation\x12\".nearline.v1.VerifyCitationRequest\x1a#.nearline.v1.VerifyCitationResponse\"\x03\x90\x02\x01\x12R\n\nGetSession\x12\x1e.nearline.v1.GetSessionRequest\x1a\x1f.nearline.v1.GetSessionResponse\"\x03\x90\x02\x01\x12[\n\rDeleteSession\x12!.nearline.v1.DeleteSessionRequest\x1a\".nearline.v1.DeleteSessionResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearline.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Generate']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Generate']._serialized_options = b'\220\002\001'
   _globals['_GENERATIONSERVICE'].methods_by_name['VerifyCitation']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['VerifyCitation']._serialized_options = b'\220\002\001'
-  _globals['_REFUSALPOLICY']._serialized_start=1669
-  _globals['_REFUSALPOLICY']._serialized_end=1770
-  _globals['_GENERATEREQUEST']._serialized_start=100
-  _globals['_GENERATEREQUEST']._serialized_end=322
-  _globals['_GENERATERESPONSE']._serialized_start=325
-  _globals['_GENERATERESPONSE']._serialized_end=571
-  _globals['_EVIDENCEEVENT']._serialized_start=573
-  _globals['_EVIDENCEEVENT']._serialized_end=663
-  _globals['_DELTAEVENT']._serialized_start=665
-  _globals['_DELTAEVENT']._serialized_end=691
-  _globals['_CITATION']._serialized_start=694
-  _globals['_CITATION']._serialized_end=849
-  _globals['_DONEEVENT']._serialized_start=852
-  _globals['_DONEEVENT']._serialized_end=1009
-  _globals['_REFUSALEVENT']._serialized_start=1012
-  _globals['_REFUSALEVENT']._serialized_end=1250
-  _globals['_REFUSALEVENT_REASON']._serialized_start=1172
-  _globals['_REFUSALEVENT_REASON']._serialized_end=1250
-  _globals['_VERIFYCITATIONREQUEST']._serialized_start=1252
-  _globals['_VERIFYCITATIONREQUEST']._serialized_end=1337
-  _globals['_CITATIONCHECK']._serialized_start=1340
-  _globals['_CITATIONCHECK']._serialized_end=1559
-  _globals['_CITATIONCHECK_VERDICT']._serialized_start=1448
-  _globals['_CITATIONCHECK_VERDICT']._serialized_end=1559
-  _globals['_VERIFYCITATIONRESPONSE']._serialized_start=1561
-  _globals['_VERIFYCITATIONRESPONSE']._serialized_end=1667
-  _globals['_GENERATIONSERVICE']._serialized_start=1773
-  _globals['_GENERATIONSERVICE']._serialized_end=1968
+  _globals['_GENERATIONSERVICE'].methods_by_name['GetSession']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['GetSession']._serialized_options = b'\220\002\001'
+  _globals['_GENERATIONSERVICE'].methods_by_name['DeleteSession']._loaded_options = None
+  _globals['_GENERATIONSERVICE'].methods_by_name['DeleteSession']._serialized_options = b'\220\002\002'
+  _globals['_UNSUPPORTEDPOLICY']._serialized_start=3079
+  _globals['_UNSUPPORTEDPOLICY']._serialized_end=3192
+  _globals['_REFUSALPOLICY']._serialized_start=3194
+  _globals['_REFUSALPOLICY']._serialized_end=3295
+  _globals['_GENERATEREQUEST']._serialized_start=133
+  _globals['_GENERATEREQUEST']._serialized_end=549
+  _globals['_TURN']._serialized_start=551
+  _globals['_TURN']._serialized_end=673
+  _globals['_GENERATERESPONSE']._serialized_start=676
+  _globals['_GENERATERESPONSE']._serialized_end=964
+  _globals['_EVIDENCEEVENT']._serialized_start=966
+  _globals['_EVIDENCEEVENT']._serialized_end=1075
+  _globals['_DELTAEVENT']._serialized_start=1077
+  _globals['_DELTAEVENT']._serialized_end=1142
+  _globals['_CITATION']._serialized_start=1145
+  _globals['_CITATION']._serialized_end=1317
+  _globals['_USAGEEVENT']._serialized_start=1320
+  _globals['_USAGEEVENT']._serialized_end=1497
+  _globals['_ATTEMPT']._serialized_start=1499
+  _globals['_ATTEMPT']._serialized_end=1559
+  _globals['_DONEEVENT']._serialized_start=1562
+  _globals['_DONEEVENT']._serialized_end=1981
+  _globals['_DONEEVENT_FINISH']._serialized_start=1864
+  _globals['_DONEEVENT_FINISH']._serialized_end=1981
+  _globals['_SESSIONSTATE']._serialized_start=1983
+  _globals['_SESSIONSTATE']._serialized_end=2065
+  _globals['_REFUSALEVENT']._serialized_start=2068
+  _globals['_REFUSALEVENT']._serialized_end=2350
+  _globals['_REFUSALEVENT_REASON']._serialized_start=2272
+  _globals['_REFUSALEVENT_REASON']._serialized_end=2350
+  _globals['_VERIFYCITATIONREQUEST']._serialized_start=2352
+  _globals['_VERIFYCITATIONREQUEST']._serialized_end=2437
+  _globals['_CITATIONCHECK']._serialized_start=2440
+  _globals['_CITATIONCHECK']._serialized_end=2659
+  _globals['_CITATIONCHECK_VERDICT']._serialized_start=2548
+  _globals['_CITATIONCHECK_VERDICT']._serialized_end=2659
+  _globals['_VERIFYCITATIONRESPONSE']._serialized_start=2661
+  _globals['_VERIFYCITATIONRESPONSE']._serialized_end=2767
+  _globals['_GETSESSIONREQUEST']._serialized_start=2769
+  _globals['_GETSESSIONREQUEST']._serialized_end=2828
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2831
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2971
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2973
+  _globals['_DELETESESSIONREQUEST']._serialized_end=3035
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=3037
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=3077
+  _globals['_GENERATIONSERVICE']._serialized_start=3298
+  _globals['_GENERATIONSERVICE']._serialized_end=3665
 # @@protoc_insertion_point(module_scope)

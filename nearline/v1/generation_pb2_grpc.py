@@ -45,6 +45,16 @@ class GenerationServiceStub:
                 request_serializer=nearline_dot_v1_dot_generation__pb2.VerifyCitationRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_generation__pb2.VerifyCitationResponse.FromString,
                 _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/nearline.v1.GenerationService/GetSession',
+                request_serializer=nearline_dot_v1_dot_generation__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_generation__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/nearline.v1.GenerationService/DeleteSession',
+                request_serializer=nearline_dot_v1_dot_generation__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_generation__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer:
@@ -66,6 +76,20 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSession(self, request, context):
+        """Gives all that is remembered of a conversation. NOT_FOUND: nothing is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Forgets a conversation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +102,16 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.VerifyCitation,
                     request_deserializer=nearline_dot_v1_dot_generation__pb2.VerifyCitationRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_generation__pb2.VerifyCitationResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=nearline_dot_v1_dot_generation__pb2.GetSessionRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_generation__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=nearline_dot_v1_dot_generation__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_generation__pb2.DeleteSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +169,60 @@ class GenerationService:
             '/nearline.v1.GenerationService/VerifyCitation',
             nearline_dot_v1_dot_generation__pb2.VerifyCitationRequest.SerializeToString,
             nearline_dot_v1_dot_generation__pb2.VerifyCitationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.GenerationService/GetSession',
+            nearline_dot_v1_dot_generation__pb2.GetSessionRequest.SerializeToString,
+            nearline_dot_v1_dot_generation__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.GenerationService/DeleteSession',
+            nearline_dot_v1_dot_generation__pb2.DeleteSessionRequest.SerializeToString,
+            nearline_dot_v1_dot_generation__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

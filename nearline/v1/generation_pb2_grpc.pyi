@@ -21,6 +21,10 @@ class GenerationServiceStub:
     """
     VerifyCitation: _aio.UnaryUnaryMultiCallable[_generation_pb2.VerifyCitationRequest, _generation_pb2.VerifyCitationResponse]
     """Checks citations against what is served now; the snapshot that they came from is not needed."""
+    GetSession: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetSessionRequest, _generation_pb2.GetSessionResponse]
+    """Gives all that is remembered of a conversation. NOT_FOUND: nothing is."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_generation_pb2.DeleteSessionRequest, _generation_pb2.DeleteSessionResponse]
+    """Forgets a conversation."""
 
 class GenerationServiceServicer:
     """Answers questions from what a collection holds."""
@@ -40,5 +44,19 @@ class GenerationServiceServicer:
         context: _aio.ServicerContext[_generation_pb2.VerifyCitationRequest, _abc.Awaitable[_generation_pb2.VerifyCitationResponse]],
     ) -> _abc.Awaitable[_generation_pb2.VerifyCitationResponse]:
         """Checks citations against what is served now; the snapshot that they came from is not needed."""
+
+    def GetSession(
+        self,
+        request: _generation_pb2.GetSessionRequest,
+        context: _aio.ServicerContext[_generation_pb2.GetSessionRequest, _abc.Awaitable[_generation_pb2.GetSessionResponse]],
+    ) -> _abc.Awaitable[_generation_pb2.GetSessionResponse]:
+        """Gives all that is remembered of a conversation. NOT_FOUND: nothing is."""
+
+    def DeleteSession(
+        self,
+        request: _generation_pb2.DeleteSessionRequest,
+        context: _aio.ServicerContext[_generation_pb2.DeleteSessionRequest, _abc.Awaitable[_generation_pb2.DeleteSessionResponse]],
+    ) -> _abc.Awaitable[_generation_pb2.DeleteSessionResponse]:
+        """Forgets a conversation."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _aio.Server) -> None: ...

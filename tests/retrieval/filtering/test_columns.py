@@ -81,40 +81,6 @@ def opened(folder: str | Path, rows: Sequence[Attributes]) -> AttributeTable:
     return AttributeTable(path, fields, len(rows))
 
 
-def holds(row: Attributes, filter: f.Filter) -> bool:
-    """Says what the docstring of `nearline.filters` says, one document at a time."""
-    match filter:
-        case f.All(parts):
-            return all(holds(row, part) for part in parts)
-        case f.Any(parts):
-            return any(holds(row, part) for part in parts)
-        case f.Not(part):
-            return not holds(row, part)
-        case f.Exists(field):
-            return row.get(field) is not None
-    value = row.get(filter.field)
-    if value is None:
-        return False
-    elements: list[Any] = value if isinstance(value, list) else [value]
-    return any(meets(element, filter) for element in elements)
-
-
-def meets(value: Any, condition: f.Equals | f.In | f.Range) -> bool:
-    match condition:
-        case f.Equals(_, wanted):
-            return bool(value == wanted)
-        case f.In(_, several):
-            return value in several
-    tests = {
-        "gte": lambda bound: value >= bound,
-        "gt": lambda bound: value > bound,
-        "lte": lambda bound: value <= bound,
-        "lt": lambda bound: value < bound,
-    }
-    bounds = {name: getattr(condition, name) for name in f.BOUNDS}
-    return all(tests[name](bound) for name, bound in bounds.items() if bound is not None)
-
-
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, filters)
 def test_what_matches_is_what_plain_python_says(
@@ -123,7 +89,7 @@ def test_what_matches_is_what_plain_python_says(
     with TemporaryDirectory() as folder:
         found = opened(folder, rows).matching(filter)
         assert found.dtype == np.bool_
-        assert found.tolist() == [holds(row, filter) for row in rows]
+        assert found.tolist() == [f.admits(filter, row) for row in rows]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,76 @@
+"""Conversations: contract records to protobuf and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nearline import contract as c
+from nearline.v1 import generation_pb2
+
+
+def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
+    """Gives the message of a turn."""
+    return generation_pb2.Turn(
+        question=turn.question,
+        answer=turn.answer,
+        condensed=turn.condensed,
+        snapshot_id=turn.snapshot_id,
+        time=_timestamp(turn.time),
+    )
+
+
+def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
+    """Gives the turn of a message."""
+    return c.Turn(
+        message.question,
+        message.answer,
+        message.condensed,
+        message.snapshot_id,
+        message.time.ToDatetime(UTC) if message.HasField("time") else None,
+    )
+
+
+def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:
+    """Gives the message of a session."""
+    return generation_pb2.GetSessionResponse(
+        session_id=session.id,
+        version=session.version,
+        turns=map(turn_to_proto, session.turns),
+        expire_time=_timestamp(session.expire_time),
+    )
+
+
+def session_from_proto(message: generation_pb2.GetSessionResponse) -> c.Session:
+    """Gives the session of a message."""
+    return c.Session(
+        id=message.session_id,
+        version=message.version,
+        turns=[turn_from_proto(turn) for turn in message.turns],
+        expire_time=message.expire_time.ToDatetime(UTC)
+        if message.HasField("expire_time")
+        else None,
+    )
+
+
+def state_to_proto(state: c.SessionState) -> generation_pb2.SessionState:
+    """Gives the message of a session's state."""
+    return generation_pb2.SessionState(
+        session_id=state.id, version=state.version, saved=state.saved, reason=state.reason
+    )
+
+
+def state_from_proto(message: generation_pb2.SessionState) -> c.SessionState:
+    """Gives the state of a session of a message."""
+    return c.SessionState(
+        id=message.session_id, version=message.version, saved=message.saved, reason=message.reason
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
