@@ -120,6 +120,12 @@ class _Run:
             )
             if self.options.judged is not None:
                 check_judged(self.options.judged, spool, embedded=not brought)
+            if self.options.calibrate is not None and brought:
+                raise InvalidRequest(
+                    "the documents bring their vectors, so no model can embed the questions to "
+                    "calibrate on; leave out --calibrate-on",
+                    field="calibrate_on",
+                )
             dim = vectors.dim if brought else self._needed_card().dim
             factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
             sizes = [chunks for _, chunks in spool.shard_sizes()]
@@ -164,6 +170,7 @@ class _Run:
             tuned_ndcg_at_10=(
                 manifest.quality.tuning_ndcg_at_10 if manifest.quality.tuning_queries else None
             ),
+            answers=manifest.answers if manifest.HasField("answers") else None,
             bytes=sum(entry.bytes for entry in manifest.files),
             bad_rows=bad_rows.count,
             bad_row_sample=[str(row) for row in bad_rows.sample],
@@ -256,6 +263,10 @@ class _Run:
             write_durably(note, snapshot_id.encode())
         with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
             manifest = await write_snapshot(material, temporary, snapshot_id)
+            if self.options.calibrate is not None:
+                with self.clock.stage("calibrate", None, "questions") as advance:
+                    card = await self.options.calibrate(temporary, manifest, advance)
+                manifest.answers.CopyFrom(card)
             with self.clock.stage("publish"):
                 target = publish(store, temporary, manifest)
                 why = f"nearline build: {manifest.documents} documents"

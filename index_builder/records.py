@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from index_builder.attributes import KINDS
 from index_builder.index_choice import Choice
@@ -13,6 +13,7 @@ from index_builder.quality import DataSet
 from nearline.contract import DEFAULT_COLLECTION, Item
 from nearline.errors import InvalidRequest
 from nearline.snapshot import PARTITIONS, check_collection
+from nearline.v1 import snapshot_pb2
 from retrieval.lexical.analysis import check_language
 
 AUTO = "auto"
@@ -20,6 +21,12 @@ COSINE = "cosine"
 INNER_PRODUCT = "inner_product"
 MAX_DIM = 65_536
 MAX_CHUNK_TOKENS = 100_000
+
+# Learns how to answer and refuse from a snapshot that is not published yet: told of its folder, its
+# manifest, and whom to tell of the questions asked.
+Calibrate: TypeAlias = Callable[
+    [Path, snapshot_pb2.Manifest, Callable[[int], None]], Awaitable[snapshot_pb2.AnswerCard]
+]
 
 
 class Place(NamedTuple):
@@ -122,6 +129,7 @@ class BuildOptions:
     language: Of the stemmer and the stop words, "none" for neither; see
         `retrieval.lexical.analysis.LANGUAGES`.
     judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
+    calibrate: Learns from labelled questions what the manifest says of answers; None: nothing.
     promote: Make an alias record that names the new snapshot.
     work_dir: Folder for what a killed build needs to go on; None: inside the store, or the cache
         of an object store.
@@ -140,6 +148,7 @@ class BuildOptions:
     lexical: bool = True
     language: str = "english"
     judged: DataSet | None = None
+    calibrate: Calibrate | None = None
     promote: bool = True
     work_dir: Path | None = None
 
@@ -200,6 +209,7 @@ class BuildResult:
     words: Distinct words of the lexical index; 0 where there is none.
     dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
         queries that it was tuned on have with it; None where it was not tuned.
+    answers: What was learned of answers; None where nothing was.
     bytes: Size of the snapshot. seconds: time by stage.
     choice: How the index was chosen, where it was by measuring.
     """
@@ -224,6 +234,7 @@ class BuildResult:
     bad_row_sample: Sequence[str]
     seconds: Mapping[str, float]
     choice: Choice | None = None
+    answers: snapshot_pb2.AnswerCard | None = None
 
     def record(self) -> dict[str, object]:
         """Gives the result as one JSON object."""
@@ -233,7 +244,21 @@ class BuildResult:
             "folder": str(self.folder),
             "choice": None if self.choice is None else self.choice.record(),
             "recall@10": round(record.pop("recall_at_10"), 4),
+            "answers": None if self.answers is None else _figures(self.answers),
             "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "total_s": round(sum(self.seconds.values()), 3),
         }
+
+
+def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:
+    """Gives what cross-validation says of a calibration."""
+    return {
+        "questions": answers.questions,
+        "answerable": answers.answerable,
+        "auroc_off_topic": round(answers.topic_auroc, 4),
+        "auroc_no_evidence": round(answers.evidence_auroc, 4),
+        "target_risk": answers.target_risk,
+        "risk": round(answers.risk, 4),
+        "coverage": round(answers.coverage, 4),
+    }

@@ -40,7 +40,7 @@ def render(report: Report) -> str:
     parts = [
         f"<h1>{escape(report.collection)}</h1>",
         f"<p>Snapshot <code>{escape(report.snapshot_id)}</code></p>",
-        _figures(
+        figures(
             [
                 (f"{report.documents:,}", "documents"),
                 (f"{report.chunks:,}", "chunks"),
@@ -52,30 +52,34 @@ def render(report: Report) -> str:
         f"<p>Recall@10 is the share of the exact ten best that the index finds with its defaults, "
         f"over {report.golden_queries:,} sampled queries. It judges the index, not the model.</p>",
         "<h2>Index</h2>",
-        _table(_index_rows(report)),
-        *([] if not report.words else ["<h2>Words</h2>", _table(_lexical_rows(report))]),
+        table(_index_rows(report)),
+        *([] if not report.words else ["<h2>Words</h2>", table(_lexical_rows(report))]),
         *(_choice(report.choice) if report.choice is not None else ()),
         "<h2>Read</h2>",
-        _table(
+        table(
             ((str(s["uri"]), f"{s['documents']:,} documents, {s['bad_rows']:,} left out"))
             for s in report.sources
         ),
     ]
     if report.bad_row_sample:
-        parts += ["<h2>Left out, for example</h2>", _table((row,) for row in report.bad_row_sample)]
+        parts += ["<h2>Left out, for example</h2>", table((row,) for row in report.bad_row_sample)]
     if report.tokens is not None:
         parts += ["<h2>Chunk length in tokens, title included</h2>", _bars(report.tokens)]
     parts += [
         "<h2>Size</h2>",
-        _table((name, _size(size)) for name, size in report.bytes.items()),
+        table((name, _size(size)) for name, size in report.bytes.items()),
         "<h2>Time</h2>",
-        _table((stage, f"{seconds:,.1f} s") for stage, seconds in report.seconds.items()),
+        table((stage, f"{seconds:,.1f} s") for stage, seconds in report.seconds.items()),
     ]
-    title = f"{escape(report.collection)}: {escape(report.snapshot_id)}"
+    return page(f"{report.collection}: {report.snapshot_id}", parts)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """Gives a whole page of parts that are HTML already; a title that is not."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
@@ -92,7 +96,7 @@ def _choice(choice: Mapping[str, object]) -> list[str]:
         "another beats it in recall, time and memory together; the line joins the best recall for "
         "each time.</p>",
         report_frontier.draw(choice),
-        _table(report_frontier.table_rows(choice)),
+        table(report_frontier.table_rows(choice)),
     ]
 
 
@@ -128,14 +132,16 @@ def _lexical_rows(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(figures: Iterable[tuple[str, str]]) -> str:
+def figures(named: Iterable[tuple[str, str]]) -> str:
+    """Gives a row of large figures: value and name."""
     cells = "".join(
-        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in figures
+        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in named
     )
     return f'<div class="figures">{cells}</div>'
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Gives a table without a head."""
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )

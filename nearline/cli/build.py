@@ -7,12 +7,13 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import options, output
+from nearline.cli import calibrating, options, output
 from nearline.cli.processes import embedding_process
 from nearline.clients import EmbeddingClient
 
@@ -135,6 +136,27 @@ def build(
     tune_split: Annotated[
         str, typer.Option(metavar="SPLIT", help="Which judgements to tune on: qrels/SPLIT.tsv.")
     ] = "train",
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with labelled questions, from which it is learned which sentences answer "
+            "and when nothing does: claims_SPLIT.jsonl with abstracts.jsonl, as SciFact has them, "
+            "or questions_SPLIT.jsonl, as SQuAD has them. [default: as shipped, uncalibrated]",
+        ),
+    ] = None,
+    calibrate_split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Which labels to calibrate on.")
+    ] = "train",
+    target_risk: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="With --calibrate-on: share of answers without evidence that is allowed.",
+        ),
+    ] = 0.15,
     golden_queries: Annotated[
         int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
     ] = 200,
@@ -197,13 +219,17 @@ def build(
     )
     wanted = chosen.options()
     found = Corpus([Path(name) for name in corpus], chosen.columns())
+    # Before hours of embedding: labels that cannot be read, or are too few, end the build.
+    labelled = [] if calibrate_on is None else calibrating.load(calibrate_on, calibrate_split)
 
     async def run() -> BuildResult:
         with progress(as_json) as shown:
             if found.brings_vectors:
                 return await build_corpus(found, wanted, None, shown)
             async with embedder(chosen.embedding, quiet=as_json) as client:
-                return await build_corpus(found, wanted, client, shown)
+                hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
+                hooked = replace(wanted, calibrate=hook)
+                return await build_corpus(found, hooked, client, shown)
 
     try:
         result = asyncio.run(run())
@@ -303,6 +329,7 @@ def _print_summary(result: BuildResult, store: str) -> None:
         f"index       {result.index_factory}, {result.dim} numbers a vector",
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
         *_hybrid_lines(result),
+        *_answer_lines(result),
         f"size        {output.size(result.bytes)}",
         f"time        {sum(result.seconds.values()):.1f} s",
     ]
@@ -336,6 +363,16 @@ def _hybrid_lines(result: BuildResult) -> list[str]:
     return [
         f"words       {result.words:,}",
         f"hybrid      vectors weigh {result.dense_weight:.2f}, {origin}",
+    ]
+
+
+def _answer_lines(result: BuildResult) -> list[str]:
+    if result.answers is None:
+        return []
+    told = result.answers
+    return [
+        f"answers     calibrated on {told.questions:,} questions, {told.answerable:,} of them "
+        f"answerable: answers {told.coverage:.0%}, {told.risk:.0%} of those without evidence",
     ]
 
 

@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import options, output
-from nearline.cli.build import progress
-from nearline.cli.processes import embedding_process, retrieval_process
-from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
+from nearline.cli import eval_rag, options, output
+from nearline.cli.build import embedder
+from nearline.cli.eval_build import Plan, build
+from nearline.cli.processes import retrieval_process
+from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import Query, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest
 
@@ -23,31 +23,10 @@ if TYPE_CHECKING:
     from index_builder.quality import DataSet
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
+app.command("rag")(eval_rag.rag)
 _K = 100
 _QUERIES_PER_CALL = 32
 _TIMEOUT_S = 120.0
-_ANY = 1 << 62
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What to build, and with which embedding service; empty: one of its own.
-
-    judged: What to tune the weight of hybrid search on; None: the default weight.
-    """
-
-    shards: int
-    factory: str
-    chunk_tokens: int
-    overlap_sentences: int
-    embedding: str
-    language: str
-    judged: DataSet | None
-
-
-@app.callback()
-def _root() -> None:
-    """Keeps `retrieval` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -117,7 +96,7 @@ def retrieval(
     async def run() -> dict[str, object]:
         if address:
             return await _ask(address, collection, found, mode)
-        plan = _Plan(
+        plan = Plan(
             shards=shards,
             factory=index,
             chunk_tokens=chunk_tokens,
@@ -139,43 +118,14 @@ def retrieval(
 
 
 async def _build_and_ask(
-    found: DataSet, mode: SearchMode, plan: _Plan, as_json: bool
+    found: DataSet, mode: SearchMode, plan: Plan, as_json: bool
 ) -> dict[str, object]:
-    from index_builder.corpus import Corpus, build_corpus
-    from index_builder.readers.mapping import Columns
-    from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
-
     with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
-        wanted = BuildOptions(
-            store=folder,
-            shards=plan.shards,
-            chunks=ChunkOptions(
-                max_tokens=plan.chunk_tokens, overlap_sentences=plan.overlap_sentences
-            ),
-            index=IndexOptions(factory=plan.factory),
-            language=plan.language,
-            judged=plan.judged,
-            # Data sets in this layout have documents that are a title alone, or nothing at all.
-            title_only=True,
-            max_bad_rows=_ANY,
-        )
-        wanted.check()
-        corpus = Corpus([found.corpus], Columns())
         async with contextlib.AsyncExitStack() as stack:
-            where = plan.embedding
-            if not where:
-                where = (await stack.enter_async_context(embedding_process())).address
-            client = await stack.enter_async_context(EmbeddingClient(where))
-            with progress(as_json) as shown:
-                built = await build_corpus(corpus, wanted, client, shown)
-            if built.bad_rows:
-                output.console(error=True).print(
-                    f"{built.bad_rows} documents are left out, for example "
-                    f"{built.bad_row_sample[0]}",
-                    markup=False,
-                )
+            client = await stack.enter_async_context(embedder(plan.embedding, quiet=as_json))
+            built = await build(folder, found.corpus, plan, client, as_json)
             router = await stack.enter_async_context(
-                retrieval_process(Path(folder), embedding=where)
+                retrieval_process(Path(folder), embedding=client.address)
             )
             measured = await _ask(router.address, options.DEFAULT_COLLECTION, found, mode)
             if built.tuned_ndcg_at_10 is not None:

@@ -1,0 +1,1 @@
+"""Evidence: found, read, measured against a question, and whether it is enough."""

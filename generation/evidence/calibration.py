@@ -1,0 +1,198 @@
+"""What decides which sentences answer, and when nothing does: shipped, or of a snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from generation.evidence import defaults
+from generation.evidence.confidence import SIGNALS, Confidence
+from generation.evidence.logistic import Floats, LogisticModel
+from generation.evidence.scoring import FEATURES
+from nearline.errors import NearlineError
+from nearline.v1 import snapshot_pb2
+
+_LOG = logging.getLogger(__name__)
+_KEPT = 64  # Snapshots.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a calibration was learned from, and what cross-validation says of it; all 0..1.
+
+    questions, answerable: Labelled questions, and those that the collection answers. risk: Share of
+    the answers at the threshold that have no evidence; coverage: share of questions answered.
+    """
+
+    questions: int
+    answerable: int
+    topic_auroc: float
+    evidence_auroc: float
+    coverage: float
+    risk: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Models and thresholds.
+
+    sentences: Over `scoring.FEATURES`. topic, evidence: over `confidence.SIGNALS`. A question whose
+    probability is below a threshold is refused. target_risk: Share of answers without evidence that
+    evidence_threshold was chosen for, 0..1. learned: None as shipped.
+    """
+
+    sentences: LogisticModel
+    topic: LogisticModel
+    evidence: LogisticModel
+    topic_threshold: float
+    evidence_threshold: float
+    target_risk: float = 0.0
+    learned: Learned | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """True where labels of the collection itself decided."""
+        return self.learned is not None
+
+    def rank(self, features: Floats) -> Floats:
+        """Gives each sentence of (n, f) `scoring.features` its logit (n,)."""
+        return self.sentences.score(features, FEATURES)
+
+    def assess(self, signals: Mapping[str, float]) -> Confidence:
+        """Gives both probabilities from `confidence.signals`."""
+        return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
+
+
+DEFAULT = Calibration(
+    sentences=LogisticModel.of(defaults.SENTENCES, defaults.SENTENCES_BIAS, FEATURES),
+    topic=LogisticModel.of(defaults.TOPIC, defaults.TOPIC_BIAS, SIGNALS),
+    evidence=LogisticModel.of(defaults.EVIDENCE, defaults.EVIDENCE_BIAS, SIGNALS),
+    topic_threshold=defaults.TOPIC_THRESHOLD,
+    evidence_threshold=defaults.EVIDENCE_THRESHOLD,
+)
+
+
+def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:
+    """Gives what the manifest of a snapshot holds."""
+    card = snapshot_pb2.AnswerCard(
+        sentences=_model_to_proto(calibration.sentences),
+        topic=_model_to_proto(calibration.topic),
+        evidence=_model_to_proto(calibration.evidence),
+        topic_threshold=calibration.topic_threshold,
+        evidence_threshold=calibration.evidence_threshold,
+        target_risk=calibration.target_risk,
+    )
+    learned = calibration.learned
+    if learned is not None:
+        card.questions = learned.questions
+        card.answerable = learned.answerable
+        card.topic_auroc = learned.topic_auroc
+        card.evidence_auroc = learned.evidence_auroc
+        card.coverage = learned.coverage
+        card.risk = learned.risk
+    return card
+
+
+def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
+    """Reads what `to_proto` gave.
+
+    Raises: SnapshotMismatch: a model reads what this version does not measure.
+    """
+    learned = Learned(
+        questions=card.questions,
+        answerable=card.answerable,
+        topic_auroc=card.topic_auroc,
+        evidence_auroc=card.evidence_auroc,
+        coverage=card.coverage,
+        risk=card.risk,
+    )
+    return Calibration(
+        sentences=_model_from_proto(card.sentences, FEATURES),
+        topic=_model_from_proto(card.topic, SIGNALS),
+        evidence=_model_from_proto(card.evidence, SIGNALS),
+        topic_threshold=card.topic_threshold,
+        evidence_threshold=card.evidence_threshold,
+        target_risk=card.target_risk,
+        learned=learned if card.questions else None,
+    )
+
+
+class Manifests(Protocol):
+    """What reads manifests; `nearline.clients.AdminClient` does."""
+
+    async def snapshot(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
+        """Reads one manifest."""
+        ...
+
+
+class Calibrations:
+    """The calibration of each snapshot: read from its manifest once, and kept.
+
+    Args:
+        manifests: What reads manifests.
+        kept: Snapshots remembered; the one not asked for longest goes first.
+    """
+
+    def __init__(self, manifests: Manifests, kept: int = _KEPT) -> None:
+        self._manifests = manifests
+        self._room = kept
+        self._kept: OrderedDict[tuple[str, str], Calibration] = OrderedDict()
+        self._reading: dict[tuple[str, str], asyncio.Task[Calibration | None]] = {}
+
+    async def of(self, collection: str, snapshot_id: str) -> Calibration:
+        """Gives the calibration of a snapshot; DEFAULT where it has none or nobody can tell.
+
+        A manifest never changes, so what was read is kept; a router that cannot tell is asked
+        again at the next call. Callers that ask at once share one request.
+        """
+        key = (collection, snapshot_id)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = asyncio.create_task(self._read(collection, snapshot_id))
+            self._reading[key] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        # One caller that leaves must not end what the others wait for.
+        found = await asyncio.shield(reading)
+        return DEFAULT if found is None else found
+
+    async def _read(self, collection: str, snapshot_id: str) -> Calibration | None:
+        try:
+            manifest = await self._manifests.snapshot(collection, snapshot_id)
+        except NearlineError as error:
+            _LOG.warning("no calibration of %s %s: %s", collection, snapshot_id, error.message)
+            return None
+        found = DEFAULT
+        if manifest.HasField("answers"):
+            try:
+                found = from_proto(manifest.answers)
+            except NearlineError as error:
+                _LOG.warning(
+                    "the calibration of %s %s is not used: %s",
+                    collection,
+                    snapshot_id,
+                    error.message,
+                )
+        self._kept[collection, snapshot_id] = found
+        while len(self._kept) > self._room:
+            self._kept.popitem(last=False)
+        return found
+
+
+def _model_to_proto(model: LogisticModel) -> snapshot_pb2.LogisticModel:
+    terms = [
+        snapshot_pb2.LogisticTerm(name=name, weight=weight, mean=mean, scale=scale)
+        for name, (weight, mean, scale) in model.terms().items()
+    ]
+    return snapshot_pb2.LogisticModel(terms=terms, bias=model.bias)
+
+
+def _model_from_proto(model: snapshot_pb2.LogisticModel, known: tuple[str, ...]) -> LogisticModel:
+    terms = {term.name: (term.weight, term.mean, term.scale) for term in model.terms}
+    return LogisticModel.of(terms, model.bias, known)

@@ -1,0 +1,115 @@
+"""Describes how well what was found fits a question: what both kinds of refusal go by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence.scoring import Document, Term, WordsOf, character_runs
+from nearline.contract import Hit
+
+# A gap is between documents, each by its best chunk; 0 where there is no second one.
+SIGNALS = (
+    "dense_best",  # cosine of the best chunk
+    "dense_mean",  # mean cosine of all chunks
+    "dense_gap_2",  # cosine of the best document less that of the second
+    "dense_gap_5",  # and of the fifth
+    "lexical_best",  # BM25 of the best chunk as a share of the question's idf mass
+    "lexical_gap",  # from the best document to the second, likewise
+    "score_gap",  # score of the first document less that of the second
+    "coverage_first",  # share of the question's idf mass that the first document holds
+    "coverage_best",  # the most of the first three
+    "sentence_coverage",  # the most in one sentence of the first three
+    "missing_heaviest",  # idf of the heaviest term that the first document lacks, as a share
+    "grams_best",  # share of the question's runs of five characters, best of the first three
+    "sentence_cosine",  # of the best sentence
+    "sentence_cosine_2",  # of the second-best one
+    "words",  # log(1 + terms of the question)
+)
+_LOOKED_AT = 3  # Documents.
+
+
+class Confidence(NamedTuple):
+    """Probabilities, 0..1: the question is one for the collection; what was found answers it."""
+
+    topic: float
+    evidence: float
+
+
+def signals(
+    question: str,
+    terms: Sequence[Term],
+    hits: Sequence[Hit],
+    documents: Sequence[Document],
+    words_of: WordsOf,
+    cosines: NDArray[np.float32],
+) -> dict[str, float]:
+    """Gives SIGNALS, by name.
+
+    Args:
+        question: Its text.
+        terms: Its stems with their idf.
+        hits: Chunks found, explained, best first; at least one.
+        documents: The evidence made of them.
+        words_of: Makes the stems of a text.
+        cosines: (n,) of sentences to the question; NaN where they are not known.
+    """
+    mass = sum(term.idf for term in terms) or 1.0
+    told = [(hit.id, hit.explanation) for hit in hits if hit.explanation is not None]
+    chunks = [why.dense_score or 0.0 for _, why in told] or [0.0]
+    dense = _by_document([(name, why.dense_score or 0.0) for name, why in told])
+    lexical = _by_document([(name, why.lexical_score or 0.0) for name, why in told])
+    score = _by_document([(hit.id, hit.score) for hit in hits])
+    held: list[float] = []
+    by_sentence, grams, missing = [0.0], [0.0], 1.0
+    asked = character_runs(question)
+    for document in documents[:_LOOKED_AT]:
+        parts = [document.text[start:end] for start, end in document.sentences]
+        words = [set(words_of(part)) for part in parts]
+        whole = set(words_of(document.title)).union(*words)
+        if not held:
+            lacking = [term.idf for term in terms if term.word not in whole]
+            missing = max(lacking, default=0.0) / mass
+        held.append(_mass(terms, whole) / mass)
+        by_sentence += [_mass(terms, each) / mass for each in words]
+        runs = character_runs(f"{document.title} {document.text}")
+        grams.append(len(asked & runs) / (len(asked) or 1))
+    known: list[float] = np.sort(cosines[np.isfinite(cosines)])[::-1].tolist()
+    return {
+        "dense_best": max(chunks),
+        "dense_mean": sum(chunks) / len(chunks),
+        "dense_gap_2": _gap(dense, 2),
+        "dense_gap_5": _gap(dense, 5),
+        "lexical_best": max(lexical, default=0.0) / mass,
+        "lexical_gap": _gap(lexical, 2) / mass,
+        "score_gap": _gap(score, 2),
+        "coverage_first": held[0] if held else 0.0,
+        "coverage_best": max(held, default=0.0),
+        "sentence_coverage": max(by_sentence),
+        "missing_heaviest": missing,
+        "grams_best": max(grams),
+        "sentence_cosine": known[0] if known else max(chunks),
+        "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
+        "words": math.log1p(len(terms)),
+    }
+
+
+def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:
+    """Gives the best score of each document, largest first."""
+    best: dict[str, float] = {}
+    for name, score in scores:
+        best[name] = max(score, best.get(name, score))
+    return sorted(best.values(), reverse=True)
+
+
+def _gap(scores: Sequence[float], rank: int) -> float:
+    """Gives how far the best is above that of a rank, or above the last where there are fewer."""
+    return scores[0] - scores[min(rank, len(scores)) - 1] if scores else 0.0
+
+
+def _mass(terms: Sequence[Term], words: set[str]) -> float:
+    return sum(term.idf for term in terms if term.word in words)

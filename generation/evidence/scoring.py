@@ -1,0 +1,195 @@
+"""Ranks the sentences of retrieved documents by how likely each is evidence for the query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence.logistic import Floats
+
+WordsOf: TypeAlias = Callable[[str], list[str]]
+
+# What a sentence and its document say, beside the query.
+CONTENT = (
+    "coverage",  # share of the query's idf mass that it holds
+    "coverage_to_best",  # coverage as a share of the best in its document
+    "coverage_beyond_title",  # coverage by terms that the title of its document lacks
+    "grams",  # share of the query's runs of five characters
+    "cosine",  # to the query
+    "cosine_standing",  # cosine in standard deviations from its document's mean
+    "length",  # log(1 + words)
+    "numbers",  # log(1 + runs of digits)
+    "finding",  # log(1 + English words that report or compare)
+    "purpose",  # log(1 + English words that announce an aim, a method or a gap)
+    "document_ratio",  # score as a share of the best one's
+    "document_rank",  # log(1 + rank), 0 for the best
+    "title_coverage",  # share of the query's idf mass that the title holds
+)
+# Where it stands in its document: a habit of one kind of prose, so not in the shipped model.
+POSITION = ("position", "position_last", "sentence_count")
+FEATURES: tuple[str, ...] = CONTENT + POSITION
+
+_GRAM = 5
+_FINDING = re.compile(
+    r"\b(?:results?\b|show(?:s|ed|n)?\b|found\b|finding|demonstrat|reveal|suggest|indicat|conclu"
+    r"|significant|associated|increas|decreas|reduc|higher\b|lower\b|than\b|therefore\b|thus\b)"
+)
+_PURPOSE = re.compile(
+    r"\b(?:aims?\b|aimed\b|objective|purpose|whether\b|methods?\b|unclear\b|unknown\b|however\b"
+    r"|(?:to|we) (?:determin|investigat|examin|stud|assess|evaluat|test|explor|compar|use|perform))"
+)
+_FIRST_OF_EACH = 2  # of each document come first; 0 to 3 do equally well on SciFact train
+
+
+class Term(NamedTuple):
+    """A stem of the query, and its idf (> 0): how much it tells."""
+
+    word: str
+    idf: float
+
+
+class Sentence(NamedTuple):
+    """Where a row of `features` lies: document (index), code points start..end-1 of its text."""
+
+    document: int
+    start: int
+    end: int
+
+
+class Document(NamedTuple):
+    """A retrieved text: score (larger is better), sentences as (start, end) in code points."""
+
+    title: str
+    text: str
+    score: float
+    sentences: Sequence[tuple[int, int]]
+
+
+def rows(documents: Sequence[Document]) -> list[Sentence]:
+    """Lists the sentences of all documents, in the order of the rows of `features`."""
+    return [Sentence(at, *span) for at, one in enumerate(documents) for span in one.sentences]
+
+
+def character_runs(text: str) -> set[str]:
+    """Gives the distinct runs of five characters of a text, whatever its case and spaces."""
+    plain = _plain(text)
+    return {plain[at : at + _GRAM] for at in range(len(plain) - _GRAM + 1)}
+
+
+def features(
+    terms: Sequence[Term],
+    documents: Sequence[Document],
+    words_of: WordsOf,
+    cosines: NDArray[np.float32],
+    *,
+    query: str = "",
+) -> Floats:
+    """Describes each sentence of each document by FEATURES.
+
+    Args:
+        terms: The query's distinct stems without stop words.
+        words_of: Makes the stems of a text, as those of `terms` were made.
+        cosines: (n,) cosine of each sentence to the query; NaN where it was not embedded: such a
+            sentence was not shortlisted, and counts as the least of those that were.
+        query: Text of the query, for runs of characters; empty: that feature is 0.
+    Returns: (n, f), in the order of `rows`; cosine columns are NaN where no cosine is known.
+    """
+    idf, owners, words = _read(terms, documents, words_of)
+    ratio, rank = _rated(documents)
+    held = _held(terms, words)
+    titled = _held(terms, [words_of(document.title) for document in documents])[owners]
+    texts = [_plain(documents[one.document].text[one.start : one.end]) for one in rows(documents)]
+    coverage, least = _share(held, idf), np.fmin.reduce(cosines, initial=np.nan)
+    cosine = np.where(np.isnan(cosines), least, cosines).astype(np.float64)
+    best = np.zeros(len(documents))
+    np.maximum.at(best, owners, coverage)
+    size = np.bincount(owners, minlength=len(documents))
+    place, count = np.arange(len(owners)) - (np.cumsum(size) - size)[owners], size[owners]
+    columns = {
+        "coverage": coverage,
+        "coverage_to_best": coverage / np.where(best > 0, best, 1.0)[owners],
+        "coverage_beyond_title": _share(held * (1.0 - titled), idf),
+        "grams": _grams(query, texts),
+        "cosine": cosine,
+        "cosine_standing": _standing(cosine, owners, np.maximum(size, 1)),
+        "length": np.log1p([len(sentence) for sentence in words]),
+        "numbers": np.log1p([len(re.findall(r"\d+", text)) for text in texts]),
+        "finding": np.log1p([len(_FINDING.findall(text)) for text in texts]),
+        "purpose": np.log1p([len(_PURPOSE.findall(text)) for text in texts]),
+        "document_ratio": ratio[owners],
+        "document_rank": np.log1p(rank)[owners],
+        "title_coverage": _share(titled, idf),
+        "position": place / np.maximum(count - 1, 1),
+        "position_last": place == count - 1,
+        "sentence_count": np.log1p(count),
+    }
+    return np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float64)
+
+
+def shortlist(
+    terms: Sequence[Term], documents: Sequence[Document], words_of: WordsOf, most: int
+) -> NDArray[np.int64]:
+    """Gives the rows to embed, (min(most, n),) ascending, where only `most` may be.
+
+    The best two of each document come first, best documents first, then the best of all; better is
+    more coverage of the query plus the document's score as a share of the best document's.
+    """
+    idf, owners, words = _read(terms, documents, words_of)
+    ratio, rank = _rated(documents)
+    worth = _share(_held(terms, words), idf) + ratio[owners]
+    late = np.ones(len(worth), np.bool_)
+    for place in range(len(documents)):
+        mine = np.flatnonzero(owners == place)
+        late[mine[np.argsort(-worth[mine], kind="stable")[:_FIRST_OF_EACH]]] = False
+    # Among the first of each, documents by rank; among the rest, sentences by worth.
+    return np.sort(np.lexsort((-worth, np.where(late, 0, rank[owners]), late))[:most])
+
+
+def _read(
+    terms: Sequence[Term], documents: Sequence[Document], words_of: WordsOf
+) -> tuple[Floats, NDArray[np.int64], list[list[str]]]:
+    """Gives idf (t,), and of each sentence its document (n,) and its words."""
+    words = [words_of(documents[at].text[start:end]) for at, start, end in rows(documents)]
+    owners = np.array([sentence.document for sentence in rows(documents)], np.int64)
+    return np.array([term.idf for term in terms], np.float64), owners, words
+
+
+def _held(terms: Sequence[Term], words: Sequence[list[str]]) -> Floats:
+    """Gives which terms each text holds: (n, t), 0 or 1."""
+    held = [term.word in text for text in map(set, words) for term in terms]
+    return np.array(held, np.float64).reshape(len(words), len(terms))
+
+
+def _share(held: Floats, idf: Floats) -> Floats:
+    """Gives the share of the idf mass in each row of (n, t) 0..1; 0 where there are no terms."""
+    return np.asarray(held @ idf / (idf.sum() or 1.0), np.float64)
+
+
+def _grams(query: str, texts: Sequence[str]) -> Floats:
+    """Gives the share of the query's runs of characters in each text; 0 where it is too short."""
+    asked = character_runs(query)
+    shares = [len(asked & character_runs(text)) / (len(asked) or 1) for text in texts]
+    return np.array(shares, np.float64)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _standing(values: Floats, owners: NDArray[np.int64], size: NDArray[np.int64]) -> Floats:
+    """Gives standard deviations from the document's mean; 0 where all are equal."""
+    apart = values - (np.bincount(owners, values, len(size)) / size)[owners]
+    spread = np.sqrt(np.bincount(owners, apart**2, len(size)) / size)
+    return np.asarray(apart / np.where(spread < 1e-9, 1.0, spread)[owners], np.float64)
+
+
+def _rated(documents: Sequence[Document]) -> tuple[Floats, NDArray[np.int64]]:
+    """Gives scores as shares of the best (1 where that is not positive), and ranks from 0."""
+    scores = np.array([document.score for document in documents], np.float64)
+    best = scores.max(initial=0.0)
+    ranks = np.argsort(np.argsort(-scores, kind="stable"), kind="stable")
+    return (scores / best if best > 0 else np.ones(len(scores))), ranks

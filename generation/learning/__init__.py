@@ -1,0 +1,1 @@
+"""Learns from labelled questions what `generation.calibration` holds, and measures how well."""

@@ -1,0 +1,164 @@
+"""Labelled questions: which spans of which documents answer them, if any does.
+
+Two layouts are read. SciFact's: `claims_<split>.jsonl` with `evidence` {document: [{"sentences"}]}
+by number of a sentence, and `abstracts.jsonl` with the sentences of each document, which joined by
+a space are its text. SQuAD's: `questions_<split>.jsonl` or `questions.jsonl`, of {"query_id",
+"text", "doc_id", "answers": [{"text", "answer_start"}]}; no answers: the collection has none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from nearline.errors import InvalidRequest
+
+_Row: TypeAlias = dict[str, Any]  # JSON.
+CLAIMS = "claims"
+QUESTIONS = "questions"
+
+
+class Span(NamedTuple):
+    """Code points start..end-1 of a document's text, and what stands there."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A question, the spans that answer it by document, and the documents that it is about.
+
+    cited: Holds all documents with spans; a question without an answer may cite some.
+    short: The spans are answers rather than the sentences that hold them.
+    """
+
+    id: str
+    text: str
+    spans: Mapping[str, Sequence[Span]]
+    cited: frozenset[str]
+    short: bool = False
+
+    @property
+    def has_answer(self) -> bool:
+        """True where the collection answers it."""
+        return bool(self.spans)
+
+
+def load(folder: Path, split: str) -> list[Labelled]:
+    """Reads the labelled questions of a split, in the order of the file.
+
+    Raises: InvalidRequest: there is no such split, or a file is malformed; names file and line.
+    """
+    claims = folder / f"{CLAIMS}_{split}.jsonl"
+    if claims.is_file():
+        return _claims(claims, folder / "abstracts.jsonl")
+    for name in (f"{QUESTIONS}_{split}.jsonl", f"{QUESTIONS}.jsonl"):
+        if (folder / name).is_file():
+            return [_question(*row) for row in _rows(folder / name)]
+    there = sorted(path.name for kind in (CLAIMS, QUESTIONS) for path in folder.glob(f"{kind}*"))
+    raise InvalidRequest(
+        f"{folder} has no labelled questions of split {split!r}: neither {claims.name} nor "
+        f"{QUESTIONS}_{split}.jsonl; it has {', '.join(there) or 'none of any split'}",
+        field="split",
+    )
+
+
+def disjoint(questions: Sequence[Labelled], others: Sequence[Labelled]) -> list[Labelled]:
+    """Gives the questions that share no cited document with the others."""
+    seen = frozenset[str]().union(*(one.cited for one in others))
+    return [one for one in questions if not one.cited & seen]
+
+
+def _claims(path: Path, abstracts: Path) -> list[Labelled]:
+    texts: dict[str, list[Span]] = {}
+    for place, row in _rows(abstracts):
+        try:
+            texts[str(row["doc_id"])] = _joined([str(one) for one in _listed(row["sentences"])])
+        except (KeyError, TypeError) as error:
+            raise _malformed(place, 'doc_id and a list "sentences"') from error
+    found = []
+    for place, row in _rows(path):
+        try:
+            spans = {
+                document: [
+                    texts[document][number]
+                    for number in sorted({n for one in sets for n in one["sentences"]})
+                ]
+                for document, sets in dict(row["evidence"]).items()
+            }
+            cited = frozenset(map(str, row.get("cited_doc_ids", ()))) | frozenset(spans)
+            found.append(
+                Labelled(
+                    id=str(row["query_id"]),
+                    text=str(row["text"]),
+                    spans={document: held for document, held in spans.items() if held},
+                    cited=cited,
+                )
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise _malformed(
+                place, f"query_id, text and evidence by sentences that {abstracts.name} has"
+            ) from error
+    return found
+
+
+def _question(place: str, row: _Row) -> Labelled:
+    try:
+        document = row.get("doc_id")
+        cited = frozenset() if document is None else frozenset({str(document)})
+        spans = [
+            Span(int(one["answer_start"]), int(one["answer_start"]) + len(one["text"]), one["text"])
+            for one in _listed(row.get("answers") or [])
+        ]
+        if spans and not cited:
+            raise KeyError("doc_id")
+        return Labelled(
+            id=str(row["query_id"]),
+            text=str(row["text"]),
+            spans={one: spans for one in cited} if spans else {},
+            cited=cited,
+            short=True,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(
+            place, 'query_id, text, doc_id and answers [{"text", "answer_start"}]'
+        ) from error
+
+
+def _joined(sentences: Sequence[str]) -> list[Span]:
+    spans, at = [], 0
+    for sentence in sentences:
+        spans.append(Span(at, at + len(sentence), sentence))
+        at += len(sentence) + 1
+    return spans
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
+    if not path.is_file():
+        raise InvalidRequest(f"there is no {path}, which the labels need", field="data")
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise _malformed(place, "its fields") from error
+        if not isinstance(row, dict):
+            raise _malformed(place, "its fields")
+        yield place, row
+
+
+def _malformed(place: str, fields: str) -> InvalidRequest:
+    return InvalidRequest(f"{place} is not a JSON object with {fields}", field="data")

@@ -1,0 +1,84 @@
+"""What is said of a ranking and of a refusal, in the standard forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence.logistic import Floats
+
+_MOST = 0.5
+
+
+class Operating(NamedTuple):
+    """Where a threshold puts a refusal.
+
+    coverage: Share of questions answered. risk: Share of those that the collection does not answer;
+    0 where none is answered.
+    """
+
+    threshold: float
+    coverage: float
+    risk: float
+
+
+def auroc(positive: Floats, negative: Floats) -> float:
+    """Gives the chance, 0..1, that a positive scores above a negative; ties count half.
+
+    NaN where either is empty.
+    """
+    if not len(positive) or not len(negative):
+        return float("nan")
+    both = positive[:, None] - negative[None]
+    return float(((both > 0) + 0.5 * (both == 0)).mean())
+
+
+def recall(held: Floats, scores: Floats, k: int) -> float:
+    """Gives the share of labelled spans that the k best sentences hold, 0..1.
+
+    A span counts where these sentences together hold more than half of it.
+
+    Args:
+        held: (n, g) share of each span that a sentence holds; g >= 1.
+        scores: (n,) of sentences, larger is better.
+        k: Sentences taken.
+    """
+    best = np.argsort(-scores, kind="stable")[:k]
+    return float((held[best].sum(axis=0) > _MOST).mean())
+
+
+def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[Operating]:
+    """Gives what each threshold would do, the highest first: one entry per distinct score.
+
+    Args:
+        scores: (n,) how sure one is that a question has an answer.
+        answerable: (n,) whether it has.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, wrong = scores[order], np.cumsum(~answerable[order])
+    last = np.flatnonzero(np.append(np.diff(ordered) != 0, np.ones(min(1, len(order)), np.bool_)))
+    return [
+        Operating(float(ordered[at]), (at + 1) / len(order), float(wrong[at]) / (at + 1))
+        for at in last
+    ]
+
+
+def at_coverage(curve: Sequence[Operating], coverage: float) -> Operating:
+    """Gives the first point of a curve that answers at least a share of the questions."""
+    return next(point for point in curve if point.coverage >= coverage - 1e-9)
+
+
+def at_risk(curve: Sequence[Operating], risk: float) -> Operating:
+    """Gives the point of a curve that answers most within a risk; else the one of least risk."""
+    within = [point for point in curve if point.risk <= risk]
+    return within[-1] if within else min(curve, key=lambda point: (point.risk, -point.coverage))
+
+
+def operate(scores: Floats, answerable: NDArray[np.bool_], threshold: float) -> Operating:
+    """Gives what a threshold does: a question is answered at or above it."""
+    answered = scores >= threshold
+    risk = float((~answerable[answered]).mean()) if answered.any() else 0.0
+    return Operating(threshold, float(answered.mean()), risk)

@@ -1,0 +1,71 @@
+"""Builds what `nearline eval` measures: a data set in BEIR layout, in a store of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nearline.cli import output
+from nearline.cli.build import progress
+from nearline.clients import EmbeddingClient
+
+if TYPE_CHECKING:
+    from index_builder.quality import DataSet
+    from index_builder.records import BuildResult
+
+_ANY = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to build, and with which embedding service; empty: one of its own.
+
+    judged: What to tune the weight of hybrid search on; None: the default weight.
+    """
+
+    shards: int
+    factory: str = "auto"
+    chunk_tokens: int = 240
+    overlap_sentences: int = 1
+    embedding: str = ""
+    language: str = "english"
+    judged: DataSet | None = None
+
+
+async def build(
+    store: str, corpus: Path, plan: Plan, client: EmbeddingClient, as_json: bool
+) -> BuildResult:
+    """Builds and publishes; documents that cannot be read are left out, and said.
+
+    Args:
+        store: Folder of the store.
+        corpus: File in the layout of BEIR's corpus.jsonl.
+        plan: What to build.
+        client: The embedding service.
+        as_json: Keep standard output for the figures.
+    """
+    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.readers.mapping import Columns
+    from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
+
+    wanted = BuildOptions(
+        store=store,
+        shards=plan.shards,
+        chunks=ChunkOptions(max_tokens=plan.chunk_tokens, overlap_sentences=plan.overlap_sentences),
+        index=IndexOptions(factory=plan.factory),
+        language=plan.language,
+        judged=plan.judged,
+        # Data sets in this layout have documents that are a title alone, or nothing at all.
+        title_only=True,
+        max_bad_rows=_ANY,
+    )
+    wanted.check()
+    with progress(as_json) as shown:
+        built = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown)
+    if built.bad_rows:
+        output.console(error=True).print(
+            f"{built.bad_rows} documents are left out, for example {built.bad_row_sample[0]}",
+            markup=False,
+        )
+    return built
