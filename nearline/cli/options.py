@@ -29,6 +29,19 @@ CollectionOption = Annotated[
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", help="Address of the router.")
 ]
+GenerationAddressOption = Annotated[
+    str,
+    typer.Option("--address", metavar="HOST:PORT", help="Address of the generation service."),
+]
+TokenOption = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="NEARLINE_TOKEN",
+        metavar="TOKEN",
+        help="Says who asks, where the service wants to know.",
+    ),
+]
 FilterOption = Annotated[
     str,
     typer.Option(
@@ -49,5 +62,7 @@ __all__ = [
     "AddressOption",
     "CollectionOption",
     "FilterOption",
+    "GenerationAddressOption",
     "StoreOption",
+    "TokenOption",
 ]

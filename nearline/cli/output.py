@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,3 +93,22 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
     return str(value)
+
+
+def plain(value: object) -> dict[str, object]:
+    """Gives a record as JSON can hold it."""
+
+    def of(one: object) -> object:
+        if isinstance(one, Enum):
+            return one.value
+        if isinstance(one, bytes):
+            return one.hex()
+        if isinstance(one, datetime):
+            return one.isoformat()
+        if isinstance(one, dict):
+            return {key: of(each) for key, each in one.items()}
+        return [of(each) for each in one] if isinstance(one, list | tuple) else one
+
+    record = of(value)
+    assert isinstance(record, dict)
+    return record

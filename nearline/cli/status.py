@@ -19,7 +19,7 @@ def status(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Address of the embedding service; empty: skip it. [default: the port after the "
+            help="Address of the embedding service; empty: skip it. \\[default: the port after the "
             "router's, as `nearline up` has it]",
         ),
     ] = None,

@@ -6,53 +6,19 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 import typer
 
 from nearline.cli import options, output
-from nearline.cli.ports import check_port, reserve
-from nearline.cli.processes import (
-    EMBEDDING_SERVICES,
-    GENERATION_SERVICES,
-    RETRIEVAL_SERVICES,
-    SHARD_SERVICES,
-    free_port,
-    parse_event,
-)
+from nearline.cli.layout import Layout, planned
+from nearline.cli.processes import parse_event
 from nearline.cli.supervisor import Change, Plan, State, Supervisor
 from nearline.errors import NotFound, SettingsError
 from nearline.snapshot import Store
 
-# The first start of a model may convert it and measure its backends.
-_EMBEDDING_TIMEOUT_S = 300.0
 _LOUD = ("warning", "error", "critical")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What runs, and where.
-
-    port, embedding_port, generation_port: of the router, the embedding service and the generation
-        service; 0 takes a free one.
-    embedding: False where no collection was made from text, so that nothing needs the model.
-    shards: the most shards that a collection has; shard_processes: processes that hold them, 0
-        keeps them inside the router; replicas: copies of each of those processes.
-    workers: router processes that share the one port.
-    """
-
-    store: Store
-    shards: int
-    embedding: bool = True
-    host: str = options.DEFAULT_HOST
-    port: int = options.DEFAULT_PORT
-    embedding_port: int = options.DEFAULT_PORT + 1
-    generation_port: int = options.DEFAULT_PORT + 3
-    shard_processes: int = 0
-    replicas: int = 1
-    workers: int = 1
 
 
 class Report:
@@ -98,22 +64,6 @@ class Report:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Processes:
-    """What to start, in this order. embedding, generation: none or one. address: of the router."""
-
-    embedding: tuple[Plan, ...]
-    shards: tuple[Plan, ...]
-    routers: tuple[Plan, ...]
-    generation: tuple[Plan, ...]
-    address: str
-
-    @property
-    def generation_address(self) -> str:
-        """Where questions are answered; empty where nowhere."""
-        return self.generation[0].address if self.generation else ""
-
-
 @contextlib.asynccontextmanager
 async def supervised(stages: Sequence[Sequence[Plan]], report: Report) -> AsyncIterator[None]:
     """Keeps processes alive for the length of the block.
@@ -146,13 +96,15 @@ def up(
     embedding_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port of the embedding service. [default: the port after --port]"
+            min=0,
+            max=65535,
+            help="Port of the embedding service. \\[default: the port after --port]",
         ),
     ] = None,
     generation_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Port of the generation service. [default: three after --port]"
+            min=0, max=65535, help="Port of the generation service. \\[default: three after --port]"
         ),
     ] = None,
     separate: Annotated[
@@ -181,6 +133,23 @@ def up(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="Router processes that share the port.", metavar="N")
     ] = 1,
+    redis: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Redis for sessions, budgets and cached answers, redis://host:port/0. "
+            "\\[default: the bundled one, unless the generation service's settings name another]",
+        ),
+    ] = "",
+    redis_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the bundled Redis. \\[default: four after --port]"
+        ),
+    ] = None,
+    no_redis: Annotated[
+        bool, typer.Option("--no-redis", help="Start no Redis: no sessions, no cached answers.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Pass on every log line of the services.")
     ] = False,
@@ -208,14 +177,18 @@ def up(
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
         workers=workers,
+        redis="" if no_redis else redis or None,
+        redis_port=bundled_port(port, redis_port, redis, no_redis=no_redis),
     )
     report = Report(as_json=as_json, verbose=verbose)
 
     async def run() -> None:
         end_on_sigterm()
         with planned(layout) as processes:
+            if processes.note:
+                _say(processes.note)
             stages = (
-                (*processes.embedding, *processes.shards),
+                (*processes.redis, *processes.embedding, *processes.shards),
                 processes.routers,
                 processes.generation,
             )
@@ -240,6 +213,50 @@ def end_on_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
+def bundled_port(
+    port: int, redis_port: int | None, redis: str = "", *, no_redis: bool = False
+) -> int | None:
+    """Gives the port for the bundled Redis; None: there is to be none.
+
+    Args:
+        port: Of the router.
+        redis_port: What was asked for; None: the default, beside the router's.
+        redis: Another Redis to use; empty: none was named.
+        no_redis: Whether there is to be none at all.
+    Raises: SettingsError: two of these exclude each other, or `redis` is no address.
+    """
+    if no_redis and (redis or redis_port is not None):
+        raise SettingsError("--no-redis goes with neither --redis nor --redis-port; leave one out")
+    if redis and redis_port is not None:
+        raise SettingsError("--redis-port is of the bundled Redis, --redis names another; drop one")
+    if redis:
+        check_redis(redis)
+    if redis or no_redis or (redis_port is None and configured_redis()):
+        return None
+    if redis_port is None:
+        return port + 4 if port else 0
+    return redis_port
+
+
+def configured_redis() -> str:
+    """Gives the Redis that environment or file name to the generation service; empty: none."""
+    try:
+        from generation.settings import GenerationSettings
+    except ImportError:
+        return ""  # Not installed here, so it does not run here.
+    from nearline.settings import load_from_process
+
+    return load_from_process(GenerationSettings, ()).redis
+
+
+def check_redis(url: str) -> None:
+    """Raises SettingsError where the generation service could not read such an address."""
+    with contextlib.suppress(ImportError):
+        from generation.memory.redis_state import connect
+
+        connect(url)
+
+
 def needs(store: Store) -> tuple[int, bool]:
     """Gives the most shards that a current snapshot has, and whether any needs the model.
 
@@ -254,123 +271,6 @@ def needs(store: Store) -> tuple[int, bool]:
     manifests = [store.manifest(name, store.alias_in_force(name).current) for name in collections]
     shards = max(len(manifest.shards) for manifest in manifests)
     return shards, any(manifest.embedder.fingerprint for manifest in manifests)
-
-
-@contextlib.contextmanager
-def planned(layout: Layout) -> Iterator[Processes]:
-    """Gives the processes, and holds a port that several share for the length of the block.
-
-    Raises: SettingsError: a port is taken.
-    """
-    with contextlib.ExitStack() as held:
-        check_port(layout.host, layout.port, "--port")
-        port = layout.port
-        if layout.workers > 1:
-            shared = held.enter_context(reserve(layout.host, port))
-            port = shared.getsockname()[1]
-        port = port or free_port(layout.host)
-        embedders = []
-        if layout.embedding:
-            check_port(layout.host, layout.embedding_port, "--embedding-port")
-            embedding_port = layout.embedding_port or free_port(layout.host)
-            if port == embedding_port:
-                raise SettingsError(
-                    f"--port and --embedding-port are both {port}; choose another one"
-                )
-            embedders.append(_embedding(layout.host, embedding_port))
-        embedding = ",".join(plan.address for plan in embedders)
-        shards = [
-            [
-                _shard(layout, number, copy, free_port(layout.host))
-                for copy in range(layout.replicas)
-            ]
-            for number in range(layout.shard_processes)
-        ]
-        topology = ";".join(
-            f"{number}={','.join(plan.address for plan in shards[number % len(shards)])}"
-            for number in range(layout.shards if shards else 0)
-        )
-        routers = [
-            _router(layout, port, embedding, topology, worker) for worker in range(layout.workers)
-        ]
-        generation = []
-        if layout.embedding:
-            # Collections of vectors alone hold no texts to answer from.
-            check_port(layout.host, layout.generation_port, "--generation-port")
-            generation_port = layout.generation_port or free_port(layout.host)
-            if generation_port in (port, embedding_port):
-                raise SettingsError(
-                    f"--generation-port {generation_port} is the port of another service; choose "
-                    "another one"
-                )
-            generation.append(
-                _generation(layout.host, generation_port, f"{layout.host}:{port}", embedding)
-            )
-        yield Processes(
-            embedding=tuple(embedders),
-            shards=tuple(plan for copies in shards for plan in copies),
-            routers=tuple(routers),
-            generation=tuple(generation),
-            address=f"{layout.host}:{port}",
-        )
-
-
-def _embedding(host: str, port: int) -> Plan:
-    return Plan(
-        name="embedding",
-        module="embedding",
-        arguments=("--host", host, "--port", str(port)),
-        address=f"{host}:{port}",
-        ready_services=EMBEDDING_SERVICES,
-        ready_timeout_s=_EMBEDDING_TIMEOUT_S,
-    )
-
-
-def _shard(layout: Layout, number: int, copy: int, port: int) -> Plan:
-    held = range(number, layout.shards, layout.shard_processes)
-    return Plan(
-        name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
-        module="retrieval.shard_server",
-        arguments=(
-            *("--host", layout.host, "--port", str(port)),
-            *("--store", layout.store.url, "--shard", ",".join(map(str, held))),
-        ),
-        address=f"{layout.host}:{port}",
-        ready_services=SHARD_SERVICES,
-    )
-
-
-def _router(layout: Layout, port: int, embedding: str, topology: str, worker: int) -> Plan:
-    arguments: tuple[str, ...] = (
-        *("--host", layout.host, "--port", str(port)),
-        *("--store", layout.store.url),
-    )
-    if embedding:
-        arguments += ("--embedding", embedding)
-    if topology:
-        arguments += ("--shards", topology)
-    if layout.workers > 1:
-        arguments += ("--reuse-port", "true")
-    return Plan(
-        name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
-        module="retrieval",
-        arguments=arguments,
-        address=f"{layout.host}:{port}",
-        ready_services=RETRIEVAL_SERVICES,
-    )
-
-
-def _generation(host: str, port: int, retrieval: str, embedding: str) -> Plan:
-    return Plan(
-        name="generation",
-        module="generation",
-        arguments=(
-            *("--host", host, "--port", str(port)),
-            *("--retrieval", retrieval, "--embedding", embedding),
-        ),
-        address=f"{host}:{port}",
-        ready_services=GENERATION_SERVICES,
-    )
 
 
 def _record(change: Change) -> dict[str, object]:

@@ -88,8 +88,14 @@ def _ask(address: str) -> None:
     answer, _, notes = said.partition("\n\n")
     assert re.findall(r"\[(\d+)\]", answer) == re.findall(r"^\[(\d+)\] subprocess", notes, re.M)
     events = [json.loads(line) for line in asked("who wrote Hamlet?", "--json").splitlines()]
-    assert [event["event"] for event in events] == ["evidence", "refusal"]
-    assert events[1]["reason"] == "off_topic"
+    assert [event["event"] for event in events] == ["evidence", "usage", "refusal"]
+    assert events[-1]["reason"] == "off_topic"
+    # A conversation, which the Redis beside it remembers.
+    asked("how do I run a subprocess with a timeout?", "--session", "s")
+    words = ("--session", "s", "--json")
+    events = [json.loads(line) for line in asked("and on Windows?", *words).splitlines()]
+    assert events[0]["condensed"] == "how do I run a subprocess with a timeout on Windows?"
+    assert events[-1]["session"] == {"id": "s", "version": 2, "saved": True, "reason": ""}
 
 
 def _run_the_program_of_the_readme(address: str) -> None:

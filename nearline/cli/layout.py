@@ -1,0 +1,213 @@
+"""What runs on a machine, and where: from ports and counts to the processes to start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nearline.cli import bundled_redis, options
+from nearline.cli.ports import check_port, reserve
+from nearline.cli.processes import (
+    EMBEDDING_SERVICES,
+    GENERATION_SERVICES,
+    RETRIEVAL_SERVICES,
+    SHARD_SERVICES,
+    free_port,
+)
+from nearline.cli.supervisor import Plan
+from nearline.errors import SettingsError, Unsupported
+from nearline.snapshot import Store
+
+# The first start of a model may convert it and measure its backends.
+_EMBEDDING_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What runs, and where.
+
+    port, embedding_port, generation_port: of the router, the embedding service and the generation
+        service; 0 takes a free one.
+    embedding: False where no collection was made from text, so that nothing needs the model.
+    shards: the most shards that a collection has; shard_processes: processes that hold them, 0
+        keeps them inside the router; replicas: copies of each of those processes.
+    workers: router processes that share the one port.
+    redis: what the generation service is told to use, empty: none; None: its own settings say.
+    redis_port: of the bundled Redis, which it is told to use then; None: none is started.
+    """
+
+    store: Store
+    shards: int
+    embedding: bool = True
+    host: str = options.DEFAULT_HOST
+    port: int = options.DEFAULT_PORT
+    embedding_port: int = options.DEFAULT_PORT + 1
+    generation_port: int = options.DEFAULT_PORT + 3
+    shard_processes: int = 0
+    replicas: int = 1
+    workers: int = 1
+    redis: str | None = None
+    redis_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """What to start, in this order.
+
+    redis, embedding, generation: none or one. address: of the router. note: What people should
+    know; empty: nothing.
+    """
+
+    redis: tuple[Plan, ...]
+    embedding: tuple[Plan, ...]
+    shards: tuple[Plan, ...]
+    routers: tuple[Plan, ...]
+    generation: tuple[Plan, ...]
+    address: str
+    note: str = ""
+
+    @property
+    def generation_address(self) -> str:
+        """Where questions are answered; empty where nowhere."""
+        return self.generation[0].address if self.generation else ""
+
+
+@contextlib.contextmanager
+def planned(layout: Layout) -> Iterator[Processes]:
+    """Gives the processes, and holds a port that several share for the length of the block.
+
+    Raises: SettingsError: a port is taken.
+    """
+    with contextlib.ExitStack() as held:
+        ports: dict[int, str] = {}
+        check_port(layout.host, layout.port, "--port")
+        port = layout.port
+        if layout.workers > 1:
+            shared = held.enter_context(reserve(layout.host, port))
+            port = shared.getsockname()[1]
+        port = port or free_port(layout.host)
+        ports[port] = "--port"
+        embedders: list[Plan] = []
+        generation: list[Plan] = []
+        redis: list[Plan] = []
+        note = ""
+        if layout.embedding:
+            taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
+            embedders.append(_embedding(layout.host, taken))
+        embedding = ",".join(plan.address for plan in embedders)
+        shards = [
+            [
+                _shard(layout, number, copy, free_port(layout.host))
+                for copy in range(layout.replicas)
+            ]
+            for number in range(layout.shard_processes)
+        ]
+        topology = ";".join(
+            f"{number}={','.join(plan.address for plan in shards[number % len(shards)])}"
+            for number in range(layout.shards if shards else 0)
+        )
+        routers = [
+            _router(layout, port, embedding, topology, worker) for worker in range(layout.workers)
+        ]
+        if layout.embedding:
+            # Collections of vectors alone hold no texts to answer from.
+            taken = _take(ports, layout.host, layout.generation_port, "--generation-port")
+            redis, note = _redis(layout, ports)
+            remembers = f"redis://{redis[0].address}/0" if redis else layout.redis
+            generation.append(
+                _generation(layout.host, taken, f"{layout.host}:{port}", embedding, remembers)
+            )
+        yield Processes(
+            redis=tuple(redis),
+            embedding=tuple(embedders),
+            shards=tuple(plan for copies in shards for plan in copies),
+            routers=tuple(routers),
+            generation=tuple(generation),
+            address=f"{layout.host}:{port}",
+            note=note,
+        )
+
+
+def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
+    """Gives a port that is free, here and in the plan, and notes it there; 0 takes any."""
+    check_port(host, port, flag)
+    if port in ports:
+        raise SettingsError(f"{ports[port]} and {flag} are both {port}; choose another one")
+    while not port or port in ports:
+        port = free_port(host)
+    ports[port] = flag
+    return port
+
+
+def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[Plan], str]:
+    """Plans the bundled Redis, or tells why there is none."""
+    if layout.redis_port is None:
+        return [], ""
+    try:
+        bundled_redis.find_program()
+    except Unsupported as error:
+        return [], f"no sessions, budgets and cached answers: {error.message}"
+    port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
+    return [bundled_redis.plan(layout.store.files, port)], ""
+
+
+def _embedding(host: str, port: int) -> Plan:
+    return Plan(
+        name="embedding",
+        module="embedding",
+        arguments=("--host", host, "--port", str(port)),
+        address=f"{host}:{port}",
+        ready_services=EMBEDDING_SERVICES,
+        ready_timeout_s=_EMBEDDING_TIMEOUT_S,
+    )
+
+
+def _shard(layout: Layout, number: int, copy: int, port: int) -> Plan:
+    held = range(number, layout.shards, layout.shard_processes)
+    return Plan(
+        name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
+        module="retrieval.shard_server",
+        arguments=(
+            *("--host", layout.host, "--port", str(port)),
+            *("--store", layout.store.url, "--shard", ",".join(map(str, held))),
+        ),
+        address=f"{layout.host}:{port}",
+        ready_services=SHARD_SERVICES,
+    )
+
+
+def _router(layout: Layout, port: int, embedding: str, topology: str, worker: int) -> Plan:
+    arguments: tuple[str, ...] = (
+        *("--host", layout.host, "--port", str(port)),
+        *("--store", layout.store.url),
+    )
+    if embedding:
+        arguments += ("--embedding", embedding)
+    if topology:
+        arguments += ("--shards", topology)
+    if layout.workers > 1:
+        arguments += ("--reuse-port", "true")
+    return Plan(
+        name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
+        module="retrieval",
+        arguments=arguments,
+        address=f"{layout.host}:{port}",
+        ready_services=RETRIEVAL_SERVICES,
+    )
+
+
+def _generation(host: str, port: int, retrieval: str, embedding: str, redis: str | None) -> Plan:
+    arguments: tuple[str, ...] = (
+        *("--host", host, "--port", str(port)),
+        *("--retrieval", retrieval, "--embedding", embedding),
+    )
+    if redis is not None:
+        arguments += ("--redis", redis)
+    return Plan(
+        name="generation",
+        module="generation",
+        arguments=arguments,
+        address=f"{host}:{port}",
+        ready_services=GENERATION_SERVICES,
+    )

@@ -1,0 +1,29 @@
+"""Supervises a bundled Redis for a store, and tells about it in JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from nearline.cli import bundled_redis
+from nearline.cli.supervisor import Supervisor
+from nearline.cli.up import Report, end_on_sigterm
+from nearline.store.local import LocalFiles
+
+
+async def main(store: str, port: str) -> None:
+    """Runs until SIGTERM."""
+    end_on_sigterm()
+    report = Report(as_json=True, verbose=False)
+    plan = bundled_redis.plan(LocalFiles(Path(store)), int(port))
+    supervisor = Supervisor([[plan]], report.change, report.line)
+    stop = asyncio.Event()
+    try:
+        await supervisor.run(stop, lambda: report.ready(plan.address))
+    except asyncio.CancelledError:
+        stop.set()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
