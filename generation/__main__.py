@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
+from generation import models
+from generation.access import Access
+from generation.evidence.calibration import Calibrations
+from generation.evidence.reading import Reader
+from generation.memory.answer_cache import AnswerCache
+from generation.memory.budgets import Budgets, TokenLimits
+from generation.memory.conversation import Memory
+from generation.memory.redis_state import connect
+from generation.memory.sessions import Sessions
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from generation.settings import GenerationSettings
 from nearline import serving, settings, telemetry
-from nearline.clients import EmbeddingClient, RetrievalClient
+from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
 
 
@@ -17,32 +27,58 @@ async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop."""
     chosen = settings.load_from_process(GenerationSettings, argv)
     telemetry.configure_logging(chosen.log_level, "generation")
-    retrieval = RetrievalClient(chosen.retrieval)
-    embedding = EmbeddingClient(chosen.embedding) if chosen.embedding else None
-    service = GenerationService(retrieval, embedding)
-
-    async def ready() -> None:
-        # Nothing is loaded here; whether a router answers is told by each call.
-        return None
-
-    async def close() -> None:
-        await retrieval.close()
-        if embedding is not None:
-            await embedding.close()
-
-    await serving.serve(
-        chosen,
-        [
-            serving.Registration(
-                "nearline.v1.GenerationService",
-                lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-                    GenerationServicer(service), server
+    access = Access.load(chosen.callers, chosen.readers_attribute)
+    async with contextlib.AsyncExitStack() as stack:
+        retrieval = await stack.enter_async_context(RetrievalClient(chosen.retrieval))
+        admin = await stack.enter_async_context(AdminClient(chosen.retrieval))
+        embedding = None
+        if chosen.embedding:
+            embedding = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
+        redis = None
+        if chosen.redis:
+            redis = connect(chosen.redis)
+            stack.push_async_callback(redis.aclose)
+        service = GenerationService(
+            retrieval,
+            Reader(retrieval, embedding, reranker=embedding, rerank_chunks=chosen.rerank_chunks),
+            models=await stack.enter_async_context(models.opened(chosen, embedding)),
+            calibrations=Calibrations(admin),
+            access=access,
+            memory=Memory(
+                Sessions(redis, ttl_s=chosen.session_ttl_s, max_turns=chosen.session_turns)
+                if redis
+                else None,
+                chosen.history_tokens,
+            ),
+            cache=AnswerCache(redis, chosen.answer_ttl_s)
+            if redis and chosen.answer_ttl_s
+            else None,
+            budgets=Budgets(
+                redis,
+                TokenLimits(
+                    session=chosen.tokens_per_session,
+                    tenant_day=chosen.tokens_per_tenant,
+                    day=chosen.tokens_per_day,
                 ),
-            )
-        ],
-        ready=ready,
-        close=close,
-    )
+            ),
+        )
+
+        async def ready() -> None:
+            # Nothing is loaded here; whether a router answers is told by each call.
+            return None
+
+        await serving.serve(
+            chosen,
+            [
+                serving.Registration(
+                    "nearline.v1.GenerationService",
+                    lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+                        GenerationServicer(service, access), server
+                    ),
+                )
+            ],
+            ready=ready,
+        )
 
 
 if __name__ == "__main__":

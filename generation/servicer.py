@@ -3,43 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
+from generation.access import Access
+from generation.service import GenerationService
 from nearline import contract as c
 from nearline import wire
-from nearline.contract import Generator
 from nearline.guard import Context, time_left_s
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
-    """Answers for a generator.
+    """Answers for a service.
 
     Args:
-        generator: What answers.
+        service: What answers.
+        access: Tells callers by the metadata of their calls.
     """
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, service: GenerationService, access: Access) -> None:
+        self._service = service
+        self._access = access
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Answers a question."""
-        events = self._generator.generate(
+        events = self._service.generate(
             wire.question_from_proto(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
+            caller=self._access.caller(context.invocation_metadata() or ()),
         )
-        async for event in events:
-            yield wire.event_to_proto(event)
+        # A caller that leaves ends the work now, not when the generator is collected.
+        async with aclosing(events):
+            async for event in events:
+                yield wire.event_to_proto(event)
 
     async def VerifyCitation(
         self, request: generation_pb2.VerifyCitationRequest, context: Context
     ) -> generation_pb2.VerifyCitationResponse:
         """Checks citations."""
-        reply = await self._generator.verify(
+        reply = await self._service.verify(
             [wire.citation_from_proto(one) for one in request.citations],
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
+            caller=self._access.caller(context.invocation_metadata() or ()),
         )
         return wire.verify_response(reply)
+
+    async def GetSession(
+        self, request: generation_pb2.GetSessionRequest, context: Context
+    ) -> generation_pb2.GetSessionResponse:
+        """Gives all that is remembered of a conversation."""
+        session = await self._service.session(
+            request.session_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            caller=self._access.caller(context.invocation_metadata() or ()),
+        )
+        return wire.session_to_proto(session)
+
+    async def DeleteSession(
+        self, request: generation_pb2.DeleteSessionRequest, context: Context
+    ) -> generation_pb2.DeleteSessionResponse:
+        """Forgets a conversation."""
+        deleted = await self._service.delete_session(
+            request.session_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            caller=self._access.caller(context.invocation_metadata() or ()),
+        )
+        return generation_pb2.DeleteSessionResponse(deleted=deleted)

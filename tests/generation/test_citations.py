@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.citations import check, holds, readable, text_hash
+from generation.checks.citations import check, holds, readable, text_hash
 from nearline.contract import Citation, CitationCheck, Verdict
 
 
@@ -73,5 +73,5 @@ def test_a_span_outside_of_what_was_read_does_not_hold() -> None:
 
 
 def test_stored_text_cannot_pass_for_a_marker_nor_hide_anything() -> None:
-    assert readable("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and [3-5]"
+    assert readable("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and (3-5)"
     assert readable("pay\u200b \u202eme\u00ad") == "pay me"

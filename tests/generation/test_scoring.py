@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.scoring import (
-    DEFAULT,
+from generation.evidence.calibration import DEFAULT
+from generation.evidence.scoring import (
     FEATURES,
+    POSITION,
     Document,
     Sentence,
-    SentenceModel,
     Term,
     features,
     rows,
     shortlist,
 )
-from nearline.errors import SnapshotMismatch
 
 TERMS = (Term("cat", 3.0), Term("mat", 1.0))
 
@@ -113,13 +112,12 @@ def test_a_sentence_without_a_cosine_counts_as_the_least_of_those_with_one() -> 
 def test_without_any_cosine_the_rest_decides() -> None:
     described = _described()
     assert np.isnan(_column("cosine", described)).all()
-    logits = DEFAULT.score(described)
+    logits = DEFAULT.rank(described)
     assert logits.shape == (5,) and logits.dtype == np.float64 and np.isfinite(logits).all()
-    described[:, FEATURES.index("cosine")] = DEFAULT.means[FEATURES.index("cosine")]
-    described[:, FEATURES.index("cosine_standing")] = DEFAULT.means[
-        FEATURES.index("cosine_standing")
-    ]
-    assert np.allclose(DEFAULT.score(described), logits)
+    for name, (_, mean, _) in DEFAULT.sentences.terms().items():
+        if name.startswith("cosine"):
+            described[:, FEATURES.index(name)] = mean
+    assert np.allclose(DEFAULT.rank(described), logits)
 
 
 def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
@@ -133,40 +131,15 @@ def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
 def test_nothing_to_rank_is_an_empty_answer() -> None:
     empty = features(TERMS, [], _words, UNKNOWN[:0])
     assert empty.shape == (0, len(FEATURES))
-    assert DEFAULT.score(empty).shape == (0,)
+    assert DEFAULT.rank(empty).shape == (0,)
     assert shortlist(TERMS, [], _words, 3).dtype == np.int64
     without_terms = features([], TWO, _words, UNKNOWN)
     assert _column("coverage", without_terms) == [0.0] * 5
 
 
-def test_the_logit_is_the_sum_of_standardised_features() -> None:
-    columns = {name: (0.0, 0.0, 1.0) for name in FEATURES}
-    columns |= {"bias": (0.5, 0.0, 1.0), "coverage": (2.0, 0.25, 0.5)}
-    logits = SentenceModel.from_dict(columns).score(_described())
-    assert logits == pytest.approx([2.5, 0.5, -0.5, 3.5, -0.5])
-
-
-def test_a_model_comes_back_from_its_dictionary() -> None:
-    again = SentenceModel.from_dict(dict(reversed(DEFAULT.to_dict().items())))
-    assert again.to_dict() == DEFAULT.to_dict()
-    cosines = np.array([0.1, 0.2, 0.3, 0.4, np.nan], np.float32)
-    described = _described(cosines=cosines, query="cat mat")
-    assert np.array_equal(again.score(described), DEFAULT.score(described))
-
-
-def test_a_model_with_other_features_is_refused_by_name() -> None:
-    columns = DEFAULT.to_dict()
-    columns["moon"] = columns.pop("coverage")
-    with pytest.raises(
-        SnapshotMismatch, match=r"unknown features: moon; missing features: coverage;"
-    ):
-        SentenceModel.from_dict(columns)
-
-
 def test_the_default_ranks_all_terms_above_none_and_knows_no_position() -> None:
     one = _document("", 1.0, "dogs ran far", "cat mat here", "birds flew off")
     described = features(TERMS, [one], _words, np.full(3, 0.3, np.float32), query="cat mat")
-    assert DEFAULT.score(described).argmax() == 1
-    assert DEFAULT.score(features(TERMS, [one], _words, UNKNOWN[:3])).argmax() == 1
-    for name in ("position", "position_last", "sentence_count"):
-        assert DEFAULT.weights[FEATURES.index(name)] == 0.0
+    assert DEFAULT.rank(described).argmax() == 1
+    assert DEFAULT.rank(features(TERMS, [one], _words, UNKNOWN[:3])).argmax() == 1
+    assert not set(DEFAULT.sentences.names) & set(POSITION)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.citations import text_hash
+from generation.checks.citations import text_hash
+from generation.evidence.reading import Reader
 from generation.service import GenerationService
 from index_builder.pipeline import build_snapshot
 from index_builder.records import BuildOptions
@@ -71,7 +72,7 @@ async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> Non
     found = await events(generator, question)
     assert {one.document_id for one in found if isinstance(one, c.Citation)} == {"tale"}
     nothing = await events(generator, replace(question, filter=Equals("kind", "law")))
-    assert [type(event) for event in nothing] == [c.Evidence, c.Refusal]
+    assert [type(event) for event in nothing] == [c.Evidence, c.Usage, c.Refusal]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ async def test_without_an_embedder_words_rank_and_the_end_says_so(
     store: Path, embedder: WordEmbedder
 ) -> None:
     async with opened(OBJECT, store, embedder) as retriever:
-        generator = GenerationService(retriever)
+        generator = GenerationService(retriever, Reader(retriever, None))
         found = await events(generator, asked("press the red button"))
     done = found[-1]
     assert isinstance(done, c.Done) and "ranked by words" in done.served_by.reason
@@ -116,7 +117,7 @@ async def test_an_embedder_that_fails_lowers_the_answer_a_rung(
             raise NotReady("the model is loading")
 
     async with opened(OBJECT, store, embedder) as retriever:
-        generator = GenerationService(retriever, Failing(embedder.dim))
+        generator = GenerationService(retriever, Reader(retriever, Failing(embedder.dim)))
         done = (await events(generator, asked("press the red button")))[-1]
     assert isinstance(done, c.Done)
     assert done.served_by.reason == "sentences are ranked by words: the model is loading"
@@ -144,13 +145,13 @@ async def test_citations_are_checked_against_what_is_served_now(
         cite("tale", "Once a fox met a crow."),
     ]
     async with opened(OBJECT, store, embedder) as retriever:
-        reply = await GenerationService(retriever).verify(cited)
+        reply = await GenerationService(retriever, Reader(retriever, None)).verify(cited)
         assert {check.verdict for check in reply.checks} == {c.Verdict.VALID}
     changed = TEXTS["lamp"].replace("The lamp", "This small lamp").replace("9 hours", "8 hours")
     later = [ITEMS[0], replace(ITEMS[1], text=changed)]
     await build_snapshot(later, BuildOptions(store=str(store)), embedder)
     async with opened(OBJECT, store, embedder) as retriever:
-        reply = await GenerationService(retriever).verify(cited)
+        reply = await GenerationService(retriever, Reader(retriever, None)).verify(cited)
     assert [check.verdict for check in reply.checks] == [
         c.Verdict.VALID,
         c.Verdict.MOVED,
@@ -177,7 +178,7 @@ class Hanging:
 
 async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
     hanging = Hanging()
-    service = GenerationService(hanging)  # type: ignore[arg-type]
+    service = GenerationService(hanging, Reader(hanging, None))  # type: ignore[arg-type]
     async with running([registration(service)]) as address, GenerationClient(address) as client:
         caller = asyncio.ensure_future(events(client, asked("anything")))
         async with asyncio.timeout(10):
@@ -195,3 +196,40 @@ async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
 async def test_citations_to_check_are_one_at_least(generator: c.Generator) -> None:
     with pytest.raises(InvalidRequest, match=r"there are 0 citations; 1\.\.1024"):
         await generator.verify([])
+
+
+class Backwards:
+    """A reranker that likes the lamp best, or one that is away."""
+
+    def __init__(self, away: bool) -> None:
+        self.away = away
+        self.texts: list[str] = []
+
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Sequence[float]:
+        if self.away:
+            raise NotReady("the cross-encoder is loading")
+        self.texts += texts
+        return [float("lamp" in text.lower()) for text in texts]
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_reranker_decides_the_order_of_the_evidence(
+    store: Path, embedder: WordEmbedder, away: bool
+) -> None:
+    reranker = Backwards(away)
+    async with opened(OBJECT, store, embedder) as retriever:
+        reader = Reader(retriever, embedder, reranker=reranker, rerank_chunks=20)
+        generator = GenerationService(retriever, reader)
+        found = await events(generator, asked("the kettle boils water", documents=1))
+    evidence, done = found[0], found[-1]
+    assert isinstance(evidence, c.Evidence) and isinstance(done, c.Done)
+    assert [hit.id for hit in evidence.documents] == ["kettle" if away else "lamp"]
+    why = "chunks are in the order of the search: the cross-encoder is loading" if away else ""
+    assert done.served_by.reason == why

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 
+from generation.checks.markers import unmarked
+from generation.checks.visible import visible
 from nearline.contract import Citation, CitationCheck, Verdict
 
 _WORD_START = re.compile(r"(?<!\S)\S")
-_MARKER = re.compile(r"\[(\d+)\]")
-# Soft hyphens, zero-width signs, marks and overrides of direction: they can hide what a text says.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 
 
 def text_hash(text: str) -> str:
@@ -60,4 +59,4 @@ def readable(text: str) -> str:
 
     A stored "[12]" would read as a marker of the answer, so it becomes "(12)".
     """
-    return _MARKER.sub(r"(\1)", " ".join(_INVISIBLE.sub("", text).split()))
+    return unmarked(" ".join(visible(text).split()))

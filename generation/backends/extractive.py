@@ -1,15 +1,19 @@
-"""An answer made of sentences that were found, word for word."""
+"""Answers made of sentences that were found, word for word; needs no model, takes milliseconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence import Passage, Source, passages_of
+from generation.backends.writing import Said, Task, Writing, Written
+from generation.checks.citations import readable
+from generation.evidence.sources import Passage, Source, Span, passages_of
 from nearline.sentences import estimate_tokens
+
+EXTRACTIVE = "extractive"
 
 # More reads as a dump; SciFact's claims have 1.75 evidence sentences in the mean.
 _MOST_SENTENCES = 5
@@ -19,27 +23,7 @@ _LOGITS_BELOW_BEST = 2.5
 _LONG_TOKENS = 96
 # Sentences so near to each other, with nothing but other space between, read as one span.
 _GAP = 2
-
-
-class Span(NamedTuple):
-    """What one citation is for: neighbouring sentences of one source."""
-
-    passages: Sequence[Passage]
-
-    @property
-    def source(self) -> int:
-        """Index of the source."""
-        return self.passages[0].document
-
-    @property
-    def start(self) -> int:
-        """First code point in the stored text."""
-        return self.passages[0].start
-
-    @property
-    def end(self) -> int:
-        """One past the last code point in the stored text."""
-        return self.passages[-1].end
+_TITLE_CHARACTERS = 64
 
 
 class Chosen(NamedTuple):
@@ -47,6 +31,30 @@ class Chosen(NamedTuple):
 
     spans: Sequence[Span]
     truncated: bool
+
+
+class ExtractiveWriter:
+    """Writes the best sentences of the evidence; a `Writer`."""
+
+    name = EXTRACTIVE
+
+    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
+        """Gives the sentences in the order in which they read; see `Writer.write`."""
+        sources = task.found.sources
+        chosen = choose(sources, task.scores, task.max_tokens)
+        tokens = 0
+        before: Span | None = None
+        for span in chosen.spans:
+            said = readable(sources[span.source].text(span))
+            title = readable(sources[span.source].best.title or "")
+            named = before is None or before.source != span.source
+            if named and 0 < len(title) <= _TITLE_CHARACTERS and title not in said:
+                # A sentence of a manual seldom says what it is about: its title does.
+                said = f"{title}: {said}"
+            yield Said(f"{' ' if before else ''}{said}", [span], [1.0])
+            tokens += estimate_tokens(said)
+            before = span
+        yield Written(chosen.truncated, 0, tokens)
 
 
 def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: int) -> Chosen:

@@ -1,0 +1,115 @@
+"""Who asks, and what may be shown to them."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearline.contract import Attributes, Filter
+from nearline.errors import SettingsError, Unauthenticated
+from nearline.filters import All, In
+
+DEFAULT_TENANT = "default"
+PUBLIC = "public"
+_HEADER = "authorization"
+_SCHEME = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. Both are part of every key under which something is remembered."""
+
+    tenant: str = DEFAULT_TENANT
+    roles: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What an item's readers must name for the caller to see it, one of these."""
+        return (PUBLIC, f"tenant:{self.tenant}", *(f"role:{role}" for role in self.roles))
+
+
+ANYBODY = Caller()
+
+
+class Access:
+    """Tells callers by their tokens, and narrows what they see.
+
+    Args:
+        callers: Callers by the SHA-256 of their token, lower-case hex; None: everybody may call,
+            as `ANYBODY`.
+        attribute: Attribute of items that lists their readers: "public", "tenant:NAME" and
+            "role:NAME". Items without it are nobody's. Empty: everybody sees everything.
+    """
+
+    def __init__(self, callers: Mapping[str, Caller] | None = None, attribute: str = "") -> None:
+        self._callers = callers
+        self._attribute = attribute
+
+    @classmethod
+    def load(cls, file: str, attribute: str) -> Access:
+        """Reads callers from TOML, `[[caller]]` with token_sha256, tenant and roles for each.
+
+        Args:
+            file: Path; empty: everybody may call.
+            attribute: See the class.
+        Raises: SettingsError: the file cannot be read, or says something else.
+        """
+        if not file:
+            return cls(None, attribute)
+        try:
+            tables = tomllib.loads(Path(file).read_text("utf-8"))["caller"]
+            callers = {str(each["token_sha256"]).lower(): _caller(each) for each in tables}
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+            raise SettingsError(
+                f"callers in {file} cannot be read: {type(error).__name__} {error}; needed is "
+                '[[caller]] with token_sha256 = "…", tenant = "…" and roles = ["…"], for each'
+            ) from error
+        return cls(callers, attribute)
+
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Gives who sent a call.
+
+        Args:
+            metadata: Of the call: "authorization: Bearer TOKEN".
+        Raises: Unauthenticated: callers are known here, and this is none of them.
+        """
+        if self._callers is None:
+            return ANYBODY
+        given = next((str(value) for key, value in metadata if key == _HEADER), "")
+        if not given.lower().startswith(_SCHEME):
+            raise Unauthenticated(
+                "the call carries no token; send metadata authorization: Bearer TOKEN"
+            )
+        # Looked up by its hash: how long that takes says nothing about the token.
+        digest = hashlib.sha256(given[len(_SCHEME) :].strip().encode()).hexdigest()
+        caller = self._callers.get(digest)
+        if caller is None:
+            raise Unauthenticated("the token is not known here; ask the operator for one")
+        return caller
+
+    def narrow(self, condition: Filter | None, caller: Caller) -> Filter | None:
+        """Gives the filter that leaves what both the question and the caller's rights admit."""
+        if not self._attribute:
+            return condition
+        mine = In(self._attribute, caller.reads)
+        return mine if condition is None else All(condition, mine)
+
+    def sees(self, caller: Caller, attributes: Attributes) -> bool:
+        """Tells whether a caller may see an item, by its attributes as they are now."""
+        if not self._attribute:
+            return True
+        readers = attributes.get(self._attribute)
+        named = readers if isinstance(readers, list | tuple) else (readers,)
+        return not set(caller.reads).isdisjoint(str(one) for one in named if one is not None)
+
+
+def _caller(table: Mapping[str, object]) -> Caller:
+    roles = table.get("roles", [])
+    if not isinstance(roles, list) or not table["tenant"]:
+        raise TypeError("tenant is a name and roles is a list")
+    if len(str(table["token_sha256"])) != 64:
+        raise ValueError("token_sha256 has not 64 digits")
+    return Caller(str(table["tenant"]), tuple(sorted(map(str, roles))))

@@ -1,0 +1,1 @@
+"""What writes answers: sentences of the evidence, and language models."""

@@ -1,0 +1,117 @@
+"""What a language model is to us: a prompt in, pieces of text and one end out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+
+class Message(NamedTuple):
+    """One message of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a model is asked.
+
+    messages: In order. version: Of the template, part of every cache key. tokens: Of all messages,
+    by `nearline.sentences.estimate_tokens`.
+    """
+
+    messages: Sequence[Message]
+    version: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one answer may take.
+
+    max_tokens: Most tokens to write. temperature: 0..2. timeout_s: Of the whole answer.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    timeout_s: float
+
+
+class ChatEnd(NamedTuple):
+    """A good end: the model stopped by itself, or at max_tokens (length).
+
+    tokens: Of the prompt and of the text, as counted by us where the server does not say.
+    """
+
+    length: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Failure(Enum):
+    """Why a model gave no answer, or no whole one; each is a reason in `served_by` and metrics."""
+
+    CONNECTION = "cannot connect"
+    TIMEOUT = "no first word in time"
+    STALLED = "stopped in mid-answer"
+    DEADLINE = "the caller's time is up"
+    RATE_LIMITED = "rate limit"
+    QUOTA = "no credit left"
+    UNAUTHORISED = "the key is refused"
+    TOO_LONG = "the prompt is too long"
+    REFUSED_REQUEST = "the request is refused"
+    SERVER = "error of the server"
+    MALFORMED = "malformed stream"
+    CUT = "ended without a finish reason"
+    EMPTY = "empty answer"
+    OPEN = "left alone after failures"
+
+
+class ChatError(Exception):
+    """A model's failure; stays inside this service, which answers with the next rung.
+
+    Args:
+        failure: What it was.
+        message: For the log and the reason; holds no key and no text of the user's.
+        retry_after_s: When the server asks to be left alone for so long, else None.
+    """
+
+    def __init__(
+        self, failure: Failure, message: str, *, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.message = message
+        self.retry_after_s = retry_after_s
+        # What had been read and written by then; whoever knows fills it in.
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+
+ChatEvent: TypeAlias = str | ChatEnd
+
+
+class ChatModel(Protocol):
+    """A model that writes."""
+
+    @property
+    def name(self) -> str:
+        """Name in settings, metrics and replies; never a path."""
+        ...
+
+    def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+        """Streams pieces of text (non-empty), then exactly one `ChatEnd`.
+
+        Closing the generator, or cancelling the task while it waits, stops the work at the server
+        at once. Leaving a loop over it does not close it: use `contextlib.aclosing`.
+
+        Raises: ChatError: at any point, also after pieces.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        ...

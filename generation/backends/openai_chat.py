@@ -1,0 +1,233 @@
+"""Any OpenAI-compatible server as a `ChatModel`: vLLM, llama.cpp, Ollama, hosted ones."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable
+from typing import NamedTuple, TypeVar, cast
+
+import openai
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+from generation.backends.chat import ChatEnd, ChatError, ChatEvent, Failure, Limits, Prompt
+from generation.backends.refusals import error_of
+from nearline.sentences import estimate_tokens
+
+# What a chat template adds around each message, at most, in tokens.
+_TEMPLATE_TOKENS = 8
+# The usage comes after the finish reason; no answer waits longer for it.
+_USAGE_WAIT_S = 1.0
+# The client insists on a key; servers that want none do not look at it.
+_NO_KEY = "none"
+_STOPPED = frozenset({"stop", "eos_token", "stop_sequence"})
+_STATUS = re.compile(r"[45][0-9]{2}")
+_END = object()
+
+_T = TypeVar("_T")
+
+
+class Timeouts(NamedTuple):
+    """Most seconds to a connection, to the first text (with connecting), and between two texts."""
+
+    connect_s: float = 2.0
+    first_text_s: float = 20.0
+    between_texts_s: float = 10.0
+
+
+class OpenAIChat:
+    """A model behind /v1/chat/completions; one request per `write`, never repeated.
+
+    Always streams: llama.cpp finishes an answer that is not streamed even if nobody waits for it.
+
+    Args:
+        name: See `ChatModel.name`.
+        base_url: "http://host:port/v1".
+        model: Name that the server knows it by.
+        api_key: Empty where the server wants none.
+        context_tokens: Most tokens of prompt and answer together; checked before sending, since a
+            server may say nothing but an empty reply.
+        timeouts: Of the phases; the whole has `Limits.timeout_s`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        model: str,
+        api_key: str = "",
+        *,
+        context_tokens: int = 4096,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._context_tokens = context_tokens
+        self._timeouts = timeouts or Timeouts()
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key or _NO_KEY,
+            base_url=base_url,
+            max_retries=0,
+            # Its other timeouts are per read, which a slow stream never reaches: we keep our own.
+            timeout=openai.Timeout(None, connect=self._timeouts.connect_s),
+        )
+        # The client takes these from the environment and would send them to any server.
+        self._client.organization = self._client.project = None
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        await self._client.close()
+
+    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+        """Streams an answer; see `ChatModel.write`.
+
+        Raises: ChatError: of any class but OPEN.
+        """
+        needed = prompt.tokens + _TEMPLATE_TOKENS * len(prompt.messages) + limits.max_tokens
+        if needed > self._context_tokens:
+            raise ChatError(
+                Failure.TOO_LONG,
+                f"about {needed:,} tokens with the answer; {self._context_tokens:,} fit",
+            )
+        answer = _Answer(limits.timeout_s, self._timeouts)
+        stream = await answer.wait_for(self._send(prompt, limits))
+        try:
+            while (event := await answer.next_of(stream)) is not _END:
+                if text := answer.take(event):
+                    yield text
+            if answer.finish is None:
+                # Such a reply looks whole to the client, but llama.cpp then ends the connection,
+                # and the next request on it would fail.
+                network = stream.response.extensions.get("network_stream")
+                if network is not None:
+                    await network.aclose()
+        finally:
+            await stream.close()
+        yield answer.end(prompt)
+
+    async def _send(
+        self, prompt: Prompt, limits: Limits
+    ) -> openai.AsyncStream[ChatCompletionChunk]:
+        # The client's types have one class per role.
+        messages = [{"role": one.role, "content": one.text} for one in prompt.messages]
+        return await self._client.chat.completions.create(
+            model=self._model,
+            messages=cast(list[ChatCompletionMessageParam], messages),
+            # llama.cpp does not know max_completion_tokens and would write to the end.
+            max_tokens=limits.max_tokens,
+            temperature=limits.temperature,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+
+
+class _Answer:
+    """What has come of an answer, and by when more must come.
+
+    Args:
+        timeout_s: Of the whole.
+        timeouts: Of the phases.
+    """
+
+    def __init__(self, timeout_s: float, timeouts: Timeouts) -> None:
+        self.finish: str | None = None
+        self._events = 0
+        self._texts: list[str] = []
+        self._prompt_tokens = self._completion_tokens = 0
+        self._between_s = timeouts.between_texts_s
+        self._now = asyncio.get_running_loop().time
+        start = self._now()
+        self._deadline = start + timeout_s
+        # None: so long after it is next waited for; the reader's own time is not the server's.
+        self._next_by: float | None = start + timeouts.first_text_s
+
+    async def wait_for(self, step: Awaitable[_T]) -> _T:
+        """Waits for a step within its time, and tells each failure by its class.
+
+        Raises: ChatError: none has a cause, since what the client raises may quote the prompt.
+        """
+        if self._next_by is None:
+            self._next_by = self._now() + self._between_s
+        by, late = self._next_by, Failure.STALLED if self._texts else Failure.TIMEOUT
+        if self._deadline < by:
+            by, late = self._deadline, Failure.DEADLINE
+        try:
+            async with asyncio.timeout_at(by):
+                return await step
+        except TimeoutError:
+            raise ChatError(late, f"nothing came in time after {len(self._texts)} texts") from None
+        except openai.APIStatusError as error:
+            raise error_of(error.status_code, error.body, error.response.headers) from None
+        except openai.APIConnectionError as error:
+            cause = type(error.__cause__ or error).__name__
+            failure = Failure.CUT if self._texts else Failure.CONNECTION
+            raise ChatError(failure, f"the connection failed ({cause})") from None
+        except openai.APIError as error:
+            # An error within a stream; some servers give it the status that it would have had.
+            status = int(error.code or "") if _STATUS.fullmatch(error.code or "") else 500
+            raise error_of(status, error.body, {}) from None
+        except (ValueError, RecursionError) as error:
+            # Of JSON and UTF-8, and of a number with too many digits.
+            raise ChatError(
+                Failure.MALFORMED, f"an event is no JSON ({type(error).__name__})"
+            ) from None
+
+    async def next_of(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> object:
+        """Gives the next event, or _END; after the finish reason nothing is a failure any more."""
+        try:
+            return await self.wait_for(anext(stream, _END))
+        except ChatError:
+            if self.finish is None:
+                raise
+            return _END
+
+    def take(self, event: object) -> str:
+        """Reads an event, of which the client checked nothing; gives its text, maybe empty."""
+        self._events += 1
+        usage = getattr(event, "usage", None)
+        self._prompt_tokens = _count(usage, "prompt_tokens") or self._prompt_tokens
+        self._completion_tokens = _count(usage, "completion_tokens") or self._completion_tokens
+        choices = getattr(event, "choices", [])
+        if self.finish is not None or choices in (None, []):
+            return ""
+        choice = choices[0] if isinstance(choices, list) else None
+        text = getattr(getattr(choice, "delta", None), "content", None) or ""
+        finish = getattr(choice, "finish_reason", None)
+        if choice is None or not isinstance(text, str) or not isinstance(finish, str | None):
+            raise ChatError(Failure.MALFORMED, "an event has no choice of text")
+        if text:
+            self._texts.append(text)
+            self._next_by = None
+        if finish is not None:
+            self.finish = finish
+            self._next_by, self._between_s = None, _USAGE_WAIT_S
+        return text
+
+    def end(self, prompt: Prompt) -> ChatEnd:
+        """Gives the good end.
+
+        Raises: ChatError: it was none.
+        """
+        if not self._events:
+            raise ChatError(Failure.MALFORMED, "a reply without any event")
+        if self.finish is None:
+            raise ChatError(Failure.CUT, f"no finish reason after {len(self._texts)} texts")
+        if self.finish == "content_filter":
+            raise ChatError(Failure.REFUSED_REQUEST, "the server's filter stopped the answer")
+        if self.finish != "length" and self.finish not in _STOPPED:
+            raise ChatError(Failure.CUT, "the finish reason is not a known one")
+        text = "".join(self._texts)
+        if not text.strip():
+            raise ChatError(Failure.EMPTY, "the answer has no text")
+        # llama.cpp sends no usage with a stream, but one text per token.
+        counted = max(len(self._texts), estimate_tokens(text))
+        return ChatEnd(
+            length=self.finish == "length",
+            prompt_tokens=self._prompt_tokens or prompt.tokens,
+            completion_tokens=self._completion_tokens or counted,
+        )
+
+
+def _count(usage: object, name: str) -> int:
+    value = getattr(usage, name, 0)
+    return value if isinstance(value, int) and value > 0 else 0

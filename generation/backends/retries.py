@@ -1,0 +1,88 @@
+"""Asks a model again where the first request failed before any text came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from generation.backends.chat import ChatError, ChatEvent, ChatModel, Failure, Limits, Prompt
+
+# Others would fail again, or have used up the time.
+_RETRIED = frozenset({Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER})
+_FIRST_PAUSE_S = 0.25
+
+
+class Retrying:
+    """A model that is asked up to `retries` times more, each time within what is left of the time.
+
+    After the first text nothing is repeated. A pause doubles, and varies by half so that callers
+    do not come back together; Retry-After is kept to where it is short enough, else the failure
+    goes on at once, since another model or none is then the better answer.
+
+    Args:
+        model: Best a `Guarded`, so that each attempt counts by itself.
+        retries: Attempts after the first, 0 or more.
+        longest_pause_s: Most seconds before an attempt.
+        pause: Waits for some seconds.
+        vary: Gives a number in 0..1.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        retries: int = 2,
+        longest_pause_s: float = 3.0,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        vary: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = model.name
+        self._model = model
+        self._retries = retries
+        self._longest_pause_s = longest_pause_s
+        self._pause = pause
+        self._vary = vary
+
+    async def close(self) -> None:
+        """Closes the model."""
+        await self._model.close()
+
+    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+        """Streams an answer; see `ChatModel.write`.
+
+        Raises: ChatError: of the last attempt that was made.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + limits.timeout_s
+        last: ChatError | None = None
+        for attempt in range(self._retries + 1):
+            said = False
+            left = dataclasses.replace(limits, timeout_s=deadline - now())
+            try:
+                async with contextlib.aclosing(self._model.write(prompt, left)) as events:
+                    async for event in events:
+                        said = True
+                        yield event
+                return
+            except ChatError as error:
+                if error.failure is Failure.OPEN and last is not None:
+                    # Somebody else was let through to probe; what happened to us is the reason.
+                    raise last from None
+                pause_s = self._pause_s(attempt, error.retry_after_s)
+                if (
+                    said
+                    or error.failure not in _RETRIED
+                    or attempt == self._retries
+                    or pause_s > min(self._longest_pause_s, deadline - now())
+                ):
+                    raise
+                last = error
+            await self._pause(pause_s)
+
+    def _pause_s(self, attempt: int, retry_after_s: float | None) -> float:
+        own_s: float = _FIRST_PAUSE_S * 2**attempt * (0.5 + self._vary())
+        # A little later than asked, never sooner.
+        return own_s if retry_after_s is None else retry_after_s + own_s / 10

@@ -1,0 +1,89 @@
+"""Settings of the language models that may write answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from nearline.errors import SettingsError
+from nearline.settings import ENV_PREFIX, ServerSettings
+
+_PRICE = r"^\d+(\.\d+)?/\d+(\.\d+)?$"
+_MODEL = "as MODEL@http://HOST:PORT/v1, any OpenAI-compatible server; empty: none."
+_KEY = "from the variable or the file only: everybody on the machine can see arguments."
+_CONTEXT = "Tokens that fit into its context: prompt and answer together."
+_COST = "Price of a million tokens read/written, in any currency, for example 0.15/0.60."
+
+
+def split_model(value: str) -> tuple[str, str]:
+    """Splits "model@http://host:port/v1" into model and URL; a model's own name may hold an "@".
+
+    Raises: ValueError: it is not of this form; says what is.
+    """
+    match = re.fullmatch(r"(\S+?)@(https?://[^\s@?#]+)", value)
+    try:
+        # Reading the port is what refuses a bad one.
+        known = match and urlsplit(match[2]).hostname and urlsplit(match[2]).port != 0
+    except ValueError:
+        known = None
+    if not match or not known:
+        raise ValueError(
+            "it must be MODEL@http://HOST:PORT/v1, with no user name, password or query in it"
+        )
+    return match[1], match[2].rstrip("/")
+
+
+class ModelSettings(ServerSettings):
+    """Where models are, what they cost, and how long they may take."""
+
+    small: str = Field("", description=f"Small model, {_MODEL}")
+    small_api_key: SecretStr | None = Field(None, description=f"Its key; {_KEY}")
+    small_context: int = Field(4096, ge=256, le=1 << 24, description=_CONTEXT)
+    small_price: str = Field("0/0", pattern=_PRICE, description=_COST)
+    large: str = Field("", description=f"Large model, {_MODEL}")
+    large_api_key: SecretStr | None = Field(None, description=f"Its key; {_KEY}")
+    large_context: int = Field(4096, ge=256, le=1 << 24, description=_CONTEXT)
+    large_price: str = Field("0/0", pattern=_PRICE, description=_COST)
+    model_concurrent: int = Field(
+        8, ge=1, le=4096, description="Most requests to one model at a time."
+    )
+    model_connect_s: float = Field(
+        2.0, gt=0, le=60, description="Seconds to connect to a model's server."
+    )
+    model_first_text_s: float = Field(
+        20.0, gt=0, le=600, description="Seconds to a model's first text, with connecting."
+    )
+    model_between_texts_s: float = Field(
+        10.0, gt=0, le=600, description="Seconds that a model may fall silent in mid-answer."
+    )
+
+    @classmethod
+    def load(
+        cls,
+        arguments: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Self:
+        """Resolves the settings once; see `Settings.load`.
+
+        Raises: SettingsError: also for a key that was given as an argument.
+        """
+        for key in arguments or {}:
+            if key.endswith("_api_key") and key in cls.model_fields:
+                raise SettingsError(
+                    f"argument --{key.replace('_', '-')}: everybody on this machine can see "
+                    f"arguments; set {ENV_PREFIX}{cls.section.upper()}_{key.upper()} instead"
+                )
+        return super().load(arguments, environ, file)
+
+    @field_validator("small", "large")
+    @classmethod
+    def _check_model(cls, value: str) -> str:
+        if value:
+            split_model(value)
+        return value

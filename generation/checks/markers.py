@@ -1,0 +1,70 @@
+"""The marks by which an answer names its sources: "[1]", "[1, 2]", "[1]–[3]" and their like."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# Written without spaces between words: there a marker follows its word directly.
+_UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# Everything is bounded: a reader of a stream has to wait until a marker is over.
+_GAP = r"[ \t]{0,3}"
+_WORD = rf"(?:(?:sources?|passages?|documents?|docs?|evidence|citations?|refs?\.?){_GAP})?"
+_NUMBER = rf"\^?{_GAP}{_WORD}[\#^]?{_GAP}\d{{1,9}}"
+_LIST = rf"{_GAP}{_NUMBER}(?:{_GAP}(?:[,;–—-]|and|to){_GAP}{_NUMBER}){{0,15}}{_GAP}"
+_LINK = r"\([^()\s]{0,400}\)"
+_ONE = rf"(?:\[{{1,2}}{_LIST}\]{{1,2}}(?:{_LINK})?|【{_LIST}(?:†[^】\n]{{0,200}})?】)"
+_RUN = rf"{_ONE}(?:[ \t]*(?:[,;–—-]|and|&)?[ \t]*{_ONE}){{0,40}}"
+# `index`: a bracket directly after a word, and those after it (`x[0][1]`).
+PATTERN = rf"(?P<index>[^\W{_UNSPACED}](?:\[\d+\])+)|(?P<marker>\([ \t]*{_RUN}[ \t]*\)|{_RUN})"
+_MARKER = re.compile(PATTERN, re.IGNORECASE)
+# A target is that of a link, or what stands behind a dagger; it may hold digits.
+_READ = re.compile(r"(?P<target>\]\([^()\s]*\)|†[^】]*)|\d+|[–—-]|\bto\b", re.IGNORECASE)
+
+
+class Named(NamedTuple):
+    """What a marker names.
+
+    numbers: In order, each once, all within range. dropped: How many name no source.
+    """
+
+    numbers: tuple[int, ...]
+    dropped: int
+
+
+def named(marker: str, sources: int) -> Named:
+    """Reads a marker that PATTERN found.
+
+    "[0]", "[9]" of 5, "[^1]", "[[1]]", "【1】", "[1](http://x)" and "[Source 1]" are markers;
+    "[a]", "[1.5]", "[-1]" and a bracket directly after a word (`argv[1]`) are none. After a word
+    of a language without spaces it is one.
+
+    Args:
+        sources: 1..sources are in range.
+    """
+    numbers: dict[int, None] = {}
+    dropped, before, is_range = 0, 0, False
+    for token in _READ.finditer(marker):
+        if token["target"]:
+            continue
+        if not token.group().isdecimal():
+            is_range = before > 0
+            continue
+        number = int(token.group())
+        first = min(before, number) if is_range else number
+        last = max(before, number) if is_range else number
+        numbers |= dict.fromkeys(range(max(1, first), min(last, sources) + 1))
+        dropped += not 1 <= number <= sources
+        before, is_range = number, False
+    return Named(tuple(numbers), dropped)
+
+
+def unmarked(text: str) -> str:
+    """Gives a text in which nothing reads as a marker: a stored "[12]" becomes "(12)"."""
+    return _MARKER.sub(_in_parentheses, text)
+
+
+def _in_parentheses(match: re.Match[str]) -> str:
+    if match["index"]:
+        return match.group()
+    return re.sub(r"[\[【]+", "(", re.sub(r"[\]】]+", ")", match.group()))

@@ -1,0 +1,1 @@
+"""What outlives a call: conversations, budgets and answers, all in Redis."""

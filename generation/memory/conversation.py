@@ -1,0 +1,102 @@
+"""What a question takes from its conversation, and what it leaves there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from generation.access import Caller
+from generation.memory.sessions import Sessions, window
+from nearline import contract as c
+from nearline.errors import Conflict, NearlineError, Unsupported
+
+_TRIES = 3
+
+
+class Recalled(NamedTuple):
+    """turns: Before the question, oldest first, within the budget. version: Of the session."""
+
+    turns: Sequence[c.Turn]
+    version: int = 0
+
+
+class Memory:
+    """Reads and writes conversations; remembers nothing itself.
+
+    Args:
+        sessions: Where they are; None: nowhere.
+        history_tokens: Most tokens of turns that a question sees.
+    """
+
+    def __init__(self, sessions: Sessions | None, history_tokens: int = 1_000) -> None:
+        self._sessions = sessions
+        self._history_tokens = history_tokens
+
+    @property
+    def sessions(self) -> Sessions:
+        """Where conversations are. Raises: Unsupported: nowhere."""
+        if self._sessions is None:
+            raise Unsupported(
+                "this service remembers no sessions; start it with --redis URL, or send history"
+            )
+        return self._sessions
+
+    async def recall(self, question: c.Question, collection: str, caller: Caller) -> Recalled:
+        """Gives the turns before a question.
+
+        Raises: Unsupported, NotReady: no sessions, or they are away. Conflict: the session has
+            another version than the caller has seen. InvalidRequest: the id is malformed.
+        """
+        if not question.session_id:
+            return Recalled(window(question.history, self._history_tokens))
+        session = await self.sessions.load(collection, caller.tenant, question.session_id)
+        if question.session_version not in (0, session.version):
+            raise Conflict(
+                f"session {question.session_id!r} has version {session.version}, the question was "
+                f"asked after {question.session_version}; read the session and ask again"
+            )
+        return Recalled(window(session.turns, self._history_tokens), session.version)
+
+    async def remember(
+        self,
+        question: c.Question,
+        collection: str,
+        caller: Caller,
+        recalled: Recalled,
+        *,
+        condensed: str,
+        answer: str,
+        snapshot_id: str,
+    ) -> c.SessionState | None:
+        """Adds a turn to the session of a question; never raises, since the answer stands.
+
+        A caller who named a version loses against whoever wrote meanwhile; one who did not has the
+        turn added after theirs.
+        Returns: None where the question has no session.
+        """
+        if not question.session_id:
+            return None
+        turn = c.Turn(
+            question.text,
+            answer,
+            condensed if condensed != question.text else "",
+            snapshot_id,
+            datetime.now(UTC),
+        )
+        version, name = recalled.version, question.session_id
+        try:
+            for left in reversed(range(_TRIES)):
+                try:
+                    version = await self.sessions.append(
+                        collection, caller.tenant, name, turn, version
+                    )
+                    return c.SessionState(id=name, version=version, saved=True)
+                except Conflict:
+                    if question.session_version or not left:
+                        raise
+                    session = await self.sessions.load(collection, caller.tenant, name)
+                    version = session.version
+        except NearlineError as error:
+            return c.SessionState(id=name, version=version, saved=False, reason=error.message)
+        raise AssertionError("unreachable: the last try returns or raises")

@@ -1,0 +1,64 @@
+"""The models of a service, as the writers of answers that they are here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from generation.backends.configured import models_from, prices_from
+from generation.backends.prices import Price
+from generation.backends.prompt import VERSION
+from generation.backends.prompted import PromptedWriter
+from generation.backends.writing import Writer
+from generation.settings import GenerationSettings
+from nearline.contract import Entailment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What writes beside the extractive writer.
+
+    writers: By name. prices: By name; a model without one costs nothing.
+    prompt_tokens: Most tokens of a prompt, which is what budgets reserve. version: Of the prompt
+    and of the models behind the names; answers cached under another one are not met.
+    """
+
+    writers: Mapping[str, Writer] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    version: str = ""
+
+
+NO_MODELS = Models()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    settings: GenerationSettings, entailment: Entailment | None = None
+) -> AsyncIterator[Models]:
+    """Gives the models that are set, and lets go of them at the end of the block.
+
+    Args:
+        settings: Which models, and where.
+        entailment: Judges what they write, where `check_entailment` is set.
+    Raises: SettingsError: a key cannot be sent.
+    """
+    contexts = {"small": settings.small_context, "large": settings.large_context}
+    behind = {"small": settings.small, "large": settings.large}
+    async with contextlib.AsyncExitStack() as stack:
+        writers = {}
+        for name, model in models_from(settings).items():
+            stack.push_async_callback(model.close)
+            writers[name] = PromptedWriter(
+                model,
+                context_tokens=contexts[name],
+                prompt_tokens=settings.prompt_tokens,
+                entailment=entailment if settings.check_entailment else None,
+            )
+        yield Models(
+            writers=writers,
+            prices=prices_from(settings),
+            prompt_tokens=settings.prompt_tokens,
+            version=" ".join([VERSION, *(f"{name}={behind[name]}" for name in writers)]),
+        )

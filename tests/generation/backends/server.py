@@ -1,0 +1,176 @@
+"""A server of chat completions that does what a test tells it, byte by byte, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+
+class Exchange:
+    """One request, and the connection that its reply goes out on.
+
+    connection: Number of the connection, 0 for the first. headers: Lower case. asked: The body.
+    """
+
+    def __init__(
+        self,
+        connection: int,
+        headers: dict[str, str],
+        asked: dict[str, Any],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.connection = connection
+        self.headers = headers
+        self.asked = asked
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, raw: bytes) -> None:
+        """Sends bytes as they are."""
+        self._writer.write(raw)
+        await self._writer.drain()
+
+    async def begin(self) -> None:
+        """Sends the head of a stream."""
+        await self.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+
+    async def event(self, data: object) -> None:
+        """Sends an event: text as it is, anything else as JSON."""
+        text = data if isinstance(data, str) else json.dumps(data)
+        raw = f"data: {text}\n\n".encode()
+        await self.send(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
+
+    async def end(self) -> None:
+        """Ends the stream in good order."""
+        await self.send(b"0\r\n\r\n")
+
+    def cut(self) -> None:
+        """Resets the connection."""
+        self._writer.transport.abort()
+
+    async def gone(self) -> None:
+        """Returns when the client has closed the connection."""
+        with contextlib.suppress(ConnectionError):
+            assert await self._reader.read(1) == b""
+
+
+Reply: TypeAlias = Callable[[Exchange], Awaitable[None]]
+
+
+def text(content: str) -> dict[str, object]:
+    """Gives a chunk with a text."""
+    return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}]}
+
+
+def finish(reason: str) -> dict[str, object]:
+    """Gives the chunk with the finish reason."""
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+def streams(*events: object, done: bool = True) -> Reply:
+    """Gives a reply of these events: strings are texts, the rest goes out as JSON.
+
+    Args:
+        events: In order.
+        done: Whether "[DONE]" follows.
+    """
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.begin()
+        for event in events:
+            await exchange.event(text(event) if isinstance(event, str) else event)
+        if done:
+            await exchange.event("[DONE]")
+        await exchange.end()
+
+    return reply
+
+
+def refuses(status: int, error: object, *headers: str) -> Reply:
+    """Gives a reply with an error status."""
+    body = json.dumps({"error": error}).encode()
+    head = (
+        "\r\n".join((f"HTTP/1.1 {status} No", "content-type: application/json", *headers))
+        + f"\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.send(head.encode() + body)
+
+    return reply
+
+
+class Server:
+    """The server, while it runs; plays one reply per request, the last one for ever.
+
+    url: Of the API. exchanges: What was asked. connections: How many were made.
+    """
+
+    def __init__(self, replies: Sequence[Reply]) -> None:
+        self.exchanges: list[Exchange] = []
+        self.connections = 0
+        self.url = ""
+        self._replies = replies
+        self._asked = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves a connection."""
+        task = asyncio.ensure_future(self._serve(self.connections, reader, writer))
+        self.connections += 1
+        self._tasks.add(task)
+
+    async def asked(self) -> None:
+        """Returns when a request has come."""
+        await self._asked.wait()
+
+    async def done(self) -> None:
+        """Returns when every connection has ended, whoever ended it."""
+        await asyncio.gather(*self._tasks)
+
+    async def stop(self) -> None:
+        """Ends what still runs; raises what a reply raised."""
+        for task in self._tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _serve(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.decode().split("\r\n")[1:-2]
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+                body = await reader.readexactly(int(headers["content-length"]))
+                exchange = Exchange(number, headers, json.loads(body), reader, writer)
+                reply = self._replies[min(len(self.exchanges), len(self._replies) - 1)]
+                self.exchanges.append(exchange)
+                self._asked.set()
+                await reply(exchange)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # The client has gone.
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(*replies: Reply) -> AsyncIterator[Server]:
+    """Runs a server on a free port."""
+    server = Server(replies)
+    listening = await asyncio.start_server(server.accept, "127.0.0.1", 0)
+    server.url = "http://127.0.0.1:{1}/v1".format(*listening.sockets[0].getsockname())
+    try:
+        yield server
+    finally:
+        listening.close()
+        await server.stop()

@@ -1,0 +1,125 @@
+"""Attempts after the first."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from generation.backends.breaker import Guarded, State
+from generation.backends.chat import ChatError, Failure
+from generation.backends.retries import Retrying
+from generation.backends.scripted import Script, Scripted, said
+from tests.generation.backends.asking import LIMITS, ask
+from tests.generation.backends.test_breaker import Clock, fails
+
+GOOD = said("Three")
+
+
+class Pauses:
+    """Passes no time, but notes how much should have; a clock given goes on."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.seconds: list[float] = []
+        self._clock = clock
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if self._clock is not None:
+            self._clock.now += seconds
+
+
+def retrying(scripts: list[Script], pauses: Pauses) -> tuple[Retrying, Scripted]:
+    """Gives a model that is asked again, and the one within; pauses vary by nothing."""
+    model = Scripted("retried", scripts)
+    return Retrying(model, pause=pauses, vary=lambda: 0.5), model
+
+
+@pytest.mark.parametrize("failure", [Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER])
+async def test_passing_failures_are_tried_again(failure: Failure) -> None:
+    pauses = Pauses()
+    model, inner = retrying([fails(failure), fails(failure), GOOD], pauses)
+    assert (await ask(model)).texts == ["Three"]
+    assert pauses.seconds == [0.25, 0.5]
+    timeouts = [limits.timeout_s for _, limits in inner.asked]
+    assert timeouts == sorted(timeouts, reverse=True) and timeouts[0] <= LIMITS.timeout_s
+
+
+async def test_two_times_and_no_more() -> None:
+    pauses = Pauses()
+    model, inner = retrying([fails(Failure.SERVER)], pauses)
+    came = await ask(model)
+    assert came.error is not None and came.error.failure is Failure.SERVER
+    assert len(inner.asked) == 3 and len(pauses.seconds) == 2
+
+
+@pytest.mark.parametrize(
+    "failure",
+    sorted(set(Failure) - {Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER}, key=str),
+)
+async def test_others_are_not(failure: Failure) -> None:
+    model, inner = retrying([fails(failure), GOOD], Pauses())
+    came = await ask(model)
+    assert came.error is not None and came.error.failure is failure
+    assert len(inner.asked) == 1
+
+
+async def test_nothing_is_repeated_after_the_first_text() -> None:
+    cut: Script = ["Three", ChatError(Failure.SERVER, "scripted")]
+    model, inner = retrying([cut, GOOD], Pauses())
+    came = await ask(model)
+    assert came.texts == ["Three"] and came.error is not None
+    assert len(inner.asked) == 1
+
+
+async def test_retry_after_is_kept_to() -> None:
+    pauses = Pauses()
+    model, _ = retrying([fails(Failure.RATE_LIMITED, 2.0), GOOD], pauses)
+    assert (await ask(model)).texts == ["Three"]
+    (seconds,) = pauses.seconds
+    assert 2.0 < seconds < 2.1
+
+
+@pytest.mark.parametrize(("retry_after_s", "timeout_s"), [(60.0, 120.0), (2.0, 1.0)])
+async def test_a_pause_too_long_is_told_instead(retry_after_s: float, timeout_s: float) -> None:
+    pauses = Pauses()
+    model, _ = retrying([fails(Failure.RATE_LIMITED, retry_after_s), GOOD], pauses)
+    came = await ask(model, limits=dataclasses.replace(LIMITS, timeout_s=timeout_s))
+    assert came.error is not None and came.error.retry_after_s == retry_after_s
+    assert pauses.seconds == []
+
+
+async def test_pauses_vary_and_double() -> None:
+    spans = []
+    for drawn in (0.0, 1.0):
+        pauses = Pauses()
+        inner = Scripted("retried", [fails(Failure.SERVER)])
+        await ask(Retrying(inner, pause=pauses, vary=lambda drawn=drawn: drawn))  # type: ignore[misc]
+        spans.append(pauses.seconds)
+    assert spans == [[0.125, 0.25], [0.375, 0.75]]
+
+
+async def test_with_a_breaker_the_one_told_to_wait_is_the_probe() -> None:
+    clock = Clock()
+    inner = Scripted("probed", [fails(Failure.RATE_LIMITED, 2.0), GOOD])
+    guarded = Guarded(inner, clock=clock)
+    model = Retrying(guarded, pause=Pauses(clock))
+    assert (await ask(model)).texts == ["Three"]
+    assert guarded.state is State.CLOSED
+
+
+async def test_an_open_breaker_after_a_failure_tells_the_failure() -> None:
+    pauses = Pauses()
+    # Time stands still, so the breaker stays open.
+    guarded = Guarded(Scripted("shut", [fails(Failure.RATE_LIMITED, 2.0)]), clock=Clock())
+    model = Retrying(guarded, pause=pauses)
+    first, second = await ask(model), await ask(model)
+    assert first.error is not None and first.error.failure is Failure.RATE_LIMITED
+    assert second.error is not None and second.error.failure is Failure.OPEN
+    assert len(pauses.seconds) == 1
+
+
+async def test_closing_goes_through() -> None:
+    inner = Scripted("closed", [GOOD])
+    await Retrying(Guarded(inner)).close()
+    assert inner.closed

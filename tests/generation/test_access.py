@@ -1,0 +1,108 @@
+"""Tokens tell callers; attributes tell who sees what."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from generation.access import ANYBODY, Access, Caller
+from nearline.errors import SettingsError, Unauthenticated
+from nearline.filters import All, Equals, In, admits
+
+ANNA = Caller("a", ("editor",))
+READERS = "readers"
+
+
+def written(folder: Path, text: str) -> str:
+    file = folder / "callers.toml"
+    file.write_text(text, "utf-8")
+    return str(file)
+
+
+def table(token: str, tenant: str, roles: str = "[]") -> str:
+    digest = sha256(token.encode()).hexdigest()
+    return f'[[caller]]\ntoken_sha256 = "{digest}"\ntenant = "{tenant}"\nroles = {roles}\n'
+
+
+def test_without_a_file_everybody_calls_as_nobody_in_particular() -> None:
+    assert Access.load("", "").caller([]) == ANYBODY
+    assert Access().caller([("authorization", "Bearer whatever")]) == ANYBODY
+
+
+def test_a_token_names_its_caller(tmp_path: Path) -> None:
+    text = table("one", "a", '["reader", "editor"]') + table("two", "b")
+    access = Access.load(written(tmp_path, text), READERS)
+    assert access.caller([("authorization", "Bearer one")]) == Caller("a", ("editor", "reader"))
+    assert access.caller([("x", "y"), ("authorization", "bearer  two ")]) == Caller("b")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ([], "carries no token"),
+        ([("authorization", "Basic b25l")], "carries no token"),
+        ([("authorization", "Bearer three")], "not known here"),
+        ([("authorization", "Bearer ")], "not known here"),
+    ],
+)
+def test_whoever_is_not_known_is_refused(
+    tmp_path: Path, metadata: list[tuple[str, str | bytes]], says: str
+) -> None:
+    access = Access.load(written(tmp_path, table("one", "a")), "")
+    with pytest.raises(Unauthenticated, match=says):
+        access.caller(metadata)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "caller = 3",
+        "[[caller]]\ntenant = 'a'",
+        '[[caller]]\ntoken_sha256 = "abc"\ntenant = "a"',
+        table("one", ""),
+        table("one", "a", '"editor"'),
+        "no toml at all",
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_before_the_start(
+    tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"callers in .* cannot be read"):
+        Access.load(written(tmp_path, text), "")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Access.load(str(tmp_path / "absent.toml"), "")
+
+
+@pytest.mark.parametrize(
+    ("readers", "seen"),
+    [
+        (["public"], True),
+        ("public", True),
+        (["tenant:a"], True),
+        (["role:editor", "tenant:b"], True),
+        (["tenant:b"], False),
+        (["a"], False),
+        (["role:a"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_an_item_is_seen_by_whom_it_names_and_the_filter_says_the_same(
+    readers: object, seen: bool
+) -> None:
+    access = Access(None, READERS)
+    attributes = {} if readers is None else {READERS: readers}
+    assert access.sees(ANNA, attributes) is seen  # type: ignore[arg-type]
+    narrowed = access.narrow(None, ANNA)
+    assert narrowed is not None and admits(narrowed, attributes) is seen
+
+
+def test_a_question_is_narrowed_and_never_widened() -> None:
+    asked = Equals("kind", "law")
+    access = Access(None, READERS)
+    mine = In(READERS, ("public", "tenant:a", "role:editor"))
+    assert access.narrow(asked, ANNA) == All(asked, mine)
+    assert Access().narrow(asked, ANNA) is asked
+    assert Access().sees(ANNA, {})

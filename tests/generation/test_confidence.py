@@ -1,0 +1,85 @@
+"""Signals are what they say, by arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from generation.evidence.confidence import SIGNALS, signals
+from generation.evidence.scoring import Document, Term
+from nearline.contract import Explanation, Hit
+
+TERMS = (Term("cat", 3.0), Term("mat", 1.0))
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
+
+
+def _hit(name: str, score: float, dense: float, lexical: float) -> Hit:
+    return Hit(
+        id=name,
+        score=score,
+        explanation=Explanation(dense_score=dense, lexical_score=lexical, shard=0),
+    )
+
+
+HITS = [
+    _hit("a", 0.9, 0.8, 2.0),
+    _hit("a", 0.8, 0.6, 3.0),
+    _hit("b", 0.7, 0.5, 1.0),
+    _hit("c", 0.2, 0.1, 0.0),
+]
+DOCUMENTS = [
+    Document("a mat", "the dog sat on it", 0.9, [(0, 11), (12, 17)]),
+    Document("", "cat here", 0.7, [(0, 8)]),
+]
+COSINES = np.array([0.3, np.nan, 0.7], np.float32)
+
+
+def _found() -> dict[str, float]:
+    return signals("cat mat", TERMS, HITS, DOCUMENTS, _words, COSINES)
+
+
+def test_gaps_are_between_documents_by_their_best_chunks() -> None:
+    found = _found()
+    assert set(found) == set(SIGNALS)
+    assert found["dense_best"] == 0.8
+    assert found["dense_mean"] == pytest.approx((0.8 + 0.6 + 0.5 + 0.1) / 4)
+    assert found["dense_gap_2"] == pytest.approx(0.8 - 0.5)
+    # There are three documents: the last stands for the fifth.
+    assert found["dense_gap_5"] == pytest.approx(0.8 - 0.1)
+    assert found["lexical_best"] == 3.0 / 4.0
+    assert found["lexical_gap"] == pytest.approx((3.0 - 1.0) / 4.0)
+    assert found["score_gap"] == pytest.approx(0.9 - 0.7)
+
+
+def test_coverage_is_the_share_of_idf_that_a_document_or_a_sentence_holds() -> None:
+    found = _found()
+    assert (found["coverage_first"], found["coverage_best"]) == (0.25, 0.75)
+    assert found["sentence_coverage"] == 0.75
+    assert found["missing_heaviest"] == 0.75
+    # "cat mat" has the runs "cat m", "at ma", "t mat".
+    mat = Document("", "a cat mat", 1.0, [(0, 9)])
+    assert found["grams_best"] == 0.0
+    assert signals("cat mat", TERMS, HITS, [mat], _words, COSINES[:1])["grams_best"] == 1.0
+    assert found["words"] == math.log1p(2)
+
+
+def test_the_best_sentences_are_those_with_a_cosine() -> None:
+    found = _found()
+    assert found["sentence_cosine"] == pytest.approx(0.7)
+    assert found["sentence_cosine_2"] == pytest.approx(0.3)
+    unknown = np.full(3, np.nan, np.float32)
+    without = signals("cat mat", TERMS, HITS, DOCUMENTS, _words, unknown)
+    assert without["sentence_cosine"] == without["sentence_cosine_2"] == 0.8
+
+
+def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
+    one = signals("cat mat", TERMS, HITS[:2], DOCUMENTS[:1], _words, COSINES[:2])
+    assert one["dense_gap_2"] == one["lexical_gap"] == one["score_gap"] == 0.0
+    bare = signals("", (), HITS, DOCUMENTS, _words, COSINES)
+    assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
+    assert all(math.isfinite(value) for value in bare.values())
