@@ -83,6 +83,7 @@ class Answering:
         outcome, rungs = self.outcome, self._rungs
         while True:
             start = time.monotonic()
+            outcome.backend = rungs[0]
             failed: ChatError | None = None
             parts = self._parts(rungs[0])
             try:
@@ -96,7 +97,6 @@ class Answering:
             except ChatError as error:
                 failed = error
             seconds = time.monotonic() - start
-            outcome.backend = rungs[0]
             outcome.citations = self._citer.count
             outcome.attempts.append(
                 c.Attempt(

@@ -142,7 +142,7 @@ class Composer:
         sent: list[c.Delta | c.Citation] = []
         async with contextlib.aclosing(answering.events()) as events:
             async for event in events:
-                call.sends(event, route.rungs[0])
+                call.sends(event, answering.outcome.backend)
                 sent.append(event)
                 yield event
         outcome = answering.outcome

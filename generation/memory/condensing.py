@@ -96,6 +96,11 @@ _BEFORE_THAT = (
     | AUXILIARIES
     | words_of("use like change avoid call fix stop catch handle prevent why how and but what")
 )
+# "reading", "writing"; not "during", nor what says how: "using Python 3.12".
+_DOING = re.compile(
+    r"(?!(?:during|including|excluding|regarding|concerning|following|using|according)\b)"
+    r"[a-z]{2,}ing\b"
+)
 _BOUNDARY = re.compile(r"[,;.!?]\s|\b(?:and|then|but)\b", re.I)
 _SUBORDINATE = re.compile(r"\b(?:when|if|while|because|until|after|before|that)\b", re.I)
 
@@ -136,6 +141,9 @@ def _completed(question: str, standing: str) -> str:
         # "why?", "tell me more": nothing of its own.
         return f"{_repeated(standing)} {question}" if words else ""
     refers = len(content) < _MUCH and (_refers(body) or _is_generic(words, content))
+    if not refers and len(content) > 1 and _DOING.match(words[0]):
+        # "what about reading a zip file?" asks about something else to be done.
+        return ""
     # "and capture its output?" asks for something else to be done; "and with a pipe?" does not.
     acts = refers and words[0] not in PREPOSITIONS | JOINS | DETERMINERS
     if not acts and _is_fragment(body, words, led=body != asked, contrasted=body != joined):

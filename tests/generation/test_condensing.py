@@ -40,6 +40,7 @@ FOLLOW_UPS = [
     ("What is the population of France?", "And Germany?", "What is the population of Germany?"),
     ("How do I install it on Windows?", "on Linux?", "How do I install it on Linux?"),
     ("how do I stop it (thread)?", "and a subprocess?", "how do I stop it (subprocess)?"),
+    (RUN, "using Python 3.12?", "How do I run a subprocess using Python 3.12?"),
     # What has nothing of its own goes behind it, too.
     (RUN, "why?", "How do I run a subprocess? why?"),
     (RUN, "Thanks! Tell me more.", "How do I run a subprocess? Thanks! Tell me more."),
@@ -81,6 +82,7 @@ STANDING = [
     "And how do I parse a date string?",
     "Thanks! How do I compress a file?",
     "Ok. How do I contact support?",
+    "what about reading a zip file?",
     "So what is two-factor authentication?",
     "make a temporary directory that is deleted afterwards",
     "check that a file exists",
