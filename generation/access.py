@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from nearline.contract import Attributes, Filter
 from nearline.errors import SettingsError, Unauthenticated
@@ -24,6 +26,11 @@ class Caller:
 
     tenant: str = DEFAULT_TENANT
     roles: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """Whose a conversation is: what one with more roles was told is not for one with fewer."""
+        return "+".join(quote(one, safe="") for one in (self.tenant, *self.roles))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -62,6 +69,8 @@ class Access:
         try:
             tables = tomllib.loads(Path(file).read_text("utf-8"))["caller"]
             callers = {str(each["token_sha256"]).lower(): _caller(each) for each in tables}
+            if len(callers) != len(tables):
+                raise ValueError("two callers have the same token_sha256")
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"callers in {file} cannot be read: {type(error).__name__} {error}; needed is "
@@ -81,7 +90,8 @@ class Access:
         given = next((str(value) for key, value in metadata if key == _HEADER), "")
         if not given.lower().startswith(_SCHEME):
             raise Unauthenticated(
-                "the call carries no token; send metadata authorization: Bearer TOKEN"
+                "the call carries no token; send metadata authorization: Bearer TOKEN, or name it "
+                "with --token or NEARLINE_TOKEN"
             )
         # Looked up by its hash: how long that takes says nothing about the token.
         digest = hashlib.sha256(given[len(_SCHEME) :].strip().encode()).hexdigest()
@@ -110,6 +120,6 @@ def _caller(table: Mapping[str, object]) -> Caller:
     roles = table.get("roles", [])
     if not isinstance(roles, list) or not table["tenant"]:
         raise TypeError("tenant is a name and roles is a list")
-    if len(str(table["token_sha256"])) != 64:
-        raise ValueError("token_sha256 has not 64 digits")
+    if not re.fullmatch("[0-9a-fA-F]{64}", str(table["token_sha256"])):
+        raise ValueError("token_sha256 is not 64 hexadecimal digits")
     return Caller(str(table["tenant"]), tuple(sorted(map(str, roles))))

@@ -13,13 +13,15 @@ from generation.backends.chat import ChatError, Failure
 from generation.backends.extractive import EXTRACTIVE
 from generation.backends.prices import Price
 from generation.backends.writing import Said, Task, Writer, Written
-from generation.checks.citing import Citer
+from generation.citing import Citer
 from generation.routing import Route, after
 from nearline import contract as c
 
 # Kept of the caller's time when a model writes: enough to answer from the evidence all the same,
 # and for the end to arrive.
 _KEPT_S = 0.25
+# A writer that keeps its own time is given so much more to say what it took until then.
+_GRACE_S = 0.1
 _UNSUPPORTED = "nothing that it wrote is supported by the evidence"
 _DECLINED = "it finds no answer in the evidence"
 
@@ -120,7 +122,7 @@ class Answering:
         outcome = self.outcome
         limit_s = self._left_s(0.0 if name == EXTRACTIVE else _KEPT_S)
         task = replace(self._task, timeout_s=limit_s)
-        end = None if limit_s is None else time.monotonic() + limit_s
+        end = None if limit_s is None else time.monotonic() + limit_s + _GRACE_S
         async with contextlib.aclosing(self._writers[name].write(task)) as parts:
             while True:
                 try:
@@ -133,8 +135,8 @@ class Answering:
                     break
                 for event in self._said(part):
                     yield event
-        if part.length:
-            outcome.finish = c.Finish.LENGTH
+        # Of this writer: one before it may have been cut without a word that holds.
+        outcome.finish = c.Finish.LENGTH if part.length else c.Finish.COMPLETE
         outcome.dropped_sentences += part.dropped_sentences
         outcome.dropped_markers += part.dropped_markers
         outcome.declined = part.declined

@@ -12,8 +12,8 @@ from generation.answering import Answering, Outcome
 from generation.backends.extractive import EXTRACTIVE, ExtractiveWriter
 from generation.backends.writing import Task, Writer
 from generation.calls import Call
-from generation.checks.citing import Citer
 from generation.checks.verification import Verification
+from generation.citing import Citer
 from generation.evidence.calibration import DEFAULT, Calibration, Calibrations
 from generation.evidence.confidence import Confidence
 from generation.evidence.reading import Found, Reader, Reading
@@ -74,15 +74,18 @@ class Composer:
 
     async def compose(self, call: Call, found: Found) -> AsyncGenerator[c.AnswerEvent, None]:
         """Gives everything after the evidence: text and citations, usage, and the end."""
-        calibration = DEFAULT
+        calibration, certain = DEFAULT, True
         if self._calibrations is not None:
-            calibration = await self._calibrations.of(call.collection, call.snapshot_id)
+            snapshot = call.collection, call.snapshot_id
+            calibration = await self._calibrations.of(*snapshot, call.left_s())
+            certain = self._calibrations.knows(*snapshot)
         if not passages_of(found.sources):
             ends = await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING, calibration)
             for end in ends:
                 yield end
             return
-        key = self._key(call)
+        # Where nobody can tell how this snapshot is to be read, the answer is for once only.
+        key = self._key(call) if certain else None
         cached = await self._cached(call, key)
         if cached is not None:
             for event in await self._repeat(call, cached, calibration):
@@ -156,8 +159,14 @@ class Composer:
             ):
                 yield end
             return
-        degraded = found.degraded or reading.degraded
-        if self._cache is not None and key is not None and outcome.whole and not degraded:
+        reason = "; ".join(filter(None, (outcome.reason, found.degraded, reading.degraded)))
+        for end in await self._done(
+            call, outcome, sure.evidence, calibration, c.Source.LIVE, reason
+        ):
+            yield end
+        # After the end: nobody waits for it.
+        full = _is_full(found.reply.info) and not found.degraded and not reading.degraded
+        if self._cache is not None and key is not None and outcome.whole and full:
             answer = CachedAnswer(
                 sent,
                 outcome.backend,
@@ -166,11 +175,6 @@ class Composer:
                 outcome.dropped_markers,
             )
             await self._cache.put(key, answer)
-        reason = "; ".join(filter(None, (outcome.reason, found.degraded, reading.degraded)))
-        for end in await self._done(
-            call, outcome, sure.evidence, calibration, c.Source.LIVE, reason
-        ):
-            yield end
 
     async def _repeat(
         self, call: Call, cached: CachedAnswer, calibration: Calibration
@@ -263,7 +267,7 @@ class Composer:
             asked=asked,
             snapshot_id=call.snapshot_id,
             fingerprint=call.info.fingerprint,
-            policy=f"{POLICY} {self._models.version}",
+            policy=f"{POLICY} {self._models.version} {self._reader.version}",
         )
 
     async def _cached(self, call: Call, key: AnswerKey | None) -> CachedAnswer | None:
@@ -275,7 +279,11 @@ class Composer:
             return None
         try:
             stands = await self._verification.stand(
-                answer.citations, call.collection, call.left_s(), call.caller
+                answer.citations,
+                call.collection,
+                call.left_s(),
+                call.caller,
+                call.question.filter,
             )
         except NearlineError:
             # Nobody can tell; the answer is written anew.
@@ -289,6 +297,14 @@ class Composer:
             return False
         condition = call.question.filter
         return condition is None or admits(condition, attributes)
+
+
+def _is_full(info: c.ReplyInfo) -> bool:
+    """Tells whether the search was whole: every shard answered, and no rung was lowered."""
+    seen = info.coverage
+    return seen.shards_answered >= seen.shards_total and (
+        info.served_by.source is not c.Source.FALLBACK
+    )
 
 
 def _refused(

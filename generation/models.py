@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from generation.backends.configured import models_from, prices_from
+from generation.backends.configured import models_from, prices_from, rows
 from generation.backends.prices import Price
 from generation.backends.prompt import VERSION
 from generation.backends.prompted import PromptedWriter
@@ -20,8 +20,8 @@ class Models:
     """What writes beside the extractive writer.
 
     writers: By name. prices: By name; a model without one costs nothing.
-    prompt_tokens: Most tokens of a prompt, which is what budgets reserve. version: Of the prompt
-    and of the models behind the names; answers cached under another one are not met.
+    prompt_tokens: Most tokens of a prompt, which is what budgets reserve. version: Of the prompt,
+    of its checks, and of the models behind the names; answers cached under another one are not met.
     """
 
     writers: Mapping[str, Writer] = field(default_factory=dict)
@@ -44,15 +44,14 @@ async def opened(
         entailment: Judges what they write, where `check_entailment` is set.
     Raises: SettingsError: a key cannot be sent.
     """
-    contexts = {"small": settings.small_context, "large": settings.large_context}
-    behind = {"small": settings.small, "large": settings.large}
+    chosen = {row.name: row for row in rows(settings)}
     async with contextlib.AsyncExitStack() as stack:
         writers = {}
         for name, model in models_from(settings).items():
             stack.push_async_callback(model.close)
             writers[name] = PromptedWriter(
                 model,
-                context_tokens=contexts[name],
+                context_tokens=chosen[name].context_tokens,
                 prompt_tokens=settings.prompt_tokens,
                 entailment=entailment if settings.check_entailment else None,
             )
@@ -60,5 +59,11 @@ async def opened(
             writers=writers,
             prices=prices_from(settings),
             prompt_tokens=settings.prompt_tokens,
-            version=" ".join([VERSION, *(f"{name}={behind[name]}" for name in writers)]),
+            version=" ".join(
+                [
+                    f"{VERSION} tokens={settings.prompt_tokens}",
+                    f"entailment={settings.check_entailment}",
+                    *(f"{r.name}={r.model} context={r.context_tokens}" for r in chosen.values()),
+                ]
+            ),
         )

@@ -30,7 +30,7 @@ def check(question: c.Question, writers: Collection[str]) -> None:
     if question.backend and question.backend not in writers:
         raise InvalidRequest(
             f"backend {question.backend!r} is not here; there are {', '.join(sorted(writers))}: "
-            "models are set with --small and --large of the service",
+            "models are set with NEARLINE_GENERATION_SMALL and _LARGE where the service starts",
             field="backend",
         )
     if question.session_id and question.history:
@@ -47,6 +47,14 @@ def check(question: c.Question, writers: Collection[str]) -> None:
         )
     for at, turn in enumerate(question.history):
         _check_text(f"history[{at}].question", turn.question)
+        if len(turn.answer) > c.MAX_QUERY_CHARACTERS:
+            raise InvalidRequest(
+                f"history[{at}].answer has {len(turn.answer):,} characters; at most "
+                f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
+                field=f"history[{at}].answer",
+            )
+        if turn.condensed:
+            _check_text(f"history[{at}].condensed", turn.condensed)
 
 
 def _check_text(field: str, text: str) -> None:

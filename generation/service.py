@@ -81,7 +81,8 @@ class GenerationService:
         found = await self._reader.find(asked, collection, call.left_s())
         call.found(found.reply.info)
         yield c.Evidence(
-            documents=[source.best for source in found.sources],
+            # Attributes were read for the filter; those of rights name other readers.
+            documents=[replace(source.best, attributes=None) for source in found.sources],
             info=found.reply.info,
             condensed=call.condensed if call.condensed != question.text else "",
         )
@@ -109,7 +110,7 @@ class GenerationService:
         caller: Caller = ANYBODY,
     ) -> c.Session:
         """Gives all that is remembered of a conversation; see `Generator.session`."""
-        session = await self._memory.sessions.load(collection, caller.tenant, session_id)
+        session = await self._memory.sessions.load(collection, caller.owner, session_id)
         if not session.version:
             raise NotFound(
                 f"nothing is remembered of session {session_id!r}; it never was, it expired, or it "
@@ -126,4 +127,4 @@ class GenerationService:
         caller: Caller = ANYBODY,
     ) -> bool:
         """Forgets a conversation; see `Generator.delete_session`."""
-        return await self._memory.sessions.delete(collection, caller.tenant, session_id)
+        return await self._memory.sessions.delete(collection, caller.owner, session_id)

@@ -19,7 +19,8 @@ Span = tuple[int, int]
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
 _CLOSERS = "\"'”’»)\\]"
 _BOUNDARY = re.compile(
-    rf"""[.!?…]+[{_CLOSERS}]*(?=\s)     # a stop, its closing quotes, then space
+    # Possessive, and never from within a run of stops: else the time is the square of its length.
+    rf"""(?<![.!?…])[.!?…]++[{_CLOSERS}]*+(?=\s)     # a stop, its closing quotes, then space
     | [。！？][{_CLOSERS}」』]*          # CJK stops need no space
     | \n[^\S\n]*\n                      # an empty line ends a paragraph
     """,

@@ -105,6 +105,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         text = f"{peer} does not answer ({text}); is the service up? `nearline status` shows it"
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
+    elif kind is errors.Unsupported:
+        text = f"{peer} has no such call ({text}); is it the port of another service?"
     else:
         text = f"{peer}: {error.code().name}: {text}"
     return kind(text)

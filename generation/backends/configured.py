@@ -16,7 +16,9 @@ from nearline.errors import SettingsError
 from nearline.settings import ENV_PREFIX
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A model that is set. model: As it is set, with its address."""
+
     name: str
     model: str
     api_key: SecretStr | None
@@ -33,7 +35,7 @@ def models_from(settings: ModelSettings) -> dict[str, ChatModel]:
         settings.model_connect_s, settings.model_first_text_s, settings.model_between_texts_s
     )
     models: dict[str, ChatModel] = {}
-    for row in _rows(settings):
+    for row in rows(settings):
         model, base_url = split_model(row.model)
         client = OpenAIChat(
             row.name,
@@ -49,19 +51,20 @@ def models_from(settings: ModelSettings) -> dict[str, ChatModel]:
 
 def prices_from(settings: ModelSettings) -> dict[str, Price]:
     """Gives the price of each model that is set."""
-    return {row.name: Price(*map(float, row.price.split("/"))) for row in _rows(settings)}
+    return {row.name: Price(*map(float, row.price.split("/"))) for row in rows(settings)}
 
 
-def _rows(settings: ModelSettings) -> list[_Row]:
+def rows(settings: ModelSettings) -> list[Row]:
+    """Gives the models that are set, "small" before "large"."""
     s = settings
-    rows = (
-        _Row("small", s.small, s.small_api_key, s.small_context, s.small_price),
-        _Row("large", s.large, s.large_api_key, s.large_context, s.large_price),
+    both = (
+        Row("small", s.small, s.small_api_key, s.small_context, s.small_price),
+        Row("large", s.large, s.large_api_key, s.large_context, s.large_price),
     )
-    return [row for row in rows if row.model]
+    return [row for row in both if row.model]
 
 
-def _key(row: _Row, section: str) -> str:
+def _key(row: Row, section: str) -> str:
     key = row.api_key.get_secret_value().strip() if row.api_key else ""
     if not (key.isascii() and key.isprintable()):
         # The value is not shown: it is a secret.

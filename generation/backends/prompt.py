@@ -14,29 +14,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from generation.backends.chat import Message, Prompt
-from generation.checks.markers import unmarked
+from generation.checks.markers import NOT_ANSWERED, unmarked
 from generation.checks.visible import visible
-from generation.evidence.sources import Passage, Source
+from generation.evidence.sources import Passage, Shown, Source
 from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens, sentences, token_starts
 
 # Raised with every change of what a model reads: answers are cached under it.
 VERSION = "answer-1"
-# What a model writes, alone, where the passages do not answer.
-NOT_ANSWERED = "NOT IN THE PASSAGES"
 
 _KEY = re.compile(r"[0-9a-f]{16,64}")
 # Shares of what the instructions leave: the evidence has the rest.
 _QUESTION_SHARE = 0.5
 _HISTORY_SHARE = 0.25
 _TURN_TOKENS = 160
+_TURN_CHARACTERS = 8_000  # Looked at of a turn: space counts as no token.
 _TITLE_TOKENS = 32
 # Signs of two scripts and of full width that look like those of a key.
 _LOOKALIKES = str.maketrans(
     "\u0430\u0251\u03b1\u044c\u0441\u03f2\u0501\u0435\u0192o\u043e\u03bfl\u0456\u04cf\u03b9|\u0437\u0431",
     "aaabccdef0001111136",
 )
-_FENCE_LIKE = re.compile(r"[<＜﹤‹«]{2,}(?=\W*(?:passage|end of|conversation))", re.IGNORECASE)
+_FENCE_LIKE = re.compile(
+    r"(?<![<＜﹤‹«])[<＜﹤‹«]{2,}+(?=\W*+(?:passage|end of|conversation))", re.IGNORECASE
+)
 # By these signs chat templates part the roles; servers read them in any text.
 _TEMPLATE_SIGN = re.compile(
     r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn>|<\s*/?SYS)|[|｜](?=>)|\[(?=/?INST\])", re.IGNORECASE
@@ -56,29 +57,6 @@ like this [1]. Where it rests on two, like this [1][2].
 - Write no links and no images.
 - If the passages do not answer the question, write only: {not_answered}
 - Answer briefly, in the language of the question."""
-
-
-class Shown(NamedTuple):
-    """A part of a chunk that a model was shown.
-
-    number: Its marker, from 1. source: Index of its source. chunk: Its number in the document.
-    passages: Its sentences, neighbours all, at least one.
-    """
-
-    number: int
-    source: int
-    chunk: int
-    passages: Sequence[Passage]
-
-    @property
-    def start(self) -> int:
-        """First code point in the stored text."""
-        return self.passages[0].start
-
-    @property
-    def end(self) -> int:
-        """One past the last code point in the stored text."""
-        return self.passages[-1].end
 
 
 class Packed(NamedTuple):
@@ -182,7 +160,7 @@ def _conversation(history: Sequence[Turn], budget_tokens: int, nonce: str) -> st
     turns: list[str] = []
     for turn in reversed(history):
         asked, answer = (
-            _cut(" ".join(_harmless(text, nonce).split()), _TURN_TOKENS)
+            _cut(" ".join(_harmless(text[:_TURN_CHARACTERS], nonce).split()), _TURN_TOKENS)
             for text in (turn.question, turn.answer)
         )
         text = f"Asked: {asked}\nAnswered: {answer or '(nothing)'}"

@@ -10,6 +10,8 @@ from generation.checks.visible import visible
 from nearline.contract import Citation, CitationCheck, Verdict
 
 _WORD_START = re.compile(r"(?<!\S)\S")
+# Code points hashed for one citation at most: who asks says how long it is, up to a whole document.
+_MOST_HASHED = 1 << 25
 
 
 def text_hash(text: str) -> str:
@@ -39,7 +41,8 @@ def check(citation: Citation, text: str | None) -> CitationCheck:
         text: Text of the document as it is served now; None: it is not served any more.
     Returns: Where the same text stands several times, the place nearest to where it stood.
         A place is looked for at the starts of words, so a text that was glued to other signs since
-        counts as changed. Takes a hash per word of the document.
+        counts as changed. Takes a hash per word of the document; in one so long that this is too
+        much, only those words nearest to where it stood.
     """
     if text is None:
         return CitationCheck(Verdict.GONE)
@@ -48,7 +51,8 @@ def check(citation: Citation, text: str | None) -> CitationCheck:
     length = citation.end - citation.start
     if 0 < length <= len(text):
         starts = [match.start() for match in _WORD_START.finditer(text, 0, len(text) - length + 1)]
-        for start in sorted(starts, key=lambda start: abs(start - citation.start)):
+        nearest = sorted(starts, key=lambda start: abs(start - citation.start))
+        for start in nearest[: _MOST_HASHED // length + 1]:
             if text_hash(text[start : start + length]) == citation.text_hash:
                 return CitationCheck(Verdict.MOVED, start, start + length)
     return CitationCheck(Verdict.CHANGED)

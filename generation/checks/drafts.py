@@ -30,7 +30,7 @@ _ITEM_NUMBER = re.compile(r"\d{1,3}[.)](?=[ \t])")
 _URL = r"(?:https?:|www\.|//)[^\s\[\]【】]{0,2000}"
 _BRACKET = r"(?:\[{1,2}[^\[\]\n]{0,700}\]{1,2}(?:\([^()\n]{0,400}\))?|【[^】\n]{0,700}】)"
 _HALF = r"(?:\[{1,2}(?:[^\[\]\n]{1,700}(?:\]{1,2}(?:\([^()\n]{0,400}\)?)?)?)?|【[^】\n]{0,700}】?)"
-_HALF_MARKER = re.compile(r"(?:(?<!\w)|[ \t]+)[\[【][\s\d,;^–—-]*\Z")
+_HALF_MARKER = re.compile(r"(?:(?<!\w)|(?<![ \t])[ \t]+)[\[【][\s\d,;^–—-]*\Z")
 # What reaches the end of what is known, and may read otherwise when more of it is.
 _OPEN = rf"""(?P<open>
     `[^`\n]{{0,200}}\Z

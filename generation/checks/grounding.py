@@ -135,6 +135,11 @@ def check(
     return Grounding(not problems, score, tuple(problems))
 
 
+def unknown_stems(sentence: str, known: str, language: str) -> int:
+    """Counts the content stems of a sentence that a text does not have."""
+    return len(_facts(sentence, language).stems - _facts(known, language).stems)
+
+
 def best_passages(
     sentence: str,
     passages: Sequence[Passage],
@@ -176,7 +181,7 @@ def _analyser(language: str) -> Analyser:
     return Analyser(language, _STOP_WORDS)
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _facts(text: str, language: str) -> _Facts:
     words_of = _analyser(language).words
     # Soft hyphens stand in stored text, and in no answer.

@@ -7,19 +7,23 @@ from typing import NamedTuple
 
 # Written without spaces between words: there a marker follows its word directly.
 _UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-# Everything is bounded: a reader of a stream has to wait until a marker is over.
+# Everything is bounded: a reader of a stream has to wait until a marker is over. No two parts that
+# may be space stand side by side: what can be read in many ways takes for ever not to be read.
 _GAP = r"[ \t]{0,3}"
-_WORD = rf"(?:(?:sources?|passages?|documents?|docs?|evidence|citations?|refs?\.?){_GAP})?"
-_NUMBER = rf"\^?{_GAP}{_WORD}[\#^]?{_GAP}\d{{1,9}}"
+_WORD = rf"(?:sources?|passages?|documents?|docs?|evidence|citations?|refs?\.?){_GAP}"
+_NUMBER = rf"(?:\^{_GAP})?(?:{_WORD}(?:[\#^]{_GAP})?|\#{_GAP})?\d{{1,9}}"
 _LIST = rf"{_GAP}{_NUMBER}(?:{_GAP}(?:[,;–—-]|and|to){_GAP}{_NUMBER}){{0,15}}{_GAP}"
 _LINK = r"\([^()\s]{0,400}\)"
 _ONE = rf"(?:\[{{1,2}}{_LIST}\]{{1,2}}(?:{_LINK})?|【{_LIST}(?:†[^】\n]{{0,200}})?】)"
-_RUN = rf"{_ONE}(?:[ \t]*(?:[,;–—-]|and|&)?[ \t]*{_ONE}){{0,40}}"
+_RUN = rf"{_ONE}(?:[ \t]*(?:(?:[,;–—-]|and|&)[ \t]*)?{_ONE}){{0,40}}"
 # `index`: a bracket directly after a word, and those after it (`x[0][1]`).
 PATTERN = rf"(?P<index>[^\W{_UNSPACED}](?:\[\d+\])+)|(?P<marker>\([ \t]*{_RUN}[ \t]*\)|{_RUN})"
 _MARKER = re.compile(PATTERN, re.IGNORECASE)
 # A target is that of a link, or what stands behind a dagger; it may hold digits.
 _READ = re.compile(r"(?P<target>\]\([^()\s]*\)|†[^】]*)|\d+|[–—-]|\bto\b", re.IGNORECASE)
+
+# What a model writes, alone, where the passages do not answer.
+NOT_ANSWERED = "NOT IN THE PASSAGES"
 
 
 class Named(NamedTuple):

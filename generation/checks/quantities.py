@@ -88,7 +88,7 @@ _NAME = "|".join(sorted(_MONTH, key=len, reverse=True))
 _DAY = r"(?P<day{0}>\d{{1,2}})(?:st|nd|rd|th)?"
 _DATE = re.compile(
     rf"""\b(?P<y1>\d{{4}})-(?P<m1>\d{{2}})-(?P<day1>\d{{2}})\b
-    | \b(?P<m2>{_NAME})\.?\s+{_DAY.format(2)}(?:\s*,?\s+(?P<y2>\d{{4}}))?\b
+    | \b(?P<m2>{_NAME})\.?\s+{_DAY.format(2)}(?:(?:\s*,)?\s+(?P<y2>\d{{4}}))?\b
     | \b{_DAY.format(3)}\.?\s+(?:of\s+)?(?P<m3>{_NAME})\b\.?(?:,?\s+(?P<y3>\d{{4}})\b)?
     | \b(?P<m4>{_NAME})\.?,?\s+(?:of\s+)?(?P<y4>\d{{4}})\b""",
     re.IGNORECASE | re.VERBOSE,

@@ -9,6 +9,7 @@ from generation.access import Access, Caller
 from generation.checks import citations
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady
+from nearline.filters import Filter, admits
 
 _PAYLOAD = frozenset({c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
@@ -31,9 +32,11 @@ class Verification:
         collection: str,
         timeout_s: float | None,
         caller: Caller,
+        condition: Filter | None = None,
     ) -> c.VerifyReply:
         """Tells what became of each citation; see `Generator.verify`.
 
+        A document that does not fulfil `condition` is gone, as is one the caller may not see.
         Raises: InvalidRequest: none, or too many. NotReady: a shard does not answer.
         """
         if not 1 <= len(cited) <= c.MAX_BATCH:
@@ -54,7 +57,8 @@ class Verification:
         texts = {
             item.id: item.text
             for item in reply.items
-            if self._access.sees(caller, item.attributes or {})
+            if self._access.sees(caller, item.attributes)
+            and (condition is None or admits(condition, item.attributes))
         }
 
         def checked() -> list[c.CitationCheck]:
@@ -69,9 +73,10 @@ class Verification:
         collection: str,
         timeout_s: float | None,
         caller: Caller,
+        condition: Filter | None = None,
     ) -> bool:
-        """Tells whether every citation stands where it stood; none at all do."""
+        """Tells whether every citation stands where it stood, and may be cited; none at all do."""
         if not cited:
             return True
-        reply = await self.check(cited, collection, timeout_s, caller)
+        reply = await self.check(cited, collection, timeout_s, caller, condition)
         return all(one.verdict is c.Verdict.VALID for one in reply.checks)

@@ -6,22 +6,32 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from generation.backends.prompt import NOT_ANSWERED, Shown
 from generation.checks.drafts import Draft
-from generation.checks.grounding import Grounding, Rules, best_passages, check
+from generation.checks.grounding import Grounding, Rules, best_passages, check, unknown_stems
 from generation.checks.links import REMOVED, addresses, checked
-from generation.checks.markers import named
+from generation.checks.markers import NOT_ANSWERED, PATTERN, named
 from generation.checks.quantities import quantities
-from generation.evidence.sources import Source, Span
+from generation.evidence.sources import Shown, Source, Span
 
 NO_SOURCE = "no source is named"
 
 # What leads in to something says nothing by itself; longer, it says something.
 _LEAD_IN_WORDS = 12
+_MOST_LEAD_INS = 3
+# "Steps to", "in short", "care": one word may be the model's own.
+_MOST_UNKNOWN = 1
+# What a model repeats of its prompt: fences, and signs that part the roles.
+_PROMPT_SIGNS = re.compile(
+    r"<{1,2}(?:end of )?(?:passage|conversation)\b[^<>\n]{0,100}>{0,2}|\[/?INST\]|</?s>"
+    r"|<\|[^|<>\n]{0,40}\|>|<(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
 _HEADING = re.compile(r"#{1,6}\s+")
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s+")
 _EMPHASIS = re.compile(r"\*\*|__|`")
-_CODE_OR_INDEX = re.compile(r"`[^`\n]*`|(?P<word>\w+)(?P<index>(?:\[\d{1,4}\])+)")
+_CODE_OR_MARKER = re.compile(
+    rf"`[^`\n]*`|(?P<word>\w+)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{PATTERN})", re.IGNORECASE
+)
 
 
 class Verified(NamedTuple):
@@ -109,11 +119,14 @@ class Verifier:
         Returns: None where nothing is to be sent, or not yet.
         """
         self.dropped_markers += draft.dropped_markers
-        text, markers = draft.text, draft.markers
+        text, markers = _PROMPT_SIGNS.sub("", draft.text), draft.markers
         if not draft.code:
-            text, markers = self._without_glued(text, markers)
+            text, markers = self._unmarked(text, markers)
         text, removed = checked(text, self._allowed)
         self.removed_links += removed
+        if not draft.code:
+            # "&#91;9&#93;", or an invisible sign within: it has become a marker only now.
+            text, markers = self._unmarked(text, markers)
         row = text.startswith("|")
         first_row, self._in_table = row and not self._in_table, row
         says = any(sign.isalnum() for sign in text)
@@ -124,7 +137,11 @@ class Verifier:
             return None
         if not says or (not draft.code and _leads_in(text, first_row)):
             self._lost = self._lost and bool(self._leads_in)
-            self._leads_in.append(draft.lead + text)
+            if says and not self._known(text):
+                # What it leads to may still be sent, and rests on what it names.
+                self.dropped_sentences += 1
+            elif len(self._leads_in) < _MOST_LEAD_INS:
+                self._leads_in.append(draft.lead + text)
             if not row:
                 self._before = self._led = markers
             return None
@@ -161,6 +178,11 @@ class Verifier:
         spans, support = [spans[at] for at in kept], [support[at] for at in kept]
         return Verified(text, spans, support, self._grounding(body, spans).problems, body)
 
+    def _known(self, text: str) -> bool:
+        """Tells whether what leads in speaks of what the evidence or the question speaks of."""
+        known = f"{self._evidence}\n{self._question}"
+        return unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
+
     def _span(self, body: str, shown: Shown) -> Span:
         title = self._sources[shown.source].best.title or ""
         return Span(
@@ -179,18 +201,19 @@ class Verifier:
             rules=self._rules,
         )
 
-    def _without_glued(self, text: str, markers: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    def _unmarked(self, text: str, markers: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         found = dict.fromkeys(markers)
 
-        def unglued(match: re.Match[str]) -> str:
-            if match["index"] is None or match.group() in self._evidence:
+        def without(match: re.Match[str]) -> str:
+            marker = match["glued"] or match["marker"]
+            if marker is None or (match["glued"] and match.group() in self._evidence):
                 return match.group()
-            numbers, dropped = named(match["index"], len(self._shown))
+            numbers, dropped = named(marker, len(self._shown))
             found.update(dict.fromkeys(numbers))
             self.dropped_markers += dropped
-            return match["word"]
+            return match["word"] or ""
 
-        return _CODE_OR_INDEX.sub(unglued, text), tuple(found)
+        return _CODE_OR_MARKER.sub(without, text), tuple(found)
 
 
 def _leads_in(text: str, first_row: bool) -> bool:

@@ -18,6 +18,8 @@ from nearline.v1 import snapshot_pb2
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 64  # Snapshots.
+# An answer waits no longer for a manifest.
+_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +145,18 @@ class Calibrations:
         self._kept: OrderedDict[tuple[str, str], Calibration] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Task[Calibration | None]] = {}
 
-    async def of(self, collection: str, snapshot_id: str) -> Calibration:
+    def knows(self, collection: str, snapshot_id: str) -> bool:
+        """Tells whether a manifest was read: that `of` gives what belongs to its snapshot."""
+        return (collection, snapshot_id) in self._kept
+
+    async def of(
+        self, collection: str, snapshot_id: str, timeout_s: float | None = None
+    ) -> Calibration:
         """Gives the calibration of a snapshot; DEFAULT where it has none or nobody can tell.
 
         A manifest never changes, so what was read is kept; a router that cannot tell is asked
-        again at the next call. Callers that ask at once share one request.
+        again at the next call. Callers that ask at once share one request, and wait for it up to
+        two seconds, or timeout_s where that is less; it goes on without them.
         """
         key = (collection, snapshot_id)
         if key in self._kept:
@@ -158,8 +167,10 @@ class Calibrations:
             reading = asyncio.create_task(self._read(collection, snapshot_id))
             self._reading[key] = reading
             reading.add_done_callback(lambda _: self._reading.pop(key, None))
-        # One caller that leaves must not end what the others wait for.
-        found = await asyncio.shield(reading)
+        # One caller that leaves must not end what the others wait for: waiting does not cancel.
+        limit_s = _WAIT_S if timeout_s is None else min(_WAIT_S, timeout_s)
+        done, _ = await asyncio.wait([reading], timeout=limit_s)
+        found = reading.result() if done else None
         return DEFAULT if found is None else found
 
     async def _read(self, collection: str, snapshot_id: str) -> Calibration | None:

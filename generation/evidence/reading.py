@@ -15,6 +15,7 @@ from generation.evidence.reranking import rerank
 from generation.evidence.sources import Source, passages_of, sources
 from nearline import contract as c
 from nearline.errors import NearlineError
+from nearline.filters import admits
 from retrieval.lexical.analysis import NO_LANGUAGE, Analyser
 
 _CHUNKS_PER_DOCUMENT = 4
@@ -79,12 +80,18 @@ class Reader:
         self._embedder = embedder
         self._embed_timeout_s = embed_timeout_s
         self._reranker = reranker
-        self._rerank_chunks = rerank_chunks
+        self._rerank_chunks = rerank_chunks if reranker is not None else 0
+        # Of what decides beside the snapshot: part of the key of every cached answer.
+        self.version = f"rerank={self._rerank_chunks}"
 
     async def find(self, question: c.Question, collection: str, timeout_s: float | None) -> Found:
-        """Finds the chunks nearest to a question, and the documents that they belong to."""
+        """Finds the chunks nearest to a question, and the documents that they belong to.
+
+        What the question's filter does not admit is left out here, too, whatever the search let
+        through: nobody is shown it, and no writer reads it.
+        """
         k = question.documents * _CHUNKS_PER_DOCUMENT
-        # Attributes are looked at again before anything is cited.
+        # Attributes are looked at again below, and before anything is cited.
         payload = _PAYLOAD | {c.PayloadField.ATTRIBUTES} if question.filter else _PAYLOAD
         # The router embeds the question, too; asked for at once, both are embedded together, and
         # once the sentences are known they need not wait for it.
@@ -94,7 +101,12 @@ class Reader:
             asked = asking.result() if asking.done() else None
         finally:
             asking.cancel()
-        hits, degraded = await self._reranked(question.text, reply.hits, timeout_s)
+        allowed = [
+            hit
+            for hit in reply.hits
+            if question.filter is None or admits(question.filter, hit.attributes or {})
+        ]
+        hits, degraded = await self._reranked(question.text, allowed, timeout_s)
         return Found(question.text, reply, sources(hits, question.documents), asked, degraded)
 
     async def _reranked(

@@ -45,6 +45,29 @@ class Span(NamedTuple):
         return self.passages[-1].end
 
 
+class Shown(NamedTuple):
+    """A part of a chunk that a model was shown.
+
+    number: Its marker, from 1. source: Index of its source. chunk: Its number in the document.
+    passages: Its sentences, neighbours all, at least one.
+    """
+
+    number: int
+    source: int
+    chunk: int
+    passages: Sequence[Passage]
+
+    @property
+    def start(self) -> int:
+        """First code point in the stored text."""
+        return self.passages[0].start
+
+    @property
+    def end(self) -> int:
+        """One past the last code point in the stored text."""
+        return self.passages[-1].end
+
+
 @dataclass(slots=True)
 class Source:
     """A document of the evidence: its chunks, best first, and their sentences in text order."""

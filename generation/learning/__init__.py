@@ -1,1 +1,1 @@
-"""Learns from labelled questions what `generation.calibration` holds, and measures how well."""
+"""Learns from labelled questions what a calibration holds, and measures how well."""

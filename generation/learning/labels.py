@@ -54,6 +54,8 @@ def load(folder: Path, split: str) -> list[Labelled]:
 
     Raises: InvalidRequest: there is no such split, or a file is malformed; names file and line.
     """
+    if not folder.is_dir():
+        raise InvalidRequest(f"there is no folder {folder}; name one with labels", field="data")
     claims = folder / f"{CLAIMS}_{split}.jsonl"
     if claims.is_file():
         return _claims(claims, folder / "abstracts.jsonl")

@@ -16,7 +16,7 @@ from generation.memory.redis_state import Redis, answering
 from nearline import contract as c
 from nearline.errors import NotReady
 
-# The number counts the forms of a value: one that this version cannot read is never met.
+# The number counts the forms of a value.
 _PREFIX = "nearline:answer:1"
 
 
@@ -107,7 +107,12 @@ class AnswerCache:
         if value is None:
             metrics.cache_reads.labels("miss").inc()
             return None
-        return _decoded(value)
+        try:
+            return _decoded(value)
+        except (ValueError, TypeError, KeyError):
+            # Damaged, or somebody else's.
+            metrics.cache_reads.labels("miss").inc()
+            return None
 
     async def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
         """Keeps an answer, where Redis is there."""

@@ -289,6 +289,7 @@ def _attached(fragment: str, standing: str) -> str:
     new = _content(fragment)
     old = _surfaces(standing)
     led = _words(fragment)[0]
+    named = _contrasts(old, new[0]) if len(new) == 1 else []
     if led not in PREPOSITIONS | JOINS and _REFERRED.search(standing):
         # "how do I stop it (thread)?", "and a subprocess?": that is the other thing.
         return _REFERRED.sub(lambda _: f"({' '.join(new)})", standing)
@@ -300,7 +301,7 @@ def _attached(fragment: str, standing: str) -> str:
             versions = surface[0].isdigit() and new[1][0].isdigit()
             if same_head or (versions and _plain(before) == _plain(new[0])):
                 run = (before, surface)
-        elif len(new) == 1 and _contrasts(old, new[0]) == [surface]:
+        elif named == [surface]:
             # "on Windows", "on Linux"; "CSV", "JSON". Not "install Postgres", "on Windows".
             placed = _plain(before) in PREPOSITIONS
             alike = placed or _shape(surface) != "Aa"

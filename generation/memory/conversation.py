@@ -50,7 +50,7 @@ class Memory:
         """
         if not question.session_id:
             return Recalled(window(question.history, self._history_tokens))
-        session = await self.sessions.load(collection, caller.tenant, question.session_id)
+        session = await self.sessions.load(collection, caller.owner, question.session_id)
         if question.session_version not in (0, session.version):
             raise Conflict(
                 f"session {question.session_id!r} has version {session.version}, the question was "
@@ -89,13 +89,13 @@ class Memory:
             for left in reversed(range(_TRIES)):
                 try:
                     version = await self.sessions.append(
-                        collection, caller.tenant, name, turn, version
+                        collection, caller.owner, name, turn, version
                     )
                     return c.SessionState(id=name, version=version, saved=True)
                 except Conflict:
                     if question.session_version or not left:
                         raise
-                    session = await self.sessions.load(collection, caller.tenant, name)
+                    session = await self.sessions.load(collection, caller.owner, name)
                     version = session.version
         except NearlineError as error:
             return c.SessionState(id=name, version=version, saved=False, reason=error.message)

@@ -36,13 +36,13 @@ def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to answer.")],
     filter: options.FilterOption = "",
     mode: Annotated[
-        c.SearchMode | None, typer.Option(help="How evidence is found. [default: the server's]")
+        c.SearchMode | None, typer.Option(help="How evidence is found. \\[default: the server's]")
     ] = None,
     documents: Annotated[
-        int, typer.Option(metavar="N", help="Documents to answer from, 1..50.")
+        int, typer.Option(min=1, metavar="N", help="Documents to answer from, 1..50.")
     ] = 5,
     max_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Length of the answer, 1..4096.")
+        int, typer.Option(min=1, metavar="N", help="Length of the answer, 1..4096.")
     ] = 256,
     always: Annotated[
         bool, typer.Option("--always", help="Answer even where the evidence looks too weak.")
@@ -57,7 +57,7 @@ def ask(
         str,
         typer.Option(
             metavar="NAME",
-            help="Who writes: extractive, or a model of the service. [default: it chooses]",
+            help="Who writes: extractive, or a model of the service. \\[default: it chooses]",
         ),
     ] = "",
     temperature: Annotated[float, typer.Option(help="Randomness of a model's words, 0..2.")] = 0.0,

@@ -49,7 +49,7 @@ def build(
         typer.Option(
             metavar="RATIO",
             help="With --index auto: measure indexes on a sample of your vectors, and take the "
-            "fastest that reaches this recall@10. [default: by size]",
+            "fastest that reaches this recall@10. \\[default: by size]",
             show_default=False,
         ),
     ] = 0.0,
@@ -64,7 +64,7 @@ def build(
         float,
         typer.Option(
             metavar="X",
-            help="Candidates that a refine stage scores again per place asked for. [default: as "
+            help="Candidates that a refine stage scores again per place asked for. \\[default: as "
             "its codes need]",
             show_default=False,
         ),
@@ -83,13 +83,13 @@ def build(
         ),
     ] = 0,
     id_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the ids. [default: _id or id]")
+        str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")
     ] = "",
     title_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the titles. [default: title]")
+        str, typer.Option(metavar="NAME", help="Column of the titles. \\[default: title]")
     ] = "",
     text_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the texts. [default: text]")
+        str, typer.Option(metavar="NAME", help="Column of the texts. \\[default: text]")
     ] = "",
     vector_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
@@ -102,7 +102,7 @@ def build(
         typer.Option(
             metavar="NAME:KIND",
             help="Kind of an attribute: string, int, double, bool or time; may be repeated. "
-            "[default: found in the documents]",
+            "\\[default: found in the documents]",
         ),
     ] = None,
     chunk_tokens: Annotated[
@@ -130,7 +130,7 @@ def build(
         typer.Option(
             metavar="DIR",
             help="Folder in BEIR layout whose judgements tune the weight of hybrid search. "
-            "[default: the shipped weight]",
+            "\\[default: the shipped weight]",
         ),
     ] = "",
     tune_split: Annotated[
@@ -142,7 +142,7 @@ def build(
             metavar="DIR",
             help="Folder with labelled questions, from which it is learned which sentences answer "
             "and when nothing does: claims_SPLIT.jsonl with abstracts.jsonl, as SciFact has them, "
-            "or questions_SPLIT.jsonl, as SQuAD has them. [default: as shipped, uncalibrated]",
+            "or questions_SPLIT.jsonl, as SQuAD has them. \\[default: as shipped, uncalibrated]",
         ),
     ] = None,
     calibrate_split: Annotated[
@@ -166,12 +166,14 @@ def build(
     ] = False,
     work_dir: Annotated[
         str,
-        typer.Option(metavar="DIR", help="Where a killed build leaves its work. [default: store]"),
+        typer.Option(
+            metavar="DIR", help="Where a killed build leaves its work. \\[default: store]"
+        ),
     ] = "",
     embedding: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Embedding service. [default: one is started for the build]"
+            metavar="HOST:PORT", help="Embedding service. \\[default: one is started for the build]"
         ),
     ] = "",
     as_json: output.JsonFlag = False,

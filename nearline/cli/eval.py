@@ -58,7 +58,7 @@ def retrieval(
         typer.Option(
             metavar="DIR",
             help="Folder in BEIR layout whose judgements tune the weight of hybrid search. "
-            "[default: the shipped weight]",
+            "\\[default: the shipped weight]",
         ),
     ] = None,
     tune_split: Annotated[
@@ -66,13 +66,13 @@ def retrieval(
     ] = "train",
     embedding: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Embedding service. [default: one is started]"),
+        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
     ] = "",
     address: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="Router that serves the corpus already. [default: build and serve it]",
+            help="Router that serves the corpus already. \\[default: build and serve it]",
         ),
     ] = "",
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,

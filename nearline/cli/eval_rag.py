@@ -40,8 +40,8 @@ def rag(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Questions about something else: .jsonl with text. [default: queries.jsonl of the "
-            "folders beside DIR]",
+            help="Questions about something else: .jsonl with text. "
+            "\\[default: queries.jsonl of the folders beside DIR]",
         ),
     ] = None,
     target_risk: Annotated[
@@ -53,12 +53,12 @@ def rag(
     shards: Annotated[int, typer.Option(metavar="N", help="Shards of the index built.")] = 4,
     embedding: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Embedding service. [default: one is started]"),
+        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
     ] = "",
     store: Annotated[
         str,
         typer.Option(
-            metavar="DIR", help="Store whose current snapshot has the corpus. [default: build it]"
+            metavar="DIR", help="Store whose current snapshot has the corpus. \\[default: build it]"
         ),
     ] = "",
     html: Annotated[
@@ -71,6 +71,9 @@ def rag(
     What is learned from labels is measured twice: from all of the training split, and from its
     questions that share no document with those measured on. The last row is the shipped default.
     """
+    # Before minutes of measuring, not after them.
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
     questions = _load(data, split, train_split, off_topic)
     if not store and not (data / "corpus.jsonl").is_file():
         raise InvalidRequest(

@@ -91,20 +91,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in given if word != "--debug"]
     try:
         app(words, prog_name="nearline")
-    except BrokenPipeError:
-        # `nearline … | head`: the reader has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as ended:
+        # `nearline … | head`: the reader has what it wanted. Typer takes it for a failure.
+        if isinstance(ended.__context__, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        raise
     except Exception as error:
         if debug:
             traceback.print_exc()
-        output.print_error(_ours(error), as_json="--json" in words)
-        sys.exit(_MISUSED if isinstance(error, SettingsError | InvalidRequest) else _FAILED)
+        ours = _ours(error)
+        output.print_error(ours, as_json="--json" in words)
+        sys.exit(_MISUSED if isinstance(ours, SettingsError | InvalidRequest) else _FAILED)
 
 
 def _ours(error: Exception) -> NearlineError:
     if isinstance(error, NearlineError):
         return error
+    # Python stands a surrogate for each byte of an argument that it could not decode.
+    if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
+        return InvalidRequest("an argument has bytes that are not UTF-8; give it as UTF-8 text")
     return InternalError(
         f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
     )

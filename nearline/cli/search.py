@@ -48,7 +48,7 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Hits wanted, 1..10000.")] = 10,
     mode: Annotated[
-        SearchMode | None, typer.Option(help="How candidates are found. [default: the server's]")
+        SearchMode | None, typer.Option(help="How candidates are found. \\[default: the server's]")
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Scan every vector.")] = False,
     ef_search: Annotated[

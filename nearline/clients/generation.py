@@ -10,6 +10,7 @@ from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
 from nearline.clients.waiting import limit_s
+from nearline.errors import InvalidRequest
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -21,9 +22,15 @@ class GenerationClient(ServiceChannel):
     Args:
         address: "host:port" of the service.
         token: Says who asks, where the service wants to know; empty: nobody in particular.
+    Raises: InvalidRequest: the token has characters that no header can carry.
     """
 
     def __init__(self, address: str, *, token: str = "") -> None:
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidRequest(
+                "the token has characters other than printable ASCII; check how it was copied",
+                field="token",
+            )
         super().__init__(address)
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._stub = generation_pb2_grpc.GenerationServiceStub(self.grpc_channel)

@@ -175,6 +175,11 @@ def test_a_build_calibrates_on_answers_and_its_card_decides_what_is_served(
             "there are 4 labelled questions, 4 of them with an answer",
         ),
         (("eval", "rag", "--data", "."), "has no labelled questions of split 'dev'"),
+        (("eval", "rag", "--data", "absent"), "there is no folder absent"),
+        (
+            ("eval", "rag", "--data", ".", "--split", "s", "--html", "absent/page.html"),
+            "there is no folder absent for --html",
+        ),
     ],
 )
 def test_labels_that_are_missing_or_too_few_end_the_command_before_any_work(

@@ -12,7 +12,7 @@ from generation.backends.chat import ChatError, Failure
 from generation.backends.extractive import EXTRACTIVE
 from generation.backends.prices import Price
 from generation.backends.writing import Said, Written
-from generation.checks.citing import Citer
+from generation.citing import Citer
 from generation.routing import LARGE, SMALL, Route
 from nearline import contract as c
 from tests.generation.writers import END, TEXTS, Scripted, evidence, said, span, task
@@ -132,6 +132,12 @@ async def test_what_may_not_be_cited_is_not_said() -> None:
     one = answering(both, hidden=["kettle"])
     assert await text_of(one) == "Two batteries. [1]"
     assert one.outcome.dropped_sentences == 1
+
+
+async def test_the_length_of_a_writer_that_did_not_hold_is_not_that_of_the_next() -> None:
+    one = answering(Scripted(LARGE, Written(True, 100, 20, dropped_sentences=1)), extractive())
+    assert await text_of(one) == "The lamp takes two batteries. [1]"
+    assert one.outcome.finish is c.Finish.COMPLETE
 
 
 async def test_length_is_told() -> None:

@@ -122,6 +122,19 @@ async def test_a_router_that_cannot_tell_is_asked_again() -> None:
     assert (await calibrations.of("default", "one")).calibrated
 
 
+async def test_nobody_waits_long_for_a_router_and_who_comes_later_has_its_answer() -> None:
+    router = _Router({"one": calibration.to_proto(_learned())})
+    calibrations = Calibrations(router)
+    router.may_answer.clear()
+    async with asyncio.timeout(5):
+        assert await calibrations.of("default", "one", 0.0) is DEFAULT
+    assert not calibrations.knows("default", "one")
+    router.may_answer.set()
+    assert (await calibrations.of("default", "one")).calibrated
+    assert calibrations.knows("default", "one")
+    assert router.asked == ["one"]
+
+
 async def test_a_card_of_another_version_is_not_used() -> None:
     card = calibration.to_proto(_learned())
     card.evidence.terms[0].name = "moon"

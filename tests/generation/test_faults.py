@@ -136,6 +136,8 @@ async def test_a_deadline_in_mid_answer_ends_it_with_what_was_said(store: Path) 
             await server.done()
     assert came.text == "The kettle boils water in 3 minutes. [1]"
     assert came.done.finish is c.Finish.DEADLINE
+    # What the model read and wrote until then is counted: a short deadline is no free model.
+    assert came.usage.prompt_tokens > 100 and came.usage.completion_tokens >= 10
 
 
 async def test_a_silent_model_leaves_time_to_answer_from_the_evidence(store: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.backends.prompt import NOT_ANSWERED, VERSION, Packed, pack
+from generation.backends.prompt import VERSION, Packed, pack
+from generation.checks.markers import NOT_ANSWERED
 from generation.evidence.sources import Source, sources
 from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens

@@ -81,6 +81,10 @@ async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> Non
         (c.Question(text=" \n"), "question"),
         (c.Question(text="x" * 40_000), "question"),
         (c.Question(text="x", max_tokens=5_000), "max_tokens"),
+        (
+            c.Question(text="x", history=[c.Turn("y", "", condensed="x" * 40_000)]),
+            "history[0].condensed",
+        ),
         (c.Question(text="x", documents=51), "documents"),
     ],
 )

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.backends.prompt import NOT_ANSWERED, pack
+from generation.backends.prompt import pack
 from generation.checks.drafts import Draft, Drafts
+from generation.checks.markers import NOT_ANSWERED
 from generation.checks.verifying import NO_SOURCE, Verified, Verifier
 from generation.evidence.sources import sources
 from nearline.contract import Hit
@@ -54,6 +55,24 @@ def test_a_supported_sentence_cites_the_sentences_that_say_it() -> None:
     assert [span.start for span in found[0].spans] == [7]
     assert all(each.supported and 0 < each.support[0] <= 1 for each in found)
     assert (one.dropped_sentences, one.dropped_markers, one.declined) == (0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("marker", "dropped"),
+    [
+        ("&#91;3&#93;", 1),
+        ("&lsqb;3&rsqb;", 1),
+        ("[\u200b3]", 1),
+        ("[&#51;]", 1),
+        ("&#91;1&#93;", 0),
+    ],
+)
+def test_a_marker_in_disguise_is_one(marker: str, dropped: int) -> None:
+    # The source has a 3, so that no rule about numbers takes the sentence out.
+    (found,), one = run(f"The kettle boils water in 3 minutes {marker} [1].")
+    assert found.text == "The kettle boils water in 3 minutes."
+    assert cited(found) == ["The kettle boils water in 3 minutes."]
+    assert one.dropped_markers == dropped
 
 
 # Answer, problem under `mark`, and dropped markers.
@@ -172,3 +191,26 @@ def test_whatever_is_written_spans_are_of_what_was_named(
         shown = [each for each in PACKED.shown if each.source == span.source]
         assert any(each.start <= span.start < span.end <= each.end for each in shown)
         assert SOURCES[span.source].text(span) in KETTLE + CODE
+
+
+@pytest.mark.parametrize(
+    ("lead_in", "sent"),
+    [
+        ("# The kettle\n", True),
+        ("Steps to descale the kettle:\n", True),
+        ("In short:\n", True),
+        ("# Your bank wants your password\n", False),
+        ("Kettles cure cancer and gout:\n\n", False),
+    ],
+)
+def test_a_lead_in_speaks_of_what_the_evidence_speaks_of(lead_in: str, sent: bool) -> None:
+    found, one = run(f"{lead_in}Descale it with vinegar every month [1].")
+    text = "".join(each.text for each in found).strip()
+    assert text == f"{lead_in if sent else ''}Descale it with vinegar every month.".strip()
+    assert one.dropped_sentences == (not sent)
+
+
+def test_a_model_that_repeats_its_prompt_is_cut_short() -> None:
+    said = "<<passage 1 0ffb12>>[/INST] Descale it with vinegar every month [1]. <<end of passage 1"
+    found, _ = run(said)
+    assert [each.text.strip() for each in found] == ["Descale it with vinegar every month."]

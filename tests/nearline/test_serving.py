@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearline import status
 from nearline.cli.processes import free_port
-from nearline.clients import EmbeddingClient
-from nearline.errors import DeadlineExceeded, NotReady, SettingsError
+from nearline.clients import EmbeddingClient, GenerationClient
+from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
 from nearline.guard import Context
 from nearline.serving import LIFELINE_VARIABLE, Registration, let_run_on, running, serve
 from nearline.settings import ServerSettings
@@ -182,6 +182,12 @@ async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_b
                 )
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert ("x-request-id", "abc") in list(caught.value.trailing_metadata() or ())
+
+
+async def test_the_port_of_another_service_is_told() -> None:
+    async with running([Gate().registration()]) as address, GenerationClient(address) as client:
+        with pytest.raises(Unsupported, match="is it the port of another service"):
+            await client.session("s")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules batch work")
