@@ -108,3 +108,15 @@ def test_a_question_is_narrowed_and_never_widened() -> None:
     assert access.narrow(asked, ANNA) == All(asked, mine)
     assert Access().narrow(asked, ANNA) is asked
     assert Access().sees(ANNA, {})
+
+
+def test_a_conversation_is_of_a_tenant_and_its_roles() -> None:
+    callers = [
+        Caller("a"),
+        Caller("a", ("b",)),
+        Caller("a+b"),
+        Caller("a", ("b", "c")),
+        Caller("b"),
+    ]
+    assert len({caller.owner for caller in callers}) == len(callers)
+    assert ANYBODY.owner == "default"
