@@ -3,6 +3,7 @@
 from nearline.blocking import BlockingRetrievalClient
 from nearline.clients import AdminClient, EmbeddingClient, GenerationClient, RetrievalClient
 from nearline.contract import (
+    BulkWriteReply,
     Citation,
     CitationCheck,
     CountReply,
@@ -36,6 +37,9 @@ from nearline.contract import (
     TextRole,
     Verdict,
     VerifyReply,
+    WriteOutcome,
+    WriteReply,
+    WriteResult,
 )
 from nearline.errors import NearlineError
 
@@ -44,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdminClient",
     "BlockingRetrievalClient",
+    "BulkWriteReply",
     "Citation",
     "CitationCheck",
     "CountReply",
@@ -81,4 +86,7 @@ __all__ = [
     "TextRole",
     "Verdict",
     "VerifyReply",
+    "WriteOutcome",
+    "WriteReply",
+    "WriteResult",
 ]

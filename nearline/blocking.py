@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ from nearline import contract as c
 from nearline.clients import ALL_BUT_VECTOR, DEFAULT_OPTIONS, RetrievalClient
 
 _Reply = TypeVar("_Reply")
+_Batch = TypeVar("_Batch")
 
 
 class _Loop:
@@ -35,6 +36,13 @@ class _Loop:
 
 
 _loop = _Loop()
+
+
+async def _fed(batches: Iterable[_Batch]) -> AsyncIterator[_Batch]:
+    """Reads batches in a thread, since reading may take a while."""
+    reader = iter(batches)
+    while (batch := await asyncio.to_thread(next, reader, None)) is not None:
+        yield batch
 
 
 class BlockingRetrievalClient:
@@ -82,11 +90,18 @@ class BlockingRetrievalClient:
         payload: Iterable[c.PayloadField] = ALL_BUT_VECTOR,
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
         """Reads items by id; ids that do not exist are in `ignored_ids`."""
         return _loop.run(
-            self._client.get_items(ids, payload, collection=collection, timeout_s=timeout_s)
+            self._client.get_items(
+                ids,
+                payload,
+                collection=collection,
+                min_watermark=min_watermark,
+                timeout_s=timeout_s,
+            )
         )
 
     def list_items(
@@ -97,6 +112,7 @@ class BlockingRetrievalClient:
         filter: c.Filter | None = None,
         payload: Iterable[c.PayloadField] = (),
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
@@ -107,6 +123,7 @@ class BlockingRetrievalClient:
                 filter=filter,
                 payload=payload,
                 collection=collection,
+                min_watermark=min_watermark,
                 timeout_s=timeout_s,
             )
         )
@@ -132,12 +149,73 @@ class BlockingRetrievalClient:
         facets: Sequence[c.Facet] = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         return _loop.run(
-            self._client.count_items(filter, facets, collection=collection, timeout_s=timeout_s)
+            self._client.count_items(
+                filter,
+                facets,
+                collection=collection,
+                min_watermark=min_watermark,
+                timeout_s=timeout_s,
+            )
         )
+
+    def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Adds or replaces 1..1024 items; see `RetrievalClient.upsert_items`."""
+        return _loop.run(
+            self._client.upsert_items(
+                items,
+                collection=collection,
+                if_versions=if_versions,
+                idempotency_key=idempotency_key,
+                only_attributes=only_attributes,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Deletes 1..1024 items; see `RetrievalClient.delete_items`."""
+        return _loop.run(
+            self._client.delete_items(
+                ids,
+                collection=collection,
+                if_versions=if_versions,
+                idempotency_key=idempotency_key,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def upsert_batches(
+        self, batches: Iterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the items of many batches; see `RetrievalClient.upsert_batches`."""
+        return _loop.run(self._client.upsert_batches(_fed(batches), collection=collection))
+
+    def delete_batches(
+        self, batches: Iterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Deletes the items of many batches; see `RetrievalClient.delete_batches`."""
+        return _loop.run(self._client.delete_batches(_fed(batches), collection=collection))
 
     def close(self) -> None:
         """Closes the connection."""

@@ -17,8 +17,9 @@ _MAX_MESSAGE_BYTES = 64 << 20
 # UNAVAILABLE is what our servers send for "not processed", CANCELLED what grpc sends for calls that
 # a stopping server had not begun; what the caller cancels is not retried. All attempts share the
 # caller's one deadline, and the token bucket stops retries while most calls fail.
-# RESOURCE_EXHAUSTED is left to the caller, who is told when to come back. Writes are never retried
-# here, nor are calls to shards: the router asks another replica.
+# RESOURCE_EXHAUSTED is left to the caller, who is told when to come back. Writes are retried since
+# our client gives each a key that lets it have its effect once; streams of them are not, nor are
+# calls to shards: the router asks another replica.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -29,6 +30,8 @@ _SERVICE_CONFIG = json.dumps(
                     {"service": "nearline.v1.RetrievalService", "method": "Search"},
                     {"service": "nearline.v1.RetrievalService", "method": "SearchBatch"},
                     {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
+                    {"service": "nearline.v1.RetrievalService", "method": "UpsertItems"},
+                    {"service": "nearline.v1.RetrievalService", "method": "DeleteItems"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,

@@ -7,7 +7,8 @@ NearlineError
 ├── AlreadyExists           ALREADY_EXISTS       something of that name is there
 ├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to come back
 ├── NotReady                UNAVAILABLE          loading, draining, or a peer is away; try again
-│   └── ShardsUnavailable   UNAVAILABLE          full coverage was asked for and cannot be had
+│   ├── ShardsUnavailable   UNAVAILABLE          full coverage was asked for and cannot be had
+│   └── NotApplied          UNAVAILABLE          live changes are not as far as was asked for
 ├── SnapshotMismatch        FAILED_PRECONDITION  another model, dimension or faiss version
 ├── SnapshotGone            FAILED_PRECONDITION  no longer loaded; retry the whole request
 ├── Conflict                ABORTED              somebody else was faster; read again and retry
@@ -29,6 +30,7 @@ __all__ = [
     "InternalError",
     "InvalidRequest",
     "NearlineError",
+    "NotApplied",
     "NotFound",
     "NotReady",
     "Overloaded",
@@ -110,6 +112,12 @@ class ShardsUnavailable(NotReady):
     """Full coverage was asked for, and a shard did not answer."""
 
     reason = "SHARDS_UNAVAILABLE"
+
+
+class NotApplied(NotReady):
+    """A state as new as min_watermark was asked for, and is not reached yet."""
+
+    reason = "NOT_APPLIED"
 
 
 class SnapshotMismatch(NearlineError):

@@ -68,9 +68,10 @@ class CallGuard:
             "response_serializer": handler.response_serializer,
         }
         call = _Calls(method)
-        if handler.unary_unary is not None:
-            inner: Any = handler.unary_unary
+        if handler.unary_unary is not None or handler.stream_unary is not None:
+            inner: Any = handler.unary_unary or handler.stream_unary
 
+            # One request, or an iterator of them: the method knows which.
             async def unary(request: Any, context: Context) -> Any:
                 start = time.perf_counter()
                 try:
@@ -82,28 +83,25 @@ class CallGuard:
                 call.succeed(start)
                 return reply
 
-            return grpc.unary_unary_rpc_method_handler(unary, **codec)
-        if handler.unary_stream is not None or handler.stream_stream is not None:
-            inner = handler.unary_stream or handler.stream_stream
+            if handler.unary_unary is not None:
+                return grpc.unary_unary_rpc_method_handler(unary, **codec)
+            return grpc.stream_unary_rpc_method_handler(unary, **codec)
+        inner = handler.unary_stream or handler.stream_stream
 
-            # One request, or an iterator of them: the method knows which.
-            async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-                start = time.perf_counter()
-                try:
-                    self._admit(context)
-                    async for reply in inner(request, context):
-                        yield reply
-                except BaseException as error:
-                    await call.fail(error, context, start)
-                    raise
-                call.succeed(start)
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            start = time.perf_counter()
+            try:
+                self._admit(context)
+                async for reply in inner(request, context):
+                    yield reply
+            except BaseException as error:
+                await call.fail(error, context, start)
+                raise
+            call.succeed(start)
 
-            if handler.unary_stream is not None:
-                return grpc.unary_stream_rpc_method_handler(stream, **codec)
-            return grpc.stream_stream_rpc_method_handler(stream, **codec)
-        raise TypeError(
-            f"{method}: a stream of requests with a single reply is not guarded. This is a bug."
-        )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(stream, **codec)
+        return grpc.stream_stream_rpc_method_handler(stream, **codec)
 
     def _admit(self, context: Context) -> None:
         if not self.open:

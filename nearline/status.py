@@ -24,6 +24,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
         errors.Overloaded,
         errors.NotReady,
         errors.ShardsUnavailable,
+        errors.NotApplied,
         errors.SnapshotMismatch,
         errors.SnapshotGone,
         errors.Conflict,

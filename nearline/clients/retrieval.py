@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import grpc
 
 from nearline import contract as c
 from nearline import wire
@@ -11,11 +16,13 @@ from nearline.clients.waiting import limit_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
+# Many texts may have to be embedded first.
+_WRITE_TIMEOUT_S = 60.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
 
 class RetrievalClient(ServiceChannel):
-    """Client of the retrieval service; a `Retriever`.
+    """Client of the retrieval service; a `Retriever` and an `ItemWriter`.
 
     Args:
         address: "host:port" of the service.
@@ -67,11 +74,15 @@ class RetrievalClient(ServiceChannel):
         payload: Iterable[c.PayloadField] = ALL_BUT_VECTOR,
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
         """Reads items by id; ids that do not exist are in `ignored_ids`."""
         request = retrieval_pb2.GetItemsRequest(
-            collection=collection, ids=ids, payload=wire.payload_to_proto(payload)
+            collection=collection,
+            ids=ids,
+            payload=wire.payload_to_proto(payload),
+            min_watermark=min_watermark,
         )
         return wire.items_reply(
             await self.call(lambda: self._stub.GetItems(request, timeout=limit_s(timeout_s)))
@@ -85,6 +96,7 @@ class RetrievalClient(ServiceChannel):
         filter: c.Filter | None = None,
         payload: Iterable[c.PayloadField] = (),
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
@@ -94,6 +106,7 @@ class RetrievalClient(ServiceChannel):
             page_token=page_token,
             filter=None if filter is None else wire.filter_to_proto(filter),
             payload=wire.payload_to_proto(payload),
+            min_watermark=min_watermark,
         )
         return wire.items_page(
             await self.call(lambda: self._stub.ListItems(request, timeout=limit_s(timeout_s)))
@@ -129,6 +142,7 @@ class RetrievalClient(ServiceChannel):
         facets: Sequence[c.Facet] = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
@@ -136,7 +150,109 @@ class RetrievalClient(ServiceChannel):
             collection=collection,
             filter=None if filter is None else wire.filter_to_proto(filter),
             facets=[retrieval_pb2.Facet(field=one.field, limit=one.limit) for one in facets],
+            min_watermark=min_watermark,
         )
         return wire.count_reply(
             await self.call(lambda: self._stub.CountItems(request, timeout=limit_s(timeout_s)))
         )
+
+    async def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Adds or replaces 1..1024 items; see `ItemWriter.upsert_items`.
+
+        idempotency_key: Empty: a random one, so that this call has its effect once although it may
+        be sent again. timeout_s: None is 60 s.
+        """
+        request = wire.upsert_request(
+            items,
+            collection,
+            if_versions=if_versions,
+            idempotency_key=idempotency_key or _new_key(),
+            only_attributes=only_attributes,
+        )
+        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
+        return wire.write_reply(
+            await self.call(lambda: self._stub.UpsertItems(request, timeout=limit))
+        )
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Deletes 1..1024 items; see `upsert_items` for key and time."""
+        request = wire.delete_request(
+            ids,
+            collection,
+            if_versions=if_versions,
+            idempotency_key=idempotency_key or _new_key(),
+        )
+        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
+        return wire.write_reply(
+            await self.call(lambda: self._stub.DeleteItems(request, timeout=limit))
+        )
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`.
+
+        It takes as long as it takes. Where it fails, the batches from the one named on may be sent
+        again: replacing an item twice by the same one does no harm.
+        """
+
+        async def requests() -> AsyncIterator[retrieval_pb2.UpsertItemsStreamRequest]:
+            async for items in batches:
+                request = wire.upsert_request(items, collection)
+                yield retrieval_pb2.UpsertItemsStreamRequest(request=request)
+
+        return wire.upsert_stream_reply(
+            await self._stream(self._stub.UpsertItemsStream(), requests())
+        )
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Deletes the items of many batches; see `upsert_batches`."""
+
+        async def requests() -> AsyncIterator[retrieval_pb2.DeleteItemsStreamRequest]:
+            async for ids in batches:
+                request = wire.delete_request(ids, collection)
+                yield retrieval_pb2.DeleteItemsStreamRequest(request=request)
+
+        return wire.delete_stream_reply(
+            await self._stream(self._stub.DeleteItemsStream(), requests())
+        )
+
+    async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
+        """Sends requests one by one, and gives the reply; what their source raises is raised.
+
+        Not as an iterator of the call: grpc would take an error of the source for a cancellation.
+        """
+        try:
+            async for request in requests:
+                await call.write(request)
+            await call.done_writing()
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            # The service has ended the call; what it says itself is better than what this says.
+            pass
+        except BaseException:
+            call.cancel()
+            raise
+        return await self.call(lambda: call)
+
+
+def _new_key() -> str:
+    return secrets.token_hex(16)

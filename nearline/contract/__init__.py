@@ -79,6 +79,15 @@ from nearline.contract.terms import (
     SearchMode,
     Source,
     TextRole,
+    WriteOutcome,
+)
+from nearline.contract.writes import (
+    MAX_ID_BYTES,
+    MAX_KEY_BYTES,
+    BulkWriteReply,
+    ItemWriter,
+    WriteReply,
+    WriteResult,
 )
 from nearline.filters import Filter
 
@@ -91,7 +100,9 @@ __all__ = [
     "MAX_FACETS",
     "MAX_GROUP_SIZE",
     "MAX_HISTORY_TURNS",
+    "MAX_ID_BYTES",
     "MAX_K",
+    "MAX_KEY_BYTES",
     "MAX_PAGE",
     "MAX_QUERY_CHARACTERS",
     "MAX_SESSION_ID",
@@ -100,6 +111,7 @@ __all__ = [
     "Attempt",
     "AttributeValue",
     "Attributes",
+    "BulkWriteReply",
     "Citation",
     "CitationCheck",
     "CountReply",
@@ -126,6 +138,7 @@ __all__ = [
     "IgnoredId",
     "IgnoredReason",
     "Item",
+    "ItemWriter",
     "ItemsPage",
     "ItemsReply",
     "Lane",
@@ -153,4 +166,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "VerifyReply",
+    "WriteOutcome",
+    "WriteReply",
+    "WriteResult",
 ]

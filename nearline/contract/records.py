@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,7 @@ class SearchOptions:
     grouping: Grouping | None = None
     diversity: float = 0.0
     dense_weight: float | None = None
+    min_watermark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,13 +188,19 @@ class SearchReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One item as stored. Parts not asked for are empty, or None for the vector."""
+    """One item as stored. Parts not asked for are empty, or None for the vector.
+
+    expires: Aware time after which it is served no more; None: it stays.
+    version: Number of the last live change to it; 0: none since it was imported.
+    """
 
     id: str
     title: str = ""
     text: str = ""
     attributes: Attributes = field(default_factory=dict)
     vector: NDArray[np.float32] | None = None
+    expires: datetime | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

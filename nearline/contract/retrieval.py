@@ -19,7 +19,12 @@ from nearline.filters import Filter
 
 
 class Retriever(Protocol):
-    """Finds items; satisfied by the service object and by the client alike."""
+    """Finds items; satisfied by the service object and by the client alike.
+
+    min_watermark: The watermark of a reply; the answer is then from a state at least that new.
+    Empty: from any. Raises NotApplied where no shard gets there in time, SnapshotMismatch where it
+    is of another change log, Unsupported where none is followed.
+    """
 
     async def search(
         self,
@@ -53,6 +58,7 @@ class Retriever(Protocol):
         payload: frozenset[PayloadField] = ...,
         *,
         collection: str = DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> ItemsReply:
         """Reads items by id; ids that do not exist are in ignored_ids."""
@@ -66,6 +72,7 @@ class Retriever(Protocol):
         filter: Filter | None = None,
         payload: frozenset[PayloadField] = ...,
         collection: str = DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> ItemsPage:
         """Reads a page of all items, or of those that match, in id order.
@@ -80,6 +87,7 @@ class Retriever(Protocol):
         facets: Sequence[Facet] = (),
         *,
         collection: str = DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> CountReply:
         """Counts the items that match a filter, and values of attributes among them."""

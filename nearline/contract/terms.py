@@ -75,6 +75,16 @@ class IgnoredReason(Enum):
     SHARD_UNAVAILABLE = "shard_unavailable"
 
 
+class WriteOutcome(Enum):
+    """What became of an item that was to be changed; see WriteResult in retrieval.proto."""
+
+    APPLIED = "applied"
+    REPLACED = "replaced"
+    DELETED = "deleted"
+    ABSENT = "absent"
+    REJECTED = "rejected"
+
+
 class Source(Enum):
     """Where an answer came from."""
 

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from nearline.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -60,7 +63,7 @@ class GetServingStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionStatus(_message.Message):
-    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready")
+    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready", "live")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +77,7 @@ class CollectionStatus(_message.Message):
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     LOADED_SNAPSHOT_IDS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_READY_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
     collection: str
     epoch: int
     snapshot_id: str
@@ -87,7 +91,28 @@ class CollectionStatus(_message.Message):
     problem: str
     loaded_snapshot_ids: _containers.RepeatedScalarFieldContainer[str]
     replicas_ready: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ...) -> None: ...
+    live: LiveStatus
+    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ..., live: _Optional[_Union[LiveStatus, _Mapping]] = ...) -> None: ...
+
+class LiveStatus(_message.Message):
+    __slots__ = ("log_id", "problem", "rows", "hidden_rows", "behind", "oldest_change_time", "archive_time", "not_archived")
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_CHANGE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    NOT_ARCHIVED_FIELD_NUMBER: _ClassVar[int]
+    log_id: str
+    problem: str
+    rows: int
+    hidden_rows: int
+    behind: int
+    oldest_change_time: _timestamp_pb2.Timestamp
+    archive_time: _timestamp_pb2.Timestamp
+    not_archived: int
+    def __init__(self, log_id: _Optional[str] = ..., problem: _Optional[str] = ..., rows: _Optional[int] = ..., hidden_rows: _Optional[int] = ..., behind: _Optional[int] = ..., oldest_change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., not_archived: _Optional[int] = ...) -> None: ...
 
 class GetServingStatusResponse(_message.Message):
     __slots__ = ("collections", "nearline_version")

@@ -268,7 +268,7 @@ class GetItemsRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("id", "title", "text", "attributes", "vector")
+    __slots__ = ("id", "title", "text", "attributes", "vector", "expire_time", "version")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -281,12 +281,16 @@ class Item(_message.Message):
     TEXT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     text: str
     attributes: _containers.MessageMap[str, _types_pb2.Value]
     vector: _types_pb2.Vectors
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    version: int
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GetItemsResponse(_message.Message):
     __slots__ = ("items", "ignored_ids", "info")
@@ -299,18 +303,20 @@ class GetItemsResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class ListItemsRequest(_message.Message):
-    __slots__ = ("collection", "page_size", "page_token", "filter", "payload")
+    __slots__ = ("collection", "page_size", "page_token", "filter", "payload", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     page_size: int
     page_token: str
     filter: _types_pb2.Filter
     payload: _containers.RepeatedScalarFieldContainer[PayloadField]
-    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class ListItemsResponse(_message.Message):
     __slots__ = ("items", "next_page_token", "info")
@@ -323,14 +329,16 @@ class ListItemsResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class CountItemsRequest(_message.Message):
-    __slots__ = ("collection", "filter", "facets")
+    __slots__ = ("collection", "filter", "facets", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     filter: _types_pb2.Filter
     facets: _containers.RepeatedCompositeFieldContainer[Facet]
-    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., facets: _Optional[_Iterable[_Union[Facet, _Mapping]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class Facet(_message.Message):
     __slots__ = ("field", "limit")
@@ -454,35 +462,131 @@ class RecordInteractionsResponse(_message.Message):
     recorded: int
     def __init__(self, recorded: _Optional[int] = ...) -> None: ...
 
+class WriteResult(_message.Message):
+    __slots__ = ("id", "outcome", "version", "reason", "message")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_APPLIED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_REPLACED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_DELETED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_ABSENT: _ClassVar[WriteResult.Outcome]
+        OUTCOME_REJECTED: _ClassVar[WriteResult.Outcome]
+    OUTCOME_UNSPECIFIED: WriteResult.Outcome
+    OUTCOME_APPLIED: WriteResult.Outcome
+    OUTCOME_REPLACED: WriteResult.Outcome
+    OUTCOME_DELETED: WriteResult.Outcome
+    OUTCOME_ABSENT: WriteResult.Outcome
+    OUTCOME_REJECTED: WriteResult.Outcome
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    outcome: WriteResult.Outcome
+    version: int
+    reason: str
+    message: str
+    def __init__(self, id: _Optional[str] = ..., outcome: _Optional[_Union[WriteResult.Outcome, str]] = ..., version: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
 class UpsertItemsRequest(_message.Message):
-    __slots__ = ("collection", "items", "idempotency_key")
+    __slots__ = ("collection", "items", "idempotency_key", "if_versions", "only_attributes")
+    class IfVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    ONLY_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     collection: str
     items: _containers.RepeatedCompositeFieldContainer[Item]
     idempotency_key: str
-    def __init__(self, collection: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    if_versions: _containers.ScalarMap[str, int]
+    only_attributes: bool
+    def __init__(self, collection: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., idempotency_key: _Optional[str] = ..., if_versions: _Optional[_Mapping[str, int]] = ..., only_attributes: _Optional[bool] = ...) -> None: ...
 
 class UpsertItemsResponse(_message.Message):
-    __slots__ = ("watermark",)
+    __slots__ = ("watermark", "results")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
-    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...
+    results: _containers.RepeatedCompositeFieldContainer[WriteResult]
+    def __init__(self, watermark: _Optional[bytes] = ..., results: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
 
 class DeleteItemsRequest(_message.Message):
-    __slots__ = ("collection", "ids")
+    __slots__ = ("collection", "ids", "idempotency_key", "if_versions")
+    class IfVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    idempotency_key: str
+    if_versions: _containers.ScalarMap[str, int]
+    def __init__(self, collection: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., idempotency_key: _Optional[str] = ..., if_versions: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class DeleteItemsResponse(_message.Message):
-    __slots__ = ("watermark",)
+    __slots__ = ("watermark", "results")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
-    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...
+    results: _containers.RepeatedCompositeFieldContainer[WriteResult]
+    def __init__(self, watermark: _Optional[bytes] = ..., results: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
+
+class UpsertItemsStreamRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: UpsertItemsRequest
+    def __init__(self, request: _Optional[_Union[UpsertItemsRequest, _Mapping]] = ...) -> None: ...
+
+class UpsertItemsStreamResponse(_message.Message):
+    __slots__ = ("watermark", "applied", "replaced", "absent", "rejected", "rejections")
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    applied: int
+    replaced: int
+    absent: int
+    rejected: int
+    rejections: _containers.RepeatedCompositeFieldContainer[WriteResult]
+    def __init__(self, watermark: _Optional[bytes] = ..., applied: _Optional[int] = ..., replaced: _Optional[int] = ..., absent: _Optional[int] = ..., rejected: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
+
+class DeleteItemsStreamRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: DeleteItemsRequest
+    def __init__(self, request: _Optional[_Union[DeleteItemsRequest, _Mapping]] = ...) -> None: ...
+
+class DeleteItemsStreamResponse(_message.Message):
+    __slots__ = ("watermark", "deleted", "absent", "rejected", "rejections")
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    deleted: int
+    absent: int
+    rejected: int
+    rejections: _containers.RepeatedCompositeFieldContainer[WriteResult]
+    def __init__(self, watermark: _Optional[bytes] = ..., deleted: _Optional[int] = ..., absent: _Optional[int] = ..., rejected: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
 
 class GetUserRequest(_message.Message):
     __slots__ = ("collection", "user_id")

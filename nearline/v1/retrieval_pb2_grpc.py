@@ -80,6 +80,16 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.FromString,
                 _registered_method=True)
+        self.UpsertItemsStream = channel.stream_unary(
+                '/nearline.v1.RetrievalService/UpsertItemsStream',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamResponse.FromString,
+                _registered_method=True)
+        self.DeleteItemsStream = channel.stream_unary(
+                '/nearline.v1.RetrievalService/DeleteItemsStream',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/nearline.v1.RetrievalService/GetUser',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.GetUserRequest.SerializeToString,
@@ -132,7 +142,8 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot.
+        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
+        between two pages show where they lie ahead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +157,8 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertItems(self, request, context):
-        """Adds or replaces items; acknowledged when durable.
+        """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
+        UNIMPLEMENTED where the service has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +166,21 @@ class RetrievalServiceServicer:
 
     def DeleteItems(self, request, context):
         """Deletes items by id; acknowledged when durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertItemsStream(self, request_iterator, context):
+        """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
+        every batch before the one at fault is durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItemsStream(self, request_iterator, context):
+        """Deletes the items of many batches; as UpsertItemsStream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +247,16 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.DeleteItems,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'UpsertItemsStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.UpsertItemsStream,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamResponse.SerializeToString,
+            ),
+            'DeleteItemsStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.DeleteItemsStream,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -476,6 +513,60 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/DeleteItems',
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertItemsStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/nearline.v1.RetrievalService/UpsertItemsStream',
+            nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItemsStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/nearline.v1.RetrievalService/DeleteItemsStream',
+            nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.DeleteItemsStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,13 +26,23 @@ class RetrievalServiceStub:
     GetItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetItemsRequest, _retrieval_pb2.GetItemsResponse]
     """Reads items by id."""
     ListItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ListItemsRequest, _retrieval_pb2.ListItemsResponse]
-    """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot."""
+    """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
+    between two pages show where they lie ahead.
+    """
     CountItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.CountItemsRequest, _retrieval_pb2.CountItemsResponse]
     """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.UpsertItemsRequest, _retrieval_pb2.UpsertItemsResponse]
-    """Adds or replaces items; acknowledged when durable."""
+    """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
+    UNIMPLEMENTED where the service has none.
+    """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteItemsRequest, _retrieval_pb2.DeleteItemsResponse]
     """Deletes items by id; acknowledged when durable."""
+    UpsertItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.UpsertItemsStreamRequest, _retrieval_pb2.UpsertItemsStreamResponse]
+    """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
+    every batch before the one at fault is durable.
+    """
+    DeleteItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.DeleteItemsStreamRequest, _retrieval_pb2.DeleteItemsStreamResponse]
+    """Deletes the items of many batches; as UpsertItemsStream."""
     GetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetUserRequest, _retrieval_pb2.GetUserResponse]
     """Reads what is stored about a user."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteUserRequest, _retrieval_pb2.DeleteUserResponse]
@@ -81,7 +91,9 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.ListItemsRequest,
         context: _aio.ServicerContext[_retrieval_pb2.ListItemsRequest, _abc.Awaitable[_retrieval_pb2.ListItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.ListItemsResponse]:
-        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot."""
+        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
+        between two pages show where they lie ahead.
+        """
 
     def CountItems(
         self,
@@ -95,7 +107,9 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.UpsertItemsRequest,
         context: _aio.ServicerContext[_retrieval_pb2.UpsertItemsRequest, _abc.Awaitable[_retrieval_pb2.UpsertItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.UpsertItemsResponse]:
-        """Adds or replaces items; acknowledged when durable."""
+        """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
+        UNIMPLEMENTED where the service has none.
+        """
 
     def DeleteItems(
         self,
@@ -103,6 +117,22 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_retrieval_pb2.DeleteItemsRequest, _abc.Awaitable[_retrieval_pb2.DeleteItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsResponse]:
         """Deletes items by id; acknowledged when durable."""
+
+    def UpsertItemsStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_retrieval_pb2.UpsertItemsStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.UpsertItemsStreamRequest], _abc.Awaitable[_retrieval_pb2.UpsertItemsStreamResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.UpsertItemsStreamResponse]:
+        """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
+        every batch before the one at fault is durable.
+        """
+
+    def DeleteItemsStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_retrieval_pb2.DeleteItemsStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.DeleteItemsStreamRequest], _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]:
+        """Deletes the items of many batches; as UpsertItemsStream."""
 
     def GetUser(
         self,

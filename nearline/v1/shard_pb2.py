@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from nearline.v1 import retrieval_pb2 as nearline_dot_v1_dot_retrieval__pb2
 from nearline.v1 import types_pb2 as nearline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/shard.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bnearline/v1/retrieval.proto\x1a\x17nearline/v1/types.proto\"\xaf\x01\n\x12SearchShardRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.nearline.v1.Vectors\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.nearline.v1.SearchOptions\x12\r\n\x05texts\x18\x06 \x03(\t\"\xcc\x02\n\tShardHits\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0e\n\x06\x63hunks\x18\x03 \x03(\r\x12\x0e\n\x06starts\x18\x04 \x03(\x04\x12\x0c\n\x04\x65nds\x18\x05 \x03(\x04\x12)\n\x08payloads\x18\x06 \x03(\x0b\x32\x17.nearline.v1.HitPayload\x12\x16\n\x0elexical_scores\x18\x07 \x03(\x02\x12\x16\n\x0elexical_chunks\x18\x08 \x03(\r\x12\x16\n\x0elexical_starts\x18\t \x03(\x04\x12\x14\n\x0clexical_ends\x18\n \x03(\x04\x12\"\n\x06groups\x18\x0b \x03(\x0b\x32\x12.nearline.v1.Value\x12%\n\x04plan\x18\x0c \x01(\x0b\x32\x17.nearline.v1.FilterPlan\x12 \n\x05terms\x18\r \x03(\x0b\x32\x11.nearline.v1.Term\"\xf0\x01\n\nHitPayload\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04text\x18\x02 \x01(\tH\x01\x88\x01\x01\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.nearline.v1.HitPayload.AttributesEntry\x12$\n\x06vector\x18\x04 \x01(\x0b\x32\x14.nearline.v1.Vectors\x1a\x45\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.nearline.v1.Value:\x02\x38\x01\x42\x08\n\x06_titleB\x07\n\x05_text\"}\n\x13SearchShardResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.nearline.v1.ShardHits\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\twatermark\x18\x03 \x01(\x0c\"\x94\x01\n\x11\x46\x65tchItemsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12*\n\x07payload\x18\x05 \x03(\x0e\x32\x19.nearline.v1.PayloadField\x12\x0e\n\x06\x63hunks\x18\x06 \x03(\r\"6\n\x12\x46\x65tchItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.nearline.v1.Item\"\xbc\x01\n\x10ScanItemsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\x10\n\x08\x61\x66ter_id\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x13.nearline.v1.Filter\x12*\n\x07payload\x18\x07 \x03(\x0e\x32\x19.nearline.v1.PayloadField\"5\n\x11ScanItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.nearline.v1.Item\"\x80\x01\n\x11\x43ountShardRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12#\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.nearline.v1.Filter\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\"M\n\x12\x43ountShardResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12(\n\x06\x66\x61\x63\x65ts\x18\x02 \x03(\x0b\x32\x18.nearline.v1.FacetCounts\"\x12\n\x10GetStatusRequest\"x\n\x0bLoadedShard\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07vectors\x18\x05 \x01(\x04\x12\x11\n\twatermark\x18\x06 \x01(\x0c\"=\n\x11GetStatusResponse\x12(\n\x06shards\x18\x01 \x03(\x0b\x32\x18.nearline.v1.LoadedShard\">\n\x13LoadSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"B\n\x14LoadSnapshotResponse\x12*\n\x07\x65lapsed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x15UnloadSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"\x18\n\x16UnloadSnapshotResponse2\xdf\x04\n\x0cShardService\x12U\n\x0bSearchShard\x12\x1f.nearline.v1.SearchShardRequest\x1a .nearline.v1.SearchShardResponse\"\x03\x90\x02\x01\x12R\n\nFetchItems\x12\x1e.nearline.v1.FetchItemsRequest\x1a\x1f.nearline.v1.FetchItemsResponse\"\x03\x90\x02\x01\x12O\n\tScanItems\x12\x1d.nearline.v1.ScanItemsRequest\x1a\x1e.nearline.v1.ScanItemsResponse\"\x03\x90\x02\x01\x12R\n\nCountShard\x12\x1e.nearline.v1.CountShardRequest\x1a\x1f.nearline.v1.CountShardResponse\"\x03\x90\x02\x01\x12O\n\tGetStatus\x12\x1d.nearline.v1.GetStatusRequest\x1a\x1e.nearline.v1.GetStatusResponse\"\x03\x90\x02\x01\x12S\n\x0cLoadSnapshot\x12 .nearline.v1.LoadSnapshotRequest\x1a!.nearline.v1.LoadSnapshotResponse\x12Y\n\x0eUnloadSnapshot\x12\".nearline.v1.UnloadSnapshotRequest\x1a#.nearline.v1.UnloadSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/shard.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bnearline/v1/retrieval.proto\x1a\x17nearline/v1/types.proto\"\xaf\x01\n\x12SearchShardRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.nearline.v1.Vectors\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.nearline.v1.SearchOptions\x12\r\n\x05texts\x18\x06 \x03(\t\"\xcc\x02\n\tShardHits\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0e\n\x06\x63hunks\x18\x03 \x03(\r\x12\x0e\n\x06starts\x18\x04 \x03(\x04\x12\x0c\n\x04\x65nds\x18\x05 \x03(\x04\x12)\n\x08payloads\x18\x06 \x03(\x0b\x32\x17.nearline.v1.HitPayload\x12\x16\n\x0elexical_scores\x18\x07 \x03(\x02\x12\x16\n\x0elexical_chunks\x18\x08 \x03(\r\x12\x16\n\x0elexical_starts\x18\t \x03(\x04\x12\x14\n\x0clexical_ends\x18\n \x03(\x04\x12\"\n\x06groups\x18\x0b \x03(\x0b\x32\x12.nearline.v1.Value\x12%\n\x04plan\x18\x0c \x01(\x0b\x32\x17.nearline.v1.FilterPlan\x12 \n\x05terms\x18\r \x03(\x0b\x32\x11.nearline.v1.Term\"\xf0\x01\n\nHitPayload\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04text\x18\x02 \x01(\tH\x01\x88\x01\x01\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.nearline.v1.HitPayload.AttributesEntry\x12$\n\x06vector\x18\x04 \x01(\x0b\x32\x14.nearline.v1.Vectors\x1a\x45\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.nearline.v1.Value:\x02\x38\x01\x42\x08\n\x06_titleB\x07\n\x05_text\"\x8c\x01\n\x13SearchShardResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.nearline.v1.ShardHits\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\twatermark\x18\x03 \x01(\x0c\x12\r\n\x05stale\x18\x04 \x01(\t\"\xab\x01\n\x11\x46\x65tchItemsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\x0b\n\x03ids\x18\x04 \x03(\t\x12*\n\x07payload\x18\x05 \x03(\x0e\x32\x19.nearline.v1.PayloadField\x12\x0e\n\x06\x63hunks\x18\x06 \x03(\r\x12\x15\n\rmin_watermark\x18\x07 \x01(\x0c\"X\n\x12\x46\x65tchItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.nearline.v1.Item\x12\x11\n\twatermark\x18\x02 \x01(\x0c\x12\r\n\x05stale\x18\x03 \x01(\t\"\xd3\x01\n\x10ScanItemsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\x10\n\x08\x61\x66ter_id\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x13.nearline.v1.Filter\x12*\n\x07payload\x18\x07 \x03(\x0e\x32\x19.nearline.v1.PayloadField\x12\x15\n\rmin_watermark\x18\x08 \x01(\x0c\"W\n\x11ScanItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.nearline.v1.Item\x12\x11\n\twatermark\x18\x02 \x01(\x0c\x12\r\n\x05stale\x18\x03 \x01(\t\"\x97\x01\n\x11\x43ountShardRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12#\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.nearline.v1.Filter\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\x12\x15\n\rmin_watermark\x18\x06 \x01(\x0c\"o\n\x12\x43ountShardResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12(\n\x06\x66\x61\x63\x65ts\x18\x02 \x03(\x0b\x32\x18.nearline.v1.FacetCounts\x12\x11\n\twatermark\x18\x03 \x01(\x0c\x12\r\n\x05stale\x18\x04 \x01(\t\"\x12\n\x10GetStatusRequest\"\xb0\x01\n\x0bLoadedShard\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07vectors\x18\x05 \x01(\x04\x12\x11\n\twatermark\x18\x06 \x01(\x0c\x12\'\n\x05\x64\x65lta\x18\x07 \x01(\x0b\x32\x18.nearline.v1.DeltaStatus\x12\r\n\x05stale\x18\x08 \x01(\t\"\xc5\x01\n\x0b\x44\x65ltaStatus\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x11\n\tdead_rows\x18\x02 \x01(\x04\x12\x13\n\x0bhidden_rows\x18\x03 \x01(\x04\x12\x0f\n\x07\x63hanges\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\x12\'\n\x04\x61way\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x36\n\x12oldest_change_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x11GetStatusResponse\x12(\n\x06shards\x18\x01 \x03(\x0b\x32\x18.nearline.v1.LoadedShard\">\n\x13LoadSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"B\n\x14LoadSnapshotResponse\x12*\n\x07\x65lapsed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x15UnloadSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\"\x18\n\x16UnloadSnapshotResponse2\xdf\x04\n\x0cShardService\x12U\n\x0bSearchShard\x12\x1f.nearline.v1.SearchShardRequest\x1a .nearline.v1.SearchShardResponse\"\x03\x90\x02\x01\x12R\n\nFetchItems\x12\x1e.nearline.v1.FetchItemsRequest\x1a\x1f.nearline.v1.FetchItemsResponse\"\x03\x90\x02\x01\x12O\n\tScanItems\x12\x1d.nearline.v1.ScanItemsRequest\x1a\x1e.nearline.v1.ScanItemsResponse\"\x03\x90\x02\x01\x12R\n\nCountShard\x12\x1e.nearline.v1.CountShardRequest\x1a\x1f.nearline.v1.CountShardResponse\"\x03\x90\x02\x01\x12O\n\tGetStatus\x12\x1d.nearline.v1.GetStatusRequest\x1a\x1e.nearline.v1.GetStatusResponse\"\x03\x90\x02\x01\x12S\n\x0cLoadSnapshot\x12 .nearline.v1.LoadSnapshotRequest\x1a!.nearline.v1.LoadSnapshotResponse\x12Y\n\x0eUnloadSnapshot\x12\".nearline.v1.UnloadSnapshotRequest\x1a#.nearline.v1.UnloadSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,42 +47,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHARDSERVICE'].methods_by_name['CountShard']._serialized_options = b'\220\002\001'
   _globals['_SHARDSERVICE'].methods_by_name['GetStatus']._loaded_options = None
   _globals['_SHARDSERVICE'].methods_by_name['GetStatus']._serialized_options = b'\220\002\001'
-  _globals['_SEARCHSHARDREQUEST']._serialized_start=127
-  _globals['_SEARCHSHARDREQUEST']._serialized_end=302
-  _globals['_SHARDHITS']._serialized_start=305
-  _globals['_SHARDHITS']._serialized_end=637
-  _globals['_HITPAYLOAD']._serialized_start=640
-  _globals['_HITPAYLOAD']._serialized_end=880
-  _globals['_HITPAYLOAD_ATTRIBUTESENTRY']._serialized_start=792
-  _globals['_HITPAYLOAD_ATTRIBUTESENTRY']._serialized_end=861
-  _globals['_SEARCHSHARDRESPONSE']._serialized_start=882
-  _globals['_SEARCHSHARDRESPONSE']._serialized_end=1007
-  _globals['_FETCHITEMSREQUEST']._serialized_start=1010
-  _globals['_FETCHITEMSREQUEST']._serialized_end=1158
-  _globals['_FETCHITEMSRESPONSE']._serialized_start=1160
-  _globals['_FETCHITEMSRESPONSE']._serialized_end=1214
-  _globals['_SCANITEMSREQUEST']._serialized_start=1217
-  _globals['_SCANITEMSREQUEST']._serialized_end=1405
-  _globals['_SCANITEMSRESPONSE']._serialized_start=1407
-  _globals['_SCANITEMSRESPONSE']._serialized_end=1460
-  _globals['_COUNTSHARDREQUEST']._serialized_start=1463
-  _globals['_COUNTSHARDREQUEST']._serialized_end=1591
-  _globals['_COUNTSHARDRESPONSE']._serialized_start=1593
-  _globals['_COUNTSHARDRESPONSE']._serialized_end=1670
-  _globals['_GETSTATUSREQUEST']._serialized_start=1672
-  _globals['_GETSTATUSREQUEST']._serialized_end=1690
-  _globals['_LOADEDSHARD']._serialized_start=1692
-  _globals['_LOADEDSHARD']._serialized_end=1812
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1814
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1875
-  _globals['_LOADSNAPSHOTREQUEST']._serialized_start=1877
-  _globals['_LOADSNAPSHOTREQUEST']._serialized_end=1939
-  _globals['_LOADSNAPSHOTRESPONSE']._serialized_start=1941
-  _globals['_LOADSNAPSHOTRESPONSE']._serialized_end=2007
-  _globals['_UNLOADSNAPSHOTREQUEST']._serialized_start=2009
-  _globals['_UNLOADSNAPSHOTREQUEST']._serialized_end=2073
-  _globals['_UNLOADSNAPSHOTRESPONSE']._serialized_start=2075
-  _globals['_UNLOADSNAPSHOTRESPONSE']._serialized_end=2099
-  _globals['_SHARDSERVICE']._serialized_start=2102
-  _globals['_SHARDSERVICE']._serialized_end=2709
+  _globals['_SEARCHSHARDREQUEST']._serialized_start=160
+  _globals['_SEARCHSHARDREQUEST']._serialized_end=335
+  _globals['_SHARDHITS']._serialized_start=338
+  _globals['_SHARDHITS']._serialized_end=670
+  _globals['_HITPAYLOAD']._serialized_start=673
+  _globals['_HITPAYLOAD']._serialized_end=913
+  _globals['_HITPAYLOAD_ATTRIBUTESENTRY']._serialized_start=825
+  _globals['_HITPAYLOAD_ATTRIBUTESENTRY']._serialized_end=894
+  _globals['_SEARCHSHARDRESPONSE']._serialized_start=916
+  _globals['_SEARCHSHARDRESPONSE']._serialized_end=1056
+  _globals['_FETCHITEMSREQUEST']._serialized_start=1059
+  _globals['_FETCHITEMSREQUEST']._serialized_end=1230
+  _globals['_FETCHITEMSRESPONSE']._serialized_start=1232
+  _globals['_FETCHITEMSRESPONSE']._serialized_end=1320
+  _globals['_SCANITEMSREQUEST']._serialized_start=1323
+  _globals['_SCANITEMSREQUEST']._serialized_end=1534
+  _globals['_SCANITEMSRESPONSE']._serialized_start=1536
+  _globals['_SCANITEMSRESPONSE']._serialized_end=1623
+  _globals['_COUNTSHARDREQUEST']._serialized_start=1626
+  _globals['_COUNTSHARDREQUEST']._serialized_end=1777
+  _globals['_COUNTSHARDRESPONSE']._serialized_start=1779
+  _globals['_COUNTSHARDRESPONSE']._serialized_end=1890
+  _globals['_GETSTATUSREQUEST']._serialized_start=1892
+  _globals['_GETSTATUSREQUEST']._serialized_end=1910
+  _globals['_LOADEDSHARD']._serialized_start=1913
+  _globals['_LOADEDSHARD']._serialized_end=2089
+  _globals['_DELTASTATUS']._serialized_start=2092
+  _globals['_DELTASTATUS']._serialized_end=2289
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2291
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2352
+  _globals['_LOADSNAPSHOTREQUEST']._serialized_start=2354
+  _globals['_LOADSNAPSHOTREQUEST']._serialized_end=2416
+  _globals['_LOADSNAPSHOTRESPONSE']._serialized_start=2418
+  _globals['_LOADSNAPSHOTRESPONSE']._serialized_end=2484
+  _globals['_UNLOADSNAPSHOTREQUEST']._serialized_start=2486
+  _globals['_UNLOADSNAPSHOTREQUEST']._serialized_end=2550
+  _globals['_UNLOADSNAPSHOTRESPONSE']._serialized_start=2552
+  _globals['_UNLOADSNAPSHOTRESPONSE']._serialized_end=2576
+  _globals['_SHARDSERVICE']._serialized_start=2579
+  _globals['_SHARDSERVICE']._serialized_end=3186
 # @@protoc_insertion_point(module_scope)

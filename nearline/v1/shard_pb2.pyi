@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from nearline.v1 import retrieval_pb2 as _retrieval_pb2
 from nearline.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
@@ -77,39 +78,47 @@ class HitPayload(_message.Message):
     def __init__(self, title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ...) -> None: ...
 
 class SearchShardResponse(_message.Message):
-    __slots__ = ("results", "elapsed", "watermark")
+    __slots__ = ("results", "elapsed", "watermark", "stale")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ShardHits]
     elapsed: _duration_pb2.Duration
     watermark: bytes
-    def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ...) -> None: ...
+    stale: str
+    def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class FetchItemsRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks")
+    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
     ids: _containers.RepeatedScalarFieldContainer[str]
     payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
     chunks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class FetchItemsResponse(_message.Message):
-    __slots__ = ("items",)
+    __slots__ = ("items", "watermark", "stale")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
-    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ...) -> None: ...
+    watermark: bytes
+    stale: str
+    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class ScanItemsRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "after_id", "limit", "filter", "payload")
+    __slots__ = ("collection", "snapshot_id", "shard", "after_id", "limit", "filter", "payload", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +126,7 @@ class ScanItemsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
@@ -124,55 +134,88 @@ class ScanItemsRequest(_message.Message):
     limit: int
     filter: _types_pb2.Filter
     payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., after_id: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., after_id: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class ScanItemsResponse(_message.Message):
-    __slots__ = ("items",)
+    __slots__ = ("items", "watermark", "stale")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
-    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ...) -> None: ...
+    watermark: bytes
+    stale: str
+    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class CountShardRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "filter", "fields")
+    __slots__ = ("collection", "snapshot_id", "shard", "filter", "fields", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
     filter: _types_pb2.Filter
     fields: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class CountShardResponse(_message.Message):
-    __slots__ = ("count", "facets")
+    __slots__ = ("count", "facets", "watermark", "stale")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FACETS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     count: int
     facets: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.FacetCounts]
-    def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ...) -> None: ...
+    watermark: bytes
+    stale: str
+    def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class LoadedShard(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "ready", "vectors", "watermark")
+    __slots__ = ("collection", "snapshot_id", "shard", "ready", "vectors", "watermark", "delta", "stale")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
     ready: bool
     vectors: int
     watermark: bytes
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ready: _Optional[bool] = ..., vectors: _Optional[int] = ..., watermark: _Optional[bytes] = ...) -> None: ...
+    delta: DeltaStatus
+    stale: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ready: _Optional[bool] = ..., vectors: _Optional[int] = ..., watermark: _Optional[bytes] = ..., delta: _Optional[_Union[DeltaStatus, _Mapping]] = ..., stale: _Optional[str] = ...) -> None: ...
+
+class DeltaStatus(_message.Message):
+    __slots__ = ("rows", "dead_rows", "hidden_rows", "changes", "behind", "away", "oldest_change_time")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_ROWS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    AWAY_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_CHANGE_TIME_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    dead_rows: int
+    hidden_rows: int
+    changes: int
+    behind: int
+    away: _duration_pb2.Duration
+    oldest_change_time: _timestamp_pb2.Timestamp
+    def __init__(self, rows: _Optional[int] = ..., dead_rows: _Optional[int] = ..., hidden_rows: _Optional[int] = ..., changes: _Optional[int] = ..., behind: _Optional[int] = ..., away: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., oldest_change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetStatusResponse(_message.Message):
     __slots__ = ("shards",)

@@ -25,6 +25,7 @@ from nearline.wire.generation import (
     verify_reply,
     verify_response,
 )
+from nearline.wire.items import in_utc, item_from_proto, item_to_proto
 from nearline.wire.queries import (
     filter_of,
     options_from_proto,
@@ -38,8 +39,6 @@ from nearline.wire.replies import (
     batch_response,
     count_reply,
     count_response,
-    item_from_proto,
-    item_to_proto,
     items_page,
     items_reply,
     items_response,
@@ -59,6 +58,18 @@ from nearline.wire.values import (
     value_from_proto,
     value_to_proto,
 )
+from nearline.wire.writes import (
+    delete_request,
+    delete_response,
+    delete_stream_reply,
+    delete_stream_response,
+    items_of,
+    upsert_request,
+    upsert_response,
+    upsert_stream_reply,
+    upsert_stream_response,
+    write_reply,
+)
 
 __all__ = [
     "LANES",
@@ -70,6 +81,10 @@ __all__ = [
     "citation_to_proto",
     "count_reply",
     "count_response",
+    "delete_request",
+    "delete_response",
+    "delete_stream_reply",
+    "delete_stream_response",
     "duration",
     "embed_response",
     "embedder_info",
@@ -81,9 +96,11 @@ __all__ = [
     "filter_from_proto",
     "filter_of",
     "filter_to_proto",
+    "in_utc",
     "info_response",
     "item_from_proto",
     "item_to_proto",
+    "items_of",
     "items_page",
     "items_reply",
     "items_response",
@@ -107,8 +124,13 @@ __all__ = [
     "session_from_proto",
     "session_to_proto",
     "set_duration",
+    "upsert_request",
+    "upsert_response",
+    "upsert_stream_reply",
+    "upsert_stream_response",
     "value_from_proto",
     "value_to_proto",
     "verify_reply",
     "verify_response",
+    "write_reply",
 ]

@@ -44,8 +44,13 @@ SOURCES = {
     c.Source.CACHE: types_pb2.ServedBy.SOURCE_CACHE,
     c.Source.FALLBACK: types_pb2.ServedBy.SOURCE_FALLBACK,
 }
-
-
+OUTCOMES = {
+    c.WriteOutcome.APPLIED: retrieval_pb2.WriteResult.OUTCOME_APPLIED,
+    c.WriteOutcome.REPLACED: retrieval_pb2.WriteResult.OUTCOME_REPLACED,
+    c.WriteOutcome.DELETED: retrieval_pb2.WriteResult.OUTCOME_DELETED,
+    c.WriteOutcome.ABSENT: retrieval_pb2.WriteResult.OUTCOME_ABSENT,
+    c.WriteOutcome.REJECTED: retrieval_pb2.WriteResult.OUTCOME_REJECTED,
+}
 REFUSALS = {
     c.RefusalReason.OFF_TOPIC: generation_pb2.RefusalEvent.REASON_OFF_TOPIC,
     c.RefusalReason.NO_EVIDENCE: generation_pb2.RefusalEvent.REASON_NO_EVIDENCE,
@@ -81,6 +86,7 @@ LEVEL_OF = _inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
 PAYLOAD_OF = _inverse(PAYLOAD)
 IGNORED_OF = _inverse(IGNORED)
 SOURCE_OF = _inverse(SOURCES)
+OUTCOME_OF = _inverse(OUTCOMES)
 STRATEGY_OF = _inverse(STRATEGIES)
 REFUSAL_OF = _inverse(REFUSALS)
 FINISH_OF = _inverse(FINISHES) | {0: c.Finish.COMPLETE}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, Unsupported
+from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import decode, pack
 from nearline.wire.enums import (
@@ -93,6 +93,7 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         min_score=options.min_score,
         diversity=options.diversity or None,
         dense_weight=options.dense_weight,
+        min_watermark=options.min_watermark,
     )
     if options.filter is not None:
         message.filter.CopyFrom(filter_to_proto(options.filter))
@@ -111,12 +112,8 @@ def _check_uint32(value: int | None, field: str) -> None:
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
     """Gives the search options of a message; ranges are checked by the service.
 
-    Raises: InvalidRequest: unknown enum number, a malformed filter. Unsupported: a watermark.
+    Raises: InvalidRequest: unknown enum number, a malformed filter.
     """
-    if options.min_watermark:
-        raise Unsupported(
-            "live changes are not served by this version; leave options.min_watermark empty"
-        )
     return c.SearchOptions(
         k=options.k if options.HasField("k") else 10,
         mode=lookup(MODE_OF, options.mode, "options.mode") if options.mode else None,
@@ -137,4 +134,5 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         ),
         diversity=options.diversity,
         dense_weight=options.dense_weight if options.HasField("dense_weight") else None,
+        min_watermark=options.min_watermark,
     )

@@ -16,6 +16,7 @@ from nearline.wire.enums import (
     STRATEGY_OF,
     lookup,
 )
+from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.values import (
     attributes_from_proto,
     scalar_from_proto,
@@ -222,26 +223,6 @@ def batch_reply(message: retrieval_pb2.SearchBatchResponse) -> c.SearchReply:
     return c.SearchReply(
         results=[_hits_from_proto(result) for result in message.results],
         info=info_from_proto(message.info),
-    )
-
-
-def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
-    """Gives the message of an item."""
-    message = retrieval_pb2.Item(id=item.id, title=item.title, text=item.text)
-    set_attributes(message, item.attributes)
-    if item.vector is not None:
-        message.vector.CopyFrom(pack(item.vector))
-    return message
-
-
-def item_from_proto(message: retrieval_pb2.Item) -> c.Item:
-    """Gives the item of a message."""
-    return c.Item(
-        id=message.id,
-        title=message.title,
-        text=message.text,
-        attributes=attributes_from_proto(message.attributes),
-        vector=unpack(message.vector)[0] if message.HasField("vector") else None,
     )
 
 

@@ -12,6 +12,8 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, types_pb2
 
+_INT64 = range(-(1 << 63), 1 << 63)
+
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
     """Gives the typed value of a str, bool, int, float, aware datetime, None or a list of those.
@@ -25,6 +27,8 @@ def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
     if isinstance(value, bool):  # before int: a bool is an int in Python
         return types_pb2.Value(bool_value=value)
     if isinstance(value, int):
+        if value not in _INT64:
+            raise InvalidRequest(f"{value} needs more than 64 bits; send it as text or as a float")
         return types_pb2.Value(int_value=value)
     if isinstance(value, float):
         return types_pb2.Value(double_value=value)
@@ -48,7 +52,13 @@ def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
     if kind is None:
         return None
     if kind == "time_value":
-        return value.time_value.ToDatetime(UTC)
+        try:
+            return value.time_value.ToDatetime(UTC)
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequest(
+                f"a time is {value.time_value.seconds} s after 1970, which is not in the years 1 "
+                "to 9999"
+            ) from error
     if kind == "list_value":
         return [scalar_from_proto(element) for element in value.list_value.values]
     if kind == "string_value":

@@ -23,6 +23,7 @@ WIRE_ERRORS = [
     errors.Overloaded("queue full", retry_after_s=1.25),
     errors.NotReady("loading"),
     errors.ShardsUnavailable("shard 2 of 4"),
+    errors.NotApplied("3 changes behind", retry_after_s=1.0),
     errors.SnapshotMismatch("dim 384, query 768"),
     errors.SnapshotGone("s1"),
     errors.Conflict("epoch moved"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nearline import contract as c
 from nearline import wire
-from nearline.errors import InvalidRequest, Unsupported
+from nearline.errors import InvalidRequest
 from nearline.filters import All, Equals, Not, Range
 from nearline.v1 import retrieval_pb2, types_pb2
 
@@ -54,6 +54,7 @@ OPTIONS = c.SearchOptions(
     grouping=c.Grouping("kind", 3),
     diversity=0.5,
     dense_weight=0.0,
+    min_watermark=b"w",
 )
 
 
@@ -74,8 +75,6 @@ def test_what_this_version_cannot_do_is_refused_not_ignored() -> None:
     empty = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
     with pytest.raises(InvalidRequest, match="filter is empty"):
         wire.options_from_proto(empty)
-    with pytest.raises(Unsupported, match="watermark"):
-        wire.options_from_proto(retrieval_pb2.SearchOptions(min_watermark=b"x"))
 
 
 def test_unknown_enum_numbers_name_the_known_ones() -> None:

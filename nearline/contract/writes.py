@@ -1,0 +1,93 @@
+"""Changes of items: what a user asks for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nearline.contract.records import Item
+from nearline.contract.terms import DEFAULT_COLLECTION, WriteOutcome
+
+MAX_KEY_BYTES = 128
+MAX_ID_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteResult:
+    """What became of one item; see WriteResult in retrieval.proto.
+
+    version: Number of the change; of a rejected one the version that the item has, else 0.
+    """
+
+    id: str
+    outcome: WriteOutcome
+    version: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteReply:
+    """What became of a request, item by item; watermark: pass it on to read one's own writes."""
+
+    results: Sequence[WriteResult]
+    watermark: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkWriteReply:
+    """What became of many batches; counts of items by outcome, and the first 1,000 rejections."""
+
+    watermark: bytes
+    counts: Mapping[WriteOutcome, int] = field(default_factory=dict)
+    rejections: Sequence[WriteResult] = ()
+
+
+class ItemWriter(Protocol):
+    """Changes items; satisfied by the service object and by the client alike.
+
+    Every method raises NotReady where the change log is away or cannot promise durability (with
+    retry_after_s), Unsupported where there is none, and NotFound, InvalidRequest, Conflict,
+    SnapshotMismatch, Overloaded, DeadlineExceeded.
+    """
+
+    async def upsert_items(
+        self,
+        items: Sequence[Item],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        timeout_s: float | None = None,
+    ) -> WriteReply:
+        """Adds or replaces 1..1024 items; returns when they are durable.
+
+        See UpsertItemsRequest in retrieval.proto.
+        """
+        ...
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> WriteReply:
+        """Deletes 1..1024 items; ids that do not exist are no error."""
+        ...
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[Item]], *, collection: str = DEFAULT_COLLECTION
+    ) -> BulkWriteReply:
+        """Adds or replaces the items of many batches, each of 1..1024."""
+        ...
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = DEFAULT_COLLECTION
+    ) -> BulkWriteReply:
+        """Deletes the items of many batches, each of 1..1024 ids."""
+        ...

@@ -1,0 +1,75 @@
+"""Items: contract records to protobuf and back, as they are read and as they are written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import retrieval_pb2
+from nearline.vectors import decode, pack
+from nearline.wire.values import attributes_from_proto, set_attributes
+
+
+def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
+    """Gives the message of an item.
+
+    Raises: InvalidRequest: an attribute that no message can hold, or half a surrogate pair.
+    """
+    try:
+        message = retrieval_pb2.Item(
+            id=item.id, title=item.title, text=item.text, version=item.version
+        )
+        set_attributes(message, item.attributes)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"item {item.id!r} has a text with half a surrogate pair at position {error.start}; it "
+            "is not valid Unicode: decode the source with errors='replace'"
+        ) from error
+    if item.vector is not None:
+        message.vector.CopyFrom(pack(item.vector))
+    if item.expires is not None:
+        message.expire_time.FromDatetime(in_utc(item.expires))
+    return message
+
+
+def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
+    """Gives the item of a message; numbers of its vector may be NaN or infinite.
+
+    Raises: InvalidRequest: a vector that is not one row, or a time that no calendar has.
+    """
+    vector = None
+    if message.HasField("vector"):
+        rows = decode(message.vector, f"{field}.vector")
+        if len(rows) != 1:
+            raise InvalidRequest(
+                f"{field}.vector has {len(rows)} rows; an item has one", field=f"{field}.vector"
+            )
+        vector = rows[0]
+    return c.Item(
+        id=message.id,
+        title=message.title,
+        text=message.text,
+        attributes=attributes_from_proto(message.attributes),
+        vector=vector,
+        expires=_expires(message.expire_time, field) if message.HasField("expire_time") else None,
+        version=message.version,
+    )
+
+
+def in_utc(time: datetime) -> datetime:
+    """Gives a time in UTC; one without a zone is taken as UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def _expires(time: Timestamp, field: str) -> datetime:
+    try:
+        return time.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(
+            f"{field}.expire_time is {time.seconds} s and {time.nanos} ns after 1970, which is not "
+            "in the years 1 to 9999",
+            field=f"{field}.expire_time",
+        ) from error

@@ -1,0 +1,181 @@
+"""Changes of items: contract records to protobuf and back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import retrieval_pb2
+from nearline.wire.enums import OUTCOME_OF, OUTCOMES, lookup
+from nearline.wire.items import item_from_proto, item_to_proto
+
+_UINT64 = range(1 << 64)
+
+
+def upsert_request(
+    items: Sequence[c.Item],
+    collection: str,
+    *,
+    if_versions: Mapping[str, int] | None = None,
+    idempotency_key: str = "",
+    only_attributes: bool = False,
+) -> retrieval_pb2.UpsertItemsRequest:
+    """Gives the message of a request to add or replace items.
+
+    Raises: InvalidRequest: what no message can hold.
+    """
+    messages = [item_to_proto(item) for item in items]
+    with _valid_unicode():
+        return retrieval_pb2.UpsertItemsRequest(
+            collection=collection,
+            items=messages,
+            idempotency_key=idempotency_key,
+            if_versions=_checked_versions(if_versions),
+            only_attributes=only_attributes,
+        )
+
+
+def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
+    """Gives the items of a request.
+
+    Raises: InvalidRequest: names the item that is malformed.
+    """
+    return [item_from_proto(one, f"items[{at}]") for at, one in enumerate(request.items)]
+
+
+def delete_request(
+    ids: Sequence[str],
+    collection: str,
+    *,
+    if_versions: Mapping[str, int] | None = None,
+    idempotency_key: str = "",
+) -> retrieval_pb2.DeleteItemsRequest:
+    """Gives the message of a request to delete items.
+
+    Raises: InvalidRequest: what no message can hold.
+    """
+    with _valid_unicode():
+        return retrieval_pb2.DeleteItemsRequest(
+            collection=collection,
+            ids=ids,
+            idempotency_key=idempotency_key,
+            if_versions=_checked_versions(if_versions),
+        )
+
+
+def upsert_response(reply: c.WriteReply) -> retrieval_pb2.UpsertItemsResponse:
+    """Gives the message of what became of items."""
+    return retrieval_pb2.UpsertItemsResponse(
+        watermark=reply.watermark, results=map(_result_to_proto, reply.results)
+    )
+
+
+def delete_response(reply: c.WriteReply) -> retrieval_pb2.DeleteItemsResponse:
+    """Gives the message of what became of items."""
+    return retrieval_pb2.DeleteItemsResponse(
+        watermark=reply.watermark, results=map(_result_to_proto, reply.results)
+    )
+
+
+def write_reply(
+    message: retrieval_pb2.UpsertItemsResponse | retrieval_pb2.DeleteItemsResponse,
+) -> c.WriteReply:
+    """Gives what became of items."""
+    return c.WriteReply(results=_results(message.results), watermark=message.watermark)
+
+
+def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItemsStreamResponse:
+    """Gives the message of what became of many batches."""
+    return retrieval_pb2.UpsertItemsStreamResponse(
+        watermark=reply.watermark,
+        applied=reply.counts.get(c.WriteOutcome.APPLIED, 0),
+        replaced=reply.counts.get(c.WriteOutcome.REPLACED, 0),
+        absent=reply.counts.get(c.WriteOutcome.ABSENT, 0),
+        rejected=reply.counts.get(c.WriteOutcome.REJECTED, 0),
+        rejections=map(_result_to_proto, reply.rejections),
+    )
+
+
+def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.BulkWriteReply:
+    """Gives what became of many batches."""
+    counts = {
+        c.WriteOutcome.APPLIED: message.applied,
+        c.WriteOutcome.REPLACED: message.replaced,
+        c.WriteOutcome.ABSENT: message.absent,
+        c.WriteOutcome.REJECTED: message.rejected,
+    }
+    return c.BulkWriteReply(
+        watermark=message.watermark, counts=counts, rejections=_results(message.rejections)
+    )
+
+
+def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItemsStreamResponse:
+    """Gives the message of what became of many batches."""
+    return retrieval_pb2.DeleteItemsStreamResponse(
+        watermark=reply.watermark,
+        deleted=reply.counts.get(c.WriteOutcome.DELETED, 0),
+        absent=reply.counts.get(c.WriteOutcome.ABSENT, 0),
+        rejected=reply.counts.get(c.WriteOutcome.REJECTED, 0),
+        rejections=map(_result_to_proto, reply.rejections),
+    )
+
+
+def delete_stream_reply(message: retrieval_pb2.DeleteItemsStreamResponse) -> c.BulkWriteReply:
+    """Gives what became of many batches."""
+    counts = {
+        c.WriteOutcome.DELETED: message.deleted,
+        c.WriteOutcome.ABSENT: message.absent,
+        c.WriteOutcome.REJECTED: message.rejected,
+    }
+    return c.BulkWriteReply(
+        watermark=message.watermark, counts=counts, rejections=_results(message.rejections)
+    )
+
+
+def _result_to_proto(result: c.WriteResult) -> retrieval_pb2.WriteResult:
+    return retrieval_pb2.WriteResult(
+        id=result.id,
+        outcome=OUTCOMES[result.outcome],
+        version=result.version,
+        reason=result.reason,
+        message=result.message,
+    )
+
+
+def _results(messages: Iterable[retrieval_pb2.WriteResult]) -> list[c.WriteResult]:
+    return [
+        c.WriteResult(
+            id=one.id,
+            outcome=lookup(OUTCOME_OF, one.outcome, "results.outcome"),
+            version=one.version,
+            reason=one.reason,
+            message=one.message,
+        )
+        for one in messages
+    ]
+
+
+def _checked_versions(if_versions: Mapping[str, int] | None) -> Mapping[str, int]:
+    versions = if_versions or {}
+    for document_id, version in versions.items():
+        if version not in _UINT64:
+            raise InvalidRequest(
+                f"if_versions has {version} for {document_id!r}; versions are 0 or more, as "
+                "Item.version gives them",
+                field="if_versions",
+            )
+    return versions
+
+
+@contextlib.contextmanager
+def _valid_unicode() -> Iterator[None]:
+    """Turns protobuf's refusal of an id or a key into what the service would say."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"an id or key has half a surrogate pair at position {error.start}; it is not valid "
+            "Unicode: decode the source with errors='replace'"
+        ) from error
