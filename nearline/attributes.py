@@ -34,7 +34,7 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
     """
     cleaned: dict[str, AttributeValue] = {}
     for name, value in raw.items():
-        for flat_name, flat in _flatten(name, value):
+        for flat_name, flat in flatten(name, value):
             if flat_name == _TIME_KEY:
                 raise InvalidRequest(f"attribute {_TIME_KEY!r} has a reserved name; rename it")
             kept = _clean_value(flat_name, flat)
@@ -56,12 +56,13 @@ def decode(text: str) -> Attributes:
     return attributes
 
 
-def _flatten(name: str, value: object) -> Iterator[tuple[str, object]]:
+def flatten(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yields an attribute, or of an object what it holds under names joined by a point."""
     if not isinstance(value, Mapping):
         yield name, value
         return
     for key, inner in value.items():
-        yield from _flatten(f"{name}.{key}", inner)
+        yield from flatten(f"{name}.{key}", inner)
 
 
 def _clean_value(name: str, value: object) -> AttributeValue:

@@ -1,0 +1,119 @@
+"""Documents as Nearline takes them, whoever brings them: checked, and cut into chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.attributes import clean, encode
+from nearline.chunking import chunk_spans
+from nearline.contract import MAX_ID_BYTES, Item
+from nearline.errors import InvalidRequest
+from nearline.sentences import Span, estimate_tokens
+
+MAX_DIM = 65_536
+_NONE: Mapping[str, str] = {}
+
+
+def checked(item: Item, declared: Mapping[str, str] = _NONE, *, title_only: bool = False) -> Item:
+    """Gives a document with clean attributes.
+
+    Args:
+        item: As it came.
+        declared: Kinds of attributes; see `nearline.attributes.clean`.
+        title_only: Take one whose text is empty where it has a title.
+    Raises: InvalidRequest: no id or one that is too long, no valid Unicode, an attribute that
+        cannot be kept, no text (and no vector).
+    """
+    check_id(item.id)
+    attributes = clean(item.attributes, declared)
+    for text in (item.title, item.text, encode(attributes)):
+        check_unicode(text)
+    if not item.text.strip() and item.vector is None:
+        if not title_only:
+            raise InvalidRequest("the text is empty")
+        if not item.title.strip():
+            raise InvalidRequest("text and title are empty")
+    return Item(
+        id=item.id,
+        title=item.title,
+        text=item.text,
+        attributes=attributes,
+        vector=item.vector,
+        expires=item.expires,
+    )
+
+
+def check_id(document_id: str) -> None:
+    """Raises InvalidRequest where an id is empty, too long, or no valid Unicode."""
+    if not document_id:
+        raise InvalidRequest("the id is empty")
+    check_unicode(document_id)
+    id_bytes = len(document_id.encode())
+    if id_bytes > MAX_ID_BYTES:
+        raise InvalidRequest(f"the id has {id_bytes} bytes, {MAX_ID_BYTES} are allowed")
+
+
+def check_unicode(text: str) -> None:
+    """Raises InvalidRequest where a text cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"a text holds half a surrogate pair (\\u{ord(error.object[error.start]):04x}) and "
+            "is not valid Unicode"
+        ) from error
+
+
+def checked_vector(
+    vector: NDArray[np.float32], dim: int, *, unit_length: bool
+) -> NDArray[np.float32]:
+    """Gives a vector that a user brought as the collection keeps it: (d,) float32.
+
+    Args:
+        vector: As it came.
+        dim: Numbers that it must have; 0: any.
+        unit_length: Scale it to unit length (metric cosine).
+    Raises: InvalidRequest: another shape, a number that is not finite, or no direction.
+    """
+    with np.errstate(over="ignore"):
+        # A float64 beyond float32 becomes infinite, and is found to be so.
+        vector = np.asarray(vector, np.float32)
+    if vector.ndim != 1 or not 1 <= vector.size <= MAX_DIM:
+        raise InvalidRequest(
+            f"the vector has shape {vector.shape}; (d,) with d in 1..{MAX_DIM} is needed"
+        )
+    if dim and vector.size != dim:
+        raise InvalidRequest(f"the vector has {vector.size} numbers, {dim} are needed")
+    # In float64, where no sum of squares of finite float32 numbers overflows.
+    norm = math.sqrt(float(np.square(vector, dtype=np.float64).sum()))
+    if not math.isfinite(norm):
+        raise InvalidRequest("the vector has a NaN or infinite number")
+    if not unit_length:
+        return vector
+    if norm == 0:
+        raise InvalidRequest("the vector is all zeros and has no direction")
+    return (vector / norm).astype(np.float32)
+
+
+def spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[Span]:
+    """Cuts a checked document into chunks; one with a vector is a single chunk.
+
+    Args:
+        item: The document.
+        max_tokens: Most tokens in what is embedded (title and chunk); 0: it is not cut.
+        overlap_sentences: Sentences that the next chunk repeats.
+    """
+    if item.vector is not None or max_tokens == 0:
+        return [(0, len(item.text))]
+    # The title stands before every chunk; leave at least half of the room to the text.
+    room = max(max_tokens - estimate_tokens(item.title), (max_tokens + 1) // 2)
+    return chunk_spans(item.text, room, overlap_sentences)
+
+
+def text_to_embed(title: str, text: str) -> str:
+    """Gives what the model reads for a chunk: the title, where the text does not begin with it."""
+    return text if text.startswith(title) else f"{title} {text}"
