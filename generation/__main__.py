@@ -13,7 +13,6 @@ from generation.evidence.reading import Reader
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.budgets import Budgets, TokenLimits
 from generation.memory.conversation import Memory
-from generation.memory.redis_state import connect
 from generation.memory.sessions import Sessions
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
@@ -21,6 +20,7 @@ from generation.settings import GenerationSettings
 from nearline import serving, settings, telemetry
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
+from retrieval.redis_state import connect
 
 
 async def main(argv: Sequence[str]) -> None:

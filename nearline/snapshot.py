@@ -3,11 +3,14 @@
 Layout:
     <store>/<collection>/snapshots/<id>/manifest.json, shards/<nnn>/, golden/
     <store>/<collection>/aliases/<epoch:010d>.json
-Alias records are only ever created, never changed; the highest number is in force.
+    <store>/<collection>/log/<number:010d>.json, <number:010d>.ready
+    <store>/<collection>/log/<log id>/<number:010d>.parquet
+Alias and log records are only ever created, never changed; the highest number is in force.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import zlib
@@ -29,14 +32,16 @@ from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
 from nearline.store.opening import open_files
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import change_pb2, snapshot_pb2
 
 SCHEMA_VERSION = 1
 PARTITIONS = 64
 MANIFEST = "manifest.json"
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SNAPSHOT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
-_ALIAS = re.compile(r"[0-9]{10}\.json")
+_RECORD = re.compile(r"[0-9]{10}\.json")
+_LOG_ID = re.compile(r"[0-9a-f]{32}")
+_SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 
 
 def partition_of(document_id: str) -> int:
@@ -204,6 +209,56 @@ class Store:
                 f"alias record {record.epoch} of {collection!r} exists; read the aliases again"
             ) from error
 
+    def log_records(self, collection: str) -> Iterator[change_pb2.LogRecord]:
+        """Reads which change logs a collection has had, newest first; the first is in force."""
+        folder = _logs(collection)
+        for name in reversed(self.files.names(folder)):
+            if _RECORD.fullmatch(name):
+                record = change_pb2.LogRecord()
+                self._parse(f"{folder}/{name}", record)
+                yield record
+
+    def log_in_force(self, collection: str) -> change_pb2.LogRecord | None:
+        """Reads which change log a collection has; None: it never had one."""
+        return next(self.log_records(collection), None)
+
+    def create_log_record(self, collection: str, record: change_pb2.LogRecord) -> None:
+        """Creates the record of `record.number`, whole or not at all.
+
+        Raises: AlreadyExists: somebody else made that number first.
+        """
+        path = f"{_logs(collection)}/{record.number:010d}.json"
+        self.files.create(path, message_to_json(record).encode())
+
+    def log_ready(self, collection: str, number: int) -> bool:
+        """Tells whether the log of a record was made; where it is no longer, it is lost."""
+        return self.files.holds(f"{_logs(collection)}/{number:010d}.ready")
+
+    def mark_log_ready(self, collection: str, number: int) -> None:
+        """Says for good that the log of a record was made."""
+        with contextlib.suppress(AlreadyExists):
+            self.files.create(f"{_logs(collection)}/{number:010d}.ready", b"")
+
+    def log_segments(self, collection: str, log_id: str) -> list[int]:
+        """Lists the numbers of the archived segments of a log, in order."""
+        names = self.files.names(_segments(collection, log_id))
+        return [int(match[1]) for name in names if (match := _SEGMENT.fullmatch(name))]
+
+    def create_log_segment(self, collection: str, log_id: str, number: int, data: bytes) -> None:
+        """Creates a segment, whole and durable or not at all.
+
+        Raises: AlreadyExists: there is one of that number.
+        """
+        self.files.create(_segment(collection, log_id, number), data)
+
+    def read_log_segment(self, collection: str, log_id: str, number: int) -> bytes:
+        """Reads a segment whole. Raises: NotFound."""
+        return self.files.read(_segment(collection, log_id, number))
+
+    def remove_log_segment(self, collection: str, log_id: str, number: int) -> None:
+        """Removes a segment; one that is not there is gone already."""
+        self.files.remove_file(_segment(collection, log_id, number))
+
     def publish(self, written: Path, collection: str, snapshot_id: str) -> Path:
         """Makes a finished folder, manifest included, a snapshot: whole or not at all.
 
@@ -278,7 +333,7 @@ class Store:
 
     def _alias_names(self, collection: str, after: str = "") -> list[str]:
         names = self.files.names(_aliases(collection), after)
-        return [name for name in names if _ALIAS.fullmatch(name)]
+        return [name for name in names if _RECORD.fullmatch(name)]
 
     def _alias_record(self, collection: str, name: str) -> snapshot_pb2.AliasRecord:
         record = snapshot_pb2.AliasRecord()
@@ -297,6 +352,20 @@ class Store:
 
 def _aliases(collection: str) -> str:
     return f"{check_collection(collection)}/aliases"
+
+
+def _logs(collection: str) -> str:
+    return f"{check_collection(collection)}/log"
+
+
+def _segments(collection: str, log_id: str) -> str:
+    if not _LOG_ID.fullmatch(log_id):
+        raise InvalidRequest(f"{log_id!r} is not the id of a change log", field="log_id")
+    return f"{_logs(collection)}/{log_id}"
+
+
+def _segment(collection: str, log_id: str, number: int) -> str:
+    return f"{_segments(collection, log_id)}/{number:010d}.parquet"
 
 
 def _snapshot_path(collection: str, snapshot_id: str) -> str:

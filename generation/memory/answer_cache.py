@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from generation import metrics
 from generation.access import Caller
-from generation.memory.redis_state import Redis, answering
 from nearline import contract as c
 from nearline.errors import NotReady
+from retrieval.redis_state import Redis, answering
 
 # The number counts the forms of a value.
 _PREFIX = "nearline:answer:1"

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from generation import metrics
 from generation.backends.extractive import EXTRACTIVE
-from generation.memory.redis_state import Redis, answering
 from generation.routing import Route
 from nearline.errors import NotReady
+from retrieval.redis_state import Redis, answering
 
 # All counters lie in one slot of a Redis Cluster, so that one script may look at them together.
 _PREFIX = "nearline:{budget}"

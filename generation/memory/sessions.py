@@ -14,11 +14,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from generation.memory.redis_state import Redis, answering
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, Unsupported
 from nearline.sentences import estimate_tokens, token_starts
 from nearline.snapshot import check_collection
+from retrieval.redis_state import Redis, answering
 
 TTL_S = 86_400
 MAX_TURNS = 50

@@ -69,3 +69,6 @@ class StoreFiles(Protocol):
             path: The folder.
             first: The file below it whose absence makes the others invisible.
         """
+
+    def remove_file(self, path: str) -> None:
+        """Removes a file from the store; one that is not there is gone already."""

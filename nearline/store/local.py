@@ -110,6 +110,14 @@ class LocalFiles:
                 sync_folder(place)
                 shutil.rmtree(place)
 
+    def remove_file(self, path: str) -> None:
+        """Removes a file."""
+        place = self.folder / path
+        with store_errors(place):
+            if place.is_file():
+                place.unlink(missing_ok=True)
+                sync_folder(place.parent)
+
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)

@@ -141,6 +141,12 @@ class ObjectFiles:
             if names:
                 obstore.delete(self._store, names)
 
+    def remove_file(self, path: str) -> None:
+        """Removes an object."""
+        # Some stores call it an error where there is none.
+        with contextlib.suppress(NotFound), self._errors(f"remove {path}"):
+            obstore.delete(self._store, path)
+
     def _size(self, path: str) -> int:
         with self._errors(f"read {path}"):
             return obstore.head(self._store, path)["size"]

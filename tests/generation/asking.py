@@ -14,13 +14,13 @@ from generation.evidence.reading import Reader
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.budgets import Budgets, TokenLimits
 from generation.memory.conversation import Memory
-from generation.memory.redis_state import connect
 from generation.memory.sessions import Sessions
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.serving import running
+from retrieval.redis_state import connect
 from tests.generation.conftest import DIM, registration
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.modes import OBJECT, opened

@@ -15,13 +15,13 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generation.memory.redis_state import Redis, ask_keeping, connect
 from generation.memory.sessions import Sessions, key_of, window
 from nearline.cli.bundled_redis import SETTINGS
 from nearline.cli.processes import free_port
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, NotReady, SettingsError, Unsupported
 from nearline.sentences import estimate_tokens
+from retrieval.redis_state import Redis, ask_keeping, connect
 from tests.generation.redis import give_redis_url, needs_redis, valkey
 
 __all__ = ["give_redis_url"]  # A fixture.
@@ -313,7 +313,14 @@ async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
     # As managed services do.
     await redis.acl_setuser("default", commands=["-config"])
     kept = await ask_keeping(redis)
-    assert (kept.appendonly, kept.maxmemory_policy, kept.weakness) == ("unknown", "unknown", "")
+    assert (kept.appendonly, kept.appendfsync, kept.maxmemory_policy) == (
+        "no",
+        "unknown",
+        "unknown",
+    )
+    await redis.acl_setuser("default", commands=["-info"])
+    kept = await ask_keeping(redis)
+    assert (kept.appendonly, kept.waits, kept.weakness) == ("unknown", True, "")
 
 
 def test_an_address_that_cannot_be_read_is_told_without_its_password() -> None:

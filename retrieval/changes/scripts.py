@@ -1,0 +1,93 @@
+"""What Redis does as one step: makes, appends to, and trims one partition of a change log.
+
+Each refuses, with LOGID and what it found, where the partition is of another log or is none.
+"""
+
+from __future__ import annotations
+
+# KEYS: meta, log, versions. ARGV: log id, ids of logs that it takes the place of.
+CREATE = """
+local found = redis.call('HGET', KEYS[1], 'log')
+if found == ARGV[1] then return 0 end
+for i = 2, #ARGV do
+  if found == ARGV[i] then
+    redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+    found = false
+  end
+end
+if found then return redis.error_reply('LOGID ' .. found) end
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('HSET', KEYS[1], 'log', ARGV[1], 'seq', 0, 'trimmed', 0, 'nonce', ARGV[1], 'time', 0)
+return 1
+"""
+
+# KEYS: meta, log, versions, and where there is an idempotency key: done.
+# ARGV: log id, nonce, digest of the request, seconds to keep what became of it; then of each write
+# document id, kind (U, D, A), version in the snapshot (empty: not there), position up to which the
+# snapshot's word counts, version that it must have (empty: any), change.
+# Answers the last number, and a word for each write: outcome (A, R, D, N: absent, C: conflict) and
+# version.
+APPEND = """
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time')
+if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
+local done = KEYS[4] and redis.call('GET', KEYS[4])
+if done then
+  if string.sub(done, 1, #ARGV[3]) ~= ARGV[3] then return redis.error_reply('KEYUSED') end
+  return {meta[2], string.sub(done, #ARGV[3] + 1)}
+end
+local clock = redis.call('TIME')
+local time = math.max(clock[1] * 1000000 + clock[2], tonumber(meta[4]))
+time = string.format('%.0f', time)
+local seq, nonce, results = tonumber(meta[2]), meta[3], {}
+for i = 5, #ARGV, 6 do
+  local id, kind, base, asked = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local kept = tonumber(redis.call('HGET', KEYS[3], id) or '0')
+  local exists, version
+  if math.abs(kept) > tonumber(ARGV[i + 3]) then
+    exists, version = kept > 0, math.max(kept, 0)
+  else
+    exists, version = base ~= '', tonumber(base) or 0
+  end
+  local outcome
+  if asked ~= '' and tonumber(asked) ~= version then
+    outcome = 'C'
+  elseif kind ~= 'U' and not exists then
+    outcome, version = 'N', 0
+  else
+    seq = seq + 1
+    version = seq
+    local number = string.format('%.0f', seq)
+    redis.call('XADD', KEYS[2], number .. '-0', 'id', id, 'change', ARGV[i + 5],
+      'time', time, 'nonce', ARGV[2], 'before', nonce)
+    redis.call('HSET', KEYS[3], id, kind == 'D' and '-' .. number or number)
+    nonce = ARGV[2]
+    outcome = kind == 'D' and 'D' or exists and 'R' or 'A'
+  end
+  results[#results + 1] = outcome .. string.format('%.0f', version)
+end
+seq = string.format('%.0f', seq)
+results = table.concat(results, ' ')
+redis.call('HSET', KEYS[1], 'seq', seq, 'nonce', nonce, 'time', time)
+if KEYS[4] then redis.call('SET', KEYS[4], ARGV[3] .. results, 'EX', ARGV[4]) end
+return {seq, results}
+"""
+
+# KEYS: meta, log, versions. ARGV: log id, last number to forget, most entries of one call.
+# Answers the entries forgotten, and 1 where there are more.
+TRIM = """
+local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'trimmed')
+if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
+local trimmed, upto = tonumber(meta[3]), math.min(tonumber(ARGV[2]), tonumber(meta[2]))
+if upto <= trimmed then return {0, 0} end
+local last = math.min(upto, trimmed + tonumber(ARGV[3]))
+local lowest = string.format('%.0f', trimmed + 1)
+local highest = string.format('%.0f', last)
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], lowest .. '-0', highest .. '-0')) do
+  local id, number = entry[2][2], tonumber(string.match(entry[1], '^%d+'))
+  local kept = redis.call('HGET', KEYS[3], id)
+  if kept and math.abs(tonumber(kept)) == number then redis.call('HDEL', KEYS[3], id) end
+end
+redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f', last + 1) .. '-0')
+redis.call('HSET', KEYS[1], 'trimmed', highest)
+return {last - trimmed, last < upto and 1 or 0}
+"""

@@ -1,0 +1,138 @@
+"""The connection to Redis: what the services remember between calls, and the change log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from nearline.errors import NotReady, SettingsError
+
+_CONNECT_TIMEOUT_S = 0.5
+# Memory of a conversation is worth a short wait, never the time of the answer itself.
+_TIMEOUT_S = 0.5
+_RETRIES = 1
+_MAX_CONNECTIONS = 1_024
+_RETRY_AFTER_S = 2.0
+UNKNOWN = "unknown"
+_PASSWORD = re.compile(r"//[^/@]*@")
+
+Redis: TypeAlias = "redis.asyncio.Redis"
+
+
+def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES) -> Redis:
+    """Gives a client; it connects at its first command.
+
+    Args:
+        url: "redis://host:port/0", "rediss://…" or "unix://…".
+        timeout_s: Longest wait for an answer.
+        retries: How often a command that was not answered is sent again.
+    Raises: SettingsError: not such an address.
+    """
+    try:
+        return redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            # A command may so be run twice; who must not have that sees to it himself.
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),
+            health_check_interval=15,
+            max_connections=_MAX_CONNECTIONS,
+            # With 3 the client takes a connection that the server has closed for a good one.
+            protocol=2,
+        )
+    except ValueError as error:
+        shown = _PASSWORD.sub("//…@", url)
+        raise SettingsError(
+            f"redis address {shown!r} cannot be read: {error}; use redis://HOST:PORT/0"
+        ) from error
+
+
+@contextlib.asynccontextmanager
+async def answering(needed_by: str = "sessions and budgets") -> AsyncIterator[None]:
+    """Turns what Redis raises within the block into our errors.
+
+    Args:
+        needed_by: What does not work without it; plural.
+    Raises: NotReady: Redis is away, or answers an error.
+    """
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    try:
+        yield
+        # The client waits with asyncio.wait_for, which until Python 3.12 loses a cancellation that
+        # comes as its command ends; who cancelled would wait for ever.
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+    except ResponseError as error:
+        # It is there: full, read-only, or it wants a password.
+        raise NotReady(
+            f"Redis refuses ({error}); see what it is short of with nearline doctor --redis URL",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise NotReady(
+            f"Redis does not answer ({type(error).__name__}: {error}); {needed_by} need it: check "
+            "--redis, or try again",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How a Redis keeps what it is given; "unknown" where it does not say, as managed ones may.
+
+    appendonly, appendfsync, maxmemory_policy: Its own settings of that name.
+    waits: It can be asked to wait until a write is on disk (WAITAOF).
+    """
+
+    version: str
+    appendonly: str
+    appendfsync: str
+    maxmemory_policy: str
+    waits: bool
+
+    @property
+    def weakness(self) -> str:
+        """What could be lost, and when; empty where nothing could, or nobody can tell."""
+        if self.appendonly == "no":
+            return "what it holds is lost when it restarts: set appendonly yes"
+        if self.appendfsync not in ("always", UNKNOWN):
+            return "the last second is lost with the power: set appendfsync always"
+        if self.maxmemory_policy not in ("noeviction", UNKNOWN):
+            return "it drops what it holds when it is full: set maxmemory-policy noeviction"
+        return ""
+
+
+async def ask_keeping(client: Redis, needed_by: str = "sessions and budgets") -> Keeping:
+    """Asks a Redis how it keeps what it is given.
+
+    Raises: NotReady: it does not answer.
+    """
+    async with answering(needed_by), client.pipeline(transaction=False) as pipe:
+        pipe.ping()
+        pipe.info()
+        pipe.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        # Waits for nobody: tells whether there is such a command.
+        pipe.execute_command("WAITAOF", 0, 0, 1)
+        there, about, said, waits = await pipe.execute(raise_on_error=False)
+        if isinstance(there, Exception):
+            raise there
+    # A managed one may keep these to itself.
+    about, said = ({} if isinstance(one, Exception) else one for one in (about, said))
+    appendonly = {0: "no", 1: "yes"}.get(about.get("aof_enabled"), UNKNOWN)
+    return Keeping(
+        version=str(about.get("valkey_version") or about.get("redis_version") or UNKNOWN),
+        appendonly=said.get("appendonly") or appendonly,
+        appendfsync=said.get("appendfsync") or UNKNOWN,
+        maxmemory_policy=said.get("maxmemory-policy") or UNKNOWN,
+        waits=not isinstance(waits, Exception),
+    )

@@ -1,0 +1,43 @@
+"""A Redis for the tests of a file, empty for each of them; and collections that follow a log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis import Redis
+
+from tests.generation.redis import valkey
+from tests.retrieval.changes.followed import Followed, Open
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared_redis")
+async def give_shared_redis() -> AsyncIterator[str]:
+    """Gives the URL of a Redis that the tests of a module share."""
+    async with valkey() as url:
+        yield url
+
+
+@pytest.fixture(name="empty_redis")
+def give_empty_redis(shared_redis: str) -> str:
+    """Gives the URL of an empty Redis; for tests that carry `needs_redis`."""
+    with Redis.from_url(shared_redis) as client:
+        client.flushall()
+    return shared_redis
+
+
+@pytest_asyncio.fixture(name="opened")
+async def give_opened(tmp_path: Path) -> AsyncIterator[Open]:
+    """Gives what makes collections that follow a log in memory, and are closed in the end."""
+    made: list[Followed] = []
+
+    def make(**options: Any) -> Followed:
+        made.append(Followed(tmp_path / str(len(made)), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.close()

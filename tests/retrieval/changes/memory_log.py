@@ -1,0 +1,229 @@
+"""A change log in memory, with the semantics of the real one and switches for its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nearline.contract import WriteOutcome
+from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
+from nearline.snapshot import PARTITIONS, partition_of
+from retrieval.changes.encoding import content_digest
+from retrieval.changes.log import Appended, LogState
+from retrieval.changes.records import Entry, Kind, Write, Written
+from retrieval.changes.watermark import Watermark
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+@dataclass(slots=True)
+class _Partition:
+    """One partition; entries[0] is the change after `trimmed`."""
+
+    entries: list[Entry] = field(default_factory=list)
+    trimmed: int = 0
+    # By id: the version; negative where that change deleted the item.
+    versions: dict[str, int] = field(default_factory=dict)
+    done: dict[str, tuple[str, list[Written]]] = field(default_factory=dict)
+    # A reader beyond this position has seen changes that are lost.
+    set_back_to: int | None = None
+
+    @property
+    def head(self) -> int:
+        return self.trimmed + len(self.entries)
+
+
+class MemoryLog:
+    """A ChangeLog in memory, for one event loop.
+
+    Args:
+        collection: Name of the collection.
+        log_id: The log; empty: a new one.
+        clock: Gives the time of an entry, microseconds since 1970.
+    Attributes:
+        undurable: Appends append, but cannot promise durability.
+        appends, reads: Calls so far, the failed ones included.
+    """
+
+    def __init__(
+        self,
+        collection: str = "default",
+        log_id: str = "",
+        clock: Callable[[], int] = _now_us,
+    ) -> None:
+        self._collection = collection
+        self._clock = clock
+        self._partitions = [_Partition() for _ in range(PARTITIONS)]
+        self._keys: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._away = self._foreign = False
+        self.log_id = log_id or secrets.token_hex(16)
+        self.undurable = False
+        self.appends = self.reads = 0
+
+    @property
+    def collection(self) -> str:
+        return self._collection
+
+    @property
+    def away(self) -> bool:
+        """Whether it does not answer."""
+        return self._away
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        self._away = away
+        self._wake()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is not the log that the store names."""
+        return self._foreign
+
+    @foreign.setter
+    def foreign(self, foreign: bool) -> None:
+        self._foreign = foreign
+        self._wake()
+
+    def set_back(self, partition: int, position: int) -> None:
+        """Loses the changes after a position, as a failover does; a reader hears of it once."""
+        part = self._partitions[partition]
+        lost = part.entries[position - part.trimmed :]
+        del part.entries[position - part.trimmed :]
+        for entry in lost:
+            part.versions.pop(entry.change.document_id, None)
+        for _, number, _, change in part.entries:
+            part.versions[change.document_id] = -number if change.kind is Kind.DELETE else number
+        part.set_back_to = position
+        self._wake()
+
+    async def state(self) -> LogState:
+        self._check()
+        return LogState(self._watermark("head"), self._watermark("trimmed"))
+
+    async def append(
+        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
+    ) -> Appended:
+        self.appends += 1
+        self._check()
+        digest = content_digest(writes)
+        if idempotency_key and self._keys.setdefault(idempotency_key, digest) != digest:
+            raise InvalidRequest(
+                f"idempotency key {idempotency_key!r} was used with another content; use a new one",
+                field="idempotency_key",
+            )
+        results: list[Written | None] = [None] * len(writes)
+        numbers: dict[int, list[int]] = {}
+        for number, write in enumerate(writes):
+            numbers.setdefault(partition_of(write.change.document_id), []).append(number)
+        for partition, at in numbers.items():
+            part = self._partitions[partition]
+            if idempotency_key in part.done:
+                written = part.done[idempotency_key][1]
+            else:
+                written = [self._written(partition, writes[number]) for number in at]
+                if idempotency_key:
+                    part.done[idempotency_key] = digest, written
+            for number, one in zip(at, written, strict=True):
+                results[number] = one
+        self._wake()
+        if self.undurable:
+            raise NotReady(
+                "the change log cannot promise durability; try again with the same key",
+                retry_after_s=2.0,
+            )
+        watermark = Watermark(self.log_id)
+        return Appended(
+            [one for one in results if one is not None],
+            watermark.advanced({one: self._partitions[one].head for one in numbers}),
+        )
+
+    async def read(
+        self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
+    ) -> list[Entry]:
+        self.reads += 1
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            self._check()
+            found = [entry for one, last in after.items() for entry in self._next(one, last, limit)]
+            left = until - loop.time()
+            if found or left <= 0:
+                return found
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                continue
+
+    async def trim(self, upto: Watermark) -> int:
+        self._check()
+        total = 0
+        for part, position in zip(self._partitions, upto.positions, strict=True):
+            gone = part.entries[: max(position - part.trimmed, 0)]
+            for entry in gone:
+                if abs(part.versions.get(entry.change.document_id, 0)) == entry.position:
+                    del part.versions[entry.change.document_id]
+            part.entries = part.entries[len(gone) :]
+            part.trimmed += len(gone)
+            total += len(gone)
+        return total
+
+    def _written(self, partition: int, write: Write) -> Written:
+        part = self._partitions[partition]
+        change = write.change
+        kept = part.versions.get(change.document_id, 0)
+        if abs(kept) > write.base_position:
+            exists, version = kept > 0, max(kept, 0)
+        else:
+            exists, version = write.base_version is not None, write.base_version or 0
+        if write.if_version not in (None, version):
+            return Written(
+                WriteOutcome.REJECTED,
+                version,
+                "CONFLICT",
+                f"the item has version {version}, not {write.if_version}",
+            )
+        if not exists and change.kind is not Kind.UPSERT:
+            return Written(WriteOutcome.ABSENT, 0)
+        position = part.head + 1
+        last = part.entries[-1].time_us if part.entries else 0
+        part.entries.append(Entry(partition, position, max(self._clock(), last), change))
+        deleted = change.kind is Kind.DELETE
+        part.versions[change.document_id] = -position if deleted else position
+        if deleted:
+            return Written(WriteOutcome.DELETED, position)
+        return Written(WriteOutcome.REPLACED if exists else WriteOutcome.APPLIED, position)
+
+    def _next(self, partition: int, last: int, limit: int) -> list[Entry]:
+        part = self._partitions[partition]
+        if last < part.trimmed:
+            raise SnapshotMismatch(
+                f"changes {last + 1} to {part.trimmed} of partition {partition} were trimmed"
+            )
+        back = part.set_back_to
+        if last > part.head or (back is not None and last > back):
+            part.set_back_to = None
+            raise SnapshotMismatch(
+                f"partition {partition} of change log {self.log_id} was set back behind {last}"
+            )
+        return part.entries[last - part.trimmed :][:limit]
+
+    def _watermark(self, end: str) -> Watermark:
+        return Watermark(self.log_id, tuple(getattr(part, end) for part in self._partitions))
+
+    def _check(self) -> None:
+        if self._away:
+            raise NotReady("the change log does not answer", retry_after_s=2.0)
+        if self._foreign:
+            raise SnapshotMismatch(
+                f"the store names change log {self.log_id}, Redis has another; wiped or foreign"
+            )
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

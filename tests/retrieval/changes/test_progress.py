@@ -1,0 +1,136 @@
+"""What replicas say of live changes: over the wire, for operators, and for who chooses one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from nearline.errors import NotApplied, NotReady, SnapshotMismatch
+from nearline.snapshot import Store
+from nearline.v1 import shard_pb2
+from retrieval.changes import progress_wire
+from retrieval.changes.progress import ShardLive, ShardProgress
+from retrieval.changes.reports import LiveReport, LiveReports
+from retrieval.changes.watermark import Watermark
+from retrieval.hosting import Hosting
+from retrieval.remote_shard import ShardKey
+from retrieval.replicas.choice import choose
+from retrieval.replicas.replica import Peer, Replica
+from retrieval.served import ServedCollection
+from retrieval.shard import Applied
+from retrieval.sources import LiveView
+
+LOG = "0123456789abcdef0123456789abcdef"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = ShardKey("default", "s", 0)
+
+
+def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> ShardProgress:
+    """Gives what a replica says that has applied so many changes of a partition."""
+    return ShardProgress(
+        applied=Applied(Watermark(LOG).advanced({partition: at}), stale),
+        rows=rows,
+        dead_rows=1,
+        hidden_rows=2,
+        changes=at,
+        behind=10 - at,
+        away_s=1.5 if stale else None,
+        oldest_change=START + timedelta(seconds=at),
+    )
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [told(3), told(4, stale="why"), ShardProgress(applied=Applied(Watermark(LOG)))],
+)
+def test_progress_goes_over_the_wire_and_comes_back(progress: ShardProgress) -> None:
+    message = shard_pb2.LoadedShard()
+    assert progress_wire.progress_of(message) is None
+    progress_wire.fill(message, progress)
+    parsed = shard_pb2.LoadedShard.FromString(message.SerializeToString())
+    assert progress_wire.progress_of(parsed) == progress
+
+
+class Replicas:
+    """Two shards, the first with two replicas; the last partition belongs to the second."""
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        return {
+            0: (told(3, rows=30), told(5, rows=50, stale="the log is away")),
+            1: (told(7, partition=63, rows=7),),
+        }
+
+
+class Nobody:
+    """Follows no log."""
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        return {}
+
+
+class Served:
+    name, snapshot_id, shards = "default", "s", ((), ())
+
+
+async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
+    tmp_path: Path,
+) -> None:
+    served = cast(ServedCollection, Served())
+    report = await LiveReports(Store(tmp_path), None, cast(Hosting, Replicas())).of(served)
+    assert report == LiveReport(
+        log_id=LOG,
+        problem="the log is away",
+        rows=57,
+        hidden_rows=4,
+        behind=7 + 3,
+        oldest_change=START + timedelta(seconds=5),
+    )
+    assert await LiveReports(Store(tmp_path), None, cast(Hosting, Nobody())).of(served) is None
+
+
+async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
+    class Server:
+        def __init__(self, address: str, progress: ShardProgress | None) -> None:
+            self.address = address
+            self.progress = progress
+
+        async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
+            return {KEY: self.progress}
+
+    stale, fresh = (
+        Replica[Peer](Server("a", told(1, stale="the log is away"))),
+        Replica[Peer](Server("b", told(1))),
+    )
+    for one in (stale, fresh):
+        await one.poll()
+        one.health.succeeded()
+    assert {choose([stale, fresh], KEY, time.monotonic()) for _ in range(20)} == {fresh}
+    assert choose([stale], KEY, time.monotonic()) is stale
+    assert choose([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale
+
+
+async def test_those_who_wait_hear_of_another_log_and_of_the_end() -> None:
+    at = Watermark(LOG).advanced({5: 1})
+    further = at.advanced({5: 2})
+    live = ShardLive(0, (5,), LiveView(Applied(at)))
+    await live.wait(at.advanced({6: 9}), None)
+    waiting = asyncio.ensure_future(live.wait(further, None))
+    await asyncio.sleep(0)
+    live.publish(LiveView(Applied(Watermark("f" * 32))))
+    with pytest.raises(SnapshotMismatch, match="is of change log"):
+        await waiting
+    live.publish(LiveView(Applied(at, "the log is away")))
+    waiting = asyncio.ensure_future(live.wait(further, None))
+    await asyncio.sleep(0)
+    live.close(NotReady("it is let go of"))
+    with pytest.raises(NotReady, match="let go of"):
+        await waiting
+    past = asyncio.get_running_loop().time() - 1
+    with pytest.raises(NotApplied, match=r"has not applied 1 of .* \(the log is away\)"):
+        await live.wait(further, past)

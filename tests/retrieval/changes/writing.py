@@ -1,0 +1,52 @@
+"""Writes as tests make them, and change logs over a Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from nearline.contract import AttributeValue
+from nearline.snapshot import Store
+from retrieval.changes.logs import ChangeLogs
+from retrieval.changes.records import Change, Kind, Write
+
+
+def upsert(
+    document_id: str,
+    text: str = "text",
+    *,
+    if_version: int | None = None,
+    base_version: int | None = None,
+    base_position: int = 0,
+) -> Write:
+    change = Change(document_id=document_id, kind=Kind.UPSERT, text=text)
+    return Write(change, if_version, base_version, base_position)
+
+
+def delete(
+    document_id: str,
+    *,
+    if_version: int | None = None,
+    base_version: int | None = None,
+    base_position: int = 0,
+) -> Write:
+    change = Change(document_id=document_id, kind=Kind.DELETE)
+    return Write(change, if_version, base_version, base_position)
+
+
+def set_attribute(
+    document_id: str, name: str, value: AttributeValue, *, base_version: int | None = None
+) -> Write:
+    change = Change(document_id=document_id, kind=Kind.ATTRIBUTES, attributes={name: value})
+    return Write(change, base_version=base_version)
+
+
+@contextlib.asynccontextmanager
+async def change_logs(store: Path, url: str, replicas: int = 0) -> AsyncIterator[ChangeLogs]:
+    """Gives the change logs of a store for the length of the block."""
+    logs = ChangeLogs(Store(store), url, who="a test", replicas=replicas)
+    try:
+        yield logs
+    finally:
+        await logs.close()

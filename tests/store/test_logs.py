@@ -1,0 +1,84 @@
+"""Change logs in every kind of store: which there are, and their archived segments."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.snapshot import Store
+from nearline.store.files import StoreFiles
+from nearline.v1.change_pb2 import LogRecord
+
+LOG = "0123456789abcdef" * 2
+
+
+def test_the_highest_record_is_in_force(files: StoreFiles) -> None:
+    store = Store(files)
+    assert store.log_in_force("docs") is None
+    for number in (1, 2, 10):
+        store.create_log_record("docs", LogRecord(number=number, log_id=f"{number:032x}"))
+        # What lies beside the records is none.
+        store.create_log_segment("docs", f"{number:032x}", 1, b"")
+    store.mark_log_ready("docs", 2)
+    record = store.log_in_force("docs")
+    assert record is not None and record.log_id == f"{10:032x}"
+    assert [one.number for one in store.log_records("docs")] == [10, 2, 1]
+    assert store.log_in_force("other") is None
+    # A log alone makes no collection.
+    assert store.collections() == []
+
+
+def test_of_eight_records_of_one_number_exactly_one_is_made(files: StoreFiles) -> None:
+    store = Store(files)
+    outcomes: list[str] = []
+
+    def create(who: str) -> None:
+        try:
+            store.create_log_record("docs", LogRecord(number=1, log_id=LOG, who=who))
+        except AlreadyExists:
+            return
+        outcomes.append(who)
+
+    threads = [threading.Thread(target=create, args=(str(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = store.log_in_force("docs")
+    assert record is not None and outcomes == [record.who]
+
+
+def test_a_log_is_made_once_and_for_all(files: StoreFiles) -> None:
+    store = Store(files)
+    assert not store.log_ready("docs", 1)
+    store.mark_log_ready("docs", 1)
+    store.mark_log_ready("docs", 1)
+    assert store.log_ready("docs", 1) and not store.log_ready("docs", 2)
+    assert store.log_in_force("docs") is None
+
+
+def test_segments(files: StoreFiles) -> None:
+    store = Store(files)
+    assert store.log_segments("docs", LOG) == []
+    for number in (2, 10, 1):
+        store.create_log_segment("docs", LOG, number, b"segment %d" % number)
+    assert store.log_segments("docs", LOG) == [1, 2, 10]
+    assert store.log_segments("docs", "f" * 32) == []
+    assert store.read_log_segment("docs", LOG, 10) == b"segment 10"
+    with pytest.raises(AlreadyExists):
+        store.create_log_segment("docs", LOG, 10, b"another")
+    for _ in range(2):
+        store.remove_log_segment("docs", LOG, 2)
+    assert store.log_segments("docs", LOG) == [1, 10]
+    with pytest.raises(NotFound):
+        store.read_log_segment("docs", LOG, 2)
+    with pytest.raises(InvalidRequest, match="not the id of a change log"):
+        store.log_segments("docs", "../aliases")
+
+
+def test_a_record_that_cannot_be_read_is_named(files: StoreFiles) -> None:
+    files.create("docs/log/0000000001.json", b"{")
+    with pytest.raises(SnapshotCorrupt, match=r"log/0000000001\.json"):
+        Store(files).log_in_force("docs")
