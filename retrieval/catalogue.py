@@ -27,6 +27,7 @@ from retrieval.items import ItemTable
 from retrieval.lexical.index import LexicalIndex
 from retrieval.lexical.vocabulary import Vocabulary
 from retrieval.local_shard import LocalShard
+from retrieval.part import Part
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import Queries, ShardOptions
 
@@ -39,13 +40,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedShard:
-    """One shard of one snapshot in this process."""
+    """One shard of one snapshot in this process; vocabulary: None where it has no words."""
 
     collection: str
     snapshot_id: str
     number: int
     dim: int
     shard: LocalShard
+    manifest: snapshot_pb2.Manifest
+    vocabulary: Vocabulary | None
 
     def check_dim(self, dim: int) -> None:
         """Raises InvalidRequest where vectors have another dim."""
@@ -133,19 +136,20 @@ def _load_shard(
     index.warm()
     labels = (snapshot.collection, str(entry.shard))
     metrics.shard_vectors.labels(*labels).set(entry.chunks)
+    table = AttributeTable.load(path / "attributes.arrow", manifest.attributes, entry.documents)
+    lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
     shard = LocalShard(
         snapshot.snapshot_id,
         entry.shard,
-        index,
-        items,
-        Attributes(
-            AttributeTable(path / "attributes.arrow", manifest.attributes, entry.documents),
-            items,
+        Part(
             index,
+            items,
+            Attributes(table, items, index),
+            lexical,
+            unit_length=manifest.metric == COSINE,
         ),
-        None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks),
-        unit_length=manifest.metric == COSINE,
         threads=threads,
+        files=[index, items] if lexical is None else [index, items, lexical],
         observe=metrics.batch_vectors.labels(*labels).observe,
     )
     return LoadedShard(
@@ -154,6 +158,8 @@ def _load_shard(
         number=entry.shard,
         dim=manifest.dim,
         shard=shard,
+        manifest=manifest,
+        vocabulary=vocabulary,
     )
 
 

@@ -5,7 +5,10 @@ One record per document, in id order. Columns:
     chunk_starts, chunk_ends: list of int (code points of `text`); one entry per chunk, so that
         chunk c of document i is row `first_row(i) + c` of the index.
     attributes: string, the JSON of an object; a time is {"$time": ISO 8601}.
-Further columns belong to the filter planner and are not read here.
+    version: int64, may be missing: number of the last live change; 0: none.
+    expires: int64, may be missing: microseconds since 1970 after which the document is served no
+        more; null: it stays.
+Further columns are the builder's concern and are not read here.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +29,9 @@ from nearline.errors import SnapshotCorrupt
 
 _TIME_KEY = "$time"
 _LARGE = pa.large_string()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Stands for null among times of expiry.
+_STAYS = np.iinfo(np.int64).max
 
 
 class _Texts(Protocol):
@@ -119,6 +125,8 @@ class ItemTable:
         self._first_rows = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         self._starts = _list_values(columns["chunk_starts"])
         self._ends = _list_values(columns["chunk_ends"])
+        self._versions = _numbers(table, "version", 0)
+        self._expires = _numbers(table, "expires", _STAYS)
         self.chunks = int(self._first_rows[-1])
         self.max_chunks = int(counts.max(initial=0))
         self._one_each = self.max_chunks <= 1 and self.chunks == self.documents
@@ -173,9 +181,9 @@ class ItemTable:
         found = low < self.documents and self._ids[low] == document_id
         return low if found else None
 
-    def first_after(self, document_id: str) -> int:
-        """Gives the first document whose id is greater; `documents` where there is none."""
-        return bisect_right(self._ids, document_id)
+    def following(self, after_id: str) -> range:
+        """Gives the documents whose id is greater, in id order; "" is before all."""
+        return range(bisect_right(self._ids, after_id) if after_id else 0, self.documents)
 
     def title(self, document: int) -> str:
         """Gives the title of a document; it may be empty."""
@@ -191,6 +199,25 @@ class ItemTable:
         attributes: Attributes = json.loads(text, object_hook=_decode_time) if text else {}
         return attributes
 
+    def version(self, document: int) -> int:
+        """Gives the number of the last live change to a document; 0: none."""
+        return 0 if self._versions is None else int(self._versions[document])
+
+    def expires(self, document: int) -> datetime | None:
+        """Gives the time after which a document is served no more; None: it stays."""
+        if self._expires is None or self._expires[document] == _STAYS:
+            return None
+        return _EPOCH + timedelta(microseconds=int(self._expires[document]))
+
+    def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""
+        if self._expires is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        documents = np.flatnonzero(self._expires != _STAYS)
+        times = self._expires[documents]
+        order = np.argsort(times, kind="stable")
+        return documents[order], times[order]
+
     def close(self) -> None:
         """Lets go of the mapping once nothing refers to it."""
         self._source.close()
@@ -198,6 +225,14 @@ class ItemTable:
 
 def _text_column(column: pa.ChunkedArray) -> _Texts:
     return _TextBatch(column.chunk(0)) if column.num_chunks == 1 else _TextColumn(column)
+
+
+def _numbers(table: pa.Table, name: str, absent: int) -> NDArray[np.int64] | None:
+    """Reads a column that a snapshot may lack; None where no document has a value."""
+    if name not in table.column_names or table.column(name).null_count == table.num_rows:
+        return None
+    numbers: NDArray[np.int64] = table.column(name).fill_null(absent).to_numpy()
+    return numbers
 
 
 def _list_lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.backends.vector_index import Neighbours, SearchParams, VectorIndex
-from retrieval.filtering.planner import FilteredSearch, Matches
+from retrieval.filtering.hiding import search_alive
+from retrieval.filtering.planner import Matches
 from retrieval.finding import Found, UnitOf, best_of_each, best_units
-from retrieval.items import ItemTable
-from retrieval.lexical.index import LexicalIndex
 from retrieval.shard import Plan, Queries
+from retrieval.sources import AttributeValues, Documents, Words
 
 
 class Wanted(NamedTuple):
     """What is looked for.
 
     k: Units. unit_of: The unit that a row belongs to; None: rows are the units.
-    first_ask: Rows to ask for at first. matches: Rows to look among; None: all.
+    first_ask: Rows to ask for at first. matches: Rows that match a filter and are alive; None:
+    there is no filter. alive: Rows that are not hidden; None: none is.
     """
 
     k: int
@@ -29,6 +30,12 @@ class Wanted(NamedTuple):
     unit_of: UnitOf | None
     first_ask: int
     matches: Matches | None
+    alive: Matches | None = None
+
+    @property
+    def among(self) -> Matches | None:
+        """Rows to look among; None: all."""
+        return self.alive if self.matches is None else self.matches
 
 
 class Candidates(NamedTuple):
@@ -45,26 +52,26 @@ class Candidates(NamedTuple):
 
 
 class Legs:
-    """Finds rows of one shard; blocks, and may be called from several threads.
+    """Finds rows of one part; blocks, and may be called from several threads.
 
     Args:
         index: The vectors.
         items: Documents; row r of the index is a chunk of document `items.documents_of(r)`.
-        filtered: Searches the vectors under a filter.
-        lexical: The words; None where the snapshot has none.
+        attributes: Knows how the vectors are searched under a filter.
+        words: The words; None where the snapshot has none.
     """
 
     def __init__(
         self,
         index: VectorIndex,
-        items: ItemTable,
-        filtered: FilteredSearch,
-        lexical: LexicalIndex | None,
+        items: Documents,
+        attributes: AttributeValues,
+        words: Words | None,
     ) -> None:
         self._index = index
         self._items = items
-        self._filtered = filtered
-        self._lexical = lexical
+        self._attributes = attributes
+        self._words = words
         self._can_scan = "exact" in index.describe().knobs
 
     def dense(
@@ -72,35 +79,42 @@ class Legs:
     ) -> tuple[list[Found], Plan | None]:
         """Finds the best units by vector: one record per query."""
         plan: Plan | None = None
+        among, filtered = wanted.among, self._attributes.filtered
+        # At least one: engines have no place for less.
+        rows = self._items.chunks if among is None else max(1, among.count)
 
         def find(queries: NDArray[np.int64], ask: int) -> list[Found]:
             nonlocal plan
             asked = vectors if len(queries) == len(vectors) else vectors[queries]
-            if wanted.matches is None:
+            if among is None:
                 return _trimmed(self._best_rows(asked, ask, wanted.params))
-            found, plan = self._filtered.search(asked, ask, wanted.params, wanted.matches)
+            if wanted.matches is None:
+                alive = search_alive(self._index, filtered, asked, ask, wanted.params, among)
+                return _trimmed(alive)
+            found, plan = filtered.search(asked, ask, wanted.params, among)
             return _trimmed(found)
 
         if wanted.unit_of is None:
             everything = np.arange(len(vectors))
-            return find(everything, min(wanted.k, self._items.chunks)), plan
+            return find(everything, min(wanted.k, rows)), plan
         found = best_units(
             find,
             len(vectors),
             wanted.k,
             first_ask=wanted.first_ask,
-            rows=self._items.chunks if wanted.matches is None else wanted.matches.count,
+            rows=rows,
             unit_of=wanted.unit_of,
         )
         return found, plan
 
     def lexical(self, texts: Sequence[str], wanted: Wanted) -> list[Found]:
         """Finds the best units by words; only those that have one of the query's words."""
-        index = self._needed_lexical()
-        allow = None if wanted.matches is None else wanted.matches.chunks
+        words = self._needed_words()
+        among = wanted.among
+        allow = None if among is None else among.chunks
 
         def find(queries: NDArray[np.int64], ask: int) -> list[Found]:
-            return [Found(*index.search(texts[query], ask, allow)) for query in queries.tolist()]
+            return [Found(*words.search(texts[query], ask, allow)) for query in queries.tolist()]
 
         if wanted.unit_of is None:
             return find(np.arange(len(texts)), wanted.k)
@@ -142,7 +156,7 @@ class Legs:
         # Not a matrix product: BLAS rounds by the shape of the whole, and the score of a document
         # must not depend on which others stand beside it.
         dense: NDArray[np.float32] = np.einsum("ij,j->i", self._index.reconstruct(rows), vector)
-        lexical = self._needed_lexical().scores(text, rows)
+        lexical = self._needed_words().scores(text, rows)
         if not documents:
             return Candidates(rows, dense, rows, lexical)
         at, dense_best = best_of_each(dense, counts)
@@ -160,14 +174,14 @@ class Legs:
             found.ids[short], found.scores[short] = exact.ids, exact.scores
         return found
 
-    def _needed_lexical(self) -> LexicalIndex:
-        if self._lexical is None:
+    def _needed_words(self) -> Words:
+        if self._words is None:
             raise Unsupported(
                 "the snapshot has no lexical index, so only mode dense can be served; build it "
                 "from texts, without --no-lexical",
                 field="options.mode",
             )
-        return self._lexical
+        return self._words
 
 
 def _trimmed(found: Neighbours) -> list[Found]:

@@ -1,40 +1,56 @@
-"""A shard in this process: its legs, the items beside them, and threads that search."""
+"""A shard in this process: the snapshot's part, live changes beside it, and threads that search."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import partial, reduce
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode
-from nearline.errors import SnapshotGone
-from nearline.filters import All, Exists
-from retrieval.backends.vector_index import SearchParams, VectorIndex
+from nearline.contract import Filter, PayloadField
+from nearline.errors import NearlineError, SnapshotGone, Unsupported
+from retrieval.changes.watermark import Watermark
 from retrieval.coalescer import Coalescer
-from retrieval.filtering.matching import Attributes
-from retrieval.finding import Found, UnitOf
-from retrieval.items import ItemTable
-from retrieval.legs import Legs, Wanted
-from retrieval.lexical.index import LexicalIndex
+from retrieval.filtering.planner import Matches
+from retrieval.joining import join_counts, join_hits
+from retrieval.part import Part
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import (
-    HitPayload,
-    LexicalColumns,
-    Plan,
+    Applied,
+    Fetched,
     Queries,
     ShardCounts,
     ShardHits,
     ShardOptions,
 )
-from retrieval.stored import StoredItems
+from retrieval.sources import Live
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
 _MAX_BATCH = 4
+
+
+class Closable(Protocol):
+    """Files that are mapped, or the like."""
+
+    def close(self) -> None:
+        """Lets go of them."""
+        ...
+
+
+class _Now(NamedTuple):
+    """A shard at one moment: its parts, what live changes brought first, and what of each is alive.
+
+    applied: None where no change log is followed.
+    """
+
+    parts: Sequence[tuple[Part, Matches | None]]
+    applied: Applied | None
 
 
 class LocalShard:
@@ -43,12 +59,9 @@ class LocalShard:
     Args:
         snapshot_id: Snapshot it belongs to; requests for another one are refused.
         number: Shard number, for errors.
-        index: The vectors.
-        items: Documents; index row r is a chunk of document `items.documents_of(r)`.
-        attributes: What filters look at.
-        lexical: The words; None where the snapshot has none.
-        unit_length: True where vectors are kept at unit length (metric cosine).
+        base: What the snapshot has.
         threads: Threads to search in; may be shared with other shards.
+        files: What `close` closes.
         observe: Told the size of every batch.
     """
 
@@ -56,32 +69,27 @@ class LocalShard:
         self,
         snapshot_id: str,
         number: int,
-        index: VectorIndex,
-        items: ItemTable,
-        attributes: Attributes,
-        lexical: LexicalIndex | None,
+        base: Part,
         *,
-        unit_length: bool,
         threads: SearchThreads,
+        files: Sequence[Closable] = (),
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self._snapshot_id = snapshot_id
         self._number = number
-        self._index = index
-        self._items = items
-        self._attributes = attributes
-        self._lexical = lexical
-        self._legs = Legs(index, items, attributes.filtered, lexical)
-        self._stored = StoredItems(index, items, unit_length=unit_length)
+        self.base = base
+        self._live: Live | None = None
         self._threads = threads
+        self._files = files
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
             self._start, slots=threads.count, max_batch=_MAX_BATCH, observe=observe
         )
-        self.chunks = items.chunks
-        self.documents = items.documents
-        # Chunks asked of the index per document wanted, at first.
-        mean = -(-items.chunks // max(1, items.documents))
-        self._chunks_per_document = min(items.max_chunks, 2 * mean)
+        self.chunks = base.items.chunks
+        self.documents = base.items.documents
+
+    def attach(self, live: Live) -> None:
+        """Lets live changes take part in whatever is asked from now on."""
+        self._live = live
 
     def search(
         self,
@@ -93,7 +101,19 @@ class LocalShard:
         """Searches; see `Shard.search`. A search that began runs to its end."""
         if snapshot_id != self._snapshot_id:
             return _failed(self._gone(snapshot_id))
-        return self._coalescer.ask(queries, options, deadline)
+        least = options.min_watermark
+        if least is None:
+            return self._coalescer.ask(queries, options, deadline)
+        # Without it, so that those who waited share batches with those who did not.
+        options = options._replace(min_watermark=None)
+        try:
+            live = self._followed()
+            reached = live.reached(least)
+        except NearlineError as error:
+            return _failed(error)
+        if reached:
+            return self._coalescer.ask(queries, options, deadline)
+        return asyncio.ensure_future(self._search_from(live, least, queries, options, deadline))
 
     async def fetch(
         self,
@@ -102,13 +122,20 @@ class LocalShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         chunks: Sequence[int] = (),
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
-        self._check(snapshot_id)
-        items: list[Item] = await self._threads.call(
-            partial(self._stored.fetch, ids, payload, chunks)
-        )
-        return items
+        await self._reach(snapshot_id, min_watermark, deadline)
+
+        def read() -> Fetched:
+            now = self._now()
+            found = [part.fetch(ids, payload, chunks, alive) for part, alive in now.parts]
+            # An item is in one part at most.
+            each = (item for same in zip(*found, strict=True) for item in same)
+            return Fetched([item for item in each if item is not None], now.applied)
+
+        fetched: Fetched = await self._threads.call(read)
+        return fetched
 
     async def scan(
         self,
@@ -118,16 +145,19 @@ class LocalShard:
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None = None,
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         """Reads items in id order; see `Shard.scan`."""
-        self._check(snapshot_id)
+        await self._reach(snapshot_id, min_watermark, deadline)
 
-        def read() -> list[Item]:
-            matching = None if filter is None else self._attributes.matches(filter).documents
-            return self._stored.scan(after_id, limit, matching, payload)
+        def read() -> Fetched:
+            now = self._now()
+            found = [part.scan(after_id, filter, payload, alive) for part, alive in now.parts]
+            merged = heapq.merge(*found, key=attrgetter("id"))
+            return Fetched(list(islice(merged, limit)), now.applied)
 
-        items: list[Item] = await self._threads.call(read)
-        return items
+        fetched: Fetched = await self._threads.call(read)
+        return fetched
 
     async def count(
         self,
@@ -135,43 +165,86 @@ class LocalShard:
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None = None,
+        min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        self._check(snapshot_id)
-        counts: ShardCounts = await self._threads.call(
-            partial(self._attributes.count, filter, fields)
-        )
-        return counts
+        await self._reach(snapshot_id, min_watermark, deadline)
+
+        def read() -> ShardCounts:
+            now = self._now()
+            counts = [part.count(filter, fields, alive) for part, alive in now.parts]
+            return replace(reduce(join_counts, counts), applied=now.applied)
+
+        counted: ShardCounts = await self._threads.call(read)
+        return counted
 
     async def ready(self, snapshot_id: str) -> bool:
         """Tells whether this is that snapshot: what is held is loaded."""
         return snapshot_id == self._snapshot_id
 
     def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
-        """Searches in the calling thread."""
-        if self.chunks == 0:
-            return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
-        wanted = self._wanted(options)
-        plan: Plan | None = None
-        if options.mode is SearchMode.HYBRID:
-            return self._with_terms(self._candidates(queries, wanted, options), queries, options)
-        if options.mode is SearchMode.LEXICAL:
-            found = self._legs.lexical(queries.texts, wanted)
-            if wanted.matches is not None:
-                plan = self._attributes.word_plan(wanted.matches)
-        else:
-            found, plan = self._legs.dense(queries.vectors, wanted)
-        return self._with_terms(self._hits(found, options, plan), queries, options)
+        """Searches in the calling thread, from the state at this moment."""
+        now = self._now()
+        *live, (base, alive) = now.parts
+        results = base.search(queries, options, alive)
+        for part, part_alive in live:
+            others = part.search(queries, options, part_alive)
+            results = [
+                join_hits(one, other, options) for one, other in zip(results, others, strict=True)
+            ]
+        if now.applied is not None:
+            for hits in results:
+                hits.applied = now.applied
+        return results
 
     def close(self) -> None:
         """Lets go of the files; no search may be running."""
-        self._index.close()
-        self._items.close()
-        if self._lexical is not None:
-            self._lexical.close()
+        for each in self._files:
+            each.close()
+        self._live = None
         # The old one refers to this shard. Without that circle all memory goes with the last
         # reference, and not when the collector happens to come by.
         self._coalescer = Coalescer(_start_nothing, slots=0, max_batch=1)
+
+    def _now(self) -> _Now:
+        # Read once: what is hidden and what stands for it change together.
+        live = self._live
+        if live is None:
+            return _Now([(self.base, None)], None)
+        view = live.view
+        base = (self.base, view.alive)
+        if view.part is None:
+            return _Now([base], view.applied)
+        return _Now([(view.part, view.part_alive), base], view.applied)
+
+    async def _search_from(
+        self,
+        live: Live,
+        least: Watermark,
+        queries: Queries,
+        options: ShardOptions,
+        deadline: float | None,
+    ) -> Sequence[ShardHits]:
+        await live.wait(least, deadline)
+        return await self._coalescer.ask(queries, options, deadline)
+
+    async def _reach(
+        self, snapshot_id: str, least: Watermark | None, deadline: float | None
+    ) -> None:
+        """Waits until the right snapshot is as far as asked."""
+        if snapshot_id != self._snapshot_id:
+            raise self._gone(snapshot_id)
+        if least is not None:
+            await self._followed().wait(least, deadline)
+
+    def _followed(self) -> Live:
+        if self._live is None:
+            raise Unsupported(
+                "live changes are not followed here: start the service with --redis URL, or leave "
+                "min_watermark out",
+                field="min_watermark",
+            )
+        return self._live
 
     def _start(self) -> None:
         self._threads.start(partial(self._run, asyncio.get_running_loop()))
@@ -185,105 +258,6 @@ class LocalShard:
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
-
-    def _wanted(self, options: ShardOptions) -> Wanted:
-        filter, units = options.filter, self.chunks
-        unit_of: UnitOf | None = None
-        first_ask = options.k
-        if options.level is HitLevel.DOCUMENT:
-            units = self.documents
-            if self._items.max_chunks > 1:
-                unit_of = self._items.documents_of
-                first_ask = options.k * self._chunks_per_document
-        if options.grouping is not None and options.mode is not SearchMode.HYBRID:
-            field = options.grouping.field
-            filter = Exists(field) if filter is None else All(filter, Exists(field))
-            unit_of = partial(self._group_numbers, field, {})
-            first_ask = 4 * options.k
-        return Wanted(
-            min(options.k, units),
-            SearchParams(options.ef_search, options.nprobe, options.exact),
-            unit_of,
-            first_ask,
-            None if filter is None else self._attributes.matches(filter),
-        )
-
-    def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:
-        return self._attributes.first_values(field, self._items.documents_of(rows))
-
-    def _group_numbers(
-        self, field: str, known: dict[Scalar, int], rows: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        numbers = [known.setdefault(value, len(known)) for value in self._groups(field, rows)]
-        return np.array(numbers, np.int64)
-
-    def _hits(
-        self, found: Sequence[Found], options: ShardOptions, plan: Plan | None
-    ) -> list[ShardHits]:
-        """Makes the hits of all queries in one go, query after query.
-
-        After a search the caches are full of vectors, so every Python step is dear: steps are
-        taken once for the whole batch.
-        """
-        one = len(found) == 1
-        rows = found[0].rows if one else np.concatenate([each.rows for each in found])
-        scores = found[0].scores if one else np.concatenate([each.scores for each in found])
-        items = self._items
-        documents = items.documents_of(rows)
-        chunks, starts, ends = items.chunks_of(rows, documents)
-        ids = items.ids(documents)
-        payloads: Sequence[HitPayload] = ()
-        if options.payload:
-            payloads = self._stored.payloads(rows, documents, starts, ends, options.payload)
-        groups = self._groups(options.grouping.field, rows) if options.grouping else ()
-        all_scores = scores.tolist()
-        hits = []
-        at = 0
-        for each in found:
-            mine = slice(at, at + len(each.rows))
-            hits.append(
-                ShardHits(
-                    ids[mine],
-                    all_scores[mine],
-                    chunks[mine],
-                    starts[mine],
-                    ends[mine],
-                    payloads[mine],
-                    None,
-                    groups[mine],
-                    plan,
-                )
-            )
-            at = mine.stop
-        return hits
-
-    def _candidates(
-        self, queries: Queries, wanted: Wanted, options: ShardOptions
-    ) -> list[ShardHits]:
-        documents = options.level is HitLevel.DOCUMENT
-        found, plan = self._legs.candidates(queries, wanted, documents=documents)
-        plain = options._replace(payload=frozenset())
-        results = self._hits([Found(each.rows, each.scores) for each in found], plain, plan)
-        for hits, each in zip(results, found, strict=True):
-            rows = each.lexical_rows
-            of = self._items.documents_of(rows)
-            hits.lexical = LexicalColumns(
-                each.lexical_scores.tolist(), *self._items.chunks_of(rows, of)
-            )
-        return results
-
-    def _with_terms(
-        self, results: list[ShardHits], queries: Queries, options: ShardOptions
-    ) -> list[ShardHits]:
-        """Adds the words of the queries, where they are to be explained."""
-        if options.explain and options.mode is not SearchMode.DENSE and self._lexical is not None:
-            for hits, text in zip(results, queries.texts, strict=True):
-                hits.terms = self._lexical.terms(text)
-        return results
-
-    def _check(self, snapshot_id: str) -> None:
-        if snapshot_id != self._snapshot_id:
-            raise self._gone(snapshot_id)
 
     def _gone(self, snapshot_id: str) -> SnapshotGone:
         return SnapshotGone(

@@ -1,16 +1,16 @@
-"""What a shard has stored about its items: payload of hits, whole items, and lists of them."""
+"""What a part of a shard has stored about its items: payload of hits, whole items, lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Item, PayloadField
 from retrieval.backends.vector_index import VectorIndex
-from retrieval.items import ItemTable
 from retrieval.shard import HitPayload
+from retrieval.sources import Documents
 
 
 class StoredItems:
@@ -22,54 +22,63 @@ class StoredItems:
         unit_length: True where vectors are kept at unit length (metric cosine).
     """
 
-    def __init__(self, index: VectorIndex, items: ItemTable, *, unit_length: bool) -> None:
+    def __init__(self, index: VectorIndex, items: Documents, *, unit_length: bool) -> None:
         self._index = index
         self._items = items
         self._unit_length = unit_length
 
     def fetch(
-        self, ids: Sequence[str], payload: frozenset[PayloadField], chunks: Sequence[int] = ()
-    ) -> list[Item]:
-        """Reads items by id; those that do not exist are left out.
+        self,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        chunks: Sequence[int] = (),
+        alive: NDArray[np.bool_] | None = None,
+    ) -> list[Item | None]:
+        """Reads items by id.
 
         Args:
             ids: Ids.
             payload: Parts wanted.
             chunks: Chunk number for each id: text and vector are then those of the chunk. Empty:
                 those of the whole document.
+            alive: (documents,) which there still are; None: all.
+        Returns: One per id, in order; None for those that do not exist.
         """
         items = self._items
-        found = []
+        found: list[Item | None] = []
         for place, document_id in enumerate(ids):
             document = items.find(document_id)
-            if document is None:
-                continue
             chunk = chunks[place] if chunks else None
-            if chunk is None or chunk < len(items.rows_of(document)):
+            if (
+                document is None
+                or (alive is not None and not alive[document])
+                or (chunk is not None and chunk >= len(items.rows_of(document)))
+            ):
+                found.append(None)
+            else:
                 found.append(self._item(document_id, document, payload, chunk))
         return found
 
     def scan(
         self,
         after_id: str,
-        limit: int,
         matching: NDArray[np.bool_] | None,
         payload: frozenset[PayloadField],
-    ) -> list[Item]:
-        """Reads the first items after an id, in id order.
+    ) -> Iterator[Item]:
+        """Gives the items after an id, in id order; each is read when its turn comes.
 
         Args:
             after_id: Only greater ids; empty: from the start.
-            limit: Most items.
             matching: (documents,) which to take; None: all.
             payload: Parts wanted.
         """
         items = self._items
-        first = items.first_after(after_id) if after_id else 0
-        documents: Iterable[int] = range(first, min(first + limit, items.documents))
+        documents: Iterable[int] = items.following(after_id)
         if matching is not None:
-            documents = (first + np.flatnonzero(matching[first:])[:limit]).tolist()
-        return [self._item(items.id(document), document, payload, None) for document in documents]
+            # A byte is looked up several times as fast as an element of an array.
+            taken = matching.tobytes()
+            documents = (document for document in documents if taken[document])
+        return (self._item(items.id(document), document, payload, None) for document in documents)
 
     def payloads(
         self,
@@ -111,6 +120,8 @@ class StoredItems:
             text=text,
             attributes=items.attributes(document) if PayloadField.ATTRIBUTES in payload else {},
             vector=self._vector(rows) if PayloadField.VECTOR in payload else None,
+            expires=items.expires(document),
+            version=items.version(document),
         )
 
     def _vector(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:

@@ -1,4 +1,4 @@
-"""The attributes of a shard as memory-mapped Arrow columns: which documents match a filter.
+"""The attributes of a shard as Arrow columns: which documents match a filter.
 
 The file has one record per document, in the order of `items.arrow`, and one column per attribute of
 the manifest: string, int64, double, bool, timestamp[us, UTC], or a list of those; null where the
@@ -52,32 +52,46 @@ class AttributeTable:
     """The attributes of the documents of one shard.
 
     Args:
-        path: The Arrow file; it must not change while it is mapped.
+        table: A column for each field, of its kind, and further ones that are not looked at.
         fields: The attributes that the manifest names.
-        documents: Records that it must have.
-    Raises: SnapshotCorrupt: not such a file.
+        documents: Records that it must have, where there are fields.
+    Raises: ValueError: another number of records, or a column of another kind. KeyError: none of
+        that name.
     """
 
     def __init__(
-        self, path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: int
+        self, table: pa.Table, fields: Sequence[snapshot_pb2.AttributeField], documents: int
     ) -> None:
         self._documents = documents
         self._columns: dict[str, _Column] = {}
+        if fields and table.num_rows != documents:
+            raise ValueError(f"{table.num_rows} records, {documents} are needed")
+        for field in fields:
+            kind, element = _KINDS[field.kind]
+            data = table.column(field.name)
+            wanted = pa.list_(element) if field.is_list else element
+            if data.type != wanted:
+                raise ValueError(f"{field.name!r} is {data.type}, not {wanted}")
+            self._columns[field.name] = _Column(kind, element, field.is_list, data)
+
+    @classmethod
+    def load(
+        cls, path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: int
+    ) -> AttributeTable:
+        """Maps a file.
+
+        Args:
+            path: The Arrow file; it must not change while it is mapped. Not read without fields.
+            fields, documents: As the class says.
+        Raises: SnapshotCorrupt: not such a file.
+        """
         if not fields:
-            return
+            return cls(pa.table({}), fields, documents)
         try:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
-            if table.num_rows != documents:
-                raise pa.ArrowInvalid(f"{table.num_rows} records, {documents} are needed")
-            for field in fields:
-                kind, element = _KINDS[field.kind]
-                data = table.column(field.name)
-                wanted = pa.list_(element) if field.is_list else element
-                if data.type != wanted:
-                    raise pa.ArrowInvalid(f"{field.name!r} is {data.type}, not {wanted}")
-                self._columns[field.name] = _Column(kind, element, field.is_list, data)
-        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            return cls(table, fields, documents)
+        except (ValueError, KeyError, OSError) as error:
             raise SnapshotCorrupt(
                 f"{path} is not an attributes file that can be read ({error}); rebuild the snapshot"
             ) from error

@@ -1,8 +1,6 @@
-"""The attributes of one shard and the searches that they narrow."""
+"""The attributes of a snapshot's shard and the searches that they narrow."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +11,11 @@ from retrieval.filtering.cache import FilterCache
 from retrieval.filtering.columns import AttributeTable
 from retrieval.filtering.planner import FilteredSearch, Matches, calibrate
 from retrieval.items import ItemTable
-from retrieval.shard import Plan, ShardCounts
+from retrieval.shard import FieldCounts, Plan
 
 
 class Attributes:
-    """What filters look at, and how vectors are searched under them.
+    """What filters look at, and how vectors are searched under them, in a snapshot's part.
 
     Args:
         table: Attributes, a record per document.
@@ -27,7 +25,6 @@ class Attributes:
 
     def __init__(self, table: AttributeTable, items: ItemTable, index: VectorIndex) -> None:
         self._table = table
-        self._documents = items.documents
         self._chunks = items.chunks
         self._cache = FilterCache(table, items.first_rows)
         self.filtered = FilteredSearch(index, items.chunks, exact_limit=calibrate(index))
@@ -43,17 +40,9 @@ class Attributes:
         """Gives the (first) value of an attribute in each document, None where there is none."""
         return self._table.first_values(field, documents)
 
-    def count(self, filter: Filter | None, fields: Sequence[str]) -> ShardCounts:
-        """Counts the items that match, and the values of attributes among them.
-
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
-        """
-        if filter is None:
-            matching = np.ones(self._documents, np.bool_)
-        else:
-            matching = self.matches(filter).documents
-        counts = [self._table.counts(field, matching) for field in fields]
-        return ShardCounts(int(np.count_nonzero(matching)), counts)
+    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
+        """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
+        return self._table.counts(field, matching)
 
     def word_plan(self, matches: Matches) -> Plan:
         """Says how words are searched under a filter: only matches are scored, all of them."""

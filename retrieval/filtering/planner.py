@@ -27,10 +27,10 @@ from retrieval.shard import Plan
 
 EXACT_LIMIT = 8_000
 _LEAST_LIMIT = 1_000
-_MAX_WIDTH = 4_096
+MAX_WIDTH = 4_096
 # A search under a filter that keeps a share s of the rows is widened by s^-0.75. Measured on 59,000
 # and 49,800 x 384 with HNSW32 and base width 64: recall@10 of random filters stays above 0.99.
-_WIDENING = 0.75
+WIDENING = 0.75
 # A query none of whose nearest rows match looks at more: where it should look is not known yet.
 _LOOK_ROWS = (16, 128)
 _CALIBRATION_S = 0.06
@@ -61,6 +61,19 @@ class Matches:
             + (0 if shared else self.chunks.nbytes)
             + self.bitmap.nbytes
             + (0 if self.rows is None else self.rows.nbytes)
+        )
+
+    def among(self, alive: Matches) -> Matches:
+        """Gives those that are alive, too; of the same rows and documents."""
+        chunks = self.chunks & alive.chunks
+        shared = self.chunks is self.documents and alive.chunks is alive.documents
+        rows = None if self.rows is None else self.rows[alive.chunks[self.rows]]
+        return Matches(
+            chunks if shared else self.documents & alive.documents,
+            chunks,
+            self.bitmap & alive.bitmap,
+            int(np.count_nonzero(chunks)) if rows is None else len(rows),
+            rows,
         )
 
 
@@ -128,12 +141,12 @@ class FilteredSearch:
         """Gives how many times the work of a search without a filter one under it takes."""
         asked = params.ef_search if self._has_ef else params.nprobe
         wanted = max(self._base, k) if self._has_ef else self._base
-        return max(wanted * math.pow(share, -_WIDENING), asked or 0) / self._base
+        return max(wanted * math.pow(share, -WIDENING), asked or 0) / self._base
 
     def _exact_work(self, count: int) -> float:
         """Gives the same of comparing every match: equal where the limit of them match."""
         limit = max(self._limit, 1)
-        return count / limit * math.pow(self._chunks / limit, _WIDENING)
+        return count / limit * math.pow(self._chunks / limit, WIDENING)
 
     def _planned(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
@@ -148,7 +161,7 @@ class FilteredSearch:
         width = short = 0
         for step in np.unique(steps[~scanned]):
             group = np.flatnonzero(~scanned & (steps == step))
-            width = max(width, min(_MAX_WIDTH, round(self._base * 2**step)))
+            width = max(width, min(MAX_WIDTH, round(self._base * 2**step)))
             wide = self._wide(params, width)
             part = self._index.search(np.ascontiguousarray(vectors[group]), k, wide, matches.bitmap)
             found.ids[group], found.scores[group] = part.ids, part.scores
@@ -271,5 +284,5 @@ def calibrate(index: VectorIndex) -> int:
             break
     # The first query of each pays for cold caches; the fastest is what the work itself takes.
     ratio = min(graph_s) / (min(exact_s) / sample)
-    limit = (ratio * info.rows**_WIDENING) ** (1 / (1 + _WIDENING))
+    limit = (ratio * info.rows**WIDENING) ** (1 / (1 + WIDENING))
     return int(min(max(limit, _LEAST_LIMIT), info.rows))

@@ -100,6 +100,10 @@ class Vocabulary:
         """
         return self._numbers(text)
 
+    def words(self, text: str) -> list[str]:
+        """Gives the words of a text, in order, repeated ones and unknown ones too."""
+        return self._analyser.words(text)
+
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Gives the words of a text, each once, in order, and how many chunks have each."""
         words = dict.fromkeys(self._analyser.words(text))

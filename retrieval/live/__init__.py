@@ -1,0 +1,1 @@
+"""Live changes beside an immutable shard: what they added, what they hid."""

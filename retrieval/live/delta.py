@@ -1,0 +1,266 @@
+"""The live changes of one shard, applied beside its immutable part."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Attributes
+from nearline.v1 import snapshot_pb2
+from retrieval.changes.records import Change, Entry, Kind
+from retrieval.changes.watermark import Watermark
+from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.live.documents import LiveItem, microseconds
+from retrieval.live.hidden import Survivors
+from retrieval.live.sealing import Sealer
+from retrieval.live.store import LiveStore
+from retrieval.part import Part
+from retrieval.shard import Applied
+from retrieval.sources import Documents, LiveView
+
+# Dead rows are cleared away once there are more than so many, and more than living ones.
+_MOST_DEAD_ROWS = 4_096
+
+
+class DeltaStats(NamedTuple):
+    """How large a delta is.
+
+    rows: Live chunks in memory, with those of documents that were replaced or deleted since;
+    dead_rows: those alone. hidden_rows: Chunks of the snapshot that are served no more.
+    changes: Changes applied since the snapshot. oldest_change_us: When the log took the oldest of
+    them, microseconds since 1970; 0: there are none.
+    """
+
+    rows: int
+    dead_rows: int
+    hidden_rows: int
+    changes: int
+    oldest_change_us: int
+
+
+class Delta:
+    """What live changes made of one shard of one snapshot.
+
+    One thread at a time changes it; any thread may take the view. A background thread, there while
+    there is something to do, builds graphs over what has come.
+
+    Args:
+        base: The part of the snapshot.
+        manifest: Of the snapshot.
+        vocabulary: Words of the snapshot; None where it has no lexical index.
+        number: Shard number, for the name of the thread.
+        start: How far the log is contained in the snapshot.
+    """
+
+    def __init__(
+        self,
+        base: Part,
+        manifest: snapshot_pb2.Manifest,
+        vocabulary: Vocabulary | None,
+        number: int,
+        start: Watermark,
+    ) -> None:
+        self._base = base
+        self._fingerprint = manifest.embedder.fingerprint
+        self._dim = manifest.dim
+        self._watermark = start
+        self._survivors = Survivors(base.items)
+        self._store = LiveStore(manifest, vocabulary)
+        # What expires, as heaps of (microseconds since 1970, document).
+        self._base_due = _heap_of(base.items)
+        self._due: list[tuple[int, int]] = []
+        self._changes = 0
+        self._oldest_change_us = 0
+        self._lock = threading.Lock()
+        self._sealer: Sealer | None = Sealer(
+            f"seal-{number}", self._lock, lambda: self._store.vectors, self._publish
+        )
+        self._publish()
+
+    @property
+    def view(self) -> LiveView:
+        """The newest state; may be read from any thread."""
+        return self._view
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Applies changes, and publishes one new view that has all of them; blocks.
+
+        What the watermark covers already is passed over.
+
+        Args:
+            entries: Of the partitions of this shard, in the order of each.
+        """
+        with self._lock:
+            now = datetime.now(UTC)
+            reached = dict(enumerate(self._watermark.positions))
+            before = self._changes
+            for entry in entries:
+                if entry.position > reached[entry.partition]:
+                    self._apply(entry, now)
+                    reached[entry.partition] = entry.position
+                    self._changes += 1
+                    oldest = self._oldest_change_us or entry.time_us
+                    self._oldest_change_us = min(oldest, entry.time_us)
+            if self._changes == before:
+                return
+            self._watermark = self._watermark.advanced(reached)
+            dead = self._store.dead_rows
+            if dead > _MOST_DEAD_ROWS and 2 * dead > self._store.rows:
+                self._clear()
+            self._publish()
+            if self._sealer is not None:
+                self._sealer.wake()
+
+    def expire(self, now: datetime) -> bool:
+        """Hides what is served no more from now on; publishes a view where that changed anything.
+
+        Args:
+            now: Aware.
+        Returns: Whether anything changed.
+        """
+        now_us = microseconds(now)
+        with self._lock:
+            base = [self._survivors.hide(number) for number in _taken(self._base_due, now_us)]
+            live = [self._store.remove(number) for number in _taken(self._due, now_us)]
+            changed = any(base) or any(live)
+            if changed:
+                self._publish()
+            return changed
+
+    def stats(self) -> DeltaStats:
+        """Tells how large it is, as of the newest view; waits for nobody."""
+        return self._stats
+
+    def close(self) -> None:
+        """Stops what runs in the background; views stay usable."""
+        with self._lock:
+            # It refers to this delta. Without that circle all memory goes with the last reference.
+            sealer, self._sealer = self._sealer, None
+        if sealer is not None:
+            sealer.close()
+
+    def _publish(self) -> None:
+        part, alive = self._store.part()
+        self._view = LiveView(Applied(self._watermark), self._survivors.matches(), part, alive)
+        self._stats = DeltaStats(
+            self._store.rows,
+            self._store.dead_rows,
+            self._survivors.hidden_rows,
+            self._changes,
+            self._oldest_change_us,
+        )
+
+    def _apply(self, entry: Entry, now: datetime) -> None:
+        change = entry.change
+        match change.kind:
+            case Kind.UPSERT:
+                item = LiveItem(
+                    change.document_id,
+                    change.title,
+                    change.text,
+                    change.attributes,
+                    entry.position,
+                    change.expires,
+                )
+                vectors = self._vectors_of(change)
+                self._hide(change.document_id)
+                self._add(item, change.bounds, vectors, now)
+            case Kind.DELETE:
+                self._hide(change.document_id)
+            case Kind.ATTRIBUTES:
+                found = self._copied(entry)
+                if found is not None:
+                    self._hide(change.document_id)
+                    self._add(*found, now)
+
+    def _vectors_of(self, change: Change) -> NDArray[np.float32]:
+        vectors = change.vectors[self._fingerprint]
+        wanted = (len(change.bounds), self._dim)
+        assert vectors.shape == wanted, (
+            f"{change.document_id!r} has vectors of shape {vectors.shape}, {wanted} are needed. "
+            "This is a bug."
+        )
+        return vectors
+
+    def _copied(
+        self, entry: Entry
+    ) -> tuple[LiveItem, NDArray[np.int64], NDArray[np.float32]] | None:
+        """Gives the item that an entry changes, with its attributes changed."""
+        change = entry.change
+        document = self._store.find(change.document_id)
+        if document is not None:
+            old = self._store.items.items[document]
+            rows = self._store.items.rows_of(document)
+            merged = _merged(old.attributes, change.attributes)
+            item = old._replace(
+                attributes=merged, version=entry.position, expires=change.expires or old.expires
+            )
+            return item, self._store.items.bounds_of(rows), self._store.vectors.read(rows)
+        document = self._survivors.find(change.document_id)
+        if document is None:
+            return None
+        items = self._base.items
+        rows = items.rows_of(document)
+        _, starts, ends = items.chunks_of(rows, np.full(len(rows), document))
+        item = LiveItem(
+            change.document_id,
+            items.title(document),
+            items.text(document),
+            _merged(items.attributes(document), change.attributes),
+            entry.position,
+            change.expires or items.expires(document),
+        )
+        bounds = np.array([starts, ends], np.int64).T
+        return item, bounds, self._base.index.reconstruct(rows)
+
+    def _add(
+        self,
+        item: LiveItem,
+        bounds: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        now: datetime,
+    ) -> None:
+        if item.expires is None:
+            self._store.add(item, bounds, vectors)
+        elif item.expires > now:
+            document = self._store.add(item, bounds, vectors)
+            heapq.heappush(self._due, (microseconds(item.expires), document))
+
+    def _hide(self, document_id: str) -> None:
+        live = self._store.find(document_id)
+        if live is not None:
+            self._store.remove(live)
+            return
+        document = self._survivors.find(document_id)
+        if document is not None:
+            self._survivors.hide(document)
+
+    def _clear(self) -> None:
+        """Makes the stores anew without what is dead."""
+        self._store = self._store.compacted()
+        everything = np.ones(self._store.alive_documents, np.bool_)
+        self._due = _heap_of(self._store.items.view(everything))
+
+
+def _taken(due: list[tuple[int, int]], now_us: int) -> list[int]:
+    """Takes those out of a heap whose time has come."""
+    taken = []
+    while due and due[0][0] <= now_us:
+        taken.append(heapq.heappop(due)[1])
+    return taken
+
+
+def _merged(old: Attributes, changes: Attributes) -> Attributes:
+    return {name: v for name, v in {**old, **changes}.items() if v is not None}
+
+
+def _heap_of(documents: Documents) -> list[tuple[int, int]]:
+    """Gives when documents expire, and which; sorted, so a heap."""
+    numbers, times = documents.expiries()
+    return list(zip(times.tolist(), numbers.tolist(), strict=True))

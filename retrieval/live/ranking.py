@@ -1,0 +1,42 @@
+"""The best rows of live documents, which do not stand in id order as those of a snapshot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Gives the document ids of rows.
+NamesOf: TypeAlias = Callable[[NDArray[np.int64]], Sequence[str]]
+
+
+def cut(
+    rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Gives the k best in no order, and all that are as good as the last of them."""
+    if len(rows) <= k:
+        return rows, scores
+    kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+    return rows[kept], scores[kept]
+
+
+def best(
+    rows: NDArray[np.int64], scores: NDArray[np.float32], k: int, names_of: NamesOf
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Gives the k best by (score descending, document id ascending, row ascending).
+
+    Args:
+        rows, scores: (n,), in any order.
+        k: Rows wanted, >= 1.
+        names_of: Asked only where scores are equal.
+    """
+    rows, scores = cut(rows, scores, k)
+    order = np.lexsort((rows, -scores))
+    rows, scores = rows[order], scores[order]
+    if len(rows) > 1 and (scores[1:] == scores[:-1]).any():
+        keys = zip((-scores).tolist(), names_of(rows), rows.tolist(), strict=True)
+        places = [place for _, place in sorted(zip(keys, range(len(rows)), strict=True))]
+        rows, scores = rows[places], scores[places]
+    return rows[:k], scores[:k]

@@ -1,0 +1,170 @@
+"""What a delta publishes, keeps, counts and clears away."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from nearline.contract import HitLevel, SearchMode
+from retrieval.backends.vector_index import SearchParams
+from retrieval.changes.records import Change, Kind
+from retrieval.live import delta as delta_module
+from retrieval.shard import Queries, ShardOptions
+from tests.retrieval.live.bases import DIM, EPOCH, Base, Log, base_of, hits
+from tests.retrieval.live.contents import FAR, NAMES, document, snapshot_documents, stored
+from tests.retrieval.snapshots import Document
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return base_of(tmp_path_factory.mktemp("base"), snapshot_documents())
+
+
+def test_nothing_is_hidden_and_nothing_added_at_first(base: Base) -> None:
+    delta = base.delta()
+    assert delta.view.alive is None
+    assert delta.view.part is None
+    assert delta.view.part_alive is None
+    assert delta.stats() == (0, 0, 0, 0, 0)
+    delta.close()
+
+
+def test_what_is_replaced_deleted_and_added_is_counted(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    one, two = document(1, "x"), document(2, NAMES[0])
+    first = log.upsert(one)
+    delta.apply([first, log.upsert(two)])
+    assert delta.view.part_alive is None
+    rows = len(one.vectors) + len(two.vectors)
+    hidden = len(snapshot_documents()[0].vectors)
+    assert delta.stats() == (rows, 0, hidden, 2, first.time_us)
+    delta.apply([log.delete("x"), log.delete("never there")])
+    assert delta.stats() == (rows, len(one.vectors), hidden, 4, first.time_us)
+    delta.apply([log.delete(NAMES[0])])
+    view = delta.view
+    assert (view.part, view.part_alive) == (None, None)
+    assert view.alive is not None
+    assert view.alive.count == base.part.items.chunks - hidden
+    delta.close()
+
+
+def test_what_changes_nothing_publishes_nothing(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    entries = [log.upsert(document(1, "x", FAR)), log.delete("y")]
+    delta.apply(entries)
+    view = delta.view
+    delta.apply([])
+    delta.apply(entries)
+    assert not delta.expire(EPOCH)
+    assert delta.view is view
+    assert delta.expire(EPOCH + timedelta(0, 0, FAR))
+    assert delta.view is not view
+    assert delta.view.part is None
+    delta.close()
+
+
+def test_views_stay_what_they_were(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    views = [delta.view]
+    contents = [stored(base, delta.view).keys()]
+    query = Queries(np.empty((0, DIM), np.float32), ("pear plum apple quince medlar",))
+    everything = ShardOptions(99, mode=SearchMode.LEXICAL, level=HitLevel.CHUNK)
+    found = [hits(base.part, delta.view, query, everything)]
+    for number in range(60):
+        name = f"n{number % 11}"
+        entry = log.delete(name) if number % 5 == 4 else log.upsert(document(number, name))
+        delta.apply([entry])
+        views.append(delta.view)
+        contents.append(stored(base, delta.view).keys())
+        found.append(hits(base.part, delta.view, query, everything))
+    assert [stored(base, view).keys() for view in views] == contents
+    assert [hits(base.part, view, query, everything) for view in views] == found
+    delta.close()
+
+
+def test_a_start_beyond_changes_passes_over_them(base: Base) -> None:
+    log = Log()
+    entries = [log.upsert(document(n, "x")) for n in range(3)]
+    first = base.delta()
+    first.apply(entries[:2])
+    second = base.delta(first.view.applied.watermark)
+    second.apply(entries)
+    part = second.view.part
+    assert part is not None
+    assert part.items.documents == 1
+    assert second.stats().changes == 1
+    assert part.items.version(0) == 3
+    for delta in (first, second):
+        delta.close()
+
+
+def test_a_copy_scores_as_the_snapshot_does(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    queries = Queries(np.array([[0.37, 0.61, -0.13, 0.2]], np.float32), ("pear plum",))
+    both = [
+        ShardOptions(99, level=HitLevel.CHUNK, mode=mode)
+        for mode in (SearchMode.DENSE, SearchMode.LEXICAL)
+    ]
+    before = [hits(base.part, delta.view, queries, options) for options in both]
+    delta.apply([log.attributes(name, {"year": 1}) for name in NAMES[:5]])
+    assert [hits(base.part, delta.view, queries, options) for options in both] == before
+    delta.apply([log.attributes(name, {"year": 1}) for name in NAMES])
+    assert delta.view.alive is not None
+    assert delta.view.alive.count == 0
+    assert [hits(base.part, delta.view, queries, options) for options in both] == before
+    delta.close()
+
+
+def test_dead_rows_are_cleared_away(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_module, "_MOST_DEAD_ROWS", 50)
+    log, delta = Log(), base.delta()
+    most = 0
+    for number in range(200):
+        delta.apply([log.upsert(document(number, f"x{number % 20}"))])
+        most = max(most, delta.stats().rows)
+    assert most < 150
+    for number in range(20):
+        part = delta.view.part
+        assert part is not None
+        at = part.items.find(f"x{number}")
+        assert at is not None
+        assert part.items.attributes(at)["other"] == 180 + number
+    delta.close()
+
+
+def test_a_snapshot_without_words_and_model_takes_vectors_that_were_brought(
+    tmp_path: Path,
+) -> None:
+    documents = [
+        Document(id="a", vectors=np.eye(1, DIM, dtype=np.float32), text="", bounds=[(0, 0)])
+    ]
+    base = base_of(tmp_path, documents)
+    assert base.vocabulary is None
+    base.manifest.ClearField("embedder")
+    delta = base.delta()
+    change = Change(
+        document_id="b",
+        kind=Kind.UPSERT,
+        bounds=np.zeros((1, 2), np.int64),
+        vectors={"": 2 * np.eye(1, DIM, dtype=np.float32)},
+    )
+    delta.apply([Log().entry(change)])
+    found = hits(base.part, delta.view, Queries(np.eye(1, DIM, dtype=np.float32)), ShardOptions(5))
+    assert found == [[(2.0, "b", 0), (1.0, "a", 0)]]
+    delta.close()
+
+
+def test_an_empty_shard_takes_changes() -> None:
+    with TemporaryDirectory() as folder:
+        base = base_of(Path(folder), [])
+        delta = base.delta()
+        delta.apply([Log().upsert(document(1, "a"))])
+        part = delta.view.part
+        assert part is not None
+        found = part.index.search(np.ones((1, DIM), np.float32), 1, SearchParams())
+        assert found.ids.tolist() != [[-1]]
+        delta.close()
