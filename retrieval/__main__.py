@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
+from nearline.errors import NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.admin_servicer import AdminServicer
+from retrieval.changes.logs import ChangeLogs
+from retrieval.changes.reports import LiveReports
 from retrieval.embedders import Embedders
 from retrieval.hosting import Hosting
 from retrieval.in_force import SnapshotInForce
+from retrieval.life.aliases import who_am_i
 from retrieval.life.follower import Follower, Life
 from retrieval.life.serving import ServedCollections
 from retrieval.remote_hosting import RemoteShards
@@ -21,6 +27,7 @@ from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.settings import RouterSettings
 from retrieval.topology import check_address, parse_topology
+from retrieval.writing import Writer
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -30,12 +37,20 @@ async def main(argv: Sequence[str]) -> None:
     store = Store.open(chosen.store, chosen.cache_dir)
     addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
     embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
-    hosting = _hosting(chosen, store)
+    embedders = Embedders(embedding)
+    logs = None
+    if chosen.redis:
+        logs = ChangeLogs(store, chosen.redis, who=who_am_i(), replicas=chosen.log_replicas)
+    hosting = _hosting(chosen, store, logs, embedders if embedding else None)
     collections = ServedCollections(chosen.snapshot_drain_s)
-    service = RetrievalService(Embedders(embedding), collections)
+    writer = None if logs is None else Writer(collections, embedders, logs)
+    service = RetrievalService(embedders, collections, writer)
 
     async def load(snapshot: SnapshotInForce) -> ServedCollection:
-        return ServedCollection(snapshot, await hosting.prepare(snapshot))
+        _, shards = await asyncio.gather(
+            _make_log(logs, snapshot.collection), hosting.prepare(snapshot)
+        )
+        return ServedCollection(snapshot, shards)
 
     follower = Follower(
         store,
@@ -48,6 +63,8 @@ async def main(argv: Sequence[str]) -> None:
     async def close() -> None:
         await follower.close()
         await hosting.close()
+        if logs is not None:
+            await logs.close()
         for client in embedding.values():
             await client.close()
 
@@ -63,7 +80,10 @@ async def main(argv: Sequence[str]) -> None:
             serving.Registration(
                 "nearline.v1.AdminService",
                 lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(
-                    AdminServicer(store, collections, follower.pursuits), server
+                    AdminServicer(
+                        store, collections, follower.pursuits, LiveReports(store, logs, hosting)
+                    ),
+                    server,
                 ),
             ),
         ],
@@ -72,13 +92,32 @@ async def main(argv: Sequence[str]) -> None:
     )
 
 
-def _hosting(chosen: RouterSettings, store: Store) -> Hosting:
+def _hosting(
+    chosen: RouterSettings, store: Store, logs: ChangeLogs | None, embedders: Embedders | None
+) -> Hosting:
     if chosen.shards:
         return RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s)
     # Imported late: a router without shards of its own runs where faiss is not installed.
+    from retrieval.changes.live_changes import LiveChanges
     from retrieval.local_hosting import LocalShards
 
-    return LocalShards(store, chosen.thread_count(), headroom=chosen.load_headroom)
+    return LocalShards(
+        store,
+        chosen.thread_count(),
+        headroom=chosen.load_headroom,
+        live=LiveChanges(store, logs, embedders=embedders, allow_stale=chosen.allow_stale),
+    )
+
+
+async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
+    """Sees to it that a collection has a change log before anybody can change it.
+
+    Shard servers may not write to the store, where its name has to stand.
+    """
+    if logs is not None:
+        # Where it cannot be had now, those who need it say so.
+        with contextlib.suppress(NearlineError):
+            await logs.log(collection).state()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from nearline.errors import InvalidRequest
 from nearline.guard import Context
 from nearline.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+from retrieval.changes.reports import LiveReport, LiveReports
 from retrieval.life import aliases
 from retrieval.life.pursuit import Pursuit
 from retrieval.life.serving import ServedCollections
@@ -28,6 +29,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         store: The snapshot store.
         collections: What the router has loaded.
         pursuits: How far it is behind the aliases, by collection.
+        live: Tells of live changes.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         store: Store,
         collections: ServedCollections,
         pursuits: Mapping[str, Pursuit],
+        live: LiveReports,
     ) -> None:
         self._store = store
         self._collections = collections
         self._pursuits = pursuits
+        self._live = live
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
@@ -103,6 +107,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             pursuit = self._pursuits.get(served.name)
             held = self._collections.holdings.of(served.name)
             replicas = await served.ready_replicas()
+            live = await self._live.of(served)
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -118,6 +123,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     newest_snapshot_id=pursuit.snapshot_id if pursuit else served.snapshot_id,
                     problem=pursuit.problem if pursuit else "",
                     loaded_snapshot_ids=[one.key.snapshot_id for one in held],
+                    live=None if live is None else _live_status(live),
                 )
             )
         served_names = {one.collection for one in collections}
@@ -140,11 +146,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.PromoteSnapshotRequest, context: Context
     ) -> admin_pb2.PromoteSnapshotResponse:
         """Checks a snapshot and makes it current; routers flip once it is loaded."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
         record = await asyncio.to_thread(
             aliases.promote,
             self._store,
-            request.collection or DEFAULT_COLLECTION,
+            collection,
             request.snapshot_id,
+            check=await self._live.promotable(collection),
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
@@ -155,15 +163,31 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.RollbackSnapshotRequest, context: Context
     ) -> admin_pb2.RollbackSnapshotResponse:
         """Makes the snapshot before the current one current again."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
         record = await asyncio.to_thread(
             aliases.roll_back,
             self._store,
-            request.collection or DEFAULT_COLLECTION,
+            collection,
+            check=await self._live.promotable(collection),
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
         )
         return admin_pb2.RollbackSnapshotResponse(record=record)
+
+
+def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
+    status = admin_pb2.LiveStatus(
+        log_id=report.log_id,
+        problem=report.problem,
+        rows=report.rows,
+        hidden_rows=report.hidden_rows,
+        behind=report.behind,
+        not_archived=report.not_archived,
+    )
+    if report.oldest_change is not None:
+        status.oldest_change_time.FromDatetime(report.oldest_change)
+    return status
 
 
 def _without_files(manifest: snapshot_pb2.Manifest) -> snapshot_pb2.Manifest:

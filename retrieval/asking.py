@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, NearlineError
+from nearline.errors import InvalidRequest
 from retrieval import examples, metrics
 from retrieval.embedders import Embedders
+from retrieval.inquiry import Inquiry
 from retrieval.served import ServedCollection
 from retrieval.shard import Queries
 
@@ -43,13 +44,12 @@ class Asked:
 class Asking:
     """A whole request, and what happened on the way.
 
-    ignored: By number of the query: ids that led nowhere. failures: Shards that did not answer.
-    embed_s: Seconds spent on embedding; None where nothing was.
+    ignored: By number of the query: ids that led nowhere. embed_s: Seconds spent on embedding;
+    None where nothing was.
     """
 
     asked: list[Asked] = field(default_factory=list)
     ignored: Mapping[int, Sequence[c.IgnoredId]] = field(default_factory=dict)
-    failures: Mapping[int, NearlineError] = field(default_factory=dict)
     embed_s: float | None = None
 
 
@@ -59,7 +59,7 @@ async def ask(
     queries: Sequence[c.Query],
     names: Sequence[str],
     mode: c.SearchMode | None,
-    deadline: float | None,
+    inquiry: Inquiry,
 ) -> Asking:
     """Turns queries into vectors and words; texts go to the embedder together.
 
@@ -69,7 +69,7 @@ async def ask(
         queries: 1..1,024 of them.
         names: Fields that they stand in, for errors.
         mode: None: hybrid for texts where that can be served, dense for the others.
-        deadline: Loop time to be done at.
+        inquiry: Told of shards that do not answer, and how far live changes are in the others.
     Raises: InvalidRequest: a query is malformed, or no text where words are needed. What embedder
         and shards raise.
     """
@@ -98,12 +98,14 @@ async def ask(
     text_mode = mode or _MODES[served.has_words, served.has_model]
     if items:
         wanted = {f"{names[number]}.items": ids for number, ids in items.items()}
-        found, asking.failures = await examples.as_queries(served, wanted, deadline)
+        found = await examples.as_queries(served, wanted, inquiry)
         asking.ignored = {n: one.ignored for n, one in zip(items, found, strict=True)}
         vectors |= {n: one.vector[None] for n, one in zip(items, found, strict=True)}
     if texts and text_mode is not c.SearchMode.LEXICAL:
         served.check_model(names[next(iter(texts))])
-        embedded, asking.embed_s = await _embed(served, embedders, list(texts.values()), deadline)
+        embedded, asking.embed_s = await _embed(
+            served, embedders, list(texts.values()), inquiry.deadline
+        )
         vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
     # Mixed requests are two: shards answer queries of one mode together.
     worded = list(texts) if text_mode is not c.SearchMode.DENSE else []

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Embedder, EmbedderInfo, TextRole
+from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch, Unsupported
+from retrieval.document_vectors import Embedded, embed_documents
 
+_R = TypeVar("_R")
 _INFO_TIMEOUT_S = 2.0
 
 
 class Embedders:
-    """Embeds query texts under a fingerprint.
+    """Embeds texts under a fingerprint.
 
     Endpoints are asked who they are when a text needs them, not at start: a router serves vectors
     and ids while its embedder is away.
@@ -44,14 +46,31 @@ class Embedders:
             Overloaded, DeadlineExceeded, InvalidRequest: as the endpoint says. Unsupported: there
             is no endpoint.
         """
+        return await self._call(
+            fingerprint, lambda known: known.embed_queries(texts, fingerprint, timeout_s)
+        )
+
+    async def embed_documents(
+        self, texts: Sequence[str], fingerprint: str, lane: Lane, timeout_s: float | None
+    ) -> Embedded:
+        """Embeds chunks of documents; see `document_vectors.embed_documents`.
+
+        Raises: as `embed`; a text that the endpoint refuses is in the answer.
+        """
+        return await self._call(
+            fingerprint,
+            lambda known: embed_documents(known.embedder, known.info, texts, lane, timeout_s),
+        )
+
+    async def _call(self, fingerprint: str, make: Callable[[_Known], Awaitable[_R]]) -> _R:
         known = self._by_fingerprint.get(fingerprint)
         if known is not None:
             try:
-                return await known.embed(texts, fingerprint, timeout_s)
+                return await make(known)
             except SnapshotMismatch:
                 # It was restarted with another model: look around again.
                 self._by_fingerprint.pop(fingerprint, None)
-        return await (await self._find(fingerprint)).embed(texts, fingerprint, timeout_s)
+        return await make(await self._find(fingerprint))
 
     async def _find(self, fingerprint: str) -> _Known:
         async with self._asking:
@@ -68,7 +87,7 @@ class Embedders:
             found = dict(zip(self._endpoints, answers, strict=True))
             for address, answer in found.items():
                 if isinstance(answer, EmbedderInfo):
-                    endpoint = _Known(self._endpoints[address], answer.max_texts)
+                    endpoint = _Known(self._endpoints[address], answer)
                     self._by_fingerprint[answer.fingerprint] = endpoint
             if fingerprint in self._by_fingerprint:
                 return self._by_fingerprint[fingerprint]
@@ -79,20 +98,20 @@ class _Known(NamedTuple):
     """An endpoint that has said who it is."""
 
     embedder: Embedder
-    max_texts: int
+    info: EmbedderInfo
 
-    async def embed(
+    async def embed_queries(
         self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
     ) -> NDArray[np.float32]:
         parts = await asyncio.gather(
             *(
                 self.embedder.embed(
-                    texts[at : at + self.max_texts],
+                    texts[at : at + self.info.max_texts],
                     TextRole.QUERY,
                     expected_fingerprint=fingerprint,
                     timeout_s=timeout_s,
                 )
-                for at in range(0, len(texts), self.max_texts)
+                for at in range(0, len(texts), self.info.max_texts)
             )
         )
         return np.concatenate([part.vectors for part in parts])

@@ -13,6 +13,7 @@ from nearline.contract import MAX_EXAMPLES, IgnoredId, IgnoredReason, Item, Payl
 from nearline.errors import InvalidRequest, NearlineError, NotFound, ShardsUnavailable
 from nearline.snapshot import shard_of
 from retrieval import fanout
+from retrieval.inquiry import Inquiry
 from retrieval.served import ServedCollection
 
 _VECTOR = frozenset({PayloadField.VECTOR})
@@ -36,26 +37,28 @@ async def fetch(
     served: ServedCollection,
     ids: Iterable[str],
     payload: frozenset[PayloadField],
-    deadline: float | None,
-    *,
-    full: bool = False,
+    inquiry: Inquiry,
 ) -> Found:
     """Reads items from the shards that their ids belong to.
 
-    Raises: ShardsUnavailable, DeadlineExceeded: none of those shards answered, or `full` and one
-        did not.
+    Raises: ShardsUnavailable, DeadlineExceeded: none of those shards answered.
     """
     by_shard: dict[int, list[str]] = {}
     for document_id in dict.fromkeys(ids):
         by_shard.setdefault(shard_of(document_id, len(served.shards)), []).append(document_id)
     calls = {
         number: asyncio.ensure_future(
-            served.shards[number].fetch(served.snapshot_id, part, payload, deadline)
+            served.shards[number].fetch(
+                served.snapshot_id, part, payload, inquiry.deadline, (), inquiry.least
+            )
         )
         for number, part in by_shard.items()
     }
-    answers = await fanout.gather(calls, deadline, collection=served.name, full=full)
-    items = {item.id: item for part in answers.results.values() for item in part}
+    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=False)
+    inquiry.failures.update(answers.failures)
+    for number, fetched in answers.results.items():
+        inquiry.heard(number, (fetched.applied,))
+    items = {item.id: item for fetched in answers.results.values() for item in fetched.items}
     return Found(items, answers.failures)
 
 
@@ -77,21 +80,21 @@ def check_ids(ids: Sequence[str], limit: int, field: str) -> None:
 
 
 async def as_queries(
-    served: ServedCollection, queries: Mapping[str, Sequence[str]], deadline: float | None
-) -> tuple[list[Example], dict[int, NearlineError]]:
+    served: ServedCollection, queries: Mapping[str, Sequence[str]], inquiry: Inquiry
+) -> list[Example]:
     """Turns item ids into query vectors: the mean of the documents' vectors.
 
     Args:
         queries: Item ids by the field they stand in, one entry per query.
-        deadline: Loop time to be done at.
-    Returns: One example per query, in order, and the shards that did not answer.
+        inquiry: Told of shards that do not answer, and how far live changes are in the others.
+    Returns: One example per query, in order.
     Raises: NotFound: a query has no id that exists. ShardsUnavailable: nor could be looked up.
     """
     for field, ids in queries.items():
         check_ids(ids, MAX_EXAMPLES, field)
     wanted = (document_id for ids in queries.values() for document_id in ids)
-    found = await fetch(served, wanted, _VECTOR, deadline)
-    return [_example(served, f, ids, found) for f, ids in queries.items()], found.failures
+    found = await fetch(served, wanted, _VECTOR, inquiry)
+    return [_example(served, f, ids, found) for f, ids in queries.items()]
 
 
 def _example(served: ServedCollection, field: str, ids: Sequence[str], found: Found) -> Example:

@@ -13,6 +13,7 @@ from nearline.errors import (
     DeadlineExceeded,
     InternalError,
     NearlineError,
+    NotApplied,
     NotFound,
     NotReady,
     Overloaded,
@@ -58,9 +59,9 @@ async def gather(
         deadline: Time of the loop to stop waiting at; None: no limit.
         collection: Name, for errors.
         full: Raise rather than go on without a shard.
-    Raises: ShardsUnavailable, DeadlineExceeded: no shard answered, or `full` and one did not.
-        SnapshotGone: a shard has let go of the snapshot, so the request is to be asked whole again
-        (see `tolerate_gone`). Whatever a shard says that is not about itself.
+    Raises: ShardsUnavailable, NotApplied, DeadlineExceeded: no shard answered, or `full` and one
+        did not. SnapshotGone: a shard has let go of the snapshot, so the request is to be asked
+        whole again (see `tolerate_gone`). Whatever a shard says that is not about itself.
     """
     await _settle(calls.values(), deadline)
     results: dict[int, _R] = {}
@@ -130,7 +131,13 @@ def _unavailable(
         if all(isinstance(error, SnapshotGone) for error in failures.values()):
             return SnapshotGone(f"{text}; retry the whole request")
     retry = [error.retry_after_s for error in failures.values() if error.retry_after_s is not None]
+    retry_after_s = max(retry, default=None)
+    if all(isinstance(error, NotApplied) for error in failures.values()):
+        return NotApplied(
+            f"{text}; ask again, leave min_watermark out, or do without full coverage",
+            retry_after_s=retry_after_s,
+        )
     return ShardsUnavailable(
         f"{text}; wait until `nearline status` shows them ready, or do without full coverage",
-        retry_after_s=max(retry, default=None),
+        retry_after_s=retry_after_s,
     )

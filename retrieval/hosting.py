@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from retrieval.changes.progress import ShardProgress
 from retrieval.in_force import SnapshotInForce
 from retrieval.shard import Shard
 
@@ -28,6 +29,13 @@ class Hosting(Protocol):
 
         Raises: NotReady: not in time. SnapshotCorrupt, SnapshotMismatch: it must not go live.
             Overloaded: not enough free memory; names what is free and what is needed.
+        """
+        ...
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        """Tells by shard number how far live changes are in each ready replica, as last heard.
+
+        Empty where no change log is followed.
         """
         ...
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
 from retrieval import fanout
+from retrieval.inquiry import Inquiry
 from retrieval.served import ServedCollection
-from retrieval.shard import FieldCounts, ShardCounts
+from retrieval.shard import FieldCounts
 
 _MAX_FACET_VALUES = 1_000
 
@@ -67,7 +68,7 @@ async def page(
     token: str,
     filter: c.Filter | None,
     payload: frozenset[c.PayloadField],
-    deadline: float | None,
+    inquiry: Inquiry,
 ) -> Page:
     """Reads one page of the items that match.
 
@@ -95,12 +96,17 @@ async def page(
         after_id = last.after_id
     calls = {
         number: asyncio.ensure_future(
-            shard.scan(served.snapshot_id, after_id, size, filter, payload, deadline)
+            shard.scan(
+                served.snapshot_id, after_id, size, filter, payload, inquiry.deadline, inquiry.least
+            )
         )
         for number, shard in enumerate(served.shards)
     }
-    answers = await fanout.gather(calls, deadline, collection=served.name, full=True)
-    merged = heapq.merge(*answers.results.values(), key=lambda item: item.id)
+    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=True)
+    for number, fetched in answers.results.items():
+        inquiry.heard(number, (fetched.applied,))
+    parts = [fetched.items for fetched in answers.results.values()]
+    merged = heapq.merge(*parts, key=lambda item: item.id)
     items = list(itertools.islice(merged, size))
     # A full page may be the last one; the next is then empty.
     more = len(items) == size
@@ -112,8 +118,8 @@ async def count(
     served: ServedCollection,
     filter: c.Filter | None,
     facets: Sequence[c.Facet],
-    deadline: float | None,
-) -> tuple[int, list[c.FacetCounts], fanout.Answers[ShardCounts]]:
+    inquiry: Inquiry,
+) -> tuple[int, list[c.FacetCounts]]:
     """Counts the items that match, and the values of attributes among them.
 
     Raises: InvalidRequest: too many facets, or a bad limit; what the shards raise.
@@ -130,16 +136,21 @@ async def count(
             )
     fields = [facet.field for facet in facets]
     calls = {
-        number: asyncio.ensure_future(shard.count(served.snapshot_id, filter, fields, deadline))
+        number: asyncio.ensure_future(
+            shard.count(served.snapshot_id, filter, fields, inquiry.deadline, inquiry.least)
+        )
         for number, shard in enumerate(served.shards)
     }
-    answers = await fanout.gather(calls, deadline, collection=served.name, full=False)
+    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=False)
+    inquiry.failures.update(answers.failures)
+    for number, counts in answers.results.items():
+        inquiry.heard(number, (counts.applied,))
     parts = list(answers.results.values())
     counted = [
         _facet(facet, [part.fields[number] for part in parts])
         for number, facet in enumerate(facets)
     ]
-    return sum(part.count for part in parts), counted, answers
+    return sum(part.count for part in parts), counted
 
 
 def _facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
+from nearline.errors import NearlineError, SnapshotGone
 from nearline.snapshot import Store
 from retrieval.backends import faiss_index
 from retrieval.catalogue import LoadedShard, load_shards
+from retrieval.changes.following import Following
+from retrieval.changes.live_changes import LiveChanges
+from retrieval.changes.progress import ShardProgress
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.holdings import Key
 from retrieval.life.memory import HEADROOM, bytes_of, check_memory
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A snapshot on its way, and what is let go of with it.
+
+    files: Its shards. ready: They are at the head of the change log, where there is one.
+    """
+
+    files: asyncio.Future[Sequence[LoadedShard]]
+    following: Following | None = None
+    ready: asyncio.Future[Sequence[LoadedShard]] = field(init=False)
 
 
 class LocalShards:
@@ -24,6 +41,7 @@ class LocalShards:
         threads: Threads; FAISS stays on one core in each.
         numbers: Shards to load of every snapshot; None: all.
         headroom: Free memory wanted for a load, as a multiple of its bytes; 0: do not look.
+        live: Applies live changes to what is loaded, closed with these shards; None: nobody does.
     """
 
     def __init__(
@@ -33,59 +51,104 @@ class LocalShards:
         numbers: Collection[int] | None = None,
         *,
         headroom: float = HEADROOM,
+        live: LiveChanges | None = None,
     ) -> None:
         self._store = store
         self._numbers = numbers
         self._headroom = headroom
+        self._live = live
         self._threads = SearchThreads(threads, faiss_index.use_one_thread)
         # One snapshot after another: two at once would each count the same memory as free.
         self._loader = SearchThreads(1, faiss_index.use_one_thread)
-        self._loads: dict[Key, asyncio.Future[Sequence[LoadedShard]]] = {}
+        self._loads: dict[Key, _Load] = {}
 
     async def load(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
-        """Loads the shards of a snapshot; whoever asks again waits for the same load.
+        """Loads the shards of a snapshot, and brings them to the head of the change log.
 
-        Raises: as `load_shards`. Overloaded: not enough free memory.
+        Whoever asks again waits for the same load.
+
+        Raises: as `load_shards` and `LiveChanges.follow`. Overloaded: not enough free memory.
         """
         key = Key(snapshot.collection, snapshot.snapshot_id)
         load = self._loads.get(key)
         if load is None:
             work = self._loader.call(partial(self._load_now, snapshot))
-            load = self._loads[key] = asyncio.ensure_future(work)
-            load.add_done_callback(partial(self._loaded, key))
-        # Whoever goes away leaves the load to those who still wait, or come back for it.
-        return await asyncio.shield(load)
+            load = self._loads[key] = _Load(asyncio.ensure_future(work))
+            load.ready = asyncio.ensure_future(self._ready(snapshot, load))
+            load.ready.add_done_callback(partial(self._loaded, key, load))
+        try:
+            # Whoever goes away leaves the load to those who still wait, or come back for it.
+            return await asyncio.shield(load.ready)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if load.ready.cancelled() and not (task and task.cancelling()):
+                raise SnapshotGone(
+                    f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
+                    "the one that is current now"
+                ) from None
+            raise
 
     async def prepare(self, snapshot: SnapshotInForce) -> Sequence[LocalShard]:
         """Loads a snapshot; see `Hosting.prepare`."""
         return [loaded.shard for loaded in await self.load(snapshot)]
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        """Tells how far live changes are; see `Hosting.progress`."""
+        if self._live is None:
+            return {}
+        found = self._live.progress(collection, snapshot_id)
+        return {number: (one,) for number, one in found.items()}
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Closes a snapshot once searches that nobody waits for any more have ended, too."""
         load = self._loads.pop(Key(collection, snapshot_id), None)
         if load is None:
             return
-        loaded = await load
+        # It may be waiting for the log.
+        load.ready.cancel()
+        await load.files
         await self._threads.settled()
-        # Unmapping gigabytes takes a while.
-        await asyncio.to_thread(_close, loaded)
+        await self._let_go(load)
 
     async def close(self) -> None:
         """Waits for searches that run, then lets go of the files."""
+        for load in self._loads.values():
+            load.ready.cancel()
         await asyncio.to_thread(self._loader.close)
         await asyncio.to_thread(self._threads.close)
+        if self._live is not None:
+            await self._live.close()
         for load in self._loads.values():
-            if load.done() and not load.cancelled() and load.exception() is None:
-                _close(load.result())
+            if load.files.done() and not load.files.cancelled() and not load.files.exception():
+                _close(load.files.result())
         self._loads.clear()
+
+    async def _ready(self, snapshot: SnapshotInForce, load: _Load) -> Sequence[LoadedShard]:
+        loaded = await asyncio.shield(load.files)
+        if self._live is None:
+            return loaded
+        load.following = await self._live.begin(snapshot, loaded)
+        if load.following is not None:
+            try:
+                await load.following.ready()
+            except NearlineError:
+                await self._let_go(load)
+                raise
+        return loaded
+
+    async def _let_go(self, load: _Load) -> None:
+        if self._live is not None and load.following is not None:
+            await self._live.end(load.following)
+        # Unmapping gigabytes takes a while.
+        await asyncio.to_thread(_close, load.files.result())
 
     def _load_now(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
         needed = bytes_of(snapshot.manifest, self._numbers)
         check_memory(snapshot.snapshot_id, needed, self._headroom)
         return load_shards(self._store, snapshot, self._numbers, threads=self._threads)
 
-    def _loaded(self, key: Key, load: asyncio.Future[Sequence[LoadedShard]]) -> None:
-        failed = load.cancelled() or load.exception() is not None
+    def _loaded(self, key: Key, load: _Load, ready: asyncio.Future[Sequence[LoadedShard]]) -> None:
+        failed = ready.cancelled() or ready.exception() is not None
         if failed and self._loads.get(key) is load:
             del self._loads[key]
 

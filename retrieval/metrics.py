@@ -76,3 +76,54 @@ snapshot_prepare_seconds = Histogram(
     ("collection",),
     buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000),
 )
+writes = Counter(
+    "nearline_retrieval_writes_total",
+    "Items that were to be changed, by outcome.",
+    ("collection", "outcome"),
+)
+write_seconds = Histogram(
+    "nearline_retrieval_write_seconds",
+    "Time of a request to change items until all of it is durable.",
+    ("collection",),
+    buckets=_SECONDS,
+)
+changes_applied = Counter(
+    "nearline_retrieval_changes_applied_total",
+    "Changes of the log applied to shards here; again where a snapshot is loaded or rebuilt.",
+    ("collection",),
+)
+changes_behind = Gauge(
+    "nearline_retrieval_changes_behind",
+    "Changes in the log that are not applied here, as far as is known.",
+    ("collection",),
+)
+change_lag_seconds = Gauge(
+    "nearline_retrieval_change_lag_seconds",
+    "Age of the oldest change that has been read and not applied; 0: there is none.",
+    ("collection",),
+)
+oldest_change_seconds = Gauge(
+    "nearline_retrieval_oldest_change_seconds",
+    "Age of the oldest change that the snapshot in force does not have; 0: it has all.",
+    ("collection",),
+)
+live_rows = Gauge(
+    "nearline_retrieval_live_rows",
+    "Chunks beside the snapshot: served, dead (replaced, and still in memory), or hidden of it.",
+    ("collection", "state"),
+)
+log_away_seconds = Gauge(
+    "nearline_retrieval_log_away_seconds",
+    "Time for which live changes have not been followed; 0: they are.",
+    ("collection",),
+)
+delta_rebuilds = Counter(
+    "nearline_retrieval_delta_rebuilds_total",
+    "Times that live changes were applied anew from the snapshot on, since the log was set back.",
+    ("collection",),
+)
+chunks_embedded = Counter(
+    "nearline_retrieval_chunks_embedded_total",
+    "Chunks of changes embedded here, since they came without vectors of the snapshot's model.",
+    ("collection",),
+)

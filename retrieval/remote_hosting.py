@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from nearline.errors import NotReady, SettingsError
 from retrieval import metrics
+from retrieval.changes.progress import ShardProgress
 from retrieval.in_force import SnapshotInForce
-from retrieval.remote_shard import ShardClient
+from retrieval.remote_shard import ShardClient, ShardKey
 from retrieval.replicas.loading import Loading
 from retrieval.replicas.replica import Replica
 from retrieval.replicas.replicated_shard import ReplicatedShard
@@ -78,6 +79,17 @@ class RemoteShards:
             if self._loading[key] is not loading:
                 await self.release(*key)
         return shards
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        """Tells how far live changes are in each ready replica; see `Hosting.progress`."""
+        told: dict[int, list[ShardProgress]] = {}
+        for number, addresses in self._topology.items():
+            key = ShardKey(collection, snapshot_id, number)
+            for replica in (self._replicas[one] for one in addresses if one in self._replicas):
+                progress = replica.held.get(key) if replica.holds(key) else None
+                if progress is not None:
+                    told.setdefault(number, []).append(progress)
+        return told
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Stops telling servers to load a snapshot.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.contract import Filter, Item, PayloadField
+from nearline.contract import Filter, PayloadField
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval import shard_wire
-from retrieval.shard import Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.changes.progress import ShardProgress
+from retrieval.changes.progress_wire import progress_of
+from retrieval.changes.watermark import Watermark
+from retrieval.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
 
 # Applies where the caller set no deadline: a server that hangs must not hold a slot for ever.
 _PATIENCE_S = 10.0
@@ -40,15 +43,18 @@ class ShardClient(ServiceChannel):
         super().__init__(address)
         self._stub = shard_pb2_grpc.ShardServiceStub(self.grpc_channel)
 
-    async def status(self, timeout_s: float) -> frozenset[ShardKey]:
-        """Gives what the server can answer from now."""
+    async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
+        """Gives what the server can answer from now, and how far live changes are beside it.
+
+        None: it follows no change log.
+        """
         request = shard_pb2.GetStatusRequest()
         reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
-        return frozenset(
-            ShardKey(one.collection, one.snapshot_id, one.shard)
+        return {
+            ShardKey(one.collection, one.snapshot_id, one.shard): progress_of(one)
             for one in reply.shards
             if one.ready
-        )
+        }
 
     async def load(self, collection: str, snapshot_id: str) -> None:
         """Has the server load its shards of a snapshot; returns when they are ready."""
@@ -69,7 +75,7 @@ class ShardClient(ServiceChannel):
         reply = await self.call(
             lambda: self._stub.SearchShard(request, timeout=time_left_s(deadline))
         )
-        return shard_wire.hits_from_proto(reply.results)
+        return shard_wire.hits_from_proto(reply)
 
     async def fetch(
         self,
@@ -78,7 +84,8 @@ class ShardClient(ServiceChannel):
         payload: frozenset[PayloadField],
         deadline: float | None,
         chunks: Sequence[int],
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None,
+    ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
         request = shard_pb2.FetchItemsRequest(
             collection=key.collection,
@@ -87,11 +94,11 @@ class ShardClient(ServiceChannel):
             ids=ids,
             payload=wire.payload_to_proto(payload),
             chunks=chunks,
+            min_watermark=shard_wire.watermark_to_bytes(min_watermark),
         )
-        reply = await self.call(
-            lambda: self._stub.FetchItems(request, timeout=time_left_s(deadline))
+        return shard_wire.fetched_from_proto(
+            await self.call(lambda: self._stub.FetchItems(request, timeout=time_left_s(deadline)))
         )
-        return [wire.item_from_proto(item) for item in reply.items]
 
     async def scan(
         self,
@@ -101,7 +108,8 @@ class ShardClient(ServiceChannel):
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None,
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None,
+    ) -> Fetched:
         """Lists items; see `Shard.scan`."""
         request = shard_pb2.ScanItemsRequest(
             collection=key.collection,
@@ -111,11 +119,11 @@ class ShardClient(ServiceChannel):
             limit=limit,
             filter=None if filter is None else wire.filter_to_proto(filter),
             payload=wire.payload_to_proto(payload),
+            min_watermark=shard_wire.watermark_to_bytes(min_watermark),
         )
-        reply = await self.call(
-            lambda: self._stub.ScanItems(request, timeout=time_left_s(deadline))
+        return shard_wire.fetched_from_proto(
+            await self.call(lambda: self._stub.ScanItems(request, timeout=time_left_s(deadline)))
         )
-        return [wire.item_from_proto(item) for item in reply.items]
 
     async def count(
         self,
@@ -123,6 +131,7 @@ class ShardClient(ServiceChannel):
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None,
+        min_watermark: Watermark | None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
         request = shard_pb2.CountShardRequest(
@@ -131,11 +140,11 @@ class ShardClient(ServiceChannel):
             shard=key.number,
             filter=None if filter is None else wire.filter_to_proto(filter),
             fields=fields,
+            min_watermark=shard_wire.watermark_to_bytes(min_watermark),
         )
-        reply = await self.call(
-            lambda: self._stub.CountShard(request, timeout=time_left_s(deadline))
+        return shard_wire.counts_from_proto(
+            await self.call(lambda: self._stub.CountShard(request, timeout=time_left_s(deadline)))
         )
-        return shard_wire.counts_from_proto(reply)
 
 
 def time_left_s(deadline: float | None) -> float:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from nearline import contract as c
-from nearline.errors import NearlineError
 from nearline.filters import All, Equals
 from retrieval import fanout, filling, metrics
 from retrieval.asking import Asked
 from retrieval.diversity import diverse_order, pool_size
 from retrieval.hybrid import fused_hits
+from retrieval.inquiry import Inquiry
 from retrieval.merge import merge_hits
 from retrieval.served import ServedCollection
 from retrieval.shard import Queries, ShardHits, ShardOptions
@@ -28,17 +28,12 @@ _VECTOR = frozenset({c.PayloadField.VECTOR})
 _Ranked = list[tuple[int, c.Hit]]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What came of the queries of one mode: for each, in order, a list, plans, and its words.
-
-    failures: Shards that did not answer.
-    """
+class Outcome(NamedTuple):
+    """What came of the queries of one mode: for each, in order, a list, plans, and its words."""
 
     lists: list[list[c.Hit]]
     plans: list[list[c.FilterPlan]]
     terms: list[Sequence[c.Term]]
-    failures: dict[int, NearlineError] = field(default_factory=dict)
 
 
 class _Round(NamedTuple):
@@ -47,11 +42,10 @@ class _Round(NamedTuple):
     ranked: list[_Ranked]
     plans: list[list[c.FilterPlan]]
     terms: list[Sequence[c.Term]]
-    failures: Mapping[int, NearlineError]
 
 
 async def search(
-    served: ServedCollection, asked: Asked, options: c.SearchOptions, deadline: float | None
+    served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
 ) -> Outcome:
     """Answers queries of one mode.
 
@@ -59,7 +53,7 @@ async def search(
         served: The collection.
         asked: The queries.
         options: Checked.
-        deadline: Loop time to stop waiting for shards at.
+        inquiry: Told of shards that do not answer, and how far live changes are in the others.
     Raises: what the shards raise, and see `fanout.gather`.
     """
     wanted = options.k
@@ -72,7 +66,7 @@ async def search(
     later = hybrid or bool(options.diversity)
     payload = _NO_PAYLOAD if later else options.payload
     while True:
-        found = await _round(served, asked, options, ask, payload, deadline)
+        found = await _round(served, asked, options, ask, payload, inquiry)
         short = False
         lists = []
         for number, ranked in enumerate(found.ranked):
@@ -85,17 +79,15 @@ async def search(
         if not short:
             break
         ask *= 4
-    outcome = Outcome([], found.plans, found.terms, dict(found.failures))
     if options.min_score is not None:
         lists = [[one for one in each if one[1].score >= options.min_score] for each in lists]
     if options.diversity:
-        lists = await _diverse(served, lists, options, outcome, deadline)
+        lists = await _diverse(served, lists, options, inquiry)
     if later and options.payload:
-        await filling.fill(served, lists, options, outcome.failures, deadline)
+        await filling.fill(served, lists, options, inquiry)
     if options.grouping is not None and options.grouping.size > 1:
-        lists = await _whole_groups(served, asked, options, lists, outcome, deadline)
-    outcome.lists = [[hit for _, hit in each] for each in lists]
-    return outcome
+        lists = await _whole_groups(served, asked, options, lists, inquiry)
+    return Outcome([[hit for _, hit in each] for each in lists], found.plans, found.terms)
 
 
 async def _round(
@@ -104,7 +96,7 @@ async def _round(
     options: c.SearchOptions,
     ask: int,
     payload: frozenset[c.PayloadField],
-    deadline: float | None,
+    inquiry: Inquiry,
 ) -> _Round:
     hybrid = asked.mode is c.SearchMode.HYBRID
     candidates = max(served.fusion.candidates, ask)
@@ -119,13 +111,14 @@ async def _round(
         options.filter,
         options.grouping,
         options.explain,
+        inquiry.least,
     )
-    answers = await _fan_out(served, asked.queries, shard_options, options, deadline)
+    results = await _fan_out(served, asked.queries, shard_options, options, inquiry)
     ranked: list[_Ranked] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []
     for number in range(asked.queries.count):
-        parts = [(shard, hits[number]) for shard, hits in answers.results.items()]
+        parts = [(shard, hits[number]) for shard, hits in results.items()]
         # Every shard has its own best of each group: look at all of them, then keep one of each.
         most = ask * len(parts) if options.grouping else ask
         if hybrid:
@@ -154,7 +147,7 @@ async def _round(
                 if hits.plan is not None and options.explain
             ]
         )
-    return _Round(ranked, plans, terms, answers.failures)
+    return _Round(ranked, plans, terms)
 
 
 async def _fan_out(
@@ -162,20 +155,24 @@ async def _fan_out(
     queries: Queries,
     shard_options: ShardOptions,
     options: c.SearchOptions,
-    deadline: float | None,
-) -> fanout.Answers[Sequence[ShardHits]]:
+    inquiry: Inquiry,
+) -> dict[int, Sequence[ShardHits]]:
     start = time.perf_counter()
     calls = {
-        number: shard.search(served.snapshot_id, queries, shard_options, deadline)
+        number: shard.search(served.snapshot_id, queries, shard_options, inquiry.deadline)
         for number, shard in enumerate(served.shards)
     }
     answers = await fanout.gather(
-        calls, deadline, collection=served.name, full=options.require_full_coverage
+        calls, inquiry.deadline, collection=served.name, full=options.require_full_coverage
     )
     served.observe_search(time.perf_counter() - start)
     for number, error in answers.failures.items():
+        inquiry.failures[number] = error
         metrics.shard_failures.labels(served.name, str(number), error.reason).inc()
-    return answers
+    for number, results in answers.results.items():
+        if results[0].applied is not None:
+            inquiry.heard(number, [hits.applied for hits in results])
+    return answers.results
 
 
 def _explain(ranked: _Ranked, mode: c.SearchMode) -> None:
@@ -209,8 +206,7 @@ async def _whole_groups(
     asked: Asked,
     options: c.SearchOptions,
     lists: list[_Ranked],
-    outcome: Outcome,
-    deadline: float | None,
+    inquiry: Inquiry,
 ) -> list[_Ranked]:
     """Fills groups: by a search within each, since its next hits may lie in any shard."""
     grouping = options.grouping
@@ -229,8 +225,7 @@ async def _whole_groups(
         one = Asked(asked.mode, [0], asked.queries.part(number, number + 1))
         excluded = asked.excluded.get(number, _NONE)
         ask = grouping.size + len(excluded)
-        found = await _round(served, one, narrowed, ask, options.payload, deadline)
-        outcome.failures.update(found.failures)
+        found = await _round(served, one, narrowed, ask, options.payload, inquiry)
         kept = [hit for hit in found.ranked[0] if hit[1].id not in excluded]
         for _, hit in kept:
             hit.group = value
@@ -249,15 +244,14 @@ async def _diverse(
     served: ServedCollection,
     lists: list[_Ranked],
     options: c.SearchOptions,
-    outcome: Outcome,
-    deadline: float | None,
+    inquiry: Inquiry,
 ) -> list[_Ranked]:
-    """Chooses k of each pool; without the hits of shards that did not give their vectors."""
+    """Chooses k of each pool; without the hits that gave no vector any more."""
     pools = [[(shard, hit) for shard, hit in each] for each in lists]
-    await filling.fill(served, pools, replace(options, payload=_VECTOR), outcome.failures, deadline)
+    await filling.fill(served, pools, replace(options, payload=_VECTOR), inquiry)
     chosen = []
     for pool in pools:
-        vectors = np.array([hit.vector for _, hit in pool], np.float32).reshape(len(pool), -1)
+        vectors = np.array([hit.vector for _, hit in pool], np.float32)
         scores = np.array([hit.score for _, hit in pool], np.float64)
         order = diverse_order(scores, vectors, options.k, options.diversity)
         picked = [pool[place] for place in order]

@@ -18,13 +18,22 @@ from nearline.contract import (
     Term,
 )
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
+from nearline.v1 import snapshot_pb2
 from nearline.vectors import as_matrix
 from retrieval import metrics
+from retrieval.changes.history import watermark_of
 from retrieval.fusion import FusionInForce
 from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.names import nearest_first
 from retrieval.shard import Shard
 
+_KINDS = {
+    snapshot_pb2.AttributeField.KIND_STRING: "string",
+    snapshot_pb2.AttributeField.KIND_INT: "int",
+    snapshot_pb2.AttributeField.KIND_DOUBLE: "double",
+    snapshot_pb2.AttributeField.KIND_BOOL: "bool",
+    snapshot_pb2.AttributeField.KIND_TIME: "time",
+}
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
 # A vector whose squared length is half of this away from 1 is as near to unit length as float32
@@ -38,6 +47,9 @@ class ServedCollection:
     Args:
         snapshot: What the alias named.
         shards: By number, 0..n-1.
+
+    attribute_kinds: Of `nearline.attributes.KINDS`, by name. single_valued: Attributes without
+    lists. watermark: How far the snapshot has the changes of its log.
     """
 
     def __init__(self, snapshot: SnapshotInForce, shards: Sequence[Shard]) -> None:
@@ -55,7 +67,13 @@ class ServedCollection:
         self._words_of = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
         self.fusion = FusionInForce.of(manifest)
+        self.chunking = manifest.chunking
+        self.watermark = watermark_of(manifest)
         self._attributes = {one.name: one for one in manifest.attributes}
+        self.attribute_kinds = {
+            one.name: _KINDS[one.kind] for one in manifest.attributes if one.kind in _KINDS
+        }
+        self.single_valued = frozenset(one.name for one in manifest.attributes if not one.is_list)
         self.shards = tuple(shards)
         self.observe_search = metrics.stage_seconds.labels(self.name, "search").observe
         self._all = Coverage(shards_answered=len(shards), shards_total=len(shards))

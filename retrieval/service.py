@@ -6,13 +6,16 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from functools import partial
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, NearlineError
+from nearline.errors import InvalidRequest, Unsupported
 from retrieval import examples, listing, metrics, searching
 from retrieval.asking import ask
+from retrieval.changes import watermark
 from retrieval.embedders import Embedders
+from retrieval.inquiry import Inquiry
 from retrieval.life.serving import ServedCollections
 from retrieval.served import ServedCollection
 
@@ -21,21 +24,27 @@ ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 # Kept back of the caller's time to merge and answer with what has arrived.
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
-_LIVE = c.ServedBy()
 _NO_HITS = c.HitList(hits=())
 
 
 class RetrievalService:
-    """Finds items; a `Retriever`.
+    """Finds and changes items; a `Retriever` and an `ItemWriter`.
 
     Args:
         embedders: Where query texts become vectors.
         collections: What is loaded; None: nothing yet.
+        writer: Changes items; None: nothing here keeps changes.
     """
 
-    def __init__(self, embedders: Embedders, collections: ServedCollections | None = None) -> None:
+    def __init__(
+        self,
+        embedders: Embedders,
+        collections: ServedCollections | None = None,
+        writer: c.ItemWriter | None = None,
+    ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
+        self._writing = writer
         # A process-wide prefix and a counter: unique like a UUID, at a fraction of its cost.
         self._list_prefix = secrets.token_hex(6)
         self._list_numbers = itertools.count()
@@ -83,20 +92,22 @@ class RetrievalService:
         payload: frozenset[c.PayloadField] = ALL_BUT_VECTOR,
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
         """Reads items by id; see `Retriever.get_items`. No payload: all but the vector."""
         start = time.perf_counter()
         examples.check_ids(ids, c.MAX_BATCH, "ids")
-        deadline = _deadline(timeout_s)
+        begin = _inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
-            found = await examples.fetch(served, ids, payload or ALL_BUT_VECTOR, deadline)
+            inquiry = begin()
+            found = await examples.fetch(served, ids, payload or ALL_BUT_VECTOR, inquiry)
             spent_s = time.perf_counter() - start
             return c.ItemsReply(
                 items=[found.items[one] for one in ids if one in found.items],
                 ignored_ids=examples.ignored(served, ids, found),
-                info=self._info(served, found.failures, None, spent_s, spent_s, listed=False),
+                info=self._info(served, inquiry, None, spent_s, spent_s, listed=False),
             )
 
         return await self._collections.answer(collection, answer)
@@ -109,23 +120,25 @@ class RetrievalService:
         filter: c.Filter | None = None,
         payload: frozenset[c.PayloadField] = frozenset(),
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        deadline = _deadline(timeout_s)
+        begin = _inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
+            inquiry = begin()
             page = await listing.page(
                 served,
                 size=page_size,
                 token=page_token,
                 filter=filter,
                 payload=payload,
-                deadline=deadline,
+                inquiry=inquiry,
             )
             spent_s = time.perf_counter() - start
-            info = self._info(served, {}, None, spent_s, spent_s, listed=False)
+            info = self._info(served, inquiry, None, spent_s, spent_s, listed=False)
             return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
 
         # A list goes on with the snapshot that it began on, for as long as that is loaded.
@@ -138,19 +151,79 @@ class RetrievalService:
         facets: Sequence[c.Facet] = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        deadline = _deadline(timeout_s)
+        begin = _inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.CountReply:
-            total, counts, answers = await listing.count(served, filter, facets, deadline)
+            inquiry = begin()
+            total, counts = await listing.count(served, filter, facets, inquiry)
             spent_s = time.perf_counter() - start
-            info = self._info(served, answers.failures, None, spent_s, spent_s, listed=False)
+            info = self._info(served, inquiry, None, spent_s, spent_s, listed=False)
             return c.CountReply(count=total, facets=counts, info=info)
 
         return await self._collections.answer(collection, answer)
+
+    async def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Adds or replaces items; see `ItemWriter.upsert_items`."""
+        return await self._writer().upsert_items(
+            items,
+            collection=collection,
+            if_versions=if_versions,
+            idempotency_key=idempotency_key,
+            only_attributes=only_attributes,
+            timeout_s=timeout_s,
+        )
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Deletes items; see `ItemWriter.delete_items`."""
+        return await self._writer().delete_items(
+            ids,
+            collection=collection,
+            if_versions=if_versions,
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`."""
+        return await self._writer().upsert_batches(batches, collection=collection)
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Deletes the items of many batches; see `ItemWriter.delete_batches`."""
+        return await self._writer().delete_batches(batches, collection=collection)
+
+    def _writer(self) -> c.ItemWriter:
+        if self._writing is None:
+            raise Unsupported(
+                "this service keeps no change log, so items cannot be changed; start the router "
+                "with --redis URL, or build a new snapshot"
+            )
+        return self._writing
 
     async def _search(
         self,
@@ -163,10 +236,10 @@ class RetrievalService:
         start = time.perf_counter()
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
-        deadline = _deadline(timeout_s)
+        begin = _inquiries(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,
-            lambda served: self._found(served, queries, options, names, start, deadline),
+            lambda served: self._found(served, queries, options, names, start, begin()),
             options.snapshot_id,
         )
 
@@ -177,19 +250,17 @@ class RetrievalService:
         options: c.SearchOptions,
         names: Sequence[str],
         start: float,
-        deadline: float | None,
+        inquiry: Inquiry,
     ) -> c.SearchReply:
         """Answers a search wholly from one snapshot."""
         served.check(options)
-        asking = await ask(served, self._embedders, queries, names, options.mode, deadline)
+        asking = await ask(served, self._embedders, queries, names, options.mode, inquiry)
         searched = time.perf_counter()
-        searches = [searching.search(served, asked, options, deadline) for asked in asking.asked]
+        searches = [searching.search(served, asked, options, inquiry) for asked in asking.asked]
         # Almost always one; a task of its own would cost a tenth of the request.
         outcomes = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
-        failures = dict(asking.failures)
         results = [_NO_HITS] * len(queries)
         for asked, outcome in zip(asking.asked, outcomes, strict=True):
-            failures |= outcome.failures
             for place, number in enumerate(asked.numbers):
                 results[number] = c.HitList(
                     hits=outcome.lists[place],
@@ -199,27 +270,28 @@ class RetrievalService:
                     language=served.language if outcome.terms[place] else "",
                 )
         now = time.perf_counter()
-        info = self._info(served, failures, asking.embed_s, now - searched, now - start)
+        info = self._info(served, inquiry, asking.embed_s, now - searched, now - start)
         return c.SearchReply(results=results, info=info)
 
     def _info(
         self,
         served: ServedCollection,
-        failures: Mapping[int, NearlineError],
+        inquiry: Inquiry,
         embed_s: float | None,
         search_s: float,
         total_s: float,
         *,
         listed: bool = True,
     ) -> c.ReplyInfo:
-        if failures:
+        if inquiry.failures:
             metrics.partial_answers.labels(served.name).inc()
         return c.ReplyInfo(
             epoch=served.epoch,
             snapshot_id=served.snapshot_id,
             fingerprint=served.fingerprint,
-            coverage=served.coverage(failures),
-            served_by=_LIVE,
+            coverage=served.coverage(inquiry.failures),
+            served_by=inquiry.served_by,
+            watermark=inquiry.watermark,
             list_id=f"{self._list_prefix}-{next(self._list_numbers):x}" if listed else "",
             embed_s=embed_s,
             search_s=search_s,
@@ -227,9 +299,15 @@ class RetrievalService:
         )
 
 
-def _deadline(timeout_s: float | None) -> float | None:
-    """Gives the loop time at which to stop waiting for shards."""
+def _inquiries(
+    timeout_s: float | None, min_watermark: bytes, field: str = "min_watermark"
+) -> Callable[[], Inquiry]:
+    """Gives what begins an inquiry; a request that is asked whole again begins another one.
+
+    Raises: InvalidRequest: no watermark of ours.
+    """
+    least = watermark.decode(min_watermark, field)
     if timeout_s is None:
-        return None
+        return partial(Inquiry, None, least)
     reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-    return asyncio.get_running_loop().time() + timeout_s - reserve_s
+    return partial(Inquiry, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Protocol
+
 from nearline import contract as c
 from nearline import wire
-from nearline.contract import Retriever
-from nearline.errors import Unsupported
+from nearline.errors import InvalidRequest
 from nearline.guard import Context, time_left_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from retrieval.bulk_writing import WriteBatch, write_batches
+
+
+class RetrieverAndWriter(c.Retriever, c.ItemWriter, Protocol):
+    """Finds and changes items."""
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
-    """Answers for a retriever; methods of later versions stay UNIMPLEMENTED.
+    """Answers for a service; methods of later versions stay UNIMPLEMENTED.
 
     Args:
-        retriever: What answers.
+        service: What answers.
     """
 
-    def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
+    def __init__(self, service: RetrieverAndWriter) -> None:
+        self._service = service
 
     async def Search(
         self, request: retrieval_pb2.SearchRequest, context: Context
     ) -> retrieval_pb2.SearchResponse:
         """Finds the best items for one query."""
-        reply = await self._retriever.search(
+        reply = await self._service.search(
             wire.query_from_proto(request.query),
             wire.options_from_proto(request.options),
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -36,7 +44,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.SearchBatchRequest, context: Context
     ) -> retrieval_pb2.SearchBatchResponse:
         """Finds the best items for many queries."""
-        reply = await self._retriever.search_batch(
+        reply = await self._service.search_batch(
             [wire.query_from_proto(query) for query in request.queries],
             wire.options_from_proto(request.options),
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -48,15 +56,11 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.GetItemsRequest, context: Context
     ) -> retrieval_pb2.GetItemsResponse:
         """Reads items by id."""
-        if request.min_watermark:
-            raise Unsupported(
-                "live changes are not served by this version; leave min_watermark empty",
-                field="min_watermark",
-            )
-        reply = await self._retriever.get_items(
+        reply = await self._service.get_items(
             request.ids,
             wire.payload_from_proto(request.payload),
             collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
             timeout_s=time_left_s(context),
         )
         return wire.items_response(reply)
@@ -65,12 +69,13 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.ListItemsRequest, context: Context
     ) -> retrieval_pb2.ListItemsResponse:
         """Reads a page of items."""
-        reply = await self._retriever.list_items(
+        reply = await self._service.list_items(
             page_size=request.page_size or 100,
             page_token=request.page_token,
             filter=wire.filter_of(request),
             payload=wire.payload_from_proto(request.payload),
             collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
             timeout_s=time_left_s(context),
         )
         return wire.list_response(reply)
@@ -79,10 +84,92 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.CountItemsRequest, context: Context
     ) -> retrieval_pb2.CountItemsResponse:
         """Counts items and values of attributes."""
-        reply = await self._retriever.count_items(
+        reply = await self._service.count_items(
             wire.filter_of(request),
             [c.Facet(field=one.field, limit=one.limit or 10) for one in request.facets],
             collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
             timeout_s=time_left_s(context),
         )
         return wire.count_response(reply)
+
+    async def UpsertItems(
+        self, request: retrieval_pb2.UpsertItemsRequest, context: Context
+    ) -> retrieval_pb2.UpsertItemsResponse:
+        """Adds or replaces items."""
+        reply = await self._upsert(request, time_left_s(context))
+        return wire.upsert_response(reply)
+
+    async def DeleteItems(
+        self, request: retrieval_pb2.DeleteItemsRequest, context: Context
+    ) -> retrieval_pb2.DeleteItemsResponse:
+        """Deletes items."""
+        reply = await self._delete(request, time_left_s(context))
+        return wire.delete_response(reply)
+
+    async def UpsertItemsStream(
+        self,
+        request_iterator: AsyncIterator[retrieval_pb2.UpsertItemsStreamRequest],
+        context: Context,
+    ) -> retrieval_pb2.UpsertItemsStreamResponse:
+        """Adds or replaces the items of many batches."""
+
+        async def batches() -> AsyncIterator[WriteBatch]:
+            named = None
+            async for message in request_iterator:
+                named = _one_collection(named, message.request.collection)
+                yield partial(self._upsert, message.request, None)
+
+        return wire.upsert_stream_response(await write_batches(batches()))
+
+    async def DeleteItemsStream(
+        self,
+        request_iterator: AsyncIterator[retrieval_pb2.DeleteItemsStreamRequest],
+        context: Context,
+    ) -> retrieval_pb2.DeleteItemsStreamResponse:
+        """Deletes the items of many batches."""
+
+        async def batches() -> AsyncIterator[WriteBatch]:
+            named = None
+            async for message in request_iterator:
+                named = _one_collection(named, message.request.collection)
+                yield partial(self._delete, message.request, None)
+
+        return wire.delete_stream_response(await write_batches(batches()))
+
+    async def _upsert(
+        self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None
+    ) -> c.WriteReply:
+        return await self._service.upsert_items(
+            wire.items_of(request),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            if_versions=dict(request.if_versions),
+            idempotency_key=request.idempotency_key,
+            only_attributes=request.only_attributes,
+            timeout_s=timeout_s,
+        )
+
+    async def _delete(
+        self, request: retrieval_pb2.DeleteItemsRequest, timeout_s: float | None
+    ) -> c.WriteReply:
+        return await self._service.delete_items(
+            request.ids,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            if_versions=dict(request.if_versions),
+            idempotency_key=request.idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+
+def _one_collection(named: str | None, collection: str) -> str:
+    """Gives the collection of a stream.
+
+    Raises: InvalidRequest: a batch names another one than those before it.
+    """
+    if named not in (None, collection):
+        raise InvalidRequest(
+            f"it names collection {collection!r}, the batches before it name {named!r}; use a "
+            "stream for each",
+            field="request.collection",
+        )
+    return collection

@@ -50,6 +50,12 @@ class SnapshotSettings(ServerSettings):
         "0: do not look.",
     )
 
+    redis: str = Field(
+        "",
+        description="Redis that holds the change logs, redis://host:port/0; empty: items cannot be "
+        "changed, and what was changed elsewhere is not served.",
+    )
+
     def collection_names(self) -> list[str]:
         """Gives the collections named; none: all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
@@ -75,6 +81,18 @@ class RouterSettings(SnapshotSettings):
         "are its replicas, and the n-th of each shard make up replica group n. Empty: the shards "
         "run in this process.",
     )
+    log_replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Replicas of that Redis that must have a change on disk before it is "
+        "acknowledged (WAITAOF).",
+    )
+    allow_stale: bool = Field(
+        False,
+        description="With shards in this process: serve them without the live changes that cannot "
+        "be had, while the change log is away or lost, and say so in every answer.",
+    )
     shard_wait_s: float = Field(
         60.0,
         gt=0,
@@ -91,6 +109,17 @@ class ShardSettings(SnapshotSettings):
 
     shard: str = Field(
         "", description="Numbers of the shards to hold, separated by commas; empty: all."
+    )
+
+    embedding: str = Field(
+        "",
+        description="Embedding services, host:port separated by commas: they embed changes that "
+        "came without vectors of a snapshot's model. Empty: such changes cannot be applied.",
+    )
+    allow_stale: bool = Field(
+        False,
+        description="Serve without the live changes that cannot be had, while the change log is "
+        "away or lost, and say so in every answer.",
     )
 
     def numbers(self) -> frozenset[int] | None:

@@ -21,6 +21,7 @@ from nearline.contract import (
     Scalar,
     SearchMode,
 )
+from retrieval.changes.watermark import Watermark
 
 
 class ShardOptions(NamedTuple):
@@ -40,6 +41,18 @@ class ShardOptions(NamedTuple):
     filter: Filter | None = None
     grouping: Grouping | None = None
     explain: bool = False
+    min_watermark: Watermark | None = None
+
+
+class Applied(NamedTuple):
+    """How far live changes are in an answer of a shard.
+
+    watermark: In the partitions of the shard; 0 in the others.
+    stale: Why it may be behind the log although it answers; empty: it is not.
+    """
+
+    watermark: Watermark
+    stale: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,14 @@ class ShardHits:
     groups: Sequence[Scalar] = ()
     plan: Plan | None = None
     terms: Sequence[tuple[str, int]] = ()
+    applied: Applied | None = None
+
+
+class Fetched(NamedTuple):
+    """Items read; applied: None where no change log is followed."""
+
+    items: Sequence[Item]
+    applied: Applied | None = None
 
 
 class FieldCounts(NamedTuple):
@@ -139,13 +160,16 @@ class ShardCounts:
 
     count: int
     fields: Sequence[FieldCounts]
+    applied: Applied | None = None
 
 
 class Shard(Protocol):
     """One shard of the snapshots of a collection: in this process, behind gRPC, or elsewhere.
 
     Every method raises SnapshotGone where it does not hold the snapshot, and NotReady,
-    DeadlineExceeded or Overloaded where it cannot answer now.
+    DeadlineExceeded or Overloaded where it cannot answer now. With a watermark they wait until live
+    changes have been applied that far: NotReady where that takes too long, SnapshotMismatch where
+    it is of another log, Unsupported where none is followed.
     """
 
     def search(
@@ -175,7 +199,8 @@ class Shard(Protocol):
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         chunks: Sequence[int] = (),
-    ) -> Awaitable[Sequence[Item]]:
+        min_watermark: Watermark | None = None,
+    ) -> Awaitable[Fetched]:
         """Reads items by id, in the order asked; ids that do not exist are left out.
 
         The vector is that of the document: the mean of its chunks' vectors, at unit length where
@@ -192,7 +217,8 @@ class Shard(Protocol):
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None = None,
-    ) -> Awaitable[Sequence[Item]]:
+        min_watermark: Watermark | None = None,
+    ) -> Awaitable[Fetched]:
         """Reads the first `limit` items after an id that match, in id order."""
         ...
 
@@ -202,6 +228,7 @@ class Shard(Protocol):
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None = None,
+        min_watermark: Watermark | None = None,
     ) -> Awaitable[ShardCounts]:
         """Counts the items that match, and the values of attributes among them."""
         ...

@@ -6,12 +6,18 @@ import sys
 from collections.abc import Sequence
 
 from nearline import serving, settings, telemetry
+from nearline.clients import EmbeddingClient
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
+from retrieval.changes.live_changes import LiveChanges
+from retrieval.changes.logs import ChangeLogs
+from retrieval.embedders import Embedders
+from retrieval.life.aliases import who_am_i
 from retrieval.life.shard_host import ShardHost
 from retrieval.local_hosting import LocalShards
 from retrieval.settings import ShardSettings
 from retrieval.shard_servicer import ShardServicer
+from retrieval.topology import check_address
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -19,8 +25,20 @@ async def main(argv: Sequence[str]) -> None:
     chosen = settings.load_from_process(ShardSettings, argv)
     telemetry.configure_logging(chosen.log_level, "shard")
     store = Store.open(chosen.store, chosen.cache_dir)
+    addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
+    embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
+    logs = ChangeLogs(store, chosen.redis, who=who_am_i()) if chosen.redis else None
     shards = LocalShards(
-        store, chosen.thread_count(), chosen.numbers(), headroom=chosen.load_headroom
+        store,
+        chosen.thread_count(),
+        chosen.numbers(),
+        headroom=chosen.load_headroom,
+        live=LiveChanges(
+            store,
+            logs,
+            embedders=Embedders(embedding) if embedding else None,
+            allow_stale=chosen.allow_stale,
+        ),
     )
     host = ShardHost(
         store,
@@ -33,6 +51,10 @@ async def main(argv: Sequence[str]) -> None:
     async def close() -> None:
         await host.close()
         await shards.close()
+        if logs is not None:
+            await logs.close()
+        for client in embedding.values():
+            await client.close()
 
     await serving.serve(
         chosen,

@@ -9,6 +9,8 @@ from nearline import wire
 from nearline.guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval import shard_wire
+from retrieval.changes import progress_wire
+from retrieval.changes.watermark import decode
 from retrieval.life.shard_host import ShardHost
 
 
@@ -46,13 +48,15 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Reads items of one shard."""
         with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            items = await loaded.shard.fetch(
+            fetched = await loaded.shard.fetch(
                 request.snapshot_id,
                 request.ids,
                 wire.payload_from_proto(request.payload),
-                chunks=request.chunks,
+                _deadline(context),
+                request.chunks,
+                decode(request.min_watermark),
             )
-            return shard_pb2.FetchItemsResponse(items=[wire.item_to_proto(item) for item in items])
+            return shard_wire.fetched_to_proto(fetched)
 
     async def ScanItems(
         self, request: shard_pb2.ScanItemsRequest, context: Context
@@ -60,14 +64,16 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Lists items of one shard."""
         with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            items = await loaded.shard.scan(
+            fetched = await loaded.shard.scan(
                 request.snapshot_id,
                 request.after_id,
                 request.limit,
                 wire.filter_of(request),
                 wire.payload_from_proto(request.payload),
+                _deadline(context),
+                decode(request.min_watermark),
             )
-            return shard_pb2.ScanItemsResponse(items=[wire.item_to_proto(item) for item in items])
+            return shard_wire.scanned_to_proto(fetched)
 
     async def CountShard(
         self, request: shard_pb2.CountShardRequest, context: Context
@@ -76,7 +82,11 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             counts = await loaded.shard.count(
-                request.snapshot_id, wire.filter_of(request), request.fields
+                request.snapshot_id,
+                wire.filter_of(request),
+                request.fields,
+                _deadline(context),
+                decode(request.min_watermark),
             )
             return shard_wire.counts_to_proto(counts, request.fields)
 
@@ -84,18 +94,19 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.GetStatusRequest, context: Context
     ) -> shard_pb2.GetStatusResponse:
         """Tells what is loaded."""
-        return shard_pb2.GetStatusResponse(
-            shards=[
-                shard_pb2.LoadedShard(
-                    collection=loaded.collection,
-                    snapshot_id=loaded.snapshot_id,
-                    shard=loaded.number,
-                    ready=True,
-                    vectors=loaded.shard.chunks,
-                )
-                for loaded in self._host
-            ]
-        )
+        response = shard_pb2.GetStatusResponse()
+        for loaded in self._host:
+            message = response.shards.add(
+                collection=loaded.collection,
+                snapshot_id=loaded.snapshot_id,
+                shard=loaded.number,
+                ready=True,
+                vectors=loaded.shard.chunks,
+            )
+            progress = self._host.progress(loaded)
+            if progress is not None:
+                progress_wire.fill(message, progress)
+        return response
 
     async def LoadSnapshot(
         self, request: shard_pb2.LoadSnapshotRequest, context: Context

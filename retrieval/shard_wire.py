@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,7 +12,11 @@ from nearline import wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import pack, unpack
+from retrieval.changes.watermark import Watermark, decode
+from retrieval.inquiry import oldest
 from retrieval.shard import (
+    Applied,
+    Fetched,
     FieldCounts,
     HitPayload,
     LexicalColumns,
@@ -20,6 +25,13 @@ from retrieval.shard import (
     ShardCounts,
     ShardHits,
     ShardOptions,
+)
+
+_Response: TypeAlias = (
+    shard_pb2.SearchShardResponse
+    | shard_pb2.FetchItemsResponse
+    | shard_pb2.ScanItemsResponse
+    | shard_pb2.CountShardResponse
 )
 
 
@@ -37,6 +49,7 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
             filter=options.filter,
             grouping=options.grouping,
             explain=options.explain,
+            min_watermark=watermark_to_bytes(options.min_watermark),
         )
     )
 
@@ -55,7 +68,13 @@ def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
         options.filter,
         options.grouping,
         options.explain,
+        decode(options.min_watermark, "options.min_watermark"),
     )
+
+
+def watermark_to_bytes(least: Watermark | None) -> bytes:
+    """Gives a watermark as requests carry it; empty for None."""
+    return b"" if least is None else least.encode()
 
 
 def fill_queries(target: shard_pb2.SearchShardRequest, queries: Queries) -> None:
@@ -109,12 +128,40 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
         for word, chunks in hits.terms:
             target.terms.add(word=word, chunks=chunks)
+    _fill_applied(message, oldest(hits.applied for hits in results))
     return message
 
 
-def hits_from_proto(results: Iterable[shard_pb2.ShardHits]) -> list[ShardHits]:
-    """Gives the hits of many queries."""
-    return [_hits_from_proto(hits) for hits in results]
+def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
+    """Gives the hits of many queries, all of the oldest state among them."""
+    applied = _applied_from_proto(message)
+    found = [_hits_from_proto(hits) for hits in message.results]
+    for hits in found:
+        hits.applied = applied
+    return found
+
+
+def fetched_to_proto(fetched: Fetched) -> shard_pb2.FetchItemsResponse:
+    """Gives the message of items read by id."""
+    message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
+    _fill_applied(message, fetched.applied)
+    return message
+
+
+def scanned_to_proto(fetched: Fetched) -> shard_pb2.ScanItemsResponse:
+    """Gives the message of items listed."""
+    message = shard_pb2.ScanItemsResponse(items=map(wire.item_to_proto, fetched.items))
+    _fill_applied(message, fetched.applied)
+    return message
+
+
+def fetched_from_proto(
+    message: shard_pb2.FetchItemsResponse | shard_pb2.ScanItemsResponse,
+) -> Fetched:
+    """Gives the items of a message."""
+    return Fetched(
+        [wire.item_from_proto(one) for one in message.items], _applied_from_proto(message)
+    )
 
 
 def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
@@ -150,6 +197,7 @@ def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.Cou
         target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
         for value, count in one.counts.items():
             target.counts.add(value=wire.value_to_proto(value), count=count)
+    _fill_applied(message, counts.applied)
     return message
 
 
@@ -164,7 +212,18 @@ def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
             )
             for facet in message.facets
         ],
+        _applied_from_proto(message),
     )
+
+
+def _fill_applied(target: _Response, applied: Applied | None) -> None:
+    if applied is not None:
+        target.watermark, target.stale = applied.watermark.encode(), applied.stale
+
+
+def _applied_from_proto(message: _Response) -> Applied | None:
+    watermark = decode(message.watermark, "watermark of a shard")
+    return None if watermark is None else Applied(watermark, message.stale)
 
 
 def _fill_payload(target: shard_pb2.HitPayload, payload: HitPayload) -> None:

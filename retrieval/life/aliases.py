@@ -5,13 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nearline.errors import AlreadyExists, Conflict, NotFound
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
 _MAX_WORDS = 1_000
+
+
+def _any(manifest: snapshot_pb2.Manifest) -> None:
+    """Refuses nothing."""
 
 
 def promote(
@@ -23,6 +27,7 @@ def promote(
     who: str = "",
     why: str = "",
     verify: bool = True,
+    check: Callable[[snapshot_pb2.Manifest], None] = _any,
 ) -> snapshot_pb2.AliasRecord:
     """Makes a snapshot current; a canary, if any, ends. Blocks while the files are read.
 
@@ -34,12 +39,13 @@ def promote(
         who: For the record; empty: this user on this machine.
         why: For the record.
         verify: Read every file and compare it with the manifest first.
+        check: Raises for a snapshot that must not become current, whatever its files say.
     Returns: The new record.
     Raises: NotFound: no such snapshot. SnapshotCorrupt, SnapshotMismatch: it must not go live.
         Conflict: another epoch is in force, or somebody else was faster.
     """
     _check_epoch(store, collection, expected_epoch)
-    store.manifest(collection, snapshot_id)
+    check(store.manifest(collection, snapshot_id))
     if verify:
         store.verify(collection, snapshot_id)
     record = snapshot_pb2.AliasRecord(current=snapshot_id, who=who, why=why)
@@ -53,6 +59,7 @@ def roll_back(
     expected_epoch: int = 0,
     who: str = "",
     why: str = "",
+    check: Callable[[snapshot_pb2.Manifest], None] = _any,
 ) -> snapshot_pb2.AliasRecord:
     """Makes the snapshot before the current one current again; the next call goes further back.
 
@@ -68,7 +75,7 @@ def roll_back(
             f"no snapshot of {collection!r} was current before {newest.current}; "
             "promote one by its id"
         )
-    store.manifest(collection, target.current)
+    check(store.manifest(collection, target.current))
     store.verify(collection, target.current)
     record = snapshot_pb2.AliasRecord(
         current=target.current,

@@ -12,6 +12,7 @@ from pathlib import Path
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.snapshot import Store
 from nearline.store.durable import store_errors
+from retrieval.changes import trimming
 from retrieval.life.aliases import rollback_target
 
 YOUNG = timedelta(hours=1)
@@ -71,7 +72,10 @@ def plan(
 
 
 def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
-    """Removes what a plan says, each snapshot's manifest first, so that none is seen in part."""
+    """Removes what a plan says, each snapshot's manifest first, so that none is seen in part.
+
+    Then archived changes go that every snapshot left has, so that deleted texts leave for good.
+    """
     for one in planned:
         if one.kept:
             continue
@@ -83,6 +87,8 @@ def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
         else:
             with store_errors(one.folder):
                 shutil.rmtree(one.folder)
+    if any(not one.kept for one in planned):
+        trimming.drop_archived(store, collection)
 
 
 def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from nearline.errors import NotFound, SettingsError, SnapshotGone
 from nearline.snapshot import Store
 from retrieval.catalogue import LoadedShard
+from retrieval.changes.progress import ShardProgress
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.follower import Follower, Life
 from retrieval.life.holdings import Held, Holdings
@@ -87,6 +88,11 @@ class ShardHost:
             f"this process does not hold shard {number} of collection {collection!r}; it holds "
             + (", ".join(f"{one.number} of {one.collection!r}" for one in self) or "none")
         )
+
+    def progress(self, loaded: LoadedShard) -> ShardProgress | None:
+        """Tells how far live changes are beside a shard; None: no change log is followed."""
+        told = self._shards.progress(loaded.collection, loaded.snapshot_id).get(loaded.number)
+        return told[0] if told else None
 
     async def load(self, collection: str, snapshot_id: str) -> None:
         """Loads a snapshot, or waits for the load that runs; asking anew keeps it loaded.

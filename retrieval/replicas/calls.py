@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from nearline.errors import (
     InternalError,
     NearlineError,
+    NotApplied,
     NotFound,
     NotReady,
     Overloaded,
@@ -72,6 +73,8 @@ class Calls(Generic[_P]):
         key: ShardKey,
         send: Callable[[_P], Awaitable[_R]],
         latencies: RecentPercentile | None = None,
+        *,
+        waits: bool = False,
     ) -> _R:
         """Gives the first answer.
 
@@ -79,6 +82,8 @@ class Calls(Generic[_P]):
             key: What to ask for.
             send: Makes the call to a peer, within the caller's deadline.
             latencies: Of calls like this one; they say when to hedge. None: never.
+            waits: The replica may have to wait for live changes: the call is hedged, later, since
+                another may have them, but says nothing of how long calls take or who is slow.
         Raises: what the last replica raised. NotReady: none answers. SnapshotGone: none holds it.
         """
         start = time.monotonic()
@@ -92,9 +97,10 @@ class Calls(Generic[_P]):
         self.hedges.earn()
         hedge_s = None
         if latencies is not None:
-            hedge_s = max(_SOONEST_HEDGE_S, latencies.value or _FIRST_HEDGE_S)
-        answer = await _Race(self, key, send).run(first, hedge_s)
-        if latencies is not None:
+            soonest_s = _FIRST_HEDGE_S if waits else _SOONEST_HEDGE_S
+            hedge_s = max(soonest_s, latencies.value or _FIRST_HEDGE_S)
+        answer = await _Race(self, key, send, blames=not waits).run(first, hedge_s)
+        if latencies is not None and not waits:
             latencies.observe(time.monotonic() - start)
         return answer
 
@@ -112,11 +118,17 @@ class _Race(Generic[_P, _R]):
     """One call, on its way to one replica or several."""
 
     def __init__(
-        self, calls: Calls[_P], key: ShardKey, send: Callable[[_P], Awaitable[_R]]
+        self,
+        calls: Calls[_P],
+        key: ShardKey,
+        send: Callable[[_P], Awaitable[_R]],
+        *,
+        blames: bool,
     ) -> None:
         self._calls = calls
         self._key = key
         self._send = send
+        self._blames = blames
         self._tried: list[Replica[_P]] = []
         self._running: dict[Task[_R], Replica[_P]] = {}
         self._hedge: Task[_R] | None = None
@@ -139,8 +151,13 @@ class _Race(Generic[_P, _R]):
                 for task in done:
                     error = self._error(task)
                     won = task if error is None else won
-                    # Not one that is silent: it may be at work on the call all the same.
-                    gone = isinstance(error, NotReady) and not task.cancelled()
+                    # Not one that is silent: it may be at work on the call all the same. Nor one
+                    # that is behind: it has waited as long as a call may.
+                    gone = (
+                        isinstance(error, NotReady)
+                        and not isinstance(error, NotApplied)
+                        and not task.cancelled()
+                    )
                 if won is not None:
                     self._count(won)
                     return won.result()
@@ -195,6 +212,6 @@ class _Race(Generic[_P, _R]):
         if self._hedge is None:
             return
         self._calls.count_hedge["won" if won is self._hedge else "lost"]()
-        if won is self._hedge:
+        if won is self._hedge and self._blames:
             for replica in self._running.values():
                 replica.was_beaten()

@@ -22,7 +22,8 @@ def choose(
     """Gives the less loaded of two replicas taken at random; None where there is none to ask.
 
     A replica that is ejected is asked where no better one is left, so that ejection alone never
-    takes a shard down; one that is away is not.
+    takes a shard down; one that is away is not. The same goes for one whose live changes are behind
+    for want of the change log.
 
     Args:
         replicas: All of the shard.
@@ -34,6 +35,7 @@ def choose(
     """
     able = [one for one in replicas if one.holds(key) and one not in tried]
     fit = [one for one in able if one.health.admits(now, one.in_flight)] or able
+    fit = [one for one in fit if not one.stale(key)] or fit
     if len(fit) > 2:
         fit = random.sample(fit, 2)
     return min(fit, key=lambda one: one.load(now), default=None)

@@ -7,19 +7,21 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from nearline.errors import (
     DeadlineExceeded,
     InternalError,
     NearlineError,
+    NotApplied,
     NotFound,
     NotReady,
     Overloaded,
     SnapshotGone,
 )
 from retrieval import metrics
+from retrieval.changes.progress import ShardProgress
 from retrieval.remote_shard import ShardKey
 from retrieval.replicas.health import Health, ReplicaState
 from retrieval.replicas.latency import FadingAverage
@@ -38,8 +40,8 @@ class Peer(Protocol):
         """Where it is."""
         ...
 
-    async def status(self, timeout_s: float) -> frozenset[ShardKey]:
-        """Gives what the server can answer from now."""
+    async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
+        """Gives what the server can answer from now, and how far live changes are beside it."""
         ...
 
 
@@ -56,7 +58,7 @@ class Replica(Generic[_P]):
     def __init__(self, peer: _P) -> None:
         self.peer = peer
         self.health = Health()
-        self.held: frozenset[ShardKey] = frozenset()
+        self.held: Mapping[ShardKey, ShardProgress | None] = {}
         self.in_flight = 0
         self._latency = FadingAverage()
         self._attempts: set[asyncio.Task[Any]] = set()
@@ -73,6 +75,11 @@ class Replica(Generic[_P]):
     def holds(self, key: ShardKey) -> bool:
         """Tells whether it answers, and said that it can answer from this."""
         return not self.health.away and key in self.held
+
+    def stale(self, key: ShardKey) -> bool:
+        """Tells whether it said that its answers from this may be behind the change log."""
+        progress = self.held.get(key)
+        return progress is not None and bool(progress.applied.stale)
 
     def load(self, now: float) -> float:
         """Gives its cost to a new call: the seconds that it and those before it would take."""
@@ -141,14 +148,14 @@ class Replica(Generic[_P]):
 
     def _failed(self, key: ShardKey, error: NearlineError, start: float) -> None:
         if isinstance(error, SnapshotGone | NotFound):
-            self.held -= {key}
-        elif isinstance(error, NotReady):
+            self.held = {one: told for one, told in self.held.items() if one != key}
+        elif isinstance(error, NotReady) and not isinstance(error, NotApplied):
             self.health.lost(error.message)
             self._asked.set()
             self._tell()
-        elif isinstance(error, Overloaded | DeadlineExceeded):
-            # Not its fault alone: callers may be too many, or in too much of a hurry. The time
-            # taken makes others the first choice.
+        elif isinstance(error, Overloaded | DeadlineExceeded | NotApplied):
+            # Not its fault alone: callers may be too many, in too much of a hurry, or ask for a
+            # state that nobody has. The time taken makes others the first choice.
             self._observe(start)
         elif isinstance(error, InternalError) and self.health.failed(
             time.monotonic(), error.message

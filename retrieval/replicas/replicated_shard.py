@@ -6,13 +6,14 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-from nearline.contract import Filter, Item, PayloadField
+from nearline.contract import Filter, PayloadField
+from retrieval.changes.watermark import Watermark
 from retrieval.coalescer import Batch, Coalescer
 from retrieval.remote_shard import ShardClient, ShardKey
 from retrieval.replicas.calls import Calls
 from retrieval.replicas.latency import RecentPercentile
 from retrieval.replicas.replica import Replica
-from retrieval.shard import Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
 
 # While this many calls per replica are on their way, queries wait and share the next call. Two
 # keep a server busy while an answer travels; more make the calls smaller (four: a tenth slower).
@@ -61,7 +62,13 @@ class ReplicatedShard:
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
-        """Searches; see `Shard.search`."""
+        """Searches; see `Shard.search`.
+
+        Queries that ask for a state of their own go alone: a call that waits for it would hold a
+        place that all the others need.
+        """
+        if options.min_watermark is not None:
+            return asyncio.ensure_future(self._search(snapshot_id, queries, options, deadline))
         return self._coalescer.ask(queries, (snapshot_id, options), deadline)
 
     async def fetch(
@@ -71,13 +78,15 @@ class ReplicatedShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         chunks: Sequence[int] = (),
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.fetch(key, ids, payload, deadline, chunks),
+            lambda client: client.fetch(key, ids, payload, deadline, chunks, min_watermark),
             self._fetch_latencies,
+            waits=min_watermark is not None,
         )
 
     async def scan(
@@ -88,11 +97,15 @@ class ReplicatedShard:
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None = None,
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         """Lists items; see `Shard.scan`. Never hedged: twice the work would be a lot."""
         key = self._key(snapshot_id)
         return await self._calls.call(
-            key, lambda client: client.scan(key, after_id, limit, filter, payload, deadline)
+            key,
+            lambda client: client.scan(
+                key, after_id, limit, filter, payload, deadline, min_watermark
+            ),
         )
 
     async def count(
@@ -101,11 +114,12 @@ class ReplicatedShard:
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None = None,
+        min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`. Never hedged."""
         key = self._key(snapshot_id)
         return await self._calls.call(
-            key, lambda client: client.count(key, filter, fields, deadline)
+            key, lambda client: client.count(key, filter, fields, deadline, min_watermark)
         )
 
     async def ready(self, snapshot_id: str) -> int:
@@ -136,9 +150,19 @@ class ReplicatedShard:
 
     async def _send(self, batch: Batch[tuple[str, ShardOptions], ShardHits]) -> Sequence[ShardHits]:
         snapshot_id, options = batch.options
+        return await self._search(snapshot_id, batch.queries, options, batch.deadline)
+
+    async def _search(
+        self,
+        snapshot_id: str,
+        queries: Queries,
+        options: ShardOptions,
+        deadline: float | None,
+    ) -> Sequence[ShardHits]:
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.search(key, batch.queries, options, batch.deadline),
+            lambda client: client.search(key, queries, options, deadline),
             self._search_latencies,
+            waits=options.min_watermark is not None,
         )

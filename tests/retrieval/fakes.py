@@ -13,13 +13,13 @@ from nearline.contract import (
     EmbedderInfo,
     Embeddings,
     Filter,
-    Item,
     Lane,
     PayloadField,
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
-from retrieval.shard import Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.changes.watermark import Watermark
+from retrieval.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
 from tests.retrieval.snapshots import FINGERPRINT
 
 
@@ -122,9 +122,10 @@ class SilentShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         chunks: Sequence[int] = (),
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         await asyncio.Event().wait()
-        return []
+        return Fetched([])
 
     async def scan(
         self,
@@ -134,9 +135,10 @@ class SilentShard:
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None = None,
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         await asyncio.Event().wait()
-        return []
+        return Fetched([])
 
     async def count(
         self,
@@ -144,6 +146,7 @@ class SilentShard:
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None = None,
+        min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         await asyncio.Event().wait()
         return ShardCounts(0, [])
@@ -176,7 +179,8 @@ class FailingShard(SilentShard):
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         chunks: Sequence[int] = (),
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         raise self.error
 
     async def scan(
@@ -187,7 +191,8 @@ class FailingShard(SilentShard):
         filter: Filter | None,
         payload: frozenset[PayloadField],
         deadline: float | None = None,
-    ) -> Sequence[Item]:
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
         raise self.error
 
     async def count(
@@ -196,5 +201,6 @@ class FailingShard(SilentShard):
         filter: Filter | None,
         fields: Sequence[str],
         deadline: float | None = None,
+        min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         raise self.error

@@ -29,7 +29,7 @@ FINGERPRINT = "f32~0.999:0123456789abcdef"
 
 @dataclass(slots=True, kw_only=True)
 class Document:
-    """A document of a test. vectors: (chunks, d) float32."""
+    """A document of a test. vectors: (chunks, d) float32. expires: Microseconds since 1970."""
 
     id: str
     vectors: NDArray[np.float32]
@@ -37,6 +37,8 @@ class Document:
     text: str = ""
     bounds: Sequence[tuple[int, int]] = ()
     attributes: dict[str, object] = field(default_factory=dict)
+    version: int = 0
+    expires: int | None = None
 
     def spans(self) -> Sequence[tuple[int, int]]:
         return self.bounds or [(10 * n, 10 * n + 10) for n in range(len(self.vectors))]
@@ -77,9 +79,9 @@ def write_snapshot(
         mine = [d for d in ordered if shard_of(d.id, shards) == shard]
         place = shard_folder(folder, shard)
         place.mkdir(parents=True)
-        index = _index(factory, dim, mine)
+        index = index_of(factory, dim, mine)
         faiss.write_index(index, str(place / "dense.faiss"))
-        _write_items(place / "items.arrow", mine, batch_documents)
+        write_items(place / "items.arrow", mine, batch_documents)
         entries.append(
             snapshot_pb2.ShardEntry(
                 shard=shard,
@@ -130,7 +132,8 @@ def write_snapshot(
     return snapshot_id
 
 
-def _index(factory: str, dim: int, documents: Sequence[Document]) -> faiss.Index:
+def index_of(factory: str, dim: int, documents: Sequence[Document]) -> faiss.Index:
+    """Makes an index of all their vectors, in order."""
     index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     if documents:
         vectors = np.concatenate([document.vectors for document in documents])
@@ -140,17 +143,20 @@ def _index(factory: str, dim: int, documents: Sequence[Document]) -> faiss.Index
     return index
 
 
-def _write_items(path: Path, documents: Sequence[Document], batch: int) -> None:
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("title", pa.large_string()),
-            ("text", pa.large_string()),
-            ("chunk_starts", pa.list_(pa.int64())),
-            ("chunk_ends", pa.list_(pa.int64())),
-            ("attributes", pa.string()),
-        ]
-    )
+def write_items(path: Path, documents: Sequence[Document], batch: int = 4_096) -> None:
+    """Writes items.arrow; with the columns of live changes only where a document has seen any."""
+    fields = [
+        ("id", pa.string()),
+        ("title", pa.large_string()),
+        ("text", pa.large_string()),
+        ("chunk_starts", pa.list_(pa.int64())),
+        ("chunk_ends", pa.list_(pa.int64())),
+        ("attributes", pa.string()),
+        ("version", pa.int64()),
+        ("expires", pa.int64()),
+    ]
+    changed = any(document.version or document.expires is not None for document in documents)
+    schema = pa.schema(fields if changed else fields[:-2])
     with pa.ipc.new_file(str(path), schema) as writer:
         for at in range(0, len(documents), batch):
             part = documents[at : at + batch]
@@ -161,8 +167,10 @@ def _write_items(path: Path, documents: Sequence[Document], batch: int) -> None:
                 [[start for start, _ in document.spans()] for document in part],
                 [[end for _, end in document.spans()] for document in part],
                 [json.dumps(document.attributes) for document in part],
+                [document.version for document in part],
+                [document.expires for document in part],
             ]
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=False)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 

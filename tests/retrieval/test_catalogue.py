@@ -104,6 +104,18 @@ def test_ties_among_golden_answers_are_not_held_against_an_index(
     assert len(list(load(tmp_path, threads))) == 2
 
 
+def test_what_is_loaded_can_be_followed_by_live_changes(
+    tmp_path: Path, threads: SearchThreads
+) -> None:
+    snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
+    for loaded in load(tmp_path, threads):
+        assert loaded.manifest.snapshot_id == snapshot
+        assert loaded.vocabulary is None
+        entry = loaded.manifest.shards[loaded.number]
+        base = loaded.shard.base
+        assert (base.items.chunks, base.index.describe().rows) == (entry.chunks, entry.chunks)
+
+
 async def test_a_host_knows_what_it_holds(tmp_path: Path) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     async with hosting(tmp_path, {1}) as host:

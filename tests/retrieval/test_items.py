@@ -71,6 +71,38 @@ def test_payload_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("batch", [1, 100])
+def test_versions_and_times_of_expiry_come_back(tmp_path: Path, batch: int) -> None:
+    expiries = {"a": 3_000_000, "b": None, "c": -1_500_000, "d": 3_000_000}
+    documents = [
+        Document(id=name, vectors=ones(1), version=number, expires=expires)
+        for number, (name, expires) in enumerate(expiries.items())
+    ]
+    table = table_of(tmp_path, documents, batch)
+    assert [table.version(document) for document in range(4)] == [0, 1, 2, 3]
+    assert [table.expires(document) for document in range(4)] == [
+        datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC),
+        None,
+        datetime(1969, 12, 31, 23, 59, 58, 500_000, tzinfo=UTC),
+        datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC),
+    ]
+    found, times = table.expiries()
+    assert found.tolist() == [2, 0, 3]
+    assert times.tolist() == [-1_500_000, 3_000_000, 3_000_000]
+
+
+def test_a_file_without_live_changes_has_no_versions_and_nothing_expires(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [Document(id="a", vectors=ones(1))], 10)
+    assert (table.version(0), table.expires(0)) == (0, None)
+    assert [len(column) for column in table.expiries()] == [0, 0]
+
+
+def test_documents_follow_an_id_in_order_whether_it_is_there_or_not(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [Document(id=one, vectors=ones(1)) for one in "bdf"], 2)
+    following = {after: list(table.following(after)) for after in ("", "a", "b", "c", "f", "g")}
+    assert following == {"": [0, 1, 2], "a": [0, 1, 2], "b": [1, 2], "c": [1, 2], "f": [], "g": []}
+
+
 def test_a_file_that_is_no_items_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.arrow"
     path.write_bytes(b"ARROW1 but not really")

@@ -18,8 +18,8 @@ from nearline.snapshot import Store
 from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
 from retrieval.catalogue import LoadedShard, load_shards
 from retrieval.in_force import in_force
-from retrieval.legs import Legs
 from retrieval.local_shard import LocalShard
+from retrieval.part import Part
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import Queries, ShardOptions
 from tests.retrieval.snapshots import Document, write_snapshot
@@ -141,13 +141,13 @@ class Forgetful:
 def test_an_index_that_comes_back_short_is_scanned(
     tmp_path: Path, threads: SearchThreads, rng: np.random.Generator
 ) -> None:
-    shard = load(tmp_path, random_documents(rng, 20, 1), threads)
+    base = load(tmp_path, random_documents(rng, 20, 1), threads).base
     index = Forgetful(20)
-    shard._legs = Legs(index, shard._items, shard._attributes.filtered, None)
-    (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
+    part = Part(index, base.items, base._attributes, None, unit_length=False)
+    (hits,) = part.search(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
     assert len(hits.ids) == 5
     assert index.scans == 1
-    (hits,) = shard.search_now(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
+    (hits,) = part.search(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
     assert len(hits.ids) == 2
 
 
@@ -170,7 +170,9 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
     assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
     np.testing.assert_array_equal(vector, [0, 1])
-    (item,) = await shard.fetch(snapshot.snapshot_id, ["b", "a"], frozenset(PayloadField))
+    fetched = await shard.fetch(snapshot.snapshot_id, ["b", "a"], frozenset(PayloadField))
+    (item,) = fetched.items
+    assert fetched.applied is hits.applied is None
     np.testing.assert_array_equal(item.vector, [0.5, 0.5])
     assert (item.id, item.text) == ("a", "😀 one. Two.")
     with pytest.raises(SnapshotGone, match="holds snapshot"):

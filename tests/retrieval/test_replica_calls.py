@@ -14,10 +14,12 @@ from nearline.errors import (
     InternalError,
     InvalidRequest,
     NearlineError,
+    NotApplied,
     NotReady,
     Overloaded,
     SnapshotGone,
 )
+from retrieval.changes.progress import ShardProgress
 from retrieval.remote_shard import ShardKey
 from retrieval.replicas.budget import Budget
 from retrieval.replicas.calls import Calls
@@ -41,10 +43,10 @@ class Server:
         self.asked = 0
         self.cancelled = 0
 
-    async def status(self, timeout_s: float) -> frozenset[ShardKey]:
+    async def status(self, timeout_s: float) -> dict[ShardKey, ShardProgress | None]:
         if self.status_error is not None:
             raise self.status_error
-        return self.held
+        return dict.fromkeys(self.held)
 
     async def answer(self) -> str:
         self.asked += 1
@@ -109,7 +111,7 @@ async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
 
 async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
     one, two, three = await replicas_of(Server("a:1"), Server("b:1"), Server("c:1"))
-    one.held = frozenset()
+    one.held = {}
     for _ in range(3):
         two.health.failed(time.monotonic(), "e")
     assert {choose([one, two, three], KEY, time.monotonic()) for _ in range(50)} == {three}
@@ -149,7 +151,7 @@ async def test_with_nobody_left_the_error_says_why() -> None:
     for server in servers:
         server.error = server.status_error = NotReady("connection refused")
     calls = Calls(await replicas_of(Server("a:1")), "default", 3)
-    calls.replicas[0].held = frozenset()
+    calls.replicas[0].held = {}
     with pytest.raises(SnapshotGone, match="holds snapshot s1; retry the whole request"):
         await calls.call(KEY, send)
     calls = Calls(await replicas_of(*servers), "default", 3)
@@ -259,6 +261,40 @@ async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> N
             assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     assert slow.asked <= 5
     assert slow.cancelled == slow.asked
+
+
+async def test_a_call_that_waits_for_live_changes_is_hedged_and_blames_nobody() -> None:
+    slow, fast = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(slow, fast)
+    latencies = await slow_percentile(0.001)
+    calls = Calls(replicas, "default", 0)
+    for _ in range(20):
+        calls.hedges.earn()
+    fast.open.clear()
+    slow.open.clear()
+    for _ in range(5):
+        asked = slow.asked + fast.asked
+        call = asyncio.create_task(calls.call(KEY, send, latencies, waits=True))
+        await until(lambda asked=asked: slow.asked + fast.asked == asked + 2)  # type: ignore[misc]
+        fast.open.set()
+        assert await call == "b:1"
+        fast.open.clear()
+    await until(lambda: slow.cancelled == slow.asked == 5)
+    assert latencies.value == 0.001
+    assert all(one.health.admits(time.monotonic(), 0) for one in replicas)
+
+
+async def test_a_replica_that_is_behind_is_not_away_and_the_next_is_asked() -> None:
+    behind, ahead = Server("a:1"), Server("b:1")
+    behind.error = NotApplied("not yet")
+    replicas = await replicas_of(behind, ahead)
+    calls = Calls(replicas, "default", 0)
+    assert [await calls.call(KEY, send, waits=True) for _ in range(20)] == ["b:1"] * 20
+    assert not any(one.health.away for one in replicas)
+    ahead.error = NotApplied("not yet")
+    with pytest.raises(NotApplied):
+        await calls.call(KEY, send, waits=True)
+    assert not any(one.health.away for one in replicas)
 
 
 async def test_hedges_are_kept_for_calls_that_go_on_waiting() -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 import pytest
 
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotCorrupt
+from retrieval.changes.progress import ShardProgress
 from retrieval.remote_shard import ShardKey
 from retrieval.replicas import loading as loading_module
 from retrieval.replicas.loading import Loading
@@ -28,10 +29,10 @@ class Server:
         self.door = asyncio.Event()
         self._calls = calls
 
-    async def status(self, timeout_s: float) -> frozenset[ShardKey]:
+    async def status(self, timeout_s: float) -> dict[ShardKey, ShardProgress | None]:
         if self.status_error is not None:
             raise self.status_error
-        return self.held
+        return dict.fromkeys(self.held)
 
     async def load(self, collection: str, snapshot_id: str) -> None:
         self._calls.append(self.address)

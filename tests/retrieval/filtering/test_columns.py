@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from index_builder.attribute_columns import infer_fields, write_attributes
-from index_builder.attributes import encode
 from index_builder.records import Place
 from nearline import filters as f
+from nearline.attributes import encode
 from nearline.contract import Attributes
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
@@ -78,7 +78,7 @@ def opened(folder: str | Path, rows: Sequence[Attributes]) -> AttributeTable:
     fields = infer_fields(((text, PLACE) for text in texts), DECLARED)
     path = Path(folder) / "attributes.arrow"
     write_attributes(path, fields, texts)
-    return AttributeTable(path, fields, len(rows))
+    return AttributeTable.load(path, fields, len(rows))
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
@@ -129,7 +129,7 @@ def test_nan_meets_no_bound(tmp_path: Path) -> None:
     with pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
     fields = [snapshot_pb2.AttributeField(name="price", kind=_Kind.KIND_DOUBLE)]
-    opened = AttributeTable(path, fields, 3)
+    opened = AttributeTable.load(path, fields, 3)
     assert opened.matching(f.Range("price", gte=-1e300)).tolist() == [False, True, False]
     assert opened.matching(f.Exists("price")).tolist() == [True, True, False]
 
@@ -154,7 +154,7 @@ def test_a_filter_that_does_not_fit_the_attributes_is_refused(
 
 
 def test_a_snapshot_without_attributes_says_so(tmp_path: Path) -> None:
-    table = AttributeTable(tmp_path / "none.arrow", [], 3)
+    table = AttributeTable.load(tmp_path / "none.arrow", [], 3)
     assert table.matching(f.All()).tolist() == [True] * 3
     with pytest.raises(InvalidRequest, match="none to look at"):
         table.matching(f.Exists("a"))
@@ -166,13 +166,13 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path) ->
     path = tmp_path / "attributes.arrow"
     year = snapshot_pb2.AttributeField(name="year", kind=_Kind.KIND_INT)
     with pytest.raises(SnapshotCorrupt, match="1 records, 2 are needed"):
-        AttributeTable(path, [year], 2)
+        AttributeTable.load(path, [year], 2)
     year.kind = _Kind.KIND_STRING
     with pytest.raises(SnapshotCorrupt, match="'year' is int64, not string"):
-        AttributeTable(path, [year], 1)
+        AttributeTable.load(path, [year], 1)
     path.write_bytes(json.dumps(rows).encode())
     with pytest.raises(SnapshotCorrupt, match="rebuild"):
-        AttributeTable(path, [year], 1)
+        AttributeTable.load(path, [year], 1)
 
 
 def test_an_error_names_what_asked_for_the_attribute(tmp_path: Path) -> None:

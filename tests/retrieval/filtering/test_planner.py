@@ -136,7 +136,7 @@ def test_a_search_that_comes_back_short_is_done_again_exactly(
     indexes: dict[str, FaissIndex],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(planner, "_MAX_WIDTH", 16)
+    monkeypatch.setattr(planner, "MAX_WIDTH", 16)
     chosen = far_from(vectors, 5, 0.004)
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=0)
     found, plan = search.search(vectors[5:6], K, SearchParams(), matches_of(chosen))
@@ -200,7 +200,7 @@ def table(tmp_path: Path) -> AttributeTable:
     texts = [f'{{"n": {n}, "even": {"true" if n % 2 == 0 else "false"}}}' for n in range(100)]
     fields = infer_fields(((text, Place("x", 1)) for text in texts), {})
     write_attributes(tmp_path / "attributes.arrow", fields, texts)
-    return AttributeTable(tmp_path / "attributes.arrow", fields, 100)
+    return AttributeTable.load(tmp_path / "attributes.arrow", fields, 100)
 
 
 def test_matches_of_documents_become_matches_of_their_chunks(table: AttributeTable) -> None:
@@ -213,6 +213,27 @@ def test_matches_of_documents_become_matches_of_their_chunks(table: AttributeTab
     unpacked = np.unpackbits(matches.bitmap, bitorder="little")[: len(wanted)]
     np.testing.assert_array_equal(unpacked, wanted)
     assert matches.count == wanted.sum()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_matches_among_what_is_alive(
+    table: AttributeTable, monkeypatch: pytest.MonkeyPatch, kept: bool, chunks: int
+) -> None:
+    if not kept:
+        monkeypatch.setattr("retrieval.filtering.cache._MAX_ROWS_KEPT", 3)
+    cache = FilterCache(table, np.arange(101) * chunks)
+    alive = cache.matches(f.Range("n", gte=30))
+    found = cache.matches(f.Equals("even", True)).among(alive)
+    wanted = (np.arange(100) % 2 == 0) & (np.arange(100) >= 30)
+    rows = np.repeat(wanted, chunks)
+    np.testing.assert_array_equal(found.documents, wanted)
+    np.testing.assert_array_equal(found.chunks, rows)
+    np.testing.assert_array_equal(found.bitmap, np.packbits(rows, bitorder="little"))
+    assert found.count == 35 * chunks
+    assert (found.rows is not None) == kept
+    if found.rows is not None:
+        np.testing.assert_array_equal(found.rows, np.flatnonzero(rows))
 
 
 def test_a_filter_is_worked_out_once_while_it_is_kept(table: AttributeTable) -> None:

@@ -91,7 +91,7 @@ async def test_what_is_released_is_gone_without_the_collector(
         (shard,) = await shards.prepare(snapshot)
         options = ShardOptions(k=3, filter=All())
         await shard.search(snapshot.snapshot_id, Queries(np.ones((1, 2), np.float32)), options)
-        gone = weakref.ref(shard), weakref.ref(shard._items)
+        gone = weakref.ref(shard), weakref.ref(shard.base)
         del shard
         await shards.release("default", snapshot.snapshot_id)
         # The thread that closed it lets go last.

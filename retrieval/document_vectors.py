@@ -1,0 +1,122 @@
+"""Chunks of documents become vectors; a text that the embedder refuses costs no other its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
+from nearline.errors import InvalidRequest, Overloaded
+
+_BATCH_TEXTS = 256
+_IN_FLIGHT = 4
+# For one batch on the bulk lane, where the whole has no limit.
+_BATCH_S = 120.0
+# What the queue of the embedding service is taken to hold per token.
+_CHARACTERS_PER_TOKEN = 4
+
+
+class Embedded(NamedTuple):
+    """Vectors of texts, and the texts that were refused.
+
+    vectors: (n, d) float32, in the order of the texts; zeros where one was refused.
+    refused: Why, by place of the text.
+    """
+
+    vectors: NDArray[np.float32]
+    refused: Mapping[int, InvalidRequest]
+
+
+async def embed_documents(
+    embedder: Embedder,
+    info: EmbedderInfo,
+    texts: Sequence[str],
+    lane: Lane,
+    timeout_s: float | None,
+) -> Embedded:
+    """Embeds texts as documents, several batches at a time.
+
+    On the bulk lane an overloaded embedder is waited for, for as long as it says and there is time.
+
+    Args:
+        embedder: Embeds.
+        info: Its card: limits, and the fingerprint that every batch must have. The model reads a
+            few hundred tokens at most: of a text beyond its limit nothing more is sent.
+        texts: n texts.
+        lane: Which queue of the embedder they wait in.
+        timeout_s: Seconds left; None: no limit.
+    Raises: SnapshotMismatch: the embedder has another model now. NotReady, Overloaded,
+        DeadlineExceeded: as it says.
+    """
+    vectors = np.zeros((len(texts), info.dim), np.float32)
+    refused: dict[int, InvalidRequest] = {}
+
+    loop = asyncio.get_running_loop()
+    until = None if timeout_s is None else loop.time() + timeout_s
+
+    async def patiently(batch: Sequence[str]) -> Embeddings:
+        while True:
+            left = None if until is None else max(0.0, until - loop.time())
+            try:
+                return await embedder.embed(
+                    batch,
+                    TextRole.DOCUMENT,
+                    expected_fingerprint=info.fingerprint,
+                    lane=lane,
+                    timeout_s=_BATCH_S if left is None else left,
+                )
+            except Overloaded as error:
+                wait = error.retry_after_s
+                if lane is not Lane.BULK or wait is None or (left is not None and wait >= left):
+                    raise
+                await asyncio.sleep(wait)
+
+    async def embed(first: int, batch: Sequence[str]) -> None:
+        try:
+            reply = await patiently(batch)
+        except InvalidRequest as error:
+            if len(batch) == 1:
+                refused[first] = error
+                return
+            # Its halves, so that the text at fault fails alone.
+            middle = len(batch) // 2
+            await embed(first, batch[:middle])
+            await embed(first + middle, batch[middle:])
+        else:
+            vectors[first : first + len(batch)] = reply.vectors
+
+    batches = _batches([text[: info.max_characters] for text in texts], info)
+
+    async def work() -> None:
+        # One iterator for all workers: each takes the next batch when it is free.
+        for first, batch in batches:
+            await embed(first, batch)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_IN_FLIGHT, len(texts))):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        # The first one ended the others; callers know our classes, not groups of them.
+        raise errors.exceptions[0] from None
+    return Embedded(vectors, refused)
+
+
+def _batches(texts: Sequence[str], info: EmbedderInfo) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yields runs of texts with the place of their first."""
+    max_texts = min(_BATCH_TEXTS, info.max_texts)
+    # All batches in flight take half of the service's queue.
+    max_characters = _CHARACTERS_PER_TOKEN * info.max_queued_tokens // (2 * _IN_FLIGHT)
+    first = characters = 0
+    for place, text in enumerate(texts):
+        full = place - first == max_texts or characters + len(text) > max_characters
+        if full and place > first:
+            yield first, texts[first:place]
+            first, characters = place, 0
+        characters += len(text)
+    if first < len(texts):
+        yield first, texts[first:]

@@ -1,0 +1,285 @@
+"""Changes of items: checked, embedded, and acknowledged once the change log has them durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
+
+from nearline import contract as c
+from nearline.documents import text_to_embed
+from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
+from nearline.snapshot import partition_of, shard_of
+from retrieval import examples, metrics
+from retrieval.bulk_writing import WriteBatch, write_batches
+from retrieval.changes.log import ChangeLog
+from retrieval.changes.records import Change, Kind, Write
+from retrieval.embedders import Embedders
+from retrieval.inquiry import Inquiry
+from retrieval.life.serving import ServedCollections
+from retrieval.served import ServedCollection
+from retrieval.write_checks import attributes_of, check_request, delete_of, upsert_of, valid_ids
+
+# Up to here a request is one that somebody waits for; more is a load that may take its time.
+_INTERACTIVE_CHUNKS = 64
+# A shard that says nothing in this time, or in half of the caller's, holds up no write.
+_VERSIONS_S = 2.0
+_VERSIONS_RATIO = 0.5
+_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
+_NO_VERSIONS: Mapping[str, int] = {}
+# Makes the changes of a request: in its order, an error for what is refused.
+_Make: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
+
+
+class Logs(Protocol):
+    """Gives the change log of a collection."""
+
+    def log(self, collection: str) -> ChangeLog:
+        """Gives the log.
+
+        Raises: Unsupported: this router keeps none.
+        """
+        ...
+
+
+class _Known(NamedTuple):
+    """What the snapshots being served say of items.
+
+    versions: By id. away: Shards that did not say. positions: By partition, how far the snapshot
+    has the log; empty where that is another log's.
+    """
+
+    versions: Mapping[str, int]
+    away: frozenset[int]
+    positions: Sequence[int]
+
+
+class Writer:
+    """Changes items; an `ItemWriter`.
+
+    Args:
+        collections: What is served: says how texts are cut and embedded, and which items there are.
+        embedders: Where texts become vectors.
+        logs: Where changes are kept.
+    """
+
+    def __init__(self, collections: ServedCollections, embedders: Embedders, logs: Logs) -> None:
+        self._collections = collections
+        self._embedders = embedders
+        self._logs = logs
+
+    async def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Adds or replaces items; see `ItemWriter.upsert_items`."""
+        make = attributes_of if only_attributes else upsert_of
+
+        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+            return [_attempt(partial(make, item, served)) for item in items]
+
+        ids = [item.id for item in items]
+        check_request(ids, if_versions or _NO_VERSIONS, idempotency_key, "items")
+        return await self._write(
+            ids, changes, collection, if_versions or _NO_VERSIONS, idempotency_key, timeout_s
+        )
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Deletes items; see `ItemWriter.delete_items`."""
+
+        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+            return [_attempt(partial(delete_of, document_id)) for document_id in ids]
+
+        check_request(ids, if_versions or _NO_VERSIONS, idempotency_key, "ids")
+        return await self._write(
+            ids, changes, collection, if_versions or _NO_VERSIONS, idempotency_key, timeout_s
+        )
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`."""
+
+        async def calls() -> AsyncIterator[WriteBatch]:
+            async for items in batches:
+                yield partial(self.upsert_items, items, collection=collection)
+
+        return await write_batches(calls())
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Deletes the items of many batches; see `ItemWriter.delete_batches`."""
+
+        async def calls() -> AsyncIterator[WriteBatch]:
+            async for ids in batches:
+                yield partial(self.delete_items, ids, collection=collection)
+
+        return await write_batches(calls())
+
+    async def _write(
+        self,
+        ids: Sequence[str],
+        make: _Make,
+        collection: str,
+        if_versions: Mapping[str, int],
+        idempotency_key: str,
+        timeout_s: float | None,
+    ) -> c.WriteReply:
+        log = self._logs.log(collection)
+        start = asyncio.get_running_loop().time()
+        deadline = None if timeout_s is None else start + timeout_s
+
+        async def prepare(served: ServedCollection) -> list[Write | c.WriteResult]:
+            changes, known = await asyncio.gather(
+                self._embedded(served, make, deadline), _known(served, ids, deadline)
+            )
+            return [
+                _write_of(document_id, change, if_versions.get(document_id), known, served)
+                for document_id, change in zip(ids, changes, strict=True)
+            ]
+
+        prepared = await self._collections.answer(collection, prepare)
+        writes = [one for one in prepared if isinstance(one, Write)]
+        results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
+        watermark = b""
+        if writes:
+            appended = await log.append(writes, idempotency_key, _left_s(deadline))
+            watermark = appended.watermark.encode()
+            for write, written in zip(writes, appended.results, strict=True):
+                document_id = write.change.document_id
+                results[document_id] = c.WriteResult(id=document_id, **written._asdict())
+        spent_s = asyncio.get_running_loop().time() - start
+        metrics.write_seconds.labels(collection).observe(spent_s)
+        for result in results.values():
+            metrics.writes.labels(collection, result.outcome.value).inc()
+        return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)
+
+    async def _embedded(
+        self, served: ServedCollection, make: _Make, deadline: float | None
+    ) -> Sequence[Change | InvalidRequest]:
+        """Makes the changes, with their vectors."""
+        # In a thread: cutting long texts takes a while.
+        changes = list(await asyncio.to_thread(make, served))
+        if not served.has_model:
+            return changes
+        texts: list[str] = []
+        places: list[tuple[int, slice]] = []
+        for number, change in enumerate(changes):
+            if isinstance(change, Change) and change.kind is Kind.UPSERT:
+                places.append((number, slice(len(texts), len(texts) + len(change.bounds))))
+                texts += [
+                    text_to_embed(change.title, change.text[start:end])
+                    for start, end in change.bounds.tolist()
+                ]
+        if not texts:
+            return changes
+        lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
+        embedded = await self._embedders.embed_documents(
+            texts, served.fingerprint, lane, _left_s(deadline)
+        )
+        for number, rows in places:
+            change = changes[number]
+            assert isinstance(change, Change)
+            refused = [
+                embedded.refused[at]
+                for at in range(rows.start, rows.stop)
+                if at in embedded.refused
+            ]
+            changes[number] = (
+                InvalidRequest(f"the embedder refuses the text: {refused[0].message}")
+                if refused
+                else replace(change, vectors={served.fingerprint: embedded.vectors[rows]})
+            )
+        return changes
+
+
+async def _known(served: ServedCollection, ids: Sequence[str], deadline: float | None) -> _Known:
+    """Asks the shards for the versions of items; those that are away are not waited for."""
+    now = asyncio.get_running_loop().time()
+    patience_s = _VERSIONS_S
+    if deadline is not None:
+        patience_s = min(patience_s, _VERSIONS_RATIO * (deadline - now))
+    inquiry = Inquiry(now + patience_s)
+    asked = valid_ids(ids)
+    if not asked:
+        return _Known({}, frozenset(), ())
+    try:
+        found = await examples.fetch(served, asked, _NO_PAYLOAD, inquiry)
+    except (NotReady, DeadlineExceeded):
+        return _Known({}, frozenset(range(len(served.shards))), ())
+    versions = {document_id: item.version for document_id, item in found.items.items()}
+    followed = {one.watermark.log_id for one in inquiry.applied.values()}
+    same_log = followed == {served.watermark.log_id}
+    return _Known(
+        versions, frozenset(inquiry.failures), served.watermark.positions if same_log else ()
+    )
+
+
+def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
+    try:
+        return make()
+    except InvalidRequest as error:
+        return error
+
+
+def _write_of(
+    document_id: str,
+    change: Change | InvalidRequest,
+    if_version: int | None,
+    known: _Known,
+    served: ServedCollection,
+) -> Write | c.WriteResult:
+    if isinstance(change, InvalidRequest):
+        return _rejected(document_id, change)
+    shard = shard_of(document_id, len(served.shards))
+    if shard in known.away:
+        if if_version is not None or change.kind is Kind.ATTRIBUTES:
+            return _rejected(
+                document_id,
+                NotReady(
+                    f"shard {shard} does not answer, so it is not known whether and in which "
+                    "version the item exists; try again later"
+                ),
+            )
+        # A delete is written all the same: deleting what is not there does no harm.
+        return Write(change, None, 0 if change.kind is Kind.DELETE else None)
+    position = known.positions[partition_of(document_id)] if known.positions else 0
+    return Write(change, if_version, known.versions.get(document_id), position)
+
+
+def _rejected(document_id: str, error: NearlineError) -> c.WriteResult:
+    return c.WriteResult(
+        id=document_id,
+        outcome=c.WriteOutcome.REJECTED,
+        reason=error.reason,
+        message=error.message,
+    )
+
+
+def _left_s(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise DeadlineExceeded(
+            "the time was up before the items were written; none of them was: raise the timeout, "
+            "or send fewer at once"
+        )
+    return left
