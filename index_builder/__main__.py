@@ -5,6 +5,7 @@ Tells what it does in log lines and ends with one JSON object on standard output
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -14,6 +15,9 @@ from index_builder.progress import Lines
 from index_builder.settings import IndexBuilderSettings
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
+from nearline.snapshot import Store
+from retrieval.changes.logs import ChangeLogs
+from retrieval.life import aliases
 
 _log = logging.getLogger("index_builder")
 
@@ -25,11 +29,17 @@ async def main(argv: list[str]) -> None:
     options = chosen.options()
     corpus = Corpus(chosen.paths(), chosen.columns())
     progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
-    if chosen.embedding and not corpus.brings_vectors:
-        async with EmbeddingClient(chosen.embedding) as embedder:
-            result = await build_corpus(corpus, options, embedder, progress)
-    else:
-        result = await build_corpus(corpus, options, None, progress)
+    store = Store.open(chosen.store)
+    async with contextlib.AsyncExitStack() as stack:
+        log = None
+        if chosen.redis and store.log_in_force(chosen.collection) is not None:
+            logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
+            stack.push_async_callback(logs.close)
+            log = logs.log(chosen.collection)
+        embedder = None
+        if chosen.embedding and not corpus.brings_vectors:
+            embedder = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
+        result = await build_corpus(corpus, options, embedder, progress, log)
     print(json.dumps(result.record(), ensure_ascii=False))
 
 

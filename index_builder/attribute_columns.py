@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from index_builder.attributes import decode
 from index_builder.records import Place
+from nearline.attributes import decode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
@@ -72,13 +72,15 @@ class _Seen:
 
 
 def infer_fields(
-    documents: Iterable[tuple[str, Place]], declared: Mapping[str, str]
+    documents: Iterable[tuple[str, Place]], declared: Mapping[str, str], *, lenient: bool = False
 ) -> list[snapshot_pb2.AttributeField]:
     """Finds name and kind of every attribute; whole numbers beside others are numbers.
 
     Args:
         documents: Attributes as JSON and where they were read, of all documents.
         declared: Kinds by name that the user declared; their values are of that kind already.
+        lenient: Leave out what would be refused: it is kept, and cannot be filtered on. For builds
+            that nobody watches.
     Returns: Fields by name.
     Raises: InvalidRequest: an attribute is of several kinds, or there are more than 1,024.
     """
@@ -89,6 +91,8 @@ def infer_fields(
         for name, value in decode(text).items():
             if name not in seen:
                 if len(seen) == MAX_FIELDS:
+                    if lenient:
+                        continue
                     raise InvalidRequest(
                         f"there are more than {MAX_FIELDS:,} attributes ({place} adds {name!r}); "
                         "keep those that you need with --attribute-columns",
@@ -105,7 +109,7 @@ def infer_fields(
             problems.append(_problem(name, found))
         else:
             fields.append(_Field(name=name, kind=_KINDS[kind][0], is_list=found.is_list))
-    if problems:
+    if problems and not lenient:
         more = len(problems) - _PROBLEMS_SHOWN
         raise InvalidRequest(
             "attributes need one kind each, to be filtered on:\n"

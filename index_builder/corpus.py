@@ -22,6 +22,7 @@ from index_builder.records import BuildOptions, BuildResult, Row, SourceCount
 from nearline.contract import Embedder
 from nearline.errors import InvalidRequest
 from nearline.store.durable import sha256_of
+from retrieval.changes.log import ChangeLog
 
 MATRIX = ".npy"
 _JSON_LINES = {".jsonl", ".ndjson"}
@@ -73,7 +74,10 @@ class Corpus:
 
     def sources(self) -> list[SourceCount]:
         """Hashes every file."""
-        return [SourceCount(uri=file.name, sha256=_hash(file)) for file in self._files]
+        return [
+            SourceCount(uri=file.name, sha256=_hash(file), modified_us=file.changed_ns // 1_000)
+            for file in self._files
+        ]
 
     def rows(self, bad_rows: BadRows) -> Iterator[Row]:
         """Yields every row of every file; malformed ones are counted.
@@ -109,6 +113,7 @@ async def build_corpus(
     options: BuildOptions,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
+    log: ChangeLog | None = None,
 ) -> BuildResult:
     """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
 
@@ -117,7 +122,8 @@ async def build_corpus(
         options: What to make of it.
         embedder: Embeds the texts; not needed where the corpus brings vectors.
         progress: Told of the stages; None: nobody is.
-    Raises: InvalidRequest, StoreError, Conflict; what the embedder raises.
+        log: The change log, where the collection has one.
+    Raises: InvalidRequest, StoreError, Conflict; what the embedder and `trace` raise.
     """
     options.check()
     sources = await asyncio.to_thread(corpus.sources)
@@ -129,6 +135,7 @@ async def build_corpus(
         progress,
         reading=[*corpus.reading, repr(sorted(options.attributes.items()))],
         require_vectors=corpus.brings_vectors,
+        log=log,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from index_builder.spool import Chunk, Spool
 from index_builder.vector_file import VectorFile
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
+from nearline.documents import text_to_embed
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded
 
 _Reply = TypeVar("_Reply")
@@ -24,16 +25,6 @@ _TIMEOUT_S = 120.0
 # A service that restarts is back within this; Overloaded alone is waited out for ever.
 _PATIENCE_S = 60.0
 _PAUSE_S = 1.0
-
-
-class _Batch(NamedTuple):
-    first: int
-    chunks: Sequence[Chunk]
-
-
-def text_to_embed(title: str, text: str) -> str:
-    """Gives what the model reads for a chunk: the title, where the text does not begin with it."""
-    return text if text.startswith(title) else f"{title} {text}"
 
 
 async def embed_chunks(
@@ -64,11 +55,12 @@ async def embed_chunks(
         nonlocal embedded
         # One iterator for all workers: each takes the next batch when it is free.
         for batch in batches:
-            reply = await _embed(batch.chunks, embedder, info)
+            reply = await _embed(batch, embedder, info)
             # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
-            vectors.write(batch.first, reply.vectors, reply.tokens, reply.truncated)
-            embedded += len(batch.chunks)
-            advance(len(batch.chunks))
+            rows = np.array([chunk.row for chunk in batch], np.int64)
+            vectors.write_rows(rows, reply.vectors, reply.tokens, reply.truncated)
+            embedded += len(batch)
+            advance(len(batch))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -104,8 +96,10 @@ async def embed_queries(
     return np.concatenate(parts)
 
 
-def _batches(spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo) -> Iterator[_Batch]:
-    """Yields runs of neighbouring chunks that are still to be embedded."""
+def _batches(
+    spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo
+) -> Iterator[Sequence[Chunk]]:
+    """Yields the chunks that are still to be embedded, in row order."""
     max_texts = min(BATCH_TEXTS, info.max_texts)
     # Half of the service's queue for all batches in flight, at four characters a token.
     max_characters = min(_BATCH_CHARACTERS, 4 * info.max_queued_tokens // (2 * IN_FLIGHT))
@@ -117,13 +111,13 @@ def _batches(spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo) -> Itera
         # The model reads a few hundred tokens at most: nothing is lost beyond the service's limit.
         text = text_to_embed(chunk.title, chunk.text)[: info.max_characters]
         full = len(waiting) == max_texts or characters + len(text) > max_characters
-        if waiting and (full or chunk.row != waiting[-1].row + 1):
-            yield _Batch(waiting[0].row, waiting)
+        if waiting and full:
+            yield waiting
             waiting, characters = [], 0
         waiting.append(chunk._replace(text=text))
         characters += len(text)
     if waiting:
-        yield _Batch(waiting[0].row, waiting)
+        yield waiting
 
 
 async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo) -> Embeddings:

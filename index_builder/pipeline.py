@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from index_builder import faiss_writer
+from index_builder.ancestry import Ancestry, trace
 from index_builder.attribute_columns import infer_fields
 from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import embed_chunks, patiently
 from index_builder.index_choice import MIN_VECTORS, Choice
 from index_builder.index_trials import choose_index, with_choice
 from index_builder.intake import Intake
+from index_builder.merging import Merging
+from index_builder.parent import write_deleted
 from index_builder.progress import Progress, Silent, StageClock
 from index_builder.publish import promote, publish, remove_temporary, temporary_snapshot
-from index_builder.records import BuildOptions, BuildResult, Place, Row, SourceCount
+from index_builder.records import BuildOptions, BuildResult, Merged, Place, Row, SourceCount
 from index_builder.snapshot_writer import Material, write_snapshot
 from index_builder.spool import Spool
 from index_builder.tuning import check_judged
@@ -28,8 +33,10 @@ from nearline.errors import InvalidRequest
 from nearline.snapshot import Store, new_snapshot_id
 from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import snapshot_pb2
+from retrieval.changes.log import ChangeLog
 
 _READ = "read"
+_DELETED = "deleted.arrow"
 # Reads every row once: told where malformed rows are counted.
 Reader = Callable[[BadRows], Iterable[Row]]
 
@@ -39,6 +46,7 @@ async def build_snapshot(
     options: BuildOptions,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
+    log: ChangeLog | None = None,
 ) -> BuildResult:
     """Builds and publishes a snapshot of documents from memory; a killed build starts again.
 
@@ -48,18 +56,27 @@ async def build_snapshot(
         options: What to make of them.
         embedder: Embeds documents without vectors; not asked where they have them.
         progress: Told of the stages; None: nobody is.
-    Raises: InvalidRequest: a bad option, document or factory string, an id twice.
-        StoreError: no space or no permission. What the embedder raises.
+        log: The change log, where the collection has one.
+    Raises: InvalidRequest: a bad option, document or factory string, an id twice; the collection
+        has a change log, and none is given. StoreError: no space or no permission. What the
+        embedder, and what `trace` raises.
     """
-    rows = (Row(Place("document", number), item) for number, item in enumerate(documents, start=1))
     options.check()
+    left = iter(documents)
+    ahead = [] if (first := next(left, None)) is None else [first]
+    numbered = enumerate(chain(ahead, left), start=1)
+    rows = (Row(Place("document", number), item) for number, item in numbered)
+    sources = [SourceCount(uri="document")]
+    ancestry = await trace(options, sources, log)
     run = _Run(
         lambda bad_rows: rows,
-        [SourceCount(uri="document")],
+        sources,
         options,
         embedder,
         await _card(embedder),
         StageClock(progress or Silent()),
+        require_vectors=ancestry is not None and first is not None and first.vector is not None,
+        ancestry=ancestry,
     )
     with locked(work_folder(options, secrets.token_hex(8)), keep=False) as folder:
         return await run.run(folder)
@@ -74,6 +91,8 @@ async def build(
     *,
     reading: Sequence[str] = (),
     require_vectors: bool = False,
+    log: ChangeLog | None = None,
+    inherit: bool = False,
 ) -> BuildResult:
     """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
 
@@ -85,13 +104,28 @@ async def build(
         progress: Told of the stages; None: nobody is.
         reading: How the reader reads, to tell apart builds of the same files.
         require_vectors: Every row must bring a vector.
-    Raises: as `build_snapshot`. Conflict: the same build is running.
+        log: The change log, where the collection has one.
+        inherit: Take over from the snapshot before how legs are fused and answers chosen.
+    Raises: as `build_snapshot`. Conflict: the same build is running; or another snapshot became
+        current than the one that was merged into.
     """
     options.check()
     card = await _card(embedder)
-    key = work_key(options, sources, reading, card.fingerprint if card else "")
     clock = StageClock(progress or Silent())
-    run = _Run(reader, sources, options, embedder, card, clock, require_vectors=require_vectors)
+    ancestry = await trace(options, sources, log)
+    reading = [*reading, *(ancestry.key() if ancestry else ())]
+    key = work_key(options, sources, reading, card.fingerprint if card else "")
+    run = _Run(
+        reader,
+        sources,
+        options,
+        embedder,
+        card,
+        clock,
+        require_vectors=require_vectors,
+        ancestry=ancestry,
+        inherit=inherit,
+    )
     with locked(work_folder(options, key), keep=True) as folder:
         return await run.run(folder)
 
@@ -107,16 +141,23 @@ class _Run:
     card: EmbedderInfo | None
     clock: StageClock
     require_vectors: bool = False
+    ancestry: Ancestry | None = None
+    inherit: bool = False
+    merged: Merged | None = None
 
     async def run(self, folder: Path) -> BuildResult:
+        if self.ancestry is not None:
+            self.ancestry = self.ancestry.begun(folder)
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)
         bad_rows = BadRows(self.options.max_bad_rows)
         try:
-            brought = await self._read(spool, vectors, bad_rows)
+            brought = await self._read(folder, spool, vectors, bad_rows)
             # Before hours of embedding: attributes of several kinds end the build.
             fields = await self.clock.in_thread(
-                lambda: infer_fields(spool.iter_attributes(), self.options.attributes)
+                lambda: infer_fields(
+                    spool.iter_attributes(), self.options.attributes, lenient=self.inherit
+                )
             )
             if self.options.judged is not None:
                 check_judged(self.options.judged, spool, embedded=not brought)
@@ -146,12 +187,16 @@ class _Run:
                 card=None if brought else self.card,
                 clock=self.clock,
                 choice=choice,
+                ancestry=self.ancestry,
+                deleted=folder / _DELETED,
+                inherited=self.ancestry.parent if self.ancestry and self.inherit else None,
             )
             manifest, target, epoch = await self._publish(material, folder)
             _, truncated = vectors.lengths(spool.chunks)
         finally:
             vectors.close()
             spool.close()
+        reused = self.merged.reused if self.merged else 0
         return BuildResult(
             snapshot_id=manifest.snapshot_id,
             collection=manifest.collection,
@@ -160,7 +205,7 @@ class _Run:
             documents=manifest.documents,
             chunks=manifest.chunks,
             embedded=embedded,
-            resumed=0 if brought else spool.chunks - embedded,
+            resumed=0 if brought else spool.chunks - embedded - reused,
             truncated=int(truncated.sum()),
             dim=manifest.dim,
             index_factory=manifest.index_factory,
@@ -176,9 +221,12 @@ class _Run:
             bad_row_sample=[str(row) for row in bad_rows.sample],
             seconds=self.clock.seconds,
             choice=choice,
+            merged=self.merged,
         )
 
-    async def _read(self, spool: Spool, vectors: VectorFile, bad_rows: BadRows) -> bool:
+    async def _read(
+        self, folder: Path, spool: Spool, vectors: VectorFile, bad_rows: BadRows
+    ) -> bool:
         """Fills the spool, unless an earlier run did; tells whether documents brought vectors."""
         facts = spool.facts()
         if facts is not None:
@@ -189,33 +237,53 @@ class _Run:
         else:
             with self.clock.stage("read", None, "documents") as advance:
                 known = await self.clock.in_thread(
-                    lambda: self._fill(spool, vectors, bad_rows, advance)
+                    lambda: self._fill(folder, spool, vectors, bad_rows, advance)
                 )
+        if known.get("merged"):
+            self.merged = Merged(**known["merged"])
         for source in self.sources:
             source.bad_rows = bad_rows.of(source.uri)
         return bool(known["brought"])
 
     def _fill(
         self,
+        folder: Path,
         spool: Spool,
         vectors: VectorFile,
         bad_rows: BadRows,
         advance: Callable[[int], None],
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         spool.begin()
         vectors.clear()
-        intake = Intake(
-            spool, vectors, self.options, bad_rows, require_vectors=self.require_vectors
-        )
-        intake.take(self.reader(bad_rows), advance)
-        intake.finish()
+        merging = None
+        if self.ancestry is not None:
+            fingerprint = "" if self.require_vectors else self._needed_card().fingerprint
+            merging = Merging(self.ancestry, self.options, self.sources, folder, fingerprint)
+        try:
+            intake = Intake(
+                spool,
+                vectors,
+                self.options,
+                bad_rows,
+                require_vectors=self.require_vectors,
+                merging=merging,
+            )
+            intake.take(self.reader(bad_rows), advance)
+            intake.finish()
+            if merging is not None:
+                with store_errors(folder):
+                    write_deleted(folder / _DELETED, merging.deleted())
+        finally:
+            if merging is not None:
+                merging.close()
         for source in self.sources:
             source.documents = intake.documents[source.uri]
-        known: dict[str, object] = {
+        known: dict[str, Any] = {
             "brought": intake.has_vectors,
             "documents": [source.documents for source in self.sources],
             "bad_rows": bad_rows.counts(),
             "sample": bad_rows.sample,
+            "merged": asdict(merging.merged()) if merging else None,
         }
         spool.mark_read({_READ: json.dumps(known)})
         return known
@@ -254,6 +322,8 @@ class _Run:
         self, material: Material, folder: Path
     ) -> tuple[snapshot_pb2.Manifest, Path, int | None]:
         store = Store.open(self.options.store)
+        if self.ancestry is not None:
+            self.ancestry.check_current()
         # A killed run left the name of the snapshot that it was writing.
         note = folder / "snapshot_id"
         if note.exists():
@@ -267,10 +337,16 @@ class _Run:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)
                 manifest.answers.CopyFrom(card)
+            expected = 0
+            if self.ancestry is not None:
+                expected = self.ancestry.check_current()
+                await self.ancestry.check_followable(manifest)
             with self.clock.stage("publish"):
                 target = publish(store, temporary, manifest)
-                why = f"nearline build: {manifest.documents} documents"
-                epoch = promote(store, manifest, why) if self.options.promote else None
+                epoch = None
+                if self.options.promote:
+                    why = f"nearline build: {manifest.documents} documents"
+                    epoch = promote(store, manifest, why, expected)
         return manifest, target, epoch
 
 

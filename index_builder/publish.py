@@ -60,12 +60,22 @@ def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path
     return store.publish(folder, manifest.collection, manifest.snapshot_id)
 
 
-def promote(store: Store, manifest: snapshot_pb2.Manifest, why: str) -> int:
+def promote(
+    store: Store, manifest: snapshot_pb2.Manifest, why: str, expected_epoch: int = 0
+) -> int:
     """Makes the alias record that names the snapshot current; a canary, if any, ends.
 
+    Args:
+        expected_epoch: Refuse unless this is the epoch in force; 0: whatever it is.
     Returns: Its epoch.
+    Raises: Conflict: another epoch is in force.
     """
     # The build has just written the files and their hashes: reading them again shows nothing new.
     return aliases.promote(
-        store, manifest.collection, manifest.snapshot_id, why=why, verify=False
+        store,
+        manifest.collection,
+        manifest.snapshot_id,
+        expected_epoch=expected_epoch,
+        why=why,
+        verify=False,
     ).epoch

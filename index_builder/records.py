@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from index_builder.attributes import KINDS
+import numpy as np
+from numpy.typing import NDArray
+
 from index_builder.index_choice import Choice
 from index_builder.quality import DataSet
+from nearline.attributes import KINDS
 from nearline.contract import DEFAULT_COLLECTION, Item
 from nearline.errors import InvalidRequest
+from nearline.sentences import Span
 from nearline.snapshot import PARTITIONS, check_collection
 from nearline.v1 import snapshot_pb2
 from retrieval.lexical.analysis import check_language
@@ -19,7 +25,6 @@ from retrieval.lexical.analysis import check_language
 AUTO = "auto"
 COSINE = "cosine"
 INNER_PRODUCT = "inner_product"
-MAX_DIM = 65_536
 MAX_CHUNK_TOKENS = 100_000
 
 # Learns how to answer and refuse from a snapshot that is not published yet: told of its folder, its
@@ -44,6 +49,43 @@ class Row(NamedTuple):
 
     place: Place
     item: Item
+
+
+class Life(NamedTuple):
+    """What is kept of how a document came about; all empty where it never met a live change.
+
+    version: Number of the last live change; 0: none since it was imported.
+    expires_us: Time after which it is served no more, microseconds since 1970; None: it stays.
+    changed_us: When it was last written whole by a live change; 0: it was imported.
+    placed_us: Place in time of its import; 0: changed since, or not placed.
+    patches: Attributes that were set or removed since, as JSON: {name: [time in us, value]}.
+    """
+
+    version: int = 0
+    expires_us: int | None = None
+    changed_us: int = 0
+    placed_us: int = 0
+    patches: str = ""
+
+
+class Arrival(NamedTuple):
+    """A checked document that goes into a snapshot.
+
+    spans: Where it is cut. vectors: (chunks, d) float32; None: to be embedded.
+    """
+
+    place: Place
+    item: Item
+    spans: Sequence[Span]
+    vectors: NDArray[np.float32] | None = None
+    life: Life = Life()
+
+
+class Mode(Enum):
+    """What becomes of the documents that the snapshot before has, and an import lacks."""
+
+    REPLACE = "replace"
+    MERGE = "merge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +172,10 @@ class BuildOptions:
         `retrieval.lexical.analysis.LANGUAGES`.
     judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
     calibrate: Learns from labelled questions what the manifest says of answers; None: nothing.
+    mode: Whether documents that the import lacks stay (MERGE) or go, unless they were changed
+        after its place (REPLACE).
+    as_of: Aware place in time of what is imported for the first time, among the live changes:
+        those after it win; None: when each file was last modified.
     promote: Make an alias record that names the new snapshot.
     work_dir: Folder for what a killed build needs to go on; None: inside the store, or the cache
         of an object store.
@@ -149,6 +195,8 @@ class BuildOptions:
     language: str = "english"
     judged: DataSet | None = None
     calibrate: Calibrate | None = None
+    mode: Mode = Mode.REPLACE
+    as_of: datetime | None = None
     promote: bool = True
     work_dir: Path | None = None
 
@@ -175,6 +223,12 @@ class BuildOptions:
                     field="attributes",
                 )
         check_language(self.language)
+        if self.as_of is not None and self.as_of > datetime.now(UTC):
+            raise InvalidRequest(
+                f"as_of is {self.as_of.isoformat()}, which is yet to come; give a time that has "
+                "passed",
+                field="as_of",
+            )
         if self.judged is not None and not self.lexical:
             raise InvalidRequest(
                 "without a lexical index there is nothing to tune; leave out --tune-on or "
@@ -191,12 +245,48 @@ class BuildOptions:
 
 @dataclass(slots=True, kw_only=True)
 class SourceCount:
-    """One thing that was read, as it goes into the manifest."""
+    """One thing that was read, as it goes into the manifest.
+
+    modified_us: When it was last modified, microseconds since 1970; 0: nobody knows.
+    """
 
     uri: str
     sha256: str = ""
     documents: int = 0
     bad_rows: int = 0
+    modified_us: int = 0
+
+    def placed_us(self, now_us: int) -> int:
+        """Gives its place in time: when it was modified; a file from the future would win over
+        changes that are yet to be made.
+        """
+        return min(self.modified_us or now_us, now_us)
+
+    def message(self, placed_us: int) -> snapshot_pb2.Source:
+        """Gives it as the manifest has it, with its place in time."""
+        message = snapshot_pb2.Source(
+            uri=self.uri, sha256=self.sha256, documents=self.documents, bad_rows=self.bad_rows
+        )
+        message.import_time.FromMicroseconds(placed_us)
+        return message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What live changes and the snapshot before made of a build.
+
+    changes: Live changes read from the archive.
+    outdated: Rows of the import that lost to something later. deleted, expired: documents that are
+        gone for that. reused: chunks whose vectors were there already.
+    notes: What the user should know of.
+    """
+
+    changes: int = 0
+    outdated: int = 0
+    deleted: int = 0
+    expired: int = 0
+    reused: int = 0
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +302,7 @@ class BuildResult:
     answers: What was learned of answers; None where nothing was.
     bytes: Size of the snapshot. seconds: time by stage.
     choice: How the index was chosen, where it was by measuring.
+    merged: What live changes and the snapshot before made of it; None: there were none.
     """
 
     snapshot_id: str
@@ -235,6 +326,7 @@ class BuildResult:
     seconds: Mapping[str, float]
     choice: Choice | None = None
     answers: snapshot_pb2.AnswerCard | None = None
+    merged: Merged | None = None
 
     def record(self) -> dict[str, object]:
         """Gives the result as one JSON object."""
@@ -245,6 +337,7 @@ class BuildResult:
             "choice": None if self.choice is None else self.choice.record(),
             "recall@10": round(record.pop("recall_at_10"), 4),
             "answers": None if self.answers is None else _figures(self.answers),
+            "merged": None if self.merged is None else asdict(self.merged),
             "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "total_s": round(sum(self.seconds.values()), 3),

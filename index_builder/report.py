@@ -36,7 +36,8 @@ class Report:
     dense_weight: Of hybrid search, 0..1, "tuned" or "default" (weight_origin). tuning_ndcg_at_10:
         mean nDCG@10 of tuning_queries with it.
     truncated: Chunks longer than the model reads, so that their end was not embedded.
-    tokens: Chunk lengths as the model counted them; None for vectors that the user brought.
+    tokens: Lengths of the chunks embedded for this snapshot, as the model counted them; None where
+        none was: the user brought the vectors, or those of the snapshot before were taken over.
     bytes: Size of the files by name, over all shards. seconds: time by stage.
     choice: What `Choice.record` gives, where the index was chosen by measuring.
     """
@@ -112,7 +113,7 @@ def make_report(
         chunks=manifest.chunks,
         max_chunks_per_document=manifest.max_chunks_per_document,
         truncated=int(truncated.sum()),
-        tokens=_histogram(tokens) if manifest.HasField("embedder") else None,
+        tokens=_histogram(tokens[tokens > 0]) if tokens.any() else None,
         model=manifest.embedder.model,
         fingerprint=manifest.embedder.fingerprint,
         dim=manifest.dim,
@@ -138,7 +139,7 @@ def make_report(
 
 def _histogram(tokens: NDArray[np.uint32]) -> Histogram:
     # Whole numbers fall into bins of equal whole width; one long text must not squeeze the rest.
-    top = int(np.percentile(tokens, 99.5)) if len(tokens) else 0
+    top = int(np.percentile(tokens, 99.5))
     width = max(1, -(-(top + 1) // _BINS))
     edges = np.arange(0, _BINS + 1) * width
     counts, _ = np.histogram(np.minimum(tokens, edges[-1] - 1), edges)

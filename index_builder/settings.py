@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,8 +11,9 @@ from pydantic import Field
 from index_builder import quality
 from index_builder.index_choice import parse_bytes
 from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
+from index_builder.records import BuildOptions, ChunkOptions, IndexOptions, Mode
 from nearline.contract import DEFAULT_COLLECTION
+from nearline.errors import InvalidRequest
 from nearline.settings import Settings
 
 
@@ -96,6 +98,21 @@ class IndexBuilderSettings(Settings):
     )
     golden_queries: int = Field(200, description="Sampled queries with exact answers.")
     seed: int = Field(0, ge=0, description="Seed of every sample.")
+    mode: Literal["replace", "merge"] = Field(
+        "replace",
+        description="What becomes of documents that are served now and are not in the corpus: they "
+        "go (replace) or stay (merge). Live changes later than the corpus stay in either case.",
+    )
+    as_of: str = Field(
+        "",
+        description="Place of the corpus among live changes, ISO 8601, UTC unless it says "
+        "otherwise: what was changed after it wins. Empty: when each file was last modified.",
+    )
+    redis: str = Field(
+        "",
+        description="Redis that holds the change log, redis://host:port/0; needed where the "
+        "collection has one.",
+    )
     promote: bool = Field(True, description="Serve the snapshot once it is built.")
     work_dir: str = Field(
         "", description="Folder for what a killed build needs to go on; empty: in the store."
@@ -159,9 +176,22 @@ class IndexBuilderSettings(Settings):
             attributes=self._declared(),
             lexical=self.lexical,
             language=self.language,
+            mode=Mode(self.mode),
+            as_of=_time(self.as_of) if self.as_of else None,
             judged=quality.load(Path(self.tune_on), self.tune_split) if self.tune_on else None,
             promote=self.promote,
             work_dir=Path(self.work_dir) if self.work_dir else None,
         )
         options.check()
         return options
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"as_of is {text!r}, which is no time; give one like 2026-11-25T08:30:00Z",
+            field="as_of",
+        ) from error
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

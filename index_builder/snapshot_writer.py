@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder import faiss_writer, golden
+from index_builder.ancestry import Ancestry
 from index_builder.attribute_columns import write_attributes
 from index_builder.bad_rows import BadRows
 from index_builder.embed_stage import embed_queries
@@ -19,6 +21,7 @@ from index_builder.golden import GoldenQueries
 from index_builder.index_choice import Choice
 from index_builder.items_writer import write_items
 from index_builder.lexical_writer import write_lexical
+from index_builder.parent import DELETED_FILE, INDEX_FILE, ITEMS_FILE
 from index_builder.progress import StageClock
 from index_builder.publish import list_files
 from index_builder.records import COSINE, BuildOptions, SourceCount
@@ -33,8 +36,6 @@ from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import snapshot_pb2
 from retrieval.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 
-INDEX_FILE = "dense.faiss"
-ITEMS_FILE = "items.arrow"
 ATTRIBUTES_FILE = "attributes.arrow"
 
 
@@ -44,6 +45,8 @@ class Material:
 
     card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
     choice: How the index was chosen, where it was by measuring.
+    ancestry: What the build goes on from; None: its sources are all. deleted: then the file of
+        what was deleted. inherited: the snapshot whose fusion and answers are taken over.
     """
 
     spool: Spool
@@ -56,6 +59,9 @@ class Material:
     card: EmbedderInfo | None
     clock: StageClock
     choice: Choice | None = None
+    ancestry: Ancestry | None = None
+    deleted: Path | None = None
+    inherited: snapshot_pb2.Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,11 @@ async def write_snapshot(
     manifest.quality.recall_at_10 = recall
     floor = float(np.median(found.lowest)) if len(queries) else 0.0
     await _add_lexical(material, vectors, manifest, folder, floor)
+    _inherit(material, manifest)
+    if material.ancestry is not None and material.deleted is not None:
+        with store_errors(folder):
+            (folder / DELETED_FILE).parent.mkdir()
+            write_durably(folder / DELETED_FILE, material.deleted.read_bytes())
     with clock.stage("report"), store_errors(folder):
         target = folder / "golden"
         target.mkdir()
@@ -173,6 +184,7 @@ def _write_shards(
     found_rows, found_scores = [], []
     defaults = SearchDefaults(0, 0)
     k = max(1, answers.rows.shape[1])
+    lives = material.spool.has_lives()
     for shard in range(material.options.shards):
         rows = material.spool.shard_chunk_rows(shard)
         index, shard_defaults = faiss_writer.build_index(
@@ -189,7 +201,7 @@ def _write_shards(
         with store_errors(target):
             target.mkdir(parents=True)
             faiss_writer.write_index(index, target / INDEX_FILE)
-            write_items(target / ITEMS_FILE, material.spool.shard_documents(shard))
+            write_items(target / ITEMS_FILE, material.spool.shard_documents(shard), lives)
             if material.fields:
                 attributes = material.spool.shard_attributes(shard)
                 write_attributes(target / ATTRIBUTES_FILE, material.fields, attributes)
@@ -209,21 +221,18 @@ def _manifest(
     material: Material, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
 ) -> snapshot_pb2.Manifest:
     options, spool, card = material.options, material.spool, material.card
+    now_us = time.time_ns() // 1_000
     manifest = snapshot_pb2.Manifest(
         schema_version=SCHEMA_VERSION,
         snapshot_id=snapshot_id,
         collection=options.collection,
         nearline_version=version("nearline"),
         faiss_version=faiss_writer.FAISS_VERSION,
-        sources=[
-            snapshot_pb2.Source(
-                uri=source.uri,
-                sha256=source.sha256,
-                documents=source.documents,
-                bad_rows=source.bad_rows,
-            )
-            for source in material.sources
-        ],
+        sources=(
+            [source.message(source.placed_us(now_us)) for source in material.sources]
+            if material.ancestry is None
+            else material.ancestry.sources(material.sources)
+        ),
         dim=dim,
         metric=options.index.metric,
         index_factory=factory,
@@ -247,6 +256,8 @@ def _manifest(
         max_chunks_per_document=spool.max_chunks,
         attributes=material.fields,
     )
+    if material.ancestry is not None:
+        _add_ancestry(material.ancestry, manifest)
     if card is not None:
         manifest.embedder.model = card.model
         manifest.embedder.fingerprint = card.fingerprint
@@ -254,3 +265,27 @@ def _manifest(
         manifest.chunking.max_tokens = options.chunks.max_tokens
         manifest.chunking.overlap_sentences = options.chunks.overlap_sentences
     return manifest
+
+
+def _add_ancestry(ancestry: Ancestry, manifest: snapshot_pb2.Manifest) -> None:
+    if ancestry.parent is not None:
+        manifest.parent_snapshot_id = ancestry.parent.snapshot_id
+    if ancestry.watermark is not None:
+        manifest.change_log_id = ancestry.watermark.log_id
+        manifest.watermark = ancestry.watermark.encode()
+
+
+def _inherit(material: Material, manifest: snapshot_pb2.Manifest) -> None:
+    """Takes over what was learned from judgements and labels; it holds for a little changed
+    collection, too.
+    """
+    before = material.inherited
+    if before is None:
+        return
+    if before.HasField("fusion") and manifest.HasField("fusion"):
+        manifest.fusion.dense_weight = before.fusion.dense_weight
+        manifest.fusion.origin = before.fusion.origin
+        manifest.quality.tuning_queries = before.quality.tuning_queries
+        manifest.quality.tuning_ndcg_at_10 = before.quality.tuning_ndcg_at_10
+    if before.HasField("answers"):
+        manifest.answers.CopyFrom(before.answers)

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.attributes import encode
-from index_builder.records import Place, Row
+from index_builder.records import Arrival, Life, Place
+from nearline.attributes import encode
 from nearline.errors import InvalidRequest, StoreError
-from nearline.sentences import Span
 from nearline.snapshot import shard_of
 
 _SCHEMA = """
@@ -23,11 +22,12 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY, shard INTEGER, id TEXT, title TEXT, text TEXT, attributes TEXT,
-    first_chunk INTEGER, bounds BLOB, source TEXT, line INTEGER
+    first_chunk INTEGER, bounds BLOB, source TEXT, line INTEGER,
+    version INTEGER, expires_us INTEGER, changed_us INTEGER, placed_us INTEGER, patches TEXT
 );
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT);
 """
-_INSERT = "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO documents VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ROWS_PER_INSERT = 1024
 _DUPLICATES_SHOWN = 5
 
@@ -40,6 +40,7 @@ class StoredDocument(NamedTuple):
     text: str
     attributes: str
     bounds: NDArray[np.int64]
+    life: Life = Life()
 
 
 class Chunk(NamedTuple):
@@ -79,15 +80,16 @@ class Spool:
         self._waiting.clear()
         self.documents = self.chunks = self.max_chunks = 0
 
-    def add(self, row: Row, spans: list[Span]) -> None:
-        """Adds a document that is cut at these spans."""
-        item = row.item
+    def add(self, arrival: Arrival) -> None:
+        """Adds a document; its vectors are not kept here."""
+        place, item, spans, _, life = arrival
         bounds = np.asarray(spans, "<i8").tobytes()
         self._waiting.append(
             (
                 shard_of(item.id, self._shards),
                 *(item.id, item.title, item.text, encode(item.attributes)),
-                *(self.chunks, bounds, row.place.source, row.place.line),
+                *(self.chunks, bounds, place.source, place.line),
+                *life,
             )
         )
         self.documents += 1
@@ -192,12 +194,21 @@ class Spool:
     def shard_documents(self, shard: int) -> Iterator[StoredDocument]:
         """Yields the documents of a shard in id order (by code point)."""
         cursor = self._connection.execute(
-            "SELECT id, title, text, attributes, bounds FROM documents WHERE shard = ? ORDER BY id",
+            "SELECT id, title, text, attributes, bounds, version, expires_us, changed_us, "
+            "placed_us, patches FROM documents WHERE shard = ? ORDER BY id",
             (shard,),
         )
-        for document_id, title, text, attributes, bounds in cursor:
+        for document_id, title, text, attributes, bounds, *life in cursor:
             pairs = np.frombuffer(bounds, "<i8").reshape(-1, 2)
-            yield StoredDocument(document_id, title, text, attributes, pairs)
+            yield StoredDocument(document_id, title, text, attributes, pairs, Life(*life))
+
+    def has_lives(self) -> Life:
+        """Tells for each part of a life whether any document has it: 1, or empty."""
+        found = self._connection.execute(
+            "SELECT max(version != 0), max(expires_us IS NOT NULL), max(changed_us != 0), "
+            "max(placed_us != 0), max(patches != '') FROM documents"
+        ).fetchone()
+        return Life(*found)
 
     def iter_attributes(self) -> Iterator[tuple[str, Place]]:
         """Yields the attributes of every document as JSON, and where it was read."""

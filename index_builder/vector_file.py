@@ -55,34 +55,61 @@ class VectorFile:
         tokens: NDArray[np.int64] | None = None,
         truncated: NDArray[np.bool_] | None = None,
     ) -> None:
+        """Writes a batch of neighbouring rows, from `first` on; see `write_rows`."""
+        self.write_rows(np.arange(first, first + len(vectors)), vectors, tokens, truncated)
+
+    def write_rows(
+        self,
+        rows: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        tokens: NDArray[np.int64] | None = None,
+        truncated: NDArray[np.bool_] | None = None,
+        *,
+        sync: bool = True,
+    ) -> None:
         """Writes a batch; it survives a kill once this returns.
 
         Args:
-            first: Row of the first vector.
+            rows: (n,) row of each vector, ascending.
             vectors: (n, d) float32.
             tokens: (n,) tokens of each text; None where there was no text.
             truncated: (n,) whether the model read less than the whole text.
+            sync: Force it to disk now; False: before `sync` is called nobody counts on it.
         Raises: SnapshotMismatch: d differs from what was written before. StoreError: no space.
         """
-        rows, dim = vectors.shape
+        dim = vectors.shape[1]
         if self.dim and dim != self.dim:
             raise SnapshotMismatch(
                 f"a batch has vectors of dim {dim}, the build so far has {self.dim}; "
                 "the embedder changed: start the build again"
             )
         self.dim = dim
-        lengths = np.zeros(rows, np.uint32)
+        lengths = np.zeros(len(rows), np.uint32)
         if tokens is not None and truncated is not None:
             # The lowest bit says whether the text was cut.
             lengths[:] = (tokens.astype(np.uint32) << 1) | truncated.astype(np.uint32)
-        data = np.ascontiguousarray(vectors, "<f4").tobytes()
-        head = _HEAD.pack(_MAGIC, first, rows, dim, zlib.crc32(data)) + lengths.tobytes()
+        heads = []
         with store_errors(self._vectors_path):
-            _write_at(self._vectors, data, first * dim * 4)
+            for low, high in _runs(rows):
+                first = int(rows[low])
+                data = np.ascontiguousarray(vectors[low:high], "<f4").tobytes()
+                entry = _Entry(first, dim, zlib.crc32(data), lengths[low:high])
+                head = _HEAD.pack(_MAGIC, first, high - low, dim, entry.vectors_crc)
+                head += entry.lengths.tobytes()
+                _write_at(self._vectors, data, first * dim * 4)
+                heads.append(head + _CRC.pack(zlib.crc32(head)))
+                self._entries.append(entry)
+            if sync:
+                os.fdatasync(self._vectors)
+            _write_at(self._journal, b"".join(heads), None)
+            if sync:
+                os.fdatasync(self._journal)
+
+    def sync(self) -> None:
+        """Forces to disk what was written without."""
+        with store_errors(self._vectors_path):
             os.fdatasync(self._vectors)
-            _write_at(self._journal, head + _CRC.pack(zlib.crc32(head)), None)
             os.fdatasync(self._journal)
-        self._entries.append(_Entry(first, dim, zlib.crc32(data), lengths))
 
     def done(self, rows: int) -> NDArray[np.bool_]:
         """Tells which of the first `rows` rows are written: (rows,) bool."""
@@ -132,6 +159,12 @@ class VectorFile:
                 self._entries.append(entry)
                 self.dim = entry.dim
         os.ftruncate(self._journal, position)
+
+
+def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cuts rows where the next is not the neighbour: (first, past the last) place of each run."""
+    cuts = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+    return list(zip([0, *cuts], [*cuts, len(rows)], strict=True)) if len(rows) else []
 
 
 def _parse(data: bytes, position: int) -> _Entry | None:

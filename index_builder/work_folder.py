@@ -38,7 +38,8 @@ def work_key(
     cutting = asdict(options.chunks)
     taking = [options.shards, options.max_bad_rows, options.title_only, options.index.metric]
     inputs = [(source.uri, source.sha256) for source in sources]
-    text = json.dumps([cutting, taking, inputs, list(reading), fingerprint])
+    placing = [options.as_of.isoformat()] if options.as_of else []
+    text = json.dumps([cutting, taking, inputs, list(reading), fingerprint, *placing])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -55,7 +56,8 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
     """Makes the folder and holds its lock for the length of the block.
 
     Args:
-        folder: The folder; removed when the block ends well, and however it ends unless `keep`.
+        folder: The folder; removed when the block ends well or with a Conflict, and however it ends
+            unless `keep`.
         keep: Whether a later run may go on with what is in it.
     Raises: Conflict: another build works in it. StoreError: it cannot be made.
     """
@@ -72,8 +74,9 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
             ) from error
         try:
             yield folder
-        except BaseException:
-            if not keep:
+        except BaseException as error:
+            # What conflicts with what others did meanwhile begins anew.
+            if not keep or isinstance(error, Conflict):
                 _remove(folder)
             raise
         _remove(folder)

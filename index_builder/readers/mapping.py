@@ -25,6 +25,7 @@ class Columns:
 
     attributes: Columns kept as attributes; None: every column that is nothing else.
     declared: Attributes whose kind the user declared: CSV cells of theirs stay as they are written.
+    needs_text: False: records without a text are taken.
     """
 
     id: str = ""
@@ -33,6 +34,7 @@ class Columns:
     vector: str = ""
     attributes: Sequence[str] | None = None
     declared: Sequence[str] = ()
+    needs_text: bool = True
 
     def item(self, record: Mapping[str, object]) -> Item:
         """Makes an item of a record.
@@ -43,7 +45,7 @@ class Columns:
         title_name = self.title or next((n for n in DEFAULT_TITLE if n in record), "")
         text_name = (
             self._optional_text(record)
-            if self.vector
+            if self.vector or not self.needs_text
             else _present(record, self.text, DEFAULT_TEXT, "text")
         )
         used = {id_name, title_name, text_name, self.vector}
@@ -69,7 +71,8 @@ class Columns:
         missing = [name for name in wanted if name and name not in names]
         if not self.id and not any(name in names for name in DEFAULT_ID):
             missing.append("_id or id (choose with --id-column)")
-        if not self.text and not self.vector and DEFAULT_TEXT[0] not in names:
+        texts = self.text or self.vector or not self.needs_text
+        if not texts and DEFAULT_TEXT[0] not in names:
             missing.append("text (choose with --text-column)")
         if missing:
             raise InvalidRequest(

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from index_builder.attribute_columns import MAX_FIELDS, infer_fields
-from index_builder.attributes import clean, encode
 from index_builder.corpus import Corpus, build_corpus
 from index_builder.pipeline import build_snapshot
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, BuildResult, Place
+from nearline.attributes import clean, encode
 from nearline.contract import Attributes, AttributeValue, Item
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store, shard_of

@@ -177,7 +177,7 @@ async def test_a_malformed_document_is_named(tmp_path: Path, item: Item, reason:
         ([1.0, float("nan")], "NaN or infinite"),
         ([1e39, 0.0], "NaN or infinite"),
         ([0.0, 0.0], "all zeros"),
-        ([1.0, 2.0, 3.0], "has 3 numbers, the first one has 2"),
+        ([1.0, 2.0, 3.0], "has 3 numbers, 2 are needed"),
         ([], r"shape \(0,\)"),
         (None, "the vector is missing"),
     ],

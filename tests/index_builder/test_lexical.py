@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from index_builder import lexical_writer
 from index_builder.lexical_writer import K1, B, analyser_of, write_lexical
-from index_builder.records import Place, Row
+from index_builder.records import Arrival, Place
 from index_builder.spool import Spool
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
@@ -48,7 +48,7 @@ class Built:
         for number, (title, chunks) in enumerate(documents):
             ends = np.cumsum([len(chunk) for chunk in chunks]).tolist()
             item = Item(id=f"d{number}", title=title, text="".join(chunks))
-            spool.add(Row(Place("t", number), item), list(zip([0, *ends], ends, strict=False)))
+            spool.add(Arrival(Place("t", number), item, list(zip([0, *ends], ends, strict=False))))
         spool.finish()
         self.shards = shards
         self.folder = folder / "snapshot"

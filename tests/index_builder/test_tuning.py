@@ -13,7 +13,7 @@ from index_builder import quality, tuning
 from index_builder.lexical_writer import write_lexical
 from index_builder.pipeline import build_snapshot
 from index_builder.quality import DataSet
-from index_builder.records import BuildOptions, ChunkOptions, Place, Row
+from index_builder.records import Arrival, BuildOptions, ChunkOptions, Place
 from index_builder.spool import Spool
 from index_builder.tuning import check_judged, tune
 from nearline.contract import Item
@@ -40,7 +40,7 @@ def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spoo
     for number, texts in enumerate(chunks):
         ends = np.cumsum([len(text) for text in texts]).tolist()
         item = Item(id=f"d{number}", text="".join(texts))
-        spool.add(Row(Place("t", number), item), list(zip([0, *ends], ends, strict=False)))
+        spool.add(Arrival(Place("t", number), item, list(zip([0, *ends], ends, strict=False))))
     spool.finish()
     for shard in range(shards):
         shard_folder(folder, shard).mkdir(parents=True)

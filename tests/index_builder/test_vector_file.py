@@ -88,3 +88,22 @@ def test_a_torn_journal_keeps_every_whole_entry(
     assert last.done(rest + 2).all()
     assert np.array_equal(last.matrix(rest + 2), _batch(0, rest + 2))
     last.close()
+
+
+def test_rows_that_are_no_neighbours_lie_where_they_belong(tmp_path: Path) -> None:
+    rows = np.array([0, 1, 4, 6, 7], np.int64)
+    vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
+    tokens = np.array([5, 6, 7, 8, 9])
+    file = VectorFile(tmp_path)
+    file.write_rows(rows, vectors, tokens, np.array([True, False, False, True, False]), sync=False)
+    file.sync()
+    file.close()
+    again = VectorFile(tmp_path)
+    assert np.flatnonzero(again.done(8)).tolist() == rows.tolist()
+    again.write_rows(np.array([2, 3, 5]), np.zeros((3, 2), np.float32))
+    assert again.done(8).all()
+    assert np.array_equal(again.matrix(8)[rows], vectors)
+    lengths, truncated = again.lengths(8)
+    assert lengths.tolist() == [5, 6, 0, 0, 7, 0, 8, 9]
+    assert np.flatnonzero(truncated).tolist() == [0, 6]
+    again.close()

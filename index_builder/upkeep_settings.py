@@ -1,0 +1,67 @@
+"""Settings of the upkeep of change logs, section `upkeep`."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from pydantic import Field
+
+from nearline.errors import InvalidRequest
+from nearline.settings import ServerSettings
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class UpkeepSettings(ServerSettings):
+    """Settings of the upkeep of change logs; its port answers gRPC health and nothing else."""
+
+    section: ClassVar[str] = "upkeep"
+
+    store: str = Field(
+        ".nearline/store", description="What holds the snapshots; see index_builder."
+    )
+    collections: str = Field("", description="Names, separated by commas; empty: all.")
+    redis: str = Field(
+        "", description="Redis that holds the change logs, redis://host:port/0; needed."
+    )
+    embedding: str = Field(
+        "", description="Embedding service, host:port; needed where a model embeds the documents."
+    )
+    every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds from round to round.")
+    share: float = Field(
+        0.2, ge=0, description="Compact where changes are more than this share of the documents."
+    )
+    age: str = Field(
+        "24h", description="Compact where the oldest change is older: 90s, 15m, 24h, 7d."
+    )
+    compact: bool = Field(True, description="Compact at all; without it, only archive and trim.")
+    keep: int = Field(
+        2,
+        ge=0,
+        description="Snapshots to keep of those that compaction has made needless, beside the one "
+        "in service and the one that a rollback goes back to.",
+    )
+    golden_queries: int = Field(200, description="Sampled queries with exact answers.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
+    work_dir: str = Field(
+        "", description="Folder for what a killed run needs to go on; empty: in the store."
+    )
+
+    def collection_names(self) -> list[str]:
+        """Gives the collections named; none: all."""
+        return [name for name in (part.strip() for part in self.collections.split(",")) if name]
+
+
+def parse_age(text: str) -> float:
+    """Reads a length of time, such as 90s, 15m, 24h or 7d, in seconds.
+
+    Raises: InvalidRequest: not such a time.
+    """
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidRequest(
+            f"age is {text!r}; give a time such as 90s, 15m, 24h or 7d", field="age"
+        )
+    return float(match[1]) * _SECONDS[match[2]]

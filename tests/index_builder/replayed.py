@@ -1,0 +1,61 @@
+"""A model of the ordering rule: the whole history of a document, replayed in order of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nearline.contract import AttributeValue
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to the document: text None is a deletion; only: attributes alone."""
+
+    time: int
+    text: str | None = None
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    only: bool = False
+    imported: bool = False
+
+
+class Model:
+    """The whole history of one document, played again after every build."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def state(self) -> tuple[str, dict[str, AttributeValue]] | None:
+        text: str | None = None
+        attributes: dict[str, AttributeValue] = {}
+        for event in self.events:
+            if not event.only:
+                text, attributes = event.text, dict(event.attributes)
+            elif text is not None:
+                for name, value in event.attributes.items():
+                    attributes.pop(name, None)
+                    if value is not None:
+                        attributes[name] = value
+        return None if text is None else (text, attributes)
+
+    def build(self, row: str | None, place: int, keeps_others: bool) -> None:
+        if row is not None:
+            events = self.events
+            if not keeps_others and (whole := self._whole()) is not None and whole.imported:
+                # This import takes the place of the earlier one.
+                events = [event for event in events if event is not whole]
+            found = Event(place, row, {"from": "import"}, imported=True)
+            before = [event for event in events if event.time <= place]
+            self.events = [*before, found, *(event for event in events if event.time > place)]
+        elif not keeps_others and self.state() is not None:
+            changed = [event.time for event in self._recent() if not event.imported]
+            if max(changed, default=0) <= place:
+                self.events = []
+        self.events = self._recent()
+
+    def _whole(self) -> Event | None:
+        return next((event for event in reversed(self.events) if not event.only), None)
+
+    def _recent(self) -> list[Event]:
+        """Gives the last whole event and what came after it; the rest has no part any more."""
+        whole = self._whole()
+        return [] if whole is None else self.events[self.events.index(whole) :]
