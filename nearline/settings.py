@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nearline.errors import SettingsError
 
 ENV_PREFIX = "NEARLINE_"
-SECTIONS = ("embedding", "retrieval", "shard", "index_builder", "generation")
+SECTIONS = ("embedding", "retrieval", "shard", "index_builder", "generation", "upkeep")
 # Variables that belong to no section.
 SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE")
 

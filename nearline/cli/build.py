@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import calibrating, options, output
+from nearline.cli import built, calibrating, changes, options, output
 from nearline.cli.processes import embedding_process
 from nearline.clients import EmbeddingClient
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from index_builder.progress import Progress
     from index_builder.records import BuildResult
+    from retrieval.changes.log import ChangeLog
 
 
 def build(
@@ -161,6 +161,23 @@ def build(
         int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
     ] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every sample.")] = 0,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="replace|merge",
+            help="What becomes of documents that are served now and are not in the corpus: they go "
+            "(replace), or stay (merge). Live changes later than the corpus stay in either case.",
+        ),
+    ] = "replace",
+    as_of: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Place of the corpus among live changes, ISO 8601, UTC unless it says otherwise: "
+            "what was changed after it wins. \\[default: when each file was last modified]",
+        ),
+    ] = "",
+    redis: changes.RedisOption = "",
     no_promote: Annotated[
         bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
     ] = False,
@@ -214,6 +231,8 @@ def build(
             "tune_split": tune_split,
             "golden_queries": golden_queries,
             "seed": seed,
+            "mode": mode,
+            "as_of": as_of,
             "promote": not no_promote,
             "work_dir": work_dir,
             "embedding": embedding,
@@ -225,13 +244,16 @@ def build(
     labelled = [] if calibrate_on is None else calibrating.load(calibrate_on, calibrate_split)
 
     async def run() -> BuildResult:
-        with progress(as_json) as shown:
-            if found.brings_vectors:
-                return await build_corpus(found, wanted, None, shown)
-            async with embedder(chosen.embedding, quiet=as_json) as client:
-                hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
-                hooked = replace(wanted, calibrate=hook)
-                return await build_corpus(found, hooked, client, shown)
+        async with changes.log_in_force(store, collection, redis) as log:
+            with progress(as_json) as shown:
+                return await make(shown, log)
+
+    async def make(shown: Progress, log: ChangeLog | None) -> BuildResult:
+        if found.brings_vectors:
+            return await build_corpus(found, wanted, None, shown, log)
+        async with embedder(chosen.embedding, quiet=as_json) as client:
+            hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
+            return await build_corpus(found, replace(wanted, calibrate=hook), client, shown, log)
 
     try:
         result = asyncio.run(run())
@@ -241,8 +263,7 @@ def build(
     if as_json:
         output.print_json(result.record())
     else:
-        _print_choice(result)
-        _print_summary(result, store)
+        built.show(result, store)
 
 
 @contextlib.asynccontextmanager
@@ -311,71 +332,6 @@ def progress(as_json: bool) -> Iterator[Progress]:
         console=output.console(error=True),
     ) as bars:
         yield _Bars(bars)
-
-
-def _print_choice(result: BuildResult) -> None:
-    """Shows the indexes that no other beat, where the build tried several."""
-    from index_builder.report_frontier import table_rows
-
-    if result.choice is not None:
-        # Further down nobody looks; the report has them all.
-        least = min(0.9, result.choice.chosen.recall)
-        rows = table_rows(result.choice.record(), least)
-        output.print_table(("index", "recall@10", "one query", "memory"), rows)
-
-
-def _print_summary(result: BuildResult, store: str) -> None:
-    lines = [
-        f"snapshot    {result.snapshot_id}",
-        f"documents   {result.documents:,} in {result.chunks:,} chunks",
-        f"index       {result.index_factory}, {result.dim} numbers a vector",
-        f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
-        *_hybrid_lines(result),
-        *_answer_lines(result),
-        f"size        {output.size(result.bytes)}",
-        f"time        {sum(result.seconds.values()):.1f} s",
-    ]
-    if result.resumed:
-        lines.append(f"resumed     {result.resumed:,} chunks were embedded by an earlier run")
-    if result.truncated:
-        lines.append(
-            f"cut short   {result.truncated:,} chunks are longer than the model reads; a smaller "
-            "--chunk-tokens avoids that"
-        )
-    if result.bad_rows:
-        lines.append(f"left out    {result.bad_rows:,} malformed rows, for example:")
-        lines += [f"              {row}" for row in result.bad_row_sample]
-    lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
-    if result.epoch is None:
-        lines.append("not served: the alias was left alone (--no-promote)")
-    else:
-        lines.append(f"served as   {result.collection}, epoch {result.epoch}")
-        default = result.collection == options.DEFAULT_COLLECTION
-        where = "" if default else f" --collection {result.collection}"
-        lines += ["", f"Next: nearline up --store {store}"]
-        lines.append(f"      nearline search 'your question'{where}")
-    output.console().print("\n".join(lines), markup=False)
-
-
-def _hybrid_lines(result: BuildResult) -> list[str]:
-    if result.dense_weight is None:
-        return []
-    tuned = result.tuned_ndcg_at_10
-    origin = "the default" if tuned is None else f"tuned: nDCG@10 {tuned:.4f} on its queries"
-    return [
-        f"words       {result.words:,}",
-        f"hybrid      vectors weigh {result.dense_weight:.2f}, {origin}",
-    ]
-
-
-def _answer_lines(result: BuildResult) -> list[str]:
-    if result.answers is None:
-        return []
-    told = result.answers
-    return [
-        f"answers     calibrated on {told.questions:,} questions, {told.answerable:,} of them "
-        f"answerable: answers {told.coverage:.0%}, {told.risk:.0%} of those without evidence",
-    ]
 
 
 def _say(text: str) -> None:

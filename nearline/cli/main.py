@@ -16,12 +16,15 @@ from nearline.cli import (
     bench_embed,
     bench_faults,
     bench_filter,
+    bench_live,
     bench_retrieval,
     bench_swap,
     build,
+    changes,
     count,
     demo,
     doctor,
+    items,
     load,
     output,
     search,
@@ -47,12 +50,14 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_args_is_help=True)
 bench.command("retrieval")(bench_retrieval.bench_retrieval)
 bench.command("swap")(bench_swap.bench_swap)
+bench.command("live")(bench_live.bench_live)
 bench.command("embed")(bench_embed.bench_embed)
 bench.command("filter")(bench_filter.bench_filter)
 bench.command("faults")(bench_faults.bench_faults)
 
 app.command()(demo.demo)
 app.command()(build.build)
+app.command()(changes.compact)
 app.command()(up.up)
 app.command()(search.search)
 app.command()(ask.ask)
@@ -60,7 +65,9 @@ app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(items.app, name="items")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(changes.app, name="changes")
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(bench, name="bench")
 app.command()(load.load)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -29,6 +30,15 @@ _EpochOption = Annotated[
         "--expect-epoch", min=0, help="Refuse unless this is the epoch in force; 0: whatever it is."
     ),
 ]
+_RedisOption = Annotated[
+    str,
+    typer.Option(
+        "--redis",
+        metavar="URL",
+        help="Redis that holds the change log: refuse a snapshot that it cannot be followed from. "
+        "With --router, the router looks into its own.",
+    ),
+]
 _WaitOption = Annotated[
     float,
     typer.Option(
@@ -47,6 +57,7 @@ def promote(
     why: _WhyOption = "",
     expect_epoch: _EpochOption = 0,
     router: _RouterOption = "",
+    redis: _RedisOption = "",
     wait_s: _WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -70,13 +81,15 @@ def promote(
 
         record = asyncio.run(ask())
     else:
+        opened = Store.open(store)
         record = aliases.promote(
-            Store.open(store),
+            opened,
             collection,
             snapshot_id,
             expected_epoch=expect_epoch,
             who=who,
             why=why,
+            check=_promotable(opened, collection, redis),
         )
     _show(collection, record, as_json)
 
@@ -87,6 +100,7 @@ def rollback(
     why: _WhyOption = "",
     expect_epoch: _EpochOption = 0,
     router: _RouterOption = "",
+    redis: _RedisOption = "",
     wait_s: _WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -106,8 +120,14 @@ def rollback(
 
         record = asyncio.run(ask())
     else:
+        opened = Store.open(store)
         record = aliases.roll_back(
-            Store.open(store), collection, expected_epoch=expect_epoch, who=who, why=why
+            opened,
+            collection,
+            expected_epoch=expect_epoch,
+            who=who,
+            why=why,
+            check=_promotable(opened, collection, redis),
         )
     _show(collection, record, as_json)
 
@@ -158,6 +178,25 @@ def prune(
     )
     if not yes and any(not one.kept for one in planned):
         output.console().print("Nothing was removed; add --yes to remove.")
+
+
+def _promotable(
+    store: Store, collection: str, redis: str
+) -> Callable[[snapshot_pb2.Manifest], None]:
+    """Gives what refuses a snapshot that the change log cannot be followed from."""
+    from retrieval.changes.logs import ChangeLogs
+    from retrieval.changes.promoting import promotable
+    from retrieval.life.aliases import who_am_i
+
+    async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
+        logs = ChangeLogs(store, redis, who=who_am_i()) if redis else None
+        try:
+            return await promotable(store, logs, collection)
+        finally:
+            if logs is not None:
+                await logs.close()
+
+    return asyncio.run(ask())
 
 
 async def _served(

@@ -13,6 +13,7 @@ SETTINGS = (
     ("retrieval.shard_server", "retrieval.settings", "ShardSettings"),
     ("generation", "generation.settings", "GenerationSettings"),
     ("index_builder", "index_builder.settings", "IndexBuilderSettings"),
+    ("index_builder.upkeep", "index_builder.upkeep_settings", "UpkeepSettings"),
 )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from nearline.cli import options, output
 from nearline.clients import AdminClient, EmbeddingClient
@@ -50,6 +53,7 @@ def status(
             output.print_table(
                 columns, [[record[name] for name in columns] for record in collections]
             )
+        _print_live(collections)
     if away := [f"{r['service']} ({r['address']})" for r in services if r["state"] != "serving"]:
         raise NotReady(f"not serving: {', '.join(away)}; start it: nearline up")
 
@@ -79,6 +83,61 @@ async def _ask(
     return services, collections
 
 
+def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
+    """Shows live changes of the collections that have a change log."""
+    columns = ("collection", "live chunks", "hidden", "behind", "oldest change", "not archived")
+    rows = []
+    for record in collections:
+        live = record["live"]
+        if isinstance(live, dict):
+            rows.append(
+                (
+                    record["collection"],
+                    live["rows"],
+                    live["hidden_rows"],
+                    live["behind"],
+                    _age(live["oldest_change_s"]),
+                    live["not_archived"],
+                    live["problem"],
+                )
+            )
+    if rows:
+        output.print_table((*columns, "problem"), rows)
+
+
+def _age(seconds: float | None) -> str:
+    """Gives an age as people say it: 90.0 -> "2 min"."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
+    if not found.HasField("live"):
+        return None
+    live = found.live
+    return {
+        "log": live.log_id,
+        "problem": live.problem,
+        "rows": live.rows,
+        "hidden_rows": live.hidden_rows,
+        "behind": live.behind,
+        "oldest_change_s": _seconds_since(live, "oldest_change_time"),
+        "archive_s": _seconds_since(live, "archive_time"),
+        "not_archived": live.not_archived,
+    }
+
+
+def _seconds_since(live: admin_pb2.LiveStatus, name: str) -> float | None:
+    if not live.HasField(name):
+        return None
+    time: Timestamp = getattr(live, name)
+    return max(0.0, (datetime.now(UTC) - time.ToDatetime(UTC)).total_seconds())
+
+
 def _service(name: str, address: str, state: str, about: str) -> dict[str, object]:
     return {"service": name, "address": address, "state": state, "about": about}
 
@@ -94,6 +153,7 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
         "shards": f"{found.shards_ready}/{found.shards_total}",
         "replicas": " ".join(map(str, found.replicas_ready)),
         "next": _next(found),
+        "live": _live(found),
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 from nearline.cli.processes import ServiceProcess, parse_event, start_service
@@ -32,6 +32,7 @@ class Plan:
     """A process to keep alive.
 
     arguments must fix the port, so that a restarted process is found where its peers look for it.
+    environ: Variables on top of this process's own; no list of processes shows them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Plan:
     address: str
     ready_services: tuple[str, ...]
     ready_timeout_s: float = 120.0
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class Supervisor:
             ready_services=plan.ready_services,
             name=plan.name,
             ready_timeout_s=plan.ready_timeout_s,
+            environ=plan.environ,
             on_line=None if forward is None else (lambda line: forward(plan.name, line)),
         )
         self._running[plan.name] = service

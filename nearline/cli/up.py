@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -137,8 +137,9 @@ def up(
         str,
         typer.Option(
             metavar="URL",
-            help="Redis for sessions, budgets and cached answers, redis://host:port/0. "
-            "\\[default: the bundled one, unless the generation service's settings name another]",
+            help="Redis for live changes, sessions, budgets and cached answers, "
+            "redis://host:port/0. \\[default: the bundled one, unless the services' settings name "
+            "another]",
         ),
     ] = "",
     redis_port: Annotated[
@@ -148,7 +149,10 @@ def up(
         ),
     ] = None,
     no_redis: Annotated[
-        bool, typer.Option("--no-redis", help="Start no Redis: no sessions, no cached answers.")
+        bool,
+        typer.Option(
+            "--no-redis", help="Start no Redis: no live changes, no sessions, no cached answers."
+        ),
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Pass on every log line of the services.")
@@ -178,6 +182,7 @@ def up(
         replicas=replicas,
         workers=workers,
         redis="" if no_redis else redis or None,
+        redis_environ={} if no_redis or redis else redis_environ(),
         redis_port=bundled_port(port, redis_port, redis, no_redis=no_redis),
     )
     report = Report(as_json=as_json, verbose=verbose)
@@ -188,7 +193,9 @@ def up(
             if processes.note:
                 _say(processes.note)
             stages = (
-                (*processes.redis, *processes.embedding, *processes.shards),
+                # First, and alone: shards and routers ask it for what has changed.
+                processes.redis,
+                (*processes.embedding, *processes.shards),
                 processes.routers,
                 processes.generation,
             )
@@ -239,20 +246,37 @@ def bundled_port(
 
 
 def configured_redis() -> str:
-    """Gives the Redis that environment or file name to the generation service; empty: none."""
-    try:
-        from generation.settings import GenerationSettings
-    except ImportError:
-        return ""  # Not installed here, so it does not run here.
+    """Gives the Redis that environment or file name to any of the services; empty: none."""
+    return next(filter(None, _redis_settings().values()), "")
+
+
+def redis_environ() -> Mapping[str, str]:
+    """Gives variables that name it to the services whose own settings name none."""
+    url = configured_redis()
+    lacking = [section for section, own in _redis_settings().items() if not own]
+    return {f"NEARLINE_{section.upper()}_REDIS": url for section in lacking} if url else {}
+
+
+def _redis_settings() -> Mapping[str, str]:
+    """Gives what the settings of each service that may use a Redis say, by section."""
+    from nearline.cli.service_settings import SETTINGS, kind_of
     from nearline.settings import load_from_process
 
-    return load_from_process(GenerationSettings, ()).redis
+    named = {}
+    for _, module, name in SETTINGS:
+        try:
+            kind = kind_of(module, name)
+        except ImportError:
+            continue  # Not installed here, so it does not run here.
+        if "redis" in kind.model_fields:
+            named[kind.section] = str(getattr(load_from_process(kind, ()), "redis", ""))
+    return named
 
 
 def check_redis(url: str) -> None:
-    """Raises SettingsError where the generation service could not read such an address."""
+    """Raises SettingsError where the services could not read such an address."""
     with contextlib.suppress(ImportError):
-        from generation.memory.redis_state import connect
+        from retrieval.redis_state import connect
 
         connect(url)
 

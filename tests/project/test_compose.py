@@ -43,6 +43,7 @@ COMPOSE = yaml.safe_load(_with_defaults((ROOT / "compose.yaml").read_text("utf-8
 # Redis is another project's image; what it has to be is told below.
 SERVICES: dict[str, Service] = {k: v for k, v in COMPOSE["services"].items() if k != "redis"}
 REDIS: Service = COMPOSE["services"]["redis"]
+REDIS_URL = "redis://redis:6379/0"  # The port that a Redis has unless told.
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
@@ -105,8 +106,15 @@ def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
             shard = _settings(SERVICES[name])
             assert isinstance(shard, ShardSettings)
             assert (shard.numbers(), shard.port) == (frozenset({number}), int(port))
+            assert (shard.embedding, shard.redis) == (router.embedding, router.redis)
+            assert set(SERVICES[name]["depends_on"]) == {"redis"}
     assert router.embedding == f"embedding:{_port('embedding')}"
-    waits = {"embedding", *(one.partition(":")[0] for all_ in topology.values() for one in all_)}
+    assert router.redis == REDIS_URL
+    waits = {
+        "embedding",
+        "redis",
+        *(one.partition(":")[0] for all_ in topology.values() for one in all_),
+    }
     assert set(SERVICES["router"]["depends_on"]) == waits
 
 
@@ -122,7 +130,7 @@ def test_the_generation_service_knows_router_embedding_service_and_redis() -> No
     assert isinstance(chosen, GenerationSettings)
     assert chosen.retrieval == f"router:{_port('router')}"
     assert chosen.embedding == f"embedding:{_port('embedding')}"
-    assert chosen.redis == "redis://redis:6379/0"  # The port that a Redis has unless told.
+    assert chosen.redis == REDIS_URL
     assert set(SERVICES["generation"]["depends_on"]) == {"router", "redis"}
 
 
@@ -140,11 +148,12 @@ def test_redis_keeps_things_as_the_bundled_one_does() -> None:
     assert (REDIS["read_only"], REDIS["cap_drop"], REDIS["user"]) == (True, ["ALL"], "999:999")
 
 
-def test_who_serves_does_not_write_to_the_store_and_who_builds_does() -> None:
+def test_shards_do_not_write_to_the_store_and_who_names_logs_and_snapshots_does() -> None:
     mounted = {name: service["volumes"] for name, service in SERVICES.items()}
-    assert mounted["build"] == ["store:/store"]
-    for name in ("router", "shard-0", "shard-1"):
+    assert mounted["build"] == mounted["router"] == ["store:/store"]
+    for name in ("shard-0", "shard-1"):
         assert mounted[name] == ["store:/store:ro"]
+    for name in ("router", "shard-0", "shard-1"):
         assert getattr(_settings(SERVICES[name]), "store", "") == "/store"
     assert getattr(_settings(SERVICES["build"]), "store", "") == "/store"
 

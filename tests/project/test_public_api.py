@@ -8,13 +8,14 @@ import sys
 import nearline
 
 PUBLIC = [
-    *("AdminClient", "BlockingRetrievalClient", "Citation", "CitationCheck", "CountReply"),
-    *("Coverage", "Delta", "Done", "EmbedderInfo", "EmbeddingClient", "Embeddings"),
+    *("AdminClient", "BlockingRetrievalClient", "BulkWriteReply", "Citation", "CitationCheck"),
+    *("CountReply", "Coverage", "Delta", "Done", "EmbedderInfo", "EmbeddingClient", "Embeddings"),
     *("EntailmentScores", "Evidence"),
     *("Facet", "FacetCounts", "FilterPlan", "GenerationClient", "Grouping", "Hit", "HitLevel"),
     *("HitList", "Item", "ItemsPage", "ItemsReply", "Lane", "NearlineError", "PayloadField"),
     *("Query", "Question", "Refusal", "RefusalReason", "ReplyInfo", "RetrievalClient"),
     *("SearchMode", "SearchOptions", "SearchReply", "TextRole", "Verdict", "VerifyReply"),
+    *("WriteOutcome", "WriteReply", "WriteResult"),
 ]
 ENGINES = (
     "faiss torch obstore redis pymilvus openvino transformers typer rich pyarrow prometheus_client"

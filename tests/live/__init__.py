@@ -1,0 +1,1 @@
+"""Live changes through real processes: histories with kills, and reading one's own writes."""
