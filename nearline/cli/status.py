@@ -85,7 +85,15 @@ async def _ask(
 
 def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
     """Shows live changes of the collections that have a change log."""
-    columns = ("collection", "live chunks", "hidden", "behind", "oldest change", "not archived")
+    columns = (
+        "collection",
+        "live chunks",
+        "hidden",
+        "behind",
+        "oldest change",
+        "archived",
+        "not archived",
+    )
     rows = []
     for record in collections:
         live = record["live"]
@@ -97,6 +105,7 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
                     live["hidden_rows"],
                     live["behind"],
                     _age(live["oldest_change_s"]),
+                    _age(live["archive_s"]),
                     live["not_archived"],
                     live["problem"],
                 )

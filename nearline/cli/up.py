@@ -154,6 +154,13 @@ def up(
             "--no-redis", help="Start no Redis: no live changes, no sessions, no cached answers."
         ),
     ] = False,
+    upkeep: Annotated[
+        bool,
+        typer.Option(
+            help="Archive live changes, compact them into a new snapshot when there are enough, "
+            "and trim their log."
+        ),
+    ] = True,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Pass on every log line of the services.")
     ] = False,
@@ -184,6 +191,7 @@ def up(
         redis="" if no_redis else redis or None,
         redis_environ={} if no_redis or redis else redis_environ(),
         redis_port=bundled_port(port, redis_port, redis, no_redis=no_redis),
+        upkeep=upkeep and not no_redis,
     )
     report = Report(as_json=as_json, verbose=verbose)
 
@@ -197,7 +205,7 @@ def up(
                 processes.redis,
                 (*processes.embedding, *processes.shards),
                 processes.routers,
-                processes.generation,
+                (*processes.generation, *processes.upkeep),
             )
             async with supervised(stages, report):
                 report.ready(processes.address)

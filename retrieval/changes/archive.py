@@ -44,6 +44,7 @@ class Archive:
         self.log_id = log_id
         # Segments never change: where they begin and end is read once.
         self._bounds: dict[int, tuple[Watermark, Watermark]] = {}
+        self._made_us: dict[int, int] = {}
 
     def numbers(self) -> list[int]:
         """Lists the numbers of its segments, in order."""
@@ -59,6 +60,15 @@ class Archive:
         """Tells how far the log is archived; all zeros where nothing is."""
         numbers = self.numbers()
         return self.bounds(numbers[-1])[1] if numbers else Watermark(self.log_id)
+
+    def made_us(self) -> int:
+        """Tells when its last segment was made, microseconds since 1970; 0: there is none."""
+        numbers = self.numbers()
+        if not numbers:
+            return 0
+        if numbers[-1] not in self._made_us:
+            self._read(numbers[-1])
+        return self._made_us[numbers[-1]]
 
     def add(self, rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> None:
         """Adds a segment.
@@ -156,6 +166,7 @@ class Archive:
             raise SnapshotCorrupt(f"{name} is gone: {error.message}") from error
         segment = Segment(data, name)
         self._bounds[number] = segment.before, segment.after
+        self._made_us[number] = segment.made_us
         return segment
 
 

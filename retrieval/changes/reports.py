@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from nearline.errors import NearlineError
@@ -28,6 +28,7 @@ class LiveReport(NamedTuple):
     """Live changes of a collection, as the router sees them; see LiveStatus in admin.proto.
 
     oldest_change: Aware; None: the snapshot has all changes.
+    archive_time: Aware, when something was last archived; None: never.
     """
 
     log_id: str = ""
@@ -37,6 +38,7 @@ class LiveReport(NamedTuple):
     behind: int = 0
     not_archived: int = 0
     oldest_change: datetime | None = None
+    archive_time: datetime | None = None
 
 
 class LiveReports:
@@ -66,7 +68,7 @@ class LiveReports:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 head = (await self._logs.log(served.name).state()).head
-                archived = await asyncio.to_thread(self._archived, served.name, head.log_id)
+                archived, made = await asyncio.to_thread(self._archived, served.name, head.log_id)
         except (NearlineError, TimeoutError) as error:
             why = error.message if isinstance(error, NearlineError) else "it answers too slowly"
             return report._replace(problem=report.problem or f"the change log: {why}")
@@ -74,19 +76,22 @@ class LiveReports:
             log_id=head.log_id,
             behind=_behind(progress, head, len(served.shards)),
             not_archived=_distance(archived, head, range(PARTITIONS)),
+            archive_time=made,
         )
 
     async def promotable(self, collection: str) -> Callable[[snapshot_pb2.Manifest], None]:
         """Gives what refuses a snapshot that cannot be followed; see `promoting.promotable`."""
         return await promotable(self._store, self._logs, collection)
 
-    def _archived(self, collection: str, log_id: str) -> Watermark:
+    def _archived(self, collection: str, log_id: str) -> tuple[Watermark, datetime | None]:
         from retrieval.changes.archive import Archive
 
         key = (collection, log_id)
         if key not in self._archives:
             self._archives[key] = Archive(self._store, collection, log_id)
-        return self._archives[key].end()
+        archive = self._archives[key]
+        made_us = archive.made_us()
+        return archive.end(), datetime.fromtimestamp(made_us / 1e6, UTC) if made_us else None
 
 
 def _of_replicas(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveReport:

@@ -7,6 +7,7 @@ file's metadata say where the segment begins (what was archived before it) and w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from retrieval.changes import encoding
 from retrieval.changes.records import Entry
 from retrieval.changes.watermark import Watermark, decode
 
-_BEFORE, _AFTER = b"nearline.before", b"nearline.after"
+_BEFORE, _AFTER, _MADE = b"nearline.before", b"nearline.after", b"nearline.made_us"
 _SCHEMA = pa.schema(
     [
         ("partition", pa.uint8()),
@@ -77,7 +78,12 @@ def write_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Wate
     arrays = [
         pa.array(values, column.type) for values, column in zip(columns, _SCHEMA, strict=True)
     ]
-    metadata = {_BEFORE: before.encode(), _AFTER: after.encode()}
+    made_us = time.time_ns() // 1_000
+    metadata = {
+        _BEFORE: before.encode(),
+        _AFTER: after.encode(),
+        _MADE: str(made_us).encode(),
+    }
     table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS_AT_ONCE)
@@ -101,7 +107,8 @@ class Segment:
             metadata = self._file.schema_arrow.metadata or {}
             before = decode(metadata.get(_BEFORE, b""), "segment")
             after = decode(metadata.get(_AFTER, b""), "segment")
-        except (pa.ArrowException, OSError, InvalidRequest) as error:
+            self.made_us = int(metadata.get(_MADE, b"0"))
+        except (pa.ArrowException, OSError, ValueError, InvalidRequest) as error:
             raise self._corrupt(error) from error
         if before is None or after is None:
             raise self._corrupt("it does not say where it begins and ends")
