@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import multiprocessing
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.cli.output import JsonFlag, print_json, print_table
-from nearline.cli.processes import RETRIEVAL_SERVICES, free_port, service_process
+from nearline.cli.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, free_port, service_process
 from nearline.clients import RetrievalClient
 
 _REST, _LIVE = "rest", "live"
@@ -30,7 +31,13 @@ _Matrix = NDArray[np.float32]
 def bench_live(
     documents: Annotated[int, typer.Option(min=1_000, help="Documents of the snapshot.")] = 30_000,
     dim: Annotated[int, typer.Option(min=2, help="Numbers in a vector.")] = 384,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards.")] = 2,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards.")] = 1,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate/--embedded", help="Shards in a process of their own, or in the router."
+        ),
+    ] = True,
     pending: Annotated[
         int, typer.Option(min=1, help="Changed documents that no snapshot has yet.")
     ] = 20_000,
@@ -38,7 +45,7 @@ def bench_live(
     batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts in a request.")] = 10,
     rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0,
     seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of either kind, in turn.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of either kind, in turn.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -51,8 +58,8 @@ def bench_live(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(
-            _measure(Path(folder), documents, dim, shards, pending, upserts, batch, rate, seconds,
-                     rounds, seed)
+            _measure(Path(folder), documents, dim, shards, separate, pending, upserts, batch, rate,
+                     seconds, rounds, seed)
         )  # fmt: skip
     if as_json:
         print_json(record)
@@ -65,6 +72,7 @@ async def _measure(
     documents: int,
     dim: int,
     shards: int,
+    separate: bool,
     pending: int,
     upserts: float,
     batch: int,
@@ -88,8 +96,8 @@ async def _measure(
     async with service_process("nearline.cli.redis_process", words, ready_services=()):
         given = ("--store", str(folder / "store"), "--redis", f"redis://127.0.0.1:{redis_port}/0")
         async with (
-            service_process("retrieval", given, ready_services=RETRIEVAL_SERVICES) as router,
-            RetrievalClient(router.address) as client,
+            _router(given, shards if separate else 0) as address,
+            RetrievalClient(address) as client,
         ):
             watermark = await _preload(client, touched, changed)
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
@@ -99,7 +107,7 @@ async def _measure(
                     if name == _REST:
                         latencies[name] += await _searches(client, name, queries, rate, seconds)
                         continue
-                    with _Writer(router.address, touched, changed, upserts, batch) as writer:
+                    with _Writer(address, touched, changed, upserts, batch) as writer:
                         latencies[name] += await _searches(client, name, queries, rate, seconds)
                     written += writer.written
             rest = await _recall(client, _REST, queries, base, b"")
@@ -122,8 +130,31 @@ async def _measure(
         "documents": documents,
         "dim": dim,
         "shards": shards,
+        "separate": separate,
         "batch": batch,
     }
+
+
+@contextlib.asynccontextmanager
+async def _router(given: Sequence[str], separate_shards: int) -> AsyncIterator[str]:
+    """Runs a router; gives its address.
+
+    Args:
+        given: Arguments of every service.
+        separate_shards: Shards that a process of their own holds; 0: the router does.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        topology: tuple[str, ...] = ()
+        if separate_shards:
+            shard = await stack.enter_async_context(
+                service_process("retrieval.shard_server", given, ready_services=SHARD_SERVICES)
+            )
+            held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
+            topology = ("--shards", held)
+        router = await stack.enter_async_context(
+            service_process("retrieval", (*given, *topology), ready_services=RETRIEVAL_SERVICES)
+        )
+        yield router.address
 
 
 def _clustered(rng: np.random.Generator, count: int, dim: int) -> _Matrix:
@@ -240,6 +271,10 @@ def _write(
     stop: Event,
     sender: Any,
 ) -> None:
+    from nearline.serving import let_run_on
+
+    # Writers are other machines: on this one they should not interrupt the services.
+    let_run_on()
     sender.send(0)
     sender.send(asyncio.run(_write_at_rate(address, ids, vectors, upserts, batch, stop)))
 
