@@ -29,9 +29,10 @@ from retrieval.live.delta import Delta
 from retrieval.search_threads import SearchThreads
 
 _TICK_S = 1.0
-# Applying texts is work in Python, and a search beside it asks for the interpreter after every
-# call of an engine: with Python's own 5 ms its p99 was 92 ms, with this 10 ms, at the same rates.
-_SWITCH_S = 0.0002
+# Applying changes is work in Python, and a search beside it asks for the interpreter after every
+# call of an engine: with Python's own 5 ms its p99 was 92 ms while texts were applied, with 1 ms
+# 10 ms; `bench live --embedded` went from 2.5 to 1.9 times its p99 at rest between 0.2 ms and this.
+_SWITCH_S = 0.00005
 _log = logging.getLogger(__name__)
 
 
