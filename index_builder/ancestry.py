@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from index_builder.parent import from_us, to_us
 from index_builder.records import BuildOptions, Mode, SourceCount
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline.store.durable import store_errors, write_durably
+from nearline.times import from_us, to_us
 from nearline.v1 import change_pb2, snapshot_pb2
 from retrieval.changes.archive import Archive, archive
 from retrieval.changes.history import start_of, watermark_of

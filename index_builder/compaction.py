@@ -20,10 +20,9 @@ from index_builder.records import (
     Mode,
     Row,
 )
-from nearline.attributes import KINDS
 from nearline.contract import Embedder
 from nearline.errors import SnapshotMismatch, Unsupported
-from nearline.snapshot import Store
+from nearline.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changes.archive import Archive, Pending, archive
 from retrieval.changes.log import ChangeLog
@@ -32,19 +31,6 @@ from retrieval.life import pruning
 
 SHARE = 0.2
 AGE_S = 24 * 3600.0
-_KIND_NAMES = dict(
-    zip(
-        (
-            snapshot_pb2.AttributeField.KIND_STRING,
-            snapshot_pb2.AttributeField.KIND_INT,
-            snapshot_pb2.AttributeField.KIND_DOUBLE,
-            snapshot_pb2.AttributeField.KIND_BOOL,
-            snapshot_pb2.AttributeField.KIND_TIME,
-        ),
-        KINDS,
-        strict=True,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +163,7 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
         shards=len(manifest.shards),
         chunks=chunks,
         index=index,
-        attributes={one.name: _KIND_NAMES[one.kind] for one in manifest.attributes},
+        attributes={one.name: KIND_NAMES[one.kind] for one in manifest.attributes},
         lexical=manifest.HasField("lexical"),
         language=manifest.lexical.language or options.language,
         title_only=True,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from index_builder.ancestry import Ancestry
 from index_builder.changed import ChangedDocuments
 from index_builder.ordering import Changes, Content, Import, Story, encode_patches, settle
-from index_builder.parent import Deleted, ParentDocuments, fits, keeps_vectors, to_us
+from index_builder.parent import Deleted, ParentDocuments, fits, keeps_vectors
 from index_builder.records import (
     COSINE,
     Arrival,
@@ -29,6 +29,7 @@ from nearline.contract import Item
 from nearline.documents import spans
 from nearline.errors import InvalidRequest
 from nearline.sentences import Span
+from nearline.times import to_us
 from nearline.vectors import normalise
 from retrieval.changes.records import Entry
 

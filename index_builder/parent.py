@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from index_builder.ordering import Content, Story, decode_patches
 from index_builder.records import BuildOptions
 from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.backends import faiss_index
 from retrieval.backends.faiss_index import FaissIndex
@@ -24,7 +24,6 @@ DELETED_FILE = "changes/deleted.arrow"
 INDEX_FILE = "dense.faiss"
 ITEMS_FILE = "items.arrow"
 _EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat)|.*,(RFlat|Refine\(Flat\))")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DELETED = pa.schema([("id", pa.string()), ("time", pa.int64()), ("version", pa.int64())])
 
 Deleted = dict[str, tuple[int, int]]
@@ -164,16 +163,6 @@ class _Shard:
         if self._index is not None:
             self._index.close()
         self.items.close()
-
-
-def to_us(time: datetime) -> int:
-    """Gives an aware time in microseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def from_us(time_us: int) -> datetime:
-    """Gives microseconds since 1970 as an aware time."""
-    return _EPOCH + timedelta(microseconds=time_us)
 
 
 def read_deleted(path: Path) -> Deleted:

@@ -31,7 +31,7 @@ from index_builder.spool import Spool
 from index_builder.tuning import tune
 from index_builder.vector_file import VectorFile
 from nearline.contract import Embedder, EmbedderInfo
-from nearline.snapshot import PARTITIONS, SCHEMA_VERSION, shard_folder
+from nearline.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import snapshot_pb2
 from retrieval.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
@@ -241,11 +241,7 @@ def _manifest(
         shards=[
             snapshot_pb2.ShardEntry(
                 shard=shard,
-                partitions=[
-                    partition
-                    for partition in range(PARTITIONS)
-                    if partition * options.shards // PARTITIONS == shard
-                ],
+                partitions=partitions_of(shard, options.shards),
                 documents=documents,
                 chunks=chunks,
             )

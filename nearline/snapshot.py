@@ -21,6 +21,7 @@ from pathlib import Path
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from nearline.attributes import KINDS
 from nearline.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -35,6 +36,10 @@ from nearline.store.opening import open_files
 from nearline.v1 import change_pb2, snapshot_pb2
 
 SCHEMA_VERSION = 1
+# What attributes are, by how a manifest says it.
+KIND_NAMES = {
+    snapshot_pb2.AttributeField.Kind.Value(f"KIND_{name.upper()}"): name for name in KINDS
+}
 PARTITIONS = 64
 MANIFEST = "manifest.json"
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -52,6 +57,11 @@ def partition_of(document_id: str) -> int:
 def shard_of(document_id: str, shards: int) -> int:
     """Gives the shard of a document: partitions are dealt to shards in contiguous runs."""
     return partition_of(document_id) * shards // PARTITIONS
+
+
+def partitions_of(shard: int, shards: int) -> list[int]:
+    """Gives the partitions of a shard, ascending."""
+    return [one for one in range(PARTITIONS) if one * shards // PARTITIONS == shard]
 
 
 def check_collection(name: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TypeAlias
 
 from nearline.contract import BulkWriteReply, WriteOutcome, WriteReply, WriteResult
-from nearline.errors import NearlineError, Overloaded
+from nearline.errors import NearlineError
+from nearline.patience import while_overloaded
 from retrieval.changes.watermark import Watermark, decode, merged
 
 # Writes one batch, anew each time that it is called.
@@ -40,20 +41,10 @@ async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
                 raise tally.located(unread) from unread
             if batch is None:
                 return tally.reply()
-            running = asyncio.ensure_future(_patiently(batch))
+            running = asyncio.ensure_future(while_overloaded(batch))
     finally:
         if running is not None:
             running.cancel()
-
-
-async def _patiently(batch: WriteBatch) -> WriteReply:
-    while True:
-        try:
-            return await batch()
-        except Overloaded as error:
-            if error.retry_after_s is None:
-                raise
-            await asyncio.sleep(error.retry_after_s)
 
 
 class _Tally:

@@ -64,5 +64,5 @@ def oldest(states: Iterable[Applied | None]) -> Applied | None:
 def _older(one: Applied, other: Applied) -> Applied:
     mark, beside = one.watermark, other.watermark
     if mark is not beside and mark.log_id == beside.log_id and mark != beside:
-        mark = Watermark(mark.log_id, tuple(map(min, mark.positions, beside.positions)))
+        mark = mark.limited(beside)
     return Applied(mark, one.stale or other.stale)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.errors import SnapshotCorrupt
+from nearline.times import from_us
+from retrieval.document_rows import DocumentRows
 
 _TIME_KEY = "$time"
 _LARGE = pa.large_string()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Stands for null among times of expiry.
 _STAYS = np.iinfo(np.int64).max
 
@@ -95,7 +96,7 @@ class _TextColumn:
         return self._batches[batch][row - self._firsts[batch]]
 
 
-class ItemTable:
+class ItemTable(DocumentRows):
     """Documents and chunks of one shard.
 
     Args:
@@ -121,13 +122,14 @@ class ItemTable:
         self._texts = _text_column(columns["text"])
         self._attributes = _text_column(columns["attributes"])
         counts = _list_lengths(columns["chunk_starts"])
-        # (documents + 1,): the index row of each document's first chunk.
-        self._first_rows = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        self._starts = _list_values(columns["chunk_starts"])
-        self._ends = _list_values(columns["chunk_ends"])
+        super().__init__(
+            np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+            _list_values(columns["chunk_starts"]),
+            _list_values(columns["chunk_ends"]),
+        )
         self._versions = _numbers(table, "version", 0)
         self._expires = _numbers(table, "expires", _STAYS)
-        self.chunks = int(self._first_rows[-1])
+        self.chunks = int(self.first_rows[-1])
         self.max_chunks = int(counts.max(initial=0))
         self._one_each = self.max_chunks <= 1 and self.chunks == self.documents
 
@@ -135,37 +137,7 @@ class ItemTable:
         """Gives the document of each index row; same shape as rows."""
         if self._one_each:
             return rows
-        return np.searchsorted(self._first_rows, rows, side="right") - 1
-
-    def chunks_of(
-        self, rows: NDArray[np.int64], documents: NDArray[np.int64]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Gives chunk numbers within their documents, first and past-the-last code points.
-
-        Args:
-            rows, documents: (n,) index rows and what `documents_of` gave for them.
-        """
-        numbers = rows - self._first_rows[documents]
-        return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
-
-    @property
-    def first_rows(self) -> NDArray[np.int64]:
-        """(documents + 1,) the index row of each document's first chunk, and all there are."""
-        return self._first_rows
-
-    def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Gives the index rows of a document."""
-        return np.arange(self._first_rows[document], self._first_rows[document + 1])
-
-    def rows_of_many(
-        self, documents: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the index rows of documents, document after document, and how many each has."""
-        firsts = self._first_rows[documents]
-        counts = self._first_rows[documents + 1] - firsts
-        ends = np.cumsum(counts)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(firsts, counts) + within, counts
+        return np.searchsorted(self.first_rows, rows, side="right") - 1
 
     def id(self, document: int) -> str:
         """Gives the id of a document."""
@@ -207,7 +179,7 @@ class ItemTable:
         """Gives the time after which a document is served no more; None: it stays."""
         if self._expires is None or self._expires[document] == _STAYS:
             return None
-        return _EPOCH + timedelta(microseconds=int(self._expires[document]))
+        return from_us(int(self._expires[document]))
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""

@@ -18,7 +18,7 @@ from nearline.contract import (
     Term,
 )
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
-from nearline.v1 import snapshot_pb2
+from nearline.snapshot import KIND_NAMES
 from nearline.vectors import as_matrix
 from retrieval import metrics
 from retrieval.changes.history import watermark_of
@@ -27,13 +27,6 @@ from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.names import nearest_first
 from retrieval.shard import Shard
 
-_KINDS = {
-    snapshot_pb2.AttributeField.KIND_STRING: "string",
-    snapshot_pb2.AttributeField.KIND_INT: "int",
-    snapshot_pb2.AttributeField.KIND_DOUBLE: "double",
-    snapshot_pb2.AttributeField.KIND_BOOL: "bool",
-    snapshot_pb2.AttributeField.KIND_TIME: "time",
-}
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
 # A vector whose squared length is half of this away from 1 is as near to unit length as float32
@@ -71,7 +64,7 @@ class ServedCollection:
         self.watermark = watermark_of(manifest)
         self._attributes = {one.name: one for one in manifest.attributes}
         self.attribute_kinds = {
-            one.name: _KINDS[one.kind] for one in manifest.attributes if one.kind in _KINDS
+            one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
         }
         self.single_valued = frozenset(one.name for one in manifest.attributes if not one.is_list)
         self.shards = tuple(shards)

@@ -17,11 +17,8 @@ from nearline.contract import (
 from nearline.documents import check_id, check_unicode, checked, checked_vector, spans
 from nearline.errors import InvalidRequest
 from nearline.wire import in_utc
-from retrieval.changes.records import Change, Kind
+from retrieval.changes.records import OWN_VECTORS, Change, Kind
 from retrieval.served import ServedCollection
-
-# Under this name stand vectors that a user brought.
-OWN_VECTORS = ""
 
 
 def check_request(

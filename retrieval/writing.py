@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 from nearline import contract as c
-from nearline.documents import text_to_embed
 from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
 from nearline.snapshot import partition_of, shard_of
 from retrieval import examples, metrics
@@ -184,10 +183,7 @@ class Writer:
         for number, change in enumerate(changes):
             if isinstance(change, Change) and change.kind is Kind.UPSERT:
                 places.append((number, slice(len(texts), len(texts) + len(change.bounds))))
-                texts += [
-                    text_to_embed(change.title, change.text[start:end])
-                    for start, end in change.bounds.tolist()
-                ]
+                texts += change.texts
         if not texts:
             return changes
         lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK

@@ -17,9 +17,11 @@ import typer
 from numpy.typing import NDArray
 
 from nearline import contract as c
+from nearline.cli.load import open_loop
 from nearline.cli.output import JsonFlag, print_json, print_table
 from nearline.cli.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, free_port, service_process
 from nearline.clients import RetrievalClient
+from nearline.errors import NotReady
 
 _REST, _LIVE = "rest", "live"
 _K = 10
@@ -105,10 +107,10 @@ async def _measure(
             for number in range(rounds):
                 for name in (_REST, _LIVE) if number % 2 == 0 else (_LIVE, _REST):
                     if name == _REST:
-                        latencies[name] += await _searches(client, name, queries, rate, seconds)
+                        latencies[name] += await _searches(address, name, queries, rate, seconds)
                         continue
                     with _Writer(address, touched, changed, upserts, batch) as writer:
-                        latencies[name] += await _searches(client, name, queries, rate, seconds)
+                        latencies[name] += await _searches(address, name, queries, rate, seconds)
                     written += writer.written
             rest = await _recall(client, _REST, queries, base, b"")
             now = np.concatenate([np.delete(base, replaced, axis=0), changed])
@@ -203,25 +205,17 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
 
 
 async def _searches(
-    client: RetrievalClient, name: str, queries: _Matrix, rate: float, seconds: float
+    address: str, name: str, queries: _Matrix, rate: float, s: float
 ) -> list[float]:
-    """Searches in an open loop; gives seconds from the time that each was due."""
-    loop = asyncio.get_running_loop()
-    spent: list[float] = []
+    """Searches in an open loop; gives seconds from the time that each was due.
 
-    async def ask(query: c.Query, due: float) -> None:
-        await client.search(query, c.SearchOptions(k=_K), collection=name, timeout_s=10.0)
-        spent.append(loop.time() - due)
-
-    start = loop.time() + 0.5
-    async with asyncio.TaskGroup() as running:
-        for number, row in enumerate(itertools.cycle(queries)):
-            if number >= rate * seconds:
-                break
-            due = start + number / rate
-            await asyncio.sleep(due - loop.time())
-            running.create_task(ask(c.Query(vector=row), due))
-    return spent
+    Raises: NotReady: one failed.
+    """
+    asked = [c.Query(vector=row) for row in queries]
+    outcome = await open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    if outcome.errors:
+        raise NotReady(f"searches of {name!r} failed: {dict(outcome.errors)}")
+    return outcome.latencies_s
 
 
 async def _recall(

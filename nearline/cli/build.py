@@ -82,18 +82,10 @@ def build(
             metavar="N", help="Lists probed where a request names none; 0: a 16th, at least 8."
         ),
     ] = 0,
-    id_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")
-    ] = "",
-    title_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the titles. \\[default: title]")
-    ] = "",
-    text_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the texts. \\[default: text]")
-    ] = "",
-    vector_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
-    ] = "",
+    id_column: options.IdColumnOption = "",
+    title_column: options.TitleColumnOption = "",
+    text_column: options.TextColumnOption = "",
+    vector_column: options.VectorColumnOption = "",
     attribute_columns: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns to keep, with commas; *: all others.")
     ] = "*",

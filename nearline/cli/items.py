@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline import contract as c
-from nearline.cli import options, output
+from nearline.cli import options, output, search
 from nearline.cli.write_tally import WriteTally
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
@@ -39,18 +39,10 @@ def upsert(
     file: Annotated[
         str, typer.Argument(metavar="FILE|-", help="JSON lines, CSV or TSV; -: standard input.")
     ],
-    id_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")
-    ] = "",
-    title_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the titles. \\[default: title]")
-    ] = "",
-    text_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the texts. \\[default: text]")
-    ] = "",
-    vector_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
-    ] = "",
+    id_column: options.IdColumnOption = "",
+    title_column: options.TitleColumnOption = "",
+    text_column: options.TextColumnOption = "",
+    vector_column: options.VectorColumnOption = "",
     expires_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of times after which an item is gone.")
     ] = "",
@@ -255,9 +247,5 @@ def _record(reply: c.ItemsReply) -> dict[str, object]:
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
         "watermark": info.watermark.hex(),
-        "served_by": {
-            "source": info.served_by.source.value,
-            "rung": info.served_by.rung,
-            "reason": info.served_by.reason,
-        },
+        "served_by": search.served_by_record(info),
     }

@@ -55,7 +55,7 @@ def load(
     """
     queries = _queries(texts, vectors)
     outcome = asyncio.run(
-        _open_loop(address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s)
+        open_loop(address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s)
     )
     spent = np.array(outcome.latencies_s or [np.nan]) * 1e3
     record: dict[str, object] = {
@@ -77,7 +77,7 @@ def load(
         print_table(("figure", "value"), record.items())
 
 
-async def _open_loop(
+async def open_loop(
     address: str,
     queries: Sequence[c.Query],
     rate: float,
@@ -86,6 +86,12 @@ async def _open_loop(
     collection: str,
     timeout_s: float,
 ) -> Outcome:
+    """Sends searches at fixed times, whether or not earlier ones have been answered.
+
+    Args:
+        rate: Of requests, per second.
+        timeout_s: Deadline of each.
+    """
     loop = asyncio.get_running_loop()
     outcome = Outcome()
     async with RetrievalClient(address) as client:

@@ -42,6 +42,18 @@ TokenOption = Annotated[
         help="Says who asks, where the service wants to know.",
     ),
 ]
+IdColumnOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")
+]
+TitleColumnOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the titles. \\[default: title]")
+]
+TextColumnOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the texts. \\[default: text]")
+]
+VectorColumnOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
+]
 FilterOption = Annotated[
     str,
     typer.Option(
@@ -63,6 +75,10 @@ __all__ = [
     "CollectionOption",
     "FilterOption",
     "GenerationAddressOption",
+    "IdColumnOption",
     "StoreOption",
+    "TextColumnOption",
+    "TitleColumnOption",
     "TokenOption",
+    "VectorColumnOption",
 ]

@@ -189,15 +189,21 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
             "total": info.coverage.shards_total,
             "missing": list(info.coverage.missing_shards),
         },
-        "served_by": {
-            "source": info.served_by.source.value,
-            "rung": info.served_by.rung,
-            "reason": info.served_by.reason,
-        },
+        "served_by": served_by_record(info),
         "client_ms": output.milliseconds(seconds),
         "total_ms": output.milliseconds(info.total_s),
         "embed_ms": output.milliseconds(info.embed_s),
         "search_ms": output.milliseconds(info.search_s),
+    }
+
+
+def served_by_record(info: ReplyInfo) -> dict[str, object]:
+    """Gives where an answer came from as a JSON object."""
+    served_by = info.served_by
+    return {
+        "source": served_by.source.value,
+        "rung": served_by.rung,
+        "reason": served_by.reason,
     }
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import typer
 
 from nearline import contract as c
 from nearline.cli import output
 from nearline.clients import RetrievalClient
-from nearline.errors import NearlineError, Overloaded
+from nearline.errors import NearlineError
+from nearline.patience import while_overloaded
 
-_R = TypeVar("_R")
 _MAX_TOLD = 1_000
 
 
@@ -55,7 +53,7 @@ class WriteTally:
     async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
         """Writes a batch; waits for as long as the service says that it is overloaded."""
         try:
-            reply = await _patiently(write)
+            reply = await while_overloaded(write)
         except NearlineError as error:
             first = next(iter(self.places.values()), "")
             raise type(error)(
@@ -108,13 +106,3 @@ class WriteTally:
             output.console().print(f"{', '.join(parts) or 'no items'} in {spent_s:.1f} s{served}")
         if self.bad_count:
             raise typer.Exit(1)
-
-
-async def _patiently(call: Callable[[], Awaitable[_R]]) -> _R:
-    while True:
-        try:
-            return await call()
-        except Overloaded as error:
-            if error.retry_after_s is None:
-                raise
-            await asyncio.sleep(error.retry_after_s)

@@ -13,7 +13,7 @@ from nearline import vectors
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import change_pb2, types_pb2
 from nearline.wire.values import attributes_from_proto, value_to_proto
-from retrieval.changes.records import Change, Kind, Write
+from retrieval.changes.records import OWN_VECTORS, Change, Kind, Write
 
 _KINDS = {
     Kind.UPSERT: change_pb2.Change.KIND_UPSERT,
@@ -21,7 +21,6 @@ _KINDS = {
     Kind.ATTRIBUTES: change_pb2.Change.KIND_ATTRIBUTES,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
-_OWN_VECTORS = ""
 
 
 def encode(change: Change) -> bytes:
@@ -73,8 +72,8 @@ def content_digest(writes: Sequence[Write]) -> str:
     digest = hashlib.sha256()
     for change, if_version, *_ in writes:
         message = _asked(change)
-        if _OWN_VECTORS in change.vectors:
-            message.vectors[_OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[_OWN_VECTORS]))
+        if OWN_VECTORS in change.vectors:
+            message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
         content = message.SerializeToString(deterministic=True)
         digest.update(f"{len(content)} {if_version} ".encode())
         digest.update(content)

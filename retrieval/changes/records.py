@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes, WriteOutcome
+from nearline.documents import text_to_embed
 
+# Under this name, in the place of a fingerprint, stand vectors that a user brought.
+OWN_VECTORS = ""
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
 
@@ -43,6 +46,13 @@ class Change:
     bounds: NDArray[np.int64] = field(default_factory=lambda: _NO_BOUNDS)
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     expires: datetime | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """What a model reads of each chunk."""
+        return [
+            text_to_embed(self.title, self.text[start:end]) for start, end in self.bounds.tolist()
+        ]
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,6 @@ from typing import TypeAlias
 import numpy as np
 
 from nearline.contract import Lane
-from nearline.documents import text_to_embed
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval import metrics
 from retrieval.changes.records import Change, Entry, Kind
@@ -61,7 +60,7 @@ class Reembedding:
         lacking = [at for at, entry in enumerate(entries) if self._lacks(entry.change)]
         if not lacking:
             return entries
-        texts = [_texts(entries[at].change) for at in lacking]
+        texts = [entries[at].change.texts for at in lacking]
         embedded = await self._embedded([one for each in texts for one in each])
         completed = list(entries)
         row = 0
@@ -124,9 +123,3 @@ def on_bulk_lane(embedders: Embedders) -> EmbedTexts:
         return await embedders.embed_documents(texts, fingerprint, Lane.BULK, None)
 
     return embed
-
-
-def _texts(change: Change) -> list[str]:
-    return [
-        text_to_embed(change.title, change.text[start:end]) for start, end in change.bounds.tolist()
-    ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from nearline.errors import NearlineError
-from nearline.snapshot import PARTITIONS, Store
+from nearline.snapshot import PARTITIONS, Store, partitions_of
+from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changes.logs import ChangeLogs
 from retrieval.changes.progress import ShardProgress
@@ -91,7 +92,7 @@ class LiveReports:
             self._archives[key] = Archive(self._store, collection, log_id)
         archive = self._archives[key]
         made_us = archive.made_us()
-        return archive.end(), datetime.fromtimestamp(made_us / 1e6, UTC) if made_us else None
+        return archive.end(), from_us(made_us) if made_us else None
 
 
 def _of_replicas(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveReport:
@@ -120,7 +121,7 @@ def _behind(progress: Mapping[int, Sequence[ShardProgress]], head: Watermark, sh
             _distance(
                 one.applied.watermark,
                 head,
-                [at for at in range(PARTITIONS) if at * shards // PARTITIONS == number],
+                partitions_of(number, shards),
             )
             for one in each
         )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from nearline.errors import NearlineError
+from nearline.times import from_us
 from retrieval.changes.progress import ShardLive, ShardProgress
 from retrieval.changes.watermark import Watermark
 from retrieval.live.delta import Delta, DeltaStats
@@ -126,7 +127,7 @@ class ServedChanges:
                 changes=stats.changes,
                 behind=sum(max(0, head.get(one, 0) - done[one]) for one in shard.partitions),
                 away_s=away_s,
-                oldest_change=datetime.fromtimestamp(oldest_us / 1e6, UTC) if oldest_us else None,
+                oldest_change=from_us(oldest_us) if oldest_us else None,
             )
         return told
 

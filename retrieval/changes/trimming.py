@@ -50,14 +50,14 @@ def kept_by_all(store: Store, collection: str, log_id: str) -> Watermark:
     A snapshot whose manifest cannot be read has none, as far as anybody can tell.
     """
     logs = chain(store, collection)
-    least: tuple[int, ...] | None = None
+    least: Watermark | None = None
     for snapshot_id in store.snapshot_ids(collection):
         try:
-            has = contained(store.manifest(collection, snapshot_id), log_id, logs).positions
+            has = contained(store.manifest(collection, snapshot_id), log_id, logs)
         except NearlineError:
             return Watermark(log_id)
-        least = has if least is None else tuple(map(min, least, has))
-    return Watermark(log_id) if least is None else Watermark(log_id, least)
+        least = has if least is None else least.limited(has)
+    return least or Watermark(log_id)
 
 
 async def trim(store: Store, log: ChangeLog) -> int:
@@ -71,7 +71,7 @@ async def trim(store: Store, log: ChangeLog) -> int:
     def least() -> Watermark:
         kept = kept_by_all(store, log.collection, log_id)
         archived = Archive(store, log.collection, log_id).end()
-        return Watermark(log_id, tuple(map(min, kept.positions, archived.positions)))
+        return kept.limited(archived)
 
     return await log.trim(await asyncio.to_thread(least))
 

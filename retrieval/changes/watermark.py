@@ -50,6 +50,10 @@ class Watermark:
             moved[partition] = max(moved[partition], position)
         return Watermark(self.log_id, tuple(moved))
 
+    def limited(self, other: Watermark) -> Watermark:
+        """Gives how far both are, in this log."""
+        return Watermark(self.log_id, tuple(map(min, self.positions, other.positions)))
+
 
 def decode(data: bytes, field: str = "min_watermark") -> Watermark | None:
     """Reads opaque bytes; None where they are empty.

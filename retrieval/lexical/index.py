@@ -12,7 +12,7 @@ the number of shards, to the last bit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,12 +115,7 @@ class LexicalIndex:
         Returns: (n,) float32, to the bit what `search` gives; 0 where no word of the query is in
             the row.
         """
-        total = np.zeros(len(rows), np.float32)
-        for column, scores in self._columns(text):
-            places = np.searchsorted(column, rows)
-            places[places == len(column)] = 0
-            total += np.where(column[places] == rows, scores[places], np.float32(0))
-        return total
+        return scores_of(self._columns(text), rows)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Gives the words of a text; see `Vocabulary.terms`."""
@@ -146,6 +141,23 @@ class LexicalIndex:
         except AttributeError:
             own = self._threads.total = np.zeros(self._rows, np.float32)
         return own
+
+
+def scores_of(columns: Iterable[_Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Adds up the scores of rows, word after word: (n,) float32; 0 where none is in the row.
+
+    Args:
+        columns: Rows, ascending, and scores of each word.
+        rows: (n,) in any order.
+    """
+    total = np.zeros(len(rows), np.float32)
+    # Of the kind of the columns: else each of them is converted whole.
+    wanted = rows.astype(np.int32)
+    for column, scores in columns:
+        places = np.searchsorted(column, wanted)
+        places[places == len(column)] = 0
+        total += np.where(column[places] == wanted, scores[places], np.float32(0))
+    return total
 
 
 def _best(

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes
+from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changes.records import Change, Entry, Kind
 from retrieval.changes.watermark import Watermark
 from retrieval.lexical.vocabulary import Vocabulary
-from retrieval.live.documents import LiveItem, microseconds
+from retrieval.live.documents import LiveItem
 from retrieval.live.hidden import Survivors
 from retrieval.live.sealing import Sealer
 from retrieval.live.store import LiveStore
@@ -124,7 +125,7 @@ class Delta:
             now: Aware.
         Returns: Whether anything changed.
         """
-        now_us = microseconds(now)
+        now_us = to_us(now)
         with self._lock:
             base = [self._survivors.hide(number) for number in _taken(self._base_due, now_us)]
             live = [self._store.remove(number) for number in _taken(self._due, now_us)]
@@ -230,7 +231,7 @@ class Delta:
             self._store.add(item, bounds, vectors)
         elif item.expires > now:
             document = self._store.add(item, bounds, vectors)
-            heapq.heappush(self._due, (microseconds(item.expires), document))
+            heapq.heappush(self._due, (to_us(item.expires), document))
 
     def _hide(self, document_id: str) -> None:
         live = self._store.find(document_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes
+from nearline.times import to_us
+from retrieval.document_rows import DocumentRows
 from retrieval.live.growing import Growing
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class LiveItem(NamedTuple):
@@ -93,7 +92,7 @@ class LiveDocuments:
         )
 
 
-class DocumentsView:
+class DocumentsView(DocumentRows):
     """`Documents` at one moment. Ids lead to what was alive then, numbers and rows to all.
 
     Args:
@@ -111,47 +110,19 @@ class DocumentsView:
         starts: NDArray[np.int64],
         ends: NDArray[np.int64],
     ) -> None:
+        super().__init__(first_rows, starts, ends)
         self._store = store
         self._items = store.items
         self._alive = alive
-        self._first_rows = first_rows
         self._document_of = document_of
-        self._starts = starts
-        self._ends = ends
         self._in_order: tuple[Sequence[str], Sequence[int]] | None = None
         self.documents = len(alive)
         self.chunks = len(document_of)
         self.max_chunks = store.max_chunks
 
-    @property
-    def first_rows(self) -> NDArray[np.int64]:
-        """(documents + 1,) the row of each document's first chunk, and all there are."""
-        return self._first_rows
-
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Gives the document of each row; same shape as rows."""
         return self._document_of[rows]
-
-    def chunks_of(
-        self, rows: NDArray[np.int64], documents: NDArray[np.int64]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Gives chunk numbers within their documents, first and past-the-last code points."""
-        numbers = rows - self._first_rows[documents]
-        return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
-
-    def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Gives the rows of a document."""
-        return np.arange(self._first_rows[document], self._first_rows[document + 1])
-
-    def rows_of_many(
-        self, documents: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the rows of documents, document after document, and how many each has."""
-        firsts = self._first_rows[documents]
-        counts = self._first_rows[documents + 1] - firsts
-        ends = np.cumsum(counts)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(firsts, counts) + within, counts
 
     def id(self, document: int) -> str:
         """Gives the id of a document."""
@@ -205,14 +176,9 @@ class DocumentsView:
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""
         due = sorted(
-            (microseconds(item.expires), document)
+            (to_us(item.expires), document)
             for document, item in enumerate(self._items[: self.documents])
             if item.expires is not None
         )
         pairs = np.array(due, np.int64).reshape(-1, 2)
         return pairs[:, 1], pairs[:, 0]
-
-
-def microseconds(time: datetime) -> int:
-    """Gives an aware time in microseconds since 1970."""
-    return (time - _EPOCH) // _MICROSECOND

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
+from retrieval.lexical.index import scores_of
 from retrieval.lexical.vocabulary import Vocabulary
 from retrieval.live.ranking import NamesOf, best
 
@@ -145,13 +146,7 @@ class WordsView:
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Gives the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
-        total = np.zeros(len(rows), np.float32)
-        wanted = rows.astype(np.int32)
-        for column, scores in self._columns(text):
-            places = np.searchsorted(column, wanted)
-            places[places == len(column)] = 0
-            total += np.where(column[places] == wanted, scores[places], np.float32(0))
-        return total
+        return scores_of(self._columns(text), rows)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Gives the words of a text, each once, with the chunks of the snapshot that have it."""

@@ -1,0 +1,18 @@
+"""Times as files and the change log have them: whole microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_us(time: datetime) -> int:
+    """Gives an aware time in microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_us(time_us: int) -> datetime:
+    """Gives microseconds since 1970 as an aware time."""
+    return _EPOCH + timedelta(microseconds=time_us)
