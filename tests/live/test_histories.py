@@ -341,7 +341,9 @@ async def _killed(words: Sequence[str], after_s: float) -> None:
     try:
         await asyncio.wait_for(process.wait(), after_s)
     except TimeoutError:
-        process.kill()
+        # It may end by itself at this very moment.
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
