@@ -283,7 +283,8 @@ async def _write_at_rate(
     async def send(client: RetrievalClient, rows: NDArray[np.int64]) -> None:
         nonlocal written
         items = [c.Item(id=ids[row], vector=vectors[row]) for row in rows]
-        written += len((await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)).results)
+        reply = await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)
+        written += len(reply.results)
 
     rng = np.random.default_rng()
     async with RetrievalClient(address) as client, asyncio.TaskGroup() as running:

@@ -120,7 +120,7 @@ async def start_service(
             env=_environment(environ or {}, read_end),
             pass_fds=(read_end,),
             # Ctrl-C goes to the supervisor alone, which ends its children in order.
-            start_new_session=True,
+            process_group=0,
             limit=_LINE_LIMIT_BYTES,
         )
     except BaseException:

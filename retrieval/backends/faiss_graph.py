@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -50,6 +51,17 @@ class Graph:
     def __init__(self, dim: int) -> None:
         self._index = _faiss.IndexHNSWFlat(dim, _LINKS, _faiss.METRIC_INNER_PRODUCT)
         self._index.hnsw.efConstruction = _EF_CONSTRUCTION
+
+    @classmethod
+    def read(cls, path: Path) -> Graph:
+        """Reads what `write` wrote."""
+        graph = cls.__new__(cls)
+        graph._index = _faiss.read_index(str(path))
+        return graph
+
+    def write(self, path: Path) -> None:
+        """Writes it to a file, for this version of faiss."""
+        _faiss.write_index(self._index, str(path))
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Adds (n, d) float32; with as many threads as faiss has in the calling one."""

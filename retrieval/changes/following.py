@@ -26,9 +26,9 @@ from retrieval.search_threads import SearchThreads
 
 # Changes of one partition read at once.
 _LIMIT = 16
-# The parts of one request come one after another: to read each as it comes took twice the time.
-# Nobody notices a hundredth of a second, and a backlog is read at 50,000 entries a second.
-_GAP_S = 0.01
+# Every read asks for 64 streams and makes a new view, however little has come: while writes go on
+# without a pause they are taken together. What comes alone is read at once.
+_GAP_S = 0.05
 # After so many of one partition there may be more: ask, now and then, how far the log goes.
 _MANY = 8
 _LOOK_S = 1.0

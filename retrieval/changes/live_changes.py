@@ -26,6 +26,7 @@ from retrieval.embedders import Embedders
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.holdings import Key
 from retrieval.live.delta import Delta
+from retrieval.live.graphs import build_apart
 from retrieval.search_threads import SearchThreads
 
 _TICK_S = 1.0
@@ -167,6 +168,7 @@ def _followed(loaded: LoadedShard) -> FollowedShard:
             loaded.vocabulary,
             loaded.number,
             Watermark(start.log_id, tuple(mine)),
+            build_apart,
         )
 
     return FollowedShard(

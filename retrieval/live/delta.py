@@ -18,15 +18,20 @@ from retrieval.changes.records import Change, Entry, Kind
 from retrieval.changes.watermark import Watermark
 from retrieval.lexical.vocabulary import Vocabulary
 from retrieval.live.documents import LiveItem
+from retrieval.live.graphs import Build, build_here
 from retrieval.live.hidden import Survivors
+from retrieval.live.renewal import Renewal
 from retrieval.live.sealing import Sealer
 from retrieval.live.store import LiveStore
+from retrieval.live.vectors import LiveVectors
 from retrieval.part import Part
 from retrieval.shard import Applied
 from retrieval.sources import Documents, LiveView
 
-# Dead rows are cleared away once there are more than so many, and more than living ones.
+# Dead rows are cleared away once there are more than so many, and more than living ones; with every
+# change so many documents are looked at.
 _MOST_DEAD_ROWS = 4_096
+_MOVED = 4
 
 
 class DeltaStats(NamedTuple):
@@ -57,6 +62,7 @@ class Delta:
         vocabulary: Words of the snapshot; None where it has no lexical index.
         number: Shard number, for the name of the thread.
         start: How far the log is contained in the snapshot.
+        build: Builds the graphs.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Delta:
         vocabulary: Vocabulary | None,
         number: int,
         start: Watermark,
+        build: Build = build_here,
     ) -> None:
         self._base = base
         self._fingerprint = manifest.embedder.fingerprint
@@ -73,6 +80,8 @@ class Delta:
         self._watermark = start
         self._survivors = Survivors(base.items)
         self._store = LiveStore(manifest, vocabulary)
+        # What will take the place of the store.
+        self._renewal: Renewal | None = None
         # What expires, as heaps of (microseconds since 1970, document).
         self._base_due = _heap_of(base.items)
         self._due: list[tuple[int, int]] = []
@@ -80,7 +89,7 @@ class Delta:
         self._oldest_change_us = 0
         self._lock = threading.Lock()
         self._sealer: Sealer | None = Sealer(
-            f"seal-{number}", self._lock, lambda: self._store.vectors, self._publish
+            f"seal-{number}", build, self._lock, self._vectors, self._publish
         )
         self._publish()
 
@@ -111,9 +120,7 @@ class Delta:
             if self._changes == before:
                 return
             self._watermark = self._watermark.advanced(reached)
-            dead = self._store.dead_rows
-            if dead > _MOST_DEAD_ROWS and 2 * dead > self._store.rows:
-                self._clear()
+            self._renew(self._changes - before)
             self._publish()
             if self._sealer is not None:
                 self._sealer.wake()
@@ -128,7 +135,7 @@ class Delta:
         now_us = to_us(now)
         with self._lock:
             base = [self._survivors.hide(number) for number in _taken(self._base_due, now_us)]
-            live = [self._store.remove(number) for number in _taken(self._due, now_us)]
+            live = [self._remove(number) for number in _taken(self._due, now_us)]
             changed = any(base) or any(live)
             if changed:
                 self._publish()
@@ -236,17 +243,35 @@ class Delta:
     def _hide(self, document_id: str) -> None:
         live = self._store.find(document_id)
         if live is not None:
-            self._store.remove(live)
+            self._remove(live)
             return
         document = self._survivors.find(document_id)
         if document is not None:
             self._survivors.hide(document)
 
-    def _clear(self) -> None:
-        """Makes the stores anew without what is dead."""
-        self._store = self._store.compacted()
-        everything = np.ones(self._store.alive_documents, np.bool_)
-        self._due = _heap_of(self._store.items.view(everything))
+    def _remove(self, document: int) -> bool:
+        removed = self._store.remove(document)
+        if removed and self._renewal is not None:
+            self._renewal.remove(document)
+        return removed
+
+    def _renew(self, changes: int) -> None:
+        """Goes on with a store that lacks what is dead, where that is much."""
+        store = self._store
+        if self._renewal is None:
+            if store.dead_rows <= _MOST_DEAD_ROWS or 2 * store.dead_rows <= store.rows:
+                return
+            self._renewal = Renewal(store)
+        self._renewal.move(_MOVED * changes)
+        if self._renewal.done:
+            self._store, self._renewal = self._renewal.new, None
+            everything = np.ones(self._store.documents, np.bool_)
+            self._due = _heap_of(self._store.items.view(everything))
+
+    def _vectors(self) -> Sequence[LiveVectors]:
+        """Gives the vectors in use, and what will take their place."""
+        renewed = () if self._renewal is None else (self._renewal.new.vectors,)
+        return (self._store.vectors, *renewed)
 
 
 def _taken(due: list[tuple[int, int]], now_us: int) -> list[int]:

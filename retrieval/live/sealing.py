@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from retrieval.backends.faiss_graph import Graph
 from retrieval.backends.faiss_index import use_one_thread
+from retrieval.live.graphs import Build
 from retrieval.live.vectors import LiveVectors, Stretch
-
-# Between two of them a build can end early.
-_SLICE_ROWS = 512
 
 
 class Sealer:
@@ -21,19 +15,22 @@ class Sealer:
 
     Args:
         name: Of the thread.
+        build: Builds the graphs.
         lock: Held by whoever changes the vectors.
-        current: Gives the vectors in use; called with the lock held.
+        current: Gives the vectors in use, and after them those that will take their place.
         sealed: Told that they were sealed further; called with the lock held.
     """
 
     def __init__(
         self,
         name: str,
+        build: Build,
         lock: threading.Lock,
-        current: Callable[[], LiveVectors],
+        current: Callable[[], Sequence[LiveVectors]],
         sealed: Callable[[], None],
     ) -> None:
         self._name = name
+        self._build = build
         self._lock = lock
         self._current = current
         self._sealed = sealed
@@ -42,7 +39,7 @@ class Sealer:
 
     def wake(self) -> None:
         """Starts where there is something to seal; the lock is held."""
-        if self._thread is None and not self._closing.is_set() and self._current().to_seal():
+        if self._thread is None and not self._closing.is_set() and self._to_seal():
             self._thread = threading.Thread(target=self._run, name=self._name)
             self._thread.start()
 
@@ -58,12 +55,7 @@ class Sealer:
         use_one_thread()
         try:
             while task := self._next():
-                vectors, stretches = task
-                graph = self._built(stretches)
-                with self._lock:
-                    if graph is not None:
-                        vectors.seal(stretches, graph)
-                        self._sealed()
+                self._seal(*task)
         except BaseException:
             with self._lock:
                 self._thread = None
@@ -71,42 +63,32 @@ class Sealer:
 
     def _next(self) -> tuple[LiveVectors, Sequence[Stretch]] | None:
         with self._lock:
-            vectors = self._current()
-            stretches = () if self._closing.is_set() else vectors.to_seal()
-            if not stretches:
+            task = None if self._closing.is_set() else self._to_seal()
+            if task is None:
                 self._thread = None
-                return None
-            return vectors, stretches
+            return task
 
-    def _built(self, stretches: Sequence[Stretch]) -> Graph | None:
-        graph = Graph(stretches[0].vectors.shape[1])
-        for stretch in stretches:
-            for at in range(0, len(stretch.vectors), _SLICE_ROWS):
-                if self._closing.is_set():
-                    return None
-                with _behind_all_others():
-                    graph.add(stretch.vectors[at : at + _SLICE_ROWS])
-        return graph
+    def _to_seal(self) -> tuple[LiveVectors, Sequence[Stretch]] | None:
+        """Says what is next: what has no graph, then a merge, of what is kept longest."""
+        current = self._current()
+        for vectors in current:
+            if (fresh := vectors.unsealed()) is not None:
+                return vectors, (fresh,)
+        merge = current[-1].to_merge()
+        return (current[-1], merge) if merge else None
 
+    def _seal(self, vectors: LiveVectors, stretches: Sequence[Stretch]) -> None:
+        def goes_on() -> bool:
+            if len(stretches) > 1:
+                # What has no graph yet costs every search a scan: it does not wait for a merge.
+                with self._lock:
+                    task = self._to_seal()
+                if task is not None and len(task[1]) == 1:
+                    self._seal(*task)
+            return not self._closing.is_set() and vectors in self._current()
 
-@contextlib.contextmanager
-def _behind_all_others() -> Iterator[None]:
-    """Has this thread run where no other wants the core, for the length of the block.
-
-    What builds for seconds would hold up every search that wakes on its core by a few
-    milliseconds, however nice it is: threads that serve are batch work (`serving.let_run_on`), and
-    that does not interrupt anything but this. Only while it computes: a thread that holds a lock
-    must be able to go on.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    thread = threading.get_native_id()
-    before = os.sched_getscheduler(thread)
-    with contextlib.suppress(OSError):  # A sandbox may forbid it.
-        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(thread, before, os.sched_param(0))
+        graph = self._build([one.vectors for one in stretches], goes_on)
+        if graph is not None:
+            with self._lock:
+                vectors.seal(stretches, graph)
+                self._sealed()

@@ -41,6 +41,11 @@ class LiveStore:
         """Rows, dead ones too."""
         return self.items.rows
 
+    @property
+    def documents(self) -> int:
+        """Documents, dead ones too."""
+        return len(self.items.items)
+
     def add(self, item: LiveItem, bounds: NDArray[np.int64], vectors: NDArray[np.float32]) -> int:
         """Adds a document; gives its number.
 
@@ -53,6 +58,7 @@ class LiveStore:
             for at, (start, end) in enumerate(bounds.tolist()):
                 self._words.add(row + at, f"{item.title} {item.text[start:end]}")
         document = self.items.add(item, bounds)
+        self._columns.catch_up(self.items.items)
         self._alive.add(True)
         self.alive_documents += 1
         return document
@@ -60,11 +66,15 @@ class LiveStore:
     def find(self, document_id: str) -> int | None:
         """Finds a document that is alive."""
         document = self.items.newest.get(document_id, -1)
-        return document if document >= 0 and self._alive.values[document] else None
+        return document if document >= 0 and self.is_alive(document) else None
+
+    def is_alive(self, document: int) -> bool:
+        """Tells whether a document was neither replaced nor deleted."""
+        return bool(self._alive.values[document])
 
     def remove(self, document: int) -> bool:
         """Lets a document be dead; False where it is already."""
-        if not self._alive.values[document]:
+        if not self.is_alive(document):
             return False
         self._alive.values[document] = False
         self.alive_documents -= 1
@@ -78,7 +88,6 @@ class LiveStore:
         """
         if self.alive_documents == 0:
             return None, None
-        self._columns.catch_up(self.items.items)
         alive = self._alive.values.copy()
         view = self.items.view(alive)
         index = self.vectors.view(view.names_of)
@@ -95,19 +104,6 @@ class LiveStore:
         bitmap = np.packbits(chunks, bitorder="little")
         return part, Matches(alive, chunks, bitmap, view.chunks - self.dead_rows)
 
-    def compacted(self) -> LiveStore:
-        """Gives a store without the dead; views of this one keep what they have."""
-        new = LiveStore(self._manifest, self._vocabulary)
-        kept = np.flatnonzero(self._alive.values)
-        rows = np.flatnonzero(self._alive.values[self.items.document_of])
-        for document in kept.tolist():
-            bounds = self.items.bounds_of(self.items.rows_of(document))
-            new.items.add(self.items.items[document], bounds)
-            new._alive.add(True)
-        new.alive_documents = len(kept)
-        new.vectors.add(self.vectors.read(rows))
-        if self._words is not None:
-            places = np.full(self.rows, -1)
-            places[rows] = np.arange(len(rows))
-            new._words = self._words.compacted(places)
-        return new
+    def empty(self) -> LiveStore:
+        """Gives another one for the same, with nothing in it."""
+        return LiveStore(self._manifest, self._vocabulary)

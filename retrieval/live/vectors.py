@@ -91,21 +91,22 @@ class LiveVectors:
                 self._full = (*self._full, Stretch(self._start, self._open))
                 self._start_open()
 
-    def to_seal(self) -> Sequence[Stretch]:
-        """Gives the stretches that one graph should hold next; none: all is well."""
-        for stretch in self._full:
-            if stretch.graph is None:
-                return (stretch,)
+    def unsealed(self) -> Stretch | None:
+        """Gives the oldest full stretch without a graph."""
+        return next((one for one in self._full if one.graph is None), None)
+
+    def to_merge(self) -> Sequence[Stretch]:
+        """Gives sealed stretches that one graph should hold next; none: all is well."""
         for at in range(len(self._full) - MERGED + 1):
             group = self._full[at : at + MERGED]
             size = len(group[0].vectors)
-            even = all(len(one.vectors) == size for one in group)
+            even = all(len(one.vectors) == size and one.graph is not None for one in group)
             if even and size < LARGEST_ROWS and group[0].start % (MERGED * size) == 0:
                 return group
         return ()
 
     def seal(self, stretches: Sequence[Stretch], graph: Graph) -> None:
-        """Puts a graph in the place of stretches that `to_seal` gave; views keep what they have."""
+        """Puts a graph in the place of such stretches; views keep what they have."""
         at = self._full.index(stretches[0])
         sealed = Stretch(stretches[0].start, graph.vectors(), graph)
         self._full = (*self._full[:at], sealed, *self._full[at + len(stretches) :])

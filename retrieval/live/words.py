@@ -50,16 +50,6 @@ class _Postings:
         rows[self._count] = row
         self._count += 1
 
-    def compacted(self, places: NDArray[np.int64]) -> _Postings | None:
-        rows = places[self.columns[0][: self._count]]
-        kept = rows >= 0
-        if not kept.any():
-            return None
-        new = _Postings(self.idf)
-        new.columns = rows[kept].astype(np.int32), self.columns[1][: self._count][kept]
-        new._count = len(new.columns[0])
-        return new
-
 
 class LiveWords:
     """Words of the rows; one writer.
@@ -89,19 +79,6 @@ class LiveWords:
             if postings is None:
                 postings = self.postings[word] = _Postings(self._idf(word))
             postings.add(row, postings.idf * (count / (count + norm)))
-
-    def compacted(self, places: NDArray[np.int64]) -> LiveWords:
-        """Gives the words of some rows.
-
-        Args:
-            places: (rows,) the new number of each row, ascending; -1: it is left out.
-        """
-        new = LiveWords(self._card, self.vocabulary)
-        for word, postings in self.postings.items():
-            kept = postings.compacted(places)
-            if kept is not None:
-                new.postings[word] = kept
-        return new
 
     def view(self, rows: int, names_of: NamesOf) -> WordsView:
         """Gives the words of the first rows.

@@ -25,13 +25,16 @@ def names_of(rows: NDArray[np.int64]) -> Sequence[str]:
 def seal_all(vectors: LiveVectors) -> int:
     """Seals until there is nothing left; gives how many graphs that took."""
     built = 0
-    while stretches := vectors.to_seal():
+    while True:
+        fresh = vectors.unsealed()
+        stretches = vectors.to_merge() if fresh is None else (fresh,)
+        if not stretches:
+            return built
         graph = Graph(stretches[0].vectors.shape[1])
         for stretch in stretches:
             graph.add(stretch.vectors)
         vectors.seal(stretches, graph)
         built += 1
-    return built
 
 
 def bitmap(allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -112,21 +112,3 @@ def test_a_view_sees_the_rows_that_it_was_made_with(base: Base) -> None:
     allowed[[3, 8, 9]] = True
     assert sorted(views[-1].search("pear", 500, allowed)[0].tolist()) == [3, 8, 9]
     assert views[-1].search("quince", 500, allowed)[0].tolist() == [8]
-
-
-def test_compacted_words_score_the_same(base: Base) -> None:
-    words = copied(base)
-    every = np.arange(base.part.items.chunks)
-    kept = every[every % 3 != 1]
-    places = np.full(len(every), -1)
-    places[kept] = np.arange(len(kept))
-    compacted = words.compacted(places)
-    compacted.add(len(kept), "quince pear")
-    view, before = compacted.view(len(kept) + 1, names_of), words.view(len(every), names_of)
-    for query in QUERIES:
-        scores = view.scores(query, np.arange(len(kept)))
-        assert np.array_equal(scores, before.scores(query, kept))
-    assert view.search("quince", 5)[0].tolist() == [len(kept)]
-    # A word that none of the rows has is forgotten.
-    assert "quinc" not in words.postings
-    assert set(words.compacted(np.full(len(every), -1)).postings) == set()

@@ -1,0 +1,32 @@
+"""Builds one graph: python -m retrieval.live.graph_process FOLDER DIM; see `build_apart`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+
+def _main(folder: Path, dim: int) -> int:
+    parent = os.getppid()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # A sandbox may forbid it.
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    # Loaded only now, since that takes a while too.
+    import numpy as np
+
+    from retrieval.backends.faiss_index import use_one_thread
+    from retrieval.live.graphs import GRAPH, VECTORS, build_here
+
+    use_one_thread()
+    vectors = np.fromfile(folder / VECTORS, np.float32).reshape(-1, dim)
+    graph = build_here([vectors], lambda: os.getppid() == parent)
+    if graph is None:
+        return 1
+    graph.write(folder / GRAPH)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2])))
