@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import eval_rag, options, output
+from nearline.cli import eval_rag, eval_recommend, options, output
 from nearline.cli.build import embedder
 from nearline.cli.eval_build import Plan, build
 from nearline.cli.processes import retrieval_process
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 app.command("rag")(eval_rag.rag)
+app.command("recommend")(eval_recommend.recommend)
 _K = 100
 _QUERIES_PER_CALL = 32
 _TIMEOUT_S = 120.0

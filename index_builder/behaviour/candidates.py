@@ -1,0 +1,112 @@
+"""The generators that a blend is chosen from, trained on interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from index_builder.behaviour.als import AlsOptions, train_factors
+from index_builder.behaviour.ease import MOST_ITEMS, ease_lists
+from index_builder.behaviour.item_to_item import item_to_item_lists
+from index_builder.behaviour.matrix import users_by_items
+from index_builder.behaviour.popularity import popularity
+from index_builder.behaviour.sessions import SessionOptions, session_lists
+from index_builder.interactions.records import Interactions
+from retrieval.behaviour.blend import Generator
+from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.history import Recency
+from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.popularity import BuyAgain, Popularity
+
+# All that a user did, as a plain model has it.
+EVERYTHING = 1_000_000
+_RIDGE = 100.0
+_DECAY_DAYS = 60.0
+# Popularity orders what was had equally often, and nothing else.
+_TIE = 1e-3
+
+
+class Candidate(NamedTuple):
+    """A generator under its settings.
+
+    model: popular, item_to_item, als, ease, session or buy_again.
+    settings: What tells it from others of its model; "plain": as the model is published.
+    """
+
+    model: str
+    settings: str
+    generator: Generator
+
+    @property
+    def name(self) -> str:
+        """Model and settings."""
+        return f"{self.model} {self.settings}"
+
+
+def train_candidates(train: Interactions, *, repeats: bool, seed: int = 0) -> list[Candidate]:
+    """Trains all of them; the first of a model is the plain one.
+
+    The settings are few, around those that were best on the two shared data sets (shared research,
+    recommendation calibration); which of them serve is chosen on validation, per data set.
+
+    Args:
+        repeats: What a user had may be recommended again.
+    """
+    found = [*_popular(train), *_item_to_item(train), *_als(train, seed), *_sessions(train)]
+    if len(train.items) <= MOST_ITEMS:
+        found += _ease(train, repeats=repeats)
+    if repeats:
+        found += _buy_again(train)
+    return found
+
+
+def _popular(train: Interactions) -> Iterator[Candidate]:
+    yield Candidate("popular", "plain", Popularity(popularity(train)))
+    for days in (15.0, 100.0):
+        yield Candidate("popular", f"days={days:g}", Popularity(popularity(train, days)))
+
+
+def _item_to_item(train: Interactions) -> Iterator[Candidate]:
+    lists = item_to_item_lists(users_by_items(train))
+    yield Candidate("item_to_item", "plain", ListGenerator(lists, newest=EVERYTHING))
+    yield Candidate("item_to_item", "tau=8", ListGenerator(lists, Recency(8.0)))
+
+
+def _als(train: Interactions, seed: int) -> Iterator[Candidate]:
+    factors = train_factors(users_by_items(train), AlsOptions(), seed, threads=1)
+    yield Candidate("als", "plain", FactorGenerator(factors, newest=EVERYTHING))
+    for newest in (5, 20):
+        yield Candidate("als", f"newest={newest}", FactorGenerator(factors, newest=newest))
+
+
+def _sessions(train: Interactions) -> Iterator[Candidate]:
+    around = session_lists(train)
+    after = session_lists(train, SessionOptions(window=10, decay=5.0, directed=True))
+    for tau in (5.0, 2.5, 10.0, 40.0):
+        yield Candidate("session", f"tau={tau:g}", ListGenerator(around, Recency(tau)))
+    for tau in (3.0, 10.0):
+        yield Candidate("session", f"directed tau={tau:g}", ListGenerator(after, Recency(tau)))
+
+
+def _ease(train: Interactions, *, repeats: bool) -> Iterator[Candidate]:
+    lists = ease_lists(users_by_items(train))
+    yield Candidate("ease", "plain", ListGenerator(lists, newest=EVERYTHING))
+    for tau, floor in ((8.0, 0.05), (20.0, 0.1), (100.0, 0.3)):
+        settings = f"tau={tau:g} floor={floor:g}"
+        yield Candidate("ease", settings, ListGenerator(lists, Recency(tau, floor)))
+    if repeats:
+        matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
+        ridge = ease_lists(matrix, _RIDGE, keep_diagonal=True)
+        settings = f"ridge days={_DECAY_DAYS:g}"
+        decayed = ListGenerator(ridge, Recency(days=_DECAY_DAYS), EVERYTHING)
+        yield Candidate("ease", settings, decayed)
+
+
+def _buy_again(train: Interactions) -> Iterator[Candidate]:
+    yield Candidate("buy_again", "plain", BuyAgain(popularity(train), popularity=_TIE))
+    recent = popularity(train, 15.0)
+    for tau, share in ((np.inf, 0.3), (5.0, 0.6), (8.0, 0.6)):
+        settings = f"tau={tau:g} popularity={share:g}"
+        yield Candidate("buy_again", settings, BuyAgain(recent, Recency(tau), share))

@@ -1,0 +1,125 @@
+"""How good the models of a data set are on a split of it, each ranking every item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.behaviour.bootstrap import interval, paired_interval
+from index_builder.behaviour.candidates import train_candidates
+from index_builder.behaviour.choosing import Choice, choose
+from index_builder.behaviour.matrix import item_counts
+from index_builder.behaviour.ranking_metrics import PerUser, coverage, measure, novelty
+from index_builder.behaviour.tasks import Task, task_of, top_lists
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import split
+from retrieval.behaviour.blend import Generator
+
+# Models as they are published, and those whose settings were chosen on validation.
+_PLAIN = ("popular", "item_to_item", "als", "ease")
+_CHOSEN = ("session", "buy_again")
+BLENDED = "blended"
+
+
+class Measured(NamedTuple):
+    """What a model reached.
+
+    model, settings: What it is. per_user: Of each user tested. lists: (u, k) item numbers.
+    """
+
+    model: str
+    settings: str
+    per_user: PerUser
+    lists: NDArray[np.int32]
+
+
+class Evaluation(NamedTuple):
+    """Models on one split.
+
+    task: What was asked. choice: What validation chose. measured: Of each model, the blend last.
+    """
+
+    train: Interactions
+    task: Task
+    choice: Choice
+    measured: list[Measured]
+
+
+def evaluate(
+    interactions: Interactions, how: str, k: int, *, repeats: bool = False, seed: int = 0
+) -> Evaluation:
+    """Trains on one part and measures on the other.
+
+    Settings are chosen on a validation split of the same kind inside the training part; then all
+    is trained on the whole of it. Nothing of the test part is looked at before.
+
+    Args:
+        how: See `splits.split`. k: Places of a list.
+        repeats: What a user had may be recommended again.
+    Raises: InvalidRequest: no such split, or nothing is left to test on.
+    """
+    only_known = asks_only_known(how)
+    parts = split(interactions, how, seed)
+    inner = split(parts.train, how, seed)
+    trial = train_candidates(inner.train, repeats=repeats, seed=seed)
+    mirror = task_of(inner, repeats=repeats, only_known=only_known)
+    choice = choose(trial, mirror, k, seed)
+    task = task_of(parts, repeats=repeats, only_known=only_known)
+    candidates = train_candidates(parts.train, repeats=repeats, seed=seed)
+    generators: list[tuple[str, str, Generator]] = []
+    by_name = {one.name: one for one in candidates}
+    models = {one.model for one in candidates}
+    chosen = [f"{model} plain" for model in _PLAIN if model in models]
+    chosen += [choice.best(model) for model in _CHOSEN if model in models]
+    for name in chosen:
+        one = by_name[name]
+        generators.append((one.model, one.settings, one.generator))
+    weights = ", ".join(f"{weight:g} x {name}" for name, weight in choice.weights.items())
+    generators.append((BLENDED, weights, choice.blend(candidates, repeats=repeats)))
+    measured = []
+    for model, settings, generator in generators:
+        lists = top_lists(generator, task, k)
+        measured.append(Measured(model, settings, measure(lists, task.relevant, k), lists))
+    return Evaluation(parts.train, task, choice, measured)
+
+
+def asks_only_known(how: str) -> bool:
+    """Tells whether a split asks only for items of its training rows.
+
+    After a moment in time new items come, which no model of behaviour can know; in the other splits
+    what is not known counts as missed.
+    """
+    return how.startswith("time:")
+
+
+def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
+    """Gives what to print: a row for each model, with 95% intervals over users."""
+    train, task = evaluation.train, evaluation.task
+    counts = item_counts(train)
+    users = len(np.unique(train.user))
+    *_, ours = evaluation.measured
+    rows: list[Mapping[str, object]] = []
+    for one in evaluation.measured:
+        ndcg = interval(one.per_user.ndcg)
+        ahead = paired_interval(ours.per_user.ndcg, one.per_user.ndcg)
+        rows.append(
+            {
+                "model": one.model,
+                f"ndcg@{k}": round(ndcg.mean, 4),
+                f"ndcg@{k}_low": round(ndcg.low, 4),
+                f"ndcg@{k}_high": round(ndcg.high, 4),
+                f"recall@{k}": round(float(one.per_user.recall.mean()), 4),
+                f"hit_rate@{k}": round(float(one.per_user.hit_rate.mean()), 4),
+                f"mrr@{k}": round(float(one.per_user.mrr.mean()), 4),
+                f"coverage@{k}": round(coverage(one.lists, int(task.candidates.sum()), k), 4),
+                f"novelty@{k}": round(novelty(one.lists, counts, users, k), 3),
+                f"{BLENDED}_ahead_low": round(ahead.low, 4),
+                f"{BLENDED}_ahead_high": round(ahead.high, 4),
+                "users": len(task.users),
+                "settings": one.settings,
+            }
+        )
+    return rows

@@ -1,0 +1,113 @@
+"""How good ranked lists are: for each user against what was held out, and as a whole.
+
+Lists are (u, >= k) int32 item numbers, best first, no item twice in one; -1 where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PerUser(NamedTuple):
+    """What the first k of each user's list are worth: (u,) float64 each, 0..1.
+
+    ndcg: Gain 1 for a relevant item, discounted by log2(rank + 1), over that of the best list.
+    recall: Share of the relevant items that are there. hit_rate: 1 where any is.
+    mrr: 1 / rank of the first; 0 where there is none.
+    """
+
+    ndcg: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    hit_rate: NDArray[np.float64]
+    mrr: NDArray[np.float64]
+
+
+def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: int) -> PerUser:
+    """Compares lists with what their users had afterwards.
+
+    Source of ndcg: Järvelin and Kekäläinen 2002, with gains of 0 and 1.
+
+    Args:
+        relevant: Of each user distinct items, at least one.
+        k: At least 1.
+    Raises:
+        ValueError: The lists are shorter than k, there are more or fewer than users, or nothing is
+            relevant to one of them.
+    """
+    top = _first(lists, k)
+    wanted = np.array([len(items) for items in relevant], np.int64)
+    if len(wanted) != len(top):
+        raise ValueError(f"{len(top)} lists for {len(wanted)} users: give one for each")
+    if not wanted.all():
+        user = int(np.argmin(wanted))
+        raise ValueError(f"nothing is relevant to user {user}: measure those who had something")
+    hits = _hits(top, relevant, wanted)
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    best = np.cumsum(discounts)[np.minimum(wanted, k) - 1]
+    found: NDArray[np.int64] = hits.sum(axis=1)
+    return PerUser(
+        ndcg=hits @ discounts / best,
+        recall=found / wanted,
+        hit_rate=(found > 0).astype(np.float64),
+        mrr=(found > 0) / (hits.argmax(axis=1) + 1),
+    )
+
+
+def coverage(lists: NDArray[np.int32], items: int, k: int) -> float:
+    """Gives the share of the catalogue that is in the first k of any list, 0..1.
+
+    Args:
+        items: How many might have been recommended; at least 1.
+    """
+    top = _first(lists, k)
+    return len(np.unique(top[top >= 0])) / items
+
+
+def novelty(lists: NDArray[np.int32], counts: NDArray[np.int64], users: int, k: int) -> float:
+    """Gives the mean self-information of what is in the first k of all lists, in bits.
+
+    That of an item is -log2(count / users); one that nobody had counts as if one user had it. 0
+    where nothing was recommended.
+    Source: Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender
+    systems".
+
+    Args:
+        counts: (items,), of the training users that had each.
+        users: Number of training users; at least 1.
+    """
+    top = _first(lists, k)
+    had = np.maximum(counts[top[top >= 0]], 1)
+    return float(np.log2(users / had).mean()) if len(had) else 0.0
+
+
+def most_popular(counts: NDArray[np.int64], n: int, ids: Sequence[str]) -> NDArray[np.int32]:
+    """Gives the n items of the highest counts, fewer where there are fewer: (n,) int32 numbers.
+
+    Equal counts stand in the order of ids as text ("10" before "9"), so that the list depends
+    neither on how items are numbered nor on how a machine sorts.
+
+    Args:
+        counts: (items,).
+        ids: Of all items, by number.
+    """
+    return np.lexsort((np.array(ids, np.str_), -counts))[:n].astype(np.int32)
+
+
+def _first(lists: NDArray[np.int32], k: int) -> NDArray[np.int32]:
+    if not 1 <= k <= lists.shape[1]:
+        raise ValueError(f"the first {k} of lists of {lists.shape[1]}: k is 1 up to their length")
+    return lists[:, :k]
+
+
+def _hits(
+    top: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], wanted: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    asked = np.concatenate([np.empty(0, np.int32), *relevant])
+    # One number for each pair of a user and an item. Items start at 1: 0 is for no item (-1).
+    width = max(int(top.max(initial=-1)), int(asked.max(initial=-1))) + 2
+    starts = np.arange(len(top)) * width + 1
+    return np.isin(top + starts[:, np.newaxis], asked + np.repeat(starts, wanted))

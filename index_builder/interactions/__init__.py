@@ -1,0 +1,1 @@
+"""User interactions: read, cleaned, and split for evaluation."""

@@ -1,0 +1,349 @@
+"""Reading interactions from CSV, TSV and Parquet: by batches of rows, whole columns at a time.
+
+Ids are text: as they are written in CSV and TSV, whole numbers of Parquet in decimal. The weight
+of a row is that of its kind times its value; either is 1 where there is no such column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from index_builder.interactions.records import Interactions
+from nearline.errors import InvalidRequest
+
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet")
+
+# Why a row is left out: each is counted once, under the first that holds.
+CELLS = "more or fewer cells than the header"
+NO_USER = "no user"
+NO_ITEM = "no item"
+NO_TIME = "no readable time"
+NO_KIND = "a kind that is not named"
+NO_VALUE = "no readable value"
+NO_WEIGHT = "a weight that is not above 0"
+
+# What is held at once beside the columns that are made. No line may be longer than the first.
+_BLOCK_BYTES = 16 << 20
+_BATCH_ROWS = 1 << 18
+
+# The years 1 to 9999, those of `datetime`; the second is one past the last.
+_FIRST_US = -62_135_596_800_000_000
+_END_US = 253_402_300_800_000_000
+_SECONDS_BELOW = 1e11
+_MILLISECONDS_BELOW = 1e14
+
+# Arrow refuses a whole column for one bad cell: what these match, it never fails to cast.
+_NUMBER = r"^-?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?$"
+_BY_FOUR = "(0[48]|[2468][048]|[13579][26])"
+_DATE = (
+    "([0-9]{4}-(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+    "|[0-9]{4}-(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|[0-9]{4}-02-(0[1-9]|1[0-9]|2[0-8])"
+    f"|([0-9]{{2}}{_BY_FOUR}|{_BY_FOUR}00)-02-29)"
+)
+_CLOCK = r"[ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+_NAIVE = f"^{_DATE}({_CLOCK})?$"
+_ZONED = f"^{_DATE}{_CLOCK}(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)$"
+_FINER_THAN_US = r"(\.[0-9]{6})[0-9]+"
+
+_Times = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+# Which rows are out, by reason.
+_Reasons = dict[str, _Bools]
+
+
+class Columns(NamedTuple):
+    """Names of the columns; empty: there is none."""
+
+    user: str
+    item: str
+    time: str
+    kind: str = ""
+    value: str = ""
+
+
+class ReadReport(NamedTuple):
+    """What became of the rows of a file. left_out: How many, by reason; a row counts once."""
+
+    rows: int
+    kept: int
+    left_out: Mapping[str, int]
+
+
+class _Part(NamedTuple):
+    """Rows that are kept. user, item: Arrow dictionaries, in the order of their first row."""
+
+    user: Any
+    item: Any
+    time_us: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+
+def read_interactions(
+    path: Path, columns: Columns, kinds: Mapping[str, float] | None = None
+) -> tuple[Interactions, ReadReport]:
+    """Reads a file whose name ends in one of `ENDINGS`.
+
+    A time is ISO 8601 text (a date, or a date and a time of day; UTC where it names no zone; digits
+    beyond microseconds are cut off), a Parquet date or timestamp, or a number counted from 1970: of
+    seconds below 1e11, of milliseconds below 1e14, of microseconds from there, whatever its sign.
+    Its year is 1 to 9999. A row is left out if it has more or fewer cells than the header, if it
+    lacks a user, an item or such a time, if its kind is none of those named, if its value is no
+    number, or if its weight is not above 0 and finite as a float32.
+
+    Args:
+        columns: Which column is what.
+        kinds: Weight by kind, as the kind is written; rows of other kinds are left out. None or
+            empty: every kind weighs 1, and so does a row without one.
+    Raises: InvalidRequest: the file cannot be read, lacks a column, has one of a wrong type or no
+        row that can be used, or kinds are named and no column that holds them.
+    """
+    kinds = _checked(kinds or {}, columns)
+    left_out: Counter[str] = Counter()
+    rows = 0
+    parts: list[_Part] = []
+    try:
+        for batch in _batches(path, columns, left_out):
+            rows += batch.num_rows
+            parts.append(_part(batch, columns, kinds, left_out))
+        rows += left_out[CELLS]
+        report = ReadReport(rows, rows - left_out.total(), dict(+left_out))
+        if not report.kept:
+            raise _nothing(path, report)
+        users, user = _numbered([part.user for part in parts])
+        items, item = _numbered([part.item for part in parts])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read: {error}; give a CSV, TSV or Parquet file in UTF-8",
+            field="interactions",
+        ) from error
+    time_us = np.concatenate([part.time_us for part in parts])
+    weight = np.concatenate([part.weight for part in parts])
+    return Interactions(users, items, user, item, time_us, weight), report
+
+
+def _checked(kinds: Mapping[str, float], columns: Columns) -> Mapping[str, float]:
+    if not all(columns[:3]):
+        raise InvalidRequest("name the columns of user, item and time, all three", field="columns")
+    if kinds and not columns.kind:
+        raise InvalidRequest(
+            "weights of kinds are given, but no column that holds the kind; name it, or give none",
+            field="kinds",
+        )
+    bad = [kind for kind, weight in kinds.items() if not math.isfinite(weight)]
+    if bad:
+        raise InvalidRequest(
+            f"the weight of {', '.join(bad)} is not finite; give a number, 0 to leave a kind out",
+            field="kinds",
+        )
+    return kinds
+
+
+def _nothing(path: Path, report: ReadReport) -> InvalidRequest:
+    reasons = "; ".join(f"{count} with {reason}" for reason, count in report.left_out.items())
+    return InvalidRequest(
+        f"{path} has {report.rows} rows and none that can be used{reasons and ': '}{reasons}; "
+        "check which columns and kinds are named",
+        field="interactions",
+    )
+
+
+def _batches(path: Path, columns: Columns, left_out: Counter[str]) -> Iterator[Any]:
+    """Yields record batches that have the named columns, and counts malformed lines."""
+    name = path.name.lower()
+    if not name.endswith(ENDINGS):
+        raise InvalidRequest(
+            f"{path} is of no kind that can be read; its name must end in {', '.join(ENDINGS)}",
+            field="interactions",
+        )
+    wanted = list(dict.fromkeys(filter(None, columns)))
+    if name.endswith(".parquet"):
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow, columns, path)
+            yield from file.iter_batches(_BATCH_ROWS, columns=wanted)
+        return
+    options = csv.ReadOptions(block_size=_BLOCK_BYTES)
+    delimiter = "\t" if name.endswith(".tsv") else ","
+    # The names that there are: asking for one that is not gives an error that does not list them.
+    with _open(path, options, delimiter, csv.ConvertOptions(check_utf8=False), Counter()) as first:
+        _check_names(first.schema.names, wanted, path)
+    text = csv.ConvertOptions(
+        include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())
+    )
+    with _open(path, options, delimiter, text, left_out) as reader:
+        yield from reader
+
+
+def _open(path: Path, options: Any, delimiter: str, convert: Any, left_out: Counter[str]) -> Any:
+    def leave_out(_: Any) -> str:
+        left_out[CELLS] += 1
+        return "skip"
+
+    parse = csv.ParseOptions(
+        delimiter=delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+    )
+    return csv.open_csv(path, options, parse, convert)
+
+
+def _check_names(names: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise InvalidRequest(
+            f"{path} has no column {', '.join(missing)}; it has: {', '.join(names)}",
+            field="columns",
+        )
+    twice = [name for name in wanted if names.count(name) > 1]
+    if twice:
+        raise InvalidRequest(
+            f"{path} has more than one column {', '.join(twice)}; rename all but one",
+            field="columns",
+        )
+
+
+def _check_columns(schema: Any, columns: Columns, path: Path) -> None:
+    _check_names(schema.names, list(filter(None, columns)), path)
+    for what, name in columns._asdict().items():
+        if not name:
+            continue
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(kind) or any(test(kind) for test in _OTHER_TYPES[what])):
+            raise InvalidRequest(
+                f"{path} has a column {name} of type {kind}, which cannot be a {what}; "
+                "write it as text",
+                field="columns",
+            )
+
+
+def _is_text(kind: Any) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests)
+
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+# What a column of Parquet may be beside text. A float is no id: 17850 and 17850.0 are one.
+_OTHER_TYPES: Mapping[str, Sequence[Any]] = {
+    "user": (pa.types.is_integer,),
+    "item": (pa.types.is_integer,),
+    "time": (*_NUMBERS, pa.types.is_timestamp, pa.types.is_date),
+    "kind": (pa.types.is_integer,),
+    "value": _NUMBERS,
+}
+
+
+def _part(
+    batch: Any, columns: Columns, kinds: Mapping[str, float], left_out: Counter[str]
+) -> _Part:
+    user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
+    time_us, timed = _times(_plain(batch.column(columns.time)))
+    reasons = {NO_USER: _bools(pc.equal(user, "")), NO_ITEM: _bools(pc.equal(item, ""))}
+    reasons[NO_TIME] = ~timed
+    weight = _weights(batch, columns, kinds, reasons)
+    keep = np.ones(batch.num_rows, np.bool_)
+    for reason, out in reasons.items():
+        left_out[reason] += int(np.count_nonzero(keep & out))
+        keep &= ~out
+    chosen = pa.array(keep)
+    return _Part(
+        pc.dictionary_encode(user.filter(chosen)),
+        pc.dictionary_encode(item.filter(chosen)),
+        time_us[keep],
+        weight[keep],
+    )
+
+
+def _weights(
+    batch: Any, columns: Columns, kinds: Mapping[str, float], reasons: _Reasons
+) -> NDArray[np.float32]:
+    """Gives the weights, and adds to the reasons."""
+    weight = np.ones(batch.num_rows)
+    if kinds:
+        known = pc.index_in(_text(batch.column(columns.kind)), pa.array(list(kinds)))
+        place = pc.fill_null(known, len(kinds)).to_numpy()
+        weight = np.array([*kinds.values(), 0.0])[place]
+        reasons[NO_KIND] = place == len(kinds)
+    with np.errstate(all="ignore"):
+        if columns.value:
+            value = _numbers(_plain(batch.column(columns.value)))
+            reasons[NO_VALUE] = np.isnan(value)
+            weight = weight * value
+        narrow = weight.astype(np.float32)
+    reasons[NO_WEIGHT] = ~(np.isfinite(narrow) & (narrow > 0))
+    return narrow
+
+
+def _times(column: Any) -> tuple[_Times, _Bools]:
+    """Gives times in microseconds, and which rows have one."""
+    if _is_text(column.type):
+        return _times_of_text(pc.utf8_trim_whitespace(column))
+    if pa.types.is_temporal(column.type):
+        return _of_timestamps(pc.cast(column, pa.timestamp("us"), safe=False))
+    return _of_numbers(_numbers(column))
+
+
+def _times_of_text(text: Any) -> tuple[_Times, _Bools]:
+    time_us, timed = _of_numbers(_numbers(text))
+    if timed.all():
+        return time_us, timed
+    text = pc.replace_substring_regex(text, _FINER_THAN_US, r"\1")
+    for pattern, kind in ((_NAIVE, pa.timestamp("us")), (_ZONED, pa.timestamp("us", "UTC"))):
+        matching = pc.match_substring_regex(text, pattern)
+        found_us, found = _of_timestamps(pc.cast(pc.if_else(matching, text, None), kind))
+        time_us[found] = found_us[found]
+        timed |= found
+    return time_us, timed
+
+
+def _of_timestamps(column: Any) -> tuple[_Times, _Bools]:
+    time_us = pc.fill_null(pc.cast(column, pa.int64()), _END_US).to_numpy()
+    return time_us, (time_us >= _FIRST_US) & (time_us < _END_US)
+
+
+def _of_numbers(numbers: _Floats) -> tuple[_Times, _Bools]:
+    size = np.abs(numbers)
+    milliseconds = np.where(size < _MILLISECONDS_BELOW, 1e3, 1.0)
+    time_us = np.rint(numbers * np.where(size < _SECONDS_BELOW, 1e6, milliseconds))
+    timed = (time_us >= _FIRST_US) & (time_us < _END_US)
+    return np.where(timed, time_us, 0).astype(np.int64), timed
+
+
+def _numbers(column: Any) -> _Floats:
+    """Gives numbers, of text too; NaN where there is none."""
+    if _is_text(column.type):
+        text = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
+    numbers = pc.cast(column, pa.float64(), safe=False)
+    return pc.fill_null(numbers, math.nan).to_numpy()  # type: ignore[no-any-return]
+
+
+def _text(column: Any) -> Any:
+    """Gives text, empty where there is none."""
+    return pc.fill_null(pc.cast(_plain(column), pa.string()), "")
+
+
+def _plain(column: Any) -> Any:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _bools(column: Any) -> _Bools:
+    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _numbered(parts: Sequence[Any]) -> tuple[Sequence[str], NDArray[np.int32]]:
+    """Gives the ids in the order of their first row, and the number of each row's."""
+    # Unifying appends what is new in each part, in the part's order.
+    chunks = pa.chunked_array(parts).unify_dictionaries().chunks
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
+    return chunks[0].dictionary.to_pylist(), numbers

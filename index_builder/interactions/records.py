@@ -1,0 +1,41 @@
+"""Interactions of users with items, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Interactions(NamedTuple):
+    """Interactions in the order of their file; n rows.
+
+    Users and items are numbered in the order of their first row, and may outnumber those that the
+    rows name: a part of a data set keeps the numbers of the whole.
+
+    users, items: Ids by number.
+    user, item: (n,) int32 numbers. time_us: (n,) int64, microseconds since 1970 (UTC).
+    weight: (n,) float32 > 0: of the kind of interaction, times its value where there is one.
+    """
+
+    users: Sequence[str]
+    items: Sequence[str]
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def some(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Interactions:
+        """Gives some of the rows, under the same numbers."""
+        return self._replace(
+            user=self.user[rows],
+            item=self.item[rows],
+            time_us=self.time_us[rows],
+            weight=self.weight[rows],
+        )
+
+    def by_time(self) -> Interactions:
+        """Gives the rows by user, those of a user by (time, file row)."""
+        return self.some(np.lexsort((self.time_us, self.user)))

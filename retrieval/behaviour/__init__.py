@@ -1,0 +1,1 @@
+"""What a snapshot knows of behaviour, as a request uses it."""

@@ -1,0 +1,47 @@
+"""What one user did, as generators read it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY_US = 86_400_000_000
+
+
+class History(NamedTuple):
+    """Interactions of one user, newest first; n of them.
+
+    items: (n,) int32 numbers; an item may stand there more than once.
+    time_us: (n,) int64, microseconds since 1970. weight: (n,) float32 > 0.
+    """
+
+    items: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+
+class Recency(NamedTuple):
+    """How much less an older interaction counts than a newer one of the same user.
+
+        (floor + (1 - floor) exp(-rank / tau)) exp(-age / days)
+    rank: 0 for the newest. age: days before the newest: to count from any later moment would change
+    all scores of a user by one factor.
+    """
+
+    tau: float = np.inf
+    floor: float = 0.0
+    days: float = np.inf
+
+    def factors(self, time_us: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Gives a factor for each of some interactions, newest first: (n,) float32.
+
+        Args:
+            time_us: (n,) descending.
+        """
+        decay = np.exp(-np.arange(len(time_us)) / self.tau)
+        decay = self.floor + (1 - self.floor) * decay
+        if np.isfinite(self.days) and len(time_us):
+            decay *= np.exp(-(time_us[0] - time_us) / (self.days * DAY_US))
+        return decay.astype(np.float32)

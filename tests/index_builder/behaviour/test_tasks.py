@@ -1,0 +1,125 @@
+"""What is asked of models, and which of them serve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.candidates import Candidate, train_candidates
+from index_builder.behaviour.choosing import choose
+from index_builder.behaviour.evaluation import BLENDED, evaluate, rows_of
+from index_builder.behaviour.tasks import Task, task_of, top_lists
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import Split
+from retrieval.behaviour.history import DAY_US, History
+from retrieval.behaviour.popularity import Popularity
+
+
+def interactions(*rows: tuple[int, int]) -> Interactions:
+    """Rows of (user, item), a day apart; items are named so that ids stand against numbers."""
+    user, item = np.array(rows, np.int32).reshape(-1, 2).T
+    return Interactions(
+        [f"u{number}" for number in range(4)],
+        [f"i{9 - number}" for number in range(6)],
+        user,
+        item,
+        np.arange(len(rows)) * DAY_US,
+        np.ones(len(rows), np.float32),
+    )
+
+
+TRAIN = interactions((0, 0), (0, 1), (1, 1), (2, 2), (0, 2))
+TEST = interactions((0, 1), (0, 3), (1, 0), (1, 5), (2, 2), (3, 0))
+
+
+def test_a_task_asks_for_what_is_new_to_the_user() -> None:
+    task = task_of(Split(TRAIN, TEST))
+    # User 2 only had again what they had, and nothing is known of user 3.
+    assert task.users.tolist() == [0, 1]
+    assert [one.tolist() for one in task.relevant] == [[3], [0, 5]]
+    assert task.histories[0].items.tolist() == [2, 1, 0]
+    assert task.histories[0].time_us.tolist() == [4 * DAY_US, DAY_US, 0]
+    assert task.candidates.tolist() == [True, True, True, False, False, False]
+    assert task.order.tolist() == [5, 4, 3, 2, 1, 0]
+
+
+def test_a_task_may_ask_for_repeats_and_known_items_alone() -> None:
+    task = task_of(Split(TRAIN, TEST), repeats=True, only_known=True)
+    assert task.users.tolist() == [0, 1, 2]
+    assert [one.tolist() for one in task.relevant] == [[1], [0], [2]]
+
+
+def test_a_task_of_cold_users_and_items_takes_their_history_and_those_items() -> None:
+    folded = interactions((3, 1))
+    task = task_of(Split(TRAIN, TEST, fold_in=folded))
+    assert task.users.tolist() == [3]
+    assert task.histories[0].items.tolist() == [1]
+    cold = task_of(Split(TRAIN, TEST, held_out_items=np.array([3, 5], np.int32)))
+    assert np.flatnonzero(cold.candidates).tolist() == [3, 5]
+
+
+def test_lists_rank_all_candidates_and_equal_scores_by_id() -> None:
+    scores = np.array([1, 1, 5, 9, 1, 1], np.float32)
+    history = History(np.array([2], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
+    candidates = np.array([True, True, True, False, True, False])
+    order = np.array([5, 4, 3, 2, 1, 0])
+    task = Task(np.zeros(1, np.int32), [history], [np.zeros(1, np.int32)], candidates, order, False)
+    assert top_lists(Popularity(scores), task, 4).tolist() == [[4, 1, 0, -1]]
+    again = task._replace(repeats=True)
+    assert top_lists(Popularity(scores), again, 4).tolist() == [[2, 4, 1, 0]]
+
+
+def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
+    rng = np.random.default_rng(3)
+    users, items = 60, 30
+    nobody = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    # Two items each, one that the first generator knows of and one that the second does.
+    task = Task(
+        np.arange(users, dtype=np.int32),
+        [nobody] * users,
+        [np.array([7, 11], np.int32)] * users,
+        np.ones(items, np.bool_),
+        np.arange(items),
+        False,
+    )
+
+    def knows(item: int) -> Popularity:
+        scores = rng.random(items, np.float32) / np.float32(10)
+        scores[[7, 11]] = 0
+        scores[item] = 5
+        return Popularity(scores)
+
+    first, second = Candidate("a", "plain", knows(7)), Candidate("b", "x=1", knows(11))
+    useless = Candidate("c", "plain", Popularity(np.zeros(items, np.float32)))
+    choice = choose([useless, first, second], task, 2)
+    assert set(choice.weights) == {"a plain", "b x=1"}
+    assert choice.validation == pytest.approx(1.0)
+    assert choice.alone["c plain"] < choice.alone["a plain"] < 1
+    assert choice.best("b") == "b x=1"
+    blend = choice.blend([first, second], repeats=False)
+    assert np.sort(top_lists(blend, task, 2), axis=1).tolist() == [[7, 11]] * users
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_evaluation_finds_what_comes_next(repeats: bool) -> None:
+    # Every user goes around a circle of 12 items: who knows the last item knows the next.
+    rows = [(user, (user * 5 + step) % 12) for step in range(9) for user in range(40)]
+    user, item = np.array(rows, np.int32).T
+    circle = Interactions(
+        [f"u{number}" for number in range(40)],
+        [f"i{number:02}" for number in range(12)],
+        user,
+        item,
+        np.arange(len(rows)) * DAY_US,
+        np.ones(len(rows), np.float32),
+    )
+    evaluation = evaluate(circle, "last-n:1", 3, repeats=repeats)
+    shown = rows_of(evaluation, 3)
+    by_model = {row["model"]: row for row in shown}
+    assert shown[-1]["model"] == BLENDED
+    assert ("buy_again" in by_model) == repeats
+    assert by_model[BLENDED]["hit_rate@3"] == 1.0
+    assert by_model[BLENDED]["ndcg@3"] > by_model["popular"]["ndcg@3"]  # type: ignore[operator]
+    assert all(row["users"] == 40 for row in shown)
+    names = {one.name for one in train_candidates(circle, repeats=repeats)}
+    assert set(evaluation.choice.weights) <= names
