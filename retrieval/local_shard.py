@@ -79,6 +79,7 @@ class LocalShard:
         self._number = number
         self.base = base
         self._live: Live | None = None
+        self._closed = False
         self._threads = threads
         self._files = files
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
@@ -99,7 +100,7 @@ class LocalShard:
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that began runs to its end."""
-        if snapshot_id != self._snapshot_id:
+        if self._closed or snapshot_id != self._snapshot_id:
             return _failed(self._gone(snapshot_id))
         least = options.min_watermark
         if least is None:
@@ -180,7 +181,7 @@ class LocalShard:
 
     async def ready(self, snapshot_id: str) -> bool:
         """Tells whether this is that snapshot: what is held is loaded."""
-        return snapshot_id == self._snapshot_id
+        return not self._closed and snapshot_id == self._snapshot_id
 
     def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
         """Searches in the calling thread, from the state at this moment."""
@@ -198,7 +199,11 @@ class LocalShard:
         return results
 
     def close(self) -> None:
-        """Lets go of the files; no search may be running."""
+        """Lets go of the files; no search may be running.
+
+        Whoever asks later is told so: without its live changes a shard would show what was deleted.
+        """
+        self._closed = True
         for each in self._files:
             each.close()
         self._live = None
@@ -232,7 +237,7 @@ class LocalShard:
         self, snapshot_id: str, least: Watermark | None, deadline: float | None
     ) -> None:
         """Waits until the right snapshot is as far as asked."""
-        if snapshot_id != self._snapshot_id:
+        if self._closed or snapshot_id != self._snapshot_id:
             raise self._gone(snapshot_id)
         if least is not None:
             await self._followed().wait(least, deadline)
@@ -260,8 +265,9 @@ class LocalShard:
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
 
     def _gone(self, snapshot_id: str) -> SnapshotGone:
+        has = "has let go of" if self._closed else "holds"
         return SnapshotGone(
-            f"shard {self._number} holds snapshot {self._snapshot_id}, not {snapshot_id}; "
+            f"shard {self._number} {has} snapshot {self._snapshot_id}, {snapshot_id} is asked for; "
             "retry the whole request"
         )
 

@@ -233,8 +233,9 @@ class Follower(Generic[_T]):
             del self._attempts[name]
             attempt.cancel()
         if attempt.cancelled():
-            # Given up: the alias has moved on.
-            await self._unload(name, snapshot_id)
+            # Given up: the alias has moved on. Where `load` was quicker, it is served by now.
+            if self._holdings.get(name, snapshot_id) is None:
+                await self._unload(name, snapshot_id)
             return
         try:
             snapshot = attempt.result()

@@ -179,6 +179,13 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
         await shard.search("20260101T000000Z-000000", Queries(query), options)
     with pytest.raises(SnapshotGone, match="holds snapshot"):
         await shard.fetch("20260101T000000Z-000000", ["a"], frozenset())
+    # Without its live changes a closed shard would show what was deleted.
+    shard.close()
+    assert not await shard.ready(snapshot.snapshot_id)
+    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+        await shard.search(snapshot.snapshot_id, Queries(query), options)
+    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+        await shard.fetch(snapshot.snapshot_id, ["a"], frozenset())
     await asyncio.to_thread(threads.close)
 
 

@@ -91,6 +91,33 @@ async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Pa
     await one.follower.close()
 
 
+async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
+    tmp_path: Path,
+) -> None:
+    one = Followed(tmp_path)
+    first, second = one.make(promote=True), one.make()
+    await one.follower.start()
+    one.loads.held_up[second] = asyncio.Event()
+    aliases.promote(one.store, "default", second)
+    await one.follower.poll()
+    await one.until(lambda: second in one.loads.asked)
+    # A router asks for it, too, and is the quicker one.
+    del one.loads.held_up[second]
+    await one.follower.load("default", second)
+    aliases.roll_back(one.store, "default")
+    await one.follower.poll()
+    pursuit = one.follower.pursuits["default"]
+    await one.until(lambda: pursuit.reached == 3)
+    assert one.current == first
+    assert one.holdings.get("default", second) is not None
+    assert one.loads.unloaded == []
+    # It goes when its time has come, as ever.
+    one.now += 10.0
+    await one.follower.poll()
+    await one.until(lambda: one.loads.unloaded == [second])
+    await one.follower.close()
+
+
 async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
     tmp_path: Path,
 ) -> None:
