@@ -98,7 +98,8 @@ def _scaled(generator: Generator, task: Task) -> NDArray[np.float32]:
 
 def _ndcg(scores: NDArray[np.float32], task: Task, k: int) -> float:
     allowed = np.where(task.candidates, scores, -np.inf)
-    best = np.argpartition(-allowed, k, axis=1)[:, :k]
+    k = min(k, scores.shape[1])
+    best = np.argpartition(-allowed, k - 1, axis=1)[:, :k]
     order = np.argsort(-np.take_along_axis(allowed, best, axis=1), axis=1, kind="stable")
     lists = np.take_along_axis(best, order, axis=1).astype(np.int32)
     return float(measure(lists, task.relevant, k).ndcg.mean())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from index_builder.behaviour.bootstrap import interval, paired_interval
 from index_builder.behaviour.candidates import train_candidates
 from index_builder.behaviour.choosing import Choice, choose
-from index_builder.behaviour.matrix import item_counts
+from index_builder.behaviour.matrix import users_by_items
 from index_builder.behaviour.ranking_metrics import PerUser, coverage, measure, novelty
 from index_builder.behaviour.tasks import Task, task_of, top_lists
 from index_builder.interactions.records import Interactions
@@ -98,8 +98,8 @@ def asks_only_known(how: str) -> bool:
 def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
     """Gives what to print: a row for each model, with 95% intervals over users."""
     train, task = evaluation.train, evaluation.task
-    counts = item_counts(train)
-    users = len(np.unique(train.user))
+    matrix = users_by_items(train)
+    counts, users = matrix.getnnz(axis=0), int(np.count_nonzero(matrix.getnnz(axis=1)))
     *_, ours = evaluation.measured
     rows: list[Mapping[str, object]] = []
     for one in evaluation.measured:

@@ -84,19 +84,6 @@ def novelty(lists: NDArray[np.int32], counts: NDArray[np.int64], users: int, k: 
     return float(np.log2(users / had).mean()) if len(had) else 0.0
 
 
-def most_popular(counts: NDArray[np.int64], n: int, ids: Sequence[str]) -> NDArray[np.int32]:
-    """Gives the n items of the highest counts, fewer where there are fewer: (n,) int32 numbers.
-
-    Equal counts stand in the order of ids as text ("10" before "9"), so that the list depends
-    neither on how items are numbered nor on how a machine sorts.
-
-    Args:
-        counts: (items,).
-        ids: Of all items, by number.
-    """
-    return np.lexsort((np.array(ids, np.str_), -counts))[:n].astype(np.int32)
-
-
 def _first(lists: NDArray[np.int32], k: int) -> NDArray[np.int32]:
     if not 1 <= k <= lists.shape[1]:
         raise ValueError(f"the first {k} of lists of {lists.shape[1]}: k is 1 up to their length")

@@ -85,6 +85,9 @@ def top_lists(generator: Generator, task: Task, k: int) -> NDArray[np.int32]:
             seen[history.items] = True
             scores[seen[task.order]] = -np.inf
         left = np.flatnonzero(scores > -np.inf)
+        if len(left) > k:
+            # Only those that can be among the k best are sorted.
+            left = left[scores[left] >= np.partition(scores[left], -k)[-k]]
         best = left[np.argsort(-scores[left], kind="stable")[:k]]
         lists[number, : len(best)] = task.order[best]
     return lists

@@ -45,6 +45,12 @@ def test_each_model_has_a_row(file: Path) -> None:
     assert all(row["interactions"] == 360 and row["users"] == 40 for row in rows)
 
 
+def test_more_places_than_items_are_no_error(file: Path) -> None:
+    code, text = run(file, "--split", "cold-users:0.3", "--k", "50", "--json")
+    assert code == 0
+    assert all(json.loads(line)["users"] == 12 for line in text.strip().splitlines())
+
+
 def test_a_table_is_for_people(file: Path) -> None:
     code, text = run(file, "--split", "time:0.8", "--repeats", "--k", "3")
     assert code == 0
