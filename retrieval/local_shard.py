@@ -18,6 +18,7 @@ from retrieval.changes.watermark import Watermark
 from retrieval.coalescer import Coalescer
 from retrieval.filtering.planner import Matches
 from retrieval.joining import join_counts, join_hits
+from retrieval.live_view import Live
 from retrieval.part import Part
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import (
@@ -28,7 +29,6 @@ from retrieval.shard import (
     ShardHits,
     ShardOptions,
 )
-from retrieval.sources import Live
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).

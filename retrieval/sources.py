@@ -1,4 +1,4 @@
-"""What a part of a shard is made of, and what live changes add to a shard.
+"""What a part of a shard is made of.
 
 A shard is searched in two parts: the immutable one of the snapshot, memory-mapped, and the one that
 live changes have made beside it, in memory. Both are read through these protocols. Rows (chunks)
@@ -8,21 +8,16 @@ and documents are numbered from 0 within their part; a document's rows lie side 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes, Filter, Scalar
 from retrieval.backends.vector_index import Neighbours, SearchParams
-from retrieval.changes.watermark import Watermark
 from retrieval.filtering.planner import Matches
-from retrieval.shard import Applied, FieldCounts, Plan
-
-if TYPE_CHECKING:
-    from retrieval.part import Part
+from retrieval.shard import FieldCounts, Plan
 
 
 class Documents(Protocol):
@@ -157,44 +152,4 @@ class AttributeValues(Protocol):
 
     def word_plan(self, matches: Matches) -> Plan:
         """Says how words are searched under a filter."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LiveView:
-    """What live changes have made of a shard, at one moment; never changes.
-
-    applied: How far the log has been applied.
-    alive: What is left of the snapshot's part; None: all of it.
-    part: What live changes brought; None: nothing that is served. part_alive: What of it is alive.
-    """
-
-    applied: Applied
-    alive: Matches | None = None
-    part: Part | None = None
-    part_alive: Matches | None = None
-
-
-class Live(Protocol):
-    """Live changes beside one shard of one snapshot."""
-
-    @property
-    def view(self) -> LiveView:
-        """The newest state; may be read from any thread."""
-        ...
-
-    def reached(self, least: Watermark) -> bool:
-        """Tells whether the view is that far, in the partitions of the shard.
-
-        Raises: SnapshotMismatch: of another log.
-        """
-        ...
-
-    async def wait(self, least: Watermark, deadline: float | None) -> None:
-        """Returns once the view is that far.
-
-        Args:
-            deadline: Time of the running loop; None: a few seconds from now.
-        Raises: NotReady: not in time; says how far it is. SnapshotMismatch: of another log.
-        """
         ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.cli import options, output
+from nearline.cli.building import embedder, progress
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 
@@ -205,7 +206,6 @@ def compact(
     from index_builder import compaction
     from index_builder.records import BuildOptions
     from index_builder.upkeep_settings import parse_age
-    from nearline.cli.build import embedder, progress
     from nearline.cli.built import show
 
     age_s = parse_age(age)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from nearline.cli import options, output, search
-from nearline.cli.build import progress
+from nearline.cli.building import progress
 from nearline.cli.changes import log_in_force
 from nearline.cli.layout import Layout, Processes, planned
 from nearline.cli.up import Report, bundled_port, end_on_sigterm, redis_environ, supervised

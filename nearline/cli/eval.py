@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.cli import eval_rag, eval_recommend, options, output
-from nearline.cli.build import embedder
+from nearline.cli.building import embedder
 from nearline.cli.eval_build import Plan, build
 from nearline.cli.processes import retrieval_process
 from nearline.clients import AdminClient, RetrievalClient

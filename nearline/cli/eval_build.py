@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearline.cli import output
-from nearline.cli.build import progress
+from nearline.cli.building import progress
 from nearline.clients import EmbeddingClient
 
 if TYPE_CHECKING:

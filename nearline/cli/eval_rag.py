@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.cli import output
-from nearline.cli.build import embedder, progress
+from nearline.cli.building import embedder, progress
 from nearline.cli.eval_build import Plan, build
 from nearline.cli.eval_rag_measure import Questions, measure
 from nearline.errors import InvalidRequest

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from nearline.errors import NearlineError, NotApplied
 from retrieval.changes.watermark import Watermark
+from retrieval.live_view import LiveView
 from retrieval.shard import Applied
-from retrieval.sources import LiveView
 
 # A change is applied within milliseconds; whoever set no deadline waits no longer than this.
 PATIENCE_S = 5.0

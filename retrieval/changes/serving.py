@@ -15,8 +15,8 @@ from nearline.times import from_us
 from retrieval.changes.progress import ShardLive, ShardProgress
 from retrieval.changes.watermark import Watermark
 from retrieval.live.delta import Delta, DeltaStats
+from retrieval.live_view import Live, LiveView
 from retrieval.shard import Applied
-from retrieval.sources import Live, LiveView
 
 # Shorter outages are nobody's concern: Redis restarts, or fails over.
 _STALE_AFTER_S = 5.0

@@ -24,9 +24,10 @@ from retrieval.live.renewal import Renewal
 from retrieval.live.sealing import Sealer
 from retrieval.live.store import LiveStore
 from retrieval.live.vectors import LiveVectors
+from retrieval.live_view import LiveView
 from retrieval.part import Part
 from retrieval.shard import Applied
-from retrieval.sources import Documents, LiveView
+from retrieval.sources import Documents
 
 # Dead rows are cleared away once there are more than so many, and more than living ones; with every
 # change so many documents are looked at.

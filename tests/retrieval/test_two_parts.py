@@ -26,11 +26,11 @@ from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
 from retrieval.changes.watermark import Watermark
 from retrieval.hybrid import fused_hits
+from retrieval.live_view import LiveView
 from retrieval.local_shard import LocalShard
 from retrieval.part import Part
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import Applied, Queries, ShardHits, ShardOptions
-from retrieval.sources import LiveView
 from tests.retrieval.snapshots import documents_of
 from tests.retrieval.two_parts import (
     DIM,

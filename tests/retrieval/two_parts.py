@@ -21,8 +21,8 @@ from retrieval.items import ItemTable
 from retrieval.lexical.analysis import Analyser
 from retrieval.lexical.index import LexicalIndex
 from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.live_view import LiveView
 from retrieval.part import Part
-from retrieval.sources import LiveView
 from tests.retrieval.snapshots import Document, index_of, write_items
 
 DIM = 4

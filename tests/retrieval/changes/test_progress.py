@@ -19,12 +19,12 @@ from retrieval.changes.progress import ShardLive, ShardProgress
 from retrieval.changes.reports import LiveReport, LiveReports
 from retrieval.changes.watermark import Watermark
 from retrieval.hosting import Hosting
+from retrieval.live_view import LiveView
 from retrieval.remote_shard import ShardKey
 from retrieval.replicas.choice import choose
 from retrieval.replicas.replica import Peer, Replica
 from retrieval.served import ServedCollection
 from retrieval.shard import Applied
-from retrieval.sources import LiveView
 
 LOG = "0123456789abcdef0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -28,9 +28,9 @@ from retrieval.items import ItemTable
 from retrieval.lexical.index import LexicalIndex
 from retrieval.lexical.vocabulary import Vocabulary
 from retrieval.live.delta import Delta
+from retrieval.live_view import LiveView
 from retrieval.part import Part
 from retrieval.shard import Queries, ShardOptions
-from retrieval.sources import LiveView
 from tests.retrieval.snapshots import FINGERPRINT, Document, index_of, write_items
 
 DIM = 4

@@ -1,0 +1,92 @@
+"""What commands that build share: the embedding service, and how far they are."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+from nearline.cli import output
+from nearline.cli.processes import embedding_process
+from nearline.clients import EmbeddingClient
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBars
+    from rich.progress import TaskID
+
+    from index_builder.progress import Progress
+
+
+@contextlib.asynccontextmanager
+async def embedder(address: str, *, quiet: bool = False) -> AsyncIterator[EmbeddingClient]:
+    """Gives a client of the embedding service at an address, or of one started for the block."""
+    if address:
+        async with EmbeddingClient(address) as client:
+            yield client
+        return
+    if not quiet:
+        say("starting the embedding service (the first time it prepares the model)")
+    async with embedding_process() as service, EmbeddingClient(service.address) as client:
+        yield client
+
+
+class _Bars:
+    """Shows a bar per stage with rate and time left; an `index_builder.progress.Progress`."""
+
+    def __init__(self, bars: RichBars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+        self._done = 0
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Adds a bar."""
+        self._done = 0
+        self._task = self._bars.add_task(stage, total=total, unit=unit, rate="")
+
+    def advance(self, units: int) -> None:
+        """Moves the bar."""
+        assert self._task is not None
+        self._done += units
+        self._bars.update(self._task, advance=units)
+        task = self._bars.tasks[self._task]
+        if task.elapsed:
+            self._bars.update(self._task, rate=f"{self._done / task.elapsed:,.0f}/s")
+
+    def end(self, seconds: float) -> None:
+        """Fills the bar and stops its clock."""
+        assert self._task is not None
+        self._bars.update(self._task, total=self._done or 1, completed=self._done or 1)
+        self._bars.stop_task(self._task)
+
+
+@contextlib.contextmanager
+def progress(as_json: bool) -> Iterator[Progress]:
+    """Gives bars on a terminal, lines elsewhere, nothing for programs."""
+    from index_builder.progress import Lines, Silent
+
+    if as_json:
+        yield Silent()
+        return
+    if not sys.stderr.isatty():
+        yield Lines(say)
+        return
+    from rich import progress as rich
+
+    with rich.Progress(
+        rich.TextColumn("{task.description:<8}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[unit]}"),
+        rich.TextColumn("{task.fields[rate]}", style="progress.percentage"),
+        rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
+        console=output.console(error=True),
+    ) as bars:
+        yield _Bars(bars)
+
+
+def say(text: str) -> None:
+    """Writes a line to standard error, at once."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
