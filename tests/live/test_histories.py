@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -45,6 +46,9 @@ from tests.live.world import World, world
 pytestmark = [pytest.mark.service, needs_redis]
 HISTORIES = int(os.environ.get("HISTORIES", "4"))
 STEPS = 14
+_SEED = 20261125
+# Of one seed; the first of them is the shortest there is, and does not count.
+_AT_ONCE = 20
 _T = TypeVar("_T")
 _DIM = 8
 _CORPUS = [f"c{number:02d}" for number in range(12)]
@@ -149,6 +153,7 @@ class History(RuleBasedStateMachine):
             self.run(self.check())
         self.run(self.rolled_back())
         self.run(self.check())
+        self.done["histories"] += 1
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self.runner.run(work)
@@ -372,17 +377,23 @@ def running() -> Iterator[None]:
 
 @pytest.mark.timeout(60 + 60 * HISTORIES)
 def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(running: None) -> None:
-    factory = seed(20261125)(History)
-    run_state_machine_as_test(
-        factory,
-        settings=settings(
-            max_examples=HISTORIES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    print(f"{HISTORIES} histories: {dict(History.done)}")
+    for number in itertools.count():
+        left = HISTORIES - History.done["histories"]
+        if left <= 0:
+            break
+        # When a kill lands decides what is drawn after it, and the engine objects where two of its
+        # histories begin alike and go on differently. Each of them was checked to its end.
+        with contextlib.suppress(FlakyStrategyDefinition):
+            run_state_machine_as_test(
+                seed(_SEED + number)(History),
+                settings=settings(
+                    max_examples=min(left + 1, _AT_ONCE),
+                    stateful_step_count=STEPS,
+                    deadline=None,
+                    database=None,
+                    phases=(Phase.generate,),
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+    print(f"histories: {dict(History.done)}")
     assert History.done["writes"] and History.done["checks"]
