@@ -179,7 +179,7 @@ class Follower(Generic[_T]):
         attempt = self._attempts.get(name)
         if attempt is not None:
             attempt.cancel()
-        elif self._holdings.get(name, snapshot_id) is None:
+        else:
             self._spawn(self._unload(name, snapshot_id))
 
     async def _begin(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
@@ -233,9 +233,8 @@ class Follower(Generic[_T]):
             del self._attempts[name]
             attempt.cancel()
         if attempt.cancelled():
-            # Given up: the alias has moved on. Where `load` was quicker, it is served by now.
-            if self._holdings.get(name, snapshot_id) is None:
-                await self._unload(name, snapshot_id)
+            # Given up: the alias has moved on.
+            await self._unload(name, snapshot_id)
             return
         try:
             snapshot = attempt.result()
@@ -287,6 +286,9 @@ class Follower(Generic[_T]):
         )
 
     async def _unload(self, collection: str, snapshot_id: str) -> None:
+        """Lets go of a snapshot, unless it is held: then it is served, and goes when it is due."""
+        if self._holdings.get(collection, snapshot_id) is not None:
+            return
         try:
             await self._life.unload(collection, snapshot_id)
         except NearlineError as error:

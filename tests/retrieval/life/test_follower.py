@@ -66,6 +66,16 @@ class Followed:
         held = self.holdings.current("default")
         return held.value if held else ""
 
+    async def held_up_at_second(self) -> tuple[str, str]:
+        """Serves a snapshot, and has the alias name another one whose load does not end."""
+        first, second = self.make(promote=True), self.make()
+        await self.follower.start()
+        self.loads.held_up[second] = asyncio.Event()
+        aliases.promote(self.store, "default", second)
+        await self.follower.poll()
+        await self.until(lambda: second in self.loads.asked)
+        return first, second
+
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
             while not holds():
@@ -74,12 +84,7 @@ class Followed:
 
 async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Path) -> None:
     one = Followed(tmp_path)
-    first, second = one.make(promote=True), one.make()
-    await one.follower.start()
-    one.loads.held_up[second] = asyncio.Event()
-    aliases.promote(one.store, "default", second)
-    await one.follower.poll()
-    await one.until(lambda: second in one.loads.asked)
+    first, second = await one.held_up_at_second()
     aliases.roll_back(one.store, "default")
     await one.follower.poll()
     pursuit = one.follower.pursuits["default"]
@@ -95,12 +100,7 @@ async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
     tmp_path: Path,
 ) -> None:
     one = Followed(tmp_path)
-    first, second = one.make(promote=True), one.make()
-    await one.follower.start()
-    one.loads.held_up[second] = asyncio.Event()
-    aliases.promote(one.store, "default", second)
-    await one.follower.poll()
-    await one.until(lambda: second in one.loads.asked)
+    first, second = await one.held_up_at_second()
     # A router asks for it, too, and is the quicker one.
     del one.loads.held_up[second]
     await one.follower.load("default", second)
