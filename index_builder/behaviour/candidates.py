@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.popularity import BuyAgain, Popularity
 
 # All that a user did, as a plain model has it.
-EVERYTHING = 1_000_000
+_EVERYTHING = 1_000_000
 _RIDGE = 100.0
 _DECAY_DAYS = 60.0
 # Popularity orders what was had equally often, and nothing else.
@@ -54,9 +54,12 @@ def train_candidates(train: Interactions, *, repeats: bool, seed: int = 0) -> li
     Args:
         repeats: What a user had may be recommended again.
     """
-    found = [*_popular(train), *_item_to_item(train), *_als(train, seed), *_sessions(train)]
+    matrix = users_by_items(train)
+    found = [*_popular(train), *_item_to_item(matrix), *_als(matrix, seed), *_sessions(train)]
     if len(train.items) <= MOST_ITEMS:
-        found += _ease(train, repeats=repeats)
+        found += _ease(matrix)
+        if repeats:
+            found += _ridge(train)
     if repeats:
         found += _buy_again(train)
     return found
@@ -68,15 +71,15 @@ def _popular(train: Interactions) -> Iterator[Candidate]:
         yield Candidate("popular", f"days={days:g}", Popularity(popularity(train, days)))
 
 
-def _item_to_item(train: Interactions) -> Iterator[Candidate]:
-    lists = item_to_item_lists(users_by_items(train))
-    yield Candidate("item_to_item", "plain", ListGenerator(lists, newest=EVERYTHING))
+def _item_to_item(matrix: Any) -> Iterator[Candidate]:
+    lists = item_to_item_lists(matrix)
+    yield Candidate("item_to_item", "plain", ListGenerator(lists, newest=_EVERYTHING))
     yield Candidate("item_to_item", "tau=8", ListGenerator(lists, Recency(8.0)))
 
 
-def _als(train: Interactions, seed: int) -> Iterator[Candidate]:
-    factors = train_factors(users_by_items(train), AlsOptions(), seed, threads=1)
-    yield Candidate("als", "plain", FactorGenerator(factors, newest=EVERYTHING))
+def _als(matrix: Any, seed: int) -> Iterator[Candidate]:
+    factors = train_factors(matrix, AlsOptions(), seed, threads=1)
+    yield Candidate("als", "plain", FactorGenerator(factors, newest=_EVERYTHING))
     for newest in (5, 20):
         yield Candidate("als", f"newest={newest}", FactorGenerator(factors, newest=newest))
 
@@ -90,18 +93,19 @@ def _sessions(train: Interactions) -> Iterator[Candidate]:
         yield Candidate("session", f"directed tau={tau:g}", ListGenerator(after, Recency(tau)))
 
 
-def _ease(train: Interactions, *, repeats: bool) -> Iterator[Candidate]:
-    lists = ease_lists(users_by_items(train))
-    yield Candidate("ease", "plain", ListGenerator(lists, newest=EVERYTHING))
+def _ease(matrix: Any) -> Iterator[Candidate]:
+    lists = ease_lists(matrix)
+    yield Candidate("ease", "plain", ListGenerator(lists, newest=_EVERYTHING))
     for tau, floor in ((8.0, 0.05), (20.0, 0.1), (100.0, 0.3)):
         settings = f"tau={tau:g} floor={floor:g}"
         yield Candidate("ease", settings, ListGenerator(lists, Recency(tau, floor)))
-    if repeats:
-        matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
-        ridge = ease_lists(matrix, _RIDGE, keep_diagonal=True)
-        settings = f"ridge days={_DECAY_DAYS:g}"
-        decayed = ListGenerator(ridge, Recency(days=_DECAY_DAYS), EVERYTHING)
-        yield Candidate("ease", settings, decayed)
+
+
+def _ridge(train: Interactions) -> Iterator[Candidate]:
+    matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
+    lists = ease_lists(matrix, _RIDGE, keep_diagonal=True)
+    decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), _EVERYTHING)
+    yield Candidate("ease", f"ridge days={_DECAY_DAYS:g}", decayed)
 
 
 def _buy_again(train: Interactions) -> Iterator[Candidate]:

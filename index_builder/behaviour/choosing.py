@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from index_builder.behaviour.candidates import Candidate
 from index_builder.behaviour.ranking_metrics import measure
 from index_builder.behaviour.tasks import Task
-from retrieval.behaviour.blend import Blend, Generator, Weighted, on_common_scale
+from retrieval.behaviour.blend import Blend, Generator, Weighted, share_of
 
 _WEIGHTS = (0.5, 1.0, 2.0)
 _MOST_PARTS = 4
@@ -53,7 +53,7 @@ def choose(candidates: Sequence[Candidate], task: Task, k: int, seed: int = 0) -
         k: Places of a list.
     """
     task = _drawn(task, seed)
-    scaled = {one.name: _scaled(one.generator, task) for one in candidates}
+    scaled = {one.name: _shares(one.generator, task) for one in candidates}
     alone = {name: _ndcg(scores, task, k) for name, scores in scaled.items()}
     first = max(alone, key=alone.__getitem__)
     weights, best, total = {first: 1.0}, alone[first], scaled[first]
@@ -85,15 +85,9 @@ def _drawn(task: Task, seed: int) -> Task:
     )
 
 
-def _scaled(generator: Generator, task: Task) -> NDArray[np.float32]:
-    """Gives what a generator adds to a blend: (u, items) float32."""
-    scores = np.zeros((len(task.users), len(task.candidates)), np.float32)
-    for row, history in zip(scores, task.histories, strict=True):
-        said = generator.scores(history).copy()
-        if not task.repeats:
-            said[history.items] = 0
-        row[:] = on_common_scale(said)
-    return scores
+def _shares(generator: Generator, task: Task) -> NDArray[np.float32]:
+    """Gives what a generator adds to the blend of each user: (u, items) float32."""
+    return np.array([share_of(generator, one, repeats=task.repeats) for one in task.histories])
 
 
 def _ndcg(scores: NDArray[np.float32], task: Task, k: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.history import DAY_US
+from nearline.times import DAY_US
 
 
 def users_by_items(

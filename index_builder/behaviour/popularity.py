@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.history import DAY_US
+from nearline.times import DAY_US
 
 
 def popularity(

@@ -12,6 +12,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.history import History
+from retrieval.live.ranking import cut
 
 
 class Task(NamedTuple):
@@ -85,10 +86,8 @@ def top_lists(generator: Generator, task: Task, k: int) -> NDArray[np.int32]:
             seen[history.items] = True
             scores[seen[task.order]] = -np.inf
         left = np.flatnonzero(scores > -np.inf)
-        if len(left) > k:
-            # Only those that can be among the k best are sorted.
-            left = left[scores[left] >= np.partition(scores[left], -k)[-k]]
-        best = left[np.argsort(-scores[left], kind="stable")[:k]]
+        left, rest = cut(left, scores[left], k)
+        best = left[np.argsort(-rest, kind="stable")[:k]]
         lists[number, : len(best)] = task.order[best]
     return lists
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.interactions.records import Interactions
+from index_builder.interactions.records import Interactions, Report
 from nearline.errors import InvalidRequest
+from nearline.times import DAY_US
 
 # Why a row is left out.
 BOT = "a user who is a bot"
@@ -19,7 +19,6 @@ FEW_OF_ITEM = "an item of too few"
 
 # Up to a day, sums of windows over 100 million rows stay within an int64.
 MAX_DUPLICATE_S = 86_400.0
-_DAY_US = 86_400_000_000
 
 _Bools = NDArray[np.bool_]
 
@@ -41,15 +40,7 @@ class Rules(NamedTuple):
     duplicate_s: float = 0.0
 
 
-class CleanReport(NamedTuple):
-    """What became of the rows. left_out: How many, by reason; a row counts once."""
-
-    rows: int
-    kept: int
-    left_out: Mapping[str, int]
-
-
-def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, CleanReport]:
+def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, Report]:
     """Leaves out rows; the others stay in their order, and users and items keep their numbers.
 
     Of rows of one user and item at one time the first in the file is the earlier.
@@ -67,7 +58,7 @@ def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, Clean
         left_out[DUPLICATE] = int(np.count_nonzero(repeated))
         rows = rows[~repeated]
     rows = _of_enough(interactions, rows, rules, left_out)
-    report = CleanReport(
+    report = Report(
         len(keep), len(rows), {reason: count for reason, count in left_out.items() if count}
     )
     if not report.kept:
@@ -97,7 +88,7 @@ def _of_bots(interactions: Interactions, most: int) -> _Bools:
     user = interactions.user
     bots = np.zeros(len(interactions.users), np.bool_)
     if most and len(user):
-        day = interactions.time_us // _DAY_US
+        day = interactions.time_us // DAY_US
         first, last = day.min(), day.max()
         user_day = user.astype(np.int64) * (last - first + 1) + (day - first)
         _, at, counts = np.unique(user_day, return_index=True, return_counts=True)

@@ -19,7 +19,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from index_builder.interactions.records import Interactions
+from index_builder.interactions.records import Interactions, Report
 from nearline.errors import InvalidRequest
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet")
@@ -74,14 +74,6 @@ class Columns(NamedTuple):
     value: str = ""
 
 
-class ReadReport(NamedTuple):
-    """What became of the rows of a file. left_out: How many, by reason; a row counts once."""
-
-    rows: int
-    kept: int
-    left_out: Mapping[str, int]
-
-
 class _Part(NamedTuple):
     """Rows that are kept. user, item: Arrow dictionaries, in the order of their first row."""
 
@@ -93,7 +85,7 @@ class _Part(NamedTuple):
 
 def read_interactions(
     path: Path, columns: Columns, kinds: Mapping[str, float] | None = None
-) -> tuple[Interactions, ReadReport]:
+) -> tuple[Interactions, Report]:
     """Reads a file whose name ends in one of `ENDINGS`.
 
     A time is ISO 8601 text (a date, or a date and a time of day; UTC where it names no zone; digits
@@ -119,7 +111,7 @@ def read_interactions(
             rows += batch.num_rows
             parts.append(_part(batch, columns, kinds, left_out))
         rows += left_out[CELLS]
-        report = ReadReport(rows, rows - left_out.total(), dict(+left_out))
+        report = Report(rows, rows - left_out.total(), dict(+left_out))
         if not report.kept:
             raise _nothing(path, report)
         users, user = _numbered([part.user for part in parts])
@@ -151,7 +143,7 @@ def _checked(kinds: Mapping[str, float], columns: Columns) -> Mapping[str, float
     return kinds
 
 
-def _nothing(path: Path, report: ReadReport) -> InvalidRequest:
+def _nothing(path: Path, report: Report) -> InvalidRequest:
     reasons = "; ".join(f"{count} with {reason}" for reason, count in report.left_out.items())
     return InvalidRequest(
         f"{path} has {report.rows} rows and none that can be used{reasons and ': '}{reasons}; "

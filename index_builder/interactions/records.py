@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,3 +39,11 @@ class Interactions(NamedTuple):
     def by_time(self) -> Interactions:
         """Gives the rows by user, those of a user by (time, file row)."""
         return self.some(np.lexsort((self.time_us, self.user)))
+
+
+class Report(NamedTuple):
+    """What became of rows that were read or cleaned. left_out: How many, by reason; each once."""
+
+    rows: int
+    kept: int
+    left_out: Mapping[str, int]

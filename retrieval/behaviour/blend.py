@@ -51,14 +51,19 @@ class Blend(NamedTuple):
         """Scores all items: (items,) float32; what the user had is 0 where that is not shown."""
         total: NDArray[np.float32] | None = None
         for generator, weight in self.parts:
-            scores = generator.scores(history)
-            if not self.repeats:
-                scores = scores.copy()
-                scores[history.items] = 0
-            scaled = np.float32(weight) * on_common_scale(scores)
+            scaled = np.float32(weight) * share_of(generator, history, repeats=self.repeats)
             total = scaled if total is None else total + scaled
         assert total is not None, "a blend has parts"
         return total
+
+
+def share_of(generator: Generator, history: History, *, repeats: bool) -> NDArray[np.float32]:
+    """Gives what a generator adds to a blend, at weight 1: (items,) float32."""
+    scores = generator.scores(history)
+    if not repeats:
+        scores = scores.copy()
+        scores[history.items] = 0
+    return on_common_scale(scores)
 
 
 def on_common_scale(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-DAY_US = 86_400_000_000
+from nearline.times import DAY_US
 
 
 class History(NamedTuple):

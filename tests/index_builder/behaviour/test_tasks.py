@@ -11,16 +11,17 @@ from index_builder.behaviour.evaluation import BLENDED, evaluate, rows_of
 from index_builder.behaviour.tasks import Task, task_of, top_lists
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
-from retrieval.behaviour.history import DAY_US, History
+from nearline.times import DAY_US
+from retrieval.behaviour.history import History
 from retrieval.behaviour.popularity import Popularity
 
 
-def interactions(*rows: tuple[int, int]) -> Interactions:
+def interactions(*rows: tuple[int, int], users: int = 4, items: int = 6) -> Interactions:
     """Rows of (user, item), a day apart; items are named so that ids stand against numbers."""
     user, item = np.array(rows, np.int32).reshape(-1, 2).T
     return Interactions(
-        [f"u{number}" for number in range(4)],
-        [f"i{9 - number}" for number in range(6)],
+        [f"u{number}" for number in range(users)],
+        [f"i{99 - number}" for number in range(items)],
         user,
         item,
         np.arange(len(rows)) * DAY_US,
@@ -104,15 +105,7 @@ def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
 def test_an_evaluation_finds_what_comes_next(repeats: bool) -> None:
     # Every user goes around a circle of 12 items: who knows the last item knows the next.
     rows = [(user, (user * 5 + step) % 12) for step in range(9) for user in range(40)]
-    user, item = np.array(rows, np.int32).T
-    circle = Interactions(
-        [f"u{number}" for number in range(40)],
-        [f"i{number:02}" for number in range(12)],
-        user,
-        item,
-        np.arange(len(rows)) * DAY_US,
-        np.ones(len(rows), np.float32),
-    )
+    circle = interactions(*rows, users=40, items=12)
     evaluation = evaluate(circle, "last-n:1", 3, repeats=repeats)
     shown = rows_of(evaluation, 3)
     by_model = {row["model"]: row for row in shown}

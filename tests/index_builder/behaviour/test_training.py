@@ -18,7 +18,7 @@ from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.pruning import lists_of, lists_of_sparse
 from index_builder.behaviour.sessions import SessionOptions, session_lists
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.history import DAY_US
+from nearline.times import DAY_US
 from retrieval.behaviour.item_lists import ItemLists
 
 

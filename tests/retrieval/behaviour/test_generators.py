@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nearline.times import DAY_US
 from retrieval.behaviour.blend import DEPTH, Blend, Weighted, on_common_scale
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
-from retrieval.behaviour.history import DAY_US, History, Recency
+from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.popularity import BuyAgain, Popularity
 
