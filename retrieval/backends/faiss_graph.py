@@ -9,6 +9,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.backends.faiss_index import read_index
+
 # The stubs of faiss leave out most of what it has.
 _faiss: Any = faiss
 _LINKS = 32
@@ -56,7 +58,7 @@ class Graph:
     def read(cls, path: Path) -> Graph:
         """Reads what `write` wrote."""
         graph = cls.__new__(cls)
-        graph._index = _faiss.read_index(str(path))
+        graph._index = read_index(path)
         return graph
 
     def write(self, path: Path) -> None:

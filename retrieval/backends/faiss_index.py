@@ -57,6 +57,19 @@ def check_version(written_by: str) -> None:
         )
 
 
+def read_index(path: Path, flags: int = 0) -> Any:
+    """Reads an index file; the only way to, since faiss keeps the limits of the last one.
+
+    Raises: RuntimeError, MemoryError: it is none, or a length in it is longer than the file.
+    """
+    size = path.stat().st_size
+    with _load_lock:
+        # No vector in the file can be longer than the file: refuse lengths that lie.
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        return faiss.read_index(str(path), flags)
+
+
 class FaissIndex:
     """A memory-mapped FAISS index.
 
@@ -117,18 +130,13 @@ class FaissIndex:
         # stage it is the refine stage that is large.
         lists = "IVF" in factory and not _REFINED.search(factory)
         flags = faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC
-        size = path.stat().st_size
-        with _load_lock:
-            # No vector in the file can be longer than the file: refuse lengths that lie.
-            faiss.set_deserialization_vector_byte_limit(size)
-            faiss.set_deserialization_loop_limit(size)
-            try:
-                index = faiss.read_index(str(path), flags)
-            except (RuntimeError, MemoryError) as error:
-                reason = str(error).strip().splitlines()[-1:]
-                raise SnapshotCorrupt(
-                    f"{path} is not a FAISS index that can be read ({reason}); rebuild the snapshot"
-                ) from error
+        try:
+            index = read_index(path, flags)
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).strip().splitlines()[-1:]
+            raise SnapshotCorrupt(
+                f"{path} is not a FAISS index that can be read ({reason}); rebuild the snapshot"
+            ) from error
         if index.d != dim:
             raise SnapshotMismatch(
                 f"{path} has dim {index.d}, the manifest says {dim}; rebuild the snapshot"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
+from retrieval.backends.faiss_index import FaissIndex
 from retrieval.live import graphs
 from retrieval.live.graphs import SLICE_ROWS, Build, build_apart, build_here
+from tests.retrieval.snapshots import Document, index_of
 
 PARTS = [
     np.random.default_rng(seed).standard_normal((rows, 6)).astype(np.float32)
@@ -26,6 +30,17 @@ def test_a_graph_holds_and_finds_all_rows_in_order(build: Build) -> None:
     query = everything[7]
     best = int(np.argmax(everything @ query))
     assert graph.search(query, 64)[0] == best
+
+
+def test_a_graph_is_read_after_an_index_that_is_smaller(tmp_path: Path) -> None:
+    # The limits of faiss are those of the process, and were those of the file read last.
+    path = tmp_path / "dense.faiss"
+    document = Document(id="a", vectors=np.ones((1, 2), np.float32), text="", bounds=[(0, 0)])
+    faiss.write_index(index_of("Flat", 2, [document]), str(path))
+    FaissIndex.load(path, "Flat", dim=2, rows=1).close()
+    graph = build_apart(PARTS, lambda: True)
+    assert graph is not None
+    assert np.array_equal(graph.vectors(), np.concatenate(PARTS))
 
 
 @pytest.mark.parametrize("build", [build_here, build_apart])
