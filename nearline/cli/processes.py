@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -28,14 +29,24 @@ SHARD_SERVICES = ("nearline.v1.ShardService",)
 _LOG_LINES = 200
 _LINE_LIMIT_BYTES = 1 << 20
 _SETTINGS_EXIT_CODE = 2
+# net.ipv4.ip_local_port_range begins at 32768 unless somebody has changed it.
+_LISTENING = range(10_000, 32_768)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Gives a port that nobody listens on now; somebody else may take it a moment later."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Gives a port that nobody has now; another program may take it a moment later.
+
+    It lies below the ports that Linux gives to outgoing connections: a port from among those is
+    soon taken by the next connection that this machine makes.
+
+    Raises:
+        NotReady: A hundred ports were tried and every one was taken.
+    """
+    for port in random.sample(_LISTENING, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise NotReady("no free port was found; end what listens on this machine, or name a port")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import pytest
 from nearline.cli.processes import free_port, service_process, start_service
 from nearline.errors import NotReady, SettingsError
 
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 pytestmark = pytest.mark.service
 
 ECHO = "tests.cli.echo_service"
@@ -84,6 +85,12 @@ async def test_a_folder_of_the_same_name_where_the_user_stands_is_not_run(
     monkeypatch.chdir(tmp_path)
     async with service_process(ECHO) as service:
         assert service.address
+
+
+@pytest.mark.skipif(not _EPHEMERAL.exists(), reason="only Linux tells its ephemeral ports there")
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
+    lowest = int(_EPHEMERAL.read_text().split()[0])
+    assert all(free_port() < lowest for _ in range(20))
 
 
 @pytest.fixture

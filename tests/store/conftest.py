@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from obstore.store import MemoryStore
+from werkzeug.serving import make_server
 
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
@@ -19,12 +21,19 @@ from nearline.store.opening import open_files
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Gives the address of an S3 server of this process."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """Gives the address of an S3 server of this process.
+
+    It answers one request after another. moto looks whether an object is there and makes it in two
+    steps, so that of two threads of its own server both may be told that they made the object.
+    """
+    app = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, app, threaded=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
