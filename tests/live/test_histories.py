@@ -66,7 +66,7 @@ class State(NamedTuple):
 
 
 class History(RuleBasedStateMachine):
-    """One history, in a collection of its own; the processes go on from one to the next."""
+    """One history, in a collection of its own; some of them share their processes."""
 
     running: World
     runner: asyncio.Runner
@@ -352,8 +352,13 @@ async def _killed(words: Sequence[str], after_s: float) -> None:
         await process.wait()
 
 
-@pytest.fixture
-def running() -> Iterator[None]:
+@contextlib.contextmanager
+def _running() -> Iterator[None]:
+    """Runs a world of its own for some histories.
+
+    Every process loads all collections of its store whenever it starts: in one world for all of
+    them the last ones would take ten times as long as the first.
+    """
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
         stack = contextlib.AsyncExitStack()
 
@@ -376,14 +381,14 @@ def running() -> Iterator[None]:
 
 
 @pytest.mark.timeout(60 + 60 * HISTORIES)
-def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(running: None) -> None:
+def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back() -> None:
     for number in itertools.count():
         left = HISTORIES - History.done["histories"]
         if left <= 0:
             break
         # When a kill lands decides what is drawn after it, and the engine objects where two of its
         # histories begin alike and go on differently. Each of them was checked to its end.
-        with contextlib.suppress(FlakyStrategyDefinition):
+        with _running(), contextlib.suppress(FlakyStrategyDefinition):
             run_state_machine_as_test(
                 seed(_SEED + number)(History),
                 settings=settings(
