@@ -14,6 +14,7 @@ from index_builder import faiss_writer
 from index_builder.ancestry import Ancestry, trace
 from index_builder.attribute_columns import infer_fields
 from index_builder.bad_rows import BadRows
+from index_builder.behaviour.stage import Behaviour, add_behaviour
 from index_builder.embed_stage import embed_chunks, patiently
 from index_builder.index_choice import MIN_VECTORS, Choice
 from index_builder.index_trials import choose_index, with_choice
@@ -144,6 +145,7 @@ class _Run:
     ancestry: Ancestry | None = None
     inherit: bool = False
     merged: Merged | None = None
+    behaviour: Behaviour | None = None
 
     async def run(self, folder: Path) -> BuildResult:
         if self.ancestry is not None:
@@ -222,6 +224,7 @@ class _Run:
             seconds=self.clock.seconds,
             choice=choice,
             merged=self.merged,
+            behaviour=self.behaviour.record() if self.behaviour else None,
         )
 
     async def _read(
@@ -332,7 +335,10 @@ class _Run:
         with store_errors(note):
             write_durably(note, snapshot_id.encode())
         with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
+            self.behaviour = await add_behaviour(material, temporary)
             manifest = await write_snapshot(material, temporary, snapshot_id)
+            if self.behaviour is not None:
+                manifest.behaviour.CopyFrom(self.behaviour.card)
             if self.options.calibrate is not None:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)

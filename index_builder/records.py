@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.behaviour.records import Learning
 from index_builder.index_choice import Choice
 from index_builder.quality import DataSet
 from nearline.attributes import KINDS
@@ -172,6 +173,7 @@ class BuildOptions:
         `retrieval.lexical.analysis.LANGUAGES`.
     judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
     calibrate: Learns from labelled questions what the manifest says of answers; None: nothing.
+    learning: Interactions to learn from; None: what the snapshot before learned is kept.
     mode: Whether documents that the import lacks stay (MERGE) or go, unless they were changed
         after its place (REPLACE).
     as_of: Aware place in time of what is imported for the first time, among the live changes:
@@ -195,6 +197,7 @@ class BuildOptions:
     language: str = "english"
     judged: DataSet | None = None
     calibrate: Calibrate | None = None
+    learning: Learning | None = None
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True
@@ -235,6 +238,8 @@ class BuildOptions:
                 "--no-lexical",
                 field="tune_on",
             )
+        if self.learning is not None:
+            self.learning.check(self.seed)
         self.index.check()
         if self.index.metric not in (COSINE, INNER_PRODUCT):
             raise InvalidRequest(
@@ -303,6 +308,7 @@ class BuildResult:
     bytes: Size of the snapshot. seconds: time by stage.
     choice: How the index was chosen, where it was by measuring.
     merged: What live changes and the snapshot before made of it; None: there were none.
+    behaviour: What was learned from interactions, as one JSON object; None: nothing.
     """
 
     snapshot_id: str
@@ -327,6 +333,7 @@ class BuildResult:
     choice: Choice | None = None
     answers: snapshot_pb2.AnswerCard | None = None
     merged: Merged | None = None
+    behaviour: Mapping[str, object] | None = None
 
     def record(self) -> dict[str, object]:
         """Gives the result as one JSON object."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nearline import contract as c
-from nearline.clients import ALL_BUT_VECTOR, DEFAULT_OPTIONS, RetrievalClient
+from nearline.clients import ALL_BUT_VECTOR, DEFAULT_LIST, DEFAULT_OPTIONS, RetrievalClient
 
 _Reply = TypeVar("_Reply")
 _Batch = TypeVar("_Batch")
@@ -216,6 +216,59 @@ class BlockingRetrievalClient:
     ) -> c.BulkWriteReply:
         """Deletes the items of many batches; see `RetrievalClient.delete_batches`."""
         return _loop.run(self._client.delete_batches(_fed(batches), collection=collection))
+
+    def recommend(
+        self,
+        audience: c.Audience,
+        options: c.RecommendOptions = DEFAULT_LIST,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.RecommendReply:
+        """Makes a list; see `Recommender.recommend`."""
+        return _loop.run(
+            self._client.recommend(audience, options, collection=collection, timeout_s=timeout_s)
+        )
+
+    def record_interactions(
+        self,
+        interactions: Sequence[c.Interaction],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.RecordReply:
+        """Stores 1..1024 interactions; see `RetrievalClient.record_interactions`."""
+        return _loop.run(
+            self._client.record_interactions(
+                interactions,
+                collection=collection,
+                idempotency_key=idempotency_key,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def get_user(
+        self,
+        user_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.UserRecord:
+        """Reads all that is kept of a user; see `Recommender.get_user`."""
+        return _loop.run(self._client.get_user(user_id, collection=collection, timeout_s=timeout_s))
+
+    def delete_user(
+        self,
+        user_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.DeletionReceipt:
+        """Erases what is kept of a user; see `Recommender.delete_user`."""
+        return _loop.run(
+            self._client.delete_user(user_id, collection=collection, timeout_s=timeout_s)
+        )
 
     def close(self) -> None:
         """Closes the connection."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -13,20 +14,32 @@ from nearline.errors import NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.admin_servicer import AdminServicer
-from retrieval.changes.logs import ChangeLogs
+from retrieval.behaviour.learned import load_learned
+from retrieval.changes.durability import Durability
+from retrieval.changes.logs import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.changes.reports import LiveReports
 from retrieval.embedders import Embedders
 from retrieval.hosting import Hosting
+from retrieval.hot.lists import HotLists
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.aliases import who_am_i
 from retrieval.life.follower import Follower, Life
 from retrieval.life.serving import ServedCollections
+from retrieval.recommending.content import Similar
+from retrieval.recommending.hot_candidates import HotCandidates
+from retrieval.recommending.policies import default_policies
+from retrieval.recommending.policy_file import read_policies
+from retrieval.recommending.service import RecommendationService
+from retrieval.recommending.touchings import Touchings
+from retrieval.redis_state import connect
 from retrieval.remote_hosting import RemoteShards
+from retrieval.reporting import Reports
 from retrieval.served import ServedCollection
 from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.settings import RouterSettings
 from retrieval.topology import check_address, parse_topology
+from retrieval.users.states import UserStates
 from retrieval.writing import Writer
 
 
@@ -39,18 +52,38 @@ async def main(argv: Sequence[str]) -> None:
     embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
     embedders = Embedders(embedding)
     logs = None
+    user_redis = None
     if chosen.redis:
         logs = ChangeLogs(store, chosen.redis, who=who_am_i(), replicas=chosen.log_replicas)
+        # What was recorded may have been carried out without an answer: never sent again unasked.
+        user_redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
     hosting = _hosting(chosen, store, logs, embedders if embedding else None)
     collections = ServedCollections(chosen.snapshot_drain_s)
     writer = None if logs is None else Writer(collections, embedders, logs)
-    service = RetrievalService(embedders, collections, writer)
+    reports = Reports()
+    service = RetrievalService(embedders, collections, writer, reports)
+    touchings = Touchings(store, logs)
+    hot = HotCandidates(HotLists(user_redis, capacity=chosen.hot_lists), touchings)
+    recommender = RecommendationService(
+        collections,
+        Similar(embedders),
+        read_policies(Path(chosen.policies)) if chosen.policies else default_policies(),
+        UserStates(user_redis, Durability(user_redis, chosen.log_replicas)) if user_redis else None,
+        hot,
+        reports,
+        store,
+    )
 
     async def load(snapshot: SnapshotInForce) -> ServedCollection:
-        _, shards = await asyncio.gather(
-            _make_log(logs, snapshot.collection), hosting.prepare(snapshot)
+        _, shards, learned = await asyncio.gather(
+            _make_log(logs, snapshot.collection),
+            hosting.prepare(snapshot),
+            asyncio.to_thread(load_learned, store, snapshot),
         )
-        return ServedCollection(snapshot, shards)
+        served = ServedCollection(snapshot, shards, learned)
+        await touchings.follow(snapshot)
+        await hot.prewarm(served, chosen.hot_lists)
+        return served
 
     follower = Follower(
         store,
@@ -62,9 +95,13 @@ async def main(argv: Sequence[str]) -> None:
 
     async def close() -> None:
         await follower.close()
+        await hot.close()
+        await touchings.close()
         await hosting.close()
         if logs is not None:
             await logs.close()
+        if user_redis is not None:
+            await user_redis.aclose()
         for client in embedding.values():
             await client.close()
 
@@ -74,7 +111,7 @@ async def main(argv: Sequence[str]) -> None:
             serving.Registration(
                 "nearline.v1.RetrievalService",
                 lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-                    RetrievalServicer(service), server
+                    RetrievalServicer(service, recommender), server
                 ),
             ),
             serving.Registration(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import MAX_EXAMPLES, IgnoredId, IgnoredReason, Item, PayloadField
 from nearline.errors import InvalidRequest, NearlineError, NotFound, ShardsUnavailable
+from nearline.filters import Filter
 from nearline.snapshot import shard_of
 from retrieval import fanout
 from retrieval.inquiry import Inquiry
@@ -38,8 +39,9 @@ async def fetch(
     ids: Iterable[str],
     payload: frozenset[PayloadField],
     inquiry: Inquiry,
+    filter: Filter | None = None,
 ) -> Found:
-    """Reads items from the shards that their ids belong to.
+    """Reads items from the shards that their ids belong to; with a filter, those that match.
 
     Raises: ShardsUnavailable, DeadlineExceeded: none of those shards answered.
     """
@@ -49,7 +51,7 @@ async def fetch(
     calls = {
         number: asyncio.ensure_future(
             served.shards[number].fetch(
-                served.snapshot_id, part, payload, inquiry.deadline, (), inquiry.least
+                served.snapshot_id, part, payload, inquiry.deadline, (), inquiry.least, filter
             )
         )
         for number, part in by_shard.items()

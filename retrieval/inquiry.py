@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from nearline.contract import ServedBy, Source
 from nearline.errors import NearlineError
-from retrieval.changes.watermark import Watermark, merged
+from retrieval.changes.watermark import Watermark, decode, merged
 from retrieval.shard import Applied
 
 _LIVE = ServedBy()
+# Kept back of the caller's time to merge and answer with what has arrived.
+_RESERVE_RATIO = 0.1
+_RESERVE_S = 0.02
 STALE = "stale"
 
 
@@ -66,3 +71,17 @@ def _older(one: Applied, other: Applied) -> Applied:
     if mark is not beside and mark.log_id == beside.log_id and mark != beside:
         mark = mark.limited(beside)
     return Applied(mark, one.stale or other.stale)
+
+
+def inquiries(
+    timeout_s: float | None, min_watermark: bytes, place: str = "min_watermark"
+) -> Callable[[], Inquiry]:
+    """Gives what begins an inquiry; a request that is asked whole again begins another one.
+
+    Raises: InvalidRequest: no watermark of ours.
+    """
+    least = decode(min_watermark, place)
+    if timeout_s is None:
+        return partial(Inquiry, None, least)
+    reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
+    return partial(Inquiry, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)

@@ -124,13 +124,14 @@ class LocalShard:
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
     ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
         await self._reach(snapshot_id, min_watermark, deadline)
 
         def read() -> Fetched:
             now = self._now()
-            found = [part.fetch(ids, payload, chunks, alive) for part, alive in now.parts]
+            found = [part.fetch(ids, payload, chunks, filter, alive) for part, alive in now.parts]
             # An item is in one part at most.
             each = (item for same in zip(*found, strict=True) for item in same)
             return Fetched([item for item in each if item is not None], now.applied)

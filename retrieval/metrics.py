@@ -127,3 +127,24 @@ chunks_embedded = Counter(
     "Chunks of changes embedded here, since they came without vectors of the snapshot's model.",
     ("collection",),
 )
+hot_reads = Counter(
+    "nearline_retrieval_hot_reads_total",
+    "Hot lists given, by where they came from: near (this process), redis, live (computed), or "
+    "stale: past their time, and being refreshed.",
+    ("collection", "level"),
+)
+hot_computations = Counter(
+    "nearline_retrieval_hot_computations_total",
+    "Hot lists computed: made, absent (no such item), or failed.",
+    ("collection", "outcome"),
+)
+hot_early_refreshes = Counter(
+    "nearline_retrieval_hot_early_refreshes_total",
+    "Hot lists refreshed before their time, so that not all who ask find them stale at once.",
+    ("collection",),
+)
+hot_redis_failures = Counter(
+    "nearline_retrieval_hot_redis_failures_total",
+    "Times that Redis failed or was too slow to give or take a hot list; each leaves it alone for "
+    "a second.",
+)

@@ -82,10 +82,14 @@ class Part:
         ids: Sequence[str],
         payload: frozenset[PayloadField],
         chunks: Sequence[int] = (),
+        filter: Filter | None = None,
         alive: Matches | None = None,
     ) -> list[Item | None]:
-        """Reads items by id, see `Shard.fetch`; None for those that are not here."""
-        return self._stored.fetch(ids, payload, chunks, None if alive is None else alive.documents)
+        """Reads items by id, see `Shard.fetch`; None for those that are not here, or do not match.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        return self._stored.fetch(ids, payload, chunks, self._documents(filter, alive))
 
     def scan(
         self,

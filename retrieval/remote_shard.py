@@ -85,6 +85,7 @@ class ShardClient(ServiceChannel):
         deadline: float | None,
         chunks: Sequence[int],
         min_watermark: Watermark | None,
+        filter: Filter | None,
     ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
         request = shard_pb2.FetchItemsRequest(
@@ -94,6 +95,7 @@ class ShardClient(ServiceChannel):
             ids=ids,
             payload=wire.payload_to_proto(payload),
             chunks=chunks,
+            filter=None if filter is None else wire.filter_to_proto(filter),
             min_watermark=shard_wire.watermark_to_bytes(min_watermark),
         )
         return shard_wire.fetched_from_proto(

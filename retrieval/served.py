@@ -21,6 +21,7 @@ from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.snapshot import KIND_NAMES
 from nearline.vectors import as_matrix
 from retrieval import metrics
+from retrieval.behaviour.learned import Learned
 from retrieval.changes.history import watermark_of
 from retrieval.fusion import FusionInForce
 from retrieval.in_force import COSINE, SnapshotInForce
@@ -40,13 +41,20 @@ class ServedCollection:
     Args:
         snapshot: What the alias named.
         shards: By number, 0..n-1.
+        learned: What the snapshot learned from interactions; None: nothing.
 
     attribute_kinds: Of `nearline.attributes.KINDS`, by name. single_valued: Attributes without
     lists. watermark: How far the snapshot has the changes of its log.
     """
 
-    def __init__(self, snapshot: SnapshotInForce, shards: Sequence[Shard]) -> None:
+    def __init__(
+        self,
+        snapshot: SnapshotInForce,
+        shards: Sequence[Shard],
+        learned: Learned | None = None,
+    ) -> None:
         manifest = snapshot.manifest
+        self.learned = learned
         self.name = snapshot.collection
         self.epoch = snapshot.epoch
         self.snapshot_id = snapshot.snapshot_id

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 import time
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterable, Mapping, Sequence
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
-from retrieval import examples, listing, metrics, searching
+from retrieval import examples, listing, searching
 from retrieval.asking import ask
-from retrieval.changes import watermark
 from retrieval.embedders import Embedders
-from retrieval.inquiry import Inquiry
+from retrieval.inquiry import Inquiry, inquiries
 from retrieval.life.serving import ServedCollections
+from retrieval.reporting import Reports
 from retrieval.served import ServedCollection
 
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
-# Kept back of the caller's time to merge and answer with what has arrived.
-_RESERVE_RATIO = 0.1
-_RESERVE_S = 0.02
 _NO_HITS = c.HitList(hits=())
 
 
@@ -34,6 +28,7 @@ class RetrievalService:
         embedders: Where query texts become vectors.
         collections: What is loaded; None: nothing yet.
         writer: Changes items; None: nothing here keeps changes.
+        reports: Names lists; None: its own.
     """
 
     def __init__(
@@ -41,13 +36,12 @@ class RetrievalService:
         embedders: Embedders,
         collections: ServedCollections | None = None,
         writer: c.ItemWriter | None = None,
+        reports: Reports | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._writing = writer
-        # A process-wide prefix and a counter: unique like a UUID, at a fraction of its cost.
-        self._list_prefix = secrets.token_hex(6)
-        self._list_numbers = itertools.count()
+        self._reports = reports or Reports()
 
     @property
     def collections(self) -> Sequence[ServedCollection]:
@@ -98,7 +92,7 @@ class RetrievalService:
         """Reads items by id; see `Retriever.get_items`. No payload: all but the vector."""
         start = time.perf_counter()
         examples.check_ids(ids, c.MAX_BATCH, "ids")
-        begin = _inquiries(timeout_s, min_watermark)
+        begin = inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
             inquiry = begin()
@@ -107,7 +101,9 @@ class RetrievalService:
             return c.ItemsReply(
                 items=[found.items[one] for one in ids if one in found.items],
                 ignored_ids=examples.ignored(served, ids, found),
-                info=self._info(served, inquiry, None, spent_s, spent_s, listed=False),
+                info=self._reports.info(
+                    served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
+                ),
             )
 
         return await self._collections.answer(collection, answer)
@@ -125,7 +121,7 @@ class RetrievalService:
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        begin = _inquiries(timeout_s, min_watermark)
+        begin = inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
             inquiry = begin()
@@ -138,7 +134,9 @@ class RetrievalService:
                 inquiry=inquiry,
             )
             spent_s = time.perf_counter() - start
-            info = self._info(served, inquiry, None, spent_s, spent_s, listed=False)
+            info = self._reports.info(
+                served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
+            )
             return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
 
         # A list goes on with the snapshot that it began on, for as long as that is loaded.
@@ -156,13 +154,15 @@ class RetrievalService:
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        begin = _inquiries(timeout_s, min_watermark)
+        begin = inquiries(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.CountReply:
             inquiry = begin()
             total, counts = await listing.count(served, filter, facets, inquiry)
             spent_s = time.perf_counter() - start
-            info = self._info(served, inquiry, None, spent_s, spent_s, listed=False)
+            info = self._reports.info(
+                served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
+            )
             return c.CountReply(count=total, facets=counts, info=info)
 
         return await self._collections.answer(collection, answer)
@@ -236,7 +236,7 @@ class RetrievalService:
         start = time.perf_counter()
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
-        begin = _inquiries(timeout_s, options.min_watermark, "options.min_watermark")
+        begin = inquiries(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,
             lambda served: self._found(served, queries, options, names, start, begin()),
@@ -270,44 +270,11 @@ class RetrievalService:
                     language=served.language if outcome.terms[place] else "",
                 )
         now = time.perf_counter()
-        info = self._info(served, inquiry, asking.embed_s, now - searched, now - start)
-        return c.SearchReply(results=results, info=info)
-
-    def _info(
-        self,
-        served: ServedCollection,
-        inquiry: Inquiry,
-        embed_s: float | None,
-        search_s: float,
-        total_s: float,
-        *,
-        listed: bool = True,
-    ) -> c.ReplyInfo:
-        if inquiry.failures:
-            metrics.partial_answers.labels(served.name).inc()
-        return c.ReplyInfo(
-            epoch=served.epoch,
-            snapshot_id=served.snapshot_id,
-            fingerprint=served.fingerprint,
-            coverage=served.coverage(inquiry.failures),
-            served_by=inquiry.served_by,
-            watermark=inquiry.watermark,
-            list_id=f"{self._list_prefix}-{next(self._list_numbers):x}" if listed else "",
-            embed_s=embed_s,
-            search_s=search_s,
-            total_s=total_s,
+        info = self._reports.info(
+            served,
+            inquiry,
+            embed_s=asking.embed_s,
+            search_s=now - searched,
+            total_s=now - start,
         )
-
-
-def _inquiries(
-    timeout_s: float | None, min_watermark: bytes, field: str = "min_watermark"
-) -> Callable[[], Inquiry]:
-    """Gives what begins an inquiry; a request that is asked whole again begins another one.
-
-    Raises: InvalidRequest: no watermark of ours.
-    """
-    least = watermark.decode(min_watermark, field)
-    if timeout_s is None:
-        return partial(Inquiry, None, least)
-    reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-    return partial(Inquiry, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)
+        return c.SearchReply(results=results, info=info)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nearline import contract as c
 from nearline import wire
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, Unsupported
 from nearline.guard import Context, time_left_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from retrieval.bulk_writing import WriteBatch, write_batches
@@ -22,11 +22,15 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Answers for a service; methods of later versions stay UNIMPLEMENTED.
 
     Args:
-        service: What answers.
+        service: What finds and changes items.
+        recommender: What recommends them; None: lists and users are UNIMPLEMENTED.
     """
 
-    def __init__(self, service: RetrieverAndWriter) -> None:
+    def __init__(
+        self, service: RetrieverAndWriter, recommender: c.Recommender | None = None
+    ) -> None:
         self._service = service
+        self._recommender = recommender
 
     async def Search(
         self, request: retrieval_pb2.SearchRequest, context: Context
@@ -51,6 +55,54 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             timeout_s=time_left_s(context),
         )
         return wire.batch_response(reply)
+
+    async def Recommend(
+        self, request: retrieval_pb2.RecommendRequest, context: Context
+    ) -> retrieval_pb2.RecommendResponse:
+        """Lists items for a user, a session or example items."""
+        reply = await self._recommending().recommend(
+            wire.audience_from_proto(request),
+            wire.recommend_options(request),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.recommend_response(reply)
+
+    async def RecordInteractions(
+        self, request: retrieval_pb2.RecordInteractionsRequest, context: Context
+    ) -> retrieval_pb2.RecordInteractionsResponse:
+        """Stores views, purchases and the like."""
+        reply = await self._recommending().record_interactions(
+            wire.interactions_from_proto(request.interactions),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            idempotency_key=request.idempotency_key,
+            timeout_s=time_left_s(context),
+        )
+        return retrieval_pb2.RecordInteractionsResponse(
+            recorded=reply.recorded, duplicates=reply.duplicates
+        )
+
+    async def GetUser(
+        self, request: retrieval_pb2.GetUserRequest, context: Context
+    ) -> retrieval_pb2.GetUserResponse:
+        """Reads what is stored about a user."""
+        record = await self._recommending().get_user(
+            request.user_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.user_response(record)
+
+    async def DeleteUser(
+        self, request: retrieval_pb2.DeleteUserRequest, context: Context
+    ) -> retrieval_pb2.DeleteUserResponse:
+        """Deletes everything stored about a user."""
+        receipt = await self._recommending().delete_user(
+            request.user_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.deletion_response(receipt)
 
     async def GetItems(
         self, request: retrieval_pb2.GetItemsRequest, context: Context
@@ -136,6 +188,11 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                 yield partial(self._delete, message.request, None)
 
         return wire.delete_stream_response(await write_batches(batches()))
+
+    def _recommending(self) -> c.Recommender:
+        if self._recommender is None:
+            raise Unsupported("this service recommends nothing; ask the router of the collection")
+        return self._recommender
 
     async def _upsert(
         self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None

@@ -75,6 +75,19 @@ class RouterSettings(SnapshotSettings):
         description="Embedding services, host:port separated by commas; the one whose model made "
         "a collection embeds its query texts. Empty: vectors and item ids only.",
     )
+    hot_lists: int = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Lists that are the same for everybody (what goes with an item, what is "
+        "popular) kept in this process; as many of those asked for most are made ready before a new "
+        "snapshot is served.",
+    )
+    policies: str = Field(
+        "",
+        description="File with the policies of surfaces, TOML; empty: the built-in ones of home, "
+        "item_page and cart.",
+    )
     shards: str = Field(
         "",
         description='Shard servers, "0=host:port,host:port;1=host:port"; the addresses of a shard '

@@ -200,8 +200,9 @@ class Shard(Protocol):
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
     ) -> Awaitable[Fetched]:
-        """Reads items by id, in the order asked; ids that do not exist are left out.
+        """Reads items by id, in the order asked; those that do not exist, or match, are left out.
 
         The vector is that of the document: the mean of its chunks' vectors, at unit length where
         the metric is cosine. With chunks, one number per id, text and vector are those of the

@@ -55,6 +55,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                 _deadline(context),
                 request.chunks,
                 decode(request.min_watermark),
+                wire.filter_of(request),
             )
             return shard_wire.fetched_to_proto(fetched)
 

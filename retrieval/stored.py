@@ -41,8 +41,8 @@ class StoredItems:
             payload: Parts wanted.
             chunks: Chunk number for each id: text and vector are then those of the chunk. Empty:
                 those of the whole document.
-            alive: (documents,) which there still are; None: all.
-        Returns: One per id, in order; None for those that do not exist.
+            alive: (documents,) which to read; None: all.
+        Returns: One per id, in order; None for those that do not exist, or are not to be read.
         """
         items = self._items
         found: list[Item | None] = []

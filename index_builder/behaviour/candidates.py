@@ -18,10 +18,10 @@ from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.parts import EVERYTHING
 from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS
 
-# All that a user did, as a plain model has it.
-_EVERYTHING = 1_000_000
 _RIDGE = 100.0
 _DECAY_DAYS = 60.0
 # Popularity orders what was had equally often, and nothing else.
@@ -33,11 +33,15 @@ class Candidate(NamedTuple):
 
     model: popular, item_to_item, als, ease, session or buy_again.
     settings: What tells it from others of its model; "plain": as the model is published.
+    table: Name of the table that it reads, shared with others; empty: no snapshot carries it.
+    only_repeats: Made for lists where what a user had may come again, and for no others.
     """
 
     model: str
     settings: str
     generator: Generator
+    table: str = ""
+    only_repeats: bool = False
 
     @property
     def name(self) -> str:
@@ -66,51 +70,58 @@ def train_candidates(train: Interactions, *, repeats: bool, seed: int = 0) -> li
 
 
 def _popular(train: Interactions) -> Iterator[Candidate]:
-    yield Candidate("popular", "plain", Popularity(popularity(train)))
+    yield Candidate("popular", "plain", Popularity(popularity(train)), POPULARITY)
     for days in (15.0, 100.0):
-        yield Candidate("popular", f"days={days:g}", Popularity(popularity(train, days)))
+        recent = Popularity(popularity(train, days))
+        yield Candidate("popular", f"days={days:g}", recent, f"{POPULARITY}_{days:g}d")
 
 
 def _item_to_item(matrix: Any) -> Iterator[Candidate]:
     lists = item_to_item_lists(matrix)
-    yield Candidate("item_to_item", "plain", ListGenerator(lists, newest=_EVERYTHING))
-    yield Candidate("item_to_item", "tau=8", ListGenerator(lists, Recency(8.0)))
+    whole = ListGenerator(lists, newest=EVERYTHING)
+    yield Candidate("item_to_item", "plain", whole, "item_to_item")
+    recent = ListGenerator(lists, Recency(8.0))
+    yield Candidate("item_to_item", "tau=8", recent, "item_to_item")
 
 
 def _als(matrix: Any, seed: int) -> Iterator[Candidate]:
     factors = train_factors(matrix, AlsOptions(), seed, threads=1)
-    yield Candidate("als", "plain", FactorGenerator(factors, newest=_EVERYTHING))
-    for newest in (5, 20):
-        yield Candidate("als", f"newest={newest}", FactorGenerator(factors, newest=newest))
+    for settings, newest in (("plain", EVERYTHING), ("newest=5", 5), ("newest=20", 20)):
+        yield Candidate("als", settings, FactorGenerator(factors, newest=newest), FACTORS)
 
 
 def _sessions(train: Interactions) -> Iterator[Candidate]:
     around = session_lists(train)
     after = session_lists(train, SessionOptions(window=10, decay=5.0, directed=True))
     for tau in (5.0, 2.5, 10.0, 40.0):
-        yield Candidate("session", f"tau={tau:g}", ListGenerator(around, Recency(tau)))
+        generator = ListGenerator(around, Recency(tau))
+        yield Candidate("session", f"tau={tau:g}", generator, SESSIONS)
     for tau in (3.0, 10.0):
-        yield Candidate("session", f"directed tau={tau:g}", ListGenerator(after, Recency(tau)))
+        generator = ListGenerator(after, Recency(tau))
+        yield Candidate("session", f"directed tau={tau:g}", generator, f"{SESSIONS}_directed")
 
 
 def _ease(matrix: Any) -> Iterator[Candidate]:
     lists = ease_lists(matrix)
-    yield Candidate("ease", "plain", ListGenerator(lists, newest=_EVERYTHING))
+    yield Candidate("ease", "plain", ListGenerator(lists, newest=EVERYTHING), "ease")
     for tau, floor in ((8.0, 0.05), (20.0, 0.1), (100.0, 0.3)):
         settings = f"tau={tau:g} floor={floor:g}"
-        yield Candidate("ease", settings, ListGenerator(lists, Recency(tau, floor)))
+        yield Candidate("ease", settings, ListGenerator(lists, Recency(tau, floor)), "ease")
 
 
 def _ridge(train: Interactions) -> Iterator[Candidate]:
     matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
     lists = ease_lists(matrix, _RIDGE, keep_diagonal=True)
-    decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), _EVERYTHING)
-    yield Candidate("ease", f"ridge days={_DECAY_DAYS:g}", decayed)
+    decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), EVERYTHING)
+    settings = f"ridge days={_DECAY_DAYS:g}"
+    yield Candidate("ease", settings, decayed, "ease_ridge", only_repeats=True)
 
 
 def _buy_again(train: Interactions) -> Iterator[Candidate]:
-    yield Candidate("buy_again", "plain", BuyAgain(popularity(train), popularity=_TIE))
-    recent = popularity(train, 15.0)
+    plain = BuyAgain(popularity(train), popularity=_TIE)
+    yield Candidate("buy_again", "plain", plain, POPULARITY, only_repeats=True)
+    recent, table = popularity(train, 15.0), f"{POPULARITY}_15d"
     for tau, share in ((np.inf, 0.3), (5.0, 0.6), (8.0, 0.6)):
         settings = f"tau={tau:g} popularity={share:g}"
-        yield Candidate("buy_again", settings, BuyAgain(recent, Recency(tau), share))
+        generator = BuyAgain(recent, Recency(tau), share)
+        yield Candidate("buy_again", settings, generator, table, only_repeats=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -39,13 +39,17 @@ class Measured(NamedTuple):
 class Evaluation(NamedTuple):
     """Models on one split.
 
-    task: What was asked. choice: What validation chose. measured: Of each model, the blend last.
+    task: What was asked. choice: What validation chose; None where there was nothing to blend.
+    measured: Of each model; that which is to serve is the last.
+    placing: What each regularisation explains (`content_map.explained`); empty where no item was
+        placed by what it says.
     """
 
     train: Interactions
     task: Task
-    choice: Choice
+    choice: Choice | None
     measured: list[Measured]
+    placing: Mapping[float, float]
 
 
 def evaluate(
@@ -57,7 +61,7 @@ def evaluate(
     is trained on the whole of it. Nothing of the test part is looked at before.
 
     Args:
-        how: See `splits.split`. k: Places of a list.
+        how: See `splits.split`; what holds out items is for `cold_items`. k: Places of a list.
         repeats: What a user had may be recommended again.
     Raises: InvalidRequest: no such split, or nothing is left to test on.
     """
@@ -79,11 +83,18 @@ def evaluate(
         generators.append((one.model, one.settings, one.generator))
     weights = ", ".join(f"{weight:g} x {name}" for name, weight in choice.weights.items())
     generators.append((BLENDED, weights, choice.blend(candidates, repeats=repeats)))
+    return Evaluation(parts.train, task, choice, measured_on(task, generators, k), {})
+
+
+def measured_on(
+    task: Task, generators: Iterable[tuple[str, str, Generator]], k: int
+) -> list[Measured]:
+    """Measures generators, each with the name and the settings of its model."""
     measured = []
     for model, settings, generator in generators:
         lists = top_lists(generator, task, k)
         measured.append(Measured(model, settings, measure(lists, task.relevant, k), lists))
-    return Evaluation(parts.train, task, choice, measured)
+    return measured
 
 
 def asks_only_known(how: str) -> bool:
@@ -96,7 +107,10 @@ def asks_only_known(how: str) -> bool:
 
 
 def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
-    """Gives what to print: a row for each model, with 95% intervals over users."""
+    """Gives what to print: a row for each model, with 95% intervals over users.
+
+    NAME_ahead is the gain of the last model, named so, over that of the row.
+    """
     train, task = evaluation.train, evaluation.task
     matrix = users_by_items(train)
     counts, users = matrix.getnnz(axis=0), int(np.count_nonzero(matrix.getnnz(axis=1)))
@@ -104,6 +118,9 @@ def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
     rows: list[Mapping[str, object]] = []
     for one in evaluation.measured:
         ndcg = interval(one.per_user.ndcg)
+        recall = interval(one.per_user.recall)
+        # Nobody had what was held out: there it would be one number for all lists.
+        new = novelty(one.lists, counts, users, k)
         ahead = paired_interval(ours.per_user.ndcg, one.per_user.ndcg)
         rows.append(
             {
@@ -111,13 +128,15 @@ def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
                 f"ndcg@{k}": round(ndcg.mean, 4),
                 f"ndcg@{k}_low": round(ndcg.low, 4),
                 f"ndcg@{k}_high": round(ndcg.high, 4),
-                f"recall@{k}": round(float(one.per_user.recall.mean()), 4),
+                f"recall@{k}": round(recall.mean, 4),
+                f"recall@{k}_low": round(recall.low, 4),
+                f"recall@{k}_high": round(recall.high, 4),
                 f"hit_rate@{k}": round(float(one.per_user.hit_rate.mean()), 4),
                 f"mrr@{k}": round(float(one.per_user.mrr.mean()), 4),
                 f"coverage@{k}": round(coverage(one.lists, int(task.candidates.sum()), k), 4),
-                f"novelty@{k}": round(novelty(one.lists, counts, users, k), 3),
-                f"{BLENDED}_ahead_low": round(ahead.low, 4),
-                f"{BLENDED}_ahead_high": round(ahead.high, 4),
+                **({} if evaluation.placing else {f"novelty@{k}": round(new, 3)}),
+                f"{ours.model}_ahead_low": round(ahead.low, 4),
+                f"{ours.model}_ahead_high": round(ahead.high, 4),
                 "users": len(task.users),
                 "settings": one.settings,
             }

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -19,11 +17,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-import nearline
 from nearline.cli.bench_material import Prepared, Side, index_file, prepare
+from nearline.cli.bench_processes import minimal_server, own_process
 from nearline.cli.closed_loop import Round, Task, call_round
 from nearline.cli.output import JsonFlag, print_json, print_table
-from nearline.errors import NotReady
 
 _WARM_UP_S = 1.0
 
@@ -78,7 +75,7 @@ def bench_retrieval(
             side if "HNSW" in side.factory else side._replace(task=side.task._replace(ef=0))
             for side in sides
         ]
-        with _process() as one:
+        with own_process() as one:
             prepared = one.submit(prepare, sides, vectors, queries, seed, target_recall).result()
         measure = _compare if compare_index else _measure
         measured = asyncio.run(measure(prepared, separate=separate, seconds=seconds, rounds=rounds))
@@ -119,7 +116,7 @@ async def _measure(
     raw_qps: list[float] = []
     floors: list[Round] = []
     ours: list[Round] = []
-    with _process() as raw_process, _process() as caller:
+    with own_process() as raw_process, own_process() as caller:
         async with _floor(task) as floor, _nearline(task, separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 # The first turn warms all three up and is not kept.
@@ -154,7 +151,7 @@ async def _compare(
     found: list[list[Round]] = [[], []]
     # What a request costs the server: all that a busy machine leaves comparable.
     server_us: list[list[float]] = [[], []]
-    with _process() as caller:
+    with own_process() as caller:
         async with _nearline(tasks[0], separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 length = seconds if number else _WARM_UP_S
@@ -196,30 +193,12 @@ def _figures(rounds: Sequence[Round], k: int) -> dict[str, object]:
 # --- the servers -----------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def _floor(task: Task) -> AsyncIterator[str]:
-    root = Path(nearline.__file__).resolve().parents[1]
-    if not (root / "benchmarks" / "floor_server.py").is_file():
-        raise NotReady(
-            f"the minimal server is not at {root / 'benchmarks'}; run the benchmark from a clone"
-        )
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.floor_server", "--threads", str(task.threads)),
+def _floor(task: Task) -> AbstractAsyncContextManager[str]:
+    return minimal_server(
+        "benchmarks.floor_server",
+        *("--threads", str(task.threads)),
         *("--index", str(index_file(task)), "--ids", str(task.ids)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=root,
     )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        address = (await process.stdout.readline()).decode().strip()
-        if not address:
-            raise NotReady("the minimal server ended at start; its last words are above")
-        yield address
-    finally:
-        # The end of its input is its signal to stop, and comes even if this process is killed.
-        process.stdin.close()
-        await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -267,8 +246,3 @@ def _faiss_version() -> str:
         with contextlib.suppress(ImportError):
             return version(name)
     return "unknown"
-
-
-def _process() -> ProcessPoolExecutor:
-    """Makes a process of its own: spawned, so that it inherits no threads and no memory."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, calibrating, changes, options, output
+from nearline.cli import built, calibrating, changes, learnt, options, output
+from nearline.cli import interaction_options as interacting
 from nearline.cli.building import embedder, progress, say
+from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from index_builder.progress import Progress
@@ -142,6 +144,34 @@ def build(
             help="With --calibrate-on: share of answers without evidence that is allowed.",
         ),
     ] = 0.15,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What users did with the documents, to recommend by: .csv, .csv.gz, .tsv or "
+            ".parquet. \\[default: none; a build that merges, or has a change log, keeps what "
+            "was learned before]",
+        ),
+    ] = None,
+    user_column: interacting.UserColumnOption = interacting.USER,
+    item_column: interacting.ItemColumnOption = interacting.ITEM,
+    time_column: interacting.TimeColumnOption = interacting.TIME,
+    kind_column: interacting.KindColumnOption = "",
+    kind: interacting.KindOption = None,
+    value_column: interacting.ValueColumnOption = "",
+    min_per_user: interacting.MinPerUserOption = 1,
+    min_per_item: interacting.MinPerItemOption = 1,
+    max_per_user_day: interacting.MaxPerUserDayOption = 0,
+    duplicates_within: interacting.DuplicatesWithinOption = 0.0,
+    validate_on: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="Interactions held out while it is chosen which models serve: last-n:N, "
+            "first-n:N, loo, time:SHARE (of baskets the better one) or cold-users:SHARE. "
+            "\\[default: last-n:5]",
+        ),
+    ] = "",
     golden_queries: Annotated[
         int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
     ] = 200,
@@ -184,7 +214,10 @@ def build(
 
     Run the same command again after a kill: what was embedded is not embedded again.
     """
+    from index_builder.behaviour.records import Learning
     from index_builder.corpus import Corpus, build_corpus
+    from index_builder.interactions.cleaning import Rules
+    from index_builder.interactions.reading import Columns
     from index_builder.settings import IndexBuilderSettings
 
     chosen = IndexBuilderSettings.load(
@@ -225,6 +258,23 @@ def build(
     )
     wanted = chosen.options()
     found = Corpus([Path(name) for name in corpus], chosen.columns())
+    if interactions is not None:
+        columns = Columns(user_column, item_column, time_column, kind_column, value_column)
+        rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
+        told = interacting.read(interactions, columns, kind, rules)
+        learning = Learning(
+            interactions=told.interactions,
+            left_out=told.left_out,
+            kind_weights=told.weights,
+            validate_on=validate_on,
+        )
+        learning.check(seed)
+        wanted = replace(wanted, learning=learning)
+    elif validate_on:
+        raise InvalidRequest(
+            f"--validate-on {validate_on} has nothing to split; name a file with --interactions",
+            field="validate_on",
+        )
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
     labelled = [] if calibrate_on is None else calibrating.load(calibrate_on, calibrate_split)
 
@@ -248,4 +298,5 @@ def build(
     if as_json:
         output.print_json(result.record())
     else:
+        learnt.show(result)
         built.show(result, store)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grpc
 import numpy as np
-import uvloop
 from numpy.typing import NDArray
 
+from nearline.cli.raw_calls import call_in_loop
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import pack
 
-_METHOD = "/nearline.v1.RetrievalService/Search"
+METHOD = "/nearline.v1.RetrievalService/Search"
 # Scores of equal vectors differ in the last digits between a matrix product and faiss.
 TIE = 1e-6
 # Read once by the process that calls.
@@ -64,16 +60,11 @@ def call_round(task: Task, address: str, seconds: float) -> Round:
     """Calls Search in a closed loop; requests are serialised before, replies parsed after."""
     exact = exact_answers(task)
     requests = _requests(task, exact["queries"])
-    replies: list[tuple[int, bytes]] = []
-    latencies: list[float] = []
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        spent_s = runner.run(
-            _closed_loop(address, requests, task.concurrency, seconds, replies, latencies)
-        )
+    calls = call_in_loop(address, METHOD, requests, task.concurrency, seconds)
     return Round(
-        qps=len(latencies) / spent_s,
-        latencies_s=np.array(latencies),
-        recall=_recall(task, exact, replies),
+        qps=calls.qps,
+        latencies_s=calls.latencies_s,
+        recall=_recall(task, exact, calls.replies),
     )
 
 
@@ -85,33 +76,6 @@ def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
         ).SerializeToString()
         for row in queries
     ]
-
-
-async def _closed_loop(
-    address: str,
-    requests: Sequence[bytes],
-    concurrency: int,
-    seconds: float,
-    replies: list[tuple[int, bytes]],
-    latencies: list[float],
-) -> float:
-    clock = time.perf_counter
-    numbers = itertools.count()
-    async with grpc.aio.insecure_channel(address) as channel:
-        # Without serialisers bytes go out and come back as they are.
-        call: Any = channel.unary_unary(_METHOD)
-        await call(requests[0])
-        start = clock()
-        end = start + seconds
-
-        async def caller() -> None:
-            while (now := clock()) < end:
-                number = next(numbers) % len(requests)
-                replies.append((number, await call(requests[number])))
-                latencies.append(clock() - now)
-
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
-        return clock() - start
 
 
 def _recall(

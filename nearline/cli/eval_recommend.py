@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import output
+from nearline.cli import options, output
+from nearline.cli.building import embedder
 from nearline.errors import InvalidRequest
 
-_SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from index_builder.readers.mapping import Columns as TextColumns
+
+_SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:SHARE"
+# Models that know of an item only what was done with it.
+_OF_BEHAVIOUR = "popular, item_to_item, als, ease, session, buy_again, blended"
 
 
 def recommend(
@@ -68,47 +79,102 @@ def recommend(
     ] = False,
     k: Annotated[int, typer.Option(min=1, max=1_000, help="Places of a list.")] = 10,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="What the items say, as nearline build reads it; needed for cold-items.",
+        ),
+    ] = None,
+    id_column: options.IdColumnOption = "",
+    title_column: options.TitleColumnOption = "",
+    text_column: options.TextColumnOption = "",
+    embedding: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+    ] = "",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with the figures.")
+    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Measure models of behaviour on interactions that were held out; every item is ranked.
 
     Settings, and the blend, are chosen on a validation split of the same kind inside the training
     part. Intervals are 95%, over users; `blended_ahead` is the gain of the blend over the model.
-    The models are measured alone, before any rule of a surface.
+    The models are measured alone, before any rule of a surface. With cold-items, items are held
+    out whole, and ranked by what they say.
     """
+    from index_builder.behaviour.cold_items import evaluate_cold_items, is_cold_items
     from index_builder.behaviour.evaluation import asks_only_known, evaluate, rows_of
     from index_builder.interactions.cleaning import Rules, clean
     from index_builder.interactions.reading import Columns, read_interactions
+    from index_builder.readers.mapping import Columns as TextColumns
 
-    if split.startswith("cold-items"):
+    # Before minutes of measuring, not after them.
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+    if is_cold_items(split) and corpus is None:
         raise InvalidRequest(
-            f"cold-items needs what the items say of themselves, which is not read here yet; use "
-            f"one of {_SPLITS}",
-            field="split",
+            f"{split} ranks items by what they say; name it with --corpus FILE", field="corpus"
+        )
+    if corpus is not None and not is_cold_items(split):
+        raise InvalidRequest(
+            f"--corpus is only for cold-items:SHARE; leave it out with --split {split}",
+            field="corpus",
         )
     columns = Columns(user_column, item_column, time_column, kind_column, value_column)
     began = time.monotonic()
     read, report = read_interactions(interactions, columns, _weights(kind))
     rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
     cleaned, cleaning = clean(read, rules)
-    evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
-    about = {
-        "split": split,
-        "repeats": repeats,
-        "only_known_items": asks_only_known(split),
-        f"validation_ndcg@{k}": round(evaluation.choice.validation, 4),
+    about: dict[str, object] = {"split": split}
+    if corpus is not None:
+        texts = TextColumns(
+            id=id_column, title=title_column, text=text_column, attributes=(), needs_text=False
+        )
+        content, without = _content(corpus, texts, cleaned.items, embedding, quiet=as_json)
+        evaluation = evaluate_cold_items(cleaned, split, k, content, seed=seed)
+        about |= {"items_without_text": without, "models_left_out": _OF_BEHAVIOUR}
+    else:
+        evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
+        about |= {"repeats": repeats, "only_known_items": asks_only_known(split)}
+    if evaluation.choice is not None:
+        about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
+    about |= {
         "interactions": cleaning.kept,
         "left_out": {**report.left_out, **cleaning.left_out},
         "seconds": round(time.monotonic() - began, 1),
     }
     rows = rows_of(evaluation, k)
+    if html is not None:
+        from nearline.cli.eval_recommend_page import render
+
+        html.write_text(render(interactions.name, evaluation, rows, about, k), "utf-8")
     if as_json:
         for row in rows:
             output.print_json({**row, **about})
         return
     shown = [name for name in rows[0] if name != "settings"]
     output.print_table(shown, [[row[name] for name in shown] for row in rows])
-    output.print_table(("figure", "value"), [("blended", rows[-1]["settings"]), *about.items()])
+    ours = rows[-1]
+    output.print_table(("figure", "value"), [(ours["model"], ours["settings"]), *about.items()])
+
+
+def _content(
+    corpus: Path, columns: TextColumns, ids: Sequence[str], address: str, *, quiet: bool
+) -> tuple[NDArray[np.float32], int]:
+    """Gives the content of items, and of how many nothing is known."""
+    from index_builder.behaviour.item_content import embed_texts, read_texts
+    from index_builder.corpus import Corpus
+
+    texts = read_texts(Corpus([corpus], columns), ids)
+
+    async def run() -> NDArray[np.float32]:
+        async with embedder(address, quiet=quiet) as client:
+            return await embed_texts(ids, texts, client, await client.info())
+
+    return asyncio.run(run()), len(ids) - len(texts)
 
 
 def _weights(kinds: list[str] | None) -> dict[str, float] | None:

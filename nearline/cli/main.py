@@ -27,11 +27,13 @@ from nearline.cli import (
     items,
     load,
     output,
+    recommend,
     search,
     sessions,
     snapshots,
     status,
     up,
+    users,
 )
 from nearline.cli import eval as evaluation
 from nearline.errors import InternalError, InvalidRequest, NearlineError, SettingsError
@@ -60,12 +62,14 @@ app.command()(build.build)
 app.command()(changes.compact)
 app.command()(up.up)
 app.command()(search.search)
+app.command()(recommend.recommend)
 app.command()(ask.ask)
 app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(items.app, name="items")
+app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(changes.app, name="changes")
 app.add_typer(evaluation.app, name="eval")

@@ -3,11 +3,17 @@
 from nearline.clients.admin import AdminClient
 from nearline.clients.embedding import EmbeddingClient
 from nearline.clients.generation import GenerationClient
-from nearline.clients.retrieval import ALL_BUT_VECTOR, DEFAULT_OPTIONS, RetrievalClient
+from nearline.clients.retrieval import (
+    ALL_BUT_VECTOR,
+    DEFAULT_LIST,
+    DEFAULT_OPTIONS,
+    RetrievalClient,
+)
 from nearline.clients.waiting import DEFAULT_TIMEOUT_S
 
 __all__ = [
     "ALL_BUT_VECTOR",
+    "DEFAULT_LIST",
     "DEFAULT_OPTIONS",
     "DEFAULT_TIMEOUT_S",
     "AdminClient",

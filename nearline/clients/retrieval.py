@@ -16,13 +16,14 @@ from nearline.clients.waiting import limit_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
+DEFAULT_LIST = c.RecommendOptions()
 # Many texts may have to be embedded first.
 _WRITE_TIMEOUT_S = 60.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
 
 class RetrievalClient(ServiceChannel):
-    """Client of the retrieval service; a `Retriever` and an `ItemWriter`.
+    """Client of the retrieval service; a `Retriever`, an `ItemWriter` and a `Recommender`.
 
     Args:
         address: "host:port" of the service.
@@ -234,6 +235,70 @@ class RetrievalClient(ServiceChannel):
 
         return wire.delete_stream_reply(
             await self._stream(self._stub.DeleteItemsStream(), requests())
+        )
+
+    async def recommend(
+        self,
+        audience: c.Audience,
+        options: c.RecommendOptions = DEFAULT_LIST,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.RecommendReply:
+        """Makes a list; see `Recommender.recommend`. timeout_s: None is 10 s."""
+        request = wire.recommend_request(audience, options, collection)
+        return wire.recommend_reply(
+            await self.call(lambda: self._stub.Recommend(request, timeout=limit_s(timeout_s)))
+        )
+
+    async def record_interactions(
+        self,
+        interactions: Sequence[c.Interaction],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.RecordReply:
+        """Stores 1..1024 interactions; see `Recommender.record_interactions`.
+
+        idempotency_key: Empty: a random one, so that this call has its effect once although it may
+        be sent again.
+        """
+        request = retrieval_pb2.RecordInteractionsRequest(
+            collection=collection,
+            interactions=map(wire.interaction_to_proto, interactions),
+            idempotency_key=idempotency_key or _new_key(),
+        )
+        reply = await self.call(
+            lambda: self._stub.RecordInteractions(request, timeout=limit_s(timeout_s))
+        )
+        return c.RecordReply(reply.recorded, reply.duplicates)
+
+    async def get_user(
+        self,
+        user_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.UserRecord:
+        """Reads all that is kept of a user; see `Recommender.get_user`."""
+        request = retrieval_pb2.GetUserRequest(collection=collection, user_id=user_id)
+        return wire.user_record(
+            await self.call(lambda: self._stub.GetUser(request, timeout=limit_s(timeout_s)))
+        )
+
+    async def delete_user(
+        self,
+        user_id: str,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.DeletionReceipt:
+        """Erases what is kept of a user; see `Recommender.delete_user`. timeout_s: None is 60 s."""
+        request = retrieval_pb2.DeleteUserRequest(collection=collection, user_id=user_id)
+        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
+        return wire.deletion_receipt(
+            await self.call(lambda: self._stub.DeleteUser(request, timeout=limit))
         )
 
     async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:

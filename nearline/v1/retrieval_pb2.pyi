@@ -379,7 +379,7 @@ class CountItemsResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[FacetCounts, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark")
+    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -392,6 +392,7 @@ class RecommendRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    WHY_NOT_ID_FIELD_NUMBER: _ClassVar[int]
     collection: str
     user_id: str
     session_id: str
@@ -404,7 +405,8 @@ class RecommendRequest(_message.Message):
     diversity: float
     explain: bool
     min_watermark: bytes
-    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+    why_not_id: str
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ...) -> None: ...
 
 class Recommendation(_message.Message):
     __slots__ = ("hit", "reasons", "propensity")
@@ -416,18 +418,56 @@ class Recommendation(_message.Message):
     propensity: float
     def __init__(self, hit: _Optional[_Union[Hit, _Mapping]] = ..., reasons: _Optional[_Iterable[str]] = ..., propensity: _Optional[float] = ...) -> None: ...
 
+class WhyNot(_message.Message):
+    __slots__ = ("id", "cause", "rank", "message")
+    class Cause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CAUSE_UNSPECIFIED: _ClassVar[WhyNot.Cause]
+        CAUSE_LISTED: _ClassVar[WhyNot.Cause]
+        CAUSE_NO_SUCH_ITEM: _ClassVar[WhyNot.Cause]
+        CAUSE_OUTRANKED: _ClassVar[WhyNot.Cause]
+        CAUSE_SEEN: _ClassVar[WhyNot.Cause]
+        CAUSE_EXCLUDED: _ClassVar[WhyNot.Cause]
+        CAUSE_BLOCKED: _ClassVar[WhyNot.Cause]
+        CAUSE_FILTERED: _ClassVar[WhyNot.Cause]
+        CAUSE_QUOTA: _ClassVar[WhyNot.Cause]
+        CAUSE_DIVERSITY: _ClassVar[WhyNot.Cause]
+    CAUSE_UNSPECIFIED: WhyNot.Cause
+    CAUSE_LISTED: WhyNot.Cause
+    CAUSE_NO_SUCH_ITEM: WhyNot.Cause
+    CAUSE_OUTRANKED: WhyNot.Cause
+    CAUSE_SEEN: WhyNot.Cause
+    CAUSE_EXCLUDED: WhyNot.Cause
+    CAUSE_BLOCKED: WhyNot.Cause
+    CAUSE_FILTERED: WhyNot.Cause
+    CAUSE_QUOTA: WhyNot.Cause
+    CAUSE_DIVERSITY: WhyNot.Cause
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    cause: WhyNot.Cause
+    rank: int
+    message: str
+    def __init__(self, id: _Optional[str] = ..., cause: _Optional[_Union[WhyNot.Cause, str]] = ..., rank: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
 class RecommendResponse(_message.Message):
-    __slots__ = ("recommendations", "ignored_ids", "info")
+    __slots__ = ("recommendations", "ignored_ids", "info", "why_not", "policy")
     RECOMMENDATIONS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_IDS_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    WHY_NOT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     recommendations: _containers.RepeatedCompositeFieldContainer[Recommendation]
     ignored_ids: _containers.RepeatedCompositeFieldContainer[IgnoredId]
     info: _types_pb2.ReplyInfo
-    def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+    why_not: WhyNot
+    policy: str
+    def __init__(self, recommendations: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ..., why_not: _Optional[_Union[WhyNot, _Mapping]] = ..., policy: _Optional[str] = ...) -> None: ...
 
 class Interaction(_message.Message):
-    __slots__ = ("user_id", "session_id", "item_id", "kind", "time", "weight", "list_id", "position")
+    __slots__ = ("user_id", "session_id", "item_id", "kind", "time", "weight", "list_id", "position", "event_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -436,6 +476,7 @@ class Interaction(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     LIST_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     session_id: str
     item_id: str
@@ -444,7 +485,8 @@ class Interaction(_message.Message):
     weight: float
     list_id: str
     position: int
-    def __init__(self, user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_id: _Optional[str] = ..., kind: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., weight: _Optional[float] = ..., list_id: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+    event_id: str
+    def __init__(self, user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_id: _Optional[str] = ..., kind: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., weight: _Optional[float] = ..., list_id: _Optional[str] = ..., position: _Optional[int] = ..., event_id: _Optional[str] = ...) -> None: ...
 
 class RecordInteractionsRequest(_message.Message):
     __slots__ = ("collection", "interactions", "idempotency_key")
@@ -457,10 +499,12 @@ class RecordInteractionsRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RecordInteractionsResponse(_message.Message):
-    __slots__ = ("recorded",)
+    __slots__ = ("recorded", "duplicates")
     RECORDED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     recorded: int
-    def __init__(self, recorded: _Optional[int] = ...) -> None: ...
+    duplicates: int
+    def __init__(self, recorded: _Optional[int] = ..., duplicates: _Optional[int] = ...) -> None: ...
 
 class WriteResult(_message.Message):
     __slots__ = ("id", "outcome", "version", "reason", "message")
@@ -597,10 +641,14 @@ class GetUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class GetUserResponse(_message.Message):
-    __slots__ = ("interactions",)
+    __slots__ = ("interactions", "learned", "delete_time")
     INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FIELD_NUMBER: _ClassVar[int]
+    DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
-    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ...) -> None: ...
+    learned: _containers.RepeatedCompositeFieldContainer[Interaction]
+    delete_time: _timestamp_pb2.Timestamp
+    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., learned: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeleteUserRequest(_message.Message):
     __slots__ = ("collection", "user_id")
@@ -611,7 +659,25 @@ class DeleteUserRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
 
 class DeleteUserResponse(_message.Message):
-    __slots__ = ("watermark",)
+    __slots__ = ("watermark", "delete_time", "interactions", "log_entries", "sessions", "snapshots")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    LOG_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
-    def __init__(self, watermark: _Optional[bytes] = ...) -> None: ...
+    delete_time: _timestamp_pb2.Timestamp
+    interactions: int
+    log_entries: int
+    sessions: int
+    snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotInfluence]
+    def __init__(self, watermark: _Optional[bytes] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., interactions: _Optional[int] = ..., log_entries: _Optional[int] = ..., sessions: _Optional[int] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotInfluence, _Mapping]]] = ...) -> None: ...
+
+class SnapshotInfluence(_message.Message):
+    __slots__ = ("snapshot_id", "in_force")
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    snapshot_id: str
+    in_force: bool
+    def __init__(self, snapshot_id: _Optional[str] = ..., in_force: _Optional[bool] = ...) -> None: ...

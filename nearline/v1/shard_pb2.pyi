@@ -90,7 +90,7 @@ class SearchShardResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class FetchItemsRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks", "min_watermark")
+    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks", "min_watermark", "filter")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class FetchItemsRequest(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
@@ -105,7 +106,8 @@ class FetchItemsRequest(_message.Message):
     payload: _containers.RepeatedScalarFieldContainer[_retrieval_pb2.PayloadField]
     chunks: _containers.RepeatedScalarFieldContainer[int]
     min_watermark: bytes
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+    filter: _types_pb2.Filter
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ..., min_watermark: _Optional[bytes] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ...) -> None: ...
 
 class FetchItemsResponse(_message.Message):
     __slots__ = ("items", "watermark", "stale")

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical", "answers", "parent_snapshot_id")
+    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical", "answers", "parent_snapshot_id", "behaviour")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class Manifest(_message.Message):
     LEXICAL_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     PARENT_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOUR_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     snapshot_id: str
     collection: str
@@ -66,7 +67,78 @@ class Manifest(_message.Message):
     lexical: LexicalCard
     answers: AnswerCard
     parent_snapshot_id: str
-    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ..., parent_snapshot_id: _Optional[str] = ...) -> None: ...
+    behaviour: BehaviourCard
+    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ..., parent_snapshot_id: _Optional[str] = ..., behaviour: _Optional[_Union[BehaviourCard, _Mapping]] = ...) -> None: ...
+
+class BehaviourCard(_message.Message):
+    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights")
+    class KindWeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    FACTORS_ID_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_TIME_FIELD_NUMBER: _ClassVar[int]
+    BLENDS_FIELD_NUMBER: _ClassVar[int]
+    KIND_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    factors_id: str
+    interactions: int
+    users: int
+    items: int
+    newest_time: _timestamp_pb2.Timestamp
+    blends: _containers.RepeatedCompositeFieldContainer[BlendCard]
+    kind_weights: _containers.ScalarMap[str, float]
+    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class BlendCard(_message.Message):
+    __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone")
+    class AloneEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    REPEATS_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_NDCG_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    repeats: bool
+    parts: _containers.RepeatedCompositeFieldContainer[BlendPart]
+    split: str
+    k: int
+    validation_ndcg: float
+    alone: _containers.ScalarMap[str, float]
+    def __init__(self, repeats: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., split: _Optional[str] = ..., k: _Optional[int] = ..., validation_ndcg: _Optional[float] = ..., alone: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class BlendPart(_message.Message):
+    __slots__ = ("model", "settings", "weight", "table", "tau", "floor", "days", "newest", "popularity")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    TAU_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    POPULARITY_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    settings: str
+    weight: float
+    table: str
+    tau: float
+    floor: float
+    days: float
+    newest: int
+    popularity: float
+    def __init__(self, model: _Optional[str] = ..., settings: _Optional[str] = ..., weight: _Optional[float] = ..., table: _Optional[str] = ..., tau: _Optional[float] = ..., floor: _Optional[float] = ..., days: _Optional[float] = ..., newest: _Optional[int] = ..., popularity: _Optional[float] = ...) -> None: ...
 
 class AttributeField(_message.Message):
     __slots__ = ("name", "kind", "is_list")

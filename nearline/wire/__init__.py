@@ -25,7 +25,7 @@ from nearline.wire.generation import (
     verify_reply,
     verify_response,
 )
-from nearline.wire.items import in_utc, item_from_proto, item_to_proto
+from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.queries import (
     filter_of,
     options_from_proto,
@@ -34,6 +34,19 @@ from nearline.wire.queries import (
     query_to_proto,
 )
 from nearline.wire.questions import question_from_proto, question_to_proto
+from nearline.wire.recommendations import (
+    audience_from_proto,
+    deletion_receipt,
+    deletion_response,
+    interaction_to_proto,
+    interactions_from_proto,
+    recommend_options,
+    recommend_reply,
+    recommend_request,
+    recommend_response,
+    user_record,
+    user_response,
+)
 from nearline.wire.replies import (
     batch_reply,
     batch_response,
@@ -49,6 +62,7 @@ from nearline.wire.replies import (
     search_response,
 )
 from nearline.wire.sessions import session_from_proto, session_to_proto
+from nearline.wire.times import in_utc
 from nearline.wire.values import (
     attributes_from_proto,
     duration,
@@ -75,6 +89,7 @@ __all__ = [
     "LANES",
     "ROLES",
     "attributes_from_proto",
+    "audience_from_proto",
     "batch_reply",
     "batch_response",
     "citation_from_proto",
@@ -85,6 +100,8 @@ __all__ = [
     "delete_response",
     "delete_stream_reply",
     "delete_stream_response",
+    "deletion_receipt",
+    "deletion_response",
     "duration",
     "embed_response",
     "embedder_info",
@@ -98,6 +115,8 @@ __all__ = [
     "filter_to_proto",
     "in_utc",
     "info_response",
+    "interaction_to_proto",
+    "interactions_from_proto",
     "item_from_proto",
     "item_to_proto",
     "items_of",
@@ -116,6 +135,10 @@ __all__ = [
     "query_to_proto",
     "question_from_proto",
     "question_to_proto",
+    "recommend_options",
+    "recommend_reply",
+    "recommend_request",
+    "recommend_response",
     "role_from_proto",
     "scalar_from_proto",
     "search_reply",
@@ -128,6 +151,8 @@ __all__ = [
     "upsert_response",
     "upsert_stream_reply",
     "upsert_stream_response",
+    "user_record",
+    "user_response",
     "value_from_proto",
     "value_to_proto",
     "verify_reply",

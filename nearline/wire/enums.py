@@ -67,6 +67,17 @@ VERDICTS = {
     c.Verdict.CHANGED: generation_pb2.CitationCheck.VERDICT_CHANGED,
     c.Verdict.GONE: generation_pb2.CitationCheck.VERDICT_GONE,
 }
+CAUSES = {
+    c.Cause.LISTED: retrieval_pb2.WhyNot.CAUSE_LISTED,
+    c.Cause.NO_SUCH_ITEM: retrieval_pb2.WhyNot.CAUSE_NO_SUCH_ITEM,
+    c.Cause.OUTRANKED: retrieval_pb2.WhyNot.CAUSE_OUTRANKED,
+    c.Cause.SEEN: retrieval_pb2.WhyNot.CAUSE_SEEN,
+    c.Cause.EXCLUDED: retrieval_pb2.WhyNot.CAUSE_EXCLUDED,
+    c.Cause.BLOCKED: retrieval_pb2.WhyNot.CAUSE_BLOCKED,
+    c.Cause.FILTERED: retrieval_pb2.WhyNot.CAUSE_FILTERED,
+    c.Cause.QUOTA: retrieval_pb2.WhyNot.CAUSE_QUOTA,
+    c.Cause.DIVERSITY: retrieval_pb2.WhyNot.CAUSE_DIVERSITY,
+}
 STRATEGIES = {
     c.PlanStrategy.EXACT: retrieval_pb2.FilterPlan.STRATEGY_EXACT,
     c.PlanStrategy.BITMAP: retrieval_pb2.FilterPlan.STRATEGY_BITMAP,
@@ -88,6 +99,7 @@ IGNORED_OF = _inverse(IGNORED)
 SOURCE_OF = _inverse(SOURCES)
 OUTCOME_OF = _inverse(OUTCOMES)
 STRATEGY_OF = _inverse(STRATEGIES)
+CAUSE_OF = _inverse(CAUSES)
 REFUSAL_OF = _inverse(REFUSALS)
 FINISH_OF = _inverse(FINISHES) | {0: c.Finish.COMPLETE}
 VERDICT_OF = _inverse(VERDICTS)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import decode, pack
+from nearline.wire.times import in_utc, time_from_proto
 from nearline.wire.values import attributes_from_proto, set_attributes
 
 
@@ -54,22 +51,10 @@ def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
         text=message.text,
         attributes=attributes_from_proto(message.attributes),
         vector=vector,
-        expires=_expires(message.expire_time, field) if message.HasField("expire_time") else None,
+        expires=(
+            time_from_proto(message.expire_time, f"{field}.expire_time")
+            if message.HasField("expire_time")
+            else None
+        ),
         version=message.version,
     )
-
-
-def in_utc(time: datetime) -> datetime:
-    """Gives a time in UTC; one without a zone is taken as UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-def _expires(time: Timestamp, field: str) -> datetime:
-    try:
-        return time.ToDatetime(UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidRequest(
-            f"{field}.expire_time is {time.seconds} s and {time.nanos} ns after 1970, which is not "
-            "in the years 1 to 9999",
-            field=f"{field}.expire_time",
-        ) from error

@@ -60,6 +60,8 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
 def filter_of(
     request: retrieval_pb2.ListItemsRequest
     | retrieval_pb2.CountItemsRequest
+    | retrieval_pb2.RecommendRequest
+    | shard_pb2.FetchItemsRequest
     | shard_pb2.ScanItemsRequest
     | shard_pb2.CountShardRequest,
 ) -> c.Filter | None:

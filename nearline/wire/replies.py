@@ -73,7 +73,7 @@ def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
 def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
     return c.HitList(
         hits=[hit_from_proto(hit) for hit in message.hits],
-        ignored_ids=_ignored_from_proto(message.ignored_ids),
+        ignored_ids=ignored_from_proto(message.ignored_ids),
         plans=[plan_from_proto(plan) for plan in message.plans],
         terms=[c.Term(term.word, term.chunks, term.idf) for term in message.terms],
         language=message.language,
@@ -131,7 +131,8 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
     )
 
 
-def _ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.IgnoredId]:
+def ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.IgnoredId]:
+    """Gives the ids that were left out."""
     return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
 
 
@@ -239,7 +240,7 @@ def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
     """Gives the reply of GetItems."""
     return c.ItemsReply(
         items=[item_from_proto(item) for item in message.items],
-        ignored_ids=_ignored_from_proto(message.ignored_ids),
+        ignored_ids=ignored_from_proto(message.ignored_ids),
         info=info_from_proto(message.info),
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from datetime import UTC
 
 from nearline import contract as c
 from nearline.v1 import generation_pb2
+from nearline.wire.times import timestamp
 
 
 def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
@@ -17,7 +16,7 @@ def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
         answer=turn.answer,
         condensed=turn.condensed,
         snapshot_id=turn.snapshot_id,
-        time=_timestamp(turn.time),
+        time=timestamp(turn.time),
     )
 
 
@@ -38,7 +37,7 @@ def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:
         session_id=session.id,
         version=session.version,
         turns=map(turn_to_proto, session.turns),
-        expire_time=_timestamp(session.expire_time),
+        expire_time=timestamp(session.expire_time),
     )
 
 
@@ -66,11 +65,3 @@ def state_from_proto(message: generation_pb2.SessionState) -> c.SessionState:
     return c.SessionState(
         id=message.session_id, version=message.version, saved=message.saved, reason=message.reason
     )
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message

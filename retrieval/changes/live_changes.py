@@ -20,7 +20,7 @@ from retrieval.changes.log import ChangeLog
 from retrieval.changes.progress import ShardProgress
 from retrieval.changes.reembedding import Reembedding, on_bulk_lane
 from retrieval.changes.serving import FollowedShard
-from retrieval.changes.trimming import chain
+from retrieval.changes.trimming import followable
 from retrieval.changes.watermark import Watermark
 from retrieval.embedders import Embedders
 from retrieval.in_force import SnapshotInForce
@@ -80,7 +80,7 @@ class LiveChanges:
         Returns: None: the collection has no log, so that nothing can be changed.
         """
         name = snapshot.collection
-        logs = partial(_logs_of, self._store, name)
+        logs = partial(followable, self._store, name)
         log: ChangeLog | None = None
         if self._logs is not None:
             log = self._logs.reader(name)
@@ -144,16 +144,6 @@ class LiveChanges:
                 newest[following.collection] = following
             for following in newest.values():
                 _measure(following, now)
-
-
-def _logs_of(store: Store, collection: str) -> Sequence[str]:
-    """Gives the log in force last, before it those that it goes on from; none where no change can
-    have been made yet.
-    """
-    record = store.log_in_force(collection)
-    if record is None or not store.log_ready(collection, record.number):
-        return ()
-    return chain(store, collection)
 
 
 def _followed(loaded: LoadedShard) -> FollowedShard:

@@ -9,7 +9,7 @@ from retrieval.changes.redis_log import RedisLog
 from retrieval.redis_state import connect
 
 # Longer than any command may take: those that wait are given up by who waits.
-_TIMEOUT_S = 10.0
+REDIS_TIMEOUT_S = 10.0
 
 
 class ChangeLogs:
@@ -27,7 +27,7 @@ class ChangeLogs:
         self._store = store
         self._who = who
         # An append that was not answered may have been carried out: never send it again unasked.
-        self._client = connect(url, timeout_s=_TIMEOUT_S, retries=0) if url else None
+        self._client = connect(url, timeout_s=REDIS_TIMEOUT_S, retries=0) if url else None
         self._durability = Durability(self._client, replicas) if self._client else None
         self._logs: dict[str, RedisLog] = {}
 

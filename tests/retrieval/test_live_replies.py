@@ -134,6 +134,7 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
             deadline: float | None = None,
             chunks: Sequence[int] = (),
             min_watermark: Watermark | None = None,
+            filter: c.Filter | None = None,
         ) -> Fetched:
             found = await self.other.fetch(snapshot_id, ids, payload, min_watermark=min_watermark)
             ones = np.ones(DIM, np.float32)
@@ -181,6 +182,7 @@ class Replaced(SilentShard):
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: c.Filter | None = None,
     ) -> Fetched:
         pairs = zip(ids, chunks, strict=True)
         there = [(one, chunk) for one, chunk in pairs if chunk < self.chunks.get(one, 0)]

@@ -85,6 +85,7 @@ class DictShard(SilentShard):
         deadline: float | None = None,
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
+        filter: c.Filter | None = None,
     ) -> Fetched:
         items, applied = await self.now(min_watermark)
         return Fetched([items[one] for one in ids if one in items], applied)

@@ -115,4 +115,5 @@ def test_an_evaluation_finds_what_comes_next(repeats: bool) -> None:
     assert by_model[BLENDED]["ndcg@3"] > by_model["popular"]["ndcg@3"]  # type: ignore[operator]
     assert all(row["users"] == 40 for row in shown)
     names = {one.name for one in train_candidates(circle, repeats=repeats)}
+    assert evaluation.choice is not None
     assert set(evaluation.choice.weights) <= names

@@ -1,0 +1,92 @@
+"""Measures what Redis needs for the histories of many users.
+
+    python -m benchmarks.user_state_bytes --users 100000
+
+Users are made up: 1 to 113 events each (57 in the mean), items by Zipf's law, minutes apart within
+a visit and days between visits, three kinds. They are packed as `retrieval.users` packs them and
+written to a Redis of its own; the log of interactions and the events of the last 24 hours are not.
+Prints one line of JSON: bytes are the growth of Redis' used_memory, a user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from nearline.cli.processes import free_port, service_process
+from retrieval.redis_state import connect
+from retrieval.users.keys import user_keys
+from retrieval.users.packing import History, pack
+
+NOW_S = 1_800_000_000
+_TTL_S = 180 * 86_400
+_ITEMS = 100_000
+_MAX_EVENTS = 113
+_AT_ONCE = 1_000
+
+
+def histories(users: int, rng: np.random.Generator) -> Iterator[History]:
+    """Makes histories up; an item's number is its place by popularity."""
+    popularity = np.cumsum(1 / np.arange(1, _ITEMS + 1))
+    popularity /= popularity[-1]
+    for _ in range(users):
+        n = int(rng.integers(1, _MAX_EVENTS, endpoint=True))
+        # One event in eight begins a visit.
+        visits = rng.random(n) < 1 / 8
+        gaps = np.where(visits, rng.exponential(5 * 86_400, n), rng.exponential(120, n))
+        yield History(
+            np.searchsorted(popularity, rng.random(n)),
+            NOW_S - np.cumsum(gaps.astype(np.int64)),
+            rng.choice(3, n, p=(0.8, 0.15, 0.05)),
+            np.full(n, np.nan, np.float32),
+        )
+
+
+async def measure(users: int, seed: int) -> dict[str, float]:
+    """Writes the users to an empty Redis; gives what it took."""
+    events = blobs = 0
+    made = histories(users, np.random.default_rng(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        words = ("--folder", folder, "--port", str(free_port()))
+        async with (
+            service_process("nearline.cli.redis_process", words, ready_services=()) as server,
+            connect(f"redis://{server.address}/0", timeout_s=60.0) as client,
+        ):
+            before = (await client.info("memory"))["used_memory"]
+            for start in range(0, users, _AT_ONCE):
+                async with client.pipeline(transaction=False) as pipe:
+                    for number, history in zip(
+                        range(start, min(start + _AT_ONCE, users)), made, strict=False
+                    ):
+                        blob = pack(history, b"\0\1\2\3")
+                        key = user_keys("default", f"user-{number:07d}").state
+                        pipe.hset(key, "h", blob)
+                        pipe.expire(key, _TTL_S)
+                        events += len(history.items)
+                        blobs += len(blob)
+                    await pipe.execute()
+            after = (await client.info("memory"))["used_memory"]
+    return {
+        "users": users,
+        "events_per_user": round(events / users, 1),
+        "packed_bytes_per_user": round(blobs / users, 1),
+        "redis_bytes_per_user": round((after - before) / users, 1),
+    }
+
+
+def main() -> None:
+    """Reads the arguments, measures, prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--users", type=int, default=100_000, help="How many (%(default)s).")
+    parser.add_argument("--seed", type=int, default=0, help="Of the made-up users (%(default)s).")
+    given = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(given.users, given.seed))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Learning from interactions: trained, chosen on validation, trained anew on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.behaviour.candidates import Candidate, train_candidates
+from index_builder.behaviour.choosing import Choice, choose
+from index_builder.behaviour.evaluation import asks_only_known
+from index_builder.behaviour.records import VALIDATE_ON, Learning
+from index_builder.behaviour.renumbering import numbers_in, renumbered
+from index_builder.behaviour.tabulating import tables_of
+from index_builder.behaviour.tasks import task_of
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import Split, split
+from nearline.errors import InvalidRequest
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.parts import part_of
+from retrieval.behaviour.tables import Tables
+
+# Of fewer users NDCG is known to no better than 0.1, and the best of twenty candidates is chance.
+LEAST_TESTED = 20
+# Serves where there is nothing to choose by: two models that need no settings.
+_UNCHOSEN = {"item_to_item plain": 1.0, "popular plain": 1.0}
+
+
+class Learned(NamedTuple):
+    """What was learned.
+
+    unknown: Interactions left out, since the snapshot lacks their items. notes: What the user
+        should know of.
+    """
+
+    tables: Tables
+    card: snapshot_pb2.BehaviourCard
+    unknown: int
+    notes: Sequence[str]
+
+
+def learn(
+    learning: Learning, ids: Sequence[str], seed: int, advance: Callable[[int], None]
+) -> Learned:
+    """Learns from the interactions with some items; the same for the same arguments.
+
+    Args:
+        learning: What to learn from.
+        ids: Of the items of a snapshot, ascending; numbers are places in it.
+        advance: Told of steps done.
+    Raises: InvalidRequest: no interaction is with any of the items, or the split that was asked for
+        leaves nothing to test on.
+    """
+    rows, unknown = _known(learning.interactions, ids)
+    notes: list[str] = []
+    choices = _choices(learning, rows, seed, notes, advance)
+    candidates = train_candidates(rows, repeats=True, seed=seed)
+    advance(1)
+    by_name = {one.name: one for one in candidates}
+    tables = tables_of(
+        rows, candidates, {by_name[name].table for one in choices for name in one[1]}
+    )
+    card = snapshot_pb2.BehaviourCard(
+        interactions=len(rows.user),
+        users=len(rows.users),
+        items=len(rows.items),
+        blends=[
+            _blend_card(repeats, weights, choice, by_name, learning)
+            for repeats, weights, choice in choices
+        ],
+        kind_weights=learning.kind_weights,
+    )
+    card.newest_time.FromMicroseconds(int(rows.time_us.max()))
+    return Learned(renumbered(tables, numbers_in(rows.items, ids), ids), card, unknown, notes)
+
+
+def _known(interactions: Interactions, ids: Sequence[str]) -> tuple[Interactions, int]:
+    """Gives the rows with items of the snapshot, and how many others there are.
+
+    Users and items are those of the rows, in order of their ids.
+    """
+    numbers = numbers_in(interactions.items, ids)
+    known = numbers[interactions.item] >= 0
+    rows = interactions.some(known)
+    if not len(rows.item):
+        raise InvalidRequest(
+            f"none of the {len(known)} interactions is with a document of the corpus: items are "
+            f"called {_some(interactions.items)}, documents {_some(ids)}; check the item column "
+            "and --id-column",
+            field="interactions",
+        )
+    users, user = _in_order(rows.users, rows.user)
+    items, item = _in_order(rows.items, rows.item)
+    return rows._replace(users=users, items=items, user=user, item=item), len(known) - len(
+        rows.item
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(repr(one) for one in ids[:3])
+
+
+def _in_order(
+    ids: Sequence[str], numbers: NDArray[np.int32]
+) -> tuple[Sequence[str], NDArray[np.int32]]:
+    """Numbers those ids that occur in their order."""
+    order = sorted(np.unique(numbers).tolist(), key=ids.__getitem__)
+    place = np.zeros(len(ids), np.int32)
+    place[order] = np.arange(len(order))
+    return [ids[one] for one in order], place[numbers]
+
+
+_Chosen = tuple[bool, dict[str, float], Choice | None]
+
+
+def _choices(
+    learning: Learning,
+    rows: Interactions,
+    seed: int,
+    notes: list[str],
+    advance: Callable[[int], None],
+) -> list[_Chosen]:
+    """Chooses for lists without and with repeats: weights by name of a candidate, and the choice;
+    None: nothing could be chosen.
+    """
+    parts = _split(learning, rows, seed, notes)
+    if parts is None:
+        return [(repeats, _UNCHOSEN, None) for repeats in (False, True)]
+    trial = train_candidates(parts.train, repeats=True, seed=seed)
+    advance(1)
+    chosen: list[_Chosen] = []
+    for repeats in (False, True):
+        only_known = asks_only_known(learning.validate_on or VALIDATE_ON)
+        task = task_of(parts, repeats=repeats, only_known=only_known)
+        if len(task.users) < LEAST_TESTED:
+            notes.append(
+                f"{len(task.users)} users can be tested on, {LEAST_TESTED} are needed to choose "
+                f"a blend{' with repeats' if repeats else ''}: item-to-item and popularity serve, "
+                "unweighted"
+            )
+            chosen.append((repeats, _UNCHOSEN, None))
+            continue
+        fitting = [one for one in trial if repeats or not one.only_repeats]
+        choice = choose(fitting, task, learning.k, seed)
+        chosen.append((repeats, dict(choice.weights), choice))
+        advance(1)
+    return chosen
+
+
+def _split(learning: Learning, rows: Interactions, seed: int, notes: list[str]) -> Split | None:
+    try:
+        return split(rows, learning.validate_on or VALIDATE_ON, seed)
+    except InvalidRequest as error:
+        if learning.validate_on:
+            raise
+        notes.append(f"no blend was chosen ({error.message}): item-to-item and popularity serve")
+        return None
+
+
+def _blend_card(
+    repeats: bool,
+    weights: dict[str, float],
+    choice: Choice | None,
+    by_name: dict[str, Candidate],
+    learning: Learning,
+) -> snapshot_pb2.BlendCard:
+    card = snapshot_pb2.BlendCard(repeats=repeats)
+    for name, weight in weights.items():
+        one = by_name[name]
+        part = part_of(one.generator)
+        part.model, part.settings, part.table = one.model, one.settings, one.table
+        part.weight = weight
+        card.parts.append(part)
+    if choice is not None:
+        card.split, card.k = learning.validate_on or VALIDATE_ON, learning.k
+        card.validation_ndcg = choice.validation
+        card.alone.update(choice.alone)
+    return card

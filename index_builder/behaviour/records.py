@@ -1,0 +1,45 @@
+"""What a build is told to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import split
+from nearline.errors import InvalidRequest
+
+# Every user with six interactions or more is tested on what came last, which is what a list for
+# them would have had to find. A split in time leaves hardly anybody to test where users do all they
+# do on one day (ml-latest-small); where rows are the lines of baskets it is the better one, since
+# it parts no basket.
+VALIDATE_ON = "last-n:5"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """Interactions to learn from, and how to choose what serves.
+
+    interactions: Read and cleaned. left_out: What reading and cleaning left out, by reason.
+    kind_weights: What a kind of interaction counts.
+    validate_on: Split that the blends are chosen on, see `splits.split`; empty: `VALIDATE_ON`, and
+        where that leaves nothing, no choice. k: Places of a list there.
+    """
+
+    interactions: Interactions
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    kind_weights: Mapping[str, float] = field(default_factory=dict)
+    validate_on: str = ""
+    k: int = 10
+
+    def check(self, seed: int) -> None:
+        """Raises InvalidRequest where the split is none, or leaves nothing to test on."""
+        if self.validate_on.startswith("cold-items"):
+            raise InvalidRequest(
+                f"validate_on is {self.validate_on!r}: of items without interactions nothing is "
+                "learned that could be chosen; use last-n:N, first-n:N, loo, time:F or "
+                "cold-users:F",
+                field="validate_on",
+            )
+        if self.validate_on:
+            split(self.interactions, self.validate_on, seed)

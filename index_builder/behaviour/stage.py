@@ -1,0 +1,126 @@
+"""The stage of a build that adds what was learned: from interactions, or by the snapshot before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from index_builder.behaviour.content_map import place_by_content
+from index_builder.behaviour.contents import Documents, documents_of
+from index_builder.behaviour.renumbering import numbers_in, renumbered
+from index_builder.behaviour.table_writer import write_tables
+from index_builder.snapshot_writer import Material
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.tables import Tables, read_tables
+
+UNKNOWN_ITEM = "an item that is no document of the corpus"
+
+
+class Behaviour(NamedTuple):
+    """What the stage added.
+
+    left_out: Interactions that were left out, by reason. inherited: Id of the snapshot that
+        learned it; empty: this one did. notes: What the user should know of.
+    """
+
+    card: snapshot_pb2.BehaviourCard
+    left_out: Mapping[str, int]
+    inherited: str = ""
+    notes: Sequence[str] = ()
+
+    def record(self) -> dict[str, object]:
+        """Gives it as one JSON object."""
+        return {
+            "interactions": self.card.interactions,
+            "users": self.card.users,
+            "items": self.card.items,
+            "left_out": dict(self.left_out),
+            "blend": {_kind(one): _told(one) for one in self.card.blends},
+            "validation_ndcg": {
+                _kind(one): round(one.validation_ndcg, 4) if one.split else None
+                for one in self.card.blends
+            },
+            "inherited": self.inherited,
+            "notes": list(self.notes),
+        }
+
+
+async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
+    """Writes the folder `behaviour` of a snapshot.
+
+    Without interactions, what the snapshot before learned is carried over to the new documents.
+
+    Args:
+        folder: Of the snapshot, without its other files or with them.
+    Returns: None where nothing is learned, or nothing is left of what the snapshot before learned.
+    Raises: InvalidRequest: as `learn`. SnapshotCorrupt: the snapshot before cannot be read.
+        StoreError: no space, no permission.
+    """
+    parent = material.ancestry.parent if material.ancestry else None
+    learning = material.options.learning
+    if learning is None and not (parent and parent.HasField("behaviour")):
+        return None
+    with material.clock.stage("behaviour", None, "steps") as advance:
+        return await material.clock.in_thread(lambda: _add(material, parent, folder, advance))
+
+
+def _add(
+    material: Material,
+    parent: snapshot_pb2.Manifest | None,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> Behaviour | None:
+    options = material.options
+    documents = documents_of(material.spool, options.shards)
+    if options.learning is not None:
+        # A compaction learns nothing: scipy and implicit stay out of its process.
+        from index_builder.behaviour.learning import learn
+
+        learned = learn(options.learning, documents.ids, options.seed, advance)
+        left_out = dict(options.learning.left_out)
+        if learned.unknown:
+            left_out[UNKNOWN_ITEM] = learned.unknown
+        found = Behaviour(learned.card, left_out, notes=learned.notes)
+        tables = learned.tables
+    else:
+        assert parent is not None, "there is nothing to add"
+        before = read_tables(Store.open(options.store), parent)
+        tables = renumbered(before, numbers_in(before.ids, documents.ids), documents.ids)
+        if not tables.interactions.any():
+            return None
+        card = snapshot_pb2.BehaviourCard()
+        card.CopyFrom(parent.behaviour)
+        card.items = int(np.count_nonzero(tables.interactions))
+        found = Behaviour(card, {}, parent.snapshot_id)
+    tables = _with_cold_items(tables, documents, material)
+    found.card.factors_id = factors_id(tables)
+    write_tables(tables, folder)
+    advance(1)
+    return found
+
+
+def _with_cold_items(tables: Tables, documents: Documents, material: Material) -> Tables:
+    """Gives factors to items without interactions, from what they say."""
+    if tables.interactions.all():
+        return tables
+    content = documents.vectors(material.vectors.matrix(material.spool.chunks))
+    vectors = place_by_content(content, tables.factors.vectors, tables.interactions)
+    return tables._replace(factors=tables.factors._replace(vectors=vectors))
+
+
+def factors_id(tables: Tables) -> str:
+    """Gives the hash of the factors, lower-case hex."""
+    return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
+
+
+def _kind(blend: snapshot_pb2.BlendCard) -> str:
+    return "repeats" if blend.repeats else "no_repeats"
+
+
+def _told(blend: snapshot_pb2.BlendCard) -> str:
+    return ", ".join(f"{part.weight:g} x {part.model} {part.settings}" for part in blend.parts)

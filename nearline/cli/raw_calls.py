@@ -1,0 +1,97 @@
+"""Calls of benches: bytes that were made before, answered by bytes that are read afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+
+class Calls(NamedTuple):
+    """What came of calls.
+
+    qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply.
+    """
+
+    qps: float
+    latencies_s: NDArray[np.float64]
+    replies: Sequence[tuple[int, bytes]]
+
+
+def call_in_loop(
+    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float
+) -> Calls:
+    """Calls in a closed loop: each caller sends its next request when the last is answered.
+
+    Args:
+        method: "/package.Service/Method".
+        requests: Sent in turn, over and over.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_closed(address, method, requests, concurrency, seconds))
+
+
+def call_at_rate(address: str, method: str, requests: Sequence[bytes], rate: float) -> Calls:
+    """Calls in an open loop: each request once, at its time, whatever became of those before.
+
+    Latencies count from the time that a request was due.
+
+    Args:
+        rate: Of requests, per second.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_open(address, method, requests, rate))
+
+
+async def _closed(
+    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float
+) -> Calls:
+    clock = time.perf_counter
+    numbers = itertools.count()
+    replies: list[tuple[int, bytes]] = []
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        # Without serialisers bytes go out and come back as they are.
+        call: Any = channel.unary_unary(method)
+        await call(requests[0])
+        start = clock()
+        end = start + seconds
+
+        async def caller() -> None:
+            while (now := clock()) < end:
+                number = next(numbers) % len(requests)
+                replies.append((number, await call(requests[number])))
+                latencies.append(clock() - now)
+
+        await asyncio.gather(*(caller() for _ in range(concurrency)))
+        spent_s = clock() - start
+    return Calls(len(latencies) / spent_s, np.array(latencies), replies)
+
+
+async def _open(address: str, method: str, requests: Sequence[bytes], rate: float) -> Calls:
+    loop = asyncio.get_running_loop()
+    replies: list[tuple[int, bytes]] = []
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(method)
+        await channel.channel_ready()
+
+        async def ask(number: int, due: float) -> None:
+            replies.append((number, await call(requests[number])))
+            latencies.append(loop.time() - due)
+
+        start = loop.time()
+        async with asyncio.TaskGroup() as running:
+            for number in range(len(requests)):
+                due = start + number / rate
+                await asyncio.sleep(due - loop.time())
+                running.create_task(ask(number, due))
+        spent_s = loop.time() - start
+    return Calls(len(latencies) / spent_s, np.array(latencies), replies)

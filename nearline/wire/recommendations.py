@@ -1,0 +1,198 @@
+"""Recommended lists, interactions and what is kept of users: contract to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+
+from nearline import contract as c
+from nearline.v1 import retrieval_pb2
+from nearline.wire.enums import (
+    CAUSE_OF,
+    CAUSES,
+    IGNORED,
+    lookup,
+    payload_from_proto,
+    payload_to_proto,
+)
+from nearline.wire.filters import filter_to_proto
+from nearline.wire.queries import filter_of
+from nearline.wire.replies import (
+    fill_hit,
+    fill_info,
+    hit_from_proto,
+    ignored_from_proto,
+    info_from_proto,
+)
+from nearline.wire.times import time_from_proto, timestamp
+
+
+def recommend_request(
+    audience: c.Audience, options: c.RecommendOptions, collection: str
+) -> retrieval_pb2.RecommendRequest:
+    """Gives the message of a request for a list."""
+    return retrieval_pb2.RecommendRequest(
+        collection=collection,
+        user_id=audience.user_id,
+        session_id=audience.session_id,
+        item_ids=audience.item_ids,
+        surface=audience.surface,
+        n=options.n,
+        exclude_ids=options.exclude_ids,
+        filter=None if options.filter is None else filter_to_proto(options.filter),
+        payload=payload_to_proto(options.payload),
+        diversity=options.diversity,
+        explain=options.explain,
+        min_watermark=options.min_watermark,
+        why_not_id=options.why_not_id,
+    )
+
+
+def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
+    """Gives whom a list is for."""
+    return c.Audience(
+        user_id=message.user_id,
+        session_id=message.session_id,
+        item_ids=tuple(message.item_ids),
+        surface=message.surface or c.DEFAULT_SURFACE,
+    )
+
+
+def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOptions:
+    """Gives the options of a list.
+
+    Raises: InvalidRequest: a malformed filter, or an unknown part of the payload.
+    """
+    return c.RecommendOptions(
+        n=message.n if message.HasField("n") else c.DEFAULT_N,
+        exclude_ids=tuple(message.exclude_ids),
+        filter=filter_of(message),
+        payload=payload_from_proto(message.payload),
+        diversity=message.diversity if message.HasField("diversity") else None,
+        explain=message.explain,
+        min_watermark=message.min_watermark,
+        why_not_id=message.why_not_id,
+    )
+
+
+def recommend_response(reply: c.RecommendReply) -> retrieval_pb2.RecommendResponse:
+    """Gives the message of a list."""
+    message = retrieval_pb2.RecommendResponse(policy=reply.policy)
+    add = message.recommendations.add
+    for one in reply.recommendations:
+        target = add(reasons=one.reasons, propensity=one.propensity)
+        fill_hit(target.hit, one.hit)
+    for ignored in reply.ignored_ids:
+        message.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
+    fill_info(message.info, reply.info)
+    if reply.why_not is not None:
+        why = reply.why_not
+        message.why_not.id, message.why_not.cause = why.id, CAUSES[why.cause]
+        message.why_not.rank, message.why_not.message = why.rank, why.message
+    return message
+
+
+def recommend_reply(message: retrieval_pb2.RecommendResponse) -> c.RecommendReply:
+    """Gives the list of a message."""
+    why = None
+    if message.HasField("why_not"):
+        cause = lookup(CAUSE_OF, message.why_not.cause, "why_not.cause")
+        one = message.why_not
+        why = c.WhyNot(id=one.id, cause=cause, rank=one.rank, message=one.message)
+    return c.RecommendReply(
+        recommendations=[
+            c.Recommendation(
+                hit=hit_from_proto(one.hit),
+                reasons=tuple(one.reasons),
+                propensity=one.propensity if one.HasField("propensity") else None,
+            )
+            for one in message.recommendations
+        ],
+        ignored_ids=ignored_from_proto(message.ignored_ids),
+        info=info_from_proto(message.info),
+        policy=message.policy,
+        why_not=why,
+    )
+
+
+def interaction_to_proto(interaction: c.Interaction) -> retrieval_pb2.Interaction:
+    """Gives the message of an interaction."""
+    return retrieval_pb2.Interaction(
+        user_id=interaction.user_id,
+        session_id=interaction.session_id,
+        item_id=interaction.item_id,
+        kind=interaction.kind,
+        time=timestamp(interaction.time),
+        weight=interaction.weight,
+        list_id=interaction.list_id,
+        position=interaction.position,
+        event_id=interaction.event_id,
+    )
+
+
+def interactions_from_proto(
+    messages: Iterable[retrieval_pb2.Interaction],
+) -> Sequence[c.Interaction]:
+    """Gives the interactions of messages.
+
+    Raises: InvalidRequest: a time that no calendar has.
+    """
+    return [_interaction(one, f"interactions[{at}]") for at, one in enumerate(messages)]
+
+
+def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
+    """Gives the message of what is kept of a user."""
+    return retrieval_pb2.GetUserResponse(
+        interactions=map(interaction_to_proto, record.interactions),
+        learned=map(interaction_to_proto, record.learned),
+        delete_time=timestamp(record.deleted),
+    )
+
+
+def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
+    """Gives what is kept of a user."""
+    deleted = message.delete_time.ToDatetime(UTC) if message.HasField("delete_time") else None
+    return c.UserRecord(
+        interactions=interactions_from_proto(message.interactions),
+        learned=interactions_from_proto(message.learned),
+        deleted=deleted,
+    )
+
+
+def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserResponse:
+    """Gives the message of what was erased."""
+    return retrieval_pb2.DeleteUserResponse(
+        delete_time=timestamp(receipt.deleted),
+        interactions=receipt.interactions,
+        log_entries=receipt.log_entries,
+        sessions=receipt.sessions,
+        snapshots=[
+            retrieval_pb2.SnapshotInfluence(snapshot_id=one.snapshot_id, in_force=one.in_force)
+            for one in receipt.snapshots
+        ],
+    )
+
+
+def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionReceipt:
+    """Gives what was erased."""
+    return c.DeletionReceipt(
+        deleted=message.delete_time.ToDatetime(UTC),
+        interactions=message.interactions,
+        log_entries=message.log_entries,
+        sessions=message.sessions,
+        snapshots=[c.Influence(one.snapshot_id, one.in_force) for one in message.snapshots],
+    )
+
+
+def _interaction(message: retrieval_pb2.Interaction, field: str) -> c.Interaction:
+    return c.Interaction(
+        item_id=message.item_id,
+        user_id=message.user_id,
+        session_id=message.session_id,
+        kind=message.kind or c.DEFAULT_KIND,
+        time=time_from_proto(message.time, f"{field}.time") if message.HasField("time") else None,
+        weight=message.weight if message.HasField("weight") else None,
+        list_id=message.list_id,
+        position=message.position if message.HasField("position") else None,
+        event_id=message.event_id,
+    )

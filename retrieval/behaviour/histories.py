@@ -1,0 +1,39 @@
+"""What users did, as a snapshot carries it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.behaviour.history import History
+
+# Interactions that a list is made from: a vector folded in from so many is the trained one (ADR
+# 0018). Older ones only say what a user had.
+NEWEST = 128
+
+
+class Histories(NamedTuple):
+    """The interactions of each user; u users, n interactions.
+
+    users: Ids, ascending. starts: (u + 1,) int64: those of user i are starts[i]:starts[i + 1].
+    items: (n,) int32 numbers, newest first. time_us: (n,) int64, microseconds since 1970.
+    weight: (n,) float32 > 0.
+    """
+
+    users: Sequence[str]
+    starts: NDArray[np.int64]
+    items: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def of(self, user_id: str) -> History | None:
+        """Gives the history of a user; None: there is none."""
+        at = bisect_left(self.users, user_id)
+        if at == len(self.users) or self.users[at] != user_id:
+            return None
+        part = slice(self.starts[at], self.starts[at + 1])
+        return History(self.items[part], self.time_us[part], self.weight[part])

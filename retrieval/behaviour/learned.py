@@ -1,0 +1,97 @@
+"""What a router holds of a snapshot that learned from interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.blend import Blend, Generator
+from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.history import History
+from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.parts import blend_of
+from retrieval.behaviour.tables import POPULARITY, SESSIONS, Tables, read_tables
+from retrieval.in_force import SnapshotInForce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What was learned of the items of a snapshot, by item number; never changes.
+
+    factors_id: Hash of the factors, lower-case hex. kind_weights: By kind of interaction; others
+        count 1.
+    ids: By number, ascending: lower numbers first is the order of equal scores.
+    trained: (items,) bool, had interactions. popularity: (items,) float32 >= 0, 0 where untrained.
+    similar: Scores what goes with the items of a history; no item goes with itself.
+    """
+
+    factors_id: str
+    kind_weights: Mapping[str, float]
+    ids: Sequence[str]
+    trained: NDArray[np.bool_]
+    popularity: NDArray[np.float32]
+    similar: Generator
+    factors: ItemFactors
+    _blends: Mapping[bool, Blend] = field(repr=False)
+    _numbers: Mapping[str, int] = field(repr=False)
+    _histories: Histories = field(repr=False)
+
+    def number_of(self, item_id: str) -> int | None:
+        """Gives the number of an item; None: the snapshot does not have it."""
+        return self._numbers.get(item_id)
+
+    def blend(self, *, repeats: bool) -> Blend:
+        """Gives the blend for lists where what a user had may be shown again, or may not."""
+        return self._blends[repeats]
+
+    def history_of(self, user_id: str) -> History | None:
+        """Gives all interactions of a user, newest first; None: nothing was learned of them."""
+        return self._histories.of(user_id)
+
+    def users(self) -> Iterator[str]:
+        """Yields the users with a history, in order of id."""
+        return iter(self._histories.users)
+
+
+def load_learned(store: Store, snapshot: SnapshotInForce) -> Learned | None:
+    """Loads what a snapshot learned; blocks while files are fetched and compared.
+
+    Returns: None where it learned nothing.
+    Raises: SnapshotCorrupt: a file is not what the manifest says, or does not fit the others.
+    """
+    manifest = snapshot.manifest
+    if not manifest.HasField("behaviour"):
+        return None
+    return learned_of(manifest.behaviour, read_tables(store, manifest), snapshot.snapshot_id)
+
+
+def learned_of(card: snapshot_pb2.BehaviourCard, tables: Tables, snapshot_id: str = "") -> Learned:
+    """Puts together what a card says and what tables hold.
+
+    Raises: SnapshotCorrupt: the card lacks a blend.
+    """
+    blends = {one.repeats: blend_of(one, tables) for one in card.blends if one.parts}
+    if len(blends) != 2:
+        raise SnapshotCorrupt(
+            f"the manifest of {snapshot_id} has blends for repeats {sorted(blends)}, both are "
+            "needed; rebuild the snapshot with its interactions"
+        )
+    return Learned(
+        factors_id=card.factors_id,
+        kind_weights=dict(card.kind_weights),
+        ids=tables.ids,
+        trained=tables.interactions > 0,
+        popularity=tables.popularity[POPULARITY],
+        similar=ListGenerator(tables.lists[SESSIONS]),
+        factors=tables.factors,
+        _blends=blends,
+        _numbers={one: number for number, one in enumerate(tables.ids)},
+        _histories=tables.histories,
+    )

@@ -1,0 +1,50 @@
+"""A generator as a manifest describes it: by model, settings and the table that it reads."""
+
+from __future__ import annotations
+
+import math
+
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.blend import Blend, Generator, Weighted
+from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.history import Recency
+from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.tables import Tables
+
+# All that a user did, as far as a history goes.
+EVERYTHING = 1_000_000
+
+
+def part_of(generator: Generator) -> snapshot_pb2.BlendPart:
+    """Gives how a generator reads its table; model, settings, weight and table are not known."""
+    part = snapshot_pb2.BlendPart()
+    if isinstance(generator, ListGenerator | FactorGenerator | BuyAgain):
+        recency = generator.recency
+        part.tau = recency.tau if math.isfinite(recency.tau) else 0
+        part.floor = recency.floor
+        part.days = recency.days if math.isfinite(recency.days) else 0
+    if isinstance(generator, ListGenerator | FactorGenerator):
+        part.newest = generator.newest if generator.newest < EVERYTHING else 0
+    if isinstance(generator, BuyAgain):
+        part.popularity = generator.popularity
+    return part
+
+
+def generator_of(part: snapshot_pb2.BlendPart, tables: Tables) -> Generator:
+    """Makes the generator that `part_of` described, on the table that the part names."""
+    recency = Recency(part.tau or math.inf, part.floor, part.days or math.inf)
+    newest = part.newest or EVERYTHING
+    if part.model == "popular":
+        return Popularity(tables.popularity[part.table])
+    if part.model == "buy_again":
+        return BuyAgain(tables.popularity[part.table], recency, part.popularity)
+    if part.model == "als":
+        return FactorGenerator(tables.factors, recency, newest)
+    return ListGenerator(tables.lists[part.table], recency, newest)
+
+
+def blend_of(card: snapshot_pb2.BlendCard, tables: Tables) -> Blend:
+    """Makes the blend of a card."""
+    parts = [Weighted(generator_of(part, tables), part.weight) for part in card.parts]
+    return Blend(parts, card.repeats)

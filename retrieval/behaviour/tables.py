@@ -1,0 +1,207 @@
+"""The tables of what was learned: how they lie in a snapshot, and how they are read.
+
+Below behaviour/, items by number, which is the order of their ids:
+    items.arrow: id string; interactions int64, those learned from; popularity float32.
+    <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists`.
+    <table>.npy: (items,) float32, popularity of another kind.
+    factors.npy, factors.gram.npy: of `ItemFactors`; factors.options.npy: (2,) float64, its
+        regularisation and alpha.
+    users.arrow: id string, ascending.
+    histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `Histories`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.item_lists import ItemLists
+
+FOLDER = "behaviour"
+ITEMS_FILE = "items.arrow"
+USERS_FILE = "users.arrow"
+# Tables that are there whatever a blend reads.
+POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
+HISTORIES = "histories"
+_COUNTED = ("popular", "buy_again")
+_FACTORED = "als"
+_NAME = re.compile(r"[a-z0-9_]{1,64}")
+_REMEDY = "rebuild the snapshot with its interactions"
+
+
+class Tables(NamedTuple):
+    """What was learned of all items of a snapshot, and what its users did.
+
+    ids: By number, ascending. interactions: (items,) int64, those learned from; 0: not trained.
+    popularity: By name, (items,) float32 each. lists: By name.
+    """
+
+    ids: Sequence[str]
+    interactions: NDArray[np.int64]
+    popularity: Mapping[str, NDArray[np.float32]]
+    lists: Mapping[str, ItemLists]
+    factors: ItemFactors
+    histories: Histories
+
+
+class Wanted(NamedTuple):
+    """Names of the tables that blends read, and of those that are always there."""
+
+    popularity: frozenset[str]
+    lists: frozenset[str]
+
+
+def wanted_by(card: snapshot_pb2.BehaviourCard) -> Wanted:
+    """Gives the names of the tables of a card."""
+    popularity, lists = {POPULARITY}, {SESSIONS}
+    for part in (part for blend in card.blends for part in blend.parts):
+        if part.model in _COUNTED:
+            popularity.add(part.table)
+        elif part.model != _FACTORED:
+            lists.add(part.table)
+    return Wanted(frozenset(popularity), frozenset(lists))
+
+
+def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
+    """Reads the tables of a snapshot that has a behaviour card; arrays stay on disk, mapped.
+
+    Raises: SnapshotCorrupt: a file is not what the manifest says, or does not fit the others.
+    """
+    store.fetch(manifest.collection, manifest.snapshot_id, [f"{FOLDER}/"])
+    folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id) / FOLDER
+    wanted = wanted_by(manifest.behaviour)
+    for name in sorted(wanted.popularity | wanted.lists):
+        # A manifest is input: no name in it may lead out of the folder.
+        if not _NAME.fullmatch(name):
+            raise SnapshotCorrupt(
+                f"the manifest of {manifest.snapshot_id} names a table {name!r}; allowed are 1..64 "
+                f"of a-z 0-9 _; {_REMEDY}"
+            )
+    ids, interactions, popularity = _columns(
+        folder / ITEMS_FILE,
+        {"id": pa.string(), "interactions": pa.int64(), POPULARITY: pa.float32()},
+    )
+    count = len(ids)
+    counted = {
+        name: _array(folder / f"{name}.npy", np.float32, (count,))
+        for name in sorted(wanted.popularity - {POPULARITY})
+    }
+    return Tables(
+        ids.to_pylist(),
+        interactions.to_numpy(),
+        {POPULARITY: popularity.to_numpy(), **counted},
+        {name: _lists(folder, name, count) for name in sorted(wanted.lists)},
+        _factors(folder, count),
+        _histories(folder, count),
+    )
+
+
+def _lists(folder: Path, name: str, items: int) -> ItemLists:
+    starts_path = folder / f"{name}.starts.npy"
+    starts = _starts(starts_path, items)
+    size = int(starts[-1])
+    others_path = folder / f"{name}.others.npy"
+    others = _array(others_path, np.int32, (size,))
+    _check_numbers(others_path, others, items)
+    return ItemLists(starts, others, _array(folder / f"{name}.scores.npy", np.float32, (size,)))
+
+
+def _factors(folder: Path, items: int) -> ItemFactors:
+    path = folder / f"{FACTORS}.npy"
+    vectors = _array(path, np.float32, (items, None))
+    width = vectors.shape[1]
+    gram = _array(folder / f"{FACTORS}.gram.npy", np.float64, (width, width))
+    regularisation, alpha = _array(folder / f"{FACTORS}.options.npy", np.float64, (2,)).tolist()
+    return ItemFactors(vectors, gram, regularisation, alpha)
+
+
+def _histories(folder: Path, items: int) -> Histories:
+    (users,) = _columns(folder / USERS_FILE, {"id": pa.string()})
+    starts = _starts(folder / f"{HISTORIES}.starts.npy", len(users))
+    size = int(starts[-1])
+    numbers_path = folder / f"{HISTORIES}.items.npy"
+    numbers = _array(numbers_path, np.int32, (size,))
+    _check_numbers(numbers_path, numbers, items)
+    return Histories(
+        Texts(users),
+        starts,
+        numbers,
+        _array(folder / f"{HISTORIES}.time_us.npy", np.int64, (size,)),
+        _array(folder / f"{HISTORIES}.weight.npy", np.float32, (size,)),
+    )
+
+
+class Texts(Sequence[str]):
+    """Ids in one piece: as Python strings, those of a million users would take 70 MB."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, at: Any) -> Any:
+        found = self._array[at]
+        return Texts(found) if isinstance(at, slice) else found.as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return (one.as_py() for one in self._array)
+
+
+def _columns(path: Path, kinds: Mapping[str, Any]) -> list[Any]:
+    try:
+        # Read, not mapped: ids are looked up all the time.
+        with pa.OSFile(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            columns = [table.column(name).cast(kind) for name, kind in kinds.items()]
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
+    return [
+        pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
+        for column, kind in zip(columns, kinds.values(), strict=True)
+    ]
+
+
+def _array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    try:
+        # A plain view: every slice of a memmap costs more than what is done with it.
+        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != kind or not fits:
+        raise SnapshotCorrupt(
+            f"{path} holds {array.dtype} of shape {array.shape}; {np.dtype(kind)} of shape "
+            f"{tuple('any' if one is None else one for one in shape)} is wanted; {_REMEDY}"
+        )
+    return array
+
+
+def _starts(path: Path, count: int) -> NDArray[np.int64]:
+    starts = _array(path, np.int64, (count + 1,))
+    if starts[0] != 0 or (np.diff(starts) < 0).any():
+        raise SnapshotCorrupt(f"{path} does not ascend from 0; {_REMEDY}")
+    return starts
+
+
+def _check_numbers(path: Path, numbers: NDArray[np.int32], items: int) -> None:
+    if len(numbers) and not (0 <= numbers.min() and numbers.max() < items):
+        raise SnapshotCorrupt(
+            f"{path} has item numbers {numbers.min()} to {numbers.max()}, there are {items} items; "
+            f"{_REMEDY}"
+        )

@@ -1,0 +1,1 @@
+"""How a recommended list is made for a surface."""

@@ -1,0 +1,42 @@
+"""What a request for a list must fit, whatever collection it is for."""
+
+from __future__ import annotations
+
+from nearline import contract as c
+from nearline.contract import MAX_ID_BYTES
+from nearline.errors import InvalidRequest
+
+
+def check(audience: c.Audience, options: c.RecommendOptions) -> None:
+    """Raises InvalidRequest where a value is out of range; names value and range."""
+    if not 1 <= options.n <= c.MAX_RECOMMENDED:
+        raise InvalidRequest(f"n is {options.n}; 1..{c.MAX_RECOMMENDED} is allowed", field="n")
+    if len(audience.item_ids) > c.MAX_EXAMPLES:
+        raise InvalidRequest(
+            f"item_ids has {len(audience.item_ids)} ids; 0..{c.MAX_EXAMPLES} are allowed",
+            field="item_ids",
+        )
+    if len(options.exclude_ids) > c.MAX_EXCLUDED:
+        raise InvalidRequest(
+            f"exclude_ids has {len(options.exclude_ids):,} ids; 0..{c.MAX_EXCLUDED:,} are allowed; "
+            "a policy that excludes what was seen needs no list of it",
+            field="exclude_ids",
+        )
+    for field, ids in (("item_ids", audience.item_ids), ("exclude_ids", options.exclude_ids)):
+        if not all(ids):
+            raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
+    for field, one in (("user_id", audience.user_id), ("session_id", audience.session_id)):
+        check_id(one, field)
+    if options.diversity is not None and not 0 <= options.diversity <= 1:
+        raise InvalidRequest(
+            f"diversity is {options.diversity}; 0..1 is allowed", field="diversity"
+        )
+
+
+def check_id(one: str, field: str) -> None:
+    """Raises InvalidRequest where an id of a user or session is too long."""
+    if len(one.encode()) > MAX_ID_BYTES:
+        raise InvalidRequest(
+            f"{field} has {len(one.encode())} bytes; at most {MAX_ID_BYTES} are allowed",
+            field=field,
+        )

@@ -1,0 +1,85 @@
+"""Whom a list is for: what they did, from Redis and from the snapshot, as one history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from retrieval.behaviour.histories import NEWEST
+from retrieval.behaviour.history import History
+from retrieval.behaviour.learned import Learned
+from retrieval.users.records import EMPTY, Event, UserState
+
+_SECOND_US = 1_000_000
+NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+class Subject(NamedTuple):
+    """What is known of whom a list is for.
+
+    events: Newest first, items that the snapshot does not know included; of those that it learned
+        from the kind is not known, and empty.
+    history: The events with items that the snapshot knows.
+    older: More events, that only say what they had.
+    """
+
+    events: Sequence[Event] = ()
+    history: History = NOBODY
+    older: Sequence[Event] = ()
+
+
+def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) -> Subject:
+    """Joins what was recorded of a user with what the snapshot learned from.
+
+    What was recorded may be among what was learned from, too: an event of the same item in the same
+    second is the same one.
+
+    Args:
+        learned: What the snapshot learned; None: nothing.
+        user_id: Empty: nobody that the snapshot could know.
+        state: What was recorded of the user and of the session.
+    """
+    events = list(state.events)
+    older: list[Event] = []
+    if learned is not None and user_id:
+        events += _learned_from(learned, user_id, state)
+        events.sort(key=lambda one: -one.time_us)
+        older = events[NEWEST:]
+        del events[NEWEST:]
+    if learned is None:
+        return Subject(events)
+    weights = learned.kind_weights
+    known = [
+        (number, one.time_us, _weight(one, weights))
+        for one in events
+        if (number := learned.number_of(one.item_id)) is not None
+    ]
+    if not known:
+        return Subject(events, older=older)
+    items, times, counts = zip(*known, strict=True)
+    history = History(
+        np.array(items, np.int32), np.array(times, np.int64), np.array(counts, np.float32)
+    )
+    return Subject(events, history, older)
+
+
+def _learned_from(learned: Learned, user_id: str, state: UserState) -> list[Event]:
+    before = learned.history_of(user_id)
+    if before is None:
+        return []
+    recorded = {(one.item_id, one.time_us // _SECOND_US) for one in state.events}
+    ids = learned.ids
+    events = (
+        Event(ids[item], time_us, "", weight)
+        for item, time_us, weight in zip(
+            before.items.tolist(), before.time_us.tolist(), before.weight.tolist(), strict=True
+        )
+        if time_us > state.deleted_us
+    )
+    return [one for one in events if (one.item_id, one.time_us // _SECOND_US) not in recorded]
+
+
+def _weight(event: Event, of_kinds: Mapping[str, float]) -> float:
+    return of_kinds.get(event.kind, 1.0) if event.weight is None else event.weight

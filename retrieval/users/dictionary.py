@@ -1,0 +1,161 @@
+"""The dictionary of a collection: item ids and kinds as small numbers, the same for all routers.
+
+Numbers are given in Redis. What was met is remembered here; should Redis have lost its content, it
+has another dictionary under another id, and what is remembered is dropped.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import Redis, answering
+from retrieval.users import scripts
+from retrieval.users.keys import dictionary_keys
+from retrieval.users.packing import ID_BYTES, History, dictionary_of, unpack
+from retrieval.users.records import NEEDED_BY, Event
+
+
+class Names:
+    """What is known of one dictionary.
+
+    id: 4 bytes; b"": none yet. item_numbers, kind_numbers: By name. items, kinds: By number.
+    """
+
+    __slots__ = ("id", "item_numbers", "items", "kind_numbers", "kinds")
+
+    def __init__(self, dictionary_id: bytes) -> None:
+        self.id = dictionary_id
+        self.item_numbers: dict[str, int] = {}
+        self.kind_numbers: dict[str, int] = {}
+        self.items: dict[int, str] = {}
+        self.kinds: dict[int, str] = {}
+
+    def knows(self, items: Iterable[str], kinds: Iterable[str]) -> bool:
+        """Tells whether it has the numbers of all of these."""
+        return all(map(self.item_numbers.__contains__, items)) and all(
+            map(self.kind_numbers.__contains__, kinds)
+        )
+
+    def reads(self, history: History) -> bool:
+        """Tells whether it has the names of all numbers of a history."""
+        return self.items.keys() >= set(history.items.tolist()) and self.kinds.keys() >= set(
+            history.kinds.tolist()
+        )
+
+    def add(self, items: Iterable[tuple[str, int]], kinds: Iterable[tuple[str, int]]) -> None:
+        """Takes names with their numbers."""
+        for name, number in items:
+            self.item_numbers[name], self.items[number] = number, name
+        for name, number in kinds:
+            self.kind_numbers[name], self.kinds[number] = number, name
+
+    def events(self, history: History) -> list[Event]:
+        """Gives events with their names. Raises: KeyError: it does not know one."""
+        weights = history.weights
+        explicit: list[float | None] = [None] * len(weights)
+        for place in np.flatnonzero(~np.isnan(weights)).tolist():
+            explicit[place] = float(weights[place])
+        return list(
+            map(
+                Event,
+                map(self.items.__getitem__, history.items.tolist()),
+                (history.seconds * 1_000_000).tolist(),
+                map(self.kinds.__getitem__, history.kinds.tolist()),
+                explicit,
+            )
+        )
+
+
+class Dictionary:
+    """The dictionary of one collection, as far as this process has met it."""
+
+    def __init__(self, client: Redis, durability: Durability, collection: str) -> None:
+        self._client = client
+        self._durability = durability
+        self._keys = dictionary_keys(collection)
+        self._names = Names(b"")
+
+    async def number(
+        self, items: Collection[str], kinds: Collection[str], *, again: bool = False
+    ) -> Names:
+        """Gives a dictionary that has numbers for some names; they are durable.
+
+        Args:
+            items, kinds: The names.
+            again: Ask Redis also where all are known.
+        Raises: NotReady.
+        """
+        names = self._names
+        if names.id and not again and names.knows(items, kinds):
+            return names
+        tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
+        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+            pipe.eval(
+                scripts.NUMBER,
+                len(self._keys),
+                *self._keys,
+                secrets.token_hex(ID_BYTES),
+                *tagged,
+            )
+            # Nothing is remembered that Redis could forget: others would give the number again.
+            pipe.execute_command(*self._durability.command)
+            reply, kept = await pipe.execute(raise_on_error=False)
+            if isinstance(reply, Exception):
+                raise reply
+        self._durability.judge(kept)
+        found, *numbers = reply
+        names = self._of(found)
+        names.add(
+            zip(items, numbers[: len(items)], strict=True),
+            zip(kinds, numbers[len(items) :], strict=True),
+        )
+        return names
+
+    async def events(self, blobs: Sequence[bytes]) -> list[list[Event]]:
+        """Reads histories; one whose dictionary Redis has lost has no events.
+
+        Raises: NotReady.
+        """
+        histories = [unpack(blob) for blob in blobs]
+        written_with = {dictionary_of(blob) for blob in blobs}
+        names = self._names
+        if written_with <= {names.id}:
+            try:
+                return [names.events(history) for history in histories]
+            except KeyError:
+                pass  # Names that were not met yet.
+        names = await self._name(histories)
+        return [
+            names.events(history)
+            if dictionary_of(blob) == names.id and names.reads(history)
+            else []
+            for blob, history in zip(blobs, histories, strict=True)
+        ]
+
+    async def _name(self, histories: Sequence[History]) -> Names:
+        """Asks Redis for its dictionary and for all names of some histories."""
+        items = np.unique(np.concatenate([one.items for one in histories])).tolist()
+        kinds = np.unique(np.concatenate([one.kinds for one in histories])).tolist()
+        keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
+        async with answering(NEEDED_BY):
+            reply: Any = await self._client.eval(
+                scripts.NAME, len(keys), *keys, len(items), *items, *kinds
+            )
+        found, *given = reply
+        names = self._of(found)
+        named = list(zip(given, [*items, *kinds], strict=True))
+        pairs = [(name.decode(), number) if name else None for name, number in named]
+        names.add(filter(None, pairs[: len(items)]), filter(None, pairs[len(items) :]))
+        return names
+
+    def _of(self, found: bytes | None) -> Names:
+        """Gives what is known of a dictionary, nothing where it is a new one."""
+        dictionary_id = bytes.fromhex((found or b"").decode())
+        if dictionary_id != self._names.id:
+            self._names = Names(dictionary_id)
+        return self._names

@@ -1,0 +1,76 @@
+"""The names under which the state of users and sessions lies in Redis.
+
+Keys of one user carry one hash tag, so that they share a slot of a Redis Cluster and one script may
+look at them together. No name shows an id: a digest of it stands there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from typing import NamedTuple
+
+from nearline.snapshot import partition_of
+
+_DIGEST_BYTES = 12
+
+
+class OwnerKeys(NamedTuple):
+    """Keys of a user or a session, and of the partition that it lies in.
+
+    state: Hash: h (packed history), x (of a user: time of the last deletion, microseconds).
+    recent: String: digests of the events of the last 24 hours.
+    log: Stream of the interactions of the partition.
+    dictionary: String: id of the dictionary that the histories of the partition are written with.
+    """
+
+    state: str
+    recent: str
+    log: str
+    dictionary: str
+
+
+class DictionaryKeys(NamedTuple):
+    """Keys of the dictionary of a collection.
+
+    dictionary: String: its id. numbers: Hash from "i" and item id, or "k" and kind, to a number.
+    items, kinds: Lists: the name that has number n is at place n.
+    """
+
+    dictionary: str
+    numbers: str
+    items: str
+    kinds: str
+
+
+def user_keys(collection: str, user_id: str) -> OwnerKeys:
+    """Gives the keys of a user."""
+    return _owner_keys(collection, user_id, "u", b"user")
+
+
+def session_keys(collection: str, session_id: str) -> OwnerKeys:
+    """Gives the keys of a session."""
+    return _owner_keys(collection, session_id, "s", b"session")
+
+
+def log_key(collection: str, partition: int) -> str:
+    """Gives the key of the log of a partition, 0..63."""
+    return f"nl:{{{collection}/u{partition:02d}}}:log"
+
+
+def dictionary_keys(collection: str) -> DictionaryKeys:
+    """Gives the keys of the dictionary of a collection."""
+    prefix = f"nl:{{{collection}/items}}"
+    return DictionaryKeys(
+        f"{prefix}:dict", f"{prefix}:numbers", f"{prefix}:items", f"{prefix}:kinds"
+    )
+
+
+def _owner_keys(collection: str, owner_id: str, letter: str, person: bytes) -> OwnerKeys:
+    prefix = f"nl:{{{collection}/u{partition_of(owner_id):02d}}}"
+    # A user and a session of one id are two: they share no list of recent events.
+    hashed = hashlib.blake2b(owner_id.encode(), digest_size=_DIGEST_BYTES, person=person)
+    digest = urlsafe_b64encode(hashed.digest()).decode()
+    return OwnerKeys(
+        f"{prefix}:{letter}:{digest}", f"{prefix}:e:{digest}", f"{prefix}:log", f"{prefix}:dict"
+    )

@@ -1,0 +1,54 @@
+"""Entries of the log of interactions: words of a stream, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nearline.contract.recommendations import Interaction
+from nearline.times import from_us
+from retrieval.users.records import LoggedInteraction
+
+
+def words_of(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
+    """Writes an entry: names and values in turn, the user's first; what is empty is left out."""
+    weight, position = interaction.weight, interaction.position
+    fields = {
+        "user": interaction.user_id,
+        "session": interaction.session_id,
+        "item": interaction.item_id,
+        "kind": interaction.kind,
+        "time": str(time_us),
+        "weight": "" if weight is None else repr(float(weight)),
+        "list": interaction.list_id,
+        "position": "" if position is None else str(position),
+        "event": event_id,
+    }
+    return [word for name, value in fields.items() if value for word in (name, value)]
+
+
+def logged_of(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
+    """Reads what a build needs of an entry."""
+    return LoggedInteraction(
+        fields.get(b"user", b"").decode(),
+        fields.get(b"session", b"").decode(),
+        fields[b"item"].decode(),
+        fields[b"kind"].decode(),
+        int(fields[b"time"]),
+        float(fields[b"weight"]) if b"weight" in fields else None,
+    )
+
+
+def interaction_of(fields: Mapping[bytes, bytes]) -> Interaction:
+    """Reads all of an entry."""
+    logged = logged_of(fields)
+    return Interaction(
+        item_id=logged.item_id,
+        user_id=logged.user_id,
+        session_id=logged.session_id,
+        kind=logged.kind,
+        time=from_us(logged.time_us),
+        weight=logged.weight,
+        list_id=fields.get(b"list", b"").decode(),
+        position=int(fields[b"position"]) if b"position" in fields else None,
+        event_id=fields.get(b"event", b"").decode(),
+    )

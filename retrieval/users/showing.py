@@ -1,0 +1,44 @@
+"""All that is kept of a user as one list: the log's entries, and what only the history has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from nearline.contract.recommendations import Interaction
+from nearline.times import from_us, to_us
+from retrieval.users.records import Event
+
+
+def shown(
+    user_id: str, logged: Sequence[Interaction], events: Sequence[Event]
+) -> list[Interaction]:
+    """Gives the interactions of a user, newest first, each once.
+
+    Args:
+        user_id: Whose.
+        logged: From the log, oldest first; all have a time.
+        events: The history.
+    """
+    found = list(reversed(logged))
+    known = Counter((one.item_id, one.kind, _time_us(one) // 1_000_000) for one in found)
+    for event in events:
+        what = (event.item_id, event.kind, event.time_us // 1_000_000)
+        if known[what]:
+            known[what] -= 1
+            continue
+        found.append(
+            Interaction(
+                item_id=event.item_id,
+                user_id=user_id,
+                kind=event.kind,
+                time=from_us(event.time_us),
+                weight=event.weight,
+            )
+        )
+    return sorted(found, key=_time_us, reverse=True)
+
+
+def _time_us(interaction: Interaction) -> int:
+    assert interaction.time is not None
+    return to_us(interaction.time)

@@ -1,0 +1,192 @@
+"""What users and sessions did, in Redis: read for each recommendation, recorded, shown, erased."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import cast
+
+from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
+from nearline.snapshot import check_collection
+from nearline.times import from_us
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import Redis, answering
+from retrieval.users.checking import check_interactions, check_owner_id
+from retrieval.users.dictionary import Dictionary
+from retrieval.users.erasing import erase
+from retrieval.users.keys import session_keys, user_keys
+from retrieval.users.log_entries import interaction_of
+from retrieval.users.log_reading import all_entries, entries_of_user
+from retrieval.users.owners import deal
+from retrieval.users.packing import MAX_EVENTS
+from retrieval.users.recording import record
+from retrieval.users.records import EMPTY, NEEDED_BY, Erased, Event, LoggedInteraction, UserState
+from retrieval.users.showing import shown
+
+DAY_S = 86_400
+_RING = 128
+_USER_TTL_S = 180 * DAY_S
+_SESSION_TTL_S = 1_800
+_LOG_DAYS = 30
+_ASKED_AT_ONCE = 1_000
+
+
+class UserStates:
+    """The state of the users and sessions of all collections.
+
+    Args:
+        client: Sends nothing again by itself.
+        durability: Of the same client.
+        ring: Newest events kept of each user and session, 1..1000.
+        user_ttl_s, session_ttl_s: How long one is kept after its last interaction; a deletion is
+            remembered for user_ttl_s, too.
+        log_days: How long the log of interactions keeps them; not shorter than session_ttl_s, as
+            a deletion finds the sessions of a user in it.
+    Raises: ValueError: out of range.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        durability: Durability,
+        *,
+        ring: int = _RING,
+        user_ttl_s: int = _USER_TTL_S,
+        session_ttl_s: int = _SESSION_TTL_S,
+        log_days: int = _LOG_DAYS,
+    ) -> None:
+        if not 1 <= ring <= MAX_EVENTS:
+            raise ValueError(f"ring is {ring}; 1..{MAX_EVENTS} events of a user can be kept")
+        if not 1 <= session_ttl_s <= log_days * DAY_S:
+            raise ValueError(
+                f"session_ttl_s is {session_ttl_s}; 1..{log_days * DAY_S} are allowed with a log "
+                f"of {log_days} days, in which a deletion finds a user's sessions"
+            )
+        self._client = client
+        self._durability = durability
+        self._ring = ring
+        self._ttl_s = (user_ttl_s, session_ttl_s)
+        self._log_ms = log_days * DAY_S * 1_000
+        self._dictionaries: dict[str, Dictionary] = {}
+
+    async def read(self, collection: str, user_id: str = "", session_id: str = "") -> UserState:
+        """Reads what a recommendation needs, in one round trip where all names were met before.
+
+        Raises: NotReady.
+        """
+        if not user_id and not session_id:
+            return EMPTY
+        user = session = deleted = None
+        async with answering(NEEDED_BY):
+            if not session_id:
+                user, deleted = await self._user(collection, user_id)
+            elif not user_id:
+                keys = session_keys(collection, session_id)
+                session = await cast(Awaitable[bytes], self._client.hget(keys.state, "h"))
+            else:
+                async with self._client.pipeline(transaction=False) as pipe:
+                    pipe.hmget(user_keys(collection, user_id).state, "h", "x")
+                    pipe.hget(session_keys(collection, session_id).state, "h")
+                    (user, deleted), session = await pipe.execute()
+        blobs = [blob for blob in (user, session) if blob]
+        histories = await self._dictionary(collection).events(blobs) if blobs else []
+        return UserState(_joined(histories, self._ring), int(deleted or 0))
+
+    async def record(
+        self, collection: str, interactions: Sequence[Interaction], idempotency_key: str = ""
+    ) -> RecordReply:
+        """Records 1..1024 interactions; returns when they are durable.
+
+        One of a user and a session goes to both. One without a time has that of now.
+
+        Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is away, or does not
+            promise to keep them.
+        """
+        now_us = time.time_ns() // 1_000
+        check_interactions(interactions, idempotency_key, now_us)
+        await self._durability.check()
+        return await record(
+            self._client,
+            self._durability,
+            self._dictionary(collection),
+            deal(collection, interactions, idempotency_key, now_us, self._ttl_s),
+            now_s=now_us // 1_000_000,
+            ring=self._ring,
+            log_ms=self._log_ms,
+        )
+
+    async def export(self, collection: str, user_id: str) -> UserRecord:
+        """Reads all that was recorded of a user: from the log, and what only the history has.
+
+        What the log has no longer is known to the second, and without list, event and session.
+
+        Raises: InvalidRequest: no such id can be. NotReady.
+        """
+        check_owner_id(user_id, "user_id")
+        keys = user_keys(collection, user_id)
+        async with answering(NEEDED_BY):
+            blob, deleted = await self._user(collection, user_id)
+        events = (await self._dictionary(collection).events([blob]))[0] if blob else []
+        logged = [
+            interaction_of(entry.fields)
+            async for page in entries_of_user(self._client, keys.log, user_id)
+            for entry in page
+        ]
+        return UserRecord(
+            interactions=shown(user_id, logged, events),
+            deleted=from_us(int(deleted)) if deleted else None,
+        )
+
+    async def delete(self, collection: str, user_id: str) -> Erased:
+        """Erases a user: history, events, log entries, sessions; only when it was is left.
+
+        Returns when that is durable. May be repeated, also after an error.
+
+        Raises: InvalidRequest: no such id can be. NotReady: try again.
+        """
+        check_owner_id(user_id, "user_id")
+        return await erase(self._client, self._durability, collection, user_id, self._ttl_s[0])
+
+    def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+        """Gives all interactions that the log has, for the next build; in no order of users.
+
+        Raises: NotReady.
+        """
+        return all_entries(self._client, collection)
+
+    async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
+        """Gives when users were deleted last, microseconds; those that never were are left out.
+
+        Raises: NotReady.
+        """
+        found: dict[str, int] = {}
+        for start in range(0, len(user_ids), _ASKED_AT_ONCE):
+            asked = user_ids[start : start + _ASKED_AT_ONCE]
+            async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+                for user_id in asked:
+                    pipe.hget(user_keys(collection, user_id).state, "x")
+                replies = await pipe.execute()
+            found |= {one: int(at) for one, at in zip(asked, replies, strict=True) if at}
+        return found
+
+    async def _user(self, collection: str, user_id: str) -> list[bytes | None]:
+        keys = user_keys(collection, user_id)
+        return await cast(Awaitable[list[bytes | None]], self._client.hmget(keys.state, "h", "x"))
+
+    def _dictionary(self, collection: str) -> Dictionary:
+        if collection not in self._dictionaries:
+            check_collection(collection)
+            self._dictionaries[collection] = Dictionary(self._client, self._durability, collection)
+        return self._dictionaries[collection]
+
+
+def _joined(histories: Sequence[Sequence[Event]], most: int) -> Sequence[Event]:
+    """Makes one history of a user's and a session's, which may share events."""
+    if len(histories) < 2:
+        return histories[0] if histories else ()
+    user, session = histories
+    mine = set(user)
+    more = [event for event in session if event not in mine]
+    if not more:
+        return user
+    return sorted([*user, *more], key=lambda event: event.time_us, reverse=True)[:most]

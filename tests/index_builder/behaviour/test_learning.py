@@ -1,0 +1,162 @@
+"""What is learned from interactions is chosen, cut and counted as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.candidates import train_candidates
+from index_builder.behaviour.learning import LEAST_TESTED, Learned, learn
+from index_builder.behaviour.records import Learning
+from index_builder.behaviour.tabulating import histories_of
+from index_builder.interactions.records import Interactions
+from nearline.errors import InvalidRequest
+from nearline.times import DAY_US
+from retrieval.behaviour.histories import NEWEST
+from retrieval.behaviour.history import History
+from retrieval.behaviour.learned import learned_of
+from tests.index_builder.behaviour.walks import ITEMS, documents, walks
+
+
+def learned_from(rows: Interactions, ids: list[str], **options: object) -> Learned:
+    learning = Learning(interactions=rows, **options)  # type: ignore[arg-type]
+    return learn(learning, ids, 0, lambda steps: None)
+
+
+def test_the_next_step_of_a_walk_comes_first() -> None:
+    ids = documents(ITEMS + 3)
+    found = learned_from(walks(), ids, kind_weights={"view": 1.0}, validate_on="last-n:1", k=3)
+    card = found.card
+    assert (card.interactions, card.users, card.items) == (360, 40, ITEMS)
+    assert card.newest_time.ToMicroseconds() == 8 * DAY_US
+    assert dict(card.kind_weights) == {"view": 1.0}
+    assert (found.unknown, found.notes) == (0, [])
+    assert [(one.repeats, one.split, one.k) for one in card.blends] == [
+        *((False, "last-n:1", 3), (True, "last-n:1", 3)),
+    ]
+    learned = learned_of(card, found.tables)
+    assert card.blends[0].validation_ndcg > 0.9
+    for number in (0, 7):
+        history = learned.history_of(f"u{number:03}")
+        assert history is not None
+        last = (number * 5 + 8) % ITEMS
+        assert [learned.ids[one] for one in history.items[:2]] == [f"i{last:02}", f"i{last - 1:02}"]
+        best = int(np.argmax(learned.blend(repeats=False).scores(history)))
+        assert learned.ids[best] == f"i{(last + 1) % ITEMS:02}"
+
+
+def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
+    rows = walks()
+    found = learned_from(rows, documents())
+    # Trained by hand on the same rows, numbered in the order of ids.
+    users, items = sorted(rows.users), sorted(rows.items)
+    ordered = rows._replace(
+        users=users,
+        items=items,
+        user=(len(users) - 1 - rows.user).astype(np.int32),
+        item=(len(items) - 1 - rows.item).astype(np.int32),
+    )
+    by_name = {one.name: one.generator for one in train_candidates(ordered, repeats=True)}
+    learned = learned_of(found.card, found.tables)
+    history = learned.history_of("u003")
+    assert history is not None
+    for card in found.card.blends:
+        made = learned.blend(repeats=card.repeats)
+        assert made.repeats == card.repeats
+        for part, (generator, weight) in zip(card.parts, made.parts, strict=True):
+            expected = by_name[f"{part.model} {part.settings}"]
+            assert weight == part.weight
+            assert np.array_equal(generator.scores(history), expected.scores(history))
+
+
+def test_the_same_interactions_teach_the_same() -> None:
+    first, again = (learned_from(walks(), documents()) for _ in range(2))
+    assert first.card == again.card
+    assert np.array_equal(first.tables.factors.vectors, again.tables.factors.vectors)
+    shuffled = walks()
+    order = np.random.default_rng(3).permutation(len(shuffled.user))
+    # No two rows of a user are of one time, so that their order in the file says nothing.
+    other = learned_from(shuffled.some(order), documents())
+    assert np.array_equal(first.tables.factors.vectors, other.tables.factors.vectors)
+    assert np.array_equal(first.tables.histories.items, other.tables.histories.items)
+
+
+def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
+    ids = documents(8)
+    found = learned_from(walks(), ids)
+    rows = walks()
+    known = np.array([one in ids for one in rows.items])[rows.item]
+    assert found.unknown == np.count_nonzero(~known)
+    assert found.card.interactions == np.count_nonzero(known)
+    assert found.tables.interactions.sum() == np.count_nonzero(known)
+    with pytest.raises(InvalidRequest, match="'i11', 'i10', 'i09', documents 'x', 'y'"):
+        learned_from(walks(), ["x", "y"])
+
+
+def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
+    ids = ["a", *documents(), "z"]
+    found = learned_from(walks(), ids)
+    learned = learned_of(found.card, found.tables)
+    assert list(learned.ids) == ids
+    assert learned.number_of("z") == 13 and learned.number_of("b") is None
+    assert learned.trained.tolist() == [False, *[True] * 12, False]
+    had = np.bincount(11 - walks().item)
+    assert learned.popularity.tolist() == [0, *had.tolist(), 0]
+    for lists in found.tables.lists.values():
+        assert len(lists.of(0)[0]) == len(lists.of(13)[0]) == 0
+        assert not np.isin(lists.others, [0, 13]).any()
+    similar = learned.similar.scores(
+        History(np.array([3], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
+    )
+    # Neighbours on the circle go together, and nothing goes with itself.
+    assert sorted(np.argsort(-similar)[:2].tolist()) == [2, 4]
+    assert similar[3] == similar[0] == 0
+
+
+@pytest.mark.parametrize("users", [1, 3, LEAST_TESTED - 1])
+def test_few_users_are_served_what_needs_no_choice(users: int) -> None:
+    found = learned_from(walks(users), documents())
+    for card in found.card.blends:
+        assert [part.model for part in card.parts] == ["item_to_item", "popular"]
+        assert (card.split, card.validation_ndcg) == ("", 0)
+    assert f"{users} users can be tested on" in found.notes[0]
+    learned = learned_of(found.card, found.tables)
+    assert list(learned.users()) == [f"u{number:03}" for number in range(users)]
+    history = learned.history_of("u000")
+    assert history is not None and learned.blend(repeats=True).scores(history).max() > 0
+
+
+def test_one_interaction_is_enough() -> None:
+    rows = walks(1, 1)
+    found = learned_from(rows, documents())
+    assert "no blend was chosen" in found.notes[0]
+    assert found.card.items == 1
+    with pytest.raises(InvalidRequest, match="leaves no test"):
+        learned_from(rows, documents(), validate_on="time:0.5")
+
+
+def test_a_split_is_checked_before_anything_is_built() -> None:
+    for split, wrong in (("last", "there is no split"), ("cold-items:0.2", "nothing is learned")):
+        with pytest.raises(InvalidRequest, match=wrong):
+            Learning(interactions=walks(), validate_on=split).check(0)
+    Learning(interactions=walks(1, 1)).check(0)
+
+
+def test_histories_are_the_newest_first_and_whole() -> None:
+    count = NEWEST + 5
+    rows = Interactions(
+        ["a", "b"],
+        [f"{number:03}" for number in range(count)],
+        np.array([0] * count + [1, 1], np.int32),
+        np.array([*range(count), 4, 2], np.int32),
+        # Times of the second user are equal: the later in the file is the newer.
+        np.array([*range(count), 7, 7], np.int64),
+        np.arange(1, count + 3, dtype=np.float32),
+    )
+    kept = histories_of(rows)
+    first, second = kept.of("a"), kept.of("b")
+    assert first is not None and second is not None and kept.of("aa") is None
+    assert first.items.tolist() == list(range(count - 1, -1, -1))
+    assert first.time_us.tolist() == first.items.tolist()
+    assert first.weight.tolist() == (first.items + 1).tolist()
+    assert second.items.tolist() == [2, 4]

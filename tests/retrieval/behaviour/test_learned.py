@@ -1,0 +1,218 @@
+"""What a router reads of a snapshot is what was written, or it says which file is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.table_writer import write_tables
+from index_builder.publish import list_files, publish, temporary_snapshot
+from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
+from nearline.times import DAY_US
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.blend import Blend, Weighted
+from retrieval.behaviour.factors import FactorGenerator, ItemFactors
+from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.history import History, Recency
+from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.learned import Learned, load_learned
+from retrieval.behaviour.parts import EVERYTHING, part_of
+from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.tables import Tables
+from retrieval.in_force import SnapshotInForce
+
+_RNG = np.random.default_rng(5)
+_VECTORS = _RNG.normal(size=(4, 2)).astype(np.float32)
+# ä goes with b and c, b with ä; nothing goes with c and d, and nobody had d.
+SESSIONS = ItemLists(
+    np.array([0, 1, 1, 1, 3]), np.array([3, 1, 0], np.int32), np.array([2, 0.5, 0.25], np.float32)
+)
+EASE = ItemLists(
+    np.array([0, 0, 2, 2, 2]), np.array([0, 3], np.int32), np.array([1, 0.5], np.float32)
+)
+TABLES = Tables(
+    ["b", "c", "d", "ä"],
+    np.array([3, 1, 0, 2]),
+    {
+        "popularity": np.array([3, 1, 0, 2.5], np.float32),
+        "popularity_15d": np.array([0.5, 1, 0, 2], np.float32),
+    },
+    {"session": SESSIONS, "ease": EASE},
+    ItemFactors(_VECTORS, np.eye(2) * 3, 5.0, 2.0),
+    Histories(
+        ["u1", "u2", "ü"],
+        np.array([0, 2, 2 + 1, 6]),
+        np.array([0, 1, 3, 1, 3, 0], np.int32),
+        np.array([5, 4, 9, 7, 7, 1]) * DAY_US,
+        np.array([1, 2, 1, 0.5, 1, 1], np.float32),
+    ),
+)
+PARTS = [
+    ("session", "session", Weighted(ListGenerator(SESSIONS, Recency(3.0, 0.1), 20), 2.0)),
+    ("ease", "ease", Weighted(ListGenerator(EASE, Recency(days=60.0), EVERYTHING))),
+    ("als", "factors", Weighted(FactorGenerator(TABLES.factors, Recency(8.0), 5), 0.5)),
+    ("popular", "popularity", Weighted(Popularity(TABLES.popularity["popularity"]))),
+    (
+        "buy_again",
+        "popularity_15d",
+        Weighted(BuyAgain(TABLES.popularity["popularity_15d"], Recency(5.0), 0.6)),
+    ),
+]
+
+
+def card_of() -> snapshot_pb2.BehaviourCard:
+    card = snapshot_pb2.BehaviourCard(factors_id="f00d", kind_weights={"view": 0.5})
+    for repeats in (False, True):
+        blend = card.blends.add(repeats=repeats)
+        for model, table, (generator, weight) in PARTS:
+            part = part_of(generator)
+            part.model, part.table, part.weight = model, table, weight
+            blend.parts.append(part)
+    return card
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+Change = Callable[[Path, snapshot_pb2.BehaviourCard], None]
+
+
+def published(store: Store, change: Change | None = None) -> SnapshotInForce:
+    """Publishes the tables; a change comes before files are hashed, so that only shapes tell."""
+    snapshot_id = new_snapshot_id()
+    with temporary_snapshot(store, "default", snapshot_id) as folder:
+        write_tables(TABLES, folder)
+        card = card_of()
+        if change is not None:
+            change(folder / "behaviour", card)
+        manifest = snapshot_pb2.Manifest(
+            schema_version=SCHEMA_VERSION,
+            snapshot_id=snapshot_id,
+            collection="default",
+            behaviour=card,
+            files=list_files(folder),
+        )
+        publish(store, folder, manifest)
+    return SnapshotInForce(collection="default", epoch=1, manifest=manifest)
+
+
+def loaded(store: Store) -> Learned:
+    found = load_learned(store, published(store))
+    assert found is not None
+    return found
+
+
+def told(history: History | None) -> list[tuple[int, int, float]]:
+    assert history is not None
+    return list(zip(*(column.tolist() for column in history), strict=True))
+
+
+def test_what_is_read_is_what_was_written(store: Store) -> None:
+    found = loaded(store)
+    assert (found.factors_id, dict(found.kind_weights)) == ("f00d", {"view": 0.5})
+    assert list(found.ids) == ["b", "c", "d", "ä"]
+    assert [found.number_of(one) for one in ("b", "ä", "a", "")] == [0, 3, None, None]
+    assert found.trained.tolist() == [True, True, False, True]
+    assert found.popularity.tolist() == [3, 1, 0, 2.5]
+    assert list(found.users()) == ["u1", "u2", "ü"]
+    assert told(found.history_of("u1")) == [(0, 5 * DAY_US, 1), (1, 4 * DAY_US, 2)]
+    assert told(found.history_of("u2")) == [(3, 9 * DAY_US, 1)]
+    assert [item for item, *_ in told(found.history_of("ü"))] == [1, 3, 0]
+    assert [found.history_of(one) for one in ("u", "u3", "", "\U0010ffff")] == [None] * 4
+
+
+def test_generators_score_as_those_that_were_described(store: Store) -> None:
+    found = loaded(store)
+    for user in found.users():
+        history = found.history_of(user)
+        assert history is not None
+        for repeats in (False, True):
+            blend = found.blend(repeats=repeats)
+            for (*_, expected), made in zip(PARTS, blend.parts, strict=True):
+                assert made.weight == expected.weight
+                assert type(made.generator) is type(expected.generator)
+                scores = made.generator.scores(history)
+                assert np.array_equal(scores, expected.generator.scores(history))
+            whole = Blend([weighted for *_, weighted in PARTS], repeats)
+            assert np.array_equal(blend.scores(history), whole.scores(history))
+        assert np.array_equal(
+            found.similar.scores(history), ListGenerator(SESSIONS).scores(history)
+        )
+    assert np.array_equal(found.factors.vectors, _VECTORS)
+    assert found.factors[1].tolist() == [[3, 0], [0, 3]] and found.factors[2:] == (5.0, 2.0)
+
+
+def test_a_snapshot_that_learned_nothing_has_nothing(store: Store) -> None:
+    snapshot = published(store)
+    snapshot.manifest.ClearField("behaviour")
+    assert load_learned(store, snapshot) is None
+
+
+def test_nothing_is_written_that_may_run_code(store: Store) -> None:
+    snapshot = published(store)
+    folder = store.snapshot_folder("default", snapshot.snapshot_id) / "behaviour"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted(
+        [
+            *("items.arrow", "users.arrow", "popularity_15d.npy"),
+            *("factors.npy", "factors.gram.npy", "factors.options.npy"),
+            *(f"{lists}.{part}.npy" for lists in ("ease", "session") for part in ItemLists._fields),
+            *(f"histories.{part}.npy" for part in ("starts", "items", "time_us", "weight")),
+        ]
+    )
+    for name in names:
+        if name.endswith(".npy"):
+            assert not np.load(folder / name, allow_pickle=False).dtype.hasobject
+
+
+def _save(name: str, array: object) -> Change:
+    return lambda folder, card: np.save(folder / name, np.asarray(array))
+
+
+def _rename_table(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
+    card.blends[0].parts[1].table = "../ease"
+
+
+def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
+    del card.blends[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda folder, card: (folder / "ease.others.npy").unlink(), "ease.others.npy"),
+        (lambda folder, card: (folder / "users.arrow").write_bytes(b"ARROW1"), "users.arrow"),
+        (lambda folder, card: (folder / "items.arrow").unlink(), "items.arrow"),
+        (lambda folder, card: (folder / "factors.npy").write_bytes(b"x"), "factors.npy"),
+        (_save("factors.npy", _VECTORS[:3]), r"factors.npy holds float32 of shape \(3, 2\)"),
+        (_save("factors.npy", _VECTORS.astype(float)), "float32 of shape"),
+        (_save("factors.gram.npy", np.eye(3)), "factors.gram.npy"),
+        (_save("popularity_15d.npy", _VECTORS), "popularity_15d.npy"),
+        (_save("session.others.npy", np.array([3, 1, 4], np.int32)), "item numbers 1 to 4"),
+        (_save("session.scores.npy", np.ones(2, np.float32)), "session.scores.npy"),
+        (_save("session.starts.npy", np.array([0, 2, 1, 3, 3])), "does not ascend"),
+        (_save("histories.items.npy", np.array([0, 1, 3, 1, 3, -1], np.int32)), "-1 to 3"),
+        (_save("histories.starts.npy", np.array([0, 2, 6])), "histories.starts.npy"),
+        (_rename_table, "names a table '../ease'"),
+        (_lose_blend, r"blends for repeats \[False\]"),
+    ],
+)
+def test_files_that_do_not_fit_are_named(store: Store, change: Change, wrong: str) -> None:
+    with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
+        load_learned(store, published(store, change))
+    assert "rebuild the snapshot" in raised.value.message
+
+
+def test_a_file_that_changed_on_disk_is_named(store: Store) -> None:
+    snapshot = published(store)
+    folder = store.snapshot_folder("default", snapshot.snapshot_id)
+    path = folder / "behaviour" / "factors.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(SnapshotCorrupt, match=r"behaviour/factors\.npy"):
+        load_learned(store, snapshot)

@@ -1,0 +1,50 @@
+"""What lists are asked for, counted in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from retrieval.hot.asked import Asked
+
+MINUTE_US = 60_000_000
+START_US = 1_700_000_000_000_000
+
+
+def test_most_asked_come_first_and_equals_by_name(rng: np.random.Generator) -> None:
+    asked, counts = Asked(), Counter[str]()
+    for one in rng.zipf(1.5, 3_000) % 50:
+        asked.add("a", f"item:{one}", START_US)
+        counts[f"item:{one}"] += 1
+    asked.add("b", "popular", START_US)
+    wanted = sorted(counts, key=lambda name: (-counts[name], name))
+    assert asked.most("a", 10) == wanted[:10]
+    assert asked.most("a", 1_000) == wanted
+    assert (asked.most("b", 10), asked.most("c", 10)) == (["popular"], [])
+
+
+def test_what_was_asked_for_lately_counts_more() -> None:
+    asked = Asked()
+    for _ in range(8):
+        asked.add("a", "old", START_US)
+    for _ in range(3):
+        asked.add("a", "new", START_US + MINUTE_US - 1)
+    assert asked.most("a", 2) == ["old", "new"]
+    # After two minutes 8 count 2; what counts nothing any more is forgotten.
+    for _ in range(3):
+        asked.add("a", "newest", START_US + 2 * MINUTE_US)
+    assert asked.most("a", 3) == ["newest", "old"]
+    asked.add("a", "newest", START_US + 500 * MINUTE_US)
+    assert asked.most("a", 3) == ["newest"]
+
+
+def test_a_scan_does_not_drive_out_what_is_popular() -> None:
+    asked = Asked(limit=100)
+    for one in range(20):
+        for _ in range(3):
+            asked.add("a", f"popular {one:02}", START_US)
+    for one in range(10_000):
+        asked.add("a", f"scanned {one}", START_US)
+    assert len(asked.most("a", 1_000)) <= 100
+    assert asked.most("a", 20) == [f"popular {one:02}" for one in range(20)]

@@ -1,0 +1,144 @@
+"""What changes do to lists that are read, without a log."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearline.snapshot import partition_of
+from retrieval.changes.records import Change, Entry, Kind
+from retrieval.changes.watermark import Watermark
+from retrieval.hot.records import HotItem, HotList
+from retrieval.hot.touches import Touches
+from tests.retrieval.hot.making import mark
+
+IDS = [f"d{number}" for number in range(12)]
+
+
+def entry(name: str, position: int, kind: Kind = Kind.UPSERT) -> Entry:
+    return Entry(partition_of(name), position, 0, Change(document_id=name, kind=kind))
+
+
+def hot(*ids: str, has: Watermark | None = None) -> HotList:
+    return HotList(tuple(HotItem(one, 1.0) for one in ids), 0, 0.0, has.encode() if has else b"")
+
+
+def ids(items: object) -> list[str]:
+    assert isinstance(items, list | tuple)
+    return [one.id for one in items]
+
+
+def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
+    made = hot("d0", "d1", has=mark(5))
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d2", 6)])
+    read = touches.read(made)
+    assert read.items is made.items and read.least is None
+
+
+def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d1", 6, Kind.DELETE)])
+    read = touches.read(hot("d0", "d1", "d2", has=mark(5)))
+    assert (ids(read.items), read.least) == (["d0", "d2"], None)
+
+
+@pytest.mark.parametrize("kind", [Kind.UPSERT, Kind.ATTRIBUTES])
+def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: Kind) -> None:
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d1", 6, kind), entry("d1", 7, kind)])
+    read = touches.read(hot("d0", "d1", has=mark(5)))
+    assert read.least == mark(5).advanced({partition_of("d1"): 7})
+    assert ids(read.items) == ["d0", "d1"]
+    assert touches.read(hot("d0", "d1", has=read.least)).least is None
+
+
+def test_an_item_that_came_back_is_changed() -> None:
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d1", 6, Kind.DELETE), entry("d1", 7)])
+    read = touches.read(hot("d1", has=mark(5)))
+    assert ids(read.items) == ["d1"]
+    assert read.least == mark(5).advanced({partition_of("d1"): 7})
+
+
+@pytest.mark.parametrize("has", [None, mark(5, "other")])
+def test_of_a_list_of_unknown_age_only_deleted_items_are_left_out(has: Watermark | None) -> None:
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d0", 6), entry("d1", 6, Kind.DELETE)])
+    read = touches.read(hot("d0", "d1", has=has))
+    assert (ids(read.items), read.least) == (["d0"], None)
+
+
+def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
+    touches = Touches(mark(5), 100)
+    touches.add([entry("d0", 6), entry("d1", 7)])
+    touches.forget(mark(6, "other"))
+    assert set(touches.items) == {"d0", "d1"}
+    touches.forget(mark(6))
+    assert set(touches.items) == {"d1"}
+    # A list of the snapshot before lacks what is forgotten.
+    assert touches.read(hot("d0", has=mark(5))).least == mark(6)
+    assert touches.read(hot("d0", has=mark(6))).least is None
+    # Going back to the older snapshot brings nothing back.
+    touches.forget(mark(5))
+    assert touches.floor == mark(6)
+
+
+def test_of_two_changes_in_a_partition_the_later_is_asked_for() -> None:
+    names = (f"n{number}" for number in range(10_000))
+    first, second = [one for one in names if partition_of(one) == 7][:2]
+    touches = Touches(mark(5), 100)
+    touches.add([entry(first, 6), entry(second, 7)])
+    for listed in ((first, second), (second, first)):
+        assert touches.read(hot(*listed, has=mark(5))).least == mark(5).advanced({7: 7})
+
+
+def test_what_was_touched_first_is_forgotten_first() -> None:
+    touches = Touches(mark(5), 4)
+    touches.add([entry(name, 6) for name in IDS[:4]])
+    touches.add([entry("d0", 7), entry("d4", 6)])
+    assert list(touches.items) == ["d0", "d4"]
+    gone = {partition_of(name): 6 for name in ("d1", "d2", "d3")}
+    assert touches.floor == mark(5).advanced(gone)
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(list(Kind))), max_size=40)
+
+
+@settings(max_examples=50)
+@given(CHANGES, st.integers(0, 40), st.integers(2, 20), st.integers(0, 10), st.integers(0, 40))
+def test_no_list_that_lacks_a_change_is_taken_for_good(
+    changes: list[tuple[str, Kind]], cut: int, limit: int, batch: int, rebased: int
+) -> None:
+    start = Watermark("log")
+    touches = Touches(start, limit)
+    entries, heads = [], [start]
+    for name, kind in changes:
+        partition = partition_of(name)
+        position = heads[-1].positions[partition] + 1
+        entries.append(entry(name, position, kind))
+        heads.append(heads[-1].advanced({partition: position}))
+    for first in range(0, len(entries), batch + 1):
+        touches.add(entries[first : first + batch + 1])
+    touches.forget(heads[min(rebased, len(entries))])
+    assert len(touches.items) <= limit
+    # A list of all items that is made after `cut` changes: the last change of each after that.
+    cut = min(cut, len(entries))
+    missed = {one.change.document_id: one.change.kind for one in entries[cut:]}
+    had = {one.change.document_id: one.change.kind for one in entries[:cut]}
+    listed = [name for name in IDS if had.get(name) is not Kind.DELETE]
+    read = touches.read(hot(*listed, has=heads[cut]))
+    lacking = {name for name in listed if missed.get(name, Kind.DELETE) is not Kind.DELETE}
+    deleted = {name for name in listed if missed.get(name) is Kind.DELETE}
+    assert set(ids(read.items)) >= set(listed) - deleted
+    if read.least is None:
+        assert not lacking and ids(read.items) == [one for one in listed if one not in deleted]
+    else:
+        # What is asked for has all that the list lacks, and is in the log.
+        assert heads[-1].covers(read.least)
+        assert touches.read(hot(*read_again(listed, missed), has=heads[-1])).least is None
+
+
+def read_again(listed: list[str], missed: dict[str, Kind]) -> list[str]:
+    return [name for name in listed if missed.get(name) is not Kind.DELETE]

@@ -1,0 +1,73 @@
+"""What a snapshot learned, in numbers that a test can follow by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.learned import Learned, learned_of
+from retrieval.behaviour.tables import POPULARITY, SESSIONS, Tables
+
+# What goes with an item, and how much.
+Goes = Mapping[str, Mapping[str, float]]
+Had = Mapping[str, Sequence[tuple[str, int]]]
+
+
+def learned(
+    ids: Sequence[str],
+    goes: Goes,
+    popularity: Mapping[str, float],
+    had: Had | None = None,
+    factors: Mapping[str, Sequence[float]] | None = None,
+) -> Learned:
+    """Makes it.
+
+    Args:
+        ids: Ascending.
+        goes: For each item those that go with it; the blends read nothing else, and where what a
+            user had may come again, also what they had before.
+        popularity: Of each trained item; the others are new.
+        had: By user, newest first: item, and when in microseconds.
+        factors: Of each item, two numbers; none: no factors speak.
+    """
+    numbers = {one: number for number, one in enumerate(ids)}
+    starts, others, scores = [0], [], []
+    for one in ids:
+        row = sorted(goes.get(one, {}).items(), key=lambda pair: -pair[1])
+        others += [numbers[other] for other, _ in row]
+        scores += [score for _, score in row]
+        starts.append(len(others))
+    users = sorted(had or {})
+    rows = [(had or {})[user] for user in users]
+    flat = [event for row in rows for event in row]
+    vectors = np.array([(factors or {}).get(one, (0.0, 0.0)) for one in ids], np.float32)
+    tables = Tables(
+        list(ids),
+        np.array([int(popularity.get(one, 0) > 0) for one in ids], np.int64),
+        {POPULARITY: np.array([popularity.get(one, 0.0) for one in ids], np.float32)},
+        {SESSIONS: ItemLists(np.array(starts), np.array(others, np.int32), np.array(scores, "f4"))},
+        ItemFactors(vectors, np.asarray(vectors.T @ vectors, np.float64), 1.0, 2.0),
+        Histories(
+            users,
+            np.cumsum([0, *map(len, rows)]),
+            np.array([numbers[one] for one, _ in flat], np.int32),
+            np.array([time_us for _, time_us in flat], np.int64),
+            np.ones(len(flat), np.float32),
+        ),
+    )
+    session = snapshot_pb2.BlendPart(model="session", weight=1, table=SESSIONS)
+    again = snapshot_pb2.BlendPart(model="buy_again", weight=1, table=POPULARITY)
+    card = snapshot_pb2.BehaviourCard(
+        factors_id="0" * 64,
+        kind_weights={"purchase": 5.0},
+        blends=[
+            snapshot_pb2.BlendCard(repeats=False, parts=[session]),
+            snapshot_pb2.BlendCard(repeats=True, parts=[again, session]),
+        ],
+    )
+    return learned_of(card, tables)

@@ -1,0 +1,45 @@
+"""A Redis for the tests of a file, empty for each of them, and the state of users over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import pytest_asyncio
+from redis import Redis
+
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import connect
+from retrieval.users.states import UserStates
+from tests.generation.redis import valkey
+
+Open: TypeAlias = Callable[..., UserStates]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared_redis")
+async def give_shared_redis() -> AsyncIterator[str]:
+    """Gives the URL of a Redis that the tests of a module share."""
+    async with valkey() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(name="opened")
+async def give_opened(shared_redis: str) -> AsyncIterator[Open]:
+    """Gives what opens states of users, each as a process of its own would, over an empty Redis."""
+    with Redis.from_url(shared_redis) as client:
+        client.flushall()
+    clients = []
+
+    def make(**options: Any) -> UserStates:
+        clients.append(connect(shared_redis, timeout_s=10.0, retries=0))
+        return UserStates(clients[-1], Durability(clients[-1]), **options)
+
+    yield make
+    for one in clients:
+        await one.aclose()
+
+
+@pytest_asyncio.fixture(name="states")
+async def give_states(opened: Open) -> UserStates:
+    """Gives states of users over an empty Redis."""
+    return opened()

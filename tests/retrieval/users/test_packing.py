@@ -1,0 +1,85 @@
+"""Histories survive packing, take a few bytes an event, and take what is new in its place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline.errors import NotReady
+from retrieval.users.packing import (
+    MAX_SECONDS,
+    NO_HISTORY,
+    History,
+    dictionary_of,
+    inserted,
+    pack,
+    size_of,
+    unpack,
+)
+
+
+class Row(NamedTuple):
+    second: int
+    item: int
+    kind: int
+    weight: float | None
+
+
+NUMBERS = st.integers(0, 300) | st.integers(0, 2**34 - 1)
+WEIGHTS = st.none() | st.floats(2.0**-99, 2.0**99, width=32)
+ROWS = st.builds(Row, st.integers(0, 5) | st.integers(0, MAX_SECONDS), NUMBERS, NUMBERS, WEIGHTS)
+
+
+def newest_first(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.second, reverse=True)
+
+
+def history_of(rows: list[Row]) -> History:
+    return History(
+        np.array([row.item for row in rows], np.int64),
+        np.array([row.second for row in rows], np.int64),
+        np.array([row.kind for row in rows], np.int64),
+        np.array([np.nan if row.weight is None else row.weight for row in rows], np.float32),
+    )
+
+
+def rows_of(history: History) -> list[Row]:
+    weights = [None if np.isnan(one) else float(one) for one in history.weights]
+    columns = (history.seconds.tolist(), history.items.tolist(), history.kinds.tolist(), weights)
+    return [Row(*row) for row in zip(*columns, strict=True)]
+
+
+@given(st.lists(ROWS, min_size=1, max_size=200), st.binary(min_size=4, max_size=4))
+def test_a_history_comes_back_as_it_went(rows: list[Row], dictionary_id: bytes) -> None:
+    rows = newest_first(rows)
+    blob = pack(history_of(rows), dictionary_id)
+    assert rows_of(unpack(blob)) == rows
+    assert dictionary_of(blob) == dictionary_id
+    assert size_of(blob) == len(rows)
+
+
+@given(st.lists(ROWS, max_size=20), st.lists(ROWS, min_size=1, max_size=5), st.integers(1, 12))
+def test_what_is_new_takes_its_place_in_time(old: list[Row], new: list[Row], most: int) -> None:
+    old = newest_first(old)
+    found = inserted(history_of(old), history_of(new), most)
+    assert rows_of(found) == newest_first([*new, *old])[:most]
+
+
+def test_an_ordinary_event_takes_four_bytes() -> None:
+    # A common item (below 128), minutes apart (two bytes), one kind without a weight.
+    rows = [Row(1_800_000_000 - 600 * n, n % 128, 3, None) for n in range(100)]
+    assert len(pack(history_of(rows), b"abcd")) == 11 + 4 * 100 - 1
+
+
+def test_a_history_of_another_layout_is_refused() -> None:
+    blob = pack(history_of([Row(1, 1, 1, None)]), b"abcd")
+    with pytest.raises(NotReady, match="has layout 9, this Nearline reads 1"):
+        unpack(b"\x09" + blob[1:])
+
+
+def test_no_history_has_no_events() -> None:
+    assert size_of(b"") == len(NO_HISTORY.items) == 0

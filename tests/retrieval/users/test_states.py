@@ -1,0 +1,330 @@
+"""What is recorded of users and sessions in a real Redis is read, shown and listed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+
+from nearline.contract.recommendations import Interaction, RecordReply
+from nearline.errors import InvalidRequest, NotReady
+from nearline.times import to_us
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import connect
+from retrieval.users.keys import user_keys
+from retrieval.users.records import EMPTY, Event, LoggedInteraction
+from retrieval.users.states import UserStates
+from tests.generation.redis import needs_redis
+from tests.retrieval.users.conftest import Open
+from tests.retrieval.users.interactions import at, items, seen
+
+pytestmark = [pytest.mark.service, needs_redis]
+
+
+async def test_an_event_is_read_as_it_was_recorded(states: UserStates) -> None:
+    given = Interaction(item_id="a\0é", user_id="u", kind="cart", time=at(5.25), weight=2.5)
+    assert await states.record("c", [given, seen("b", 4)]) == RecordReply(2, 0)
+    state = await states.read("c", "u")
+    assert state.events == [
+        Event("a\0é", to_us(at(5)), "cart", 2.5),
+        Event("b", to_us(at(4)), "view", None),
+    ]
+    assert state.deleted_us == 0
+
+
+async def test_who_is_not_known_has_no_state(states: UserStates) -> None:
+    assert await states.read("c", "u", "s") == EMPTY
+    assert await states.read("c") == EMPTY
+    await states.record("c", [seen("a", 1)])
+    assert await states.read("c", "u2") == await states.read("other", "u") == EMPTY
+    # A session of the same name is another.
+    assert await states.read("c", session_id="u") == EMPTY
+
+
+async def test_an_event_that_comes_late_takes_its_place(states: UserStates) -> None:
+    for second in (3, 1, 5, 2, 4):
+        await states.record("c", [seen(f"i{second}", second)])
+    assert items(await states.read("c", "u")) == ["i5", "i4", "i3", "i2", "i1"]
+    await states.record("c", [seen(f"i{n}", n) for n in (2.5, 0.5, 6.5, 6.25)])
+    assert items(await states.read("c", "u"))[:2] == ["i6.5", "i6.25"]
+    assert items(await states.read("c", "u"))[-1] == "i0.5"
+
+
+async def test_the_newest_events_are_kept(opened: Open) -> None:
+    states = opened(ring=10)
+    await states.record("c", [seen(f"i{n}", n) for n in range(25)])
+    await states.record("c", [seen("old", -1), seen("middle", 20.5)])
+    assert items(await states.read("c", "u")) == [
+        *("i24", "i23", "i22", "i21", "middle", "i20", "i19", "i18", "i17", "i16")
+    ]
+
+
+async def test_an_event_counts_once(states: UserStates) -> None:
+    twice = seen("a", 1, event_id="e1")
+    assert await states.record("c", [twice, seen("b", 2, event_id="e2"), twice]) == (
+        RecordReply(2, 1)
+    )
+    assert await states.record("c", [replace(twice, item_id="other")]) == RecordReply(0, 1)
+    # Of another user it is another one; without an id each counts.
+    assert await states.record("c", [replace(twice, user_id="u2")]) == RecordReply(1, 0)
+    assert await states.record("c", [seen("c", 3), seen("c", 3)]) == RecordReply(2, 0)
+    assert items(await states.read("c", "u")) == ["c", "c", "b", "a"]
+
+
+async def test_a_key_gives_events_their_ids(states: UserStates) -> None:
+    asked = [seen("a", 1), seen("a", 1), seen("b", 2, event_id="e"), seen("c", 1, "u2")]
+    assert await states.record("c", asked, "key") == RecordReply(4, 0)
+    assert await states.record("c", asked, "key") == RecordReply(0, 4)
+    assert await states.record("c", asked, "key 2") == RecordReply(3, 1)
+    assert items(await states.read("c", "u")) == ["b", "a", "a", "a", "a"]
+
+
+async def test_an_event_of_a_user_and_a_session_is_of_both_and_read_once(
+    states: UserStates,
+) -> None:
+    asked = [
+        seen("a", 1, session_id="s", event_id="1"),
+        seen("b", 2, "", session_id="s", event_id="2"),
+        seen("c", 3, event_id="3"),
+    ]
+    assert await states.record("c", asked) == RecordReply(3, 0)
+    assert await states.record("c", asked) == RecordReply(0, 3)
+    assert items(await states.read("c", "u")) == ["c", "a"]
+    assert items(await states.read("c", session_id="s")) == ["b", "a"]
+    assert items(await states.read("c", "u", "s")) == ["c", "b", "a"]
+
+
+async def test_a_request_has_many_users(states: UserStates) -> None:
+    asked = [seen(f"i{n}", n, f"user {n % 300}") for n in range(1_024)]
+    assert await states.record("c", asked) == RecordReply(1_024, 0)
+    found = [items(await states.read("c", f"user {n}")) for n in range(300)]
+    assert found == [[f"i{n}" for n in range(1_023, -1, -1) if n % 300 == u] for u in range(300)]
+
+
+async def test_writers_that_race_lose_nothing(opened: Open) -> None:
+    writers = [opened() for _ in range(4)]
+    replies = await asyncio.gather(
+        *(
+            writer.record("c", [seen(f"{w}-{n}", n, event_id=str(n)) for n in range(k, k + 5)])
+            for w, writer in enumerate(writers)
+            for k in (0, 5, 10)
+        )
+    )
+    # All write events 0..14 of one user: each counts once, whoever comes first.
+    assert sum(one.recorded for one in replies) == 15
+    assert sum(one.duplicates for one in replies) == 45
+    found = await writers[0].read("c", "u")
+    assert [event.time_us for event in found.events] == [to_us(at(n)) for n in range(14, -1, -1)]
+    assert [await writer.read("c", "u") for writer in writers] == [found] * 4
+    assert len([one async for one in writers[0].logged("c")]) == 15
+
+
+async def test_writers_in_a_crowd_lose_nothing_either(opened: Open) -> None:
+    writers = [opened() for _ in range(3)]
+    asked = [
+        writer.record("c", [seen(f"{w}-{n}", n, session_id="s")])
+        for w, writer in enumerate(writers)
+        for n in range(10)
+    ]
+    assert await asyncio.gather(*asked) == [RecordReply(1, 0)] * 30
+    everything = sorted(f"{w}-{n}" for w in range(3) for n in range(10))
+    assert sorted(items(await writers[0].read("c", "u"))) == everything
+    assert sorted(items(await writers[0].read("c", session_id="s"))) == everything
+
+
+async def test_an_event_too_old_for_the_history_counts_once_in_a_race(opened: Open) -> None:
+    writers = [opened(ring=1) for _ in range(8)]
+    await opened(ring=1).record("c", [seen("new", 9)])
+    # The history stays as it is; what was recorded lately does not.
+    old = [writer.record("c", [seen("old", 1, event_id="e")]) for writer in writers]
+    assert sum(one.recorded for one in await asyncio.gather(*old)) == 1
+    assert items(await writers[0].read("c", "u")) == ["new"]
+    assert len([one async for one in writers[0].logged("c")]) == 2
+
+
+async def test_a_router_outlives_a_flush_of_redis(opened: Open, shared_redis: str) -> None:
+    old, new = opened(), opened()
+    await old.record("c", [seen(f"old {n}", n, f"user {n}") for n in range(200)])
+    with Redis.from_url(shared_redis) as client:
+        client.flushall()
+    # Others give the same numbers to other items.
+    await new.record("c", [seen(f"new {n}", n, f"user {n}") for n in range(100)])
+    await old.record("c", [seen(f"old {n}", n + 1, f"user {n}") for n in range(200)])
+    for states in (old, new, opened()):
+        assert items(await states.read("c", "user 7")) == ["old 7", "new 7"]
+        assert items(await states.read("c", "user 150")) == ["old 150"]
+
+
+async def test_a_reader_outlives_a_flush_of_redis(opened: Open, shared_redis: str) -> None:
+    old, new = opened(), opened()
+    await old.record("c", [seen("old", 1)])
+    with Redis.from_url(shared_redis) as client:
+        client.flushall()
+    assert await old.read("c", "u") == EMPTY
+    await new.record("c", [seen("new", 1)])
+    assert items(await old.read("c", "u")) == ["new"]
+
+
+async def test_a_flush_is_survived_by_the_one_that_writes_first(
+    states: UserStates, opened: Open, shared_redis: str
+) -> None:
+    for n in range(3):
+        await states.record("c", [seen(f"item {n}", n), seen("a", n + 0.5)])
+        for reader in (states, opened()):
+            assert items(await reader.read("c", "u")) == ["a", f"item {n}"]
+        with Redis.from_url(shared_redis) as client:
+            client.flushall()
+
+
+async def test_a_user_is_shown_with_what_the_log_still_has(
+    states: UserStates, shared_redis: str
+) -> None:
+    full = Interaction(
+        item_id="a",
+        user_id="u",
+        session_id="s",
+        kind="cart",
+        time=at(1.5),
+        weight=0.1,
+        list_id="list",
+        position=3,
+        event_id="e",
+    )
+    await states.record("c", [full, seen("b", 2.5), seen("x", 1, "u2")])
+    record = await states.export("c", "u")
+    assert list(record.interactions) == [seen("b", 2.5), full]
+    assert record.deleted is None
+    with Redis.from_url(shared_redis) as client:
+        client.delete(user_keys("c", "u").log)
+    await states.record("c", [seen("c", 2)])
+    assert list((await states.export("c", "u")).interactions) == [
+        seen("c", 2),
+        seen("b", 2),
+        Interaction(
+            item_id="a", user_id="u", kind="cart", time=at(1), weight=float(np.float32(0.1))
+        ),
+    ]
+
+
+async def test_the_log_has_every_interaction_once(states: UserStates) -> None:
+    asked = [seen(f"i{n}", n, f"user {n % 7}", event_id=str(n)) for n in range(1_000)]
+    session = Interaction(item_id="x", session_id="s", kind="buy", time=at(1.5), weight=3.0)
+    await states.record("c", asked)
+    await states.record("c", [*asked[:20], session, replace(session, user_id="u")])
+    found = [one async for one in states.logged("c")]
+    assert sorted(found) == sorted(
+        [
+            LoggedInteraction("", "s", "x", "buy", to_us(at(1.5)), 3.0),
+            LoggedInteraction("u", "s", "x", "buy", to_us(at(1.5)), 3.0),
+            *(
+                LoggedInteraction(one.user_id, "", one.item_id, "view", to_us(at(n)), None)
+                for n, one in enumerate(asked)
+            ),
+        ]
+    )
+
+
+async def test_the_log_of_a_partition_may_be_long(states: UserStates) -> None:
+    for part in range(3):
+        await states.record(
+            "c", [seen(f"i{n}", part, event_id=f"{part} {n}") for n in range(1_000)]
+        )
+    assert len([one async for one in states.logged("c")]) == 3_000
+    assert len((await states.export("c", "u")).interactions) == 3_000
+    assert (await states.delete("c", "u")).log_entries == 3_000
+
+
+async def test_old_entries_leave_the_log(opened: Open, shared_redis: str) -> None:
+    states = opened(session_ttl_s=60, log_days=1)
+    log = user_keys("c", "u").log
+    with Redis.from_url(shared_redis) as client:
+        with client.pipeline(transaction=False) as pipe:
+            for n in range(1_000):
+                pipe.xadd(log, {"item": "old", "kind": "view", "time": 1}, f"{n + 1}-0")
+            pipe.execute()
+        await states.record("c", [seen("a", 1)])
+        # Redis drops whole nodes, of 100 entries.
+        assert client.xlen(log) <= 101
+
+
+async def test_users_and_sessions_are_kept_for_a_while(opened: Open, shared_redis: str) -> None:
+    states = opened(user_ttl_s=5_000, session_ttl_s=50)
+    await states.record("c", [seen("a", 1, session_id="s", event_id="e")])
+    with Redis.from_url(shared_redis) as client:
+        left = {key.split(b":")[-2]: client.ttl(key) for key in client.scan_iter("*:[use]:*")}
+        assert sorted(left) == [b"e", b"s", b"u"]
+        assert (
+            40 <= left[b"s"] <= 50 < 4_900 <= left[b"u"] <= 5_000 < 86_000 <= left[b"e"] <= 86_400
+        )
+        for key in client.scan_iter("*:[us]:*"):
+            client.expire(key, 5)
+        await states.record("c", [seen("b", 1, session_id="s")])
+        assert all(client.ttl(key) > 40 for key in client.scan_iter("*:[us]:*"))
+
+
+async def test_keys_of_a_user_share_a_slot() -> None:
+    for user_id in ("u", "{other}", "é\0}"):
+        assert len({key_slot(key.encode()) for key in user_keys("c", user_id)}) == 1
+
+
+async def test_what_cannot_be_is_refused(states: UserStates) -> None:
+    with pytest.raises(InvalidRequest, match=r"interactions\[1\]\.item_id has 0 bytes"):
+        await states.record("c", [seen("a", 1), seen("", 1)])
+    assert await states.read("c", "u") == EMPTY
+    for ask in (states.delete, states.export):
+        with pytest.raises(InvalidRequest) as caught:
+            await ask("c", "")
+        assert caught.value.field == "user_id"
+
+
+async def test_a_redis_that_is_away_is_named() -> None:
+    client = connect("redis://127.0.0.1:1/0", retries=0)
+    states = UserStates(client, Durability(client))
+    for asked in (
+        states.read("c", "u", "s"),
+        states.record("c", [seen("a", 1)]),
+        states.export("c", "u"),
+        states.delete("c", "u"),
+        states.deleted("c", ["u"]),
+    ):
+        with pytest.raises(NotReady, match="Redis does not answer"):
+            await asked
+    await client.aclose()
+
+
+async def test_a_redis_that_forgets_is_refused(states: UserStates, shared_redis: str) -> None:
+    with Redis.from_url(shared_redis) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            for asked in (states.record("c", [seen("a", 1)]), states.delete("c", "u")):
+                with pytest.raises(NotReady, match="set maxmemory-policy noeviction"):
+                    await asked
+            assert client.dbsize() == 0
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_nothing_is_acknowledged_before_it_lasts(
+    states: UserStates, shared_redis: str
+) -> None:
+    async with connect(shared_redis, timeout_s=10.0, retries=0) as client:
+        # A replica is asked for that is not there.
+        strict = UserStates(client, Durability(client, replicas=1, wait_s=0.05))
+        await states.record("c", [seen("a", 1)])
+        # So that it knows the names, and the events alone are at stake.
+        assert items(await strict.read("c", "u")) == ["a"]
+        for asked in (strict.record("c", [seen("a", 1)]), strict.delete("c", "u")):
+            with pytest.raises(NotReady, match="0 of 1 replicas"):
+                await asked
+
+
+def test_the_log_outlasts_sessions() -> None:
+    client = connect("redis://127.0.0.1:1/0")
+    with pytest.raises(ValueError, match="session_ttl_s is 86401"):
+        UserStates(client, Durability(client), session_ttl_s=86_401, log_days=1)
+    with pytest.raises(ValueError, match=r"ring is 1001; 1\.\.1000"):
+        UserStates(client, Durability(client), ring=1_001)
