@@ -80,8 +80,7 @@ class RouterSettings(SnapshotSettings):
         ge=1,
         le=10_000_000,
         description="Lists that are the same for everybody (what goes with an item, what is "
-        "popular) kept in this process; as many of those asked for most are made ready before a new "
-        "snapshot is served.",
+        "popular) kept in this process; as many are made ready before a new snapshot is served.",
     )
     policies: str = Field(
         "",

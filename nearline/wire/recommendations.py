@@ -137,7 +137,10 @@ def interactions_from_proto(
 
     Raises: InvalidRequest: a time that no calendar has.
     """
-    return [_interaction(one, f"interactions[{at}]") for at, one in enumerate(messages)]
+    return [
+        _interaction(one, f"interactions[{at}]", one.kind or c.DEFAULT_KIND)
+        for at, one in enumerate(messages)
+    ]
 
 
 def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
@@ -153,8 +156,8 @@ def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
     """Gives what is kept of a user."""
     deleted = message.delete_time.ToDatetime(UTC) if message.HasField("delete_time") else None
     return c.UserRecord(
-        interactions=interactions_from_proto(message.interactions),
-        learned=interactions_from_proto(message.learned),
+        interactions=[_interaction(one, "interactions", one.kind) for one in message.interactions],
+        learned=[_interaction(one, "learned", one.kind) for one in message.learned],
         deleted=deleted,
     )
 
@@ -184,12 +187,12 @@ def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionRec
     )
 
 
-def _interaction(message: retrieval_pb2.Interaction, field: str) -> c.Interaction:
+def _interaction(message: retrieval_pb2.Interaction, field: str, kind: str) -> c.Interaction:
     return c.Interaction(
         item_id=message.item_id,
         user_id=message.user_id,
         session_id=message.session_id,
-        kind=message.kind or c.DEFAULT_KIND,
+        kind=kind,
         time=time_from_proto(message.time, f"{field}.time") if message.HasField("time") else None,
         weight=message.weight if message.HasField("weight") else None,
         list_id=message.list_id,

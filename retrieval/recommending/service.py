@@ -237,7 +237,7 @@ def _learned_from(
             weight=weight,
         )
         for item, time_us, weight in rows
-        if time_us > deleted_us
+        if not deleted_us or time_us > deleted_us
     ]
 
 

@@ -76,7 +76,7 @@ def _learned_from(learned: Learned, user_id: str, state: UserState) -> list[Even
         for item, time_us, weight in zip(
             before.items.tolist(), before.time_us.tolist(), before.weight.tolist(), strict=True
         )
-        if time_us > state.deleted_us
+        if not state.deleted_us or time_us > state.deleted_us
     )
     return [one for one in events if (one.item_id, one.time_us // _SECOND_US) not in recorded]
 

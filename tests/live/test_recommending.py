@@ -1,0 +1,179 @@
+"""Lists from real processes: what a user does shows at once, what is deleted is gone at once, and
+a Redis that goes away takes no list with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis.asyncio
+
+from index_builder.behaviour.records import Learning
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions
+from nearline import contract as c
+from nearline.contract import Audience, RecommendOptions
+from nearline.errors import NotReady
+from nearline.snapshot import Store
+from retrieval.changes.logs import ChangeLogs
+from tests.generation.redis import needs_redis
+from tests.index_builder.behaviour.walks import ITEMS, documents, walks
+from tests.live.world import World, world
+
+pytestmark = [pytest.mark.service, needs_redis]
+TITLED = RecommendOptions(n=3, payload=frozenset({c.PayloadField.TITLE}))
+
+
+async def build(store: Path, redis_url: str = "") -> str:
+    """Builds from walks around a circle of items: after i03 comes i04."""
+    items = [
+        c.Item(id=one, title=f"title of {one}", vector=np.eye(ITEMS, dtype=np.float32)[number])
+        for number, one in enumerate(documents())
+    ]
+    options = BuildOptions(
+        store=str(store), shards=2, lexical=False, title_only=True,
+        learning=Learning(interactions=walks()),
+    )  # fmt: skip
+    if not redis_url:
+        return (await build_snapshot(items, options)).snapshot_id
+    logs = ChangeLogs(Store(store), redis_url, who="test")
+    try:
+        return (await build_snapshot(items, options, log=logs.log("default"))).snapshot_id
+    finally:
+        await logs.close()
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[World]:
+    await build(folder / "store")
+    async with world(folder, shards=2, replicas=1) as running:
+        yield running
+
+
+def ids(reply: c.RecommendReply) -> list[str]:
+    return [one.hit.id for one in reply.recommendations]
+
+
+async def test_what_a_session_does_shows_in_its_very_next_list(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        client, visitor = running.client, Audience(session_id="s1")
+        nobody = await client.recommend(visitor, TITLED)
+        assert nobody.info.served_by.rung == "popular"
+        for number in (2, 7, 3):
+            done = c.Interaction(item_id=f"i{number:02}", session_id="s1")
+            assert await client.record_interactions([done]) == c.RecordReply(1)
+            reply = await client.recommend(visitor, TITLED)
+            assert ids(reply)[0] == f"i{(number + 1) % ITEMS:02}"
+            assert reply.recommendations[0].hit.title == f"title of {ids(reply)[0]}"
+            assert done.item_id not in ids(reply)
+
+
+async def test_an_event_counts_once_and_a_user_is_known_from_the_snapshot_too(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as running:
+        client = running.client
+        done = c.Interaction(item_id="i05", user_id="u001", kind="purchase", event_id="e1")
+        assert await client.record_interactions([done]) == c.RecordReply(1)
+        assert await client.record_interactions([done]) == c.RecordReply(0, 1)
+        kept = await client.get_user("u001")
+        assert [(one.item_id, one.kind, one.event_id) for one in kept.interactions] == [
+            ("i05", "purchase", "e1")
+        ]
+        # User 1 went from i05 to i01.
+        assert [one.item_id for one in kept.learned[:2]] == ["i01", "i00"]
+        assert len(kept.learned) == 9
+
+
+async def test_a_deleted_user_is_nobody_afterwards(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        client, ann = running.client, Audience(user_id="u002", session_id="hers")
+        for item in ("i05", "i06"):
+            done = c.Interaction(item_id=item, user_id="u002", session_id="hers", event_id=item)
+            await client.record_interactions([done])
+        assert (await client.recommend(ann, TITLED)).info.served_by == c.ServedBy()
+        before = datetime.now(UTC)
+        receipt = await client.delete_user("u002")
+        assert (receipt.interactions, receipt.log_entries, receipt.sessions) == (2, 2, 1)
+        assert before < receipt.deleted < datetime.now(UTC)
+        # The snapshot learned from them, and says so; what it has of them is not used any more.
+        assert [one.in_force for one in receipt.snapshots] == [True]
+        assert (await client.recommend(ann, TITLED)).info.served_by.rung == "popular"
+        kept = await client.get_user("u002")
+        assert not kept.interactions and not kept.learned and kept.deleted == receipt.deleted
+        async with redis.asyncio.Redis.from_url(running.redis_url) as state:
+            async for key in state.scan_iter():
+                assert b"u002" not in key and b"hers" not in key
+                assert b"u002" not in (await state.dump(key) or b"")
+        # Who comes back begins anew.
+        await client.record_interactions([c.Interaction(item_id="i03", user_id="u002")])
+        assert ids(await client.recommend(Audience(user_id="u002"), TITLED))[0] == "i04"
+
+
+async def test_a_deleted_item_leaves_lists_that_were_made_before(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        client, about = running.client, Audience(item_ids=("i03",), surface="item_page")
+        first = await client.recommend(about, TITLED)
+        again = await client.recommend(about, TITLED)
+        assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
+        assert ids(again) == ids(first) and ids(first)[0] == "i04"
+        reply = await client.delete_items(["i04"])
+        # The router follows the log on its own; what a caller wrote it may ask for.
+        options = RecommendOptions(n=3, min_watermark=reply.watermark)
+        assert "i04" not in ids(await client.recommend(about, options))
+        async with asyncio.timeout(10):
+            while "i04" in ids(await client.recommend(about, TITLED)):
+                await asyncio.sleep(0.02)
+        assert len(ids(await client.recommend(about, TITLED))) == 3
+
+
+async def test_without_redis_lists_go_on_and_say_so_and_come_back_by_themselves(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as running:
+        client, ann = running.client, Audience(user_id="u003")
+        acknowledged = []
+        for number in range(12):
+            done = c.Interaction(item_id=f"i{number:02}", user_id="u003", event_id=f"e{number}")
+            await client.record_interactions([done])
+            acknowledged.append(done.event_id)
+        redis_process = running.redis.running
+        assert redis_process is not None
+        redis_process.process.send_signal(signal.SIGKILL)
+        await redis_process.wait()
+        for _ in range(20):
+            reply = await client.recommend(ann, TITLED)
+            assert len(reply.recommendations) == 3
+            assert reply.info.served_by.rung == "no_user_state"
+            assert len((await client.recommend(Audience(), TITLED)).recommendations) == 3
+        with pytest.raises(NotReady):
+            await client.record_interactions([done])
+        await running.redis.start()
+        async with asyncio.timeout(30):
+            while (await client.recommend(ann, TITLED)).info.served_by.rung == "no_user_state":
+                await asyncio.sleep(0.05)
+        kept = await running.patiently(lambda: client.get_user("u003"))
+        assert {one.event_id for one in kept.interactions} == set(acknowledged)
+
+
+async def test_a_swap_keeps_what_was_asked_for_ready(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        client = running.client
+        pages = [Audience(item_ids=(one,), surface="item_page") for one in documents()]
+        for page in pages * 2:
+            await client.recommend(page, TITLED)
+        fresh = await build(running.store, running.redis_url)
+        async with asyncio.timeout(30):
+            while (await client.recommend(Audience(), TITLED)).info.snapshot_id != fresh:
+                await asyncio.sleep(0.02)
+        levels = [(await client.recommend(page, TITLED)).info for page in pages]
+        assert {one.snapshot_id for one in levels} == {fresh}
+        hits = sum(one.served_by.source is c.Source.CACHE for one in levels)
+        assert hits >= 0.8 * len(pages)
