@@ -17,6 +17,7 @@ from nearline.cli import (
     bench_faults,
     bench_filter,
     bench_live,
+    bench_recommend,
     bench_retrieval,
     bench_swap,
     build,
@@ -28,6 +29,7 @@ from nearline.cli import (
     load,
     output,
     recommend,
+    recommend_all,
     search,
     sessions,
     snapshots,
@@ -51,6 +53,7 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_args_is_help=True)
 bench.command("retrieval")(bench_retrieval.bench_retrieval)
+bench.command("recommend")(bench_recommend.bench_recommend)
 bench.command("swap")(bench_swap.bench_swap)
 bench.command("live")(bench_live.bench_live)
 bench.command("embed")(bench_embed.bench_embed)
@@ -63,6 +66,7 @@ app.command()(changes.compact)
 app.command()(up.up)
 app.command()(search.search)
 app.command()(recommend.recommend)
+app.command("recommend-all")(recommend_all.recommend_all)
 app.command()(ask.ask)
 app.command()(count.count)
 app.command()(status.status)

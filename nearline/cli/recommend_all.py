@@ -1,0 +1,219 @@
+"""`nearline recommend-all`: a list for every user, into a table; goes on where it was ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearline import contract as c
+from nearline.cli import options, output
+from nearline.cli.building import progress, say
+from nearline.clients import RetrievalClient
+from nearline.errors import Conflict, InvalidRequest
+from nearline.store.durable import store_errors, write_durably
+
+if TYPE_CHECKING:
+    from index_builder.progress import Progress
+
+_AT_ONCE = 16
+_WHAT = "what.json"
+_TIMEOUT_S = 30.0
+
+
+def recommend_all(
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Table to write.")],
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="User ids, a line each. \\[default: whom the snapshot in --store learned from]",
+        ),
+    ] = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    surface: Annotated[
+        str, typer.Option(metavar="NAME", help="Surface whose policy makes the lists.")
+    ] = c.DEFAULT_SURFACE,
+    n: Annotated[int, typer.Option("-n", help="Items of a list, 1..1000.")] = 20,
+    part: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Users whose lists are saved together.")
+    ] = 1_000,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make a list for every user, from a running service.
+
+    The table has a row for each item: user_id, rank (from 1), item_id, score, snapshot_id, policy,
+    served_by. Run the same command again after a kill: it goes on with the users that are left.
+    """
+    if out.suffix != ".parquet":
+        raise InvalidRequest(f"--out {out} does not end in .parquet; name it so", field="out")
+    if out.exists():
+        raise Conflict(f"{out} is there already; remove it, or name another --out")
+    ids = _read(users) if users is not None else _learned(store, collection)
+    told = "\n".join(ids).encode()
+    what = {
+        "users": hashlib.sha256(told).hexdigest(),
+        "collection": collection,
+        "surface": surface,
+        "n": n,
+        "part": part,
+    }
+    folder = out.with_name(out.name + ".parts")
+    left = _begin(folder, what, -(-len(ids) // part))
+    if left and not as_json and len(left) * part < len(ids):
+        say(f"going on: {len(ids) - len(left) * part:,} of {len(ids):,} users have their lists")
+
+    async def run(shown: Progress) -> None:
+        shown.start("recommend", len(ids), "users")
+        async with RetrievalClient(address) as client:
+            for number in left:
+                some = ids[number * part : (number + 1) * part]
+                rows = await _lists(client, some, surface, n, collection)
+                with store_errors(folder):
+                    _write(folder / f"{number:08d}.parquet", rows)
+                shown.advance(len(some))
+        shown.end(0.0)
+
+    try:
+        with progress(as_json) as shown:
+            asyncio.run(run(shown))
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        raise
+    rows = _join(folder, out)
+    record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
+    if as_json:
+        output.print_json(record)
+    else:
+        output.print_table(("figure", "value"), record.items())
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        ids = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"--users {path} cannot be read: {error}; give a file with an id on each line",
+            field="users",
+        ) from error
+    return [one for one in dict.fromkeys(ids) if one]
+
+
+def _learned(store: str, collection: str) -> list[str]:
+    from nearline.snapshot import Store
+    from retrieval.behaviour.learned import load_learned
+    from retrieval.in_force import in_force
+
+    opened = Store.open(store)
+    (snapshot,) = in_force(opened, [collection])
+    learned = load_learned(opened, snapshot)
+    if learned is None:
+        raise InvalidRequest(
+            f"snapshot {snapshot.snapshot_id} learned from no interactions, so it knows no users; "
+            "name them with --users FILE",
+            field="users",
+        )
+    return list(learned.users())
+
+
+def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
+    """Gives the numbers of the parts that are left; parts of something else are an error."""
+    note = folder / _WHAT
+    if note.exists():
+        before = json.loads(note.read_text("utf-8"))
+        if before != what:
+            differs = ", ".join(key for key in what if before.get(key) != what[key])
+            raise Conflict(
+                f"{folder} holds lists that were begun with another {differs}; remove it to begin "
+                "anew, or give what was given then"
+            )
+    else:
+        with store_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(note, json.dumps(what).encode())
+    return [number for number in range(parts) if not (folder / f"{number:08d}.parquet").exists()]
+
+
+async def _lists(
+    client: RetrievalClient, users: Sequence[str], surface: str, n: int, collection: str
+) -> list[dict[str, object]]:
+    found: dict[str, list[dict[str, object]]] = {}
+    left = iter(users)
+
+    async def ask() -> None:
+        for user in left:
+            reply = await client.recommend(
+                c.Audience(user_id=user, surface=surface),
+                c.RecommendOptions(n=n),
+                collection=collection,
+                timeout_s=_TIMEOUT_S,
+            )
+            found[user] = [
+                {
+                    "user_id": user,
+                    "rank": rank,
+                    "item_id": one.hit.id,
+                    "score": one.hit.score,
+                    "snapshot_id": reply.info.snapshot_id,
+                    "policy": reply.policy,
+                    "served_by": reply.info.served_by.rung or "full",
+                }
+                for rank, one in enumerate(reply.recommendations, 1)
+            ]
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(ask())
+    return [row for user in users for row in found[user]]
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("user_id", text),
+            ("rank", pa.int32()),
+            ("item_id", text),
+            ("score", pa.float32()),
+            ("snapshot_id", text),
+            ("policy", text),
+            ("served_by", text),
+        ]
+    )
+
+
+def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # Whole under its name, or not there.
+    temporary = path.with_suffix(".writing")
+    parquet.write_table(pa.Table.from_pylist(list(rows), _schema()), temporary)
+    temporary.replace(path)
+
+
+def _join(folder: Path, out: Path) -> int:
+    """Writes one table of all parts, and removes them; gives its rows."""
+    from pyarrow import parquet
+
+    rows = 0
+    temporary = folder / "whole.writing"
+    with store_errors(out):
+        with parquet.ParquetWriter(temporary, _schema()) as writer:
+            for path in sorted(folder.glob("*.parquet")):
+                table = parquet.read_table(path)
+                writer.write_table(table)
+                rows += table.num_rows
+        temporary.replace(out)
+        shutil.rmtree(folder)
+    return rows

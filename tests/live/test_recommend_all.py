@@ -1,0 +1,86 @@
+"""A list for every user in a table, also after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from nearline import contract as c
+from tests.generation.redis import needs_redis
+from tests.live.test_recommending import served
+from tests.live.world import World
+
+pytestmark = [pytest.mark.service, needs_redis]
+
+
+async def command(running: World, *words: str, kill_at: Path | None = None) -> tuple[int, str]:
+    """Runs the command; with `kill_at` only until that file is there."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "nearline.cli.main", "recommend-all", "--json"),
+        *("--store", str(running.store), "--address", running.address, *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    if kill_at is not None:
+        async with asyncio.timeout(60):
+            while not kill_at.exists():
+                await asyncio.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_every_user_gets_the_list_that_the_service_gives_also_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as running:
+        out = tmp_path / "recs.parquet"
+        words = ("--out", str(out), "-n", "3", "--part", "2")
+        first = tmp_path / "recs.parquet.parts" / "00000000.parquet"
+        code, _ = await command(running, *words, kill_at=first)
+        assert code == -signal.SIGKILL and not out.exists()
+        saved = first.stat().st_mtime_ns
+        other, said = await command(running, *words[:2], "-n", "4", "--part", "2")
+        assert other == 1 and "another n" in json.loads(said)["message"]
+        code, said = await command(running, *words)
+        assert code == 0, said
+        assert json.loads(said)["users"] == 40
+        table = pq.read_table(out)
+        rows = table.to_pylist()
+        assert len(rows) == 40 * 3 and not first.parent.exists()
+        assert saved < out.stat().st_mtime_ns
+        for user in ("u000", "u017", "u039"):
+            reply = await running.client.recommend(
+                c.Audience(user_id=user), c.RecommendOptions(n=3)
+            )
+            mine = [row for row in rows if row["user_id"] == user]
+            assert [row["item_id"] for row in mine] == [one.hit.id for one in reply.recommendations]
+            assert [row["rank"] for row in mine] == [1, 2, 3]
+            assert {row["snapshot_id"] for row in mine} == {reply.info.snapshot_id}
+        code, said = await command(running, *words)
+        assert code == 1 and "is there already" in json.loads(said)["message"]
+
+
+async def test_users_of_a_file_are_taken_and_a_wrong_name_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as running:
+        users = tmp_path / "users.txt"
+        users.write_text("u001\nnobody\n\nu001\n", "utf-8")
+        out = tmp_path / "recs.parquet"
+        code, said = await command(running, "--out", str(out), "--users", str(users), "-n", "2")
+        assert code == 0, said
+        rows = pq.read_table(out).to_pylist()
+        assert [(row["user_id"], row["served_by"]) for row in rows] == [
+            ("u001", "full"),
+            ("u001", "full"),
+            ("nobody", "popular"),
+            ("nobody", "popular"),
+        ]
+        code, said = await command(running, "--out", str(tmp_path / "recs.csv"))
+        assert code == 2 and ".parquet" in said
