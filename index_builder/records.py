@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from index_builder.behaviour.records import Learning
 from index_builder.index_choice import Choice
+from index_builder.interactions.recorded import Erased
 from index_builder.quality import DataSet
 from nearline.attributes import KINDS
 from nearline.contract import DEFAULT_COLLECTION, Item
@@ -174,6 +175,7 @@ class BuildOptions:
     judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
     calibrate: Learns from labelled questions what the manifest says of answers; None: nothing.
     learning: Interactions to learn from; None: what the snapshot before learned is kept.
+    erased: Tells when users were deleted; what they did before is not learned; None: nobody was.
     mode: Whether documents that the import lacks stay (MERGE) or go, unless they were changed
         after its place (REPLACE).
     as_of: Aware place in time of what is imported for the first time, among the live changes:
@@ -198,6 +200,7 @@ class BuildOptions:
     judged: DataSet | None = None
     calibrate: Calibrate | None = None
     learning: Learning | None = None
+    erased: Erased | None = None
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True

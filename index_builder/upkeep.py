@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import logging
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from index_builder import compaction
@@ -96,6 +98,7 @@ class Upkeep:
             work_dir=Path(self._chosen.work_dir) if self._chosen.work_dir else None,
         )
         options = await asyncio.to_thread(compaction.compaction_options, options)
+        options = replace(options, erased=partial(log.user_states().deleted, name))
         progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
         result = await compaction.compact(options, log, self._embedder, progress)
         _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})

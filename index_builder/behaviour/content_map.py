@@ -87,6 +87,9 @@ def choose_regularisation(
 ) -> float:
     """Gives the one of REGULARISATIONS that explains most in `explained`.
 
+    On ml-latest-small that is 3 for each of three draws of held-out films, and their recall@20 is
+    0.297; it is 0.298 with 1 and 10, 0.295 with 30 and 0.283 with 100.
+
     Args:
         content, factors, counts: As `place_by_content` has them.
     Returns: The largest where fewer than ten items can be learned from.

@@ -22,6 +22,7 @@ class Learning:
 
     interactions: Read and cleaned. left_out: What reading and cleaning left out, by reason.
     kind_weights: What a kind of interaction counts.
+    recorded: How many of the interactions a running service recorded.
     validate_on: Split that the blends are chosen on, see `splits.split`; empty: `VALIDATE_ON`, and
         where that leaves nothing, no choice. k: Places of a list there.
     """
@@ -29,6 +30,7 @@ class Learning:
     interactions: Interactions
     left_out: Mapping[str, int] = field(default_factory=dict)
     kind_weights: Mapping[str, float] = field(default_factory=dict)
+    recorded: int = 0
     validate_on: str = ""
     k: int = 10
 

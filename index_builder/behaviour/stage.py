@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,25 +12,30 @@ import numpy as np
 
 from index_builder.behaviour.content_map import place_by_content
 from index_builder.behaviour.contents import Documents, documents_of
+from index_builder.behaviour.records import Learning
 from index_builder.behaviour.renumbering import numbers_in, renumbered
 from index_builder.behaviour.table_writer import write_tables
+from index_builder.interactions.recorded import forgotten, without_erased
 from index_builder.snapshot_writer import Material
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import Tables, read_tables
 
 UNKNOWN_ITEM = "an item that is no document of the corpus"
+ERASED_USER = "a user who was deleted afterwards"
 
 
 class Behaviour(NamedTuple):
     """What the stage added.
 
-    left_out: Interactions that were left out, by reason. inherited: Id of the snapshot that
+    left_out: Interactions that were left out, by reason. recorded: Those that a running service
+        recorded. inherited: Id of the snapshot that
         learned it; empty: this one did. notes: What the user should know of.
     """
 
     card: snapshot_pb2.BehaviourCard
     left_out: Mapping[str, int]
+    recorded: int = 0
     inherited: str = ""
     notes: Sequence[str] = ()
 
@@ -39,6 +45,7 @@ class Behaviour(NamedTuple):
             "interactions": self.card.interactions,
             "users": self.card.users,
             "items": self.card.items,
+            "recorded": self.recorded,
             "left_out": dict(self.left_out),
             "blend": {_kind(one): _told(one) for one in self.card.blends},
             "validation_ndcg": {
@@ -65,38 +72,54 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
     learning = material.options.learning
     if learning is None and not (parent and parent.HasField("behaviour")):
         return None
+    erased, before = material.options.erased, None
+    if learning is None:
+        assert parent is not None, "there is nothing to add"
+        before = await material.clock.in_thread(
+            lambda: read_tables(Store.open(material.options.store), parent)
+        )
+        if erased is not None:
+            before = before._replace(histories=await forgotten(before.histories, erased))
+    elif erased is not None:
+        rows = await without_erased(learning.interactions, erased)
+        gone = len(learning.interactions.user) - len(rows.user)
+        left_out = {**learning.left_out, **({ERASED_USER: gone} if gone else {})}
+        learning = replace(learning, interactions=rows, left_out=left_out)
     with material.clock.stage("behaviour", None, "steps") as advance:
-        return await material.clock.in_thread(lambda: _add(material, parent, folder, advance))
+        return await material.clock.in_thread(
+            lambda: _add(material, learning, parent, before, folder, advance)
+        )
 
 
 def _add(
     material: Material,
+    learning: Learning | None,
     parent: snapshot_pb2.Manifest | None,
+    before: Tables | None,
     folder: Path,
     advance: Callable[[int], None],
 ) -> Behaviour | None:
     options = material.options
     documents = documents_of(material.spool, options.shards)
-    if options.learning is not None:
+    if learning is not None:
         # A compaction learns nothing: scipy and implicit stay out of its process.
         from index_builder.behaviour.learning import learn
 
-        learned = learn(options.learning, documents.ids, options.seed, advance)
-        left_out = dict(options.learning.left_out)
+        learned = learn(learning, documents.ids, options.seed, advance)
+        left_out = dict(learning.left_out)
         if learned.unknown:
             left_out[UNKNOWN_ITEM] = learned.unknown
-        found = Behaviour(learned.card, left_out, notes=learned.notes)
+        found = Behaviour(learned.card, left_out, learning.recorded, notes=learned.notes)
         tables = learned.tables
     else:
-        assert parent is not None, "there is nothing to add"
-        before = read_tables(Store.open(options.store), parent)
+        assert parent is not None and before is not None, "there is nothing to add"
         tables = renumbered(before, numbers_in(before.ids, documents.ids), documents.ids)
         if not tables.interactions.any():
             return None
         card = snapshot_pb2.BehaviourCard()
         card.CopyFrom(parent.behaviour)
         card.items = int(np.count_nonzero(tables.interactions))
-        found = Behaviour(card, {}, parent.snapshot_id)
+        found = Behaviour(card, {}, inherited=parent.snapshot_id)
     tables = _with_cold_items(tables, documents, material)
     found.card.factors_id = factors_id(tables)
     write_tables(tables, folder)

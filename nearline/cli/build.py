@@ -12,12 +12,13 @@ import typer
 from nearline.cli import built, calibrating, changes, learnt, options, output
 from nearline.cli import interaction_options as interacting
 from nearline.cli.building import embedder, progress, say
+from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from index_builder.progress import Progress
     from index_builder.records import BuildResult
-    from retrieval.changes.log import ChangeLog
+    from retrieval.changes.redis_log import RedisLog
 
 
 def build(
@@ -283,12 +284,14 @@ def build(
             with progress(as_json) as shown:
                 return await make(shown, log)
 
-    async def make(shown: Progress, log: ChangeLog | None) -> BuildResult:
+    async def make(shown: Progress, log: RedisLog | None) -> BuildResult:
+        made_of = wanted if log is None else await with_users(wanted, log)
         if found.brings_vectors:
-            return await build_corpus(found, wanted, None, shown, log)
+            return await build_corpus(found, made_of, None, shown, log)
         async with embedder(chosen.embedding, quiet=as_json) as client:
             hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
-            return await build_corpus(found, replace(wanted, calibrate=hook), client, shown, log)
+            made_of = replace(made_of, calibrate=hook)
+            return await build_corpus(found, made_of, client, shown, log)
 
     try:
         result = asyncio.run(run())

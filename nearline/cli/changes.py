@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from nearline.snapshot import Store
 if TYPE_CHECKING:
     from index_builder.records import BuildResult
     from retrieval.changes.log import ChangeLog
+    from retrieval.changes.redis_log import RedisLog
 
 app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")
 
@@ -35,7 +38,7 @@ _YesOption = Annotated[bool, typer.Option("--yes", help="Do it; without it, only
 
 
 @contextlib.asynccontextmanager
-async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[ChangeLog]:
+async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[RedisLog]:
     """Gives the change log of a collection for the block.
 
     Args:
@@ -58,7 +61,7 @@ async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[C
 
 
 @contextlib.asynccontextmanager
-async def log_in_force(store: str, collection: str, redis: str) -> AsyncIterator[ChangeLog | None]:
+async def log_in_force(store: str, collection: str, redis: str) -> AsyncIterator[RedisLog | None]:
     """Gives the change log of a collection for the block; None where it has none."""
     opened = Store.open(store)
     if opened.log_in_force(collection) is None:
@@ -227,6 +230,7 @@ def compact(
             if compaction.current(opened, collection).embedder.fingerprint:
                 client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
             chosen = compaction.compaction_options(wanted)
+            chosen = replace(chosen, erased=partial(log.user_states().deleted, collection))
             shown = stack.enter_context(progress(as_json))
             return due, await compaction.compact(chosen, log, client, shown)
 

@@ -25,6 +25,7 @@ from retrieval.changes.reading import HEAD_FIELDS, Chain, Head, RawEntry, entrie
 from retrieval.changes.records import Entry, Write, Written
 from retrieval.changes.watermark import Watermark
 from retrieval.redis_state import Redis, answering
+from retrieval.users.states import UserStates
 
 _APPEND_TIMEOUT_S = 5.0
 _ANSWER_S = 5.0
@@ -71,6 +72,10 @@ class RedisLog:
     def collection(self) -> str:
         """Name of the collection."""
         return self._collection
+
+    def user_states(self) -> UserStates:
+        """Gives the state of users that lies in the same Redis."""
+        return UserStates(self._client, self._durability)
 
     async def state(self) -> LogState:
         """Tells how far the log in force goes; makes it where the store names none yet."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -19,10 +20,13 @@ from index_builder.behaviour.records import Learning
 from index_builder.pipeline import build_snapshot
 from index_builder.records import BuildOptions
 from nearline import contract as c
+from nearline.cli.main import app
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.snapshot import Store
+from retrieval.behaviour.learned import load_learned
 from retrieval.changes.logs import ChangeLogs
+from retrieval.in_force import in_force
 from tests.generation.redis import needs_redis
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.live.world import World, world
@@ -177,3 +181,43 @@ async def test_a_swap_keeps_what_was_asked_for_ready(tmp_path: Path) -> None:
         assert {one.snapshot_id for one in levels} == {fresh}
         hits = sum(one.served_by.source is c.Source.CACHE for one in levels)
         assert hits >= 0.8 * len(pages)
+
+
+async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_deleted(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as running:
+        client, store = running.client, Store(running.store)
+        for user in ("new", "gone"):
+            for item in ("i02", "i03"):
+                await client.record_interactions([c.Interaction(item_id=item, user_id=user)])
+        for user in ("gone", "u000"):
+            await client.delete_user(user)
+        events = tmp_path / "events.csv"
+        rows = [f"u{number:03},i{number % ITEMS:02},{number}" for number in range(40)]
+        events.write_text("\n".join(["user,item,time", *rows]), "utf-8")
+        corpus = tmp_path / "corpus.jsonl"
+        items = [{"id": one, "text": one, "vector": [1.0] * ITEMS} for one in documents()]
+        corpus.write_text("".join(json.dumps(one) + "\n" for one in items), "utf-8")
+        words = ("build", "--corpus", str(corpus), "--vector-column", "vector", "--interactions")
+        where = ("--store", str(running.store), "--redis", running.redis_url, "--json")
+        await asyncio.to_thread(app, (*words, str(events), *where), standalone_mode=False)
+        (snapshot,) = in_force(store, ["default"])
+        learned = load_learned(store, snapshot)
+        assert learned is not None
+        history = learned.history_of("new")
+        assert history is not None
+        assert [learned.ids[one] for one in history.items] == ["i03", "i02"]
+        # What the file has of user 0 was done before the user was deleted.
+        assert learned.history_of("gone") is None and learned.history_of("u000") is None
+        assert learned.history_of("u001") is not None
+        # A compaction carries on what was learned, but not of who was deleted in the meantime.
+        await client.delete_user("u001")
+        new = c.Item(id="i99", text="x", vector=np.ones(ITEMS, np.float32))
+        (result,) = (await client.upsert_items([new])).results
+        assert result.outcome is c.WriteOutcome.APPLIED
+        await asyncio.to_thread(app, ("compact", *where), standalone_mode=False)
+        (snapshot,) = in_force(store, ["default"])
+        learned = load_learned(store, snapshot)
+        assert learned is not None and learned.number_of("i99") is not None
+        assert learned.history_of("u001") is None and learned.history_of("u002") is not None

@@ -1,0 +1,105 @@
+"""What a service recorded joins what a file has; users who were deleted are in neither."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import numpy as np
+
+from index_builder.interactions.recorded import forgotten, with_recorded, without_erased
+from index_builder.interactions.records import Interactions
+from retrieval.behaviour.histories import Histories
+from retrieval.users.records import LoggedInteraction
+
+SECOND = 1_000_000
+
+
+def rows() -> Interactions:
+    """u has x at 1 s and y at 2 s, v has x at 3 s."""
+    return Interactions(
+        ["u", "v"],
+        ["x", "y"],
+        np.array([0, 0, 1], np.int32),
+        np.array([0, 1, 0], np.int32),
+        np.array([1, 2, 3], np.int64) * SECOND,
+        np.ones(3, np.float32),
+    )
+
+
+async def log(
+    *entries: tuple[str, str, str, int, float | None],
+) -> AsyncIterator[LoggedInteraction]:
+    for user, item, kind, time_us, weight in entries:
+        yield LoggedInteraction(user, "s", item, kind, time_us, weight)
+
+
+def told(rows: Interactions) -> list[tuple[str, str, int, float]]:
+    return [
+        (rows.users[user], rows.items[item], time_us, weight)
+        for user, item, time_us, weight in zip(
+            rows.user.tolist(), rows.item.tolist(), rows.time_us.tolist(), rows.weight.tolist(),
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
+async def test_the_log_adds_what_the_file_lacks() -> None:
+    joined = await with_recorded(
+        rows(),
+        log(
+            # The same second as in the file.
+            ("u", "x", "view", SECOND + 5, None),
+            ("u", "z", "view", 9 * SECOND, None),
+            ("w", "x", "buy", 8 * SECOND, None),
+            ("w", "y", "view", 8 * SECOND, 0.5),
+            # Nobody's.
+            ("", "x", "view", 7 * SECOND, None),
+        ),
+        {"view": 2.0, "buy": 5.0},
+    )
+    assert joined.added == 3
+    assert told(joined.interactions) == [
+        *told(rows()),
+        ("u", "z", 9 * SECOND, 2.0),
+        ("w", "x", 8 * SECOND, 5.0),
+        ("w", "y", 8 * SECOND, 0.5),
+    ]
+
+
+async def test_kinds_that_are_not_named_are_passed_over_where_any_is() -> None:
+    entries = [("w", "x", "seen", 8 * SECOND, None)]
+    assert (await with_recorded(rows(), log(*entries), {"view": 1.0})).added == 0
+    assert (await with_recorded(rows(), log(*entries), {})).added == 1
+
+
+async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
+    async def erased(users: Sequence[str]) -> Mapping[str, int]:
+        assert list(users) == ["u", "v"]
+        return {"u": SECOND}
+
+    kept = await without_erased(rows(), erased)
+    assert told(kept) == told(rows())[1:]
+    histories = Histories(
+        ["u", "v"],
+        np.array([0, 2, 3]),
+        np.array([1, 0, 0], np.int32),
+        np.array([2, 1, 1], np.int64) * SECOND,
+        np.ones(3, np.float32),
+    )
+    left = await forgotten(histories, erased)
+    assert list(left.users) == ["u", "v"] and left.starts.tolist() == [0, 1, 2]
+    assert left.items.tolist() == [1, 0]
+
+    async def all_of_u(users: Sequence[str]) -> Mapping[str, int]:
+        return {"u": 10 * SECOND}
+
+    left = await forgotten(histories, all_of_u)
+    assert list(left.users) == ["v"] and left.starts.tolist() == [0, 1]
+
+
+async def test_nothing_is_copied_where_nobody_was_deleted() -> None:
+    async def nobody(users: Sequence[str]) -> Mapping[str, int]:
+        return {}
+
+    mine = rows()
+    assert await without_erased(mine, nobody) is mine
