@@ -139,6 +139,8 @@ def recommend(
     else:
         evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
         about |= {"repeats": repeats, "only_known_items": asks_only_known(split)}
+    if evaluation.placing:
+        about["validation_explained"] = round(max(evaluation.placing.values()), 4)
     if evaluation.choice is not None:
         about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
     about |= {

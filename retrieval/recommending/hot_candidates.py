@@ -45,7 +45,8 @@ class Hot(NamedTuple):
 
 
 class _Variant(NamedTuple):
-    policy: Policy
+    # Of a policy: surfaces with equal ones share their lists.
+    digest: str
     payload: frozenset[c.PayloadField]
 
 
@@ -61,6 +62,7 @@ class HotCandidates:
         self._hot = hot
         self._touched = touched
         self._variants: dict[str, Counter[_Variant]] = {}
+        self._policies: dict[str, Policy] = {}
 
     async def read(self, reading: Reading, policy: Policy, item: str) -> Hot | None:
         """Gives a list, without what was deleted since it was made.
@@ -74,8 +76,9 @@ class HotCandidates:
         served, payload, filter, inquiry = reading
         if not payload <= _CACHED or served.learned is None:
             return None
-        variant = _Variant(policy, payload)
+        variant = _Variant(policy.digest, payload)
         if filter is None:
+            self._policies[policy.digest] = policy
             self._variants.setdefault(served.name, Counter())[variant] += 1
         key = _key(served, variant, item, filter)
         least = inquiry.least
@@ -119,7 +122,8 @@ class HotCandidates:
                 continue
             for variant, _ in variants:
                 reading = Reading(served, variant.payload, None, Inquiry())
-                yield _key(served, variant, item, None), _computed(reading, variant.policy, item)
+                policy = self._policies[variant.digest]
+                yield _key(served, variant, item, None), _computed(reading, policy, item)
 
 
 def is_trained(learned: Learned, item: str) -> bool:
@@ -182,11 +186,11 @@ def _hot_item(item: c.Item, score: float, payload: frozenset[c.PayloadField]) ->
 
 
 def _key(served: ServedCollection, variant: _Variant, item: str, filter: c.Filter | None) -> HotKey:
-    policy, payload = variant
+    policy_digest, payload = variant
     digest = ""
     if filter is not None:
         message = wire.filter_to_proto(filter).SerializeToString(deterministic=True)
         digest = hashlib.blake2b(message, digest_size=12).hexdigest()
     shown = ",".join(sorted(one.value for one in payload))
     of = f"{_ITEM}{item}" if item else POPULAR
-    return HotKey(served.name, served.snapshot_id, policy.digest, digest, shown, of)
+    return HotKey(served.name, served.snapshot_id, policy_digest, digest, shown, of)

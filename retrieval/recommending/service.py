@@ -81,6 +81,11 @@ class RecommendationService:
         self._alone_until = 0.0
         self._trouble = ""
 
+    @property
+    def collections(self) -> ServedCollections:
+        """What is loaded."""
+        return self._collections
+
     async def recommend(
         self,
         audience: c.Audience,

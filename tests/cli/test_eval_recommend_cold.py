@@ -51,5 +51,6 @@ def test_new_items_are_ranked_by_what_they_say(
     assert list(recall) == ["random", "content_average", "content"]
     assert recall["random"] < min(recall["content_average"], recall["content"])
     assert all(row["items_without_text"] == 1 for row in rows)
+    assert 0 < rows[0]["validation_explained"] <= 1
     assert "als" in rows[0]["models_left_out"]
     assert "content_average" in (tmp_path / "page.html").read_text("utf-8")

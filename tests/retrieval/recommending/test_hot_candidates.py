@@ -1,0 +1,159 @@
+"""Lists that are the same for everybody come from a cache, and are made personal after it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from nearline import contract as c
+from nearline.contract import Audience, RecommendOptions
+from nearline.errors import NotReady
+from retrieval.behaviour.learned import Learned
+from retrieval.embedders import Embedders
+from retrieval.hot.lists import HotLists
+from retrieval.life.serving import ServedCollections
+from retrieval.recommending.content import Similar
+from retrieval.recommending.hot_candidates import HotCandidates
+from retrieval.recommending.policies import Policies, Policy, default_policies
+from retrieval.recommending.service import RecommendationService
+from retrieval.served import ServedCollection
+from tests.retrieval.fakes import FailingShard
+from tests.retrieval.recommending.learned import learned
+from tests.retrieval.recommending.test_service import (
+    GOES,
+    HAD,
+    IDS,
+    POPULARITY,
+    ids,
+    recommender,
+)
+
+PAGE = Audience(item_ids=("a",), surface="item_page")
+NEAR = c.ServedBy(source=c.Source.CACHE, reason="near")
+
+
+@pytest.fixture
+def known() -> Learned:
+    return learned(IDS, GOES, POPULARITY, HAD)
+
+
+@contextlib.asynccontextmanager
+async def cached(
+    folder: Path, known: Learned, policies: Policies | None = None
+) -> AsyncIterator[tuple[RecommendationService, HotCandidates, ServedCollections]]:
+    """Gives a service with a cache, and the collections that it serves."""
+    async with recommender(folder, known) as plain:
+        collections = plain.collections
+        hot = HotCandidates(HotLists(None), {})
+        try:
+            similar = Similar(Embedders({}))
+            chosen = policies or default_policies()
+            yield RecommendationService(collections, similar, chosen, hot=hot), hot, collections
+        finally:
+            await hot.close()
+
+
+async def test_the_second_asker_gets_the_same_list_from_the_cache(
+    tmp_path: Path, known: Learned
+) -> None:
+    async with cached(tmp_path, known) as (service, _, _):
+        first = await service.recommend(PAGE, RecommendOptions(n=4))
+        assert first.info.served_by == c.ServedBy()
+        again = await service.recommend(replace(PAGE, user_id="bob"), RecommendOptions(n=4))
+        assert again.info.served_by == NEAR
+        assert ids(again) == ids(first) and ids(first)[:3] == ["b", "c", "d"]
+        assert [one.hit.score for one in again.recommendations[:3]] == [5.0, 4.0, 1.0]
+
+
+async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everybody(
+    tmp_path: Path, known: Learned
+) -> None:
+    async with cached(tmp_path, known) as (service, _, _):
+        about = Audience(item_ids=("b",), surface="item_page")
+        assert ids(await service.recommend(about, RecommendOptions(n=2))) == ["a", "c"]
+        ann = await service.recommend(replace(about, user_id="ann"), RecommendOptions(n=3))
+        assert ann.info.served_by == NEAR
+        assert ids(ann)[0] == "c" and not {"a", "b", "g"} & set(ids(ann))
+
+
+async def test_other_parts_of_items_and_other_policies_are_other_lists(
+    tmp_path: Path, known: Learned
+) -> None:
+    blocking = Policy(name="item_page", version=1, blocked=frozenset({"b"}))
+    policies = Policies([blocking, Policy(name="home", version=1)])
+    async with cached(tmp_path, known, policies) as (service, _, _):
+        titled = RecommendOptions(n=2, payload=frozenset({c.PayloadField.TITLE}))
+        assert ids(await service.recommend(PAGE, titled)) == ["c", "d"]
+        home = replace(PAGE, surface="home")
+        assert ids(await service.recommend(home, titled)) == ["b", "c"]
+        plain = await service.recommend(PAGE, RecommendOptions(n=2))
+        assert plain.info.served_by == c.ServedBy()
+        assert plain.recommendations[0].hit.title is None
+        again = await service.recommend(PAGE, titled)
+        assert again.info.served_by == NEAR and again.recommendations[0].hit.title == "C"
+
+
+async def test_where_a_list_looks_less_far_than_asked_it_is_made_anew(
+    tmp_path: Path, known: Learned
+) -> None:
+    policies = Policies([Policy(name="item_page", version=1, candidates=2)])
+    async with cached(tmp_path, known, policies) as (service, _, _):
+        for _ in range(2):
+            reply = await service.recommend(PAGE, RecommendOptions(n=6))
+            assert len(ids(reply)) == 6 and reply.info.served_by == c.ServedBy()
+        few = await service.recommend(PAGE, RecommendOptions(n=2))
+        assert few.info.served_by == NEAR
+
+
+async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: Learned) -> None:
+    async with cached(tmp_path, known) as (service, _, collections):
+        (served,) = collections.in_force
+        whole = served.shards
+        served.shards = (FailingShard(NotReady("away")), *whole[1:])
+        part = await service.recommend(PAGE, RecommendOptions(n=8))
+        assert part.info.coverage.shards_answered == 2
+        served.shards = whole
+        reply = await service.recommend(PAGE, RecommendOptions(n=7))
+        assert reply.info.coverage.shards_answered == 3 and len(ids(reply)) == 7
+
+
+async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
+    tmp_path: Path, known: Learned
+) -> None:
+    async with cached(tmp_path, known) as (service, hot, collections):
+        (served,) = collections.in_force
+        for audience in (PAGE, Audience(), Audience(item_ids=("d",), surface="item_page")):
+            await service.recommend(audience, RecommendOptions(n=2))
+        following = _renamed(served)
+        # Two are asked for with an item, one is what is popular.
+        assert await hot.prewarm(following, 10) == 3
+        collections.serve(following)
+        for audience in (PAGE, Audience()):
+            reply = await service.recommend(audience, RecommendOptions(n=2))
+            assert reply.info.served_by.source is c.Source.CACHE
+            assert reply.info.snapshot_id == following.snapshot_id
+
+
+def _renamed(served: ServedCollection) -> ServedCollection:
+    """Gives the same collection as another snapshot, whose shards answer under either name."""
+    following = copy.copy(served)
+    following.shards = cast(Any, tuple(_Renamed(one, served.snapshot_id) for one in served.shards))
+    following.snapshot_id = "20990101T000000Z-000000"
+    return following
+
+
+class _Renamed:
+    """Asks a shard for the snapshot that it has."""
+
+    def __init__(self, shard: object, snapshot_id: str) -> None:
+        self._shard = shard
+        self._snapshot_id = snapshot_id
+
+    def fetch(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.fetch(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
