@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nearline.cli import interaction_options as interacting
 from nearline.cli import options, output
 from nearline.cli.building import embedder
 from nearline.errors import InvalidRequest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from index_builder.behaviour.evaluation import Evaluation
+    from index_builder.interactions.records import Interactions
     from index_builder.readers.mapping import Columns as TextColumns
 
 _SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:SHARE"
@@ -30,47 +33,16 @@ def recommend(
         Path,
         typer.Option(metavar="FILE", help="Interactions: .csv, .csv.gz, .tsv or .parquet."),
     ],
-    user_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the user.")] = "user",
-    item_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the item.")] = "item",
-    time_column: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Column of the time: ISO 8601, or seconds since 1970."),
-    ] = "time",
-    kind_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the kind. \\[default: all are of one]")
-    ] = "",
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=WEIGHT",
-            help="How much a kind counts; may be repeated, others are left out. "
-            "\\[default: all count 1]",
-        ),
-    ] = None,
-    value_column: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Column that weights multiply with. \\[default: none]"),
-    ] = "",
-    min_per_user: Annotated[
-        int, typer.Option(min=1, help="Interactions that a user must have to count.")
-    ] = 1,
-    min_per_item: Annotated[
-        int, typer.Option(min=1, help="Interactions that an item must have to count.")
-    ] = 1,
-    max_per_user_day: Annotated[
-        int,
-        typer.Option(
-            min=0, help="A user with more on any day is a bot, and left out whole. 0: nobody is."
-        ),
-    ] = 0,
-    duplicates_within: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.0,
-            help="The same item again within this time of a user counts once. 0: each counts.",
-        ),
-    ] = 0.0,
+    user_column: interacting.UserColumnOption = interacting.USER,
+    item_column: interacting.ItemColumnOption = interacting.ITEM,
+    time_column: interacting.TimeColumnOption = interacting.TIME,
+    kind_column: interacting.KindColumnOption = "",
+    kind: interacting.KindOption = None,
+    value_column: interacting.ValueColumnOption = "",
+    min_per_user: interacting.MinPerUserOption = 1,
+    min_per_item: interacting.MinPerItemOption = 1,
+    max_per_user_day: interacting.MaxPerUserDayOption = 0,
+    duplicates_within: interacting.DuplicatesWithinOption = 0.0,
     split: Annotated[
         str, typer.Option(metavar="SPLIT", help=f"What is held out: {_SPLITS}.")
     ] = "time:0.8",
@@ -93,6 +65,13 @@ def recommend(
         str,
         typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
     ] = "",
+    served: Annotated[
+        bool,
+        typer.Option(
+            "--served/--no-served",
+            help="Also build a snapshot of the training part, serve it, and ask it over gRPC.",
+        ),
+    ] = True,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with the figures.")
     ] = None,
@@ -101,14 +80,15 @@ def recommend(
     """Measure models of behaviour on interactions that were held out; every item is ranked.
 
     Settings, and the blend, are chosen on a validation split of the same kind inside the training
-    part. Intervals are 95%, over users; `blended_ahead` is the gain of the blend over the model.
-    The models are measured alone, before any rule of a surface. With cold-items, items are held
-    out whole, and ranked by what they say.
+    part. Intervals are 95%, over users; `served_ahead` is the gain of the running service over the
+    model of the row. The models are measured alone, before any rule of a surface; `served` is what
+    the surface home gives, or cart with --repeats. With cold-items, items are held out whole, and
+    ranked by what they say.
     """
     from index_builder.behaviour.cold_items import evaluate_cold_items, is_cold_items
     from index_builder.behaviour.evaluation import asks_only_known, evaluate, rows_of
-    from index_builder.interactions.cleaning import Rules, clean
-    from index_builder.interactions.reading import Columns, read_interactions
+    from index_builder.interactions.cleaning import Rules
+    from index_builder.interactions.reading import Columns
     from index_builder.readers.mapping import Columns as TextColumns
 
     # Before minutes of measuring, not after them.
@@ -125,10 +105,11 @@ def recommend(
         )
     columns = Columns(user_column, item_column, time_column, kind_column, value_column)
     began = time.monotonic()
-    read, report = read_interactions(interactions, columns, _weights(kind))
     rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
-    cleaned, cleaning = clean(read, rules)
+    read = interacting.read(interactions, columns, kind, rules)
+    cleaned = read.interactions
     about: dict[str, object] = {"split": split}
+    content = None
     if corpus is not None:
         texts = TextColumns(
             id=id_column, title=title_column, text=text_column, attributes=(), needs_text=False
@@ -139,13 +120,15 @@ def recommend(
     else:
         evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
         about |= {"repeats": repeats, "only_known_items": asks_only_known(split)}
+    if served:
+        evaluation = _with_served(evaluation, cleaned, split, k, content, seed)
     if evaluation.placing:
         about["validation_explained"] = round(max(evaluation.placing.values()), 4)
     if evaluation.choice is not None:
         about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
     about |= {
-        "interactions": cleaning.kept,
-        "left_out": {**report.left_out, **cleaning.left_out},
+        "interactions": len(cleaned.user),
+        "left_out": dict(read.left_out),
         "seconds": round(time.monotonic() - began, 1),
     }
     rows = rows_of(evaluation, k)
@@ -179,18 +162,23 @@ def _content(
     return asyncio.run(run()), len(ids) - len(texts)
 
 
-def _weights(kinds: list[str] | None) -> dict[str, float] | None:
-    if not kinds:
-        return None
-    weights = {}
-    for one in kinds:
-        name, _, text = one.rpartition("=")
-        try:
-            weights[name] = float(text)
-        except ValueError:
-            name = ""
-        if not name:
-            raise InvalidRequest(
-                f"{one!r} is no kind with its weight; write for example purchase=5", field="kind"
-            )
-    return weights
+def _with_served(
+    evaluation: Evaluation,
+    interactions: Interactions,
+    how: str,
+    k: int,
+    content: NDArray[np.float32] | None,
+    seed: int,
+) -> Evaluation:
+    """Adds what a running service gives for the same task."""
+    from index_builder.behaviour.evaluation import Measured
+    from index_builder.behaviour.ranking_metrics import measure
+    from index_builder.interactions.splits import split
+    from nearline.cli.eval_recommend_served import measure_served
+
+    task = evaluation.task
+    parts = split(interactions, how, seed)
+    answered = asyncio.run(measure_served(parts, task, how, k, content=content, seed=seed))
+    per_user = measure(answered.lists, task.relevant, k)
+    measured = Measured("served", answered.settings, per_user, answered.lists)
+    return evaluation._replace(measured=[*evaluation.measured, measured])

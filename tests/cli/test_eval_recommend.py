@@ -9,25 +9,30 @@ import pytest
 from typer.testing import CliRunner
 
 from nearline.cli.main import app
+from tests.generation.redis import needs_redis
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
+def events(path: Path, users: int) -> Path:
     """Users go around a circle of 12 items, one step a day."""
     lines = ["who,what,when,how"]
     for step in range(9):
-        for user in range(40):
+        for user in range(users):
             lines.append(f"u{user},i{(user * 5 + step) % 12},{step * 86_400},view")
     lines.append("u0,i0,soon,view")
-    path = tmp_path / "events.csv"
     path.write_text("\n".join(lines), "utf-8")
     return path
 
 
-def run(file: Path, *words: str) -> tuple[int, str]:
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return events(tmp_path / "events.csv", 40)
+
+
+def run(file: Path, *words: str, served: bool = False) -> tuple[int, str]:
     columns = ("--user-column", "who", "--item-column", "what", "--time-column", "when")
+    asked = ("--served" if served else "--no-served",)
     done = CliRunner().invoke(
-        app, ["eval", "recommend", "--interactions", str(file), *columns, *words]
+        app, ["eval", "recommend", "--interactions", str(file), *columns, *words, *asked]
     )
     text = f"{done.output} {done.exception or ''}"
     return done.exit_code, text
@@ -43,6 +48,26 @@ def test_each_model_has_a_row(file: Path) -> None:
     assert rows[-1]["hit_rate@3"] == 1.0
     assert all(row["left_out"] == {"no readable time": 1} for row in rows)
     assert all(row["interactions"] == 360 and row["users"] == 40 for row in rows)
+
+
+@pytest.mark.service
+@needs_redis
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [("last-n:1", ()), ("time:0.8", ("--repeats",)), ("cold-users:0.3", ())],
+)
+def test_a_running_service_gives_what_the_blend_promises(
+    tmp_path: Path, split: str, words: tuple[str, ...]
+) -> None:
+    # With fewer users a build chooses no blend.
+    file = events(tmp_path / "events.csv", 120)
+    code, text = run(file, "--split", split, "--k", "3", "--json", *words, served=True)
+    assert code == 0, text
+    *_, blended, served = [json.loads(line) for line in text.strip().splitlines()]
+    assert (blended["model"], served["model"]) == ("blended", "served")
+    assert served["users"] == blended["users"]
+    assert served["ndcg@3"] == pytest.approx(blended["ndcg@3"], abs=0.1)
+    assert served["ndcg@3"] > 0.5 and served["served_ahead_low"] == 0
 
 
 def test_more_places_than_items_are_no_error(file: Path) -> None:

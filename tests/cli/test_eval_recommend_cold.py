@@ -48,8 +48,8 @@ def test_new_items_are_ranked_by_what_they_say(
     assert ended.value.code == 0, told.err
     rows = [json.loads(line) for line in told.out.splitlines()]
     recall = {row["model"]: row["recall@3"] for row in rows}
-    assert list(recall) == ["random", "content_average", "content"]
-    assert recall["random"] < min(recall["content_average"], recall["content"])
+    assert list(recall) == ["random", "content_average", "content", "served"]
+    assert recall["random"] < min(recall["content_average"], recall["content"], recall["served"])
     assert all(row["items_without_text"] == 1 for row in rows)
     assert 0 < rows[0]["validation_explained"] <= 1
     assert "als" in rows[0]["models_left_out"]
