@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from nearline import contract as c
 from retrieval import examples
+from retrieval.behaviour.history import History
 from retrieval.behaviour.learned import Learned
 from retrieval.hot.records import HotItem
 from retrieval.inquiry import Inquiry
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import Hot, HotCandidates, as_given, is_trained
 from retrieval.recommending.policies import Policy, seen_items
-from retrieval.recommending.pool import Pool, Reading
-from retrieval.recommending.ranking import ITEMS, POPULAR, Ranking, place_of, rank
+from retrieval.recommending.pool import Pool, Reading, matching
+from retrieval.recommending.ranking import ITEMS, POPULAR, place_of, rank
 from retrieval.recommending.reasons import reasons_for
 from retrieval.recommending.rules import Outcome, Placed, arrange
 from retrieval.recommending.subject import NOBODY, Subject
@@ -28,6 +29,8 @@ from retrieval.served import ServedCollection
 # the order of ids.
 CONTENT = "content"
 UNORDERED = "unordered"
+# Items that are put in order before the others: more than most lists need.
+_FIRST = 64
 _NOTHING: frozenset[c.PayloadField] = frozenset()
 
 
@@ -147,7 +150,7 @@ class Making:
         Returns: What made it; empty: there is none, or too little of it is left for this user.
         """
         order, learned = self._order, self._learned
-        alike = len(items) == 1 or (not items and not len(order.subject.history.items))
+        alike = len(items) == 1 or (not items and not order.subject.events)
         if self._hot is None or learned is None or not alike:
             return ""
         item = items[0] if items else ""
@@ -170,41 +173,46 @@ class Making:
         return ITEMS if item else POPULAR
 
     async def _from_shards(self, items: Sequence[str]) -> str:
-        ranking = self._ranking(items)
-        if ranking is None:
-            return await self._by_content(items)
-        await self._fill(ranking)
-        return ranking.source
+        learned, subject = self._learned, self._order.subject
+        if learned is not None:
+            given = as_given(learned, items)
+            history = subject.history
+            # What nobody had yet can only be gone by its vectors.
+            if len(given.items) or (not items and (len(history.items) or not subject.events)):
+                return await self._fill(learned, given, history)
+        found = await self._by_content(items)
+        if found:
+            return CONTENT
+        if learned is not None:
+            await self._fill(learned, NOBODY, subject.history)
+            return POPULAR
+        await self._in_order()
+        return UNORDERED
 
-    def _ranking(self, items: Sequence[str]) -> Ranking | None:
-        """Ranks by behaviour; None where nothing of it is known for the items given."""
-        learned = self._learned
-        if learned is None:
-            return None
-        given = as_given(learned, items)
-        if items and not len(given.items):
-            return None
-        return rank(
-            learned,
-            given,
-            self._order.subject.history,
-            repeats=self._order.policy.seen.repeat,
-            allowed=self._allowed(learned),
-            first=max(self._enough, 64),
-        )
-
-    def _allowed(self, learned: Learned) -> NDArray[np.bool_]:
+    async def _allowed(self, learned: Learned) -> NDArray[np.bool_]:
         allowed = np.ones(len(learned.ids), np.bool_)
+        if self._reading.filter is not None:
+            few = await matching(self._reading, learned)
+            allowed = allowed if few is None else few
         for ids in (self._seen, self._excluded, self._order.policy.blocked):
             numbers = [at for one in ids if (at := learned.number_of(one)) is not None]
             allowed[numbers] = False
         return allowed
 
-    async def _fill(self, ranking: Ranking) -> None:
-        assert self._learned is not None
-        await self._pool.fill(self._reading, self._learned.ids, ranking.blocks, self._enough)
+    async def _fill(self, learned: Learned, given: History, history: History) -> str:
+        """Fills the pool by behaviour; tells what of it."""
+        ranking = rank(
+            learned,
+            given,
+            history,
+            repeats=self._order.policy.seen.repeat,
+            allowed=await self._allowed(learned),
+            first=max(self._enough, _FIRST),
+        )
+        await self._pool.fill(self._reading, learned.ids, ranking.blocks, self._enough)
+        return ranking.source
 
-    async def _by_content(self, items: Sequence[str]) -> str:
+    async def _by_content(self, items: Sequence[str]) -> bool:
         """Fills the pool with what is like the items, or like what the user had last."""
         like = items or [one.item_id for one in self._order.subject.events]
         without = self._seen | self._excluded | self._order.policy.blocked
@@ -214,26 +222,16 @@ class Making:
             [(one.id, score) for one, score in found],
             self._reading.payload,
         )
-        if found:
-            return CONTENT
-        if self._learned is not None:
-            await self._fill(
-                rank(
-                    self._learned,
-                    NOBODY,
-                    self._order.subject.history,
-                    repeats=self._order.policy.seen.repeat,
-                    allowed=self._allowed(self._learned),
-                    first=self._enough,
-                )
-            )
-            return POPULAR
+        return bool(found)
+
+    async def _in_order(self) -> None:
+        """Fills the pool where nothing speaks for any item."""
+        without = self._seen | self._excluded | self._order.policy.blocked
         listed = await self._similar.any(self._reading, self._enough + len(without))
         kept = [one for one in listed if one.id not in without][: self._enough]
         self._pool.add(
             {one.id: one for one in kept}, [(one.id, 0.0) for one in kept], self._reading.payload
         )
-        return UNORDERED
 
     def _recommendation(self, placed: Placed, items: Sequence[str]) -> c.Recommendation:
         reasons: tuple[str, ...] = ()
@@ -286,7 +284,7 @@ class Making:
             learned,
             as_given(learned, items),
             self._order.subject.history,
-            repeats=True,
+            repeats=self._order.policy.seen.repeat,
             allowed=everything,
             first=self._enough,
         )

@@ -6,12 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nearline import contract as c
-from retrieval import examples
+from retrieval import examples, listing
+from retrieval.behaviour.learned import Learned
 from retrieval.inquiry import Inquiry
 from retrieval.recommending.ranking import Block
 from retrieval.recommending.rules import Candidate
 from retrieval.served import ServedCollection
+
+# Fewer matches are looked up before, more are met on the way.
+_FEW = 5_000
+_NOTHING: frozenset[c.PayloadField] = frozenset()
 
 
 class Reading(NamedTuple):
@@ -21,6 +29,30 @@ class Reading(NamedTuple):
     payload: frozenset[c.PayloadField]
     filter: c.Filter | None
     inquiry: Inquiry
+
+
+async def matching(reading: Reading, learned: Learned) -> NDArray[np.bool_] | None:
+    """Gives which items match a filter, where they are few: (items,); None: they are many.
+
+    Among many, most of what is read matches soon; among few it would be read in vain.
+
+    Raises: as `Pool.read`; the filter must be one.
+    """
+    served, _, filter, inquiry = reading
+    total, _ = await listing.count(served, filter, (), inquiry)
+    if total > _FEW:
+        return None
+    found = np.zeros(len(learned.ids), np.bool_)
+    token = ""
+    while total:
+        page = await listing.page(
+            served, size=c.MAX_PAGE, token=token, filter=filter, payload=_NOTHING, inquiry=inquiry
+        )
+        found[[at for one in page.items if (at := learned.number_of(one.id)) is not None]] = True
+        token = page.next_page_token
+        if not token:
+            break
+    return found
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ _STATE_S = 0.1
 _SLOW = f"Redis did not answer within {_STATE_S:g} s"
 NO_USER_STATE = "no_user_state"
 _PLAIN = c.RecommendOptions()
+_log = logging.getLogger(__name__)
 _WHY = {
     POPULAR: "nothing is known of the user, the session or the items",
     CONTENT: "nobody has interacted with the items yet, so their vectors speak",
@@ -107,7 +109,7 @@ class RecommendationService:
             order = Order(audience=audience, options=options, policy=policy, subject=subject)
             made = await Making(served, order, inquiry, self._similar, self._hot, self._rng).make()
             spent_s = time.perf_counter() - start
-            return c.RecommendReply(
+            reply = c.RecommendReply(
                 recommendations=made.recommendations,
                 ignored_ids=made.ignored,
                 info=self._reports.info(
@@ -121,6 +123,9 @@ class RecommendationService:
                 policy=policy.label,
                 why_not=made.why_not,
             )
+            if policy.explore is not None:
+                _log_shown(collection, reply)
+            return reply
 
         return await self._collections.answer(collection, answer)
 
@@ -207,6 +212,13 @@ class RecommendationService:
             self._trouble = error.message if isinstance(error, NotReady) else _SLOW
             self._alone_until = time.monotonic() + _LEFT_ALONE_S
             return EMPTY, self._trouble
+
+
+def _log_shown(collection: str, reply: c.RecommendReply) -> None:
+    """Logs an explored list: with what became of it, another policy can be judged by it."""
+    shown = [(one.hit.id, one.propensity) for one in reply.recommendations]
+    about = {"collection": collection, "list_id": reply.info.list_id, "policy": reply.policy}
+    _log.info("shown", extra={**about, "items": shown})
 
 
 def _served_by(made: Made, audience: c.Audience, trouble: str) -> c.ServedBy | None:
