@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ _ITEM = "item:"
 _COMPUTE_S = 2.0
 # Kinds of list of a collection that are got ready for its next snapshot.
 _VARIANTS = 4
+# Lists that no rule looks further down in are so long: what users had is left out of them.
+_SHORT = 64
 _CACHED = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
 
@@ -48,6 +51,7 @@ class _Variant(NamedTuple):
     # Of a policy: surfaces with equal ones share their lists.
     digest: str
     payload: frozenset[c.PayloadField]
+    depth: int
 
 
 class HotCandidates:
@@ -64,19 +68,21 @@ class HotCandidates:
         self._variants: dict[str, Counter[_Variant]] = {}
         self._policies: dict[str, Policy] = {}
 
-    async def read(self, reading: Reading, policy: Policy, item: str) -> Hot | None:
+    async def read(self, reading: Reading, policy: Policy, item: str, enough: int) -> Hot | None:
         """Gives a list, without what was deleted since it was made.
 
         Args:
             reading: What is wanted of the items, and which.
             policy: Says how far it looks, and what it blocks.
             item: Id of a trained item; empty: what is popular.
+            enough: Items that are wanted of it.
         Returns: None where no such list can be had: by vectors, or while shards are away.
         """
         served, payload, filter, inquiry = reading
         if not payload <= _CACHED or served.learned is None:
             return None
-        variant = _Variant(policy.digest, payload)
+        depth = _SHORT if enough <= _SHORT // 2 else policy.candidates
+        variant = _Variant(policy.digest, payload, depth)
         if filter is None:
             self._policies[policy.digest] = policy
             self._variants.setdefault(served.name, Counter())[variant] += 1
@@ -84,14 +90,15 @@ class HotCandidates:
         least = inquiry.least
         touched = self._touched.get(served.name)
         while True:
-            compute = _computed(reading._replace(inquiry=Inquiry(None, least)), policy, item)
+            anew = reading._replace(inquiry=Inquiry(None, least))
+            compute = _computed(anew, policy, item, depth)
             try:
                 hot, level = await self._hot.get(key, compute, least)
             except NearlineError:
                 return None
             if hot is None:
                 return None
-            whole = len(hot.items) < policy.candidates
+            whole = len(hot.items) < depth
             if touched is None:
                 return Hot(hot.items, level, hot.watermark, whole)
             read = touched.read(hot)
@@ -123,7 +130,8 @@ class HotCandidates:
             for variant, _ in variants:
                 reading = Reading(served, variant.payload, None, Inquiry())
                 policy = self._policies[variant.digest]
-                yield _key(served, variant, item, None), _computed(reading, policy, item)
+                compute = _computed(reading, policy, item, variant.depth)
+                yield _key(served, variant, item, None), compute
 
 
 def is_trained(learned: Learned, item: str) -> bool:
@@ -141,7 +149,7 @@ def as_given(learned: Learned, items: Sequence[str]) -> History:
     )
 
 
-def _computed(reading: Reading, policy: Policy, item: str) -> Compute:
+def _computed(reading: Reading, policy: Policy, item: str, depth: int) -> Compute:
     served = reading.served
     learned = served.learned
     assert learned is not None
@@ -158,39 +166,33 @@ def _computed(reading: Reading, policy: Policy, item: str) -> Compute:
             NOBODY,
             repeats=True,
             allowed=allowed,
-            first=policy.candidates,
+            first=depth,
         )
-        pool = Pool()
+        pool = Pool(reading.payload)
         wanted = reading._replace(inquiry=inquiry)
-        await pool.fill(wanted, learned.ids, ranking.blocks, policy.candidates)
+        await pool.fill(wanted, learned.ids, ranking.blocks, depth)
         if inquiry.failures:
             # Nobody shall be shown for minutes what is a part.
             raise ShardsUnavailable("a shard does not answer, so the list is not kept")
-        items = [
-            _hot_item(pool.items[one.id], one.score, reading.payload) for one in pool.candidates
-        ]
+        hits = [pool.hits[one.id] for one in pool.candidates]
+        items = [HotItem(one.id, one.score, one.title, one.text, one.attributes) for one in hits]
         spent_s = time.perf_counter() - began
         return HotList(tuple(items), began_us, spent_s, inquiry.watermark)
 
     return compute
 
 
-def _hot_item(item: c.Item, score: float, payload: frozenset[c.PayloadField]) -> HotItem:
-    return HotItem(
-        item.id,
-        score,
-        item.title if c.PayloadField.TITLE in payload else None,
-        item.text if c.PayloadField.TEXT in payload else None,
-        item.attributes if c.PayloadField.ATTRIBUTES in payload else None,
-    )
+@lru_cache(64)
+def _names(payload: frozenset[c.PayloadField]) -> str:
+    return ",".join(sorted(one.value for one in payload))
 
 
 def _key(served: ServedCollection, variant: _Variant, item: str, filter: c.Filter | None) -> HotKey:
-    policy_digest, payload = variant
+    policy_digest, payload, depth = variant
     digest = ""
     if filter is not None:
         message = wire.filter_to_proto(filter).SerializeToString(deterministic=True)
         digest = hashlib.blake2b(message, digest_size=12).hexdigest()
-    shown = ",".join(sorted(one.value for one in payload))
+    shown = f"{_names(payload)}/{depth}"
     of = f"{_ITEM}{item}" if item else POPULAR
     return HotKey(served.name, served.snapshot_id, policy_digest, digest, shown, of)

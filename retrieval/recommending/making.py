@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from nearline import contract as c
 from retrieval import examples
 from retrieval.behaviour.history import History
 from retrieval.behaviour.learned import Learned
-from retrieval.hot.records import HotItem
 from retrieval.inquiry import Inquiry
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import Hot, HotCandidates, as_given, is_trained
@@ -96,7 +96,7 @@ class Making:
         # Where no rule may prefer what stands further down, what is listed is enough.
         deep = bool(needed) or policy.explore is not None
         self._enough = max(options.n, policy.candidates) if deep else options.n
-        self._pool = Pool()
+        self._pool = Pool(options.payload)
 
     async def make(self) -> Made:
         """Makes it.
@@ -107,10 +107,10 @@ class Making:
         order, options = self._order, self._order.options
         items, ignored = await self._given()
         source = await self._from_hot(items) or await self._from_shards(items)
-        pinned = Pool()
+        pinned = Pool(options.payload)
         if order.policy.pinned:
             await pinned.read(self._reading, [(one, 0.0) for one in order.policy.pinned])
-            self._pool.items |= pinned.items
+            self._pool.hits = pinned.hits | self._pool.hits
         outcome = arrange(
             self._pool.candidates,
             order.policy,
@@ -156,19 +156,15 @@ class Making:
         item = items[0] if items else ""
         if item and not is_trained(learned, item):
             return ""
-        found = await self._hot.read(self._reading, order.policy, item)
+        found = await self._hot.read(self._reading, order.policy, item, self._enough)
         if found is None:
             return ""
         without = self._seen | self._excluded | order.policy.blocked
-        kept = [one for one in found.items if one.id not in without]
+        kept = list(islice((one for one in found.items if one.id not in without), self._enough))
         if len(kept) < self._enough and not found.whole:
             return ""
-        del kept[self._enough :]
-        self._pool.add(
-            {one.id: _item(one) for one in kept},
-            [(one.id, one.score) for one in kept],
-            self._reading.payload,
-        )
+        for one in kept:
+            self._pool.add(one, one.score)
         self._found = found
         return ITEMS if item else POPULAR
 
@@ -217,27 +213,22 @@ class Making:
         like = items or [one.item_id for one in self._order.subject.events]
         without = self._seen | self._excluded | self._order.policy.blocked
         found = await self._similar.to(self._reading, like, self._enough, without) if like else []
-        self._pool.add(
-            {one.id: one for one, _ in found},
-            [(one.id, score) for one, score in found],
-            self._reading.payload,
-        )
+        for one, score in found:
+            self._pool.add(one, score, one.vector)
         return bool(found)
 
     async def _in_order(self) -> None:
         """Fills the pool where nothing speaks for any item."""
         without = self._seen | self._excluded | self._order.policy.blocked
         listed = await self._similar.any(self._reading, self._enough + len(without))
-        kept = [one for one in listed if one.id not in without][: self._enough]
-        self._pool.add(
-            {one.id: one for one in kept}, [(one.id, 0.0) for one in kept], self._reading.payload
-        )
+        for one in [one for one in listed if one.id not in without][: self._enough]:
+            self._pool.add(one, 0.0, one.vector)
 
     def _recommendation(self, placed: Placed, items: Sequence[str]) -> c.Recommendation:
         reasons: tuple[str, ...] = ()
         if self._order.options.explain:
             reasons = (*placed.reasons, *self._reasons(placed.candidate.id, items))
-        hit = self._pool.hit(placed.candidate, self._order.options.payload)
+        hit = self._pool.hits[placed.candidate.id]
         return c.Recommendation(hit=hit, reasons=reasons, propensity=placed.propensity)
 
     def _reasons(self, item_id: str, items: Sequence[str]) -> tuple[str, ...]:
@@ -300,9 +291,3 @@ def _seen(policy: Policy, subject: Subject, now_us: int) -> frozenset[str]:
     of_any_kind = replace(policy, seen=policy.seen._replace(kinds=frozenset()))
     unknown = (one for one in events if not one.kind)
     return seen | seen_items(of_any_kind, unknown, now_us=now_us)
-
-
-def _item(hot: HotItem) -> c.Item:
-    return c.Item(
-        id=hot.id, title=hot.title or "", text=hot.text or "", attributes=hot.attributes or {}
-    )

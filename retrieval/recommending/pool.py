@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from retrieval import examples, listing
 from retrieval.behaviour.learned import Learned
+from retrieval.hot.records import HotItem
 from retrieval.inquiry import Inquiry
 from retrieval.recommending.ranking import Block
 from retrieval.recommending.rules import Candidate
@@ -55,12 +55,48 @@ async def matching(reading: Reading, learned: Learned) -> NDArray[np.bool_] | No
     return found
 
 
-@dataclass(slots=True)
 class Pool:
-    """Candidates, best first, and the items that they are."""
+    """Candidates, best first, and the hits that they become.
 
-    candidates: list[Candidate] = field(default_factory=list)
-    items: dict[str, c.Item] = field(default_factory=dict)
+    Args:
+        shown: Parts of the items that the caller asked for.
+    """
+
+    __slots__ = ("_attributes", "_text", "_title", "_vector", "candidates", "hits")
+
+    def __init__(self, shown: frozenset[c.PayloadField]) -> None:
+        self.candidates: list[Candidate] = []
+        self.hits: dict[str, c.Hit] = {}
+        # Asked once: the hash of a member of an enum costs more than all else here.
+        self._title = c.PayloadField.TITLE in shown
+        self._text = c.PayloadField.TEXT in shown
+        self._attributes = c.PayloadField.ATTRIBUTES in shown
+        self._vector = c.PayloadField.VECTOR in shown
+
+    def add(
+        self,
+        item: c.Item | HotItem,
+        score: float,
+        vector: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Adds an item behind the others.
+
+        Args:
+            item: With the parts that rules want and those that are shown.
+            vector: Of the item; None: nobody wants it.
+        """
+        item_id, attributes = item.id, item.attributes
+        self.candidates.append(Candidate(item_id, score, attributes, vector))
+        text = item.text if self._text else None
+        self.hits[item_id] = c.Hit(
+            id=item_id,
+            score=score,
+            end=len(text) if text else 0,
+            title=item.title if self._title else None,
+            text=text,
+            attributes=attributes if self._attributes else None,
+            vector=vector if self._vector else None,
+        )
 
     async def read(self, reading: Reading, scored: Sequence[tuple[str, float]]) -> None:
         """Adds items in order, without those that are gone or do not match.
@@ -77,22 +113,10 @@ class Pool:
                 reading.inquiry,
                 reading.filter,
             )
-            self.add(found.items, part, reading.payload)
-
-    def add(
-        self,
-        items: dict[str, c.Item],
-        scored: Sequence[tuple[str, float]],
-        payload: frozenset[c.PayloadField],
-    ) -> None:
-        """Adds those of some items that were read."""
-        self.items |= items
-        attributed = c.PayloadField.ATTRIBUTES in payload
-        self.candidates += [
-            Candidate(one, score, item.attributes if attributed else None, item.vector)
-            for one, score in scored
-            if (item := items.get(one)) is not None
-        ]
+            items = found.items
+            for one, score in part:
+                if (item := items.get(one)) is not None:
+                    self.add(item, score, item.vector)
 
     async def fill(
         self, reading: Reading, ids: Sequence[str], blocks: Iterator[Block], enough: int
@@ -116,17 +140,3 @@ class Pool:
                 at, size = at + size, 4 * size
             if len(self.candidates) >= enough:
                 return
-
-    def hit(self, candidate: Candidate, payload: frozenset[c.PayloadField]) -> c.Hit:
-        """Gives the hit of a candidate, with the parts that the caller asked for."""
-        item = self.items[candidate.id]
-        text = item.text if c.PayloadField.TEXT in payload else None
-        return c.Hit(
-            id=item.id,
-            score=candidate.score,
-            end=len(text or ""),
-            title=item.title if c.PayloadField.TITLE in payload else None,
-            text=text,
-            attributes=item.attributes if c.PayloadField.ATTRIBUTES in payload else None,
-            vector=item.vector if c.PayloadField.VECTOR in payload else None,
-        )

@@ -18,6 +18,7 @@ from retrieval.behaviour.learned import Learned
 from retrieval.embedders import Embedders
 from retrieval.hot.lists import HotLists
 from retrieval.life.serving import ServedCollections
+from retrieval.recommending import hot_candidates
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import HotCandidates
 from retrieval.recommending.policies import Policies, Policy, default_policies
@@ -99,16 +100,20 @@ async def test_other_parts_of_items_and_other_policies_are_other_lists(
         assert again.info.served_by == NEAR and again.recommendations[0].hit.title == "C"
 
 
-async def test_where_a_list_looks_less_far_than_asked_it_is_made_anew(
-    tmp_path: Path, known: Learned
+async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_anew(
+    tmp_path: Path, known: Learned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policies = Policies([Policy(name="item_page", version=1, candidates=2)])
-    async with cached(tmp_path, known, policies) as (service, _, _):
-        for _ in range(2):
-            reply = await service.recommend(PAGE, RecommendOptions(n=6))
-            assert len(ids(reply)) == 6 and reply.info.served_by == c.ServedBy()
-        few = await service.recommend(PAGE, RecommendOptions(n=2))
-        assert few.info.served_by == NEAR
+    monkeypatch.setattr(hot_candidates, "_SHORT", 4)
+    async with cached(tmp_path, known) as (service, _, _):
+        whole = await service.recommend(PAGE, RecommendOptions(n=2))
+        assert ids(whole) == ["b", "c"]
+        # The list is b, c, d and one more; two are wanted of it.
+        left = await service.recommend(PAGE, RecommendOptions(n=2, exclude_ids=("b", "c")))
+        assert left.info.served_by == NEAR and ids(left)[0] == "d"
+        none = await service.recommend(PAGE, RecommendOptions(n=2, exclude_ids=("b", "c", "d")))
+        assert none.info.served_by == c.ServedBy() and len(ids(none)) == 2
+        # What asks for more than half of its length has a longer one.
+        assert len(ids(await service.recommend(PAGE, RecommendOptions(n=6)))) == 6
 
 
 async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: Learned) -> None:

@@ -255,4 +255,3 @@ async def test_another_collection_is_not_found_and_nothing_is_kept_without_redis
             await service.recommend(HOME, collection="other")
         with pytest.raises(Unsupported, match="--redis"):
             await service.record_interactions([c.Interaction(item_id="a", user_id="ann")])
-
