@@ -130,7 +130,7 @@ class Pool:
         """
         for numbers, scores in blocks:
             # What is read in vain costs most: small steps first, larger ones where little matches.
-            at, size = 0, enough
+            at, size = 0, enough - len(self.candidates)
             while at < len(numbers) and len(self.candidates) < enough:
                 part = numbers[at : at + size].tolist()
                 values = scores[at : at + size].tolist()
