@@ -20,7 +20,7 @@ from nearline import contract as c
 from nearline.cli.bench_processes import minimal_server, own_process
 from nearline.cli.output import JsonFlag, print_json, print_table
 from nearline.cli.processes import RETRIEVAL_SERVICES, free_port, service_process
-from nearline.cli.raw_calls import Calls, call_at_rate, call_in_loop
+from nearline.cli.raw_calls import Calls, call_at_rate, call_each, call_in_loop
 from nearline.clients import RetrievalClient
 from nearline.times import from_us
 from nearline.v1 import retrieval_pb2
@@ -36,6 +36,8 @@ _NOW_S = int(time.time())
 # Interactions that the snapshot learns from; the state of the other users is in Redis alone.
 _LEARNED_USERS = 20_000
 _DIM = 8
+# Requests that are sent over and over.
+_ASKED = 20_000
 _R = TypeVar("_R")
 
 
@@ -106,10 +108,9 @@ async def _measure(
         echo = await enter(minimal_server("benchmarks.echo_server"))
         caller = stack.enter_context(own_process())
         await _record(router.address, had)
-        every = _requests(rng.integers(0, users, items), np.arange(items), n)
-        await _in(caller, call_at_rate, router.address, _METHOD, every, 400.0)
-        asked = _drawn(rng, items, 20_000)
+        asked = _drawn(rng, items, _ASKED)
         hot = _requests(rng.integers(0, users, len(asked)), asked, n)
+        await _in(caller, call_each, router.address, _METHOD, hot, concurrency)
         # Lists with other parts of the items are other lists.
         unasked = rng.permutation(items)
         found: dict[str, list[Calls]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}

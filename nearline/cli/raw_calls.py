@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -38,6 +39,12 @@ def call_in_loop(
         return runner.run(_closed(address, method, requests, concurrency, seconds))
 
 
+def call_each(address: str, method: str, requests: Sequence[bytes], concurrency: int) -> Calls:
+    """Calls with each request once, in a closed loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_closed(address, method, requests, concurrency, None))
+
+
 def call_at_rate(address: str, method: str, requests: Sequence[bytes], rate: float) -> Calls:
     """Calls in an open loop: each request once, at its time, whatever became of those before.
 
@@ -51,7 +58,7 @@ def call_at_rate(address: str, method: str, requests: Sequence[bytes], rate: flo
 
 
 async def _closed(
-    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float
+    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float | None
 ) -> Calls:
     clock = time.perf_counter
     numbers = itertools.count()
@@ -62,11 +69,14 @@ async def _closed(
         call: Any = channel.unary_unary(method)
         await call(requests[0])
         start = clock()
-        end = start + seconds
+        end = math.inf if seconds is None else start + seconds
 
         async def caller() -> None:
             while (now := clock()) < end:
-                number = next(numbers) % len(requests)
+                number = next(numbers)
+                if seconds is None and number >= len(requests):
+                    return
+                number %= len(requests)
                 replies.append((number, await call(requests[number])))
                 latencies.append(clock() - now)
 
