@@ -34,9 +34,6 @@ from retrieval.users.states import UserStates
 
 # Where Redis did not answer it is left alone for so long: each try costs a request its timeout.
 _LEFT_ALONE_S = 1.0
-# As long as a list may wait for what is known of a user.
-_STATE_S = 0.1
-_SLOW = f"Redis did not answer within {_STATE_S:g} s"
 NO_USER_STATE = "no_user_state"
 _PLAIN = c.RecommendOptions()
 _log = logging.getLogger(__name__)
@@ -206,10 +203,9 @@ class RecommendationService:
             return EMPTY, self._trouble
         try:
             ids = (audience.user_id, audience.session_id)
-            async with asyncio.timeout(_STATE_S):
-                return await self._states.read(collection, *ids), ""
-        except (NotReady, TimeoutError) as error:
-            self._trouble = error.message if isinstance(error, NotReady) else _SLOW
+            return await self._states.read(collection, *ids), ""
+        except NotReady as error:
+            self._trouble = error.message
             self._alone_until = time.monotonic() + _LEFT_ALONE_S
             return EMPTY, self._trouble
 

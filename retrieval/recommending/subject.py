@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
@@ -16,18 +16,44 @@ _SECOND_US = 1_000_000
 NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-class Subject(NamedTuple):
+class Subject:
     """What is known of whom a list is for.
 
-    events: Newest first, items that the snapshot does not know included; of those that it learned
-        from the kind is not known, and empty.
-    history: The events with items that the snapshot knows.
-    older: More events, that only say what they had.
+    Args:
+        learned: What the snapshot learned; None: nothing.
+        events: Newest first, items that the snapshot does not know included; of those that it
+            learned from the kind is not known, and empty.
+        older: More events, that only say what they had.
     """
 
-    events: Sequence[Event] = ()
-    history: History = NOBODY
-    older: Sequence[Event] = ()
+    def __init__(
+        self,
+        learned: Learned | None = None,
+        events: Sequence[Event] = (),
+        older: Sequence[Event] = (),
+    ) -> None:
+        self._learned = learned
+        self.events = events
+        self.older = older
+
+    @cached_property
+    def history(self) -> History:
+        """The events with items that the snapshot knows; many lists can do without."""
+        learned = self._learned
+        if learned is None:
+            return NOBODY
+        weights = learned.kind_weights
+        known = [
+            (number, one.time_us, _weight(one, weights))
+            for one in self.events
+            if (number := learned.number_of(one.item_id)) is not None
+        ]
+        if not known:
+            return NOBODY
+        items, times, counts = zip(*known, strict=True)
+        return History(
+            np.array(items, np.int32), np.array(times, np.int64), np.array(counts, np.float32)
+        )
 
 
 def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) -> Subject:
@@ -48,21 +74,7 @@ def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) 
         events.sort(key=lambda one: -one.time_us)
         older = events[NEWEST:]
         del events[NEWEST:]
-    if learned is None:
-        return Subject(events)
-    weights = learned.kind_weights
-    known = [
-        (number, one.time_us, _weight(one, weights))
-        for one in events
-        if (number := learned.number_of(one.item_id)) is not None
-    ]
-    if not known:
-        return Subject(events, older=older)
-    items, times, counts = zip(*known, strict=True)
-    history = History(
-        np.array(items, np.int32), np.array(times, np.int64), np.array(counts, np.float32)
-    )
-    return Subject(events, history, older)
+    return Subject(learned, events, older)
 
 
 def _learned_from(learned: Learned, user_id: str, state: UserState) -> list[Event]:

@@ -19,6 +19,7 @@ from retrieval.users.log_entries import interaction_of
 from retrieval.users.log_reading import all_entries, entries_of_user
 from retrieval.users.owners import deal
 from retrieval.users.packing import MAX_EVENTS
+from retrieval.users.reads import Command, Reads
 from retrieval.users.recording import record
 from retrieval.users.records import EMPTY, NEEDED_BY, Erased, Event, LoggedInteraction, UserState
 from retrieval.users.showing import shown
@@ -67,6 +68,7 @@ class UserStates:
         self._ring = ring
         self._ttl_s = (user_ttl_s, session_ttl_s)
         self._log_ms = log_days * DAY_S * 1_000
+        self._reads = Reads(client)
         self._dictionaries: dict[str, Dictionary] = {}
 
     async def read(self, collection: str, user_id: str = "", session_id: str = "") -> UserState:
@@ -77,17 +79,16 @@ class UserStates:
         if not user_id and not session_id:
             return EMPTY
         user = session = deleted = None
-        async with answering(NEEDED_BY):
-            if not session_id:
-                user, deleted = await self._user(collection, user_id)
-            elif not user_id:
-                keys = session_keys(collection, session_id)
-                session = await cast(Awaitable[bytes], self._client.hget(keys.state, "h"))
-            else:
-                async with self._client.pipeline(transaction=False) as pipe:
-                    pipe.hmget(user_keys(collection, user_id).state, "h", "x")
-                    pipe.hget(session_keys(collection, session_id).state, "h")
-                    (user, deleted), session = await pipe.execute()
+        commands: list[Command] = []
+        if user_id:
+            commands.append(("HMGET", user_keys(collection, user_id).state, "h", "x"))
+        if session_id:
+            commands.append(("HGET", session_keys(collection, session_id).state, "h"))
+        replies = await self._reads.ask(*commands)
+        if user_id:
+            user, deleted = replies[0]
+        if session_id:
+            session = replies[-1]
         blobs = [blob for blob in (user, session) if blob]
         histories = await self._dictionary(collection).events(blobs) if blobs else []
         return UserState(_joined(histories, self._ring), int(deleted or 0))

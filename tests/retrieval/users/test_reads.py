@@ -1,0 +1,61 @@
+"""Reads that are asked for at once go together, and fail apart."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nearline.cli.processes import free_port
+from nearline.errors import NotReady
+from retrieval.redis_state import connect
+from retrieval.users.reads import Reads
+from tests.generation.redis import needs_redis
+
+pytestmark = [pytest.mark.service, needs_redis]
+
+
+async def test_each_gets_its_own_answers_whatever_becomes_of_others(redis_url: str) -> None:
+    async with connect(redis_url) as client:
+        await client.hset("hash", mapping={"a": "1", "b": "2"})
+        await client.set("text", "3")
+        reads = Reads(client)
+        given_up = asyncio.ensure_future(reads.ask(("GET", "text")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        answers = await asyncio.gather(
+            *(reads.ask(("HMGET", "hash", "a", "b"), ("GET", "text")) for _ in range(200)),
+            # Of another kind: only who asked so is told.
+            reads.ask(("HMGET", "text", "a")),
+            return_exceptions=True,
+        )
+        assert answers[:-1] == [[[b"1", b"2"], b"3"]] * 200
+        assert isinstance(answers[-1], NotReady) and "WRONGTYPE" in answers[-1].message
+        assert given_up.cancelled()
+        assert await reads.ask(("GET", "text")) == [b"3"]
+
+
+async def test_a_redis_that_is_away_or_hangs_is_told_of_soon() -> None:
+    away = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
+    with pytest.raises(NotReady, match="does not answer"):
+        await Reads(away).ask(("GET", "text"))
+    await away.aclose()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    client = connect(f"redis://127.0.0.1:{port}/0", timeout_s=10.0, retries=0)
+    reads = Reads(client)
+    started = asyncio.get_running_loop().time()
+    for answer in await asyncio.gather(
+        *(reads.ask(("GET", "text")) for _ in range(3)), return_exceptions=True
+    ):
+        assert isinstance(answer, NotReady)
+    assert asyncio.get_running_loop().time() - started < 5
+    await client.aclose()
+    silent.close()
+    await silent.wait_closed()
