@@ -10,13 +10,13 @@ from nearline.cli.processes import free_port
 from nearline.errors import NotReady
 from retrieval.redis_state import connect
 from retrieval.users.reads import Reads
-from tests.generation.redis import needs_redis
+from tests.generation.redis import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
 
 
-async def test_each_gets_its_own_answers_whatever_becomes_of_others(redis_url: str) -> None:
-    async with connect(redis_url) as client:
+async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
+    async with valkey() as url, connect(url) as client:
         await client.hset("hash", mapping={"a": "1", "b": "2"})
         await client.set("text", "3")
         reads = Reads(client)
