@@ -32,6 +32,10 @@ _SERVICE_CONFIG = json.dumps(
                     {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
                     {"service": "nearline.v1.RetrievalService", "method": "UpsertItems"},
                     {"service": "nearline.v1.RetrievalService", "method": "DeleteItems"},
+                    {"service": "nearline.v1.RetrievalService", "method": "Recommend"},
+                    {"service": "nearline.v1.RetrievalService", "method": "RecordInteractions"},
+                    {"service": "nearline.v1.RetrievalService", "method": "GetUser"},
+                    {"service": "nearline.v1.RetrievalService", "method": "DeleteUser"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,

@@ -101,7 +101,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
     text = error.details() or "no details"
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
     if error.code() is grpc.StatusCode.CANCELLED:
-        text = f"{peer} ended the call ({text}), so it is stopping; try again"
+        # What gRPC's core sends to calls beyond a thousand that wait to begin, too.
+        text = (
+            f"{peer} ended the call before it began ({text}): it is stopping, or a thousand others "
+            "wait; try again, with fewer at once"
+        )
     elif kind is errors.NotReady:
         text = f"{peer} does not answer ({text}); is the service up? `nearline status` shows it"
     elif kind is errors.DeadlineExceeded:
