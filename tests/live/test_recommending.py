@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -167,20 +168,45 @@ async def test_without_redis_lists_go_on_and_say_so_and_come_back_by_themselves(
         assert {one.event_id for one in kept.interactions} == set(acknowledged)
 
 
-async def test_a_swap_keeps_what_was_asked_for_ready(tmp_path: Path) -> None:
+async def test_a_swap_under_load_keeps_what_is_asked_for_ready(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         client = running.client
         pages = [Audience(item_ids=(one,), surface="item_page") for one in documents()]
-        for page in pages * 2:
-            await client.recommend(page, TITLED)
-        fresh = await build(running.store, running.redis_url)
-        async with asyncio.timeout(30):
-            while (await client.recommend(Audience(), TITLED)).info.snapshot_id != fresh:
-                await asyncio.sleep(0.02)
-        levels = [(await client.recommend(page, TITLED)).info for page in pages]
-        assert {one.snapshot_id for one in levels} == {fresh}
-        hits = sum(one.served_by.source is c.Source.CACHE for one in levels)
-        assert hits >= 0.8 * len(pages)
+        shown: list[c.ReplyInfo] = []
+        ended = asyncio.Event()
+
+        async def visitor(first: int) -> None:
+            for number in itertools.count(first):
+                if ended.is_set():
+                    return
+                reply = await client.recommend(pages[number % len(pages)], TITLED)
+                assert len(reply.recommendations) == 3
+                shown.append(reply.info)
+
+        async def until(snapshot_id: str, many: int) -> None:
+            async with asyncio.timeout(60):
+                while sum(one.snapshot_id == snapshot_id for one in shown[-many:]) < many:
+                    await asyncio.sleep(0.02)
+
+        async with asyncio.TaskGroup() as group:
+            for first in range(4):
+                group.create_task(visitor(first))
+            try:
+                (old,) = in_force(Store(running.store), ["default"])
+                await until(old.snapshot_id, 200)
+                before = shown[-100:]
+                fresh = await build(running.store, running.redis_url)
+                await until(fresh, 100)
+            finally:
+                ended.set()
+        after = [one for one in shown if one.snapshot_id == fresh][:100]
+        assert {one.snapshot_id for one in shown} == {old.snapshot_id, fresh}
+        assert _hits(before) > 0.9 and _hits(after) >= 0.8 * _hits(before)
+
+
+def _hits(shown: Sequence[c.ReplyInfo]) -> float:
+    cached = sum(one.served_by.source is c.Source.CACHE for one in shown)
+    return cached / len(shown)
 
 
 async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_deleted(
