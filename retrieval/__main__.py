@@ -25,6 +25,7 @@ from retrieval.in_force import SnapshotInForce
 from retrieval.life.aliases import who_am_i
 from retrieval.life.follower import Follower, Life
 from retrieval.life.serving import ServedCollections
+from retrieval.linear_algebra import use_one_core
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import HotCandidates
 from retrieval.recommending.policies import default_policies
@@ -58,6 +59,7 @@ async def main(argv: Sequence[str]) -> None:
         # What was recorded may have been carried out without an answer: never sent again unasked.
         user_redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
     hosting = _hosting(chosen, store, logs, embedders if embedding else None)
+    use_one_core()
     collections = ServedCollections(chosen.snapshot_drain_s)
     writer = None if logs is None else Writer(collections, embedders, logs)
     reports = Reports()

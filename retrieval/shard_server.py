@@ -14,6 +14,7 @@ from retrieval.changes.logs import ChangeLogs
 from retrieval.embedders import Embedders
 from retrieval.life.aliases import who_am_i
 from retrieval.life.shard_host import ShardHost
+from retrieval.linear_algebra import use_one_core
 from retrieval.local_hosting import LocalShards
 from retrieval.settings import ShardSettings
 from retrieval.shard_servicer import ShardServicer
@@ -40,6 +41,7 @@ async def main(argv: Sequence[str]) -> None:
             allow_stale=chosen.allow_stale,
         ),
     )
+    use_one_core()
     host = ShardHost(
         store,
         shards,

@@ -12,6 +12,8 @@ from retrieval.backends.vector_index import VectorIndex
 from retrieval.shard import HitPayload
 from retrieval.sources import Documents
 
+_NO_ROWS = np.empty(0, np.int64)
+
 
 class StoredItems:
     """Reads items and their vectors; blocks for as long as the disk takes.
@@ -107,8 +109,10 @@ class StoredItems:
         self, document_id: str, document: int, payload: frozenset[PayloadField], chunk: int | None
     ) -> Item:
         items = self._items
-        rows = items.rows_of(document)
         text = items.text(document) if PayloadField.TEXT in payload else ""
+        rows = _NO_ROWS
+        if chunk is not None or PayloadField.VECTOR in payload:
+            rows = items.rows_of(document)
         if chunk is not None:
             rows = rows[chunk : chunk + 1]
             if text:
