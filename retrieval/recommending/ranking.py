@@ -8,9 +8,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
 from retrieval.behaviour.learned import Learned
+from retrieval.behaviour.popularity import Popularity
 from retrieval.live.ranking import cut
 
 # What made the first part of an order.
@@ -56,12 +58,12 @@ def rank(
         first: Items in the first block of each kind.
     """
     if len(given.items):
-        scores = learned.similar.scores(given)
-        return Ranking(ITEMS, _blocks(learned, given, scores, allowed, first))
+        return Ranking(ITEMS, _blocks(learned, learned.similar, given, allowed, first))
     if len(history.items):
-        scores = learned.blend(repeats=repeats).scores(history)
-        return Ranking(HISTORY, _blocks(learned, history, scores, allowed, first))
-    return Ranking(POPULAR, _blocks(learned, history, learned.popularity, allowed, first))
+        blend = learned.blend(repeats=repeats)
+        return Ranking(HISTORY, _blocks(learned, blend, history, allowed, first))
+    popular = Popularity(learned.popularity)
+    return Ranking(POPULAR, _blocks(learned, popular, history, allowed, first))
 
 
 def place_of(ranking: Ranking, number: int) -> int:
@@ -77,11 +79,12 @@ def place_of(ranking: Ranking, number: int) -> int:
 
 def _blocks(
     learned: Learned,
+    generator: Generator,
     history: History,
-    scores: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     first: int,
 ) -> Iterator[Block]:
+    scores = generator.scores(history)
     spoken_for = allowed & (scores > 0)
     yield from _best_first(np.flatnonzero(spoken_for), scores, first)
     rest = np.flatnonzero(allowed & ~spoken_for)
