@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,8 +19,6 @@ from retrieval.served import ServedCollection
 
 # Fewer matches are looked up before, more are met on the way.
 _FEW = 5_000
-# Items that are ranked at once; to hand more to a thread costs less than to wait for them.
-_INLINE = 10_000
 _NOTHING: frozenset[c.PayloadField] = frozenset()
 
 
@@ -131,18 +128,7 @@ class Pool:
             enough: Items that exist and match.
         Raises: as `read`.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            # Milliseconds of numpy over a large catalogue, which lets go of the interpreter.
-            apart = len(ids) > _INLINE
-            block = (
-                await loop.run_in_executor(None, next, blocks, None)
-                if apart
-                else next(blocks, None)
-            )
-            if block is None:
-                return
-            numbers, scores = block
+        for numbers, scores in blocks:
             # What is read in vain costs most: small steps first, larger ones where little matches.
             at, size = 0, enough - len(self.candidates)
             while at < len(numbers) and len(self.candidates) < enough:
