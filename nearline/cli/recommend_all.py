@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +73,7 @@ def recommend_all(
         say(f"going on: {len(ids) - len(left) * part:,} of {len(ids):,} users have their lists")
 
     async def run(shown: Progress) -> None:
+        began = time.monotonic()
         shown.start("recommend", len(ids), "users")
         async with RetrievalClient(address) as client:
             for number in left:
@@ -80,7 +82,7 @@ def recommend_all(
                 with store_errors(folder):
                     _write(folder / f"{number:08d}.parquet", rows)
                 shown.advance(len(some))
-        shown.end(0.0)
+        shown.end(time.monotonic() - began)
 
     try:
         with progress(as_json) as shown:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History
 
-# Interactions that a list is made from: a vector folded in from so many is the trained one (ADR
-# 0018). Older ones only say what a user had.
+# Interactions that most generators look at: a vector folded in from so many is the trained one (ADR
+# 0018), and lists of older ones say little.
 NEWEST = 128
 
 

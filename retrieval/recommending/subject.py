@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Subject:
         learned: What the snapshot learned; None: nothing.
         events: Newest first, items that the snapshot does not know included; of those that it
             learned from the kind is not known, and empty.
-        older: More events, that only say what they had.
+        older: More events.
     """
 
     def __init__(
@@ -38,14 +39,14 @@ class Subject:
 
     @cached_property
     def history(self) -> History:
-        """The events with items that the snapshot knows; many lists can do without."""
+        """All events with items that the snapshot knows; many lists can do without."""
         learned = self._learned
         if learned is None:
             return NOBODY
         weights = learned.kind_weights
         known = [
             (number, one.time_us, _weight(one, weights))
-            for one in self.events
+            for one in chain(self.events, self.older)
             if (number := learned.number_of(one.item_id)) is not None
         ]
         if not known:
