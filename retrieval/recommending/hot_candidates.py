@@ -22,7 +22,7 @@ from retrieval.hot.records import Compute, HotItem, HotKey, HotList, Level
 from retrieval.hot.touched import Touched
 from retrieval.inquiry import Inquiry
 from retrieval.recommending.policies import Policy
-from retrieval.recommending.pool import Pool, Reading
+from retrieval.recommending.pool import Pool, Reading, allowed_by
 from retrieval.recommending.ranking import rank
 from retrieval.recommending.subject import NOBODY
 from retrieval.served import ServedCollection
@@ -157,7 +157,8 @@ def _computed(reading: Reading, policy: Policy, item: str, depth: int) -> Comput
     async def compute() -> HotList:
         began, began_us = time.perf_counter(), time.time_ns() // 1_000
         inquiry = Inquiry(asyncio.get_running_loop().time() + _COMPUTE_S, reading.inquiry.least)
-        allowed = np.ones(len(learned.ids), np.bool_)
+        wanted = reading._replace(inquiry=inquiry)
+        allowed = await allowed_by(wanted, learned)
         barred = (*policy.blocked, item)
         allowed[[at for one in barred if (at := learned.number_of(one)) is not None]] = False
         ranking = rank(
@@ -169,7 +170,6 @@ def _computed(reading: Reading, policy: Policy, item: str, depth: int) -> Comput
             first=depth,
         )
         pool = Pool(reading.payload)
-        wanted = reading._replace(inquiry=inquiry)
         await pool.fill(wanted, learned.ids, ranking.blocks, depth)
         if inquiry.failures:
             # Nobody shall be shown for minutes what is a part.

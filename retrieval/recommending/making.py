@@ -18,7 +18,7 @@ from retrieval.inquiry import Inquiry
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import Hot, HotCandidates, as_given, is_trained
 from retrieval.recommending.policies import Policy, seen_items
-from retrieval.recommending.pool import Pool, Reading, matching
+from retrieval.recommending.pool import Pool, Reading, allowed_by
 from retrieval.recommending.ranking import ITEMS, POPULAR, place_of, rank
 from retrieval.recommending.reasons import reasons_for
 from retrieval.recommending.rules import Outcome, Placed, arrange
@@ -186,10 +186,7 @@ class Making:
         return UNORDERED
 
     async def _allowed(self, learned: Learned) -> NDArray[np.bool_]:
-        allowed = np.ones(len(learned.ids), np.bool_)
-        if self._reading.filter is not None:
-            few = await matching(self._reading, learned)
-            allowed = allowed if few is None else few
+        allowed = await allowed_by(self._reading, learned)
         for ids in (self._seen, self._excluded, self._order.policy.blocked):
             numbers = [at for one in ids if (at := learned.number_of(one)) is not None]
             allowed[numbers] = False

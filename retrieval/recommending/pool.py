@@ -31,17 +31,19 @@ class Reading(NamedTuple):
     inquiry: Inquiry
 
 
-async def matching(reading: Reading, learned: Learned) -> NDArray[np.bool_] | None:
-    """Gives which items match a filter, where they are few: (items,); None: they are many.
+async def allowed_by(reading: Reading, learned: Learned) -> NDArray[np.bool_]:
+    """Gives which items are worth reading under the filter: (items,), an array of its own.
 
-    Among many, most of what is read matches soon; among few it would be read in vain.
+    Where many match, all are: most of what is read matches. Where few do, those.
 
-    Raises: as `Pool.read`; the filter must be one.
+    Raises: as `Pool.read`.
     """
     served, _, filter, inquiry = reading
-    total, _ = await listing.count(served, filter, (), inquiry)
+    total = _FEW + 1
+    if filter is not None:
+        total, _ = await listing.count(served, filter, (), inquiry)
     if total > _FEW:
-        return None
+        return np.ones(len(learned.ids), np.bool_)
     found = np.zeros(len(learned.ids), np.bool_)
     token = ""
     while total:
