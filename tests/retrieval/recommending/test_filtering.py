@@ -1,0 +1,95 @@
+"""Lists under a filter, over a snapshot that the builder made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.records import Learning
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions
+from nearline import contract as c
+from nearline.contract import Audience, Cause, RecommendOptions
+from nearline.errors import InvalidRequest
+from nearline.filters import Equals, In
+from nearline.snapshot import Store
+from retrieval.behaviour.learned import load_learned
+from retrieval.embedders import Embedders
+from retrieval.hot.lists import HotLists
+from retrieval.in_force import in_force
+from retrieval.life.serving import ServedCollections
+from retrieval.local_hosting import LocalShards
+from retrieval.recommending import pool
+from retrieval.recommending.content import Similar
+from retrieval.recommending.hot_candidates import HotCandidates
+from retrieval.recommending.policies import default_policies
+from retrieval.recommending.service import RecommendationService
+from retrieval.served import ServedCollection
+from tests.index_builder.behaviour.walks import ITEMS, documents, walks
+
+PAGE = Audience(item_ids=("i03",), surface="item_page")
+
+
+@contextlib.asynccontextmanager
+async def recommender(folder: Path) -> AsyncIterator[RecommendationService]:
+    store = Store(folder)
+    vectors = np.eye(ITEMS, dtype=np.float32)
+    items = [
+        c.Item(id=one, title=one, vector=vectors[at], attributes={"even": at % 2 == 0, "name": one})
+        for at, one in enumerate(documents())
+    ]
+    learning = Learning(interactions=walks())
+    options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
+    await build_snapshot(items, options)
+    shards, collections = LocalShards(store, 1), ServedCollections()
+    hot = HotCandidates(HotLists(None), {})
+    try:
+        (snapshot,) = in_force(store, ())
+        loaded = await shards.prepare(snapshot)
+        collections.serve(ServedCollection(snapshot, loaded, load_learned(store, snapshot)))
+        similar = Similar(Embedders({}))
+        yield RecommendationService(collections, similar, default_policies(), hot=hot)
+    finally:
+        await hot.close()
+        await shards.close()
+
+
+@pytest.mark.parametrize("few", [0, 5_000])
+async def test_only_what_matches_is_listed_in_the_same_order(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether matches are looked up before, or met on the way.
+    monkeypatch.setattr(pool, "_FEW", few)
+    async with recommender(tmp_path) as service:
+        for audience in (Audience(), PAGE, Audience(user_id="u001")):
+            everything = await service.recommend(audience, RecommendOptions(n=ITEMS))
+            wanted = [
+                one.hit.id for one in everything.recommendations if int(one.hit.id[1:]) % 2 == 0
+            ]
+            assert len(wanted) >= 1
+            for _ in range(2):
+                options = RecommendOptions(n=ITEMS, filter=Equals("even", True))
+                reply = await service.recommend(audience, options)
+                assert [one.hit.id for one in reply.recommendations] == wanted
+            one = RecommendOptions(n=5, filter=In("name", (wanted[-1], "nothing")))
+            reply = await service.recommend(audience, one)
+            assert [one.hit.id for one in reply.recommendations] == [wanted[-1]]
+            none = RecommendOptions(n=5, filter=Equals("name", "nothing"))
+            assert not (await service.recommend(audience, none)).recommendations
+
+
+async def test_why_not_names_the_filter(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        options = RecommendOptions(n=3, filter=Equals("even", True), why_not_id="i05")
+        why = (await service.recommend(PAGE, options)).why_not
+        assert why is not None and why.cause is Cause.FILTERED
+
+
+async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        with pytest.raises(InvalidRequest, match="evn"):
+            await service.recommend(PAGE, RecommendOptions(filter=Equals("evn", True)))
