@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt
@@ -89,8 +88,7 @@ def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
                 f"of a-z 0-9 _; {_REMEDY}"
             )
     ids, interactions, popularity = _columns(
-        folder / ITEMS_FILE,
-        {"id": pa.string(), "interactions": pa.int64(), POPULARITY: pa.float32()},
+        folder / ITEMS_FILE, {"id": "string", "interactions": "int64", POPULARITY: "float32"}
     )
     count = len(ids)
     counted = {
@@ -127,7 +125,7 @@ def _factors(folder: Path, items: int) -> ItemFactors:
 
 
 def _histories(folder: Path, items: int) -> Histories:
-    (users,) = _columns(folder / USERS_FILE, {"id": pa.string()})
+    (users,) = _columns(folder / USERS_FILE, {"id": "string"})
     starts = _starts(folder / f"{HISTORIES}.starts.npy", len(users))
     size = int(starts[-1])
     numbers_path = folder / f"{HISTORIES}.items.npy"
@@ -161,7 +159,10 @@ class Texts(Sequence[str]):
         return (one.as_py() for one in self._array)
 
 
-def _columns(path: Path, kinds: Mapping[str, Any]) -> list[Any]:
+def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
+    # Imported late: a router whose snapshots learned nothing needs no pyarrow.
+    import pyarrow as pa
+
     try:
         # Read, not mapped: ids are looked up all the time.
         with pa.OSFile(str(path)) as source:

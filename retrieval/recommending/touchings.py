@@ -7,7 +7,6 @@ from functools import partial
 
 from nearline.snapshot import Store
 from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.trimming import followable
 from retrieval.hot.touched import Touched
 from retrieval.in_force import SnapshotInForce
 
@@ -43,6 +42,9 @@ class Touchings(Mapping[str, Touched]):
         if touched is not None:
             touched.rebase(manifest)
             return
+        # Imported late: a router needs no pyarrow until a collection asks for it.
+        from retrieval.changes.trimming import followable
+
         touched = Touched(
             self._logs.reader(name), manifest, logs=partial(followable, self._store, name)
         )

@@ -86,7 +86,7 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
     )
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert (row["requests"], row["failed"], row["mixed"], row["partial"]) == (200, 0, 0, 0)
+    assert (row["requests"], row["failed"], row["mixed"], row["partial"]) == (200, 0, 0, 0), row
     assert row["flips"] == 3
     assert 1 <= row["flips_seen"] <= 3
     assert 0 < row["p50_ms"] <= row["p99_ms"]

@@ -38,6 +38,13 @@ class _Partition:
         return self.trimmed + len(self.entries)
 
 
+class NoUsers:
+    """State of users where nobody ever was."""
+
+    async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
+        return {}
+
+
 class MemoryLog:
     """A ChangeLog in memory, for one event loop.
 
@@ -49,6 +56,10 @@ class MemoryLog:
         undurable: Appends append, but cannot promise durability.
         appends, reads: Calls so far, the failed ones included.
     """
+
+    def user_states(self) -> NoUsers:
+        """Gives state of users: there are none."""
+        return NoUsers()
 
     def __init__(
         self,
