@@ -18,10 +18,9 @@ from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
+from retrieval.behaviour.parts import EVERYTHING
 
 RANDOM, AVERAGE, CONTENT = "random", "content_average", "content"
-# All that a user did: new items are held out at random, not those that come next.
-_EVERYTHING = 1_000_000
 # Fewer cannot be parted into folds that say anything.
 _LEAST_ITEMS = 10
 
@@ -90,7 +89,8 @@ def evaluate_cold_items(
     best = max(shares, key=shares.__getitem__)
     vectors = place_by_content(content, factors.vectors, counts, best)
     # The sums stay those of the training: that nobody had a new item tells nothing against it.
-    placed = FactorGenerator(factors._replace(vectors=vectors), newest=_EVERYTHING)
+    # All that a user did counts: new items are held out at random, not those that come next.
+    placed = FactorGenerator(factors._replace(vectors=vectors), newest=EVERYTHING)
     generators: list[tuple[str, str, Generator]] = [
         (RANDOM, "", RandomOrder(len(content), seed)),
         (AVERAGE, "", ContentAverage(content)),

@@ -59,17 +59,8 @@ def _lists(lists: ItemLists, numbers: _Numbers, count: int) -> ItemLists:
 
 
 def _histories(histories: Histories, numbers: _Numbers) -> Histories:
-    items = numbers[histories.items]
-    kept = items >= 0
-    of = np.repeat(np.arange(len(histories.users)), np.diff(histories.starts))
-    counts = np.bincount(of[kept], minlength=len(histories.users))
-    return Histories(
-        [histories.users[user] for user in np.flatnonzero(counts).tolist()],
-        _starts(counts[counts > 0]),
-        items[kept].astype(np.int32),
-        histories.time_us[kept],
-        histories.weight[kept],
-    )
+    kept = histories.some(numbers[histories.items] >= 0)
+    return kept._replace(items=numbers[kept.items].astype(np.int32))
 
 
 def _starts(counts: _Numbers) -> _Numbers:

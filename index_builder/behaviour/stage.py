@@ -29,8 +29,8 @@ class Behaviour(NamedTuple):
     """What the stage added.
 
     left_out: Interactions that were left out, by reason. recorded: Those that a running service
-        recorded. inherited: Id of the snapshot that
-        learned it; empty: this one did. notes: What the user should know of.
+        recorded. inherited: Id of the snapshot that learned it; empty: this one did.
+    notes: What the user should know of.
     """
 
     card: snapshot_pb2.BehaviourCard

@@ -81,15 +81,7 @@ async def forgotten(histories: Histories, erased: Erased) -> Histories:
     if limits is None:
         return histories
     of = np.repeat(np.arange(len(users)), np.diff(histories.starts))
-    kept = histories.time_us > limits[of]
-    counts = np.bincount(of[kept], minlength=len(users))
-    return Histories(
-        [users[at] for at in np.flatnonzero(counts).tolist()],
-        np.concatenate(([0], np.cumsum(counts[counts > 0]))).astype(np.int64),
-        histories.items[kept],
-        histories.time_us[kept],
-        histories.weight[kept],
-    )
+    return histories.some(histories.time_us > limits[of])
 
 
 def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ import typer
 
 from nearline.cli import options, output
 from nearline.cli.building import embedder, progress
+from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 
@@ -230,7 +229,7 @@ def compact(
             if compaction.current(opened, collection).embedder.fingerprint:
                 client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
             chosen = compaction.compaction_options(wanted)
-            chosen = replace(chosen, erased=partial(log.user_states().deleted, collection))
+            chosen = await with_users(chosen, log)
             shown = stack.enter_context(progress(as_json))
             return due, await compaction.compact(chosen, log, client, shown)
 

@@ -37,3 +37,19 @@ class Histories(NamedTuple):
             return None
         part = slice(self.starts[at], self.starts[at + 1])
         return History(self.items[part], self.time_us[part], self.weight[part])
+
+    def some(self, kept: NDArray[np.bool_]) -> Histories:
+        """Gives some of the interactions, and only users who have any of these.
+
+        Args:
+            kept: (n,) which.
+        """
+        of = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
+        counts = np.bincount(of[kept], minlength=len(self.users))
+        return Histories(
+            [self.users[at] for at in np.flatnonzero(counts).tolist()],
+            np.concatenate(([0], np.cumsum(counts[counts > 0]))).astype(np.int64),
+            self.items[kept],
+            self.time_us[kept],
+            self.weight[kept],
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +46,10 @@ class Learned:
     def number_of(self, item_id: str) -> int | None:
         """Gives the number of an item; None: the snapshot does not have it."""
         return self._numbers.get(item_id)
+
+    def numbers_of(self, item_ids: Iterable[str]) -> list[int]:
+        """Gives the numbers of those items that the snapshot has, in order."""
+        return [at for one in item_ids if (at := self.number_of(one)) is not None]
 
     def blend(self, *, repeats: bool) -> Blend:
         """Gives the blend for lists where what a user had may be shown again, or may not."""

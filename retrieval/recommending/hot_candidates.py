@@ -158,9 +158,7 @@ def _computed(reading: Reading, policy: Policy, item: str, depth: int) -> Comput
         began, began_us = time.perf_counter(), time.time_ns() // 1_000
         inquiry = Inquiry(asyncio.get_running_loop().time() + _COMPUTE_S, reading.inquiry.least)
         wanted = reading._replace(inquiry=inquiry)
-        allowed = await allowed_by(wanted, learned)
-        barred = (*policy.blocked, item)
-        allowed[[at for one in barred if (at := learned.number_of(one)) is not None]] = False
+        allowed = await allowed_by(wanted, learned, (*policy.blocked, item))
         ranking = rank(
             learned,
             as_given(learned, [item] if item else []),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nearline import contract as c
 from retrieval import examples
@@ -89,8 +88,10 @@ class Making:
         self._rng = rng
         self._now_us = time.time_ns() // 1_000
         options, policy = order.options, order.policy
-        self._seen = _seen(policy, order.subject, self._now_us)
+        events = chain(order.subject.events, order.subject.older)
+        self._seen = seen_items(policy, events, now_us=self._now_us)
         self._excluded = frozenset((*options.exclude_ids, *order.audience.item_ids))
+        self._without = self._seen | self._excluded | policy.blocked
         needed = policy.needs(options.diversity)
         self._reading = Reading(served, options.payload | needed, options.filter, inquiry)
         # Where no rule may prefer what stands further down, what is listed is enough.
@@ -159,8 +160,8 @@ class Making:
         found = await self._hot.read(self._reading, order.policy, item, self._enough)
         if found is None:
             return ""
-        without = self._seen | self._excluded | order.policy.blocked
-        kept = list(islice((one for one in found.items if one.id not in without), self._enough))
+        left = (one for one in found.items if one.id not in self._without)
+        kept = list(islice(left, self._enough))
         if len(kept) < self._enough and not found.whole:
             return ""
         for one in kept:
@@ -185,13 +186,6 @@ class Making:
         await self._in_order()
         return UNORDERED
 
-    async def _allowed(self, learned: Learned) -> NDArray[np.bool_]:
-        allowed = await allowed_by(self._reading, learned)
-        for ids in (self._seen, self._excluded, self._order.policy.blocked):
-            numbers = [at for one in ids if (at := learned.number_of(one)) is not None]
-            allowed[numbers] = False
-        return allowed
-
     async def _fill(self, learned: Learned, given: History, history: History) -> str:
         """Fills the pool by behaviour; tells what of it."""
         ranking = rank(
@@ -199,7 +193,7 @@ class Making:
             given,
             history,
             repeats=self._order.policy.seen.repeat,
-            allowed=await self._allowed(learned),
+            allowed=await allowed_by(self._reading, learned, self._without),
             first=max(self._enough, _FIRST),
         )
         await self._pool.fill(self._reading, learned.ids, ranking.blocks, self._enough)
@@ -208,17 +202,17 @@ class Making:
     async def _by_content(self, items: Sequence[str]) -> bool:
         """Fills the pool with what is like the items, or like what the user had last."""
         like = items or [one.item_id for one in self._order.subject.events]
-        without = self._seen | self._excluded | self._order.policy.blocked
-        found = await self._similar.to(self._reading, like, self._enough, without) if like else []
+        found = []
+        if like:
+            found = await self._similar.to(self._reading, like, self._enough, self._without)
         for one, score in found:
             self._pool.add(one, score, one.vector)
         return bool(found)
 
     async def _in_order(self) -> None:
         """Fills the pool where nothing speaks for any item."""
-        without = self._seen | self._excluded | self._order.policy.blocked
-        listed = await self._similar.any(self._reading, self._enough + len(without))
-        for one in [one for one in listed if one.id not in without][: self._enough]:
+        listed = await self._similar.any(self._reading, self._enough + len(self._without))
+        for one in islice((one for one in listed if one.id not in self._without), self._enough):
             self._pool.add(one, 0.0, one.vector)
 
     def _recommendation(self, placed: Placed, items: Sequence[str]) -> c.Recommendation:
@@ -277,14 +271,3 @@ class Making:
             first=self._enough,
         )
         return place_of(ranking, number)
-
-
-def _seen(policy: Policy, subject: Subject, now_us: int) -> frozenset[str]:
-    events = [*subject.events, *subject.older]
-    seen = seen_items(policy, events, now_us=now_us)
-    if policy.seen.repeat or not policy.seen.kinds:
-        return seen
-    # Of what a snapshot learned from the kind is not known: to hide too much does less harm.
-    of_any_kind = replace(policy, seen=policy.seen._replace(kinds=frozenset()))
-    unknown = (one for one in events if not one.kind)
-    return seen | seen_items(of_any_kind, unknown, now_us=now_us)

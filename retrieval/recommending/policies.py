@@ -151,7 +151,8 @@ def seen_items(policy: Policy, events: Iterable[Event], *, now_us: int) -> froze
 
     Args:
         policy: Of the surface.
-        events: Of the user, in any order.
+        events: Of the user, in any order. One whose kind is not known (empty) counts as of each
+            kind: to hide too much does less harm.
         now_us: Microseconds since 1970; an event exactly `seen_days` ago still counts.
     """
     repeat, kinds, days = policy.seen
@@ -160,7 +161,7 @@ def seen_items(policy: Policy, events: Iterable[Event], *, now_us: int) -> froze
     return frozenset(
         event.item_id
         for event in events
-        if (not kinds or event.kind in kinds)
+        if (not kinds or not event.kind or event.kind in kinds)
         and (not days or event.time_us >= now_us - days * DAY_US)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,30 +31,32 @@ class Reading(NamedTuple):
     inquiry: Inquiry
 
 
-async def allowed_by(reading: Reading, learned: Learned) -> NDArray[np.bool_]:
-    """Gives which items are worth reading under the filter: (items,), an array of its own.
+async def allowed_by(
+    reading: Reading, learned: Learned, without: Iterable[str]
+) -> NDArray[np.bool_]:
+    """Gives which items are worth reading: (items,), an array of its own.
 
-    Where many match, all are: most of what is read matches. Where few do, those.
+    Where many match the filter, all are: most of what is read matches. Where few do, those.
 
+    Args:
+        without: Ids of those that are not, whatever they match.
     Raises: as `Pool.read`.
     """
     served, _, filter, inquiry = reading
     total = _FEW + 1
     if filter is not None:
         total, _ = await listing.count(served, filter, (), inquiry)
-    if total > _FEW:
-        return np.ones(len(learned.ids), np.bool_)
-    found = np.zeros(len(learned.ids), np.bool_)
-    token = ""
-    while total:
+    allowed = np.full(len(learned.ids), total > _FEW)
+    token, more = "", 0 < total <= _FEW
+    while more:
         page = await listing.page(
             served, size=c.MAX_PAGE, token=token, filter=filter, payload=_NOTHING, inquiry=inquiry
         )
-        found[[at for one in page.items if (at := learned.number_of(one.id)) is not None]] = True
+        allowed[learned.numbers_of(one.id for one in page.items)] = True
         token = page.next_page_token
-        if not token:
-            break
-    return found
+        more = bool(token)
+    allowed[learned.numbers_of(without)] = False
+    return allowed
 
 
 class Pool:

@@ -15,7 +15,6 @@ from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Unsupported
 from nearline.snapshot import Store
 from nearline.times import from_us, to_us
-from retrieval.behaviour.learned import Learned
 from retrieval.hot.records import Level
 from retrieval.inquiry import inquiries
 from retrieval.life.serving import ServedCollections
@@ -26,10 +25,11 @@ from retrieval.recommending.influence import influenced
 from retrieval.recommending.making import CONTENT, UNORDERED, Made, Making, Order
 from retrieval.recommending.policies import Policies
 from retrieval.recommending.ranking import POPULAR
-from retrieval.recommending.subject import subject_of
+from retrieval.recommending.subject import learned_events, subject_of
 from retrieval.reporting import Reports
 from retrieval.served import ServedCollection
 from retrieval.users.records import EMPTY, UserState
+from retrieval.users.showing import interaction_of
 from retrieval.users.states import UserStates
 
 # Where Redis did not answer it is left alone for so long: each try costs a request its timeout.
@@ -152,8 +152,11 @@ class RecommendationService:
             record = await self._kept().export(collection, user_id)
 
         async def answer(served: ServedCollection) -> c.UserRecord:
+            if served.learned is None:
+                return record
             deleted_us = to_us(record.deleted) if record.deleted else 0
-            return replace(record, learned=_learned_from(served.learned, user_id, deleted_us))
+            events = learned_events(served.learned, user_id, deleted_us)
+            return replace(record, learned=[interaction_of(user_id, one) for one in events])
 
         return await self._collections.answer(collection, answer)
 
@@ -230,28 +233,6 @@ def _served_by(made: Made, audience: c.Audience, trouble: str) -> c.ServedBy | N
     if source == POPULAR and not named:
         return c.ServedBy(source=where, rung=POPULAR, reason=level)
     return c.ServedBy(source=c.Source.FALLBACK, rung=source, reason=_WHY[source])
-
-
-def _learned_from(
-    learned: Learned | None, user_id: str, deleted_us: int
-) -> Sequence[c.Interaction]:
-    history = None if learned is None else learned.history_of(user_id)
-    if learned is None or history is None:
-        return ()
-    rows = zip(
-        history.items.tolist(), history.time_us.tolist(), history.weight.tolist(), strict=True
-    )
-    return [
-        c.Interaction(
-            item_id=learned.ids[item],
-            user_id=user_id,
-            kind="",
-            time=from_us(time_us),
-            weight=weight,
-        )
-        for item, time_us, weight in rows
-        if not deleted_us or time_us > deleted_us
-    ]
 
 
 @contextlib.asynccontextmanager

@@ -71,27 +71,33 @@ def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) 
     events = list(state.events)
     older: list[Event] = []
     if learned is not None and user_id:
-        events += _learned_from(learned, user_id, state)
+        recorded = {(one.item_id, one.time_us // _SECOND_US) for one in events}
+        events += [
+            one
+            for one in learned_events(learned, user_id, state.deleted_us)
+            if (one.item_id, one.time_us // _SECOND_US) not in recorded
+        ]
         events.sort(key=lambda one: -one.time_us)
         older = events[NEWEST:]
         del events[NEWEST:]
     return Subject(learned, events, older)
 
 
-def _learned_from(learned: Learned, user_id: str, state: UserState) -> list[Event]:
-    before = learned.history_of(user_id)
-    if before is None:
+def learned_events(learned: Learned, user_id: str, deleted_us: int) -> list[Event]:
+    """Gives what a snapshot learned from of a user, newest first; its kinds are not known.
+
+    Args:
+        deleted_us: When the user was deleted last; what was before that is not used. 0: never.
+    """
+    history = learned.history_of(user_id)
+    if history is None:
         return []
-    recorded = {(one.item_id, one.time_us // _SECOND_US) for one in state.events}
-    ids = learned.ids
-    events = (
-        Event(ids[item], time_us, "", weight)
-        for item, time_us, weight in zip(
-            before.items.tolist(), before.time_us.tolist(), before.weight.tolist(), strict=True
-        )
-        if not state.deleted_us or time_us > state.deleted_us
-    )
-    return [one for one in events if (one.item_id, one.time_us // _SECOND_US) not in recorded]
+    columns = (history.items.tolist(), history.time_us.tolist(), history.weight.tolist())
+    return [
+        Event(learned.ids[item], time_us, "", weight)
+        for item, time_us, weight in zip(*columns, strict=True)
+        if not deleted_us or time_us > deleted_us
+    ]
 
 
 def _weight(event: Event, of_kinds: Mapping[str, float]) -> float:

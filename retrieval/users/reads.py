@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nearline.errors import NearlineError, NotReady
 from retrieval.redis_state import Redis, answering
+from retrieval.users.records import NEEDED_BY
 
 Command: TypeAlias = tuple[str, ...]
-NEEDED_BY = "user states"
 _MOST = 64
 # As long as a list may wait for what is known of a user.
 _TIMEOUT_S = 0.1

@@ -27,16 +27,19 @@ def shown(
         if known[what]:
             known[what] -= 1
             continue
-        found.append(
-            Interaction(
-                item_id=event.item_id,
-                user_id=user_id,
-                kind=event.kind,
-                time=from_us(event.time_us),
-                weight=event.weight,
-            )
-        )
+        found.append(interaction_of(user_id, event))
     return sorted(found, key=_time_us, reverse=True)
+
+
+def interaction_of(user_id: str, event: Event) -> Interaction:
+    """Gives an event of a user's history as an interaction."""
+    return Interaction(
+        item_id=event.item_id,
+        user_id=user_id,
+        kind=event.kind,
+        time=from_us(event.time_us),
+        weight=event.weight,
+    )
 
 
 def _time_us(interaction: Interaction) -> int:

@@ -214,3 +214,11 @@ def test_the_guide_shows_a_file_that_can_be_read(tmp_path: Path) -> None:
     policies = read_policies(written(tmp_path, example))
     assert {"home", "item_page", "cart"} <= set(policies.surfaces)
     assert policies.of("home").explore is not None
+
+
+def test_an_event_whose_kind_is_not_known_counts_as_of_each_kind() -> None:
+    policy = Policy(name="home", version=1, seen=SeenRule(kinds=frozenset({"purchase"})))
+    events = [Event("a", 1, "purchase"), Event("b", 1, "view"), Event("c", 1, "")]
+    assert seen_items(policy, events, now_us=2) == {"a", "c"}
+    repeats = Policy(name="cart", version=1, seen=SeenRule(repeat=True))
+    assert not seen_items(repeats, events, now_us=2)
