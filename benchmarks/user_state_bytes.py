@@ -15,10 +15,11 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from nearline.cli.processes import free_port, service_process
+from nearline.cli.processes import redis_process
 from retrieval.redis_state import connect
 from retrieval.users.keys import user_keys
 from retrieval.users.packing import History, pack
@@ -52,10 +53,9 @@ async def measure(users: int, seed: int) -> dict[str, float]:
     events = blobs = 0
     made = histories(users, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
-        words = ("--folder", folder, "--port", str(free_port()))
         async with (
-            service_process("nearline.cli.redis_process", words, ready_services=()) as server,
-            connect(f"redis://{server.address}/0", timeout_s=60.0) as client,
+            redis_process(Path(folder)) as url,
+            connect(url, timeout_s=60.0) as client,
         ):
             before = (await client.info("memory"))["used_memory"]
             for start in range(0, users, _AT_ONCE):

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.cli.load import open_loop
 from nearline.cli.output import JsonFlag, print_json, print_table
-from nearline.cli.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, free_port, service_process
+from nearline.cli.processes import (
+    RETRIEVAL_SERVICES,
+    SHARD_SERVICES,
+    redis_process,
+    service_process,
+)
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
 
@@ -93,10 +98,8 @@ async def _measure(
     touched += [f"n{row:07d}" for row in range(pending - len(touched))]
     for name in (_REST, _LIVE):
         await _build(folder / "store", name, names, base, shards)
-    redis_port = free_port()
-    words = ("--folder", str(folder / "redis"), "--port", str(redis_port))
-    async with service_process("nearline.cli.redis_process", words, ready_services=()):
-        given = ("--store", str(folder / "store"), "--redis", f"redis://127.0.0.1:{redis_port}/0")
+    async with redis_process(folder / "redis") as url:
+        given = ("--store", str(folder / "store"), "--redis", url)
         async with (
             _router(given, shards if separate else 0) as address,
             RetrievalClient(address) as client,

@@ -19,7 +19,7 @@ import typer
 from nearline import contract as c
 from nearline.cli.bench_processes import minimal_server, own_process
 from nearline.cli.output import JsonFlag, print_json, print_table
-from nearline.cli.processes import RETRIEVAL_SERVICES, free_port, service_process
+from nearline.cli.processes import RETRIEVAL_SERVICES, redis_process, service_process
 from nearline.cli.raw_calls import Calls, call_at_rate, call_each, call_in_loop
 from nearline.clients import RetrievalClient
 from nearline.times import from_us
@@ -91,12 +91,9 @@ async def _measure(
     rng = np.random.default_rng(seed)
     had = _drawn(rng, items, users * events).reshape(users, events)
     await _build(folder / "store", items, had, seed)
-    port = str(free_port())
-    words = ("--folder", str(folder / "redis"), "--port", port)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(service_process("nearline.cli.redis_process", words, ready_services=()))
-        url = f"redis://127.0.0.1:{port}/0"
+        url = await enter(redis_process(folder / "redis"))
         near = str(max(1, int(items * near_share)))
         router = await enter(
             service_process(

