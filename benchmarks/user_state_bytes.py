@@ -41,10 +41,10 @@ def histories(users: int, rng: np.random.Generator) -> Iterator[History]:
         visits = rng.random(n) < 1 / 8
         gaps = np.where(visits, rng.exponential(5 * 86_400, n), rng.exponential(120, n))
         yield History(
-            np.searchsorted(popularity, rng.random(n)),
-            NOW_S - np.cumsum(gaps.astype(np.int64)),
-            rng.choice(3, n, p=(0.8, 0.15, 0.05)),
-            np.full(n, np.nan, np.float32),
+            np.searchsorted(popularity, rng.random(n)).tolist(),
+            (NOW_S - np.cumsum(gaps.astype(np.int64))).tolist(),
+            rng.choice(3, n, p=(0.8, 0.15, 0.05)).tolist(),
+            [None] * n,
         )
 
 

@@ -9,8 +9,10 @@ import contextlib
 import json
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from index_builder.corpus import Corpus, build_corpus
+from index_builder.executor_choice import open_executor
 from index_builder.progress import Lines
 from index_builder.settings import IndexBuilderSettings
 from nearline import serving, settings, telemetry
@@ -18,6 +20,9 @@ from nearline.clients import EmbeddingClient
 from nearline.snapshot import Store
 from retrieval.changes.logs import ChangeLogs
 from retrieval.life import aliases
+
+if TYPE_CHECKING:
+    from embedding.settings import EmbeddingSettings
 
 _log = logging.getLogger("index_builder")
 
@@ -31,6 +36,10 @@ async def main(argv: list[str]) -> None:
     progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(chosen.store)
     async with contextlib.AsyncExitStack() as stack:
+        # First: it starts processes, and gRPC does not like to be forked.
+        executor = stack.enter_context(
+            open_executor(chosen.executor, chosen.ray_address, _workers_model)
+        )
         log = None
         if chosen.redis and store.log_in_force(chosen.collection) is not None:
             logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
@@ -39,8 +48,14 @@ async def main(argv: list[str]) -> None:
         embedder = None
         if chosen.embedding and not corpus.brings_vectors:
             embedder = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
-        result = await build_corpus(corpus, options, embedder, progress, log)
+        result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
+
+
+def _workers_model() -> EmbeddingSettings:
+    from embedding.settings import EmbeddingSettings
+
+    return settings.load_from_process(EmbeddingSettings, ())
 
 
 if __name__ == "__main__":

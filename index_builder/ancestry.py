@@ -166,7 +166,8 @@ async def trace(
         options: Where to look, and how to go on.
         sources: What is to be imported.
         log: The change log; None: it is not known where it is.
-    Returns: None where there is nothing to go on from: no change log, and a build that replaces.
+    Returns: None where there is nothing to go on from: no change log, and a build that replaces
+        documents and what was learned.
     Raises: InvalidRequest: there is a change log, and it is not known where. NotReady: it is away,
         and was never archived. As `archive`.
     """
@@ -174,7 +175,8 @@ async def trace(
     now_us = time.time_ns() // 1_000
     store = Store.open(options.store)
     record = store.log_in_force(options.collection)
-    if record is None and options.mode is Mode.REPLACE:
+    learns_on = options.learning is not None and options.learning.adds
+    if record is None and options.mode is Mode.REPLACE and not learns_on:
         return None
     parent = _current(store, options.collection)[0]
     notes: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from index_builder.records import Place
@@ -27,10 +27,12 @@ class BadRows:
 
     Args:
         allowed: Most that may be left out.
+        told: Called with each, where somebody wants to know them all.
     """
 
-    def __init__(self, allowed: int = 0) -> None:
+    def __init__(self, allowed: int = 0, told: Callable[[BadRow], None] | None = None) -> None:
         self._allowed = allowed
+        self._told = told
         self._by_source: Counter[str] = Counter()
         self.sample: list[BadRow] = []
 
@@ -57,8 +59,11 @@ class BadRows:
     def add(self, place: Place, reason: str) -> None:
         """Counts one."""
         self._by_source[place.source] += 1
+        row = BadRow(place, reason)
         if len(self.sample) < SAMPLE:
-            self.sample.append(BadRow(place, reason))
+            self.sample.append(row)
+        if self._told is not None:
+            self._told(row)
 
     def check(self) -> None:
         """Raises InvalidRequest with the sample where more were seen than are allowed."""

@@ -1,4 +1,7 @@
-"""Compaction: a snapshot of the current one and the live changes since, made when they add up."""
+"""Compaction: a snapshot of the current one and the live changes since, made when they add up.
+
+Re-embedding is compaction with another model.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from index_builder import faiss_writer
 from index_builder.bad_rows import BadRows
+from index_builder.executors import Executor
 from index_builder.pipeline import build
 from index_builder.progress import Progress
 from index_builder.records import (
@@ -21,7 +25,7 @@ from index_builder.records import (
     Row,
 )
 from nearline.contract import Embedder
-from nearline.errors import SnapshotMismatch, Unsupported
+from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changes.archive import Archive, Pending, archive
@@ -86,19 +90,22 @@ def _due(store: Store, collection: str, share: float, age_s: float) -> Due:
 
 async def compact(
     options: BuildOptions,
-    log: ChangeLog,
+    log: ChangeLog | None,
     embedder: Embedder | None,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> BuildResult:
     """Builds a snapshot of the current one and all changes since, and makes it current.
 
     Then the log forgets, and the archive drops, what every snapshot in the store has by now.
 
     Args:
-        options: As `compaction_options` gives them.
-        log: The change log.
+        options: As `compaction_options` gives them; what was learned goes on, or with `learning` is
+            learned anew.
+        log: The change log; None: the collection has none.
         embedder: Of the model that the snapshot was built with; None where the user brings vectors.
         progress: Told of the stages; None: nobody is.
+        executor: Embeds what has no vectors; None: this process does.
     Raises: SnapshotMismatch: another model. Conflict: somebody else compacts, or another snapshot
         became current. As `build`.
     """
@@ -115,21 +122,72 @@ async def compact(
         if found != wanted:
             raise SnapshotMismatch(
                 f"snapshot {manifest.snapshot_id} is of a model with fingerprint {wanted}, the "
-                f"embedding service has {found}; use the same, or build from your documents with "
-                "nearline build"
+                f"embedding service has {found}; use the same, or change the model with nearline "
+                "reembed"
             )
+    return await _build(options, log, embedder if wanted else None, progress, executor)
+
+
+async def reembed(
+    options: BuildOptions,
+    log: ChangeLog | None,
+    embedder: Embedder,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> BuildResult:
+    """Compacts with every document embedded again, by another model.
+
+    The weight of hybrid search and when to answer were learned with the model before, so they are
+    as shipped then.
+
+    Args:
+        options: As `compaction_options` gives them.
+        log: The change log; None: the collection has none.
+        embedder: Of the new model.
+        progress: Told of the stages; None: nobody is.
+        executor: Embeds; None: this process does.
+    Raises: Unsupported: the vectors are the user's. InvalidRequest: it is of this model already.
+        As `compact`.
+    """
+    manifest = await asyncio.to_thread(current, Store.open(options.store), options.collection)
+    before, card = manifest.embedder, await embedder.info()
+    if not before.fingerprint:
+        raise Unsupported(
+            f"the vectors of snapshot {manifest.snapshot_id} were brought by you, not made by a "
+            "model; bring those of the new model with nearline build --vector-column"
+        )
+    if before.fingerprint == card.fingerprint:
+        raise InvalidRequest(
+            f"snapshot {manifest.snapshot_id} has fingerprint {before.fingerprint} (model "
+            f"{before.model}), and so has the embedding service (model {card.model}): nothing is "
+            "to be embedded again; name a service of another model with --embedding",
+            field="embedding",
+        )
+    return await _build(options, log, embedder, progress, executor)
+
+
+async def _build(
+    options: BuildOptions,
+    log: ChangeLog | None,
+    embedder: Embedder | None,
+    progress: Progress | None,
+    executor: Executor | None,
+) -> BuildResult:
+    store = Store.open(options.store)
     result = await build(
         _nothing,
         [],
         options,
-        embedder if wanted else None,
+        embedder,
         progress,
-        require_vectors=not wanted,
+        require_vectors=embedder is None,
         log=log,
         inherit=True,
+        executor=executor,
     )
-    await trim(store, log)
-    await asyncio.to_thread(drop_archived, store, options.collection)
+    if log is not None:
+        await trim(store, log)
+        await asyncio.to_thread(drop_archived, store, options.collection)
     return result
 
 

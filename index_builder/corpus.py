@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index_builder.bad_rows import BadRows
-from index_builder.pipeline import build
+from index_builder.executors import Executor
 from index_builder.progress import Progress
 from index_builder.readers.apart import ApartReader
-from index_builder.readers.columnar import read_parquet
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
 from index_builder.readers.mapping import Columns
@@ -86,26 +85,66 @@ class Corpus:
         """
         with contextlib.closing(ApartReader()) as apart:
             for file in self._files:
-                yield from self._read(file, bad_rows, apart)
+                yield from read_file(
+                    file.path, file.name, file.relative, self._columns, bad_rows, apart
+                )
                 if (file.size, file.changed_ns) != _state(file.path):
                     raise InvalidRequest(
                         f"{file.name} changed while it was read; start the build again",
                         field="corpus",
                     )
 
-    def _read(self, file: _File, bad_rows: BadRows, apart: ApartReader) -> Iterator[Row]:
-        suffix = file.path.suffix.lower()
-        if suffix in _JSON_LINES:
-            return read_json_lines(file.path, file.name, self._columns, bad_rows)
-        if suffix in _DELIMITED:
-            return read_delimited(file.path, file.name, self._columns, bad_rows)
-        if suffix in _PARQUET:
-            return read_parquet(file.path, file.name, self._columns, bad_rows)
-        if suffix == MATRIX:
-            return read_matrix(file.path, file.name)
-        if suffix in _APART:
-            return apart.read(file.path, file.name, file.relative, bad_rows)
-        return read_prose(file.path, file.name, file.relative, bad_rows)
+
+def read_file(
+    path: Path,
+    name: str,
+    document_id: str,
+    columns: Columns,
+    bad_rows: BadRows,
+    apart: ApartReader,
+) -> Iterator[Row]:
+    """Yields the rows of a file, by its kind; malformed ones are counted.
+
+    Args:
+        path: The file; its ending says what kind it is, one of SUFFIXES.
+        name: As the user would name it.
+        document_id: Id of the document where the file is one.
+        columns: Which column is what.
+        bad_rows: Told of malformed rows.
+        apart: Reads HTML and PDF.
+    Raises: InvalidRequest: the whole file cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _JSON_LINES:
+        return read_json_lines(path, name, columns, bad_rows)
+    if suffix in _DELIMITED:
+        return read_delimited(path, name, columns, bad_rows)
+    if suffix in _PARQUET:
+        from index_builder.readers.columnar import read_parquet
+
+        return read_parquet(path, name, columns, bad_rows)
+    if suffix == MATRIX:
+        return read_matrix(path, name)
+    if suffix in _APART:
+        return apart.read(path, name, document_id, bad_rows)
+    return read_prose(path, name, document_id, bad_rows)
+
+
+def is_one_document(name: str) -> bool:
+    """Tells whether a file of this name is one document, rather than one on each row."""
+    return Path(name).suffix.lower() in _PROSE | _APART
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Yields the files of these kinds in a folder, by path, each with its path below the folder.
+
+    Hidden files, and those in hidden folders, are passed over.
+    """
+    for file in sorted(folder.rglob("*")):
+        relative = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if file.is_file() and not hidden and file.suffix.lower() in suffixes:
+            yield file, relative.as_posix()
 
 
 async def build_corpus(
@@ -114,6 +153,7 @@ async def build_corpus(
     embedder: Embedder | None = None,
     progress: Progress | None = None,
     log: ChangeLog | None = None,
+    executor: Executor | None = None,
 ) -> BuildResult:
     """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
 
@@ -123,8 +163,12 @@ async def build_corpus(
         embedder: Embeds the texts; not needed where the corpus brings vectors.
         progress: Told of the stages; None: nobody is.
         log: The change log, where the collection has one.
+        executor: Embeds; None: this process does.
     Raises: InvalidRequest, StoreError, Conflict; what the embedder and `trace` raise.
     """
+    # Imported late: who only reads files needs neither FAISS nor Arrow, which are slow to import.
+    from index_builder.pipeline import build
+
     options.check()
     sources = await asyncio.to_thread(corpus.sources)
     return await build(
@@ -136,6 +180,7 @@ async def build_corpus(
         reading=[*corpus.reading, repr(sorted(options.attributes.items()))],
         require_vectors=corpus.brings_vectors,
         log=log,
+        executor=executor,
     )
 
 
@@ -151,12 +196,9 @@ def _find(path: Path) -> Iterator[_File]:
     if not path.is_dir():
         raise InvalidRequest(f"there is no {path}; check --corpus", field="corpus")
     found = 0
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if file.is_file() and not hidden and file.suffix.lower() in SUFFIXES:
-            found += 1
-            yield _File(file, str(file), relative.as_posix(), *_state(file))
+    for file, relative in files_below(path, SUFFIXES):
+        found += 1
+        yield _File(file, str(file), relative, *_state(file))
     if not found:
         raise InvalidRequest(
             f"there is no file to read in {path}; known kinds are {', '.join(SUFFIXES)}",

@@ -1,15 +1,18 @@
-"""Embeds the chunks of a spool: several batches in flight, each written down once it is there."""
+"""Embeds the chunks of a spool: each batch is written down once its vectors are there."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.executors import Executor, Job, OpenEmbedder
 from index_builder.spool import Chunk, Spool
 from index_builder.vector_file import VectorFile
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
@@ -17,6 +20,7 @@ from nearline.documents import text_to_embed
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded
 
 _Reply = TypeVar("_Reply")
+_Embedding = Callable[[Sequence[Chunk]], Awaitable[tuple[NDArray[np.int64], Embeddings]]]
 BATCH_TEXTS = 256
 _QUERIES_PER_CALL = 64
 IN_FLIGHT = 4
@@ -33,43 +37,50 @@ async def embed_chunks(
     embedder: Embedder,
     info: EmbedderInfo,
     advance: Callable[[int], None],
+    executor: Executor,
 ) -> int:
     """Embeds every chunk that the vector file does not have yet.
 
     Args:
         spool: Chunks.
         vectors: Where vectors go; what is there is not embedded again.
-        embedder: Used on its bulk lane.
+        embedder: Used on its bulk lane, unless the executor's workers have their own.
         info: Its card: limits, and the fingerprint that every batch must have.
         advance: Told of chunks done, those of an earlier run included.
+        executor: Does it.
     Returns: Chunks embedded now.
     Raises: InvalidRequest: a text that the embedder refuses; names the document.
-        SnapshotMismatch: the embedder changed. NotReady: it was away for a minute.
+        SnapshotMismatch: the embedder changed, or a worker has another.
+        NotReady: it was away for a minute.
     """
     done = vectors.done(spool.chunks)
     advance(int(done.sum()))
     embedded = 0
-    batches = _batches(spool, done, info)
+    opened = functools.partial(_worker, executor.embedder(embedder, info), info)
+    job = Job(open=opened, at_once=IN_FLIGHT, model=True)
 
-    async def work() -> None:
+    def take(done: tuple[NDArray[np.int64], Embeddings]) -> None:
+        # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
         nonlocal embedded
-        # One iterator for all workers: each takes the next batch when it is free.
-        for batch in batches:
-            reply = await _embed(batch, embedder, info)
-            # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
-            rows = np.array([chunk.row for chunk in batch], np.int64)
-            vectors.write_rows(rows, reply.vectors, reply.tokens, reply.truncated)
-            embedded += len(batch)
-            advance(len(batch))
+        rows, reply = done
+        vectors.write_rows(rows, reply.vectors, reply.tokens, reply.truncated)
+        embedded += len(rows)
+        advance(len(rows))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        # The first one ended the others; callers know our classes, not groups of them.
-        raise errors.exceptions[0] from None
+    await executor.run(job, _batches(spool, done, info), take)
     return embedded
+
+
+@contextlib.asynccontextmanager
+async def _worker(open_embedder: OpenEmbedder, info: EmbedderInfo) -> AsyncIterator[_Embedding]:
+    """Gives what embeds a batch, in whatever process it runs."""
+
+    async def embed(batch: Sequence[Chunk]) -> tuple[NDArray[np.int64], Embeddings]:
+        rows = np.array([chunk.row for chunk in batch], np.int64)
+        return rows, await _embed(batch, embedder, info)
+
+    async with open_embedder() as embedder:
+        yield embed
 
 
 async def embed_queries(
@@ -114,7 +125,7 @@ def _batches(
         if waiting and full:
             yield waiting
             waiting, characters = [], 0
-        waiting.append(chunk._replace(text=text))
+        waiting.append(chunk._replace(title="", text=text))
         characters += len(text)
     if waiting:
         yield waiting

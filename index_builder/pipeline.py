@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from index_builder.attribute_columns import infer_fields
 from index_builder.bad_rows import BadRows
 from index_builder.behaviour.stage import Behaviour, add_behaviour
 from index_builder.embed_stage import embed_chunks, patiently
+from index_builder.executors import Executor, LocalExecutor
 from index_builder.index_choice import MIN_VECTORS, Choice
 from index_builder.index_trials import choose_index, with_choice
 from index_builder.intake import Intake
@@ -94,6 +95,7 @@ async def build(
     require_vectors: bool = False,
     log: ChangeLog | None = None,
     inherit: bool = False,
+    executor: Executor | None = None,
 ) -> BuildResult:
     """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
 
@@ -106,7 +108,9 @@ async def build(
         reading: How the reader reads, to tell apart builds of the same files.
         require_vectors: Every row must bring a vector.
         log: The change log, where the collection has one.
-        inherit: Take over from the snapshot before how legs are fused and answers chosen.
+        inherit: Take over from the snapshot before how legs are fused and answers chosen, where it
+            is of the same model.
+        executor: Embeds; None: this process does.
     Raises: as `build_snapshot`. Conflict: the same build is running; or another snapshot became
         current than the one that was merged into.
     """
@@ -126,6 +130,7 @@ async def build(
         require_vectors=require_vectors,
         ancestry=ancestry,
         inherit=inherit,
+        executor=executor or LocalExecutor(),
     )
     with locked(work_folder(options, key), keep=True) as folder:
         return await run.run(folder)
@@ -144,6 +149,7 @@ class _Run:
     require_vectors: bool = False
     ancestry: Ancestry | None = None
     inherit: bool = False
+    executor: Executor = field(default_factory=LocalExecutor)
     merged: Merged | None = None
     behaviour: Behaviour | None = None
 
@@ -191,7 +197,7 @@ class _Run:
                 choice=choice,
                 ancestry=self.ancestry,
                 deleted=folder / _DELETED,
-                inherited=self.ancestry.parent if self.ancestry and self.inherit else None,
+                inherited=self._inherited(),
             )
             manifest, target, epoch = await self._publish(material, folder)
             _, truncated = vectors.lengths(spool.chunks)
@@ -303,7 +309,15 @@ class _Run:
     async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
         assert self.embedder is not None
         with self.clock.stage("embed", spool.chunks, "chunks") as advance:
-            return await embed_chunks(spool, vectors, self.embedder, self._needed_card(), advance)
+            return await embed_chunks(
+                spool, vectors, self.embedder, self._needed_card(), advance, self.executor
+            )
+
+    def _inherited(self) -> snapshot_pb2.Manifest | None:
+        """Gives the snapshot whose weights hold here, too: those of another model do not."""
+        parent = self.ancestry.parent if self.ancestry and self.inherit else None
+        fingerprint = self.card.fingerprint if self.card else ""
+        return parent if parent and parent.embedder.fingerprint == fingerprint else None
 
     async def _choose(self, spool: Spool, vectors: VectorFile) -> Choice | None:
         """Chooses the index by measuring, where that is wanted and there is enough to measure."""

@@ -69,12 +69,14 @@ class Lines:
             return
         self._told = now
         rate = self._done / (now - self._began)
+        # Steps of minutes have no rate that says anything.
+        shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._total is None:
-            self._write(f"{self._stage}: {self._done:,} {self._unit}, {rate:,.0f}/s")
+            self._write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
             return
-        left_s = (self._total - self._done) / rate if rate else 0.0
+        left_s = max(self._total - self._done, 0) / rate if rate else 0.0
         self._write(
-            f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, "
+            f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}{shown}, "
             f"{left_s:,.0f} s left"
         )
 
@@ -114,6 +116,8 @@ class StageClock:
             # What the thread writes to is closed and removed next, so it has to end first.
             self._stopped.set()
             await asyncio.wait((task,))
+            # Nobody waits for how it ended; asked for once, it is not told as a mistake.
+            task.exception()
             raise
 
     def _advance(self, units: int) -> None:

@@ -117,7 +117,21 @@ class IndexBuilderSettings(Settings):
     work_dir: str = Field(
         "", description="Folder for what a killed build needs to go on; empty: in the store."
     )
-    embedding: str = Field("", description="Embedding service, host:port.")
+    embedding: str = Field(
+        "",
+        description="Embedding service, host:port. With executor ray it embeds queries alone; "
+        "workers load the model that the section embedding names, and it must be the same.",
+    )
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="What embeds the documents: local: the embedding service; ray: workers all "
+        "over a Ray cluster.",
+    )
+    ray_address: str = Field(
+        "",
+        description="Ray cluster, host:port, or auto for the one that this machine belongs to; "
+        "empty: one is started on this machine.",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,7 +13,7 @@ from pathlib import Path
 from index_builder.records import BuildOptions, SourceCount
 from nearline.errors import Conflict
 from nearline.snapshot import Store
-from nearline.store.durable import store_errors
+from nearline.store.alone import alone_in
 
 FOLDER = ".build"
 
@@ -61,17 +59,11 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
         keep: Whether a later run may go on with what is in it.
     Raises: Conflict: another build works in it. StoreError: it cannot be made.
     """
-    with store_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                f"another build of the same input works in {folder}; wait until it ends, or choose "
-                "another --work-dir"
-            ) from error
+    busy = (
+        f"another build of the same input works in {folder}; wait until it ends, or choose another "
+        "--work-dir"
+    )
+    with alone_in(folder, busy):
         try:
             yield folder
         except BaseException as error:
@@ -80,8 +72,6 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
                 _remove(folder)
             raise
         _remove(folder)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(folder: Path) -> None:

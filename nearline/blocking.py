@@ -1,15 +1,22 @@
-"""A thin blocking client for notebooks and scripts, on a private event loop in one thread."""
+"""Thin blocking clients for notebooks and scripts, on a private event loop in one thread."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nearline import contract as c
-from nearline.clients import ALL_BUT_VECTOR, DEFAULT_LIST, DEFAULT_OPTIONS, RetrievalClient
+from nearline.clients import (
+    ALL_BUT_VECTOR,
+    DEFAULT_LIST,
+    DEFAULT_OPTIONS,
+    IngestClient,
+    RetrievalClient,
+)
 
 _Reply = TypeVar("_Reply")
 _Batch = TypeVar("_Batch")
@@ -45,7 +52,28 @@ async def _fed(batches: Iterable[_Batch]) -> AsyncIterator[_Batch]:
         yield batch
 
 
-class BlockingRetrievalClient:
+class _Closing:
+    """Closes a client at the end of a block."""
+
+    _client: IngestClient | RetrievalClient
+
+    def close(self) -> None:
+        """Closes the connection."""
+        _loop.run(self._client.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BlockingRetrievalClient(_Closing):
     """RetrievalClient without async; same methods, same errors. Safe to share between threads.
 
     Args:
@@ -56,7 +84,7 @@ class BlockingRetrievalClient:
         async def connect() -> RetrievalClient:
             return RetrievalClient(address)
 
-        self._client = _loop.run(connect())
+        self._client: RetrievalClient = _loop.run(connect())
 
     def search(
         self,
@@ -171,6 +199,8 @@ class BlockingRetrievalClient:
         if_versions: Mapping[str, int] | None = None,
         idempotency_key: str = "",
         only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces 1..1024 items; see `RetrievalClient.upsert_items`."""
@@ -181,6 +211,8 @@ class BlockingRetrievalClient:
                 if_versions=if_versions,
                 idempotency_key=idempotency_key,
                 only_attributes=only_attributes,
+                as_of=as_of,
+                lane=lane,
                 timeout_s=timeout_s,
             )
         )
@@ -270,17 +302,75 @@ class BlockingRetrievalClient:
             self._client.delete_user(user_id, collection=collection, timeout_s=timeout_s)
         )
 
-    def close(self) -> None:
-        """Closes the connection."""
-        _loop.run(self._client.close())
 
-    def __enter__(self) -> Self:
-        return self
+class BlockingIngestClient(_Closing):
+    """IngestClient without async; same methods, same errors. Safe to share between threads.
 
-    def __exit__(
+    Args:
+        address: "host:port" of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        async def connect() -> IngestClient:
+            return IngestClient(address)
+
+        self._client: IngestClient = _loop.run(connect())
+
+    def submit(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        sources: Sequence[c.IngestSource],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        tenant: str = c.DEFAULT_TENANT,
+        priority: c.JobPriority = c.JobPriority.NORMAL,
+        callback_id: str = "",
+        job_id: str = "",
+        offset: int = 0,
+        more: bool = False,
+        result_ttl_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> c.Job:
+        """Puts 1..1024 sources into the queue; see `Ingestor.submit`."""
+        return _loop.run(
+            self._client.submit(
+                sources,
+                collection=collection,
+                tenant=tenant,
+                priority=priority,
+                callback_id=callback_id,
+                job_id=job_id,
+                offset=offset,
+                more=more,
+                result_ttl_s=result_ttl_s,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Gives a job; see `Ingestor.job`."""
+        return _loop.run(self._client.job(job_id, timeout_s=timeout_s))
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Waits until a job has ended; gives it as it is then.
+
+        Raises: DeadlineExceeded: it did not end within timeout_s; None waits for ever.
+        """
+
+        async def last() -> c.Job:
+            async for job in self._client.watch(job_id, timeout_s=timeout_s):
+                seen = job
+            return seen
+
+        return _loop.run(last())
+
+    def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Cancels what of a job is not processed yet."""
+        return _loop.run(self._client.cancel(job_id, timeout_s=timeout_s))
+
+    def results(
+        self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
+    ) -> c.ResultPage:
+        """Lists what became of the documents of a job; see `Ingestor.results`."""
+        return _loop.run(
+            self._client.results(job_id, page_size=page_size, token=token, timeout_s=timeout_s)
+        )

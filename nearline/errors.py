@@ -21,7 +21,7 @@ SettingsError and StoreError belong to the operator's own machine and do not cro
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 __all__ = [
     "AlreadyExists",
@@ -43,6 +43,8 @@ __all__ = [
     "Unauthenticated",
     "Unsupported",
 ]
+
+_E = TypeVar("_E", bound=BaseException)
 
 
 class NearlineError(Exception):
@@ -176,3 +178,9 @@ class StoreError(NearlineError):
     """The snapshot store cannot be read or written: no such folder, no space, no permission."""
 
     reason = "STORE"
+
+
+def first_of(group: BaseExceptionGroup[_E]) -> _E:
+    """Gives the first error of a task group: callers know our classes, not groups of them."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -43,13 +43,14 @@ async def serve(
     registrations: Sequence[Registration],
     *,
     ready: Callable[[], Awaitable[None]],
+    stopping: Callable[[], None] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serves until SIGTERM, SIGINT, or the death of the supervisor that holds the lifeline.
 
     The port is bound first and health says NOT_SERVING; `ready` loads and warms; then SERVING.
-    At the end: NOT_SERVING, `drain_s` for balancers to notice, `grace_s` for calls in flight,
-    then `close`.
+    At the end: `stopping`, NOT_SERVING, `drain_s` for balancers to notice, `grace_s` for calls in
+    flight, then `close`.
 
     Raises: SettingsError: a port is taken. Whatever `ready` raises, after the server was stopped.
     """
@@ -63,6 +64,8 @@ async def serve(
             await host.set_serving()
             _log.info("serving", extra={"address": host.address})
             await stop.wait()
+            if stopping is not None:
+                stopping()
             _log.info("draining", extra={"address": host.address})
             await host.drain(settings.drain_s)
     finally:

@@ -14,9 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nearline.errors import SettingsError
 
 ENV_PREFIX = "NEARLINE_"
-SECTIONS = ("embedding", "retrieval", "shard", "index_builder", "generation", "upkeep")
+SECTIONS = (
+    "embedding",
+    "retrieval",
+    "shard",
+    "index_builder",
+    "generation",
+    "upkeep",
+    "ingest",
+    "worker",
+)
 # Variables that belong to no section.
-SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE")
+SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE", "TEST_MILVUS")
 
 
 class Settings(BaseModel):

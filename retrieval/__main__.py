@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -22,6 +23,7 @@ from retrieval.embedders import Embedders
 from retrieval.hosting import Hosting
 from retrieval.hot.lists import HotLists
 from retrieval.in_force import SnapshotInForce
+from retrieval.kept_searches import KeptSearches
 from retrieval.life.aliases import who_am_i
 from retrieval.life.follower import Follower, Life
 from retrieval.life.serving import ServedCollections
@@ -32,7 +34,7 @@ from retrieval.recommending.policies import default_policies
 from retrieval.recommending.policy_file import read_policies
 from retrieval.recommending.service import RecommendationService
 from retrieval.recommending.touchings import Touchings
-from retrieval.redis_state import connect
+from retrieval.redis_state import Redis, connect
 from retrieval.remote_hosting import RemoteShards
 from retrieval.reporting import Reports
 from retrieval.served import ServedCollection
@@ -41,12 +43,13 @@ from retrieval.servicer import RetrievalServicer
 from retrieval.settings import RouterSettings
 from retrieval.topology import check_address, parse_topology
 from retrieval.users.states import UserStates
-from retrieval.writing import Writer
+from retrieval.writing import CheckChange, Writer
 
 
 async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop."""
     chosen = settings.load_from_process(RouterSettings, argv)
+    chosen.check()
     telemetry.configure_logging(chosen.log_level, "retrieval")
     store = Store.open(chosen.store, chosen.cache_dir)
     addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
@@ -58,17 +61,23 @@ async def main(argv: Sequence[str]) -> None:
         logs = ChangeLogs(store, chosen.redis, who=who_am_i(), replicas=chosen.log_replicas)
         # What was recorded may have been carried out without an answer: never sent again unasked.
         user_redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
-    hosting = _hosting(chosen, store, logs, embedders if embedding else None)
+    hosting, check = _hosted(chosen, store, logs, embedders if embedding else None, user_redis)
     use_one_core()
     collections = ServedCollections(chosen.snapshot_drain_s)
-    writer = None if logs is None else Writer(collections, embedders, logs)
+    writer = None if logs is None else Writer(collections, embedders, logs, check)
     reports = Reports()
-    service = RetrievalService(embedders, collections, writer, reports)
     touchings = Touchings(store, logs)
-    hot = HotCandidates(HotLists(user_redis, capacity=chosen.hot_lists), touchings)
+    kept = None
+    if chosen.search_cache:
+        fresh_s = chosen.search_cache_s
+        lists = HotLists(None, capacity=chosen.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
+        kept = KeptSearches(lists, touchings)
+    service = RetrievalService(embedders, collections, writer, reports, kept)
+    similar = Similar(embedders)
+    hot = HotCandidates(HotLists(user_redis, capacity=chosen.hot_lists), touchings, similar)
     recommender = RecommendationService(
         collections,
-        Similar(embedders),
+        similar,
         read_policies(Path(chosen.policies)) if chosen.policies else default_policies(),
         UserStates(user_redis, Durability(user_redis, chosen.log_replicas)) if user_redis else None,
         hot,
@@ -98,6 +107,8 @@ async def main(argv: Sequence[str]) -> None:
     async def close() -> None:
         await follower.close()
         await hot.close()
+        if kept is not None:
+            await kept.close()
         await touchings.close()
         await hosting.close()
         if logs is not None:
@@ -131,21 +142,40 @@ async def main(argv: Sequence[str]) -> None:
     )
 
 
-def _hosting(
-    chosen: RouterSettings, store: Store, logs: ChangeLogs | None, embedders: Embedders | None
-) -> Hosting:
+class _Hosted(NamedTuple):
+    """What holds the shards; check: what it can hold of a change, see `Writer`."""
+
+    hosting: Hosting
+    check: CheckChange | None = None
+
+
+def _hosted(
+    chosen: RouterSettings,
+    store: Store,
+    logs: ChangeLogs | None,
+    embedders: Embedders | None,
+    redis: Redis | None,
+) -> _Hosted:
     if chosen.shards:
-        return RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s)
+        return _Hosted(RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s))
     # Imported late: a router without shards of its own runs where faiss is not installed.
     from retrieval.changes.live_changes import LiveChanges
+
+    live = LiveChanges(store, logs, embedders=embedders, allow_stale=chosen.allow_stale)
+    if chosen.backend == "milvus":
+        # Its client is an extra that others do without.
+        from retrieval.milvus.opening import open_client
+
+        client = open_client(chosen.milvus_uri, chosen.milvus_token)
+        from retrieval.milvus.hosting import MilvusShards
+        from retrieval.milvus.live_snapshots import LiveSnapshots
+
+        in_milvus = MilvusShards(store, client, live=LiveSnapshots(store, client, live, redis))
+        return _Hosted(in_milvus, in_milvus.check)
     from retrieval.local_hosting import LocalShards
 
-    return LocalShards(
-        store,
-        chosen.thread_count(),
-        headroom=chosen.load_headroom,
-        live=LiveChanges(store, logs, embedders=embedders, allow_stale=chosen.allow_stale),
-    )
+    headroom = chosen.load_headroom
+    return _Hosted(LocalShards(store, chosen.thread_count(), headroom=headroom, live=live))
 
 
 async def _make_log(logs: ChangeLogs | None, collection: str) -> None:

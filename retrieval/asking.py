@@ -95,7 +95,7 @@ async def ask(
             vectors[number] = served.vector(query, name)
         else:
             items[number] = query.item_ids
-    text_mode = mode or _MODES[served.has_words, served.has_model]
+    text_mode = mode or _MODES[served.words_by_default, served.has_model]
     if items:
         wanted = {f"{names[number]}.items": ids for number, ids in items.items()}
         found = await examples.as_queries(served, wanted, inquiry)

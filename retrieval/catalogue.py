@@ -7,14 +7,9 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from nearline.contract import HitLevel
-from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
+from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval import metrics
@@ -22,6 +17,7 @@ from retrieval.backends import faiss_index
 from retrieval.backends.faiss_index import FaissIndex
 from retrieval.filtering.columns import AttributeTable
 from retrieval.filtering.matching import Attributes
+from retrieval.golden import GoldenQueries, check_recall
 from retrieval.in_force import COSINE, SnapshotInForce
 from retrieval.items import ItemTable
 from retrieval.lexical.index import LexicalIndex
@@ -32,9 +28,6 @@ from retrieval.search_threads import SearchThreads
 from retrieval.shard import Queries, ShardOptions
 
 _GOLDEN_K = 10
-# Another CPU rounds differently, so a graph search may find a little less than at build time.
-_RECALL_SLACK = 0.05
-_TIE_TOLERANCE = 1e-5
 _log = logging.getLogger(__name__)
 
 
@@ -167,56 +160,21 @@ def _check_golden(
     folder: Path, manifest: snapshot_pb2.Manifest, loaded: Sequence[LoadedShard]
 ) -> float | None:
     """Tries the golden queries on the shards loaded; gives their recall, None without any."""
-    path = folder / "golden" / "queries.arrow"
-    if not loaded or manifest.quality.queries == 0 or not path.is_file():
+    golden = GoldenQueries.of(folder, manifest) if loaded else None
+    if golden is None:
         return None
-    golden = _read_golden(path, manifest.dim)
     shards = len(manifest.shards)
     here = {shard.number for shard in loaded}
     options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
     found = [one.shard.search_now(Queries(golden.vectors), options) for one in loaded]
     matched = total = 0
-    for answers, scores, *parts in zip(golden.ids, golden.scores, *found, strict=True):
-        wanted = sum(shard_of(answer, shards) in here for answer in answers)
-        # A tie with the last exact answer is as good as that: golden answers name one of them.
-        edge = scores[-1] - _TIE_TOLERANCE * max(1.0, abs(scores[-1]))
-        exact = set(answers)
-        good = sum(
-            score >= edge or document_id in exact
-            for part in parts
-            for document_id, score in zip(part.ids, part.scores, strict=True)
-        )
+    for query, parts in enumerate(zip(*found, strict=True)):
+        wanted = sum(shard_of(answer, shards) in here for answer in golden.ids[query])
         total += wanted
-        matched += min(good, wanted)
+        hits = (hit for part in parts for hit in zip(part.ids, part.scores, strict=True))
+        matched += min(golden.good(query, hits), wanted)
     if total == 0:
         return None
     recall = matched / total
-    promised = manifest.quality.recall_at_10
-    if recall < promised - _RECALL_SLACK:
-        raise SnapshotMismatch(
-            f"snapshot {manifest.snapshot_id} answers its golden queries with recall "
-            f"{recall:.3f} here, the manifest says {promised:.3f}; rebuild it on this machine"
-        )
+    check_recall(recall, manifest, "here", "rebuild it on this machine")
     return round(recall, 4)
-
-
-class _Golden(NamedTuple):
-    """Queries (n, d) float32, and per query the documents and scores of the exact best chunks."""
-
-    vectors: NDArray[np.float32]
-    ids: list[list[str]]
-    scores: list[list[float]]
-
-
-def _read_golden(path: Path, dim: int) -> _Golden:
-    try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            flat = table.column("vector").combine_chunks().flatten()
-            return _Golden(
-                np.array(flat.to_numpy(), np.float32).reshape(-1, dim),
-                table.column("ids").to_pylist(),
-                table.column("scores").to_pylist(),
-            )
-    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
-        raise SnapshotCorrupt(f"{path} cannot be read ({error}); rebuild the snapshot") from error

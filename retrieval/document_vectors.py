@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
-from nearline.errors import InvalidRequest, Overloaded
+from nearline.errors import InvalidRequest, Overloaded, first_of
 
 _BATCH_TEXTS = 256
 _IN_FLIGHT = 4
@@ -101,8 +101,8 @@ async def embed_documents(
             for _ in range(min(_IN_FLIGHT, len(texts))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
-        # The first one ended the others; callers know our classes, not groups of them.
-        raise errors.exceptions[0] from None
+        # The first one ended the others.
+        raise first_of(errors) from None
     return Embedded(vectors, refused)
 
 

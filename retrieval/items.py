@@ -14,7 +14,7 @@ Further columns are the builder's concern and are not read here.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -28,41 +28,15 @@ from nearline.contract import Attributes
 from nearline.errors import SnapshotCorrupt
 from nearline.times import from_us
 from retrieval.document_rows import DocumentRows
+from retrieval.sorted_ids import SortedIds
 
 _TIME_KEY = "$time"
-_LARGE = pa.large_string()
 # Stands for null among times of expiry.
 _STAYS = np.iinfo(np.int64).max
 
 
 class _Texts(Protocol):
     def __getitem__(self, row: int) -> str: ...
-
-
-class _Ids:
-    """All ids in one piece, in memory: every hit reads one."""
-
-    __slots__ = ("_data", "_offsets")
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        array = pa.concat_arrays(column.cast(pa.large_string()).chunks or [pa.array([], _LARGE)])
-        _, offsets, data = array.buffers()
-        self._offsets = np.frombuffer(offsets, np.int64)[: len(array) + 1]
-        self._data = b"" if data is None else data.to_pybytes()
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __getitem__(self, document: int) -> str:
-        return self._data[self._offsets[document] : self._offsets[document + 1]].decode()
-
-    def many(self, documents: NDArray[np.int64]) -> list[str]:
-        data = self._data
-        starts, ends = self._offsets[documents], self._offsets[documents + 1]
-        return [
-            data[start:end].decode()
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-        ]
 
 
 class _TextBatch:
@@ -117,7 +91,7 @@ class ItemTable(DocumentRows):
                 f"{path} is not an items file that can be read ({error}); rebuild the snapshot"
             ) from error
         self.documents: int = table.num_rows
-        self._ids = _Ids(columns["id"])
+        self._ids = SortedIds(pa.concat_arrays(columns["id"].chunks or [pa.array([], pa.string())]))
         self._titles = _text_column(columns["title"])
         self._texts = _text_column(columns["text"])
         self._attributes = _text_column(columns["attributes"])
@@ -149,9 +123,7 @@ class ItemTable(DocumentRows):
 
     def find(self, document_id: str) -> int | None:
         """Finds a document by id: a binary search, since records stand in id order."""
-        low = bisect_left(self._ids, document_id)
-        found = low < self.documents and self._ids[low] == document_id
-        return low if found else None
+        return self._ids.place_of(document_id)
 
     def following(self, after_id: str) -> range:
         """Gives the documents whose id is greater, in id order; "" is before all."""

@@ -17,6 +17,7 @@ from retrieval.changes.progress import ShardProgress
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.holdings import Key
 from retrieval.life.memory import HEADROOM, bytes_of, check_memory
+from retrieval.live.beside import beside
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 
@@ -127,7 +128,8 @@ class LocalShards:
         loaded = await asyncio.shield(load.files)
         if self._live is None:
             return loaded
-        load.following = await self._live.begin(snapshot, loaded)
+        worker = self._live.worker
+        load.following = await self._live.begin(snapshot, [beside(one, worker) for one in loaded])
         if load.following is not None:
             try:
                 await load.following.ready()

@@ -13,10 +13,10 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from nearline.contract import Filter, PayloadField
-from nearline.errors import NearlineError, SnapshotGone, Unsupported
 from retrieval.changes.watermark import Watermark
 from retrieval.coalescer import Coalescer
 from retrieval.filtering.planner import Matches
+from retrieval.gate import Gate
 from retrieval.joining import join_counts, join_hits
 from retrieval.live_view import Live
 from retrieval.part import Part
@@ -65,6 +65,8 @@ class LocalShard:
         observe: Told the size of every batch.
     """
 
+    has_words = True
+
     def __init__(
         self,
         snapshot_id: str,
@@ -75,11 +77,8 @@ class LocalShard:
         files: Sequence[Closable] = (),
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
-        self._snapshot_id = snapshot_id
-        self._number = number
         self.base = base
-        self._live: Live | None = None
-        self._closed = False
+        self._gate = Gate(snapshot_id, f"shard {number}")
         self._threads = threads
         self._files = files
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
@@ -90,7 +89,7 @@ class LocalShard:
 
     def attach(self, live: Live) -> None:
         """Lets live changes take part in whatever is asked from now on."""
-        self._live = live
+        self._gate.live = live
 
     def search(
         self,
@@ -100,21 +99,7 @@ class LocalShard:
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that began runs to its end."""
-        if self._closed or snapshot_id != self._snapshot_id:
-            return _failed(self._gone(snapshot_id))
-        least = options.min_watermark
-        if least is None:
-            return self._coalescer.ask(queries, options, deadline)
-        # Without it, so that those who waited share batches with those who did not.
-        options = options._replace(min_watermark=None)
-        try:
-            live = self._followed()
-            reached = live.reached(least)
-        except NearlineError as error:
-            return _failed(error)
-        if reached:
-            return self._coalescer.ask(queries, options, deadline)
-        return asyncio.ensure_future(self._search_from(live, least, queries, options, deadline))
+        return self._gate.ask(self._coalescer, snapshot_id, queries, options, deadline)
 
     async def fetch(
         self,
@@ -127,7 +112,7 @@ class LocalShard:
         filter: Filter | None = None,
     ) -> Fetched:
         """Reads items; see `Shard.fetch`."""
-        await self._reach(snapshot_id, min_watermark, deadline)
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
 
         def read() -> Fetched:
             now = self._now()
@@ -150,7 +135,7 @@ class LocalShard:
         min_watermark: Watermark | None = None,
     ) -> Fetched:
         """Reads items in id order; see `Shard.scan`."""
-        await self._reach(snapshot_id, min_watermark, deadline)
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
 
         def read() -> Fetched:
             now = self._now()
@@ -170,7 +155,7 @@ class LocalShard:
         min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._reach(snapshot_id, min_watermark, deadline)
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
 
         def read() -> ShardCounts:
             now = self._now()
@@ -182,7 +167,7 @@ class LocalShard:
 
     async def ready(self, snapshot_id: str) -> bool:
         """Tells whether this is that snapshot: what is held is loaded."""
-        return not self._closed and snapshot_id == self._snapshot_id
+        return self._gate.opens(snapshot_id)
 
     def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
         """Searches in the calling thread, from the state at this moment."""
@@ -204,17 +189,17 @@ class LocalShard:
 
         Whoever asks later is told so: without its live changes a shard would show what was deleted.
         """
-        self._closed = True
+        self._gate.closed = True
         for each in self._files:
             each.close()
-        self._live = None
+        self._gate.live = None
         # The old one refers to this shard. Without that circle all memory goes with the last
         # reference, and not when the collector happens to come by.
         self._coalescer = Coalescer(_start_nothing, slots=0, max_batch=1)
 
     def _now(self) -> _Now:
         # Read once: what is hidden and what stands for it change together.
-        live = self._live
+        live = self._gate.live
         if live is None:
             return _Now([(self.base, None)], None)
         view = live.view
@@ -222,35 +207,6 @@ class LocalShard:
         if view.part is None:
             return _Now([base], view.applied)
         return _Now([(view.part, view.part_alive), base], view.applied)
-
-    async def _search_from(
-        self,
-        live: Live,
-        least: Watermark,
-        queries: Queries,
-        options: ShardOptions,
-        deadline: float | None,
-    ) -> Sequence[ShardHits]:
-        await live.wait(least, deadline)
-        return await self._coalescer.ask(queries, options, deadline)
-
-    async def _reach(
-        self, snapshot_id: str, least: Watermark | None, deadline: float | None
-    ) -> None:
-        """Waits until the right snapshot is as far as asked."""
-        if self._closed or snapshot_id != self._snapshot_id:
-            raise self._gone(snapshot_id)
-        if least is not None:
-            await self._followed().wait(least, deadline)
-
-    def _followed(self) -> Live:
-        if self._live is None:
-            raise Unsupported(
-                "live changes are not followed here: start the service with --redis URL, or leave "
-                "min_watermark out",
-                field="min_watermark",
-            )
-        return self._live
 
     def _start(self) -> None:
         self._threads.start(partial(self._run, asyncio.get_running_loop()))
@@ -264,19 +220,6 @@ class LocalShard:
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
-
-    def _gone(self, snapshot_id: str) -> SnapshotGone:
-        has = "has let go of" if self._closed else "holds"
-        return SnapshotGone(
-            f"shard {self._number} {has} snapshot {self._snapshot_id}, {snapshot_id} is asked for; "
-            "retry the whole request"
-        )
-
-
-def _failed(error: Exception) -> Future[Sequence[ShardHits]]:
-    future: Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future
 
 
 def _start_nothing() -> None:

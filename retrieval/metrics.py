@@ -117,6 +117,11 @@ log_away_seconds = Gauge(
     "Time for which live changes have not been followed; 0: they are.",
     ("collection",),
 )
+changes_refused = Counter(
+    "nearline_retrieval_changes_refused_total",
+    "Changes of the log that Milvus cannot hold, so that it keeps the item as it was.",
+    ("collection",),
+)
 delta_rebuilds = Counter(
     "nearline_retrieval_delta_rebuilds_total",
     "Times that live changes were applied anew from the snapshot on, since the log was set back.",

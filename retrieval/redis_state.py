@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
+import hiredis
 import redis.asyncio
+import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -25,6 +27,16 @@ _RETRY_AFTER_S = 2.0
 UNKNOWN = "unknown"
 _PASSWORD = re.compile(r"//[^/@]*@")
 
+# What Redis raises where it has not seen the script that a digest names.
+UnknownScript: TypeAlias = redis.exceptions.NoScriptError
+# What Redis raises where it is away, slow, or refuses.
+NO_ANSWER = (RedisError, OSError, TimeoutError)
+
+# Gives up a lock (KEYS[1]) that has our token (ARGV[1]): 1; that of somebody else stays: 0.
+RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
 Redis: TypeAlias = "redis.asyncio.Redis"
 
 
@@ -72,18 +84,71 @@ async def answering(needed_by: str = "sessions and budgets") -> AsyncIterator[No
         # comes as its command ends; who cancelled would wait for ever.
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
-    except ResponseError as error:
+    except NO_ANSWER as error:
+        raise not_ready(error, needed_by) from error
+
+
+def not_ready(error: Exception, needed_by: str) -> NotReady:
+    """Gives our error for what Redis raises, one of NO_ANSWER."""
+    if isinstance(error, ResponseError):
         # It is there: full, read-only, or it wants a password.
-        raise NotReady(
-            f"Redis refuses ({error}); see what it is short of with nearline doctor --redis URL",
-            retry_after_s=_RETRY_AFTER_S,
-        ) from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise NotReady(
+        message = (
+            f"Redis refuses ({error}); see what it is short of with nearline doctor --redis URL"
+        )
+    else:
+        message = (
             f"Redis does not answer ({type(error).__name__}: {error}); {needed_by} need it: check "
-            "--redis, or try again",
-            retry_after_s=_RETRY_AFTER_S,
-        ) from error
+            "--redis, or try again"
+        )
+    return NotReady(message, retry_after_s=_RETRY_AFTER_S)
+
+
+class Line:
+    """A connection of a client that is kept for what is read all the time.
+
+    A command by way of the client costs the event loop twice as much as by way of its connection.
+
+    Args:
+        client: Stays its owner's, whose end is the end of this.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._kept: Any = None
+        # Of the connection, while it is among those of the client.
+        self._limit_s: float | None = None
+
+    async def exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        """Sends commands that only read, together; gives their answers. Not for two at once.
+
+        Has no limit of time: who asks brings one.
+
+        Raises: RedisError, OSError: no answer, or a refusal.
+        """
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            # It may have been closed at the other end since; then another one is as good.
+            with contextlib.suppress(redis.exceptions.ConnectionError, OSError):
+                return await self._on(kept, commands)
+        fresh = await self._pool.get_connection()
+        # Within one the client starts a task for each command.
+        self._limit_s, fresh.socket_timeout = fresh.socket_timeout, None
+        return await self._on(fresh, commands)
+
+    async def _on(self, connection: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        try:
+            # The stub takes one word for all of them.
+            packed = [hiredis.pack_command(one) for one in commands]  # type: ignore[arg-type]
+            await connection.send_packed_command(packed)
+            answers = [await connection.read_response() for _ in commands]
+        except BaseException:
+            connection.socket_timeout = self._limit_s
+            # Answers may be on their way that nobody would wait for.
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+            raise
+        self._kept = connection
+        return answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

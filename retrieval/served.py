@@ -64,6 +64,8 @@ class ServedCollection:
         self.chunks = manifest.chunks
         self.unit_length = manifest.metric == COSINE
         self.has_words = manifest.HasField("lexical")
+        # A Milvus may not be able to search by words; texts are looked for by vector alone then.
+        self.words_by_default = self.has_words and all(shard.has_words for shard in shards)
         self.language = manifest.lexical.language
         self._words_of = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval import examples, listing, searching
 from retrieval.asking import ask
 from retrieval.embedders import Embedders
+from retrieval.hot.records import Level
 from retrieval.inquiry import Inquiry, inquiries
+from retrieval.kept_searches import Kept, KeptSearches
 from retrieval.life.serving import ServedCollections
 from retrieval.reporting import Reports
 from retrieval.served import ServedCollection
@@ -19,6 +23,14 @@ from retrieval.served import ServedCollection
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 _NO_HITS = c.HitList(hits=())
+
+
+class _Results(NamedTuple):
+    """What was found, and the seconds it took to embed (None: nothing was) and to search."""
+
+    lists: list[c.HitList]
+    embed_s: float | None
+    search_s: float
 
 
 class RetrievalService:
@@ -29,6 +41,7 @@ class RetrievalService:
         collections: What is loaded; None: nothing yet.
         writer: Changes items; None: nothing here keeps changes.
         reports: Names lists; None: its own.
+        kept: Keeps answers to searches; None: nobody does.
     """
 
     def __init__(
@@ -37,11 +50,13 @@ class RetrievalService:
         collections: ServedCollections | None = None,
         writer: c.ItemWriter | None = None,
         reports: Reports | None = None,
+        kept: KeptSearches | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._writing = writer
         self._reports = reports or Reports()
+        self._kept = kept
 
     @property
     def collections(self) -> Sequence[ServedCollection]:
@@ -175,6 +190,8 @@ class RetrievalService:
         if_versions: Mapping[str, int] | None = None,
         idempotency_key: str = "",
         only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
@@ -184,6 +201,8 @@ class RetrievalService:
             if_versions=if_versions,
             idempotency_key=idempotency_key,
             only_attributes=only_attributes,
+            as_of=as_of,
+            lane=lane,
             timeout_s=timeout_s,
         )
 
@@ -254,6 +273,54 @@ class RetrievalService:
     ) -> c.SearchReply:
         """Answers a search wholly from one snapshot."""
         served.check(options)
+        found: tuple[_Results, Inquiry] | None = None
+        if self._kept is not None and len(queries) == 1:
+
+            async def search(anew: Inquiry) -> c.HitList:
+                nonlocal found
+                results = await self._results(served, queries, options, names, anew)
+                found = results, anew
+                return results.lists[0]
+
+            kept = await self._kept.get(served, queries[0], options, inquiry, search)
+            if kept is not None:
+                return self._from_cache(served, inquiry, kept, start)
+        # What was found for the cache and is not to be kept is the answer all the same.
+        if found is None:
+            found = await self._results(served, queries, options, names, inquiry), inquiry
+        (results, embed_s, search_s), inquiry = found
+        info = self._reports.info(
+            served,
+            inquiry,
+            embed_s=embed_s,
+            search_s=search_s,
+            total_s=time.perf_counter() - start,
+        )
+        return c.SearchReply(results=results, info=info)
+
+    def _from_cache(
+        self, served: ServedCollection, inquiry: Inquiry, kept: Kept, start: float
+    ) -> c.SearchReply:
+        served_by = None
+        if kept.level is not Level.LIVE:
+            served_by = c.ServedBy(source=c.Source.CACHE, reason=kept.level.value)
+        info = self._reports.info(
+            served,
+            inquiry,
+            total_s=time.perf_counter() - start,
+            served_by=served_by,
+            watermark=kept.watermark,
+        )
+        return c.SearchReply(results=[kept.hits], info=info)
+
+    async def _results(
+        self,
+        served: ServedCollection,
+        queries: Sequence[c.Query],
+        options: c.SearchOptions,
+        names: Sequence[str],
+        inquiry: Inquiry,
+    ) -> _Results:
         asking = await ask(served, self._embedders, queries, names, options.mode, inquiry)
         searched = time.perf_counter()
         searches = [searching.search(served, asked, options, inquiry) for asked in asking.asked]
@@ -269,12 +336,4 @@ class RetrievalService:
                     terms=outcome.terms[place],
                     language=served.language if outcome.terms[place] else "",
                 )
-        now = time.perf_counter()
-        info = self._reports.info(
-            served,
-            inquiry,
-            embed_s=asking.embed_s,
-            search_s=now - searched,
-            total_s=now - start,
-        )
-        return c.SearchReply(results=results, info=info)
+        return _Results(results, asking.embed_s, time.perf_counter() - searched)

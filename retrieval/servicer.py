@@ -203,6 +203,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             if_versions=dict(request.if_versions),
             idempotency_key=request.idempotency_key,
             only_attributes=request.only_attributes,
+            as_of=wire.as_of_of(request),
+            lane=wire.lane_of(request),
             timeout_s=timeout_s,
         )
 

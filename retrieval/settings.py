@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -85,13 +85,41 @@ class RouterSettings(SnapshotSettings):
     policies: str = Field(
         "",
         description="File with the policies of surfaces, TOML; empty: the built-in ones of home, "
-        "item_page and cart.",
+        "item_page, cart, trending and buy_again.",
     )
     shards: str = Field(
         "",
         description='Shard servers, "0=host:port,host:port;1=host:port"; the addresses of a shard '
         "are its replicas, and the n-th of each shard make up replica group n. Empty: the shards "
         "run in this process.",
+    )
+    backend: Literal["faiss", "milvus"] = Field(
+        "faiss",
+        description="What searches: FAISS, in shards; or a Milvus that `nearline snapshots export` "
+        "has written each snapshot to.",
+    )
+    milvus_uri: str = Field(
+        "",
+        description="The Milvus of backend milvus, http://host:port or https://host:port.",
+    )
+    milvus_token: str = Field(
+        "",
+        repr=False,
+        description='What it asks for, "user:password" or an API key; empty: nothing.',
+    )
+    search_cache: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Answers to searches kept in this process; 0: none. What was deleted since is "
+        "left out, and an answer with an item that was changed is found anew.",
+    )
+    search_cache_s: float = Field(
+        10.0,
+        ge=1,
+        le=3600,
+        description="Seconds for which such an answer counts as new: what is new in the collection "
+        "may come so late. Six times as long it is given while a newer one is found.",
     )
     log_replicas: int = Field(
         0,
@@ -112,6 +140,25 @@ class RouterSettings(SnapshotSettings):
         description="Seconds to wait for a ready replica of every shard, not counting loads under "
         "way. At start the router then serves without the shards that have none, unless none has.",
     )
+
+    def check(self) -> None:
+        """Raises SettingsError where settings need or exclude each other."""
+        if self.backend == "milvus":
+            if not self.milvus_uri:
+                raise SettingsError(
+                    "--backend milvus needs to know which; add --milvus-uri http://host:19530"
+                )
+            if self.shards:
+                raise SettingsError(
+                    "--backend milvus has no shard servers; leave --shards out, or serve with "
+                    "--backend faiss"
+                )
+        elif self.milvus_uri or self.milvus_token:
+            name = "--milvus-uri" if self.milvus_uri else "--milvus-token"
+            raise SettingsError(
+                f"{name} is of another backend than {self.backend}; add --backend milvus, or leave "
+                "it out"
+            )
 
 
 class ShardSettings(SnapshotSettings):

@@ -170,7 +170,11 @@ class Shard(Protocol):
     DeadlineExceeded or Overloaded where it cannot answer now. With a watermark they wait until live
     changes have been applied that far: NotReady where that takes too long, SnapshotMismatch where
     it is of another log, Unsupported where none is followed.
+
+    has_words: It can be searched by words, where the snapshot has any.
     """
+
+    has_words: bool
 
     def search(
         self,

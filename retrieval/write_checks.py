@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from nearline.errors import InvalidRequest
 from nearline.wire import in_utc
 from retrieval.changes.records import OWN_VECTORS, Change, Kind
 from retrieval.served import ServedCollection
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The log's clock may be a little ahead of this machine's.
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def check_request(
@@ -64,6 +69,36 @@ def check_request(
             "random one, or a hash",
             field="idempotency_key",
         )
+
+
+def check_places(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bool) -> None:
+    """Checks the places in time of a request's changes.
+
+    Args:
+        ids: Of its items.
+        as_of: As it came.
+        whole: Whether its items are whole; attributes alone have no place but now.
+    Raises: InvalidRequest: one of an item that is not there, one that is not past, or any where
+        items are not whole.
+    """
+    if as_of and not whole:
+        raise InvalidRequest(
+            "as_of goes with whole items; leave it out, or leave only_attributes out", field="as_of"
+        )
+    latest = datetime.now(UTC) + _CLOCKS_DIFFER
+    known = set(ids)
+    for document_id, time in as_of.items():
+        if document_id not in known:
+            raise InvalidRequest(
+                f"as_of names item {document_id!r}, which is not in items; leave it out",
+                field="as_of",
+            )
+        if not _EPOCH <= in_utc(time) <= latest:
+            raise InvalidRequest(
+                f"as_of of {document_id!r} is {time.isoformat()}; a time between 1970 and now is "
+                "needed: when the item was submitted",
+                field="as_of",
+            )
 
 
 def upsert_of(item: Item, served: ServedCollection) -> Change:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
 from nearline.snapshot import partition_of, shard_of
+from nearline.times import to_us
+from nearline.wire import in_utc
 from retrieval import examples, metrics
 from retrieval.bulk_writing import WriteBatch, write_batches
 from retrieval.changes.log import ChangeLog
@@ -19,7 +22,14 @@ from retrieval.embedders import Embedders
 from retrieval.inquiry import Inquiry
 from retrieval.life.serving import ServedCollections
 from retrieval.served import ServedCollection
-from retrieval.write_checks import attributes_of, check_request, delete_of, upsert_of, valid_ids
+from retrieval.write_checks import (
+    attributes_of,
+    check_places,
+    check_request,
+    delete_of,
+    upsert_of,
+    valid_ids,
+)
 
 # Up to here a request is one that somebody waits for; more is a load that may take its time.
 _INTERACTIVE_CHUNKS = 64
@@ -27,9 +37,10 @@ _INTERACTIVE_CHUNKS = 64
 _VERSIONS_S = 2.0
 _VERSIONS_RATIO = 0.5
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
-_NO_VERSIONS: Mapping[str, int] = {}
 # Makes the changes of a request: in its order, an error for what is refused.
 _Make: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
+# Raises InvalidRequest where what holds the shards cannot hold a change; runs in any thread.
+CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 
 
 class Logs(Protocol):
@@ -55,6 +66,16 @@ class _Known(NamedTuple):
     positions: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """What a request says beside its items; see UpsertItemsRequest in retrieval.proto."""
+
+    if_versions: Mapping[str, int]
+    idempotency_key: str
+    as_of: Mapping[str, datetime] = field(default_factory=dict)
+    lane: c.Lane | None = None
+
+
 class Writer:
     """Changes items; an `ItemWriter`.
 
@@ -62,12 +83,20 @@ class Writer:
         collections: What is served: says how texts are cut and embedded, and which items there are.
         embedders: Where texts become vectors.
         logs: Where changes are kept.
+        check: Knows limits of the backend; None: it has none.
     """
 
-    def __init__(self, collections: ServedCollections, embedders: Embedders, logs: Logs) -> None:
+    def __init__(
+        self,
+        collections: ServedCollections,
+        embedders: Embedders,
+        logs: Logs,
+        check: CheckChange | None = None,
+    ) -> None:
         self._collections = collections
         self._embedders = embedders
         self._logs = logs
+        self._check = check
 
     async def upsert_items(
         self,
@@ -77,19 +106,27 @@ class Writer:
         if_versions: Mapping[str, int] | None = None,
         idempotency_key: str = "",
         only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
         make = attributes_of if only_attributes else upsert_of
+        condition = _Condition(if_versions or {}, idempotency_key, as_of or {}, lane)
+
+        def change_of(item: c.Item, served: ServedCollection) -> Change:
+            change = make(item, served)
+            if self._check is not None:
+                self._check(served, change)
+            return change
 
         def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
-            return [_attempt(partial(make, item, served)) for item in items]
+            return [_attempt(partial(change_of, item, served)) for item in items]
 
         ids = [item.id for item in items]
-        check_request(ids, if_versions or _NO_VERSIONS, idempotency_key, "items")
-        return await self._write(
-            ids, changes, collection, if_versions or _NO_VERSIONS, idempotency_key, timeout_s
-        )
+        check_request(ids, condition.if_versions, idempotency_key, "items")
+        check_places(ids, condition.as_of, whole=not only_attributes)
+        return await self._write(ids, changes, collection, condition, timeout_s)
 
     async def delete_items(
         self,
@@ -105,10 +142,9 @@ class Writer:
         def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
             return [_attempt(partial(delete_of, document_id)) for document_id in ids]
 
-        check_request(ids, if_versions or _NO_VERSIONS, idempotency_key, "ids")
-        return await self._write(
-            ids, changes, collection, if_versions or _NO_VERSIONS, idempotency_key, timeout_s
-        )
+        condition = _Condition(if_versions or {}, idempotency_key)
+        check_request(ids, condition.if_versions, idempotency_key, "ids")
+        return await self._write(ids, changes, collection, condition, timeout_s)
 
     async def upsert_batches(
         self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
@@ -137,8 +173,7 @@ class Writer:
         ids: Sequence[str],
         make: _Make,
         collection: str,
-        if_versions: Mapping[str, int],
-        idempotency_key: str,
+        condition: _Condition,
         timeout_s: float | None,
     ) -> c.WriteReply:
         log = self._logs.log(collection)
@@ -147,10 +182,11 @@ class Writer:
 
         async def prepare(served: ServedCollection) -> list[Write | c.WriteResult]:
             changes, known = await asyncio.gather(
-                self._embedded(served, make, deadline), _known(served, ids, deadline)
+                self._embedded(served, make, condition.lane, deadline),
+                _known(served, ids, deadline),
             )
             return [
-                _write_of(document_id, change, if_versions.get(document_id), known, served)
+                _write_of(document_id, change, condition, known, served)
                 for document_id, change in zip(ids, changes, strict=True)
             ]
 
@@ -159,7 +195,7 @@ class Writer:
         results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
         watermark = b""
         if writes:
-            appended = await log.append(writes, idempotency_key, _left_s(deadline))
+            appended = await log.append(writes, condition.idempotency_key, _left_s(deadline))
             watermark = appended.watermark.encode()
             for write, written in zip(writes, appended.results, strict=True):
                 document_id = write.change.document_id
@@ -171,7 +207,7 @@ class Writer:
         return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)
 
     async def _embedded(
-        self, served: ServedCollection, make: _Make, deadline: float | None
+        self, served: ServedCollection, make: _Make, lane: c.Lane | None, deadline: float | None
     ) -> Sequence[Change | InvalidRequest]:
         """Makes the changes, with their vectors."""
         # In a thread: cutting long texts takes a while.
@@ -186,7 +222,8 @@ class Writer:
                 texts += change.texts
         if not texts:
             return changes
-        lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
+        if lane is None:
+            lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
         embedded = await self._embedders.embed_documents(
             texts, served.fingerprint, lane, _left_s(deadline)
         )
@@ -238,12 +275,15 @@ def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
 def _write_of(
     document_id: str,
     change: Change | InvalidRequest,
-    if_version: int | None,
+    condition: _Condition,
     known: _Known,
     served: ServedCollection,
 ) -> Write | c.WriteResult:
     if isinstance(change, InvalidRequest):
         return _rejected(document_id, change)
+    if_version = condition.if_versions.get(document_id)
+    place = condition.as_of.get(document_id)
+    as_of_us = None if place is None else to_us(in_utc(place))
     shard = shard_of(document_id, len(served.shards))
     if shard in known.away:
         if if_version is not None or change.kind is Kind.ATTRIBUTES:
@@ -255,9 +295,10 @@ def _write_of(
                 ),
             )
         # A delete is written all the same: deleting what is not there does no harm.
-        return Write(change, None, 0 if change.kind is Kind.DELETE else None)
+        base = 0 if change.kind is Kind.DELETE else None
+        return Write(change, None, base, as_of_us=as_of_us)
     position = known.positions[partition_of(document_id)] if known.positions else 0
-    return Write(change, if_version, known.versions.get(document_id), position)
+    return Write(change, if_version, known.versions.get(document_id), position, as_of_us)
 
 
 def _rejected(document_id: str, error: NearlineError) -> c.WriteResult:

@@ -8,6 +8,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.index_builder.ingest.queue_processes import queue_processes
+from tests.milvus.fixtures import (
+    lite_server,
+    lite_uri,
+    milvus_uri,
+    standalone_server,
+    standalone_uri,
+)
+
+__all__ = [
+    "lite_server",
+    "lite_uri",
+    "milvus_uri",
+    "queue_processes",
+    "standalone_server",
+    "standalone_uri",
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what asks a Milvus, unless the marks that are asked for name it."""
+    if "milvus" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("milvus"):
+            item.add_marker(pytest.mark.skip(reason="asks a real Milvus: pytest -m milvus"))
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

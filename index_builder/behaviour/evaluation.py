@@ -12,16 +12,27 @@ from index_builder.behaviour.bootstrap import interval, paired_interval
 from index_builder.behaviour.candidates import train_candidates
 from index_builder.behaviour.choosing import Choice, choose
 from index_builder.behaviour.matrix import users_by_items
+from index_builder.behaviour.ranker_choice import (
+    LEAST_LISTS,
+    WINDOWS,
+    Fitted,
+    fit_rankers,
+    obstacle,
+)
+from index_builder.behaviour.ranker_told import told_ranker
 from index_builder.behaviour.ranking_metrics import PerUser, coverage, measure, novelty
-from index_builder.behaviour.tasks import Task, task_of, top_lists
+from index_builder.behaviour.tasks import Task, asks_only_known, task_of, top_lists
+from index_builder.behaviour.windows import windows
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
+from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
 
 # Models as they are published, and those whose settings were chosen on validation.
 _PLAIN = ("popular", "item_to_item", "als", "ease")
 _CHOSEN = ("session", "buy_again")
 BLENDED = "blended"
+RANKED = "ranked"
 
 
 class Measured(NamedTuple):
@@ -43,6 +54,7 @@ class Evaluation(NamedTuple):
     measured: Of each model; that which is to serve is the last.
     placing: What each regularisation explains (`content_map.explained`); empty where no item was
         placed by what it says.
+    ranker: What became of it, in words; empty: none was asked for.
     """
 
     train: Interactions
@@ -50,6 +62,7 @@ class Evaluation(NamedTuple):
     choice: Choice | None
     measured: list[Measured]
     placing: Mapping[float, float]
+    ranker: str = ""
 
 
 def evaluate(
@@ -67,10 +80,23 @@ def evaluate(
     """
     only_known = asks_only_known(how)
     parts = split(interactions, how, seed)
-    inner = split(parts.train, how, seed)
-    trial = train_candidates(inner.train, repeats=repeats, seed=seed)
-    mirror = task_of(inner, repeats=repeats, only_known=only_known)
+    inner = windows(parts.train, how, WINDOWS, seed)
+    trial = train_candidates(inner[0].train, repeats=repeats, seed=seed)
+    mirror = task_of(inner[0], repeats=repeats, only_known=only_known)
+    if not len(mirror.users):
+        raise InvalidRequest(
+            f"split {how} of the training part leaves nobody to choose a blend on: it has "
+            f"{len(parts.train.user)} interactions of {len(np.unique(parts.train.user))} users; "
+            "give more of them, or another split",
+            field="split",
+        )
     choice = choose(trial, mirror, k, seed)
+    told = obstacle(parts.train)
+    fitted: Fitted | None = None
+    if not told:
+        found = fit_rankers(inner, trial, {repeats: choice.weights}, how, k, seed)
+        fitted = found.get(repeats)
+        told = told_ranker(fitted.card) if fitted else f"under {LEAST_LISTS} users to learn from"
     task = task_of(parts, repeats=repeats, only_known=only_known)
     candidates = train_candidates(parts.train, repeats=repeats, seed=seed)
     generators: list[tuple[str, str, Generator]] = []
@@ -83,7 +109,10 @@ def evaluate(
         generators.append((one.model, one.settings, one.generator))
     weights = ", ".join(f"{weight:g} x {name}" for name, weight in choice.weights.items())
     generators.append((BLENDED, weights, choice.blend(candidates, repeats=repeats)))
-    return Evaluation(parts.train, task, choice, measured_on(task, generators, k), {})
+    if fitted is not None and fitted.card.kept:
+        ranker = fitted.ranker(parts.train, candidates, choice.weights, repeats=repeats)
+        generators.append((RANKED, told, ranker.within(task.candidates)))
+    return Evaluation(parts.train, task, choice, measured_on(task, generators, k), {}, told)
 
 
 def measured_on(
@@ -95,15 +124,6 @@ def measured_on(
         lists = top_lists(generator, task, k)
         measured.append(Measured(model, settings, measure(lists, task.relevant, k), lists))
     return measured
-
-
-def asks_only_known(how: str) -> bool:
-    """Tells whether a split asks only for items of its training rows.
-
-    After a moment in time new items come, which no model of behaviour can know; in the other splits
-    what is not known counts as missed.
-    """
-    return how.startswith("time:")
 
 
 def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidates import Candidate, train_candidates
+from index_builder.behaviour.cards import add_choice, add_ranker, blend_card, tables_read
 from index_builder.behaviour.choosing import Choice, choose
-from index_builder.behaviour.evaluation import asks_only_known
+from index_builder.behaviour.popular_choice import popular_table
+from index_builder.behaviour.ranker_choice import WINDOWS, Fitted, fit_rankers, obstacle
 from index_builder.behaviour.records import VALIDATE_ON, Learning
 from index_builder.behaviour.renumbering import numbers_in, renumbered
 from index_builder.behaviour.tabulating import tables_of
-from index_builder.behaviour.tasks import task_of
+from index_builder.behaviour.tasks import asks_only_known, task_of
+from index_builder.behaviour.windows import windows
 from index_builder.interactions.records import Interactions
-from index_builder.interactions.splits import Split, split
+from index_builder.interactions.splits import Split
 from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.parts import part_of
 from retrieval.behaviour.tables import Tables
 
 # Of fewer users NDCG is known to no better than 0.1, and the best of twenty candidates is chance.
@@ -55,22 +57,24 @@ def learn(
     """
     rows, unknown = _known(learning.interactions, ids)
     notes: list[str] = []
-    choices = _choices(learning, rows, seed, notes, advance)
+    choices, rankers = _choices(learning, rows, seed, notes, advance)
     candidates = train_candidates(rows, repeats=True, seed=seed)
     advance(1)
-    by_name = {one.name: one for one in candidates}
-    tables = tables_of(
-        rows, candidates, {by_name[name].table for one in choices for name in one[1]}
-    )
+    cards = [
+        _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
+        for repeats, weights, choice in choices
+    ]
+    popular = popular_table((choice for *_, choice in choices), candidates)
+    tables = tables_of(rows, candidates, tables_read(cards) | {popular})
+    texts = {repeats: one.text for repeats, one in rankers.items() if one.card.kept}
+    tables = tables._replace(rankers=texts)
     card = snapshot_pb2.BehaviourCard(
         interactions=len(rows.user),
         users=len(rows.users),
         items=len(rows.items),
-        blends=[
-            _blend_card(repeats, weights, choice, by_name, learning)
-            for repeats, weights, choice in choices
-        ],
+        blends=cards,
         kind_weights=learning.kind_weights,
+        popularity_table=popular,
     )
     card.newest_time.FromMicroseconds(int(rows.time_us.max()))
     return Learned(renumbered(tables, numbers_in(rows.items, ids), ids), card, unknown, notes)
@@ -121,19 +125,20 @@ def _choices(
     seed: int,
     notes: list[str],
     advance: Callable[[int], None],
-) -> list[_Chosen]:
+) -> tuple[list[_Chosen], Mapping[bool, Fitted]]:
     """Chooses for lists without and with repeats: weights by name of a candidate, and the choice;
-    None: nothing could be chosen.
+    None: nothing could be chosen. Beside them the rankers that were trained, by the same.
     """
-    parts = _split(learning, rows, seed, notes)
-    if parts is None:
-        return [(repeats, _UNCHOSEN, None) for repeats in (False, True)]
-    trial = train_candidates(parts.train, repeats=True, seed=seed)
+    parts = _windows(learning, rows, seed, notes)
+    if not parts:
+        return [(repeats, _UNCHOSEN, None) for repeats in (False, True)], {}
+    trial = train_candidates(parts[0].train, repeats=True, seed=seed)
     advance(1)
+    how = learning.validate_on or VALIDATE_ON
     chosen: list[_Chosen] = []
     for repeats in (False, True):
-        only_known = asks_only_known(learning.validate_on or VALIDATE_ON)
-        task = task_of(parts, repeats=repeats, only_known=only_known)
+        only_known = asks_only_known(how)
+        task = task_of(parts[0], repeats=repeats, only_known=only_known)
         if len(task.users) < LEAST_TESTED:
             notes.append(
                 f"{len(task.users)} users can be tested on, {LEAST_TESTED} are needed to choose "
@@ -146,35 +151,37 @@ def _choices(
         choice = choose(fitting, task, learning.k, seed)
         chosen.append((repeats, dict(choice.weights), choice))
         advance(1)
-    return chosen
+    weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
+    if trouble := obstacle(rows):
+        notes.append(f"no ranker was trained: {trouble}")
+        return chosen, {}
+    return chosen, fit_rankers(parts, trial, weights, how, learning.k, seed, advance)
 
 
-def _split(learning: Learning, rows: Interactions, seed: int, notes: list[str]) -> Split | None:
+def _windows(
+    learning: Learning, rows: Interactions, seed: int, notes: list[str]
+) -> Sequence[Split]:
+    """Gives the validation split, and earlier ones; none: there is nothing to choose on."""
     try:
-        return split(rows, learning.validate_on or VALIDATE_ON, seed)
+        return windows(rows, learning.validate_on or VALIDATE_ON, WINDOWS, seed)
     except InvalidRequest as error:
         if learning.validate_on:
             raise
         notes.append(f"no blend was chosen ({error.message}): item-to-item and popularity serve")
-        return None
+        return ()
 
 
 def _blend_card(
     repeats: bool,
-    weights: dict[str, float],
+    weights: Mapping[str, float],
     choice: Choice | None,
-    by_name: dict[str, Candidate],
+    fitted: Fitted | None,
+    candidates: Sequence[Candidate],
     learning: Learning,
 ) -> snapshot_pb2.BlendCard:
-    card = snapshot_pb2.BlendCard(repeats=repeats)
-    for name, weight in weights.items():
-        one = by_name[name]
-        part = part_of(one.generator)
-        part.model, part.settings, part.table = one.model, one.settings, one.table
-        part.weight = weight
-        card.parts.append(part)
+    card = blend_card(candidates, weights, repeats=repeats)
     if choice is not None:
-        card.split, card.k = learning.validate_on or VALIDATE_ON, learning.k
-        card.validation_ndcg = choice.validation
-        card.alone.update(choice.alone)
+        add_choice(card, choice, learning.validate_on or VALIDATE_ON, learning.k)
+    if fitted is not None:
+        add_ranker(card, fitted, candidates)
     return card

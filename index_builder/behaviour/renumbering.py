@@ -30,7 +30,8 @@ def renumbered(tables: Tables, numbers: _Numbers, ids: Sequence[str]) -> Tables:
     """Gives tables of other items: those gone are in no list and no history any more.
 
     Of new items nothing is known: no interaction, popularity 0, no list, factors of 0. The gram
-    matrix stays, since what users are folded in against is all that was learned.
+    matrix stays, since what users are folded in against is all that was learned. Rankers stay, too:
+    they know items by features.
     """
     count = len(ids)
     factors = tables.factors
@@ -41,6 +42,7 @@ def renumbered(tables: Tables, numbers: _Numbers, ids: Sequence[str]) -> Tables:
         {name: _lists(one, numbers, count) for name, one in tables.lists.items()},
         factors._replace(vectors=_placed(factors.vectors, numbers, count)),
         _histories(tables.histories, numbers),
+        tables.rankers,
     )
 
 

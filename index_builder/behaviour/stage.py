@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,30 +11,31 @@ import numpy as np
 
 from index_builder.behaviour.content_map import place_by_content
 from index_builder.behaviour.contents import Documents, documents_of
-from index_builder.behaviour.records import Learning
+from index_builder.behaviour.gathering import Sources, gather
+from index_builder.behaviour.ranker_told import told_ranker
+from index_builder.behaviour.records import STEPS, Learning
 from index_builder.behaviour.renumbering import numbers_in, renumbered
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.interactions.recorded import forgotten, without_erased
+from index_builder.interactions.recorded import forgotten
 from index_builder.snapshot_writer import Material
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import Tables, read_tables
+from retrieval.behaviour.tables import BEYOND, SESSIONS, Tables, read_tables
 
 UNKNOWN_ITEM = "an item that is no document of the corpus"
-ERASED_USER = "a user who was deleted afterwards"
 
 
 class Behaviour(NamedTuple):
     """What the stage added.
 
-    left_out: Interactions that were left out, by reason. recorded: Those that a running service
-        recorded. inherited: Id of the snapshot that learned it; empty: this one did.
+    left_out: Interactions that were left out, by reason. sources: How many were taken from where.
+    inherited: Id of the snapshot that learned it; empty: this one did.
     notes: What the user should know of.
     """
 
     card: snapshot_pb2.BehaviourCard
     left_out: Mapping[str, int]
-    recorded: int = 0
+    sources: Sources = Sources()
     inherited: str = ""
     notes: Sequence[str] = ()
 
@@ -45,13 +45,14 @@ class Behaviour(NamedTuple):
             "interactions": self.card.interactions,
             "users": self.card.users,
             "items": self.card.items,
-            "recorded": self.recorded,
+            **self.sources._asdict(),
             "left_out": dict(self.left_out),
             "blend": {_kind(one): _told(one) for one in self.card.blends},
             "validation_ndcg": {
                 _kind(one): round(one.validation_ndcg, 4) if one.split else None
                 for one in self.card.blends
             },
+            "ranker": {_kind(one): told_ranker(one.ranker) for one in self.card.blends},
             "inherited": self.inherited,
             "notes": list(self.notes),
         }
@@ -65,8 +66,8 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
     Args:
         folder: Of the snapshot, without its other files or with them.
     Returns: None where nothing is learned, or nothing is left of what the snapshot before learned.
-    Raises: InvalidRequest: as `learn`. SnapshotCorrupt: the snapshot before cannot be read.
-        StoreError: no space, no permission.
+    Raises: InvalidRequest: as `gather` and `learn`. SnapshotCorrupt: the snapshot before cannot be
+        read. StoreError: no space, no permission.
     """
     parent = material.ancestry.parent if material.ancestry else None
     learning = material.options.learning
@@ -80,15 +81,15 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
         )
         if erased is not None:
             before = before._replace(histories=await forgotten(before.histories, erased))
-    elif erased is not None:
-        rows = await without_erased(learning.interactions, erased)
-        gone = len(learning.interactions.user) - len(rows.user)
-        left_out = {**learning.left_out, **({ERASED_USER: gone} if gone else {})}
-        learning = replace(learning, interactions=rows, left_out=left_out)
-    with material.clock.stage("behaviour", None, "steps") as advance:
-        return await material.clock.in_thread(
+    sources = Sources()
+    if learning is not None:
+        learning, sources = await gather(learning, material)
+    total = None if learning is None else STEPS
+    with material.clock.stage("behaviour", total, "steps") as advance:
+        found = await material.clock.in_thread(
             lambda: _add(material, learning, parent, before, folder, advance)
         )
+    return None if found is None else found._replace(sources=sources)
 
 
 def _add(
@@ -109,7 +110,7 @@ def _add(
         left_out = dict(learning.left_out)
         if learned.unknown:
             left_out[UNKNOWN_ITEM] = learned.unknown
-        found = Behaviour(learned.card, left_out, learning.recorded, notes=learned.notes)
+        found = Behaviour(learned.card, left_out, notes=learned.notes)
         tables = learned.tables
     else:
         assert parent is not None and before is not None, "there is nothing to add"
@@ -121,6 +122,11 @@ def _add(
         card.items = int(np.count_nonzero(tables.interactions))
         found = Behaviour(card, {}, inherited=parent.snapshot_id)
     tables = _with_cold_items(tables, documents, material)
+    if learning is not None:
+        from index_builder.behaviour.beyond import lists_beyond
+
+        beyond = lists_beyond(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
+        tables = tables._replace(lists={**tables.lists, BEYOND: beyond})
     found.card.factors_id = factors_id(tables)
     write_tables(tables, folder)
     advance(1)

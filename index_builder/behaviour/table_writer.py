@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline.store.durable import store_errors, sync_folder
+from nearline.store.durable import store_errors, sync_folder, write_durably
 from retrieval.behaviour.tables import (
     FACTORS,
     FOLDER,
@@ -20,6 +20,7 @@ from retrieval.behaviour.tables import (
     POPULARITY,
     USERS_FILE,
     Tables,
+    ranker_file,
 )
 
 
@@ -44,6 +45,8 @@ def write_tables(tables: Tables, snapshot: Path) -> None:
                 np.save(stream, array, allow_pickle=False)
                 stream.flush()
                 os.fsync(stream.fileno())
+        for repeats, text in tables.rankers.items():
+            write_durably(folder / ranker_file(repeats=repeats), text.encode())
         sync_folder(folder)
 
 

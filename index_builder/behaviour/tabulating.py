@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index_builder.behaviour.candidates import Candidate
 from index_builder.behaviour.matrix import item_counts
+from index_builder.behaviour.ranking_lists import item_tables
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.histories import Histories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.popularity import BuyAgain, Popularity
-from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS, Tables
+from retrieval.behaviour.tables import FACTORS, OF_ITEMS, POPULARITY, SESSIONS, Tables
 
 _ALWAYS = {POPULARITY, SESSIONS, FACTORS}
 
 
 def tables_of(rows: Interactions, candidates: Sequence[Candidate], chosen: set[str]) -> Tables:
     """Gives the tables that blends read, and those that are always there."""
-    popularity: dict[str, NDArray[np.float32]] = {}
     lists: dict[str, ItemLists] = {}
     factors: ItemFactors | None = None
     for one in candidates:
@@ -32,10 +30,10 @@ def tables_of(rows: Interactions, candidates: Sequence[Candidate], chosen: set[s
             lists[one.table] = generator.lists
         elif isinstance(generator, FactorGenerator):
             factors = generator.factors
-        else:
-            assert isinstance(generator, Popularity | BuyAgain), "no other has a table"
-            popularity[one.table] = generator.of_items
     assert factors is not None, "ALS is always trained"
+    kept = chosen.union(_ALWAYS, OF_ITEMS)
+    popularity = {name: table for name, table in item_tables(rows).items() if name in kept}
+    assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
     return Tables(rows.items, item_counts(rows), popularity, lists, factors, histories_of(rows))
 
 

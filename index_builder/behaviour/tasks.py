@@ -66,6 +66,15 @@ def task_of(split: Split, *, repeats: bool = False, only_known: bool = False) ->
     return Task(np.array(users, np.int32), histories, relevant, candidates, order, repeats)
 
 
+def asks_only_known(how: str) -> bool:
+    """Tells whether a split asks only for items of its training rows.
+
+    After a moment in time new items come, which no model of behaviour can know; in the other splits
+    what is not known counts as missed.
+    """
+    return how.startswith("time:")
+
+
 def history_of(rows: Interactions) -> History:
     """Gives the rows of one user, in order of time, as a history."""
     return History(rows.item[::-1], rows.time_us[::-1], rows.weight[::-1])

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.interactions.joining import Joined, joined
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.histories import Histories
 from retrieval.users.records import LoggedInteraction
 
-_SECOND_US = 1_000_000
 # Tells when users were deleted last, in microseconds since 1970; those that never were are left
 # out.
 Erased: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
-
-
-class Joined(NamedTuple):
-    """Interactions of a file and of the log. added: Those of the log that the file lacks."""
-
-    interactions: Interactions
-    added: int
 
 
 async def with_recorded(
@@ -35,35 +28,31 @@ async def with_recorded(
     Args:
         rows: Of the file, cleaned.
         logged: In any order. What was done in a session without a user is passed over.
-        weights: By kind; others count 1, but are passed over where any kind is named.
+        weights: By kind; others count 1, but are passed over where any kind is named, and so are
+            kinds of weight 0.
     """
-    users = {one: at for at, one in enumerate(rows.users)}
-    items = {one: at for at, one in enumerate(rows.items)}
-    known = set(
-        zip(rows.user.tolist(), rows.item.tolist(), (rows.time_us // _SECOND_US).tolist(),
-            strict=True)
-    )  # fmt: skip
-    added: list[tuple[int, int, int, float]] = []
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    found: list[tuple[int, int, int, float]] = []
     async for one in logged:
-        if not one.user_id or (weights and one.kind not in weights):
+        if not one.user_id or (weights and weights.get(one.kind, 0.0) <= 0):
             continue
         user = users.setdefault(one.user_id, len(users))
         item = items.setdefault(one.item_id, len(items))
-        if (user, item, one.time_us // _SECOND_US) not in known:
-            weight = weights.get(one.kind, 1.0) if one.weight is None else one.weight
-            added.append((user, item, one.time_us, weight))
-    if not added:
+        weight = weights.get(one.kind, 1.0) if one.weight is None else one.weight
+        found.append((user, item, one.time_us, weight))
+    if not found:
         return Joined(rows, 0)
-    user_column, item_column, times, counts = zip(*added, strict=True)
-    joined = Interactions(
+    user_column, item_column, times, counts = zip(*found, strict=True)
+    more = Interactions(
         list(users),
         list(items),
-        np.concatenate([rows.user, np.array(user_column, np.int32)]),
-        np.concatenate([rows.item, np.array(item_column, np.int32)]),
-        np.concatenate([rows.time_us, np.array(times, np.int64)]),
-        np.concatenate([rows.weight, np.array(counts, np.float32)]),
+        np.array(user_column, np.int32),
+        np.array(item_column, np.int32),
+        np.array(times, np.int64),
+        np.array(counts, np.float32),
     )
-    return Joined(joined, len(added))
+    return joined(rows, more)
 
 
 async def without_erased(rows: Interactions, erased: Erased) -> Interactions:

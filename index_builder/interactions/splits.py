@@ -54,18 +54,7 @@ def split(interactions: Interactions, how: str, seed: int = 0) -> Split:
         seed: Of what is at random.
     Raises: InvalidRequest: there is no such split, or it leaves train or test empty.
     """
-    name, _, argument = ("last-n:1" if how == "loo" else how).partition(":")
-    rng = np.random.default_rng(seed)
-    if name in _BY_COUNT and argument.isdecimal() and int(argument) > 0:
-        parts = _BY_COUNT[name](interactions, int(argument))
-    elif name in _BY_SHARE and (share := _share(argument)):
-        parts = _BY_SHARE[name](interactions, share, rng)
-    else:
-        raise InvalidRequest(
-            f"there is no split {how!r}; choose last-n:N, loo, first-n:N, time:F, cold-users:F or "
-            "cold-items:F, N being a whole number from 1 and F a share between 0 and 1, like 0.8",
-            field="split",
-        )
+    parts = _parts_of(how)(interactions, np.random.default_rng(seed))
     for part, rows in (("train", parts.train), ("test", parts.test)):
         if not len(rows.user):
             raise InvalidRequest(
@@ -74,6 +63,24 @@ def split(interactions: Interactions, how: str, seed: int = 0) -> Split:
                 field="split",
             )
     return parts
+
+
+def check_name(how: str) -> None:
+    """Raises InvalidRequest where there is no split of that name, see `split`."""
+    _parts_of(how)
+
+
+def _parts_of(how: str) -> Callable[[Interactions, np.random.Generator], Split]:
+    name, _, argument = ("last-n:1" if how == "loo" else how).partition(":")
+    if name in _BY_COUNT and argument.isdecimal() and int(argument) > 0:
+        return lambda rows, rng: _BY_COUNT[name](rows, int(argument))
+    if name in _BY_SHARE and (share := _share(argument)):
+        return lambda rows, rng: _BY_SHARE[name](rows, share, rng)
+    raise InvalidRequest(
+        f"there is no split {how!r}; choose last-n:N, loo, first-n:N, time:F, cold-users:F or "
+        "cold-items:F, N being a whole number from 1 and F a share between 0 and 1, like 0.8",
+        field="split",
+    )
 
 
 def _share(text: str) -> Fraction | None:

@@ -121,6 +121,8 @@ def _as_vector(value: object, name: str) -> NDArray[np.float32] | None:
         vector = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"the vector in {name} is not a list of numbers") from error
+    if vector.ndim != 1:
+        raise InvalidRequest(f"the vector in {name} is not one list of numbers")
     with np.errstate(over="ignore"):
         return vector.astype(np.float32)
 

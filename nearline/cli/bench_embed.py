@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import multiprocessing
 import os
 import platform
-import random
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -24,11 +22,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from nearline.cli import bench_texts
+from nearline.cli.bulk_embedding import Bulk, OtherWork, Rate
 from nearline.cli.output import JsonFlag, print_json, print_table
 from nearline.cli.processes import EMBEDDING_SERVICES, free_port, service_process
 from nearline.clients import EmbeddingClient
-from nearline.contract import EmbedderInfo, Lane, TextRole
-from nearline.errors import InvalidRequest
+from nearline.contract import TextRole
 
 _BASELINE_BATCH = 32
 _WARM_UP_S = 1.0
@@ -92,7 +91,7 @@ def bench_embed(
     beside it, and plain encode (torch f32, batches of 32, service idle) take turns, so that
     whatever else the machine does meets all three.
     """
-    chosen = _sample(texts, sample, seed)
+    chosen = bench_texts.sample(texts, sample, seed)
     load = Load(batch_texts, in_flight, query_rate, seconds, rounds)
     arguments = ["--backend", backend]
     arguments += ["--model", model] if model else []
@@ -133,12 +132,12 @@ async def _measure(
             EmbeddingClient(service.address) as asking,
         ):
             info = await client.info()
-            bulk = _Bulk(client, texts, load, info)
+            bulk = Bulk(client, texts, info, load.batch_texts, load.in_flight)
             vectors = await bulk.vectors()
             reference = await loop.run_in_executor(baseline, _encode_all, texts, model, cache_dir)
             similar = _cosines(vectors, reference)
             await bulk.rate(_WARM_UP_S)
-            others = _OtherWork()
+            others = OtherWork()
             before = await asyncio.to_thread(_counted, metrics_port)
             for _ in range(load.rounds):
                 alone = await bulk.rate(load.seconds)
@@ -174,55 +173,9 @@ async def _measure(
     }
 
 
-class _Rate(NamedTuple):
-    texts: float
-    tokens: float
-
-
-class _Bulk:
-    """Callers on the bulk lane: so many requests in flight, each replaced when it is answered."""
-
-    def __init__(
-        self, client: EmbeddingClient, texts: Sequence[str], load: Load, info: EmbedderInfo
-    ) -> None:
-        self._client = client
-        self._load = load
-        self._max_tokens = info.max_tokens
-        size = load.batch_texts
-        self._batches = [texts[start : start + size] for start in range(0, len(texts), size)]
-
-    async def vectors(self) -> NDArray[np.float32]:
-        """Embeds every text once, (n, dim) float32."""
-        parts = []
-        for batch in self._batches:
-            reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-            parts.append(reply.vectors)
-        return np.concatenate(parts)
-
-    async def rate(self, seconds: float) -> _Rate:
-        """Keeps the lane full and gives texts and tokens per second of the answers in that time."""
-        texts = tokens = 0
-        batches = itertools.cycle(self._batches)
-        start = time.perf_counter()
-        end = start + seconds
-
-        async def call() -> None:
-            nonlocal texts, tokens
-            while time.perf_counter() < end:
-                batch = next(batches)
-                reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-                # All that was begun is counted, over the time until the last of it was answered.
-                texts += len(batch)
-                tokens += int(np.minimum(reply.tokens, self._max_tokens).sum())
-
-        await asyncio.gather(*(call() for _ in range(self._load.in_flight)))
-        spent = time.perf_counter() - start
-        return _Rate(texts / spent, tokens / spent)
-
-
 async def _beside(
-    bulk: _Bulk, client: EmbeddingClient, texts: Sequence[str], load: Load
-) -> tuple[_Rate, list[float]]:
+    bulk: Bulk, client: EmbeddingClient, texts: Sequence[str], load: Load
+) -> tuple[Rate, list[float]]:
     """Runs the bulk load with single short queries beside it, sent on a clock of their own."""
     latencies: list[float] = []
     queries = itertools.cycle([" ".join(text.split()[:_QUERY_WORDS]) for text in texts])
@@ -247,29 +200,6 @@ async def _beside(
     return rate, latencies
 
 
-class _OtherWork:
-    """Share of the machine's CPU time that went to processes that are not ours, since made."""
-
-    def __init__(self) -> None:
-        self._before = self._look()
-
-    def cpu_ratio(self) -> float:
-        """Gives the share, 0..1."""
-        all_s, busy_s, ours_s = (b - a for a, b in zip(self._before, self._look(), strict=True))
-        return max(0.0, busy_s - ours_s) / all_s
-
-    def _look(self) -> tuple[float, float, float]:
-        import psutil
-
-        times = psutil.cpu_times()
-        # Guest time is part of user time.
-        all_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        idle_s = times.idle + getattr(times, "iowait", 0.0)
-        me = psutil.Process()
-        ours = [one.cpu_times() for one in (me, *me.children(recursive=True))]
-        return all_s, all_s - idle_s, sum(one.user + one.system for one in ours)
-
-
 def _counted(port: int) -> tuple[float, float]:
     """Reads tokens and padded tokens that the service has run so far."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
@@ -290,38 +220,6 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 
 def _percentile_ms(seconds: Sequence[float], percent: float) -> float:
     return round(float(np.percentile(seconds, percent)) * 1e3, 2)
-
-
-# --- texts -----------------------------------------------------------------------------------
-
-
-def _sample(file: Path | None, count: int, seed: int) -> list[str]:
-    texts = _docstrings() if file is None else _read(file)
-    texts = [text for text in texts if text.strip()]
-    if len(texts) < count and file is not None and len(texts) < _BASELINE_BATCH:
-        raise InvalidRequest(
-            f"{file} has {len(texts)} texts; at least {_BASELINE_BATCH} are needed", field="texts"
-        )
-    random.Random(seed).shuffle(texts)
-    return texts[:count]
-
-
-def _docstrings() -> list[str]:
-    from index_builder.python_docs import entries
-
-    return [entry.text for entry in entries()]
-
-
-def _read(file: Path) -> list[str]:
-    try:
-        lines = file.read_text("utf-8").splitlines()
-        return [json.loads(x)["text"] if file.suffix == ".jsonl" else x for x in lines if x]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(
-            f"{file} cannot be read ({type(error).__name__}: {error}); give UTF-8 text, one text a "
-            'line, or .jsonl with a field "text"',
-            field="texts",
-        ) from error
 
 
 # --- in a process of its own: the baseline ---------------------------------------------------

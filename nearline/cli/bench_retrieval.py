@@ -14,13 +14,15 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from nearline.cli import exporting
 from nearline.cli.bench_material import Prepared, Side, index_file, prepare
 from nearline.cli.bench_processes import minimal_server, own_process
-from nearline.cli.closed_loop import Round, Task, call_round
+from nearline.cli.closed_loop import Round, Task, call_round, figures_of, percentile_ms
+from nearline.cli.options import Backend
 from nearline.cli.output import JsonFlag, print_json, print_table
+from nearline.errors import InvalidRequest
 
 _WARM_UP_S = 1.0
 
@@ -50,6 +52,15 @@ def bench_retrieval(
             min=0, max=1, help="Ask each graph at the least width that reaches it; 0: at --ef."
         ),
     ] = 0.0,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="What searches. With milvus our router is measured beside pymilvus alone, and "
+            "with a cache under queries of which a few are popular.",
+        ),
+    ] = Backend.FAISS,
+    milvus_uri: exporting.UriOption = "",
+    milvus_token: exporting.TokenOption = "",
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a process of its own.")
     ] = False,
@@ -64,6 +75,12 @@ def bench_retrieval(
     take turns, so that whatever else the machine does meets all three. With --compare-index it is
     rounds of the two indexes that take turns, in one server.
     """
+    if backend is Backend.MILVUS and not milvus_uri:
+        raise InvalidRequest("--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530")
+    if backend is Backend.MILVUS and (compare_index or separate):
+        raise InvalidRequest(
+            "--backend milvus has no shards; leave --compare-index and --separate out"
+        )
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
         sides = [
@@ -77,8 +94,15 @@ def bench_retrieval(
         ]
         with own_process() as one:
             prepared = one.submit(prepare, sides, vectors, queries, seed, target_recall).result()
-        measure = _compare if compare_index else _measure
-        measured = asyncio.run(measure(prepared, separate=separate, seconds=seconds, rounds=rounds))
+        if backend is Backend.MILVUS:
+            from nearline.cli.bench_milvus import measure
+
+            target = exporting.Target(milvus_uri, milvus_token)
+            work = measure(prepared, target, seconds=seconds, rounds=rounds)
+        else:
+            take_turns = _compare if compare_index else _measure
+            work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
+        measured = asyncio.run(work)
     record = measured | {
         "build_s": round(prepared.build_s[0], 2),
         "n": prepared.rows,
@@ -129,13 +153,13 @@ async def _measure(
                     floors.append(least)
                     ours.append(mine)
             rss = sum(_rss_bytes(pid) for pid in pids)
-    figures = _figures(ours, task.k)
+    figures = figures_of(ours, task.k)
     floor_qps = median(r.qps for r in floors)
     return figures | {
         "rss_bytes": rss,
         "raw_qps": round(median(raw_qps), 1),
         "floor_qps": round(floor_qps, 1),
-        "floor_p99_ms": _percentile_ms(floors, 99),
+        "floor_p99_ms": percentile_ms(floors, 99),
         "floor_recall": round(median(r.recall for r in floors), 4),
         "ratio_to_floor": round(median(r.qps for r in ours) / floor_qps, 3),
         "floor_to_raw": round(floor_qps / median(raw_qps), 3),
@@ -166,9 +190,9 @@ async def _compare(
                         spent = _cpu_s(pids) - before_s
                         server_us[side].append(spent / len(one.latencies_s) * 1e6)
     ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
-    others = {f"compare_{name}": value for name, value in _figures(found[1], tasks[1].k).items()}
+    others = {f"compare_{name}": value for name, value in figures_of(found[1], tasks[1].k).items()}
     return {
-        **_figures(found[0], tasks[0].k),
+        **figures_of(found[0], tasks[0].k),
         **others,
         "server_us": round(median(server_us[0]), 1),
         "compare_server_us": round(median(server_us[1]), 1),
@@ -178,15 +202,6 @@ async def _compare(
         "compare_ef": tasks[1].ef or None,
         "compare_build_s": round(prepared.build_s[1], 2),
         "compare_index_bytes": prepared.index_bytes[1],
-    }
-
-
-def _figures(rounds: Sequence[Round], k: int) -> dict[str, object]:
-    return {
-        "qps": round(median(r.qps for r in rounds), 1),
-        "p50_ms": _percentile_ms(rounds, 50),
-        "p99_ms": _percentile_ms(rounds, 99),
-        f"recall@{k}": round(median(r.recall for r in rounds), 4),
     }
 
 
@@ -234,11 +249,6 @@ def _rss_bytes(pid: int) -> int:
 
     rss: int = psutil.Process(pid).memory_info().rss
     return rss
-
-
-def _percentile_ms(rounds: Sequence[Round], percentile: float) -> float:
-    each = [float(np.percentile(one.latencies_s, percentile)) for one in rounds]
-    return round(median(each) * 1e3, 3)
 
 
 def _faiss_version() -> str:

@@ -9,27 +9,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, calibrating, changes, learnt, options, output
+from nearline.cli import built, calibrating, changes, learnt, options, output, relearning
 from nearline.cli import interaction_options as interacting
-from nearline.cli.building import embedder, progress, say
+from nearline.cli.building import (
+    ExecutorOption,
+    RayAddressOption,
+    embedder,
+    executor_of,
+    progress,
+    say,
+)
 from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from index_builder.executors import Executor
     from index_builder.progress import Progress
     from index_builder.records import BuildResult
     from retrieval.changes.redis_log import RedisLog
 
 
 def build(
+    context: typer.Context,
     corpus: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="FILE|DIR",
             help="What to read: .jsonl .csv .tsv .parquet .txt .md .html .pdf, folders of them, or "
-            "one .npy matrix of vectors; may be repeated.",
+            "one .npy matrix of vectors; may be repeated. With --learn or --interactions it may be "
+            "left out: the documents that are served stay, as they were built.",
         ),
-    ],
+    ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     shards: Annotated[int, typer.Option(metavar="N", help="Shards, 1..64.")] = 1,
@@ -154,6 +164,8 @@ def build(
             "was learned before]",
         ),
     ] = None,
+    learn: relearning.LearnOption = None,
+    keep_days: relearning.KeepDaysOption = 0,
     user_column: interacting.UserColumnOption = interacting.USER,
     item_column: interacting.ItemColumnOption = interacting.ITEM,
     time_column: interacting.TimeColumnOption = interacting.TIME,
@@ -209,16 +221,21 @@ def build(
             metavar="HOST:PORT", help="Embedding service. \\[default: one is started for the build]"
         ),
     ] = "",
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Build a searchable snapshot of your documents, or of vectors that you bring.
 
     Run the same command again after a kill: what was embedded is not embedded again.
     """
+    from index_builder.behaviour.gathering import check_any
     from index_builder.behaviour.records import Learning
     from index_builder.corpus import Corpus, build_corpus
     from index_builder.interactions.cleaning import Rules
+    from index_builder.interactions.joining import NONE
     from index_builder.interactions.reading import Columns
+    from index_builder.records import Mode
     from index_builder.settings import IndexBuilderSettings
 
     chosen = IndexBuilderSettings.load(
@@ -255,43 +272,64 @@ def build(
             "promote": not no_promote,
             "work_dir": work_dir,
             "embedding": embedding,
+            "executor": executor,
+            "ray_address": ray_address,
         }
     )
     wanted = chosen.options()
-    found = Corpus([Path(name) for name in corpus], chosen.columns())
-    if interactions is not None:
-        columns = Columns(user_column, item_column, time_column, kind_column, value_column)
-        rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
-        told = interacting.read(interactions, columns, kind, rules)
-        learning = Learning(
-            interactions=told.interactions,
-            left_out=told.left_out,
-            kind_weights=told.weights,
-            validate_on=validate_on,
+    found = Corpus([Path(name) for name in corpus], chosen.columns()) if corpus else None
+    if found is None:
+        relearning.check_without_corpus(context)
+        wanted = relearning.as_served(wanted)
+    before = None
+    if interactions is not None or learn is not None:
+        adds = wanted.mode is Mode.MERGE if learn is None else learn
+        before = relearning.behaviour_before(store, collection) if adds else None
+        learning = relearning.learning_from(
+            interactions,
+            Columns(user_column, item_column, time_column, kind_column, value_column),
+            kind,
+            Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within),
+            before,
+            Learning(interactions=NONE, adds=adds, keep_days=keep_days, validate_on=validate_on),
         )
         learning.check(seed)
         wanted = replace(wanted, learning=learning)
-    elif validate_on:
+    elif told := relearning.told_of_interactions(context):
         raise InvalidRequest(
-            f"--validate-on {validate_on} has nothing to split; name a file with --interactions",
-            field="validate_on",
+            f"{told} is about interactions, and none are named; add --interactions FILE, or "
+            "--learn",
+            field="interactions",
+        )
+    elif validate_on or keep_days:
+        name, value = ("validate-on", validate_on) if validate_on else ("keep-days", keep_days)
+        raise InvalidRequest(
+            f"--{name} {value} has no interactions to go by; name a file with --interactions, or "
+            "add --learn",
+            field=name.replace("-", "_"),
         )
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
     labelled = [] if calibrate_on is None else calibrating.load(calibrate_on, calibrate_split)
 
     async def run() -> BuildResult:
         async with changes.log_in_force(store, collection, redis) as log:
-            with progress(as_json) as shown:
-                return await make(shown, log)
+            with executor_of(executor, ray_address) as doing, progress(as_json) as shown:
+                return await make(shown, log, doing)
 
-    async def make(shown: Progress, log: RedisLog | None) -> BuildResult:
+    async def make(shown: Progress, log: RedisLog | None, doing: Executor) -> BuildResult:
         made_of = wanted if log is None else await with_users(wanted, log)
+        if made_of.learning is not None:
+            check_any(made_of.learning, before)
+        if found is None:
+            return await relearning.build_again(
+                made_of, chosen.embedding, shown, log, doing, quiet=as_json
+            )
         if found.brings_vectors:
             return await build_corpus(found, made_of, None, shown, log)
         async with embedder(chosen.embedding, quiet=as_json) as client:
             hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
             made_of = replace(made_of, calibrate=hook)
-            return await build_corpus(found, made_of, client, shown, log)
+            return await build_corpus(found, made_of, client, shown, log, doing)
 
     try:
         result = asyncio.run(run())

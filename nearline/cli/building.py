@@ -1,11 +1,13 @@
-"""What commands that build share: the embedding service, and how far they are."""
+"""What commands that build share: the embedding service, the executor, and how far they are."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from nearline.cli import output
 from nearline.cli.processes import embedding_process
@@ -15,7 +17,44 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichBars
     from rich.progress import TaskID
 
+    from embedding.settings import EmbeddingSettings
+    from index_builder.executors import Executor
     from index_builder.progress import Progress
+
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="local|ray",
+        help="What does the work: this machine, or workers all over a Ray cluster.",
+    ),
+]
+RayAddressOption = Annotated[
+    str,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT|auto",
+        help="Ray cluster; auto: the one that this machine belongs to. \\[default: one is started "
+        "on this machine]",
+    ),
+]
+
+
+@contextlib.contextmanager
+def executor_of(name: str, ray_address: str) -> Iterator[Executor]:
+    """Gives the executor of a command for the block; see `open_executor`."""
+    from index_builder.executor_choice import open_executor
+
+    with open_executor(name, ray_address, _workers_model) as opened:
+        yield opened
+
+
+def _workers_model() -> EmbeddingSettings:
+    """Gives the settings that the embedding service started by a command has, too."""
+    from embedding.settings import EmbeddingSettings
+    from nearline.settings import load_from_process
+
+    return load_from_process(EmbeddingSettings, ())
 
 
 @contextlib.asynccontextmanager

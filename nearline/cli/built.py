@@ -64,6 +64,8 @@ def _show_summary(result: BuildResult, store: str) -> None:
         where = "" if default else f" --collection {result.collection}"
         lines += ["", f"Next: nearline up --store {store}"]
         lines.append(f"      nearline search 'your question'{where}")
+        if result.behaviour is not None:
+            lines.append(f"      nearline recommend --user ID{where}")
     output.console().print("\n".join(lines), markup=False)
 
 

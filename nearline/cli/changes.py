@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.cli import options, output
-from nearline.cli.building import embedder, progress
+from nearline.cli.building import (
+    ExecutorOption,
+    RayAddressOption,
+    embedder,
+    executor_of,
+    progress,
+)
 from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
@@ -199,6 +205,8 @@ def compact(
             metavar="HOST:PORT", help="Embedding service. \\[default: one is started for it]"
         ),
     ] = "",
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a snapshot of the current one and all live changes since, and serve it.
@@ -225,13 +233,14 @@ def compact(
             due = await compaction.due(opened, log, share, age_s)
             if not due.changes or (if_due and not due.reason):
                 return due, None
+            doing = stack.enter_context(executor_of(executor, ray_address))
             client = None
             if compaction.current(opened, collection).embedder.fingerprint:
                 client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
             chosen = compaction.compaction_options(wanted)
             chosen = await with_users(chosen, log)
             shown = stack.enter_context(progress(as_json))
-            return due, await compaction.compact(chosen, log, client, shown)
+            return due, await compaction.compact(chosen, log, client, shown, doing)
 
     due, result = asyncio.run(run())
     if result is not None:

@@ -16,7 +16,8 @@ from nearline.cli import options, output, search
 from nearline.cli.building import progress
 from nearline.cli.changes import log_in_force
 from nearline.cli.layout import Layout, Processes, planned
-from nearline.cli.up import Report, bundled_port, end_on_sigterm, redis_environ, supervised
+from nearline.cli.up import bundled_port, end_on_sigterm, redis_environ, supervised
+from nearline.cli.up_report import Report
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound

@@ -82,6 +82,7 @@ def doctor(
         lambda: _port(host, port + 1, "--embedding-port"),
         lambda: _port(host, port + 3, "--generation-port"),
         lambda: _port(bundled_redis.HOST, port + 4, "--redis-port"),
+        lambda: _port(host, port + 5, "--ingest-port"),
         lambda: _redis(redis),
         lambda: _change_log(redis),
         lambda: _store(store),

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import eval_rag, eval_recommend, options, output
+from nearline.cli import eval_rag, eval_recommend, exporting, options, output
 from nearline.cli.building import embedder
+from nearline.cli.eval_asking import ask
 from nearline.cli.eval_build import Plan, build
 from nearline.cli.processes import retrieval_process
-from nearline.clients import AdminClient, RetrievalClient
-from nearline.contract import Query, SearchMode, SearchOptions
+from nearline.contract import SearchMode
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 app.command("rag")(eval_rag.rag)
 app.command("recommend")(eval_recommend.recommend)
-_K = 100
-_QUERIES_PER_CALL = 32
-_TIMEOUT_S = 120.0
 
 
 @app.command()
@@ -76,6 +73,18 @@ def retrieval(
             help="Router that serves the corpus already. \\[default: build and serve it]",
         ),
     ] = "",
+    backend: Annotated[
+        options.Backend,
+        typer.Option(
+            help="What searches. With milvus the snapshot is written there as well, and FAISS is "
+            "asked the same beside it.",
+        ),
+    ] = options.Backend.FAISS,
+    milvus_uri: exporting.UriOption = "",
+    milvus_token: exporting.TokenOption = "",
+    milvus_index: Annotated[
+        exporting.Index, typer.Option(help="Of the vectors in Milvus: HNSW or FLAT.")
+    ] = exporting.Index.HNSW,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -91,12 +100,17 @@ def retrieval(
             "--tune-on tunes what is built, and with --address nothing is; leave out one of them",
             field="tune_on",
         )
+    by_milvus = backend is options.Backend.MILVUS
+    if by_milvus and (address or not milvus_uri):
+        raise InvalidRequest(
+            "--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530, and no --address"
+        )
     found = quality.load(data, split)
     judged = quality.load(tune_on, tune_split) if tune_on else None
 
     async def run() -> dict[str, object]:
         if address:
-            return await _ask(address, collection, found, mode)
+            return await ask(address, collection, found, mode)
         plan = Plan(
             shards=shards,
             factory=index,
@@ -106,6 +120,11 @@ def retrieval(
             language=language,
             judged=judged,
         )
+        if by_milvus:
+            from nearline.cli.eval_milvus import measure
+
+            target = exporting.Target(milvus_uri, milvus_token, milvus_index)
+            return await measure(found, mode, plan, target, as_json)
         return await _build_and_ask(found, mode, plan, as_json)
 
     began = time.monotonic()
@@ -128,46 +147,7 @@ async def _build_and_ask(
             router = await stack.enter_async_context(
                 retrieval_process(Path(folder), embedding=client.address)
             )
-            measured = await _ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            measured = await ask(router.address, options.DEFAULT_COLLECTION, found, mode)
             if built.tuned_ndcg_at_10 is not None:
                 measured["tuned_ndcg@10"] = round(built.tuned_ndcg_at_10, 4)
             return measured | {"bad_rows": built.bad_rows}
-
-
-async def _ask(
-    address: str, collection: str, found: DataSet, mode: SearchMode
-) -> dict[str, object]:
-    """Asks every query, and scores the answers."""
-    from index_builder import quality
-
-    wanted = SearchOptions(k=_K, mode=mode, require_full_coverage=True)
-    ids = list(found.queries)
-    rankings: dict[str, list[str]] = {}
-    async with RetrievalClient(address) as client, AdminClient(address) as admin:
-        manifest = await admin.snapshot(collection)
-        for first in range(0, len(ids), _QUERIES_PER_CALL):
-            asked = ids[first : first + _QUERIES_PER_CALL]
-            reply = await client.search_batch(
-                [Query(text=found.queries[query]) for query in asked],
-                wanted,
-                collection=collection,
-                timeout_s=_TIMEOUT_S,
-            )
-            for query, result in zip(asked, reply.results, strict=True):
-                rankings[query] = [hit.id for hit in result.hits]
-    scores = quality.score(rankings, found.judgements)
-    weight: dict[str, object] = {}
-    if mode is SearchMode.HYBRID:
-        weight["dense_weight"] = manifest.fusion.dense_weight
-        weight["weight_origin"] = manifest.fusion.origin
-    return {
-        "queries": len(ids),
-        **{name: round(value, 4) for name, value in scores.items()},
-        "shards": len(manifest.shards),
-        "documents": manifest.documents,
-        "chunks": manifest.chunks,
-        "chunk_tokens": manifest.chunking.max_tokens,
-        "index": manifest.index_factory,
-        "model": manifest.embedder.model,
-        **weight,
-    }

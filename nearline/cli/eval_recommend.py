@@ -86,7 +86,8 @@ def recommend(
     ranked by what they say.
     """
     from index_builder.behaviour.cold_items import evaluate_cold_items, is_cold_items
-    from index_builder.behaviour.evaluation import asks_only_known, evaluate, rows_of
+    from index_builder.behaviour.evaluation import evaluate, rows_of
+    from index_builder.behaviour.tasks import asks_only_known
     from index_builder.interactions.cleaning import Rules
     from index_builder.interactions.reading import Columns
     from index_builder.readers.mapping import Columns as TextColumns
@@ -126,6 +127,8 @@ def recommend(
         about["validation_explained"] = round(max(evaluation.placing.values()), 4)
     if evaluation.choice is not None:
         about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
+    if evaluation.ranker:
+        about["ranker"] = evaluation.ranker
     about |= {
         "interactions": len(cleaned.user),
         "left_out": dict(read.left_out),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -88,23 +89,33 @@ class Read(NamedTuple):
     weights: Mapping[str, float]
 
 
-def read(path: Path, columns: Columns, kinds: list[str] | None, rules: Rules) -> Read:
+def read(
+    path: Path,
+    columns: Columns,
+    kinds: list[str] | None,
+    rules: Rules,
+    before: Mapping[str, float] | None = None,
+) -> Read:
     """Reads and cleans a file.
 
     Args:
         kinds: As `--kind` takes them.
+        before: Weights of kinds that hold where there is a column of kinds and none is named.
     Raises: InvalidRequest: it cannot be read, or nothing of it can be used.
     """
     from index_builder.interactions.cleaning import clean
     from index_builder.interactions.reading import read_interactions
 
-    weights = _weights(kinds or [])
+    weights: Mapping[str, float] = weights_of(kinds or [])
+    if columns.kind:
+        weights = weights or before or {}
     found, report = read_interactions(path, columns, weights)
     cleaned, cleaning = clean(found, rules)
     return Read(cleaned, {**report.left_out, **cleaning.left_out}, weights)
 
 
-def _weights(kinds: list[str]) -> dict[str, float]:
+def weights_of(kinds: list[str]) -> dict[str, float]:
+    """Reads what `--kind` takes. Raises: InvalidRequest."""
     weights = {}
     for one in kinds:
         name, _, text = one.rpartition("=")
@@ -112,7 +123,7 @@ def _weights(kinds: list[str]) -> dict[str, float]:
             weights[name] = float(text)
         except ValueError:
             name = ""
-        if not name:
+        if not name or not math.isfinite(weights[name]):
             raise InvalidRequest(
                 f"{one!r} is no kind with its weight; write for example purchase=5", field="kind"
             )

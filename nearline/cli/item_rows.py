@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from index_builder.bad_rows import BadRow, BadRows
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
 from index_builder.readers.mapping import Columns
-from index_builder.records import Place
+from index_builder.records import Place, Row
 from nearline.attributes import clean
 from nearline.contract import Item
 from nearline.documents import check_id, checked
@@ -22,6 +22,9 @@ STDIN = "-"
 _STDIN_PATH = "/dev/stdin"
 _JSON_LINES = {".jsonl", ".ndjson"}
 _DELIMITED = {".csv", ".tsv"}
+_PARQUET = {".parquet"}
+# Files with an item on each row.
+KINDS = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +66,16 @@ def read_items(
     """Yields the items of a file in order, and the malformed rows among them.
 
     Args:
-        source: File of JSON lines or, by its name, CSV or TSV; "-": JSON lines of standard input.
+        source: File of JSON lines or, by its name, CSV, TSV or Parquet; "-": JSON lines of standard
+            input.
         columns: Which column is what.
         only_attributes: Take rows without a text, and of each row the attributes alone; None
             among them stays, for it removes.
     Raises: InvalidRequest: no such file, or one of another kind.
     """
     kind = "" if source == STDIN else Path(source).suffix.lower()
-    if kind and kind not in _JSON_LINES | _DELIMITED:
-        known = ", ".join(sorted(_JSON_LINES | _DELIMITED))
+    if kind and kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
         raise InvalidRequest(
             f"{source} is none of {known}; files of other kinds are read by nearline build",
             field="file",
@@ -81,11 +85,9 @@ def read_items(
             f"there is no file {source}; give a file, or - to read it", field="file"
         )
     told = _Told()
-    read = read_delimited if kind in _DELIMITED else read_json_lines
     path = Path(_STDIN_PATH if source == STDIN else source)
-    for row in read(
-        path, "stdin" if source == STDIN else source, _of(columns, only_attributes), told
-    ):
+    name = "stdin" if source == STDIN else source
+    for row in _reader(kind)(path, name, _of(columns, only_attributes), told):
         yield from told.take()
         try:
             item = _item(row.item, columns, only_attributes)
@@ -94,6 +96,15 @@ def read_items(
         else:
             yield ItemRow(row.place, item)
     yield from told.take()
+
+
+def _reader(kind: str) -> Callable[[Path, str, Columns, BadRows], Iterator[Row]]:
+    if kind in _PARQUET:
+        # Imported late: other kinds do without pyarrow.
+        from index_builder.readers.columnar import read_parquet
+
+        return read_parquet
+    return read_delimited if kind in _DELIMITED else read_json_lines
 
 
 def _of(columns: ItemColumns, only_attributes: bool) -> Columns:

@@ -37,7 +37,11 @@ _TimeoutOption = Annotated[
 @app.command()
 def upsert(
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="JSON lines, CSV or TSV; -: standard input.")
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="JSON lines, CSV, TSV or Parquet; -: JSON lines of standard input.",
+        ),
     ],
     id_column: options.IdColumnOption = "",
     title_column: options.TitleColumnOption = "",

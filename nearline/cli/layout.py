@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nearline.cli import bundled_redis, options
@@ -11,8 +11,11 @@ from nearline.cli.ports import check_port, reserve
 from nearline.cli.processes import (
     EMBEDDING_SERVICES,
     GENERATION_SERVICES,
+    INGEST_MODULE,
+    INGEST_SERVICES,
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
+    WORKER_MODULE,
     free_port,
 )
 from nearline.cli.supervisor import Plan
@@ -36,7 +39,11 @@ class Layout:
     redis: what the services are told to use, empty: none; None: their own settings say.
     redis_environ: variables with such settings, for those that have none of their own.
     redis_port: of the bundled Redis, which they are told to use then; None: none is started.
+    policies: file with the policies of surfaces; empty: the router's own setting says.
+    milvus_uri: the Milvus that routers ask in place of FAISS; empty: their own settings say.
+        milvus_token: what it asks for.
     upkeep: whether something looks after the change logs: archives, compacts, trims.
+    ingest_port: of the ingest service, the door of the queue of documents; None: there is no queue.
     """
 
     store: Store
@@ -52,15 +59,20 @@ class Layout:
     redis: str | None = None
     redis_environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     redis_port: int | None = None
+    policies: str = ""
+    milvus_uri: str = ""
+    milvus_token: str = field(default="", repr=False)
     upkeep: bool = False
+    ingest_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
     """What to start, in this order.
 
-    redis, embedding, generation, upkeep: none or one. address: of the router. note: What people
-    should know; empty: nothing.
+    redis, embedding, generation, upkeep, ingest: none or one. worker: Gives the worker of the queue
+    with a number, of which there may be any; None where there is no queue. address: of the router.
+    note: What people should know; empty: nothing.
     """
 
     redis: tuple[Plan, ...]
@@ -69,8 +81,21 @@ class Processes:
     routers: tuple[Plan, ...]
     generation: tuple[Plan, ...]
     upkeep: tuple[Plan, ...]
+    ingest: tuple[Plan, ...]
+    worker: Callable[[int], Plan] | None
     address: str
     note: str = ""
+
+    @property
+    def stages(self) -> tuple[tuple[Plan, ...], ...]:
+        """What starts together, stage after stage."""
+        return (
+            # First, and alone: shards and routers ask it for what has changed.
+            self.redis,
+            (*self.embedding, *self.shards),
+            self.routers,
+            (*self.generation, *self.upkeep, *self.ingest),
+        )
 
     @property
     def generation_address(self) -> str:
@@ -126,6 +151,10 @@ def planned(layout: Layout) -> Iterator[Processes]:
         # Where the bundled Redis is not installed, nothing can be changed.
         has_log = bool(kept) or (layout.redis is None and layout.redis_port is None)
         upkeep = [_upkeep(layout, embedding, kept)] if layout.upkeep and has_log else []
+        ingest: list[Plan] = []
+        if layout.ingest_port is not None and has_log:
+            door = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
+            ingest.append(_ingest(layout, door, kept))
         yield Processes(
             redis=tuple(redis),
             embedding=tuple(embedders),
@@ -133,6 +162,8 @@ def planned(layout: Layout) -> Iterator[Processes]:
             routers=tuple(routers),
             generation=tuple(generation),
             upkeep=tuple(upkeep),
+            ingest=tuple(ingest),
+            worker=_workers(layout, f"{layout.host}:{port}", kept) if ingest else None,
             address=f"{layout.host}:{port}",
             note=note,
         )
@@ -203,13 +234,21 @@ def _router(
         arguments += ("--embedding", embedding)
     if topology:
         arguments += ("--shards", topology)
+    environ = layout.redis_environ
+    if layout.milvus_uri:
+        arguments += ("--backend", "milvus", "--milvus-uri", layout.milvus_uri)
+        if layout.milvus_token:
+            # Arguments can be read by everybody on the machine.
+            environ = {**environ, "NEARLINE_RETRIEVAL_MILVUS_TOKEN": layout.milvus_token}
+    if layout.policies:
+        arguments += ("--policies", layout.policies)
     if layout.workers > 1:
         arguments += ("--reuse-port", "true")
     return Plan(
         name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
         module="retrieval",
         arguments=arguments,
-        environ=layout.redis_environ,
+        environ=environ,
         address=f"{layout.host}:{port}",
         ready_services=RETRIEVAL_SERVICES,
     )
@@ -247,6 +286,35 @@ def _upkeep(layout: Layout, embedding: str, redis: str | None) -> Plan:
         # Its health is that of the server: it offers no service.
         ready_services=("",),
     )
+
+
+def _ingest(layout: Layout, port: int, redis: str | None) -> Plan:
+    return Plan(
+        name="ingest",
+        module=INGEST_MODULE,
+        arguments=("--host", layout.host, "--port", str(port), *_redis_words(redis)),
+        environ=layout.redis_environ,
+        address=f"{layout.host}:{port}",
+        ready_services=INGEST_SERVICES,
+    )
+
+
+def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int], Plan]:
+    def worker(number: int) -> Plan:
+        return Plan(
+            name=f"worker-{number}",
+            module=WORKER_MODULE,
+            # Nobody looks for it but who started it: any port will do.
+            arguments=(
+                *("--host", layout.host, "--port", "0", "--retrieval", retrieval),
+                *_redis_words(redis),
+            ),
+            environ=layout.redis_environ,
+            address="",
+            ready_services=("",),
+        )
+
+    return worker
 
 
 def _redis_words(redis: str | None) -> tuple[str, ...]:

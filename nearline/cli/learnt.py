@@ -20,7 +20,13 @@ def show(result: BuildResult) -> None:
         f"{told['items']:,} items"
     ]
     if told["inherited"]:
-        lines.append(f"            learned by {told['inherited']}; to learn anew: --interactions")
+        lines.append(
+            f"            learned by {told['inherited']}; to learn anew: --interactions or --learn"
+        )
+    places = {"file": "of the file", "recorded": "recorded", "kept": "learned from before"}
+    taken = [f"{told[name]:,} {place}" for name, place in places.items() if told[name]]
+    if len(taken) > 1 or told["kept"]:
+        lines.append(f"            {', '.join(taken)}")
     for kind, blend in told["blend"].items():
         ndcg = told["validation_ndcg"][kind]
         how = "not chosen" if ndcg is None else f"NDCG {ndcg:.4f} on validation"

@@ -13,9 +13,11 @@ import typer
 import nearline
 from nearline.cli import (
     ask,
+    bench_burst,
     bench_embed,
     bench_faults,
     bench_filter,
+    bench_ingest,
     bench_live,
     bench_recommend,
     bench_retrieval,
@@ -25,17 +27,21 @@ from nearline.cli import (
     count,
     demo,
     doctor,
+    ingest,
     items,
+    jobs,
     load,
     output,
     recommend,
     recommend_all,
+    reembed,
     search,
     sessions,
     snapshots,
     status,
     up,
     users,
+    worker,
 )
 from nearline.cli import eval as evaluation
 from nearline.errors import InternalError, InvalidRequest, NearlineError, SettingsError
@@ -57,13 +63,18 @@ bench.command("recommend")(bench_recommend.bench_recommend)
 bench.command("swap")(bench_swap.bench_swap)
 bench.command("live")(bench_live.bench_live)
 bench.command("embed")(bench_embed.bench_embed)
+bench.command("ingest")(bench_ingest.bench_ingest)
 bench.command("filter")(bench_filter.bench_filter)
 bench.command("faults")(bench_faults.bench_faults)
+bench.command("burst")(bench_burst.bench_burst)
 
 app.command()(demo.demo)
 app.command()(build.build)
 app.command()(changes.compact)
+app.command()(reembed.reembed)
 app.command()(up.up)
+app.command()(ingest.ingest)
+app.command(context_settings=worker.CONTEXT)(worker.worker)
 app.command()(search.search)
 app.command()(recommend.recommend)
 app.command("recommend-all")(recommend_all.recommend_all)
@@ -73,6 +84,7 @@ app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(items.app, name="items")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(changes.app, name="changes")

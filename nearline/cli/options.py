@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,7 +13,16 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 DEFAULT_GENERATION_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 3}"
+DEFAULT_INGEST_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 5}"
 DEFAULT_STORE = ".nearline/store"
+
+
+class Backend(StrEnum):
+    """What searches."""
+
+    FAISS = "faiss"
+    MILVUS = "milvus"
+
 
 StoreOption = Annotated[
     str,
@@ -32,6 +42,10 @@ AddressOption = Annotated[
 GenerationAddressOption = Annotated[
     str,
     typer.Option("--address", metavar="HOST:PORT", help="Address of the generation service."),
+]
+IngestAddressOption = Annotated[
+    str,
+    typer.Option("--address", metavar="HOST:PORT", help="Address of the ingest service."),
 ]
 TokenOption = Annotated[
     str,
@@ -69,13 +83,16 @@ __all__ = [
     "DEFAULT_COLLECTION",
     "DEFAULT_GENERATION_ADDRESS",
     "DEFAULT_HOST",
+    "DEFAULT_INGEST_ADDRESS",
     "DEFAULT_PORT",
     "DEFAULT_STORE",
     "AddressOption",
+    "Backend",
     "CollectionOption",
     "FilterOption",
     "GenerationAddressOption",
     "IdColumnOption",
+    "IngestAddressOption",
     "StoreOption",
     "TextColumnOption",
     "TitleColumnOption",

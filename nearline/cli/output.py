@@ -16,7 +16,7 @@ from nearline.errors import NearlineError
 if TYPE_CHECKING:
     from rich.console import Console
 
-_FILE_WIDTH = 200
+_FILE_WIDTH = 10_000
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per line, for programs.")

@@ -25,16 +25,24 @@ EMBEDDING_SERVICES = ("nearline.v1.EmbeddingService",)
 RETRIEVAL_SERVICES = ("nearline.v1.RetrievalService",)
 GENERATION_SERVICES = ("nearline.v1.GenerationService",)
 SHARD_SERVICES = ("nearline.v1.ShardService",)
+INGEST_SERVICES = ("nearline.v1.IngestService",)
+INGEST_MODULE = "index_builder.ingest"
+WORKER_MODULE = "index_builder.ingest.worker"
 
 _LOG_LINES = 200
 _LINE_LIMIT_BYTES = 1 << 20
 _SETTINGS_EXIT_CODE = 2
 # net.ipv4.ip_local_port_range begins at 32768 unless somebody has changed it.
 _LISTENING = range(10_000, 32_768)
+# Ports given out: whoever asks for several before any is used must not get one twice. Of ten at
+# random from among so many, two are the same once in five hundred times.
+_given: set[int] = set()
+# Not the common one, which tests set to where it was: their processes would ask for the same ports.
+_random = random.SystemRandom()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Gives a port that nobody has now; another program may take it a moment later.
+    """Gives a port that nobody has now, each time another; a program may take it a moment later.
 
     It lies below the ports that Linux gives to outgoing connections: a port from among those is
     soon taken by the next connection that this machine makes.
@@ -42,10 +50,12 @@ def free_port(host: str = "127.0.0.1") -> int:
     Raises:
         NotReady: A hundred ports were tried and every one was taken.
     """
-    for port in random.sample(_LISTENING, 100):
+    for port in _random.sample(_LISTENING, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
     raise NotReady("no free port was found; end what listens on this machine, or name a port")
 
 
@@ -230,16 +240,39 @@ async def retrieval_process(
         yield service
 
 
+@contextlib.asynccontextmanager
+async def ingest_process(
+    redis: str, arguments: Sequence[str] = ()
+) -> AsyncIterator[ServiceProcess]:
+    """Runs the ingest service, the door of the queue that a Redis holds."""
+    given = ("--redis", redis, *arguments)
+    async with service_process(INGEST_MODULE, given, ready_services=INGEST_SERVICES) as service:
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def worker_process(
+    redis: str, retrieval: str, arguments: Sequence[str] = ()
+) -> AsyncIterator[ServiceProcess]:
+    """Runs a worker of the queue that a Redis holds; retrieval: Address of the router it asks."""
+    given = ("--redis", redis, "--retrieval", retrieval, *arguments)
+    async with service_process(WORKER_MODULE, given) as service:
+        yield service
+
+
+def python_path() -> str:
+    """Gives the path by which a child imports the nearline that runs here, installed or not."""
+    root = str(Path(nearline.__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+
+
 def _environment(more: Mapping[str, str], lifeline: int) -> dict[str, str]:
     # Imported late: it loads what only servers need, and every command imports this module.
     from nearline.serving import LIFELINE_VARIABLE
 
-    # The child imports the nearline that runs here, installed or not.
-    root = str(Path(nearline.__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     return {
         **os.environ,
-        "PYTHONPATH": path,
+        "PYTHONPATH": python_path(),
         "PYTHONUNBUFFERED": "1",
         **more,
         LIFELINE_VARIABLE: str(lifeline),

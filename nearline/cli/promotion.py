@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nearline.cli import options, output
+from nearline.cli import exporting, options, output
 from nearline.clients import AdminClient
 from nearline.errors import NotReady
 from nearline.snapshot import Store
@@ -143,22 +143,33 @@ def prune(
     force: Annotated[
         bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
     ] = False,
+    milvus_uri: exporting.UriOption = "",
+    milvus_token: exporting.TokenOption = "",
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Remove old snapshots, and what killed builds left behind.
 
-    What the aliases name now and what a rollback would go back to always stays.
+    What the aliases name now and what a rollback would go back to always stays. With --milvus-uri
+    the collections go, too, that Milvus has of snapshots of this store that are gone, and of
+    exports that were interrupted over a day ago.
     """
     from retrieval.life import pruning
 
     opened = Store.open(store)
     planned = pruning.plan(opened, collection, keep, force=force)
+    going = [one.name for one in planned if not one.kept]
+    milvus = (opened, collection, milvus_uri, milvus_token)
+    strays = asyncio.run(exporting.strays(*milvus, going)) if milvus_uri else []
+    dropped: list[str] = []
     if yes:
         pruning.prune(opened, collection, planned)
+        # Last, so that what is not dropped now is found again.
+        if strays:
+            dropped = asyncio.run(exporting.remove_strays(*milvus, strays))
     gone = "removed" if yes else "would be removed"
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "collection": collection,
             "snapshot": one.name,
@@ -168,15 +179,29 @@ def prune(
         }
         for one in planned
     ]
+    rows += [
+        {
+            "collection": collection,
+            "snapshot": one.snapshot_id,
+            "milvus_collection": one.name,
+            "chunks": one.chunks,
+            "removed": one.name in dropped,
+            "kept": one.kept,
+        }
+        for one in strays
+    ]
     if as_json:
         for row in rows:
             output.print_json(row)
         return
     output.print_table(
         ("snapshot", "size", "what becomes of it"),
-        [(one.name, output.size(one.bytes), one.kept or gone) for one in planned],
+        [
+            *((one.name, output.size(one.bytes), one.kept or gone) for one in planned),
+            *((one.name, f"{one.chunks:,} chunks", one.kept or gone) for one in strays),
+        ],
     )
-    if not yes and any(not one.kept for one in planned):
+    if not yes and not all([one.kept for one in planned] + [one.kept for one in strays]):
         output.console().print("Nothing was removed; add --yes to remove.")
 
 

@@ -25,7 +25,12 @@ def recommend(
         typer.Option(metavar="ID", help="What goes with this item; may be repeated."),
     ] = None,
     surface: Annotated[
-        str, typer.Option(metavar="NAME", help="Where the list is shown; names the policy.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where the list is shown; names the policy: home, item_page, cart, trending, "
+            "buy_again, or one of the router's policy file.",
+        ),
     ] = c.DEFAULT_SURFACE,
     n: Annotated[int, typer.Option("-n", help="Items wanted, 1..1000.")] = 10,
     exclude: Annotated[
@@ -78,9 +83,12 @@ def recommend(
         output.print_json(_record(reply, seconds))
         return
     output.print_table(
-        ("#", "score", "id", "title", "why"),
+        ("#", "score", "id", "title", *(("why",) if explain else ())),
         [
-            (place, one.hit.score, one.hit.id, one.hit.title or "", ", ".join(one.reasons))
+            (
+                *(place, one.hit.score, one.hit.id, one.hit.title or ""),
+                *((", ".join(one.reasons),) if explain else ()),
+            )
             for place, one in enumerate(reply.recommendations, 1)
         ],
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +17,20 @@ import typer
 
 from nearline import contract as c
 from nearline.cli import options, output
-from nearline.cli.building import progress, say
+from nearline.cli.building import ExecutorOption, RayAddressOption, executor_of, progress, say
 from nearline.clients import RetrievalClient
-from nearline.errors import Conflict, InvalidRequest
+from nearline.errors import Conflict, InvalidRequest, NearlineError, first_of
+from nearline.store.alone import alone_in
 from nearline.store.durable import store_errors, write_durably
 
 if TYPE_CHECKING:
+    from index_builder.executors import Executor
     from index_builder.progress import Progress
+
+_Rows = list[dict[str, object]]
+# Number and users of a part, and what comes of it.
+_Part = tuple[int, Sequence[str]]
+_Done = tuple[int, _Rows]
 
 _AT_ONCE = 16
 _WHAT = "what.json"
@@ -47,6 +56,8 @@ def recommend_all(
     ] = 1_000,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a list for every user, from a running service.
@@ -68,34 +79,61 @@ def recommend_all(
         "part": part,
     }
     folder = out.with_name(out.name + ".parts")
-    left = _begin(folder, what, -(-len(ids) // part))
-    if left and not as_json and len(left) * part < len(ids):
-        say(f"going on: {len(ids) - len(left) * part:,} of {len(ids):,} users have their lists")
+    with _alone(folder):
+        left = _begin(folder, what, -(-len(ids) // part))
+        parts = {number: ids[number * part : (number + 1) * part] for number in left}
+        asked = sum(map(len, parts.values()))
+        if left and not as_json and asked < len(ids):
+            say(
+                f"going on: {len(ids) - asked:,} of {len(ids):,} users have their lists, of the "
+                f"time that they were made; remove {folder} to make all anew"
+            )
 
-    async def run(shown: Progress) -> None:
-        began = time.monotonic()
-        shown.start("recommend", len(ids), "users")
-        async with RetrievalClient(address) as client:
-            for number in left:
-                some = ids[number * part : (number + 1) * part]
-                rows = await _lists(client, some, surface, n, collection)
+        async def run(doing: Executor, shown: Progress) -> None:
+            from index_builder.executors import Job
+
+            began = time.monotonic()
+            shown.start("recommend", asked, "users")
+            opened = functools.partial(_asker, address, surface, n, collection)
+            job: Job[_Part, _Done] = Job(open=opened, at_once=1)
+
+            def take(done: _Done) -> None:
+                number, rows = done
                 with store_errors(folder):
                     _write(folder / f"{number:08d}.parquet", rows)
-                shown.advance(len(some))
-        shown.end(time.monotonic() - began)
+                shown.advance(len(parts[number]))
 
-    try:
-        with progress(as_json) as shown:
-            asyncio.run(run(shown))
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
-        raise
-    rows = _join(folder, out)
+            await doing.run(job, parts.items(), take)
+            shown.end(time.monotonic() - began)
+
+        try:
+            with executor_of(executor, ray_address) as doing, progress(as_json) as shown:
+                asyncio.run(run(doing, shown))
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on from here")
+            raise
+        rows = _join(folder, out)
     record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
     if as_json:
         output.print_json(record)
     else:
         output.print_table(("figure", "value"), record.items())
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder of parts; what is empty when it goes wrong is removed.
+
+    Raises: Conflict: another run works in it.
+    """
+    busy = f"another run works in {folder}; wait until it ends, or name another --out"
+    with alone_in(folder, busy):
+        try:
+            yield
+        except BaseException:
+            if not any(folder.glob("*.parquet")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _read(path: Path) -> list[str]:
@@ -134,20 +172,34 @@ def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
         if before != what:
             differs = ", ".join(key for key in what if before.get(key) != what[key])
             raise Conflict(
-                f"{folder} holds lists that were begun with another {differs}; remove it to begin "
-                "anew, or give what was given then"
+                f"{folder} holds lists that were begun with another {differs} (users are those of "
+                "the snapshot, unless --users names them); remove it to begin anew, or give what "
+                "was given then"
             )
     else:
         with store_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             write_durably(note, json.dumps(what).encode())
     return [number for number in range(parts) if not (folder / f"{number:08d}.parquet").exists()]
 
 
+@contextlib.asynccontextmanager
+async def _asker(
+    address: str, surface: str, n: int, collection: str
+) -> AsyncIterator[Callable[[_Part], Awaitable[_Done]]]:
+    """Gives what makes the lists of a part, in whatever process it runs."""
+    async with RetrievalClient(address) as client:
+
+        async def ask(part: _Part) -> _Done:
+            number, users = part
+            return number, await _lists(client, users, surface, n, collection)
+
+        yield ask
+
+
 async def _lists(
     client: RetrievalClient, users: Sequence[str], surface: str, n: int, collection: str
-) -> list[dict[str, object]]:
-    found: dict[str, list[dict[str, object]]] = {}
+) -> _Rows:
+    found: dict[str, _Rows] = {}
     left = iter(users)
 
     async def ask() -> None:
@@ -171,9 +223,13 @@ async def _lists(
                 for rank, one in enumerate(reply.recommendations, 1)
             ]
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(ask())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(ask())
+    except* NearlineError as failed:
+        # All of them met the same: one sentence says it.
+        raise first_of(failed) from None
     return [row for user in users for row in found[user]]
 
 

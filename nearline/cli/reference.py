@@ -59,7 +59,9 @@ def cli_page() -> str:
         for parameter in command.params:
             if parameter.name == "help":
                 continue
-            names = parameter.opts if parameter.opts[0].startswith("-") else [_argument(parameter)]
+            names = [*parameter.opts, *parameter.secondary_opts]
+            if not names[0].startswith("-"):
+                names = [_argument(parameter)]
             shown = ", ".join(f"`{name}`" for name in names)
             default = "" if parameter.required else _default(parameter.default)
             lines.append(f"| {shown} | {default} | {_cell(parameter.help or '')} |")

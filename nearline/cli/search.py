@@ -19,6 +19,7 @@ from nearline.contract import (
     Grouping,
     Hit,
     PayloadField,
+    PlanStrategy,
     Query,
     ReplyInfo,
     SearchMode,
@@ -174,7 +175,7 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
             {
                 "shard": plan.shard,
                 "strategy": plan.strategy.value,
-                "matches": plan.matches,
+                "matches": None if plan.strategy is PlanStrategy.BACKEND else plan.matches,
                 "chunks": plan.chunks,
                 "ef_search": plan.ef_search,
                 "reason": plan.reason,

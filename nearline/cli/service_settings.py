@@ -14,6 +14,8 @@ SETTINGS = (
     ("generation", "generation.settings", "GenerationSettings"),
     ("index_builder", "index_builder.settings", "IndexBuilderSettings"),
     ("index_builder.upkeep", "index_builder.upkeep_settings", "UpkeepSettings"),
+    ("index_builder.ingest", "index_builder.ingest.settings", "IngestSettings"),
+    ("index_builder.ingest.worker", "index_builder.ingest.settings", "WorkerSettings"),
 )
 
 

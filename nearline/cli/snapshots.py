@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearline.cli import options, output, promotion
+from nearline.cli import exporting, options, output, promotion
 from nearline.errors import NotFound
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at the snapshots of a store; 
 app.command()(promotion.promote)
 app.command()(promotion.rollback)
 app.command()(promotion.prune)
+app.command()(exporting.export)
 
 _Id = Annotated[str, typer.Argument(metavar="[ID]", help="Snapshot id; left out: the current one.")]
 

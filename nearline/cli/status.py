@@ -11,7 +11,8 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nearline.cli import options, output
-from nearline.clients import AdminClient, EmbeddingClient
+from nearline.clients import AdminClient, EmbeddingClient, IngestClient
+from nearline.contract import QueueState
 from nearline.errors import NearlineError, NotReady
 from nearline.v1 import admin_pb2
 
@@ -26,13 +27,23 @@ def status(
             "router's, as `nearline up` has it]",
         ),
     ] = None,
+    ingest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the ingest service; empty: skip it. \\[default: five ports after the "
+            "router's, if there is one]",
+        ),
+    ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show the router, the embedding service and every collection they serve."""
+    """Show the router, the embedding service, the ingest queue and every collection."""
+    host, _, port = address.rpartition(":")
     if embedding is None:
-        host, _, port = address.rpartition(":")
         embedding = f"{host}:{int(port) + 1}" if port.isdigit() else ""
+    beside = f"{host}:{int(port) + 5}" if port.isdigit() else ""
     services, collections = asyncio.run(_ask(address, embedding))
+    services += asyncio.run(_ask_queue(beside if ingest is None else ingest, ingest is not None))
     if as_json:
         for record in (*services, *collections):
             output.print_json(record)
@@ -81,6 +92,42 @@ async def _ask(
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
                 services.append(_service("embedding", embedding, "serving", about))
     return services, collections
+
+
+async def _ask_queue(address: str, needed: bool) -> list[dict[str, object]]:
+    """Asks the ingest service; where none was named there may be none."""
+    if not address:
+        return []
+    async with IngestClient(address) as client:
+        try:
+            queue = await client.queue()
+        except NearlineError as error:
+            return [_service("ingest", address, "away", error.message)] if needed else []
+    return [_service("ingest", address, "serving", _about(queue)) | {"queue": _queue(queue)}]
+
+
+def _about(queue: QueueState) -> str:
+    count = len(queue.workers)
+    workers = (
+        f"{count} worker{'' if count == 1 else 's'} at {queue.documents_per_s:.1f} documents/s"
+    )
+    letters = f", {queue.dead} dead letters: nearline jobs dead" if queue.dead else ""
+    oldest = f", the oldest for {_age(queue.oldest_age_s)}" if queue.waiting else ""
+    return f"{queue.lag} to do{oldest}; {workers}{letters}"
+
+
+def _queue(queue: QueueState) -> dict[str, object]:
+    return {
+        "lag": queue.lag,
+        "waiting": queue.waiting,
+        "in_hand": queue.in_hand,
+        "delayed": queue.delayed,
+        "oldest_age_s": queue.oldest_age_s,
+        "documents_per_s": queue.documents_per_s,
+        "workers": len(queue.workers),
+        "dead_letters": queue.dead,
+        "bytes": queue.bytes,
+    }
 
 
 def _print_live(collections: Sequence[Mapping[str, object]]) -> None:

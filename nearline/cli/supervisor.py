@@ -1,4 +1,4 @@
-"""Keeps a list of service processes alive: starts in order, restarts what dies, stops in order."""
+"""Keeps service processes alive: starts in order, restarts what dies, stops in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from nearline.cli.processes import ServiceProcess, parse_event, start_service
-from nearline.errors import NearlineError
+from nearline.errors import NearlineError, first_of
 
 _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 30.0
@@ -32,6 +32,7 @@ class Plan:
     """A process to keep alive.
 
     arguments must fix the port, so that a restarted process is found where its peers look for it.
+    address: Where that is; empty: it has no peers, and listens where there is room.
     environ: Variables on top of this process's own; no list of processes shows them.
     """
 
@@ -56,6 +57,86 @@ class Change:
     retry_in_s: float = 0.0
 
 
+class Keeper:
+    """Keeps one process alive.
+
+    Args:
+        plan: The process.
+        on_change: Called at every change of state.
+        on_line: Called with the name and every line that it logs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        on_change: Callable[[Change], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._on_change = on_change
+        self._on_line = on_line
+        self._service: ServiceProcess | None = None
+        self._address = plan.address
+
+    async def start(self) -> ServiceProcess:
+        """Starts it. Raises: what `start_service` raises."""
+        plan, forward = self._plan, self._on_line
+        self._report(State.STARTING)
+        self._service = await start_service(
+            plan.module,
+            plan.arguments,
+            ready_services=plan.ready_services,
+            name=plan.name,
+            ready_timeout_s=plan.ready_timeout_s,
+            environ=plan.environ,
+            on_line=None if forward is None else (lambda line: forward(plan.name, line)),
+        )
+        self._address = plan.address or self._service.address
+        self._report(State.SERVING)
+        return self._service
+
+    async def keep(self) -> None:
+        """Starts it unless it runs, and again whenever it dies; until it is cancelled."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                service = self._service or await self.start()
+                since = time.monotonic()
+                code = await service.wait()
+                self._service = None
+                await service.stop()
+                if time.monotonic() - since >= _STEADY_S:
+                    backoff_s = _FIRST_BACKOFF_S
+                reason = _why(code, service)
+            except NearlineError as error:
+                reason = error.message
+            except OSError as error:
+                # The machine has no room for another process now.
+                reason = str(error)
+            self._report(State.DIED, reason=reason, retry_in_s=backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+
+    async def stop(self) -> None:
+        """Ends it where it runs; whoever keeps it has been cancelled before."""
+        service, self._service = self._service, None
+        if service is not None:
+            await service.stop()
+            self._report(State.STOPPED)
+
+    def _report(self, state: State, *, reason: str = "", retry_in_s: float = 0.0) -> None:
+        self._on_change(
+            Change(
+                name=self._plan.name,
+                address=self._address,
+                pid=self._service.pid if self._service else 0,
+                state=state,
+                reason=reason,
+                retry_in_s=retry_in_s,
+            )
+        )
+
+
 class Supervisor:
     """Runs processes until it is told to stop.
 
@@ -72,10 +153,7 @@ class Supervisor:
         on_change: Callable[[Change], None],
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._stages = stages
-        self._on_change = on_change
-        self._on_line = on_line
-        self._running: dict[str, ServiceProcess] = {}
+        self._stages = [[Keeper(plan, on_change, on_line) for plan in stage] for stage in stages]
 
     async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         """Starts everything, calls `started`, and keeps it running until `stop` is set.
@@ -86,92 +164,26 @@ class Supervisor:
             if await _unless(stop, self._start_all()):
                 started()
                 async with asyncio.TaskGroup() as group:
-                    keepers = [
-                        group.create_task(self._keep(plan))
+                    keeping = [
+                        group.create_task(keeper.keep())
                         for stage in self._stages
-                        for plan in stage
+                        for keeper in stage
                     ]
                     await stop.wait()
-                    for keeper in keepers:
-                        keeper.cancel()
+                    for task in keeping:
+                        task.cancel()
         finally:
-            await self._stop_all()
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(keeper.stop() for keeper in stage))
 
     async def _start_all(self) -> None:
         for stage in self._stages:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for plan in stage:
-                        group.create_task(self._start(plan))
+                    for keeper in stage:
+                        group.create_task(keeper.start())
             except* NearlineError as failures:
-                raise _first(failures) from None
-
-    async def _start(self, plan: Plan) -> ServiceProcess:
-        self._report(plan, State.STARTING)
-        forward = self._on_line
-        service = await start_service(
-            plan.module,
-            plan.arguments,
-            ready_services=plan.ready_services,
-            name=plan.name,
-            ready_timeout_s=plan.ready_timeout_s,
-            environ=plan.environ,
-            on_line=None if forward is None else (lambda line: forward(plan.name, line)),
-        )
-        self._running[plan.name] = service
-        self._report(plan, State.SERVING, pid=service.pid)
-        return service
-
-    async def _keep(self, plan: Plan) -> None:
-        backoff_s = _FIRST_BACKOFF_S
-        while True:
-            service = self._running[plan.name]
-            since = time.monotonic()
-            code = await service.wait()
-            del self._running[plan.name]
-            await service.stop()
-            if time.monotonic() - since >= _STEADY_S:
-                backoff_s = _FIRST_BACKOFF_S
-            reason = _why(code, service)
-            while True:
-                self._report(plan, State.DIED, reason=reason, retry_in_s=backoff_s)
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
-                try:
-                    await self._start(plan)
-                    break
-                except NearlineError as error:
-                    reason = error.message
-
-    async def _stop_all(self) -> None:
-        for stage in reversed(self._stages):
-            await asyncio.gather(*(self._stop(plan) for plan in stage))
-
-    async def _stop(self, plan: Plan) -> None:
-        service = self._running.pop(plan.name, None)
-        if service is not None:
-            await service.stop()
-            self._report(plan, State.STOPPED)
-
-    def _report(
-        self,
-        plan: Plan,
-        state: State,
-        *,
-        pid: int = 0,
-        reason: str = "",
-        retry_in_s: float = 0.0,
-    ) -> None:
-        self._on_change(
-            Change(
-                name=plan.name,
-                address=plan.address,
-                pid=pid,
-                state=state,
-                reason=reason,
-                retry_in_s=retry_in_s,
-            )
-        )
+                raise first_of(failures) from None
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
@@ -190,11 +202,6 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
         return False
     task.result()
     return True
-
-
-def _first(failures: BaseExceptionGroup[NearlineError]) -> NearlineError:
-    error = failures.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _why(code: int, service: ServiceProcess) -> str:

@@ -5,63 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from nearline.cli import options, output
-from nearline.cli.layout import Layout, planned
-from nearline.cli.processes import parse_event
-from nearline.cli.supervisor import Change, Plan, State, Supervisor
+from nearline.cli import exporting, options, output
+from nearline.cli.autoscaling import Pool, autoscaled
+from nearline.cli.building import say
+from nearline.cli.layout import Layout, Processes, planned
+from nearline.cli.scaling_policy import Scaling
+from nearline.cli.supervisor import Plan, Supervisor
+from nearline.cli.up_report import Report
 from nearline.errors import NotFound, SettingsError
 from nearline.snapshot import Store
-
-_LOUD = ("warning", "error", "critical")
-
-
-class Report:
-    """Tells people, or programs, what the supervisor does."""
-
-    def __init__(self, *, as_json: bool, verbose: bool) -> None:
-        self._json = as_json
-        self._verbose = verbose
-        self._latest: dict[str, Change] = {}
-        self._ready = False
-
-    def change(self, change: Change) -> None:
-        """Takes a change of state."""
-        known = self._latest.get(change.name)
-        self._latest[change.name] = change
-        if self._json:
-            output.print_json({"event": "state", **_record(change)})
-        elif change.state is State.DIED:
-            _say(f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s")
-        elif change.state is State.STARTING and known is None:
-            _say(f"{change.name} is starting")
-        elif change.state is State.SERVING and self._ready:
-            _say(f"{change.name} serves again, pid {change.pid}")
-
-    def line(self, name: str, line: str) -> None:
-        """Takes a log line of a process; warnings and errors are passed on."""
-        event = parse_event(line)
-        if self._verbose or str(event.get("level")) in _LOUD:
-            sys.stderr.write(f"[{name}] {line}\n")
-
-    def ready(self, address: str) -> None:
-        """Says that everything serves, and prints the table of addresses."""
-        self._ready = True
-        changes = list(self._latest.values())
-        if self._json:
-            for change in changes:
-                output.print_json({"event": "process", **_record(change)})
-            output.print_json({"event": "ready", "address": address})
-            return
-        output.print_table(
-            ("name", "address", "pid", "state"),
-            [(c.name, c.address, str(c.pid), c.state.value) for c in changes],
-        )
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +40,17 @@ async def supervised(stages: Sequence[Sequence[Plan]], report: Report) -> AsyncI
         waiter.cancel()
         stop.set()
         await running
+
+
+@contextlib.asynccontextmanager
+async def worked(processes: Processes, scaling: Scaling, report: Report) -> AsyncIterator[None]:
+    """Has workers do what is in the queue, if there is one, for the length of the block."""
+    if processes.worker is None or not scaling.max_workers:
+        yield
+        return
+    pool = Pool(processes.worker, report.change, report.line)
+    async with autoscaled(processes.ingest[0].address, pool, scaling, report.scaled):
+        yield
 
 
 def up(
@@ -154,6 +122,39 @@ def up(
             "--no-redis", help="Start no Redis: no live changes, no sessions, no cached answers."
         ),
     ] = False,
+    ingest_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the ingest service. \\[default: five after --port]"
+        ),
+    ] = None,
+    max_workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=64,
+            help="Most workers of the queue of documents; as many run as it needs. 0: none.",
+            metavar="N",
+        ),
+    ] = 2,
+    min_workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Workers that run at any time.", metavar="N")
+    ] = 0,
+    policies: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Policies of surfaces, TOML. \\[default: the built-in ones]"
+        ),
+    ] = "",
+    backend: Annotated[
+        options.Backend | None,
+        typer.Option(
+            help="What searches; milvus goes with --milvus-uri. \\[default: faiss, unless the "
+            "router's settings name another]",
+        ),
+    ] = None,
+    milvus_uri: exporting.UriOption = "",
+    milvus_token: exporting.TokenOption = "",
     upkeep: Annotated[
         bool,
         typer.Option(
@@ -171,27 +172,40 @@ def up(
     from nearline.cli.service_settings import check_settings
 
     check_settings()
+    milvus = backend is options.Backend.MILVUS
+    if milvus and not milvus_uri:
+        raise SettingsError("--backend milvus needs --milvus-uri http://HOST:19530")
+    if milvus and (separate or shard_processes or replicas > 1):
+        raise SettingsError(
+            "--backend milvus has no shards of ours; leave --separate, --shard-processes and "
+            "--replicas out"
+        )
+    if no_redis and (ingest_port is not None or min_workers):
+        raise SettingsError(
+            "--ingest-port and --min-workers are of a queue in Redis; leave them or --no-redis out"
+        )
+    scaling = Scaling(min_workers=min_workers, max_workers=max_workers)
     opened = Store.open(store)
     shards, embedding = needs(opened)
-    if embedding_port is None:
-        embedding_port = port + 1 if port else 0
-    if generation_port is None:
-        generation_port = port + 3 if port else 0
     layout = Layout(
         store=opened,
         shards=shards,
         embedding=embedding,
         host=host,
         port=port,
-        embedding_port=embedding_port,
-        generation_port=generation_port,
+        embedding_port=_beside(port, 1, embedding_port),
+        generation_port=_beside(port, 3, generation_port),
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
         workers=workers,
         redis="" if no_redis else redis or None,
         redis_environ={} if no_redis or redis else redis_environ(),
         redis_port=bundled_port(port, redis_port, redis, no_redis=no_redis),
+        policies=policies,
+        milvus_uri=milvus_uri if milvus else "",
+        milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
+        ingest_port=None if no_redis else _beside(port, 5, ingest_port),
     )
     report = Report(as_json=as_json, verbose=verbose)
 
@@ -199,22 +213,16 @@ def up(
         end_on_sigterm()
         with planned(layout) as processes:
             if processes.note:
-                _say(processes.note)
-            stages = (
-                # First, and alone: shards and routers ask it for what has changed.
-                processes.redis,
-                (*processes.embedding, *processes.shards),
-                processes.routers,
-                (*processes.generation, *processes.upkeep),
-            )
-            async with supervised(stages, report):
+                say(processes.note)
+            async with supervised(processes.stages, report):
                 report.ready(processes.address)
                 if not as_json:
                     output.console().print(
                         f'Ask: nearline search "your question" --address {processes.address}   '
                         "(Ctrl-C stops everything)"
                     )
-                await asyncio.get_running_loop().create_future()
+                async with worked(processes, scaling, report):
+                    await asyncio.get_running_loop().create_future()
 
     # Being told to stop is how this command ends well.
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
@@ -248,9 +256,7 @@ def bundled_port(
         check_redis(redis)
     if redis or no_redis or (redis_port is None and configured_redis()):
         return None
-    if redis_port is None:
-        return port + 4 if port else 0
-    return redis_port
+    return _beside(port, 4, redis_port)
 
 
 def configured_redis() -> str:
@@ -305,18 +311,8 @@ def needs(store: Store) -> tuple[int, bool]:
     return shards, any(manifest.embedder.fingerprint for manifest in manifests)
 
 
-def _record(change: Change) -> dict[str, object]:
-    record: dict[str, object] = {
-        "name": change.name,
-        "address": change.address,
-        "pid": change.pid,
-        "state": change.state.value,
-    }
-    if change.reason:
-        record |= {"reason": change.reason, "retry_in_s": change.retry_in_s}
-    return record
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _beside(port: int, number: int, asked: int | None) -> int:
+    """Gives the port that was asked for, else the one so far after the router's; 0: a free one."""
+    if asked is not None:
+        return asked
+    return port + number if port else 0

@@ -11,6 +11,7 @@ import typer
 from nearline import contract as c
 from nearline.cli import options, output
 from nearline.clients import RetrievalClient
+from nearline.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Record, show or erase what users did.")
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
@@ -24,12 +25,23 @@ def record(
     kind: Annotated[
         str, typer.Option(metavar="NAME", help="What was done: view, cart, purchase …")
     ] = c.DEFAULT_KIND,
+    event_id: Annotated[
+        str,
+        typer.Option(metavar="ID", help="Of one item: the same event of a user counts once a day."),
+    ] = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Record that a user, or somebody in a session, did something with items, now."""
-    done = [c.Interaction(item_id=one, user_id=user, session_id=session, kind=kind) for one in item]
+    if not (user or session):
+        raise InvalidRequest("nobody was named; say who did it: --user ID, --session ID or both")
+    if event_id and len(item) > 1:
+        raise InvalidRequest(f"--event-id {event_id} names one event, not {len(item)}; send one")
+    done = [
+        c.Interaction(item_id=one, user_id=user, session_id=session, kind=kind, event_id=event_id)
+        for one in item
+    ]
 
     async def write() -> c.RecordReply:
         async with RetrievalClient(address) as client:
@@ -39,7 +51,8 @@ def record(
     if as_json:
         output.print_json({"recorded": reply.recorded, "duplicates": reply.duplicates})
     else:
-        print(f"recorded {reply.recorded}")
+        before = f", {reply.duplicates} was there already" if reply.duplicates else ""
+        print(f"recorded {reply.recorded}{before}")
 
 
 @app.command()
@@ -58,6 +71,9 @@ def show(
     kept = asyncio.run(read())
     if as_json:
         output.print_json(output.plain(asdict(kept)))
+        return
+    if not (kept.interactions or kept.learned or kept.deleted):
+        print(f"nothing is known of {user_id}")
         return
     for title, interactions in (
         ("recorded", kept.interactions),
@@ -88,6 +104,9 @@ def delete(
     receipt = asyncio.run(erase())
     if as_json:
         output.print_json(output.plain(asdict(receipt)))
+        return
+    if not (receipt.interactions or receipt.log_entries or receipt.sessions or receipt.snapshots):
+        print(f"nothing was known of {user_id}; who comes by that name later begins anew")
         return
     print(
         f"erased {receipt.interactions} interactions, {receipt.log_entries} log entries and "

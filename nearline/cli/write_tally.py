@@ -11,44 +11,25 @@ import typer
 
 from nearline import contract as c
 from nearline.cli import output
+from nearline.cli.refusals import Refusals
 from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError
 from nearline.patience import while_overloaded
 
-_MAX_TOLD = 1_000
-
 
 @dataclass(slots=True)
-class WriteTally:
+class WriteTally(Refusals):
     """What became of items so far.
 
-    as_json: Say nothing before the end. places: Where the items of the batch on its way were read,
-    by id.
+    places: Where the items of the batch on its way were read, by id.
     """
 
-    as_json: bool
     counts: Counter[c.WriteOutcome] = field(default_factory=Counter)
-    bad: list[dict[str, object]] = field(default_factory=list)
-    bad_count: int = 0
     places: dict[str, str] = field(default_factory=dict)
     marks: list[bytes] = field(default_factory=list)
     batches: int = 0
     start: float = field(default_factory=time.perf_counter)
     served_s: float | None = None
-
-    def refuse(self, place: str, reason: str, message: str, document_id: str = "") -> None:
-        """Counts an item that was not written, and tells of it."""
-        self.bad_count += 1
-        if len(self.bad) < _MAX_TOLD:
-            record: dict[str, object] = {
-                "place": place,
-                "id": document_id,
-                "reason": reason,
-                "message": message,
-            }
-            self.bad.append(record)
-            if not self.as_json:
-                output.console(error=True).print(f"{place}: {message}", markup=False)
 
     async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
         """Writes a batch; waits for as long as the service says that it is overloaded."""

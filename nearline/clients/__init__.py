@@ -3,6 +3,7 @@
 from nearline.clients.admin import AdminClient
 from nearline.clients.embedding import EmbeddingClient
 from nearline.clients.generation import GenerationClient
+from nearline.clients.ingest import IngestClient
 from nearline.clients.retrieval import (
     ALL_BUT_VECTOR,
     DEFAULT_LIST,
@@ -19,5 +20,6 @@ __all__ = [
     "AdminClient",
     "EmbeddingClient",
     "GenerationClient",
+    "IngestClient",
     "RetrievalClient",
 ]

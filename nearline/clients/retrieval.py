@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -165,6 +166,8 @@ class RetrievalClient(ServiceChannel):
         if_versions: Mapping[str, int] | None = None,
         idempotency_key: str = "",
         only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces 1..1024 items; see `ItemWriter.upsert_items`.
@@ -178,6 +181,8 @@ class RetrievalClient(ServiceChannel):
             if_versions=if_versions,
             idempotency_key=idempotency_key or _new_key(),
             only_attributes=only_attributes,
+            as_of=as_of,
+            lane=lane,
         )
         limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
         return wire.write_reply(

@@ -76,7 +76,8 @@ class Explanation:
 class FilterPlan:
     """How a filter was carried out in one shard, and why.
 
-    matches, chunks: Chunks that match, and all there are. ef_search: 0 where no graph was searched.
+    matches, chunks: Chunks that match, and all there are; with strategy BACKEND matches is 0, since
+    it is not known. ef_search: 0 where no graph was searched.
     """
 
     shard: int

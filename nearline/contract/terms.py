@@ -58,6 +58,10 @@ class PayloadField(Enum):
     ATTRIBUTES = "attributes"
     VECTOR = "vector"
 
+    # There is one object of each; the hash that Enum brings runs in Python, for each member of each
+    # set of each request.
+    __hash__ = object.__hash__
+
 
 class PlanStrategy(Enum):
     """Ways to carry out a filter in a shard; see FilterPlan in retrieval.proto."""
@@ -66,6 +70,7 @@ class PlanStrategy(Enum):
     BITMAP = "bitmap"
     EXACT_AFTER_SHORT = "exact_after_short"
     EMPTY = "empty"
+    BACKEND = "backend"
 
 
 class IgnoredReason(Enum):
@@ -83,6 +88,8 @@ class WriteOutcome(Enum):
     DELETED = "deleted"
     ABSENT = "absent"
     REJECTED = "rejected"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
 
 
 class Source(Enum):

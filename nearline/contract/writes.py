@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from nearline.contract.records import Item
-from nearline.contract.terms import DEFAULT_COLLECTION, WriteOutcome
+from nearline.contract.terms import DEFAULT_COLLECTION, Lane, WriteOutcome
 
 MAX_KEY_BYTES = 128
 MAX_ID_BYTES = 512
@@ -60,11 +61,14 @@ class ItemWriter(Protocol):
         if_versions: Mapping[str, int] | None = None,
         idempotency_key: str = "",
         only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: Lane | None = None,
         timeout_s: float | None = None,
     ) -> WriteReply:
         """Adds or replaces 1..1024 items; returns when they are durable.
 
-        See UpsertItemsRequest in retrieval.proto.
+        as_of: By id, the place of the change in time, where that is not now. lane: Of the embedder;
+        None: by the size of the request. See UpsertItemsRequest in retrieval.proto.
         """
         ...
 

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from nearline.v1 import embedding_pb2 as _embedding_pb2
 from nearline.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -137,11 +138,13 @@ class FilterPlan(_message.Message):
         STRATEGY_BITMAP: _ClassVar[FilterPlan.Strategy]
         STRATEGY_EXACT_AFTER_SHORT: _ClassVar[FilterPlan.Strategy]
         STRATEGY_EMPTY: _ClassVar[FilterPlan.Strategy]
+        STRATEGY_BACKEND: _ClassVar[FilterPlan.Strategy]
     STRATEGY_UNSPECIFIED: FilterPlan.Strategy
     STRATEGY_EXACT: FilterPlan.Strategy
     STRATEGY_BITMAP: FilterPlan.Strategy
     STRATEGY_EXACT_AFTER_SHORT: FilterPlan.Strategy
     STRATEGY_EMPTY: FilterPlan.Strategy
+    STRATEGY_BACKEND: FilterPlan.Strategy
     SHARD_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -516,12 +519,16 @@ class WriteResult(_message.Message):
         OUTCOME_DELETED: _ClassVar[WriteResult.Outcome]
         OUTCOME_ABSENT: _ClassVar[WriteResult.Outcome]
         OUTCOME_REJECTED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_UNCHANGED: _ClassVar[WriteResult.Outcome]
+        OUTCOME_SUPERSEDED: _ClassVar[WriteResult.Outcome]
     OUTCOME_UNSPECIFIED: WriteResult.Outcome
     OUTCOME_APPLIED: WriteResult.Outcome
     OUTCOME_REPLACED: WriteResult.Outcome
     OUTCOME_DELETED: WriteResult.Outcome
     OUTCOME_ABSENT: WriteResult.Outcome
     OUTCOME_REJECTED: WriteResult.Outcome
+    OUTCOME_UNCHANGED: WriteResult.Outcome
+    OUTCOME_SUPERSEDED: WriteResult.Outcome
     ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -535,7 +542,7 @@ class WriteResult(_message.Message):
     def __init__(self, id: _Optional[str] = ..., outcome: _Optional[_Union[WriteResult.Outcome, str]] = ..., version: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class UpsertItemsRequest(_message.Message):
-    __slots__ = ("collection", "items", "idempotency_key", "if_versions", "only_attributes")
+    __slots__ = ("collection", "items", "idempotency_key", "if_versions", "only_attributes", "as_of", "lane")
     class IfVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -543,17 +550,28 @@ class UpsertItemsRequest(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class AsOfEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _timestamp_pb2.Timestamp
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     IF_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     ONLY_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
     collection: str
     items: _containers.RepeatedCompositeFieldContainer[Item]
     idempotency_key: str
     if_versions: _containers.ScalarMap[str, int]
     only_attributes: bool
-    def __init__(self, collection: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., idempotency_key: _Optional[str] = ..., if_versions: _Optional[_Mapping[str, int]] = ..., only_attributes: _Optional[bool] = ...) -> None: ...
+    as_of: _containers.MessageMap[str, _timestamp_pb2.Timestamp]
+    lane: _embedding_pb2.Lane
+    def __init__(self, collection: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., idempotency_key: _Optional[str] = ..., if_versions: _Optional[_Mapping[str, int]] = ..., only_attributes: _Optional[bool] = ..., as_of: _Optional[_Mapping[str, _timestamp_pb2.Timestamp]] = ..., lane: _Optional[_Union[_embedding_pb2.Lane, str]] = ...) -> None: ...
 
 class UpsertItemsResponse(_message.Message):
     __slots__ = ("watermark", "results")
@@ -597,20 +615,24 @@ class UpsertItemsStreamRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[UpsertItemsRequest, _Mapping]] = ...) -> None: ...
 
 class UpsertItemsStreamResponse(_message.Message):
-    __slots__ = ("watermark", "applied", "replaced", "absent", "rejected", "rejections")
+    __slots__ = ("watermark", "applied", "replaced", "absent", "rejected", "rejections", "unchanged", "superseded")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     REPLACED_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
     watermark: bytes
     applied: int
     replaced: int
     absent: int
     rejected: int
     rejections: _containers.RepeatedCompositeFieldContainer[WriteResult]
-    def __init__(self, watermark: _Optional[bytes] = ..., applied: _Optional[int] = ..., replaced: _Optional[int] = ..., absent: _Optional[int] = ..., rejected: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
+    unchanged: int
+    superseded: int
+    def __init__(self, watermark: _Optional[bytes] = ..., applied: _Optional[int] = ..., replaced: _Optional[int] = ..., absent: _Optional[int] = ..., rejected: _Optional[int] = ..., rejections: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ..., unchanged: _Optional[int] = ..., superseded: _Optional[int] = ...) -> None: ...
 
 class DeleteItemsStreamRequest(_message.Message):
     __slots__ = ("request",)

@@ -71,7 +71,7 @@ class Manifest(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ..., parent_snapshot_id: _Optional[str] = ..., behaviour: _Optional[_Union[BehaviourCard, _Mapping]] = ...) -> None: ...
 
 class BehaviourCard(_message.Message):
-    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights")
+    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table")
     class KindWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class BehaviourCard(_message.Message):
     NEWEST_TIME_FIELD_NUMBER: _ClassVar[int]
     BLENDS_FIELD_NUMBER: _ClassVar[int]
     KIND_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    POPULARITY_TABLE_FIELD_NUMBER: _ClassVar[int]
     factors_id: str
     interactions: int
     users: int
@@ -93,10 +94,11 @@ class BehaviourCard(_message.Message):
     newest_time: _timestamp_pb2.Timestamp
     blends: _containers.RepeatedCompositeFieldContainer[BlendCard]
     kind_weights: _containers.ScalarMap[str, float]
-    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    popularity_table: str
+    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ...) -> None: ...
 
 class BlendCard(_message.Message):
-    __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone")
+    __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone", "ranker")
     class AloneEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -110,13 +112,49 @@ class BlendCard(_message.Message):
     K_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_NDCG_FIELD_NUMBER: _ClassVar[int]
     ALONE_FIELD_NUMBER: _ClassVar[int]
+    RANKER_FIELD_NUMBER: _ClassVar[int]
     repeats: bool
     parts: _containers.RepeatedCompositeFieldContainer[BlendPart]
     split: str
     k: int
     validation_ndcg: float
     alone: _containers.ScalarMap[str, float]
-    def __init__(self, repeats: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., split: _Optional[str] = ..., k: _Optional[int] = ..., validation_ndcg: _Optional[float] = ..., alone: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    ranker: RankerCard
+    def __init__(self, repeats: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., split: _Optional[str] = ..., k: _Optional[int] = ..., validation_ndcg: _Optional[float] = ..., alone: _Optional[_Mapping[str, float]] = ..., ranker: _Optional[_Union[RankerCard, _Mapping]] = ...) -> None: ...
+
+class RankerCard(_message.Message):
+    __slots__ = ("kept", "sources", "features", "trees", "settings", "since_newest", "blend_weight", "weight", "validation_ndcg", "blend_ndcg", "gain_low", "gain_high", "validation_users", "lists", "positives")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    TREES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_NEWEST_FIELD_NUMBER: _ClassVar[int]
+    BLEND_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_NDCG_FIELD_NUMBER: _ClassVar[int]
+    BLEND_NDCG_FIELD_NUMBER: _ClassVar[int]
+    GAIN_LOW_FIELD_NUMBER: _ClassVar[int]
+    GAIN_HIGH_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_USERS_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    POSITIVES_FIELD_NUMBER: _ClassVar[int]
+    kept: bool
+    sources: _containers.RepeatedCompositeFieldContainer[BlendPart]
+    features: _containers.RepeatedScalarFieldContainer[str]
+    trees: int
+    settings: str
+    since_newest: bool
+    blend_weight: float
+    weight: float
+    validation_ndcg: float
+    blend_ndcg: float
+    gain_low: float
+    gain_high: float
+    validation_users: int
+    lists: int
+    positives: int
+    def __init__(self, kept: _Optional[bool] = ..., sources: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., features: _Optional[_Iterable[str]] = ..., trees: _Optional[int] = ..., settings: _Optional[str] = ..., since_newest: _Optional[bool] = ..., blend_weight: _Optional[float] = ..., weight: _Optional[float] = ..., validation_ndcg: _Optional[float] = ..., blend_ndcg: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., validation_users: _Optional[int] = ..., lists: _Optional[int] = ..., positives: _Optional[int] = ...) -> None: ...
 
 class BlendPart(_message.Message):
     __slots__ = ("model", "settings", "weight", "table", "tau", "floor", "days", "newest", "popularity")

@@ -25,6 +25,33 @@ from nearline.wire.generation import (
     verify_reply,
     verify_response,
 )
+from nearline.wire.ingest import (
+    PRIORITIES as JOB_PRIORITIES,
+)
+from nearline.wire.ingest import (
+    STATES as JOB_STATES,
+)
+from nearline.wire.ingest import (
+    job_from_proto,
+    job_to_proto,
+    letter_from_proto,
+    letter_to_proto,
+    priority_from_proto,
+    queue_response,
+    queue_state,
+    result_ttl_of,
+    source_from_proto,
+    source_to_proto,
+    sources_of,
+    states_from_proto,
+    submit_request,
+)
+from nearline.wire.ingest import (
+    result_from_proto as ingest_result_from_proto,
+)
+from nearline.wire.ingest import (
+    result_to_proto as ingest_result_to_proto,
+)
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.queries import (
     filter_of,
@@ -38,12 +65,15 @@ from nearline.wire.recommendations import (
     audience_from_proto,
     deletion_receipt,
     deletion_response,
+    hit_of,
     interaction_to_proto,
     interactions_from_proto,
+    message_of,
     recommend_options,
     recommend_reply,
     recommend_request,
     recommend_response,
+    shown,
     user_record,
     user_response,
 )
@@ -52,6 +82,7 @@ from nearline.wire.replies import (
     batch_response,
     count_reply,
     count_response,
+    found_message_of,
     items_page,
     items_reply,
     items_response,
@@ -60,8 +91,10 @@ from nearline.wire.replies import (
     plan_to_proto,
     search_reply,
     search_response,
+    shown_hits,
 )
 from nearline.wire.sessions import session_from_proto, session_to_proto
+from nearline.wire.shown import Shown
 from nearline.wire.times import in_utc
 from nearline.wire.values import (
     attributes_from_proto,
@@ -73,11 +106,13 @@ from nearline.wire.values import (
     value_to_proto,
 )
 from nearline.wire.writes import (
+    as_of_of,
     delete_request,
     delete_response,
     delete_stream_reply,
     delete_stream_response,
     items_of,
+    lane_of,
     upsert_request,
     upsert_response,
     upsert_stream_reply,
@@ -86,8 +121,12 @@ from nearline.wire.writes import (
 )
 
 __all__ = [
+    "JOB_PRIORITIES",
+    "JOB_STATES",
     "LANES",
     "ROLES",
+    "Shown",
+    "as_of_of",
     "attributes_from_proto",
     "audience_from_proto",
     "batch_reply",
@@ -113,8 +152,12 @@ __all__ = [
     "filter_from_proto",
     "filter_of",
     "filter_to_proto",
+    "found_message_of",
+    "hit_of",
     "in_utc",
     "info_response",
+    "ingest_result_from_proto",
+    "ingest_result_to_proto",
     "interaction_to_proto",
     "interactions_from_proto",
     "item_from_proto",
@@ -123,22 +166,32 @@ __all__ = [
     "items_page",
     "items_reply",
     "items_response",
+    "job_from_proto",
+    "job_to_proto",
     "lane_from_proto",
+    "lane_of",
+    "letter_from_proto",
+    "letter_to_proto",
     "list_response",
+    "message_of",
     "options_from_proto",
     "options_to_proto",
     "payload_from_proto",
     "payload_to_proto",
     "plan_from_proto",
     "plan_to_proto",
+    "priority_from_proto",
     "query_from_proto",
     "query_to_proto",
     "question_from_proto",
     "question_to_proto",
+    "queue_response",
+    "queue_state",
     "recommend_options",
     "recommend_reply",
     "recommend_request",
     "recommend_response",
+    "result_ttl_of",
     "role_from_proto",
     "scalar_from_proto",
     "search_reply",
@@ -147,6 +200,13 @@ __all__ = [
     "session_from_proto",
     "session_to_proto",
     "set_duration",
+    "shown",
+    "shown_hits",
+    "source_from_proto",
+    "source_to_proto",
+    "sources_of",
+    "states_from_proto",
+    "submit_request",
     "upsert_request",
     "upsert_response",
     "upsert_stream_reply",

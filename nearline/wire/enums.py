@@ -50,6 +50,8 @@ OUTCOMES = {
     c.WriteOutcome.DELETED: retrieval_pb2.WriteResult.OUTCOME_DELETED,
     c.WriteOutcome.ABSENT: retrieval_pb2.WriteResult.OUTCOME_ABSENT,
     c.WriteOutcome.REJECTED: retrieval_pb2.WriteResult.OUTCOME_REJECTED,
+    c.WriteOutcome.UNCHANGED: retrieval_pb2.WriteResult.OUTCOME_UNCHANGED,
+    c.WriteOutcome.SUPERSEDED: retrieval_pb2.WriteResult.OUTCOME_SUPERSEDED,
 }
 REFUSALS = {
     c.RefusalReason.OFF_TOPIC: generation_pb2.RefusalEvent.REASON_OFF_TOPIC,
@@ -83,26 +85,28 @@ STRATEGIES = {
     c.PlanStrategy.BITMAP: retrieval_pb2.FilterPlan.STRATEGY_BITMAP,
     c.PlanStrategy.EXACT_AFTER_SHORT: retrieval_pb2.FilterPlan.STRATEGY_EXACT_AFTER_SHORT,
     c.PlanStrategy.EMPTY: retrieval_pb2.FilterPlan.STRATEGY_EMPTY,
+    c.PlanStrategy.BACKEND: retrieval_pb2.FilterPlan.STRATEGY_BACKEND,
 }
 
 
-def _inverse(table: Mapping[_E, int]) -> dict[int, _E]:
+def inverse(table: Mapping[_E, int]) -> dict[int, _E]:
+    """Gives the member that each number stands for."""
     return {number: member for member, number in table.items()}
 
 
-ROLE_OF = _inverse(ROLES) | {0: c.TextRole.DOCUMENT}
-LANE_OF = _inverse(LANES) | {0: c.Lane.INTERACTIVE}
-MODE_OF = _inverse(MODES)
-LEVEL_OF = _inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
-PAYLOAD_OF = _inverse(PAYLOAD)
-IGNORED_OF = _inverse(IGNORED)
-SOURCE_OF = _inverse(SOURCES)
-OUTCOME_OF = _inverse(OUTCOMES)
-STRATEGY_OF = _inverse(STRATEGIES)
-CAUSE_OF = _inverse(CAUSES)
-REFUSAL_OF = _inverse(REFUSALS)
-FINISH_OF = _inverse(FINISHES) | {0: c.Finish.COMPLETE}
-VERDICT_OF = _inverse(VERDICTS)
+ROLE_OF = inverse(ROLES) | {0: c.TextRole.DOCUMENT}
+LANE_OF = inverse(LANES) | {0: c.Lane.INTERACTIVE}
+MODE_OF = inverse(MODES)
+LEVEL_OF = inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
+PAYLOAD_OF = inverse(PAYLOAD)
+IGNORED_OF = inverse(IGNORED)
+SOURCE_OF = inverse(SOURCES)
+OUTCOME_OF = inverse(OUTCOMES)
+STRATEGY_OF = inverse(STRATEGIES)
+CAUSE_OF = inverse(CAUSES)
+REFUSAL_OF = inverse(REFUSALS)
+FINISH_OF = inverse(FINISHES) | {0: c.Finish.COMPLETE}
+VERDICT_OF = inverse(VERDICTS)
 
 
 def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:

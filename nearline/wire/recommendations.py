@@ -24,6 +24,7 @@ from nearline.wire.replies import (
     ignored_from_proto,
     info_from_proto,
 )
+from nearline.wire.shown import Shown
 from nearline.wire.times import time_from_proto, timestamp
 
 
@@ -78,10 +79,13 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
 def recommend_response(reply: c.RecommendReply) -> retrieval_pb2.RecommendResponse:
     """Gives the message of a list."""
     message = retrieval_pb2.RecommendResponse(policy=reply.policy)
-    add = message.recommendations.add
-    for one in reply.recommendations:
-        target = add(reasons=one.reasons, propensity=one.propensity)
-        fill_hit(target.hit, one.hit)
+    if isinstance(reply.recommendations, Shown):
+        message.MergeFromString(b"".join(reply.recommendations.messages))
+    else:
+        add = message.recommendations.add
+        for one in reply.recommendations:
+            target = add(reasons=one.reasons, propensity=one.propensity)
+            fill_hit(target.hit, one.hit)
     for ignored in reply.ignored_ids:
         message.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
     fill_info(message.info, reply.info)
@@ -199,3 +203,22 @@ def _interaction(message: retrieval_pb2.Interaction, field: str, kind: str) -> c
         position=message.position if message.HasField("position") else None,
         event_id=message.event_id,
     )
+
+
+def message_of(hit: c.Hit) -> bytes:
+    """Gives a recommendation without reasons: a RecommendResponse with it and nothing else."""
+    message = retrieval_pb2.RecommendResponse()
+    fill_hit(message.recommendations.add().hit, hit)
+    return message.SerializeToString()
+
+
+def hit_of(message: bytes) -> c.Hit:
+    """Gives what `message_of` was made from."""
+    return hit_from_proto(
+        retrieval_pb2.RecommendResponse.FromString(message).recommendations[0].hit
+    )
+
+
+def shown(messages: Sequence[bytes]) -> Shown[c.Recommendation]:
+    """Gives recommendations of what `message_of` gave of each."""
+    return Shown(messages, lambda message: c.Recommendation(hit=hit_of(message)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nearline import contract as c
 from nearline.v1 import retrieval_pb2, types_pb2
@@ -17,6 +17,7 @@ from nearline.wire.enums import (
     lookup,
 )
 from nearline.wire.items import item_from_proto, item_to_proto
+from nearline.wire.shown import Shown
 from nearline.wire.values import (
     attributes_from_proto,
     scalar_from_proto,
@@ -198,9 +199,28 @@ def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
 def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
     """Gives the message of a reply to a single search."""
     message = retrieval_pb2.SearchResponse()
-    _fill_hits(message.result, reply.results[0])
+    hits = reply.results[0].hits
+    if isinstance(hits, Shown):
+        message.MergeFromString(b"".join(hits.messages))
+    else:
+        _fill_hits(message.result, reply.results[0])
     fill_info(message.info, reply.info)
     return message
+
+
+def found_message_of(hit: c.Hit) -> bytes:
+    """Gives a hit of a search: a SearchResponse with it and nothing else."""
+    message = retrieval_pb2.SearchResponse()
+    fill_hit(message.result.hits.add(), hit)
+    return message.SerializeToString()
+
+
+def shown_hits(messages: Sequence[bytes]) -> Shown[c.Hit]:
+    """Gives hits of what `found_message_of` gave of each."""
+    return Shown(
+        messages,
+        lambda one: hit_from_proto(retrieval_pb2.SearchResponse.FromString(one).result.hits[0]),
+    )
 
 
 def search_reply(message: retrieval_pb2.SearchResponse) -> c.SearchReply:

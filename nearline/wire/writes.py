@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
-from nearline.v1 import retrieval_pb2
-from nearline.wire.enums import OUTCOME_OF, OUTCOMES, lookup
+from nearline.v1 import embedding_pb2, retrieval_pb2
+from nearline.wire.enums import LANE_OF, LANES, OUTCOME_OF, OUTCOMES, lookup
 from nearline.wire.items import item_from_proto, item_to_proto
+from nearline.wire.times import in_utc, time_from_proto
 
 _UINT64 = range(1 << 64)
 
@@ -21,6 +23,8 @@ def upsert_request(
     if_versions: Mapping[str, int] | None = None,
     idempotency_key: str = "",
     only_attributes: bool = False,
+    as_of: Mapping[str, datetime] | None = None,
+    lane: c.Lane | None = None,
 ) -> retrieval_pb2.UpsertItemsRequest:
     """Gives the message of a request to add or replace items.
 
@@ -28,13 +32,17 @@ def upsert_request(
     """
     messages = [item_to_proto(item) for item in items]
     with _valid_unicode():
-        return retrieval_pb2.UpsertItemsRequest(
+        request = retrieval_pb2.UpsertItemsRequest(
             collection=collection,
             items=messages,
             idempotency_key=idempotency_key,
             if_versions=_checked_versions(if_versions),
             only_attributes=only_attributes,
+            lane=embedding_pb2.LANE_UNSPECIFIED if lane is None else LANES[lane],
         )
+        for document_id, time in (as_of or {}).items():
+            request.as_of[document_id].FromDatetime(in_utc(time))
+    return request
 
 
 def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
@@ -43,6 +51,22 @@ def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
     Raises: InvalidRequest: names the item that is malformed.
     """
     return [item_from_proto(one, f"items[{at}]") for at, one in enumerate(request.items)]
+
+
+def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
+    """Gives the places in time of a request's changes, by id.
+
+    Raises: InvalidRequest: a time that no calendar has.
+    """
+    return {key: time_from_proto(time, f"as_of[{key}]") for key, time in request.as_of.items()}
+
+
+def lane_of(request: retrieval_pb2.UpsertItemsRequest) -> c.Lane | None:
+    """Gives the lane that a request names; None: it names none.
+
+    Raises: InvalidRequest: a number that is none.
+    """
+    return lookup(LANE_OF, request.lane, "lane") if request.lane else None
 
 
 def delete_request(
@@ -93,6 +117,8 @@ def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItems
         applied=reply.counts.get(c.WriteOutcome.APPLIED, 0),
         replaced=reply.counts.get(c.WriteOutcome.REPLACED, 0),
         absent=reply.counts.get(c.WriteOutcome.ABSENT, 0),
+        unchanged=reply.counts.get(c.WriteOutcome.UNCHANGED, 0),
+        superseded=reply.counts.get(c.WriteOutcome.SUPERSEDED, 0),
         rejected=reply.counts.get(c.WriteOutcome.REJECTED, 0),
         rejections=map(_result_to_proto, reply.rejections),
     )
@@ -104,6 +130,8 @@ def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.B
         c.WriteOutcome.APPLIED: message.applied,
         c.WriteOutcome.REPLACED: message.replaced,
         c.WriteOutcome.ABSENT: message.absent,
+        c.WriteOutcome.UNCHANGED: message.unchanged,
+        c.WriteOutcome.SUPERSEDED: message.superseded,
         c.WriteOutcome.REJECTED: message.rejected,
     }
     return c.BulkWriteReply(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History
+from retrieval.sorted_ids import place_in
 
 # Interactions that most generators look at: a vector folded in from so many is the trained one (ADR
 # 0018), and lists of older ones say little.
@@ -32,8 +32,8 @@ class Histories(NamedTuple):
 
     def of(self, user_id: str) -> History | None:
         """Gives the history of a user; None: there is none."""
-        at = bisect_left(self.users, user_id)
-        if at == len(self.users) or self.users[at] != user_id:
+        at = place_in(self.users, user_id)
+        if at is None:
             return None
         part = slice(self.starts[at], self.starts[at + 1])
         return History(self.items[part], self.time_us[part], self.weight[part])

@@ -11,7 +11,7 @@ from retrieval.behaviour.history import History, Recency
 
 
 class ItemLists(NamedTuple):
-    """For each item the items that go with it, best first.
+    """For each item the items that go with it, best first; equal ones in the order of numbers.
 
     starts: (items + 1,) int64: list of item i is starts[i]:starts[i + 1].
     others: (m,) int32 item numbers. scores: (m,) float32 > 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, Generator, Weighted
@@ -42,6 +43,11 @@ def generator_of(part: snapshot_pb2.BlendPart, tables: Tables) -> Generator:
     if part.model == "als":
         return FactorGenerator(tables.factors, recency, newest)
     return ListGenerator(tables.lists[part.table], recency, newest)
+
+
+def source_name(model: str, settings: str) -> str:
+    """Gives a name that goes where few characters are allowed: letters, digits, "_" and "."."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", f"{model}_{settings}")
 
 
 def blend_of(card: snapshot_pb2.BlendCard, tables: Tables) -> Blend:

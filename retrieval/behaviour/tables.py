@@ -4,6 +4,11 @@ Below behaviour/, items by number, which is the order of their ids:
     items.arrow: id string; interactions int64, those learned from; popularity float32.
     <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists`.
     <table>.npy: (items,) float32, popularity of another kind.
+    trending.npy, repeat_rate.npy, repeat_days.npy: (items,) float32 >= 0, see
+        `index_builder.behaviour.repeats`; an older build wrote none of them.
+    first_day.npy: (items,) float32, when each was had first, in days since 1970, 0: never; where a
+        ranker reads it.
+    ranker_no_repeats.txt, ranker_repeats.txt: LightGBM's text of trees, where one is kept.
     factors.npy, factors.gram.npy: of `ItemFactors`; factors.options.npy: (2,) float64, its
         regularisation and alpha.
     users.arrow: id string, ascending.
@@ -13,8 +18,9 @@ Below behaviour/, items by number, which is the order of their ids:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +30,10 @@ from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.histories import Histories
 from retrieval.behaviour.item_lists import ItemLists
+from retrieval.sorted_ids import SortedIds
 
 FOLDER = "behaviour"
 ITEMS_FILE = "items.arrow"
@@ -33,6 +41,12 @@ USERS_FILE = "users.arrow"
 # Tables that are there whatever a blend reads.
 POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
 HISTORIES = "histories"
+# What follows on the lists of sessions where they are short; scores of any sign.
+BEYOND = "beyond"
+# Of each item: popularity that soon decays; share of its users who had it again, 0..1; median days
+# until they did, 0 where that is not known.
+TRENDING, REPEAT_RATE, REPEAT_DAYS = "trending", "repeat_rate", "repeat_days"
+OF_ITEMS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
 _COUNTED = ("popular", "buy_again")
 _FACTORED = "als"
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
@@ -43,7 +57,10 @@ class Tables(NamedTuple):
     """What was learned of all items of a snapshot, and what its users did.
 
     ids: By number, ascending. interactions: (items,) int64, those learned from; 0: not trained.
-    popularity: By name, (items,) float32 each. lists: By name.
+    popularity: By name, (items,) float32 each; those of `OF_ITEMS` among them, unless an older
+        build wrote the snapshot. lists: By name.
+    rankers: LightGBM's text of the trees that order candidates, by whether what a user had may be
+        shown again; none: the blend orders them.
     """
 
     ids: Sequence[str]
@@ -52,6 +69,7 @@ class Tables(NamedTuple):
     lists: Mapping[str, ItemLists]
     factors: ItemFactors
     histories: Histories
+    rankers: Mapping[bool, str] = MappingProxyType({})
 
 
 class Wanted(NamedTuple):
@@ -63,13 +81,23 @@ class Wanted(NamedTuple):
 
 def wanted_by(card: snapshot_pb2.BehaviourCard) -> Wanted:
     """Gives the names of the tables of a card."""
-    popularity, lists = {POPULARITY}, {SESSIONS}
-    for part in (part for blend in card.blends for part in blend.parts):
+    popularity, lists = {POPULARITY, card.popularity_table or POPULARITY}, {SESSIONS}
+    parts = [part for blend in card.blends for part in blend.parts]
+    for blend in card.blends:
+        if blend.ranker.kept:
+            parts += blend.ranker.sources
+            popularity |= {*ITEM_TABLES}
+    for part in parts:
         if part.model in _COUNTED:
             popularity.add(part.table)
         elif part.model != _FACTORED:
             lists.add(part.table)
     return Wanted(frozenset(popularity), frozenset(lists))
+
+
+def ranker_file(*, repeats: bool) -> str:
+    """Gives the name of the file with a ranker's trees."""
+    return f"ranker_{'repeats' if repeats else 'no_repeats'}.txt"
 
 
 def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
@@ -91,17 +119,27 @@ def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
         folder / ITEMS_FILE, {"id": "string", "interactions": "int64", POPULARITY: "float32"}
     )
     count = len(ids)
+    written = {one.path for one in manifest.files}
+    lists = wanted.lists | ({BEYOND} if f"{FOLDER}/{BEYOND}.starts.npy" in written else set())
+    carried = {one for one in OF_ITEMS if f"{FOLDER}/{one}.npy" in written}
     counted = {
         name: _array(folder / f"{name}.npy", np.float32, (count,))
-        for name in sorted(wanted.popularity - {POPULARITY})
+        for name in sorted((wanted.popularity | carried) - {POPULARITY})
     }
+    for name in sorted(carried):
+        _check_range(folder / f"{name}.npy", counted[name], 1 if name == REPEAT_RATE else np.inf)
     return Tables(
         ids.to_pylist(),
         interactions.to_numpy(),
         {POPULARITY: popularity.to_numpy(), **counted},
-        {name: _lists(folder, name, count) for name in sorted(wanted.lists)},
+        {name: _lists(folder, name, count) for name in sorted(lists)},
         _factors(folder, count),
         _histories(folder, count),
+        {
+            one.repeats: _text(folder / ranker_file(repeats=one.repeats))
+            for one in manifest.behaviour.blends
+            if one.ranker.kept
+        },
     )
 
 
@@ -132,31 +170,12 @@ def _histories(folder: Path, items: int) -> Histories:
     numbers = _array(numbers_path, np.int32, (size,))
     _check_numbers(numbers_path, numbers, items)
     return Histories(
-        Texts(users),
+        SortedIds(users),
         starts,
         numbers,
         _array(folder / f"{HISTORIES}.time_us.npy", np.int64, (size,)),
         _array(folder / f"{HISTORIES}.weight.npy", np.float32, (size,)),
     )
-
-
-class Texts(Sequence[str]):
-    """Ids in one piece: as Python strings, those of a million users would take 70 MB."""
-
-    __slots__ = ("_array",)
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, at: Any) -> Any:
-        found = self._array[at]
-        return Texts(found) if isinstance(at, slice) else found.as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        return (one.as_py() for one in self._array)
 
 
 def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
@@ -167,6 +186,7 @@ def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
         # Read, not mapped: ids are looked up all the time.
         with pa.OSFile(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
+            table.validate(full=True)
             columns = [table.column(name).cast(kind) for name, kind in kinds.items()]
     except (pa.ArrowException, KeyError, OSError) as error:
         raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
@@ -174,6 +194,13 @@ def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
         pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
         for column, kind in zip(columns, kinds.values(), strict=True)
     ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
 
 
 def _array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -198,6 +225,14 @@ def _starts(path: Path, count: int) -> NDArray[np.int64]:
     if starts[0] != 0 or (np.diff(starts) < 0).any():
         raise SnapshotCorrupt(f"{path} does not ascend from 0; {_REMEDY}")
     return starts
+
+
+def _check_range(path: Path, values: NDArray[np.float32], most: float) -> None:
+    if not (np.isfinite(values) & (values >= 0) & (values <= most)).all():
+        raise SnapshotCorrupt(
+            f"{path} has values from {values.min()} to {values.max()}; finite ones of 0 to {most} "
+            f"are allowed; {_REMEDY}"
+        )
 
 
 def _check_numbers(path: Path, numbers: NDArray[np.int32], items: int) -> None:

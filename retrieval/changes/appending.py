@@ -19,6 +19,8 @@ _OUTCOMES = {
     "R": WriteOutcome.REPLACED,
     "D": WriteOutcome.DELETED,
     "N": WriteOutcome.ABSENT,
+    "U": WriteOutcome.UNCHANGED,
+    "S": WriteOutcome.SUPERSEDED,
 }
 
 
@@ -61,6 +63,7 @@ def calls_of(collection: str, log_id: str, writes: Sequence[Write], idempotency_
                 "" if write.base_version is None else write.base_version,
                 write.base_position,
                 "" if write.if_version is None else write.if_version,
+                "" if write.as_of_us is None else write.as_of_us,
                 encode(write.change),
             )
         )

@@ -70,12 +70,13 @@ def content_digest(writes: Sequence[Write]) -> str:
     Returns: SHA-256, 64 hex digits.
     """
     digest = hashlib.sha256()
-    for change, if_version, *_ in writes:
+    for change, if_version, _, _, as_of_us in writes:
         message = _asked(change)
         if OWN_VECTORS in change.vectors:
             message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
         content = message.SerializeToString(deterministic=True)
-        digest.update(f"{len(content)} {if_version} ".encode())
+        place = "" if as_of_us is None else f"{as_of_us} "
+        digest.update(f"{len(content)} {if_version} {place}".encode())
         digest.update(content)
     return digest.hexdigest()
 

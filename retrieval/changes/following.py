@@ -14,15 +14,14 @@ from datetime import UTC, datetime
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 from retrieval import metrics
+from retrieval.changes.deltas import FollowedDelta, FollowedShard
 from retrieval.changes.history import start_of, watermark_of
-from retrieval.changes.log import ChangeLog
+from retrieval.changes.log import ChangeLog, LogSetBack
 from retrieval.changes.progress import ShardProgress
 from retrieval.changes.records import Entry
 from retrieval.changes.reembedding import Reembedding
-from retrieval.changes.serving import FollowedShard, ServedChanges, Trouble
+from retrieval.changes.serving import ServedChanges, Trouble
 from retrieval.changes.watermark import Watermark
-from retrieval.live.delta import Delta, DeltaStats
-from retrieval.search_threads import SearchThreads
 
 # Changes of one partition read at once.
 _LIMIT = 16
@@ -44,7 +43,7 @@ class Following:
         begin (from the snapshot's watermark) -> catch up -> follow -> the log was set back -> begin
 
     What is served goes on being served, whatever becomes of the log: it only grows older, and says
-    so. All that changes a delta runs in one worker thread; all else belongs to the event loop.
+    so. Belongs to the event loop.
 
     Args:
         log: The log of the collection.
@@ -52,7 +51,6 @@ class Following:
         shards: What to apply changes to; at least one.
         logs: Reads which logs the store names, in a thread: that in force last, before it those
             that it goes on from; none: there is none yet.
-        worker: One thread.
         vectors: Completes changes that lack vectors of the snapshot's model.
         allow_stale: Be ready without the log, or with one that the snapshot cannot follow.
     """
@@ -64,7 +62,6 @@ class Following:
         shards: Sequence[FollowedShard],
         *,
         logs: Callable[[], Sequence[str]],
-        worker: SearchThreads,
         vectors: Reembedding,
         allow_stale: bool = False,
     ) -> None:
@@ -74,12 +71,11 @@ class Following:
         self._shards = tuple(shards)
         self._shard_of = {one: n for n, shard in enumerate(shards) for one in shard.partitions}
         self._read_logs = logs
-        self._worker = worker
         self._vectors = vectors
         self._allow_stale = allow_stale
         self._served = ServedChanges(log.collection, manifest.snapshot_id, shards)
         # What is being made to take the place of what is served.
-        self._fresh: Sequence[Delta] = ()
+        self._fresh: Sequence[FollowedDelta] = ()
         self._head: dict[int, int] = {}
         self._look_at = self._read_at = 0.0
         self._unapplied_us = 0
@@ -106,9 +102,9 @@ class Following:
     async def tick(self, now: datetime) -> None:
         """Takes out what is past its time, and says anew whether what is served may be stale."""
         if deltas := self._served.deltas:
-            stats = await self._worker.call(lambda: _expire(deltas, now))
+            await _expire(deltas, now)
             if deltas is self._served.deltas:
-                self._served.stats = stats
+                self._served.stats = [delta.stats() for delta in deltas]
             self._served.publish()
 
     def progress(self) -> Mapping[int, ShardProgress]:
@@ -132,9 +128,14 @@ class Following:
                 if not self._ready.done() and not self._allow_stale:
                     self._ready.set_exception(error)
                     return
+                if isinstance(error, LogSetBack):
+                    for delta in self._fresh or self._served.deltas:
+                        delta.set_back(error.message)
                 about = self._served.about(error.message)
                 _log.warning("live changes are applied anew", extra=about)
                 metrics.delta_rebuilds.labels(self.collection).inc()
+            except NearlineError as error:
+                self._is_troubled(error.message)
             except Exception as error:
                 # Whatever it was, what is served goes on being served.
                 _log.exception("live changes cannot be applied", extra=self._served.about(""))
@@ -167,16 +168,17 @@ class Following:
             if self._allow_stale and logs and not self._served.deltas:
                 known = watermark_of(self._manifest)
                 start = Watermark(known.log_id or logs[-1], known.positions)
-                await self._show(await self._new_deltas(start), caught_up=False)
+                await self._show(await self._new_deltas(start, None), caught_up=False)
                 self._is_ready()
             await asyncio.sleep(next(pauses))
 
     async def _follow(self, start: Watermark, head: Watermark) -> None:
         """Applies what comes after a position for as long as the log goes on from there."""
-        at = {one: start.positions[one] for one in self._shard_of}
         self._head = {one: head.positions[one] for one in self._shard_of}
         await self._discard(self._fresh)
-        deltas = self._fresh = await self._new_deltas(start)
+        self._fresh = ()
+        deltas = self._fresh = await self._begun(start)
+        at = {one: _reached(deltas[shard], one) for one, shard in self._shard_of.items()}
         if not self._served.deltas:
             self._fresh = ()
             await self._show(deltas, caught_up=False)
@@ -236,38 +238,53 @@ class Following:
             self._served.is_well()
             return completed
 
-    async def _apply(self, deltas: Sequence[Delta], entries: Sequence[Entry]) -> None:
+    async def _apply(self, deltas: Sequence[FollowedDelta], entries: Sequence[Entry]) -> None:
         by_shard: dict[int, list[Entry]] = {}
         for entry in entries:
             by_shard.setdefault(self._shard_of[entry.partition], []).append(entry)
-
-        def apply() -> None:
-            for number, mine in by_shard.items():
-                deltas[number].apply(mine)
-
-        await self._worker.call(apply)
+        for number, mine in by_shard.items():
+            await self._apply_to(deltas[number], mine)
         metrics.changes_applied.labels(self.collection).inc(len(entries))
 
-    async def _new_deltas(self, start: Watermark) -> Sequence[Delta]:
-        now = datetime.now(UTC)
+    async def _apply_to(self, delta: FollowedDelta, entries: Sequence[Entry]) -> None:
+        """Applies entries to one shard, however long that takes."""
+        pauses = _pauses()
+        while True:
+            try:
+                await delta.apply(entries)
+            except SnapshotMismatch:
+                raise
+            except NearlineError as error:
+                self._is_troubled(error.message)
+                await asyncio.sleep(next(pauses))
+                continue
+            self._served.is_well()
+            return
 
-        def make() -> Sequence[Delta]:
-            deltas = [shard.new_delta(start) for shard in self._shards]
-            _expire(deltas, now)
-            return deltas
+    async def _begun(self, start: Watermark) -> Sequence[FollowedDelta]:
+        """Makes deltas to follow the log with."""
+        try:
+            return await self._new_deltas(start, self._log)
+        except SnapshotMismatch as error:
+            if self._allow_stale and not self._served.deltas:
+                await self._show(await self._new_deltas(start, None), caught_up=False)
+            self._is_troubled(error.message)
+            raise
 
-        deltas: Sequence[Delta] = await self._worker.call(make)
+    async def _new_deltas(self, start: Watermark, log: ChangeLog | None) -> Sequence[FollowedDelta]:
+        deltas = [await shard.new_delta(start, log) for shard in self._shards]
+        await _expire(deltas, datetime.now(UTC))
         return deltas
 
-    async def _show(self, deltas: Sequence[Delta], *, caught_up: bool) -> None:
+    async def _show(self, deltas: Sequence[FollowedDelta], *, caught_up: bool) -> None:
         before = self._served.show(deltas, caught_up=caught_up)
-        self._served.stats = await self._worker.call(lambda: [delta.stats() for delta in deltas])
+        self._served.stats = [delta.stats() for delta in deltas]
         if before is not deltas:
             await self._discard(before)
 
-    async def _discard(self, deltas: Sequence[Delta]) -> None:
-        if deltas:
-            await self._worker.call(lambda: _close(deltas))
+    async def _discard(self, deltas: Sequence[FollowedDelta]) -> None:
+        for delta in deltas:
+            await delta.close()
 
     def _is_ready(self) -> None:
         if not self._ready.done():
@@ -279,15 +296,13 @@ class Following:
             self._is_ready()
 
 
-def _expire(deltas: Sequence[Delta], now: datetime) -> Sequence[DeltaStats]:
+async def _expire(deltas: Sequence[FollowedDelta], now: datetime) -> None:
     for delta in deltas:
-        delta.expire(now)
-    return [delta.stats() for delta in deltas]
+        await delta.expire(now)
 
 
-def _close(deltas: Sequence[Delta]) -> None:
-    for delta in deltas:
-        delta.close()
+def _reached(delta: FollowedDelta, partition: int) -> int:
+    return delta.view.applied.watermark.positions[partition]
 
 
 def _pauses() -> Iterator[float]:

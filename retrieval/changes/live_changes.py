@@ -13,20 +13,16 @@ from typing import Protocol
 
 from nearline.snapshot import Store
 from retrieval import metrics
-from retrieval.catalogue import LoadedShard
 from retrieval.changes.absent_log import AbsentLog
+from retrieval.changes.deltas import FollowedShard
 from retrieval.changes.following import Following
 from retrieval.changes.log import ChangeLog
 from retrieval.changes.progress import ShardProgress
 from retrieval.changes.reembedding import Reembedding, on_bulk_lane
-from retrieval.changes.serving import FollowedShard
 from retrieval.changes.trimming import followable
-from retrieval.changes.watermark import Watermark
 from retrieval.embedders import Embedders
 from retrieval.in_force import SnapshotInForce
 from retrieval.life.holdings import Key
-from retrieval.live.delta import Delta
-from retrieval.live.graphs import build_apart
 from retrieval.search_threads import SearchThreads
 
 _TICK_S = 1.0
@@ -46,7 +42,9 @@ class Logs(Protocol):
 
 
 class LiveChanges:
-    """Applies live changes to the shards of this process, one after another, in one thread.
+    """Applies live changes to the shards of this process, one after another.
+
+    worker: One thread for what changes deltas in memory.
 
     Args:
         store: Where the names of the logs stand.
@@ -68,12 +66,12 @@ class LiveChanges:
         self._logs = logs
         self._embed = None if embedders is None else on_bulk_lane(embedders)
         self._allow_stale = allow_stale
-        self._worker = SearchThreads(1)
+        self.worker = SearchThreads(1)
         self._followings: dict[Key, Following] = {}
         self._ticking: asyncio.Task[None] | None = None
 
     async def begin(
-        self, snapshot: SnapshotInForce, loaded: Sequence[LoadedShard]
+        self, snapshot: SnapshotInForce, shards: Sequence[FollowedShard]
     ) -> Following | None:
         """Follows the log for a snapshot from now on; `Following.ready` tells when it is there.
 
@@ -86,15 +84,14 @@ class LiveChanges:
             log = self._logs.reader(name)
         elif await asyncio.to_thread(logs):
             log = AbsentLog(name)
-        if log is None or not loaded:
+        if log is None or not shards:
             return None
         manifest = snapshot.manifest
         following = Following(
             log,
             manifest,
-            [_followed(one) for one in loaded],
+            shards,
             logs=logs,
-            worker=self._worker,
             vectors=Reembedding(
                 collection=name,
                 fingerprint=manifest.embedder.fingerprint,
@@ -128,7 +125,7 @@ class LiveChanges:
             await asyncio.wait((self._ticking,))
         for following in tuple(self._followings.values()):
             await self.end(following)
-        await asyncio.to_thread(self._worker.close)
+        await asyncio.to_thread(self.worker.close)
 
     async def _tick(self) -> None:
         while True:
@@ -144,29 +141,6 @@ class LiveChanges:
                 newest[following.collection] = following
             for following in newest.values():
                 _measure(following, now)
-
-
-def _followed(loaded: LoadedShard) -> FollowedShard:
-    (entry,) = (one for one in loaded.manifest.shards if one.shard == loaded.number)
-    partitions = frozenset(entry.partitions)
-
-    def new_delta(start: Watermark) -> Delta:
-        mine = (at if one in partitions else 0 for one, at in enumerate(start.positions))
-        return Delta(
-            loaded.shard.base,
-            loaded.manifest,
-            loaded.vocabulary,
-            loaded.number,
-            Watermark(start.log_id, tuple(mine)),
-            build_apart,
-        )
-
-    return FollowedShard(
-        number=loaded.number,
-        partitions=tuple(sorted(partitions)),
-        new_delta=new_delta,
-        attach=loaded.shard.attach,
-    )
 
 
 def _measure(following: Following, now: datetime) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from nearline.errors import SnapshotMismatch
 from retrieval.changes.records import Entry, Write, Written
 from retrieval.changes.watermark import Watermark
+
+
+class LogSetBack(SnapshotMismatch):
+    """Changes that a reader has seen are gone, or are other ones now."""
 
 
 class Appended(NamedTuple):
@@ -66,8 +71,8 @@ class ChangeLog(Protocol):
             limit: Most entries of one partition.
             wait_s: Time to wait for the first entry, where there is none.
         Returns: Entries, those of a partition in order and without a gap; none where none came.
-        Raises: as the class; SnapshotMismatch: what comes next was trimmed, or the log has been
-            set back behind `after` (by a failover that lost changes).
+        Raises: as the class; SnapshotMismatch: what comes next was trimmed; LogSetBack: the log
+            has been set back behind `after` (by a failover that lost changes).
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from nearline.errors import SnapshotMismatch
 from retrieval.changes.encoding import decode
+from retrieval.changes.log import LogSetBack
 from retrieval.changes.records import Entry
 
 
@@ -107,8 +108,8 @@ class Chain:
             f"log {self._log_id}; serve a snapshot that has them"
         )
 
-    def _set_back(self, partition: int, after: int) -> SnapshotMismatch:
-        return SnapshotMismatch(
+    def _set_back(self, partition: int, after: int) -> LogSetBack:
+        return LogSetBack(
             f"change log {self._log_id} was set back: change {after} of partition {partition} is "
             "gone or another one now; Redis lost acknowledged changes in a failover, or was given "
             "an old copy of its data: read again from the snapshot on"

@@ -76,12 +76,15 @@ class Write(NamedTuple):
         by now; None: they have no such item.
     base_position: How far these snapshots have the item's partition of the log. What they say of
         the item counts more than changes up to there: an import may have come after them.
+    as_of_us: Place of the change in time, microseconds since 1970 by the log's clock: only if the
+        item was not changed later, nor by this very change; None: now.
     """
 
     change: Change
     if_version: int | None = None
     base_version: int | None = None
     base_position: int = 0
+    as_of_us: int | None = None
 
 
 class Written(NamedTuple):

@@ -24,9 +24,10 @@ return 1
 # KEYS: meta, log, versions, and where there is an idempotency key: done.
 # ARGV: log id, nonce, digest of the request, seconds to keep what became of it; then of each write
 # document id, kind (U, D, A), version in the snapshot (empty: not there), position up to which the
-# snapshot's word counts, version that it must have (empty: any), change.
-# Answers the last number, and a word for each write: outcome (A, R, D, N: absent, C: conflict) and
-# version.
+# snapshot's word counts, version that it must have (empty: any), place in time (empty: now),
+# change.
+# Answers the last number, and a word for each write: outcome (A, R, D, N: absent, C: conflict, U:
+# the very change of that place in time is there, S: a later one is) and version.
 APPEND = """
 local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time')
 if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
@@ -39,8 +40,9 @@ local clock = redis.call('TIME')
 local time = math.max(clock[1] * 1000000 + clock[2], tonumber(meta[4]))
 time = string.format('%.0f', time)
 local seq, nonce, results = tonumber(meta[2]), meta[3], {}
-for i = 5, #ARGV, 6 do
+for i = 5, #ARGV, 7 do
   local id, kind, base, asked = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
+  local as_of = ARGV[i + 5]
   local kept = tonumber(redis.call('HGET', KEYS[3], id) or '0')
   local exists, version
   if math.abs(kept) > tonumber(ARGV[i + 3]) then
@@ -49,7 +51,20 @@ for i = 5, #ARGV, 6 do
     exists, version = base ~= '', tonumber(base) or 0
   end
   local outcome
-  if asked ~= '' and tonumber(asked) ~= version then
+  if as_of ~= '' and kept ~= 0 then
+    local number = string.format('%.0f', math.abs(kept)) .. '-0'
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[2], number, number)) do
+      local fields, last = entry[2]
+      for f = 1, #fields, 2 do
+        if fields[f] == 'as_of' or fields[f] == 'time' and not last then last = fields[f + 1] end
+      end
+      if tonumber(last) == tonumber(as_of) then outcome = 'U' end
+      if tonumber(last) > tonumber(as_of) then outcome = 'S' end
+    end
+  end
+  if outcome then
+    version = math.abs(kept)
+  elseif asked ~= '' and tonumber(asked) ~= version then
     outcome = 'C'
   elseif kind ~= 'U' and not exists then
     outcome, version = 'N', 0
@@ -57,8 +72,12 @@ for i = 5, #ARGV, 6 do
     seq = seq + 1
     version = seq
     local number = string.format('%.0f', seq)
-    redis.call('XADD', KEYS[2], number .. '-0', 'id', id, 'change', ARGV[i + 5],
-      'time', time, 'nonce', ARGV[2], 'before', nonce)
+    local entry = {'id', id, 'change', ARGV[i + 6], 'time', time, 'nonce', ARGV[2], 'before', nonce}
+    if as_of ~= '' then
+      entry[#entry + 1] = 'as_of'
+      entry[#entry + 1] = as_of
+    end
+    redis.call('XADD', KEYS[2], number .. '-0', unpack(entry))
     redis.call('HSET', KEYS[3], id, kind == 'D' and '-' .. number or number)
     nonce = ARGV[2]
     outcome = kind == 'D' and 'D' or exists and 'R' or 'A'

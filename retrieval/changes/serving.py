@@ -5,36 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from nearline.errors import NearlineError
 from nearline.times import from_us
+from retrieval.changes.deltas import DeltaStats, FollowedDelta, FollowedShard
 from retrieval.changes.progress import ShardLive, ShardProgress
-from retrieval.changes.watermark import Watermark
-from retrieval.live.delta import Delta, DeltaStats
-from retrieval.live_view import Live, LiveView
+from retrieval.live_view import LiveView
 from retrieval.shard import Applied
 
 # Shorter outages are nobody's concern: Redis restarts, or fails over.
 _STALE_AFTER_S = 5.0
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedShard:
-    """A shard that live changes are to be applied to.
-
-    new_delta: Makes what they are collected in, from a position of the log on.
-    attach: Has searches look there, too.
-    """
-
-    number: int
-    partitions: tuple[int, ...]
-    new_delta: Callable[[Watermark], Delta]
-    attach: Callable[[Live], None]
 
 
 class Trouble(NamedTuple):
@@ -57,8 +41,7 @@ class ServedChanges:
     def __init__(self, collection: str, snapshot_id: str, shards: Sequence[FollowedShard]) -> None:
         self.collection = collection
         self.snapshot_id = snapshot_id
-        self.deltas: Sequence[Delta] = ()
-        # Counted by whoever changes the deltas, who has them to himself: it may take a while.
+        self.deltas: Sequence[FollowedDelta] = ()
         self.stats: Sequence[DeltaStats] = ()
         self.caught_up = False
         self.trouble: Trouble | None = None
@@ -66,7 +49,7 @@ class ServedChanges:
         self._lives: list[ShardLive] = []
         self._shown: list[tuple[LiveView, str]] = []
 
-    def show(self, deltas: Sequence[Delta], *, caught_up: bool) -> Sequence[Delta]:
+    def show(self, deltas: Sequence[FollowedDelta], *, caught_up: bool) -> Sequence[FollowedDelta]:
         """Has searches look at other deltas from now on; gives those before."""
         before, self.deltas = self.deltas, deltas
         self.caught_up = caught_up
@@ -131,7 +114,7 @@ class ServedChanges:
             )
         return told
 
-    def close(self, error: NearlineError) -> Sequence[Delta]:
+    def close(self, error: NearlineError) -> Sequence[FollowedDelta]:
         """Ends the wait of all who wait; gives what is to be closed."""
         for live in self._lives:
             live.close(error)

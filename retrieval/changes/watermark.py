@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +31,8 @@ class Watermark:
         """Gives the opaque bytes that users see."""
         return _encoded(self)
 
-    def covers(self, other: Watermark, partitions: Iterable[int] = range(PARTITIONS)) -> bool:
-        """Tells whether this is at least as far as another one, in these partitions.
+    def covers(self, other: Watermark, partitions: Iterable[int] | None = None) -> bool:
+        """Tells whether this is at least as far as another one, in these partitions; None: in all.
 
         Raises: SnapshotMismatch: of another log.
         """
@@ -41,6 +42,8 @@ class Watermark:
                 "leave it out, and read the items again",
                 field="min_watermark",
             )
+        if partitions is None:
+            return all(map(operator.ge, self.positions, other.positions))
         return all(self.positions[one] >= other.positions[one] for one in partitions)
 
     def advanced(self, positions: Mapping[int, int]) -> Watermark:

@@ -7,10 +7,9 @@ document has no value. Values beyond the column's kind cannot occur: the builder
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +20,11 @@ from numpy.typing import NDArray
 
 from nearline import filters as f
 from nearline.contract import Scalar
-from nearline.errors import InvalidRequest, SnapshotCorrupt
-from nearline.filters import Filter, FilterValue, kind_of
+from nearline.errors import SnapshotCorrupt
+from nearline.filters import Filter, FilterValue
 from nearline.v1 import snapshot_pb2
 from retrieval.filtering.comparing import Bound, bounds_of, equal_values
+from retrieval.filtering.kinds import check_kinds, unknown_attribute
 from retrieval.shard import FieldCounts
 
 _Kind = snapshot_pb2.AttributeField.Kind
@@ -35,8 +35,6 @@ _KINDS: dict[_Kind, tuple[str, Any]] = {
     snapshot_pb2.AttributeField.KIND_BOOL: ("bool", pa.bool_()),
     snapshot_pb2.AttributeField.KIND_TIME: ("time", pa.timestamp("us", "UTC")),
 }
-_NUMBERS = ("int", "double")
-_NAMES_SHOWN = 20
 
 
 class _Column(NamedTuple):
@@ -73,6 +71,7 @@ class AttributeTable:
             if data.type != wanted:
                 raise ValueError(f"{field.name!r} is {data.type}, not {wanted}")
             self._columns[field.name] = _Column(kind, element, field.is_list, data)
+        self._kinds = {name: column.kind for name, column in self._columns.items()}
 
     @classmethod
     def load(
@@ -102,18 +101,7 @@ class AttributeTable:
         Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
             kinds.
         """
-        f.check_filter(filter)
-        for condition in f.conditions(filter):
-            column = self._column(condition.field, "options.filter")
-            # One value of each type is enough: a filter has passed the look at each of them.
-            for value in {type(value): value for value in _values_of(condition)}.values():
-                _check_kind(condition.field, column.kind, value)
-            if isinstance(condition, f.Range) and column.kind not in (*_NUMBERS, "time"):
-                raise InvalidRequest(
-                    f"attribute {condition.field!r} is of kind {column.kind}; ranges are over "
-                    "numbers and times",
-                    field="options.filter",
-                )
+        check_kinds(filter, self._kinds)
 
     def matching(self, filter: Filter) -> NDArray[np.bool_]:
         """Tells which documents match: (documents,) bool; see `nearline.filters`.
@@ -171,7 +159,7 @@ class AttributeTable:
     def _column(self, name: str, asked_by: str) -> _Column:
         column = self._columns.get(name)
         if column is None:
-            raise _unknown(name, list(self._columns), asked_by)
+            raise unknown_attribute(name, list(self._columns), asked_by)
         return column
 
     def _matching(self, filter: Filter) -> NDArray[np.bool_]:
@@ -246,52 +234,9 @@ def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
     return zip(encoded.dictionary.to_pylist(), counts.tolist(), strict=True)
 
 
-def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[FilterValue]:
-    match condition:
-        case f.Equals(_, value):
-            return (value,)
-        case f.In(_, values):
-            return values
-        case f.Range():
-            bounds = (getattr(condition, name) for name in f.BOUNDS)
-            return [bound for bound in bounds if bound is not None]
-    return ()
-
-
-def _check_kind(field: str, kind: str, value: FilterValue) -> None:
-    found = kind_of(value)
-    if found == kind or (found in _NUMBERS and kind in _NUMBERS):
-        return
-    shown = value.isoformat() if isinstance(value, datetime) else repr(value)
-    remedy = f"give a {kind}"
-    if kind == "string":
-        remedy += f", or build with --attribute {field}:{found}"
-    raise InvalidRequest(
-        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({shown}); {remedy}",
-        field="options.filter",
-    )
-
-
 def _python(column: _Column, value: Any) -> Scalar:
     """Gives a value as Python has it; a time in the one zone that all of Nearline uses."""
     scalar: Scalar = value
     if column.kind == "time" and value is not None:
         return value.astimezone(UTC)  # type: ignore[no-any-return]
     return scalar
-
-
-def _unknown(name: str, names: list[str], asked_by: str) -> InvalidRequest:
-    if not names:
-        return InvalidRequest(
-            f"there is no attribute {name!r}: the snapshot has none to look at; build it from "
-            "documents with attributes",
-            field=asked_by,
-        )
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return InvalidRequest(
-        f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
-        f"There is: {shown}{more}",
-        field=asked_by,
-    )

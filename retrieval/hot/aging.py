@@ -88,6 +88,9 @@ class Ages:
             return Entry(None, None, now_us, gone_us, gone_us)
         fresh_s = self.ttl_s * (1 + _JITTER * (2 * self.random() - 1))
         gone_us = hot.computed_us + int(self.stale_s * 1e6)
+        # One without the item takes its place.
+        if hot.expires_us:
+            gone_us = min(gone_us, hot.expires_us)
         fresh_until_us = min(hot.computed_us + int(fresh_s * 1e6), gone_us)
         watermark = decode(hot.watermark, "watermark of a hot list")
         return Entry(hot, watermark, hot.computed_us, fresh_until_us, gone_us)

@@ -7,7 +7,7 @@ import logging
 import random as chances
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from prometheus_client import Counter
 
@@ -25,6 +25,8 @@ from retrieval.redis_state import Redis
 
 _Wanted: TypeAlias = tuple[HotKey, Watermark | None]
 _Found: TypeAlias = tuple[Entry, Level]
+_Given: TypeAlias = tuple[HotList | None, Level]
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -80,9 +82,7 @@ class HotLists:
         """Number of lists kept in this process, with those that there are none of."""
         return len(self._near)
 
-    async def get(
-        self, key: HotKey, compute: Compute, least: Watermark | None = None
-    ) -> tuple[HotList | None, Level]:
+    async def get(self, key: HotKey, compute: Compute, least: Watermark | None = None) -> _Given:
         """Gives a list, and where it came from.
 
         Args:
@@ -92,14 +92,46 @@ class HotLists:
         Returns: None for the list: there is no such item.
         Raises: Whatever `compute` raises, where there is nothing else to give; NotReady: closed.
         """
+        found = self.near(key, compute, least)
+        return found or self._given(key, compute, *await self._filled(key, compute, least))
+
+    async def newest(
+        self,
+        key: HotKey,
+        compute: Callable[[Watermark | None], Compute],
+        least: Watermark | None,
+        read: Callable[[HotList | None, Level], tuple[_T, Watermark | None]],
+    ) -> _T:
+        """Gives a list as it is read now: one that is too old then is asked for anew.
+
+        Args:
+            compute: Gives what makes it with the changes up to a state.
+            least: As in `get`.
+            read: Applies to a list what was changed since; gives what is made of it, and the state
+                that it should have, None: it is as good as new.
+        Raises: as `get`.
+        """
+        while True:
+            hot, level = await self.get(key, compute(least), least)
+            made, newer = read(hot, level)
+            # What is computed just now may be changed again; it is not worth another try.
+            if newer is None or level is Level.LIVE:
+                return made
+            least = newer
+
+    def near(self, key: HotKey, compute: Compute, least: Watermark | None = None) -> _Given | None:
+        """Gives what `get` would give of this process at once; None: that would take longer."""
         now_us = self._clock()
         self._asked.add(key.collection, key.of, now_us)
         entry = self._near.get(key)
-        level = Level.NEAR
         if entry is None or not entry.serves(now_us, least):
-            entry, level = await self._filled(key, compute, least)
-            now_us = self._clock()
+            return None
+        return self._given(key, compute, entry, Level.NEAR)
+
+    def _given(self, key: HotKey, compute: Compute, entry: Entry, level: Level) -> _Given:
+        """Has a list refreshed in the background where it is time, and counts the read."""
         if level is not Level.LIVE:
+            now_us = self._clock()
             if now_us >= entry.fresh_until_us:
                 level = Level.STALE
                 self._refresh(key, compute, entry)
@@ -153,9 +185,8 @@ class HotLists:
         if entry is not None and entry.serves(self._clock(), least):
             self._near.put(key, entry)
             return entry, Level.REDIS
-        # Others who have a stale one keep it meanwhile; who has none does not wait.
-        await self._shared.lock(key)
-        return await self._computed(key, compute), Level.LIVE
+        # Who has none does not ask whether others are at it, nor waits for them.
+        return await self._computed(key, compute, locked=False), Level.LIVE
 
     def _refresh(self, key: HotKey, compute: Compute, entry: Entry) -> bool:
         """Starts to refresh a list; False: that is under way, or has just failed."""
@@ -173,7 +204,7 @@ class HotLists:
             self._flights.rest((key, None))
             return known, Level.STALE
         try:
-            return await self._computed(key, compute), Level.LIVE
+            return await self._computed(key, compute, locked=mine), Level.LIVE
         except Exception as error:
             if not known.serves(self._clock(), None):
                 raise
@@ -185,20 +216,21 @@ class HotLists:
         found = await self._shared.read(key)
         return None if found is None else self._ages.entry(found.hot, found.computed_us)
 
-    async def _computed(self, key: HotKey, compute: Compute) -> Entry:
+    async def _computed(self, key: HotKey, compute: Compute, *, locked: bool) -> Entry:
         try:
             hot = await compute()
             entry = self._ages.entry(hot, self._clock())
             data = pack(Packed(hot, entry.computed_us))
         except Exception:
             metrics.hot_computations.labels(key.collection, "failed").inc()
-            self._in_background(self._shared.release(key))
+            if locked:
+                self._in_background(self._shared.release(key))
             raise
         outcome = "absent" if hot is None else "made"
         metrics.hot_computations.labels(key.collection, outcome).inc()
         self._near.put(key, entry)
         keep_s = (entry.gone_us - self._clock()) / 1e6
-        self._in_background(self._shared.write(key, data, keep_s))
+        self._in_background(self._shared.write(key, data, keep_s, locked=locked))
         return entry
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:

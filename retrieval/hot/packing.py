@@ -1,21 +1,20 @@
-"""Hot lists as bytes: JSON, which cannot run anything, and which Python reads in C."""
+"""Hot lists as bytes: a checksum, a line of JSON, then the items as they go over the wire."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+import zlib
+from itertools import accumulate
+from typing import NamedTuple
 
-from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from retrieval.changes import watermark
-from retrieval.hot.records import HotItem, HotKey, HotList
+from retrieval.hot.records import HotKey, HotList
 
 # The number counts the forms of a value.
-_PREFIX = "nearline:hot:1"
-_TIME = "time"
-_TIME_MARK = b'{"time":"'
+_PREFIX = "nearline:hot:2"
+_CHECKSUM_BYTES = 4
 
 
 class Packed(NamedTuple):
@@ -27,48 +26,44 @@ class Packed(NamedTuple):
 
 def name_of(key: HotKey) -> str:
     """Gives the name of a list in Redis."""
-    return f"{_PREFIX}:{key.collection}:{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
+    digest = hashlib.blake2b(repr(tuple(key)).encode(), digest_size=32).hexdigest()
+    return f"{_PREFIX}:{key.collection}:{digest}"
 
 
 def pack(packed: Packed) -> bytes:
     """Gives the bytes."""
     hot = packed.hot
-    if hot is None:
-        return json.dumps([packed.computed_us]).encode()
-    parts = [hot.computed_us, hot.cost_s, hot.watermark.hex(), hot.items]
-    return json.dumps(parts, default=_time, separators=(",", ":")).encode()
+    head: list[object] = [packed.computed_us]
+    messages: list[bytes] = []
+    if hot is not None:
+        messages = list(hot.messages)
+        sizes = list(map(len, messages))
+        mark = hot.watermark.hex()
+        head = [hot.computed_us, hot.cost_s, mark, hot.expires_us, hot.ids, sizes]
+    # JSON writes a line break as two other characters.
+    content = b"\n".join((json.dumps(head, separators=(",", ":")).encode(), b"".join(messages)))
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES) + content
 
 
 def unpack(data: bytes) -> Packed | None:
     """Reads bytes; None where they are damaged, or somebody else's."""
+    content = data[_CHECKSUM_BYTES:]
+    if data[:_CHECKSUM_BYTES] != zlib.crc32(content).to_bytes(_CHECKSUM_BYTES):
+        return None
+    head, _, messages = content.partition(b"\n")
     try:
-        computed_us, *rest = json.loads(data)
+        computed_us, *rest = json.loads(head)
         if not rest:
             return Packed(None, int(computed_us))
-        cost_s, mark, items = rest
-        if _TIME_MARK in data:
-            items = [[*others, _with_times(attributes)] for *others, attributes in items]
+        cost_s, mark, expires_us, ids, sizes = rest
+        ends = list(accumulate(sizes, initial=0))
+        parts = tuple(map(messages.__getitem__, map(slice, ends, ends[1:])))
+        if len(parts) != len(ids):
+            return None
         made = HotList(
-            tuple(map(HotItem._make, items)), int(computed_us), float(cost_s), bytes.fromhex(mark)
+            tuple(ids), parts, int(computed_us), float(cost_s), bytes.fromhex(mark), int(expires_us)
         )
         watermark.decode(made.watermark)
         return Packed(made, made.computed_us)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidRequest):
         return None
-
-
-def _time(value: object) -> dict[str, str]:
-    if isinstance(value, datetime):
-        return {_TIME: value.astimezone(UTC).isoformat()}
-    raise TypeError(f"a hot list cannot hold a {type(value).__name__}: {value!r}")
-
-
-def _with_times(attributes: dict[str, Any] | None) -> Attributes | None:
-    """Gives attributes as they were: no value of theirs is an object unless `_time` made it."""
-    return attributes and {name: _value(value) for name, value in attributes.items()}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_value(one) for one in value]
-    return datetime.fromisoformat(value[_TIME]) if isinstance(value, dict) else value

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from nearline.errors import NotReady
 from retrieval import metrics
 from retrieval.hot.packing import Packed, name_of, unpack
 from retrieval.hot.records import HotKey
-from retrieval.redis_state import Redis, answering
+from retrieval.redis_reads import Reads
+from retrieval.redis_state import RELEASE, Redis, answering
+from retrieval.respite import Respite
 
-_LEFT_ALONE_S = 1.0
+_NEEDED_BY = "hot lists"
 # Whoever dies while computing keeps others from it for so long; they serve what they have.
 _LOCK_MS = 5_000
-_RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
 
 
 class SharedLists:
@@ -35,23 +32,27 @@ class SharedLists:
 
     def __init__(self, client: Redis | None, timeout_s: float) -> None:
         self._client = client
+        if client is not None:
+            self._reads = Reads(client, _NEEDED_BY, timeout_s)
         self._timeout_s = timeout_s
-        self._again_s = 0.0
+        self._respite = Respite()
         self._token = secrets.token_bytes(16)
 
     async def read(self, key: HotKey) -> Packed | None:
         """Gives what is kept; None: nothing, or Redis is away."""
-        data = await self._ask(lambda client: client.get(name_of(key)))
-        return None if data is None else unpack(data)
+        name = name_of(key)
+        found = await self._tried(lambda: self._reads.ask(("GET", name)))
+        return unpack(found[0]) if found and found[0] is not None else None
 
-    async def write(self, key: HotKey, data: bytes, keep_s: float) -> None:
-        """Keeps a packed list, and lets others compute it again."""
+    async def write(self, key: HotKey, data: bytes, keep_s: float, *, locked: bool) -> None:
+        """Keeps a packed list; one that was locked here others may compute again."""
         name = name_of(key)
 
         async def write(client: Redis) -> None:
             async with client.pipeline(transaction=False) as pipe:
                 pipe.set(name, data, px=max(int(keep_s * 1_000), 1))
-                pipe.eval(_RELEASE, 1, _lock(name), self._token)
+                if locked:
+                    pipe.eval(RELEASE, 1, _lock(name), self._token)
                 await pipe.execute()
 
         await self._ask(write)
@@ -69,18 +70,26 @@ class SharedLists:
         lock = _lock(name_of(key))
 
         async def release(client: Redis) -> None:
-            await client.eval(_RELEASE, 1, lock, self._token)
+            await client.eval(RELEASE, 1, lock, self._token)
 
         await self._ask(release)
 
     async def _ask(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
-        if self._client is None or time.monotonic() < self._again_s:
+        async def within() -> Any:
+            assert self._client is not None, "without one nothing is tried"
+            async with asyncio.timeout(self._timeout_s), answering(_NEEDED_BY):
+                return await command(self._client)
+
+        return await self._tried(within)
+
+    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Does it; None where there is no Redis, where it is left alone, or fails now."""
+        if self._client is None or self._respite.reason:
             return None
         try:
-            async with asyncio.timeout(self._timeout_s), answering("hot lists"):
-                return await command(self._client)
-        except (NotReady, TimeoutError):
-            self._again_s = time.monotonic() + _LEFT_ALONE_S
+            return await work()
+        except (NotReady, TimeoutError) as error:
+            self._respite.begin(str(error) or "no answer in time")
             metrics.hot_redis_failures.inc()
             return None
 

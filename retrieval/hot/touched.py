@@ -78,9 +78,9 @@ class Touched:
         self._manifest = manifest
         self._known.forget(watermark_of(manifest))
 
-    def read(self, hot: HotList) -> AsRead:
+    def read(self, hot: HotList | None, item: str = "") -> AsRead:
         """Applies to a list what was changed since it was made; see `Touches.read`."""
-        return self._known.read(hot)
+        return self._known.read(hot, item)
 
     async def _run(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from retrieval.changes.records import Entry, Kind
 from retrieval.changes.watermark import Watermark, decode
-from retrieval.hot.records import HotItem, HotList
+from retrieval.hot.records import HotList
 
 
 class Touch(NamedTuple):
@@ -21,11 +21,12 @@ class Touch(NamedTuple):
 class AsRead(NamedTuple):
     """What a hot list is, now that some items were changed.
 
-    items: Without those that were deleted. least: Some of the others were changed after the list
-    was made: ask for one that has the changes up to here. None: the list is as good as new.
+    hot: Without those that were deleted; None: there is no such item. least: Some of the others
+    were changed after the list was made: ask for one that has the changes up to here. None: the
+    list is as good as new.
     """
 
-    items: Sequence[HotItem]
+    hot: HotList | None
     least: Watermark | None
 
 
@@ -78,24 +79,32 @@ class Touches:
                 if touch.position > upto.positions[touch.partition]
             }
 
-    def read(self, hot: HotList) -> AsRead:
+    def read(self, hot: HotList | None, item: str = "") -> AsRead:
         """Applies to a list what was changed since it was made.
 
         Deleted items are left out, also where it is not known how old the list is.
+
+        Args:
+            hot: None: it was found that there is no such item, it is not known when.
+            item: That the list follows from; empty: none, whose changes would change the list.
         """
         items = self._items
-        touched = [touch for one in hot.items if (touch := items.get(one.id))] if items else []
-        kept: Sequence[HotItem] = hot.items
-        if any(touch.deleted for touch in touched):
-            kept = [one for one in kept if not ((it := items.get(one.id)) and it.deleted)]
+        own = items.get(item) if items and item else None
+        if hot is None:
+            written = {} if own is None or own.deleted else {own.partition: own.position}
+            return AsRead(None, self._floor.advanced(written) if written else None)
+        touched = {one: items[one] for one in hot.ids if one in items} if items else {}
+        gone = [one for one, touch in touched.items() if touch.deleted]
+        kept = hot.without(gone) if gone else hot
         has = decode(hot.watermark, "watermark of a hot list")
         if has is None or has.log_id != self._floor.log_id:
             return AsRead(kept, None)
-        changed = {
+        changed = [touch for touch in touched.values() if not touch.deleted]
+        newer = {
             one.partition: one.position
-            for one in sorted(touched)
-            if not one.deleted and one.position > has.positions[one.partition]
+            for one in sorted(changed if own is None else [*changed, own])
+            if one.position > has.positions[one.partition]
         }
-        if changed or not has.covers(self._floor):
-            return AsRead(kept, self._floor.advanced(changed))
+        if newer or not has.covers(self._floor):
+            return AsRead(kept, self._floor.advanced(newer))
         return AsRead(kept, None)

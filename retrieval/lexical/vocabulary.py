@@ -52,6 +52,11 @@ class Vocabulary:
         return len(self._offsets) - 1
 
     @property
+    def analyser(self) -> Analyser:
+        """What makes words of texts."""
+        return self._analyser
+
+    @property
     def language(self) -> str:
         """Language of the stemmer, or "none"."""
         return self._analyser.language

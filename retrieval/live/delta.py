@@ -6,7 +6,6 @@ import heapq
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
+from retrieval.changes.deltas import DeltaStats
 from retrieval.changes.records import Change, Entry, Kind
 from retrieval.changes.watermark import Watermark
 from retrieval.lexical.vocabulary import Vocabulary
@@ -33,22 +33,6 @@ from retrieval.sources import Documents
 # change so many documents are looked at.
 _MOST_DEAD_ROWS = 4_096
 _MOVED = 4
-
-
-class DeltaStats(NamedTuple):
-    """How large a delta is.
-
-    rows: Live chunks in memory, with those of documents that were replaced or deleted since;
-    dead_rows: those alone. hidden_rows: Chunks of the snapshot that are served no more.
-    changes: Changes applied since the snapshot. oldest_change_us: When the log took the oldest of
-    them, microseconds since 1970; 0: there are none.
-    """
-
-    rows: int
-    dead_rows: int
-    hidden_rows: int
-    changes: int
-    oldest_change_us: int
 
 
 class Delta:

@@ -27,14 +27,14 @@ class Similar:
 
     async def to(
         self, reading: Reading, like: Sequence[str], enough: int, without: frozenset[str]
-    ) -> list[tuple[c.Item, float]]:
+    ) -> list[tuple[c.Item, float]] | None:
         """Gives items like some others, best first, with cosine or inner product.
 
         Args:
             like: Ids, the most telling first; those that do not exist are passed over.
             enough: Items wanted.
             without: Ids that are not wanted.
-        Returns: None of them where none of `like` exists.
+        Returns: None: none of `like` exists.
         Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
             an attribute that does not exist.
         """
@@ -46,7 +46,7 @@ class Similar:
                 served, self._embedders, [query], ["item_ids"], c.SearchMode.DENSE, inquiry
             )
         except NotFound:
-            return []
+            return None
         options = c.SearchOptions(
             k=min(enough + len(without), c.MAX_K), payload=payload, filter=filter
         )

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
 from nearline import contract as c
+from nearline import wire
 from retrieval import examples
 from retrieval.behaviour.history import History
 from retrieval.behaviour.learned import Learned
 from retrieval.inquiry import Inquiry
+from retrieval.recommending.computing import as_given
 from retrieval.recommending.content import Similar
-from retrieval.recommending.hot_candidates import Hot, HotCandidates, as_given, is_trained
-from retrieval.recommending.policies import Policy, seen_items
+from retrieval.recommending.hot_candidates import Hot, HotCandidates
+from retrieval.recommending.narrowing import narrowed
+from retrieval.recommending.origins import (
+    examples_of,
+    is_alike,
+    needs_no_vectors,
+    rank_for,
+    source_of,
+)
+from retrieval.recommending.policies import NOTHING, Policy
 from retrieval.recommending.pool import Pool, Reading, allowed_by
-from retrieval.recommending.ranking import ITEMS, POPULAR, place_of, rank
-from retrieval.recommending.reasons import reasons_for
-from retrieval.recommending.rules import Outcome, Placed, arrange
+from retrieval.recommending.ranking import POPULAR
+from retrieval.recommending.rules import Placed, arrange
 from retrieval.recommending.subject import NOBODY, Subject
+from retrieval.recommending.telling import Telling
 from retrieval.served import ServedCollection
 
 # What made a list, beside what `ranking` names: vectors of items; or nothing, so that it stands in
@@ -30,7 +41,6 @@ CONTENT = "content"
 UNORDERED = "unordered"
 # Items that are put in order before the others: more than most lists need.
 _FIRST = 64
-_NOTHING: frozenset[c.PayloadField] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +50,11 @@ class Order:
     audience: c.Audience
     options: c.RecommendOptions
     policy: Policy
-    subject: Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A list. source: What made it: items, history, popular, content or unordered.
+    """A list. source: What made it: items, history, popular, surface, content or unordered.
 
     hot: The cached list that it was made from; None: it was made anew.
     """
@@ -54,7 +63,7 @@ class Made:
     ignored: Sequence[c.IgnoredId]
     source: str
     hot: Hot | None
-    why_not: c.WhyNot | None
+    why_not: c.WhyNot | None = None
 
 
 class Making:
@@ -83,31 +92,71 @@ class Making:
         self._order = order
         self._inquiry = inquiry
         self._similar = similar
-        self._hot = hot
+        # A cached list may be minutes old: what is asked of one must be true of now.
+        self._hot = None if order.options.why_not_id else hot
         self._found: Hot | None = None
         self._rng = rng
         self._now_us = time.time_ns() // 1_000
         options, policy = order.options, order.policy
-        events = chain(order.subject.events, order.subject.older)
-        self._seen = seen_items(policy, events, now_us=self._now_us)
-        self._excluded = frozenset((*options.exclude_ids, *order.audience.item_ids))
-        self._without = self._seen | self._excluded | policy.blocked
+        self._subject = Subject()
+        self._seen: frozenset[str] = frozenset()
+        self._ids = list(dict.fromkeys(order.audience.item_ids))
+        self._excluded = frozenset((*options.exclude_ids, *self._ids))
         needed = policy.needs(options.diversity)
-        self._reading = Reading(served, options.payload | needed, options.filter, inquiry)
+        narrow = narrowed(options.filter, policy.only)
+        self._reading = Reading(served, options.payload | needed, narrow, inquiry)
         # Where no rule may prefer what stands further down, what is listed is enough.
         deep = bool(needed) or policy.explore is not None
         self._enough = max(options.n, policy.candidates) if deep else options.n
-        self._pool = Pool(options.payload)
+        # Nor is anything else to be said of an item than what it shows.
+        told = options.explain or bool(options.why_not_id)
+        self._plain = not (deep or told or policy.pinned)
+        self._shown: wire.Shown[c.Recommendation] | None = None
+        # It is known that there is no such item.
+        self._missing = False
+        self._ahead: Awaitable[Hot | None] | None = None
 
-    async def make(self) -> Made:
+    @cached_property
+    def _pool(self) -> Pool:
+        """What the list is made from; one that is given as it was cached needs none."""
+        return Pool(self._order.options.payload)
+
+    @cached_property
+    def _without(self) -> frozenset[str]:
+        """Ids of what is not to be listed."""
+        return self._seen | self._excluded | self._order.policy.blocked
+
+    def begin(self) -> None:
+        """Begins to read what does not depend on the user, while others look for what does."""
+        items = examples_of(self._order.policy, self._ids)
+        if is_alike(self._order.policy, items, is_known=True):
+            self._ahead = self._hot_list(items)
+
+    async def make(self, subject: Subject) -> Made:
         """Makes it.
 
+        Args:
+            subject: Whom it is for.
         Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
             an attribute that does not exist.
         """
         order, options = self._order, self._order.options
-        items, ignored = await self._given()
-        source = await self._from_hot(items) or await self._from_shards(items)
+        self._subject, ids = subject, self._ids
+        self._seen = subject.seen(order.policy, self._now_us)
+        items = examples_of(order.policy, ids)
+        ignored: Sequence[c.IgnoredId] = ()
+        # What goes with one item is asked for most; of what there is a list there is an item.
+        source = await self._from_hot(items) if len(items) == 1 else ""
+        if ids and not source:
+            there, ignored = await self._given(ids)
+            items = examples_of(order.policy, there)
+        if len(items) < len(ids) or not ids:
+            source = await self._from_hot(items)
+        source = source or await self._from_shards(items)
+        if self._shown is not None:
+            return Made(
+                recommendations=self._shown, ignored=ignored, source=source, hot=self._found
+            )
         pinned = Pool(options.payload)
         if order.policy.pinned:
             await pinned.read(self._reading, [(one, 0.0) for one in order.policy.pinned])
@@ -124,23 +173,26 @@ class Making:
             rng=self._rng,
             why_not=options.why_not_id,
         )
+        telling = Telling(self._reading, order.policy, subject, items, self._now_us)
+        why = outcome.why_not
         return Made(
-            recommendations=[self._recommendation(one, items) for one in outcome.places],
+            recommendations=[self._recommendation(one, telling) for one in outcome.places],
             ignored=ignored,
             source=source,
             hot=self._found,
-            why_not=await self._why_not(outcome, items),
+            why_not=None if why is None else await telling.why_not(why, options.filter),
         )
 
-    async def _given(self) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
+    async def _given(self, ids: Sequence[str]) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
         """Gives the example items that there are, and those that were left out."""
-        ids = list(dict.fromkeys(self._order.audience.item_ids))
+        if self._missing:
+            return (), [c.IgnoredId(one, c.IgnoredReason.NOT_FOUND) for one in ids]
         learned = self._learned
         # Of what the snapshot has, the shards need not be asked.
         asked = [one for one in ids if learned is None or learned.number_of(one) is None]
         if not asked:
             return ids, ()
-        found = await examples.fetch(self._served, asked, _NOTHING, self._inquiry)
+        found = await examples.fetch(self._served, asked, NOTHING, self._inquiry)
         ignored = examples.ignored(self._served, asked, found)
         gone = {one.id for one in ignored}
         return [one for one in ids if one not in gone], ignored
@@ -150,32 +202,48 @@ class Making:
 
         Returns: What made it; empty: there is none, or too little of it is left for this user.
         """
-        order, learned = self._order, self._learned
-        alike = len(items) == 1 or (not items and not order.subject.events)
-        if self._hot is None or learned is None or not alike:
+        order = self._order
+        if not is_alike(order.policy, items, is_known=self._subject.is_known):
             return ""
-        item = items[0] if items else ""
-        if item and not is_trained(learned, item):
-            return ""
-        found = await self._hot.read(self._reading, order.policy, item, self._enough)
+        ahead, self._ahead = self._ahead, None
+        found = await reading if (reading := ahead or self._hot_list(items)) else None
         if found is None:
             return ""
-        left = (one for one in found.items if one.id not in self._without)
+        item = items[0] if items else ""
+        listed = found.candidates
+        if listed is None:
+            self._missing = True
+            return ""
+        # What is blocked is on no cached list.
+        without = self._seen | self._excluded
+        each = zip(listed.ids, listed.messages, strict=True)
+        left = (message for one, message in each if one not in without)
         kept = list(islice(left, self._enough))
         if len(kept) < self._enough and not found.whole:
             return ""
-        for one in kept:
-            self._pool.add(one, one.score)
         self._found = found
-        return ITEMS if item else POPULAR
+        if self._plain:
+            self._shown = wire.shown(kept)
+        else:
+            for one in kept:
+                self._pool.add_hit(wire.hit_of(one))
+        return CONTENT if found.content else source_of(order.policy, item)
+
+    def _hot_list(self, items: Sequence[str]) -> Awaitable[Hot | None] | None:
+        if self._hot is None:
+            return None
+        item = items[0] if items else ""
+        return self._hot.begin(self._reading, self._order.policy, item, self._enough)
 
     async def _from_shards(self, items: Sequence[str]) -> str:
-        learned, subject = self._learned, self._order.subject
+        learned, subject = self._learned, self._subject
         if learned is not None:
             given = as_given(learned, items)
             history = subject.history
+            if needs_no_vectors(self._order.policy):
+                return await self._fill(learned, NOBODY, history)
             # What nobody had yet can only be gone by its vectors.
-            if len(given.items) or (not items and (len(history.items) or not subject.events)):
+            if len(given.items) or (not items and (len(history.items) or not subject.is_known)):
                 return await self._fill(learned, given, history)
         found = await self._by_content(items)
         if found:
@@ -188,24 +256,25 @@ class Making:
 
     async def _fill(self, learned: Learned, given: History, history: History) -> str:
         """Fills the pool by behaviour; tells what of it."""
-        ranking = rank(
+        ranking = rank_for(
             learned,
+            self._order.policy,
             given,
             history,
-            repeats=self._order.policy.seen.repeat,
             allowed=await allowed_by(self._reading, learned, self._without),
             first=max(self._enough, _FIRST),
+            now_us=self._now_us,
         )
         await self._pool.fill(self._reading, learned.ids, ranking.blocks, self._enough)
         return ranking.source
 
     async def _by_content(self, items: Sequence[str]) -> bool:
         """Fills the pool with what is like the items, or like what the user had last."""
-        like = items or [one.item_id for one in self._order.subject.events]
-        found = []
+        like = items or [one.item_id for one in self._subject.events]
+        found = None
         if like:
             found = await self._similar.to(self._reading, like, self._enough, self._without)
-        for one, score in found:
+        for one, score in found or ():
             self._pool.add(one, score, one.vector)
         return bool(found)
 
@@ -215,59 +284,9 @@ class Making:
         for one in islice((one for one in listed if one.id not in self._without), self._enough):
             self._pool.add(one, 0.0, one.vector)
 
-    def _recommendation(self, placed: Placed, items: Sequence[str]) -> c.Recommendation:
+    def _recommendation(self, placed: Placed, telling: Telling) -> c.Recommendation:
         reasons: tuple[str, ...] = ()
         if self._order.options.explain:
-            reasons = (*placed.reasons, *self._reasons(placed.candidate.id, items))
+            reasons = (*placed.reasons, *telling.reasons(placed.candidate.id))
         hit = self._pool.hits[placed.candidate.id]
         return c.Recommendation(hit=hit, reasons=reasons, propensity=placed.propensity)
-
-    def _reasons(self, item_id: str, items: Sequence[str]) -> tuple[str, ...]:
-        learned = self._learned
-        number = None if learned is None else learned.number_of(item_id)
-        if learned is None or number is None:
-            return ()
-        given = as_given(learned, items)
-        if len(given.items):
-            return reasons_for(learned, number, given, [learned.similar])
-        blend = learned.blend(repeats=self._order.policy.seen.repeat)
-        generators = [part.generator for part in blend.parts]
-        return reasons_for(learned, number, self._order.subject.history, generators)
-
-    async def _why_not(self, outcome: Outcome, items: Sequence[str]) -> c.WhyNot | None:
-        """Adds to what the rules say what they cannot know: whether it exists, and its rank."""
-        why = outcome.why_not
-        if why is None:
-            return None
-        if why.cause is not c.Cause.OUTRANKED or why.rank:
-            return replace(why, rank=why.rank or self._rank(why.id, items))
-        there = await examples.fetch(self._served, [why.id], _NOTHING, self._inquiry)
-        if why.id not in there.items:
-            message = f"collection {self._served.name!r} has no such item, or no longer"
-            return c.WhyNot(id=why.id, cause=c.Cause.NO_SUCH_ITEM, rank=0, message=message)
-        filter = self._order.options.filter
-        if filter is not None:
-            kept = await examples.fetch(self._served, [why.id], _NOTHING, self._inquiry, filter)
-            if why.id not in kept.items:
-                message = "it does not match the filter of the request"
-                return c.WhyNot(id=why.id, cause=c.Cause.FILTERED, rank=0, message=message)
-        rank_of = self._rank(why.id, items)
-        message = f"others stand before it: it is number {rank_of}" if rank_of else why.message
-        return replace(why, rank=rank_of, message=message)
-
-    def _rank(self, item_id: str, items: Sequence[str]) -> int:
-        """Gives the place of an item before any rule; 0: there is no order, or it is not in it."""
-        learned = self._learned
-        number = None if learned is None else learned.number_of(item_id)
-        if learned is None or number is None:
-            return 0
-        everything = np.ones(len(learned.ids), np.bool_)
-        ranking = rank(
-            learned,
-            as_given(learned, items),
-            self._order.subject.history,
-            repeats=self._order.policy.seen.repeat,
-            allowed=everything,
-            first=self._enough,
-        )
-        return place_of(ranking, number)

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from nearline.contract import PayloadField
 from nearline.errors import InvalidRequest
+from nearline.filters import Filter
 from nearline.times import DAY_US
 from retrieval.names import nearest_first
+from retrieval.recommending.narrowing import digest_of
 
 # Of policies that no file gives; those of files start at 1.
 BUILT_IN_VERSION = 0
+NOTHING: frozenset[PayloadField] = frozenset()
+
+
+class Origin(Enum):
+    """What a surface is made from: `from` in a policy file.
+
+    AUTO: what goes with the items that are given, else what the user did, else what is popular.
+    POPULAR, TRENDING: the same for everybody. BUY_AGAIN: what the user had, what is due first.
+    """
+
+    AUTO = "auto"
+    POPULAR = "popular"
+    TRENDING = "trending"
+    BUY_AGAIN = "buy_again"
 
 
 class SeenRule(NamedTuple):
@@ -58,12 +75,15 @@ class ExploreRule(NamedTuple):
 class Policy:
     """What a surface asks of its lists; see docs/surfaces.md.
 
-    version: From 1; 0: built in. quotas: Sorted by attribute. pinned: Ids, in their order.
-    diversity: 0..1. candidates: How many are looked at. digest: 8 hex digits over all but the name.
+    version: From 1; 0: built in. only: What every item fulfils, whatever is asked for; None:
+    nothing. quotas: Sorted by attribute. pinned: Ids, in their order. diversity: 0..1.
+    candidates: How many are looked at. digest: 8 hex digits over all but the name.
     """
 
     name: str
     version: int
+    origin: Origin = Origin.AUTO
+    only: Filter | None = None
     seen: SeenRule = NOTHING_TWICE
     quotas: tuple[Quota, ...] = ()
     pinned: tuple[str, ...] = ()
@@ -89,6 +109,8 @@ class Policy:
             diversity: The request's; None: the policy's.
         """
         weight = self.diversity if diversity is None else diversity
+        if not (weight or self.quotas or self.fresh):
+            return NOTHING
         needed = {PayloadField.ATTRIBUTES: self.quotas or self.fresh, PayloadField.VECTOR: weight}
         return frozenset(part for part, used in needed.items() if used)
 
@@ -125,12 +147,18 @@ class Policies:
 
 
 def default_policies() -> Policies:
-    """Gives what holds without a policy file: only `cart` shows again what the user had."""
+    """Gives what holds without a policy file.
+
+    `cart` and `buy_again` show again what the user had, `home`, `item_page` and `trending` do not.
+    """
+    again = SeenRule(repeat=True)
     return Policies(
         [
             Policy(name="home", version=BUILT_IN_VERSION),
             Policy(name="item_page", version=BUILT_IN_VERSION),
-            Policy(name="cart", version=BUILT_IN_VERSION, seen=SeenRule(repeat=True)),
+            Policy(name="cart", version=BUILT_IN_VERSION, seen=again),
+            Policy(name="trending", version=BUILT_IN_VERSION, origin=Origin.TRENDING),
+            Policy(name="buy_again", version=BUILT_IN_VERSION, origin=Origin.BUY_AGAIN, seen=again),
         ]
     )
 
@@ -167,7 +195,7 @@ def seen_items(policy: Policy, events: Iterable[Event], *, now_us: int) -> froze
 
 
 def _digest(policy: Policy) -> str:
-    content: Mapping[str, object] = {
+    content: dict[str, object] = {
         "version": policy.version,
         "seen": [policy.seen.repeat, sorted(policy.seen.kinds), policy.seen.days],
         "quotas": policy.quotas,
@@ -178,4 +206,10 @@ def _digest(policy: Policy) -> str:
         "explore": policy.explore,
         "candidates": policy.candidates,
     }
+    # Only where they are used: a policy without them keeps the digest that it had before there
+    # were such keys.
+    if policy.origin is not Origin.AUTO:
+        content["from"] = policy.origin.value
+    if policy.only is not None:
+        content["only"] = digest_of(policy.only)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -11,10 +11,14 @@ from typing import Any
 from nearline.contract import MAX_EXCLUDED, MAX_K, MAX_KIND_BYTES, MAX_RECOMMENDED
 from nearline.documents import check_id
 from nearline.errors import InvalidRequest, SettingsError
+from nearline.filter_text import parse_filter
+from nearline.filters import Filter
 from retrieval.names import nearest_first
 from retrieval.recommending.policies import (
+    NOTHING_TWICE,
     ExploreRule,
     FreshRule,
+    Origin,
     Policies,
     Policy,
     Quota,
@@ -103,6 +107,17 @@ class _Table:
             raise _refused(self.at(key), value, f"{' or '.join(map(repr, allowed))} is allowed")
         return value
 
+    def filter(self, key: str) -> Filter | None:
+        text = self.values.get(key)
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise _refused(self.at(key), text, "a filter as text is needed: see docs/filters.md")
+        try:
+            return parse_filter(text)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{self.at(key)}: {error}") from error
+
     def texts(self, key: str, most: int, check: Callable[[str], None]) -> tuple[str, ...]:
         values = self.values.get(key, [])
         if not isinstance(values, list):
@@ -142,14 +157,11 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
     table.knows(
         (
             *("seen", "seen_kinds", "seen_days", "quotas", "pinned", "blocked", "diversity"),
-            *("fresh", "explore", "candidates"),
+            *("fresh", "explore", "candidates", "from", "only"),
         )
     )
-    seen = SeenRule(
-        repeat=table.word("seen", ("exclude", "repeat")) == "repeat",
-        kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
-        days=table.whole("seen_days", 0, MAX_DAYS),
-    )
+    origin = Origin(table.word("from", [one.value for one in Origin]))
+    seen = _seen(table, origin)
     pinned = table.texts("pinned", MAX_PINNED, check_id)
     blocked = table.texts("blocked", MAX_EXCLUDED, check_id)
     for item_id in pinned:
@@ -159,6 +171,8 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
     return Policy(
         name=name,
         version=version,
+        origin=origin,
+        only=table.filter("only"),
         seen=seen,
         quotas=_quotas(table.table("quotas")),
         pinned=pinned,
@@ -168,6 +182,25 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
         explore=_explore(table.table("explore"), candidates) if "explore" in table.values else None,
         candidates=candidates,
     )
+
+
+def _seen(table: _Table, origin: Origin) -> SeenRule:
+    again = origin is Origin.BUY_AGAIN
+    limited = "seen_kinds" in table.values or "seen_days" in table.values
+    choices = ("repeat", "exclude") if again and not limited else ("exclude", "repeat")
+    rule = SeenRule(
+        repeat=table.word("seen", choices) == "repeat",
+        kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
+        days=table.whole("seen_days", 0, MAX_DAYS),
+    )
+    if again and rule == NOTHING_TWICE:
+        raise _refused(
+            table.at("seen"),
+            "exclude",
+            "buy_again lists what the user had, and this leaves all of it out; leave `seen` out, "
+            "or give seen_days or seen_kinds, too",
+        )
+    return rule
 
 
 def _quotas(table: _Table) -> tuple[Quota, ...]:

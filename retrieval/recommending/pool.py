@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -11,15 +13,14 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from retrieval import examples, listing
 from retrieval.behaviour.learned import Learned
-from retrieval.hot.records import HotItem
 from retrieval.inquiry import Inquiry
+from retrieval.recommending.policies import NOTHING
 from retrieval.recommending.ranking import Block
 from retrieval.recommending.rules import Candidate
 from retrieval.served import ServedCollection
 
 # Fewer matches are looked up before, more are met on the way.
 _FEW = 5_000
-_NOTHING: frozenset[c.PayloadField] = frozenset()
 
 
 class Reading(NamedTuple):
@@ -50,7 +51,7 @@ async def allowed_by(
     token, more = "", 0 < total <= _FEW
     while more:
         page = await listing.page(
-            served, size=c.MAX_PAGE, token=token, filter=filter, payload=_NOTHING, inquiry=inquiry
+            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NOTHING, inquiry=inquiry
         )
         allowed[learned.numbers_of(one.id for one in page.items)] = True
         token = page.next_page_token
@@ -62,15 +63,18 @@ async def allowed_by(
 class Pool:
     """Candidates, best first, and the hits that they become.
 
+    expires: When the first of them that does expires.
+
     Args:
         shown: Parts of the items that the caller asked for.
     """
 
-    __slots__ = ("_attributes", "_text", "_title", "_vector", "candidates", "hits")
+    __slots__ = ("_attributes", "_text", "_title", "_vector", "candidates", "expires", "hits")
 
     def __init__(self, shown: frozenset[c.PayloadField]) -> None:
         self.candidates: list[Candidate] = []
         self.hits: dict[str, c.Hit] = {}
+        self.expires: datetime | None = None
         # Asked once: the hash of a member of an enum costs more than all else here.
         self._title = c.PayloadField.TITLE in shown
         self._text = c.PayloadField.TEXT in shown
@@ -79,7 +83,7 @@ class Pool:
 
     def add(
         self,
-        item: c.Item | HotItem,
+        item: c.Item,
         score: float,
         vector: NDArray[np.float32] | None = None,
     ) -> None:
@@ -90,6 +94,8 @@ class Pool:
             vector: Of the item; None: nobody wants it.
         """
         item_id, attributes = item.id, item.attributes
+        if item.expires is not None:
+            self.expires = min(self.expires or item.expires, item.expires)
         self.candidates.append(Candidate(item_id, score, attributes, vector))
         text = item.text if self._text else None
         self.hits[item_id] = c.Hit(
@@ -101,6 +107,11 @@ class Pool:
             attributes=attributes if self._attributes else None,
             vector=vector if self._vector else None,
         )
+
+    def add_hit(self, hit: c.Hit) -> None:
+        """Adds a hit, with the parts that rules want, behind the others."""
+        self.candidates.append(Candidate(hit.id, hit.score, hit.attributes))
+        self.hits[hit.id] = hit if self._attributes else replace(hit, attributes=None)
 
     async def read(self, reading: Reading, scored: Sequence[tuple[str, float]]) -> None:
         """Adds items in order, without those that are gone or do not match.

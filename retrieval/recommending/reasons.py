@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from retrieval.behaviour.blend import Generator
+from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.learned import Learned
@@ -38,7 +39,8 @@ def reasons_for(
     if not learned.trained[number]:
         reasons.append("new")
     elif not reasons:
-        reasons.append("popular")
+        by_taste = len(history.items) and any(isinstance(g, FactorGenerator) for g in generators)
+        reasons.append("taste" if by_taste else "popular")
     return tuple(reasons)
 
 

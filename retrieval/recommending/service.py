@@ -23,17 +23,17 @@ from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import HotCandidates
 from retrieval.recommending.influence import influenced
 from retrieval.recommending.making import CONTENT, UNORDERED, Made, Making, Order
+from retrieval.recommending.origins import refused
 from retrieval.recommending.policies import Policies
 from retrieval.recommending.ranking import POPULAR
-from retrieval.recommending.subject import learned_events, subject_of
+from retrieval.recommending.subject import events_of, learned_history, subject_of
 from retrieval.reporting import Reports
+from retrieval.respite import Respite
 from retrieval.served import ServedCollection
 from retrieval.users.records import EMPTY, UserState
 from retrieval.users.showing import interaction_of
 from retrieval.users.states import UserStates
 
-# Where Redis did not answer it is left alone for so long: each try costs a request its timeout.
-_LEFT_ALONE_S = 1.0
 NO_USER_STATE = "no_user_state"
 _PLAIN = c.RecommendOptions()
 _log = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ class RecommendationService:
         self._reports = reports or Reports()
         self._store = store
         self._rng = rng or np.random.default_rng()
-        self._alone_until = 0.0
-        self._trouble = ""
+        self._respite = Respite()
 
     @property
     def collections(self) -> ServedCollections:
@@ -98,13 +97,14 @@ class RecommendationService:
         check(audience, options)
         policy = self._policies.of(audience.surface)
         begin = inquiries(timeout_s, options.min_watermark)
-        state, trouble = await self._state(collection, audience)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
             inquiry = begin()
-            subject = subject_of(served.learned, audience.user_id, state)
-            order = Order(audience=audience, options=options, policy=policy, subject=subject)
-            made = await Making(served, order, inquiry, self._similar, self._hot, self._rng).make()
+            order = Order(audience=audience, options=options, policy=policy)
+            making = Making(served, order, inquiry, self._similar, self._hot, self._rng)
+            making.begin()
+            state, trouble = await self._state(collection, audience)
+            made = await making.make(subject_of(served.learned, audience.user_id, state))
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
                 recommendations=made.recommendations,
@@ -124,7 +124,10 @@ class RecommendationService:
                 _log_shown(collection, reply)
             return reply
 
-        return await self._collections.answer(collection, answer)
+        try:
+            return await self._collections.answer(collection, answer)
+        except InvalidRequest as error:
+            raise refused(error, options.filter, policy) from error
 
     async def record_interactions(
         self,
@@ -155,7 +158,7 @@ class RecommendationService:
             if served.learned is None:
                 return record
             deleted_us = to_us(record.deleted) if record.deleted else 0
-            events = learned_events(served.learned, user_id, deleted_us)
+            events = events_of(served.learned, learned_history(served.learned, user_id, deleted_us))
             return replace(record, learned=[interaction_of(user_id, one) for one in events])
 
         return await self._collections.answer(collection, answer)
@@ -202,15 +205,14 @@ class RecommendationService:
         """
         if self._states is None or not (audience.user_id or audience.session_id):
             return EMPTY, ""
-        if time.monotonic() < self._alone_until:
-            return EMPTY, self._trouble
+        if trouble := self._respite.reason:
+            return EMPTY, trouble
         try:
             ids = (audience.user_id, audience.session_id)
             return await self._states.read(collection, *ids), ""
         except NotReady as error:
-            self._trouble = error.message
-            self._alone_until = time.monotonic() + _LEFT_ALONE_S
-            return EMPTY, self._trouble
+            self._respite.begin(error.message)
+            return EMPTY, error.message
 
 
 def _log_shown(collection: str, reply: c.RecommendReply) -> None:

@@ -34,6 +34,8 @@ class ReplicatedShard:
         observe: Told the size of every batch.
     """
 
+    has_words = True
+
     def __init__(
         self,
         replicas: Sequence[Replica[ShardClient]],

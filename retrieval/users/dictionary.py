@@ -6,18 +6,17 @@ has another dictionary under another id, and what is remembered is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from retrieval.changes.durability import Durability
 from retrieval.redis_state import Redis, answering
 from retrieval.users import scripts
 from retrieval.users.keys import dictionary_keys
-from retrieval.users.packing import ID_BYTES, History, dictionary_of, unpack
-from retrieval.users.records import NEEDED_BY, Event
+from retrieval.users.packing import ID_BYTES, History, unpack
+from retrieval.users.records import NEEDED_BY, Event, Named
 
 
 class Names:
@@ -43,9 +42,7 @@ class Names:
 
     def reads(self, history: History) -> bool:
         """Tells whether it has the names of all numbers of a history."""
-        return self.items.keys() >= set(history.items.tolist()) and self.kinds.keys() >= set(
-            history.kinds.tolist()
-        )
+        return self.items.keys() >= set(history.items) and self.kinds.keys() >= set(history.kinds)
 
     def add(self, items: Iterable[tuple[str, int]], kinds: Iterable[tuple[str, int]]) -> None:
         """Takes names with their numbers."""
@@ -54,20 +51,13 @@ class Names:
         for name, number in kinds:
             self.kind_numbers[name], self.kinds[number] = number, name
 
-    def events(self, history: History) -> list[Event]:
+    def events(self, history: History) -> Sequence[Event]:
         """Gives events with their names. Raises: KeyError: it does not know one."""
-        weights = history.weights
-        explicit: list[float | None] = [None] * len(weights)
-        for place in np.flatnonzero(~np.isnan(weights)).tolist():
-            explicit[place] = float(weights[place])
-        return list(
-            map(
-                Event,
-                map(self.items.__getitem__, history.items.tolist()),
-                (history.seconds * 1_000_000).tolist(),
-                map(self.kinds.__getitem__, history.kinds.tolist()),
-                explicit,
-            )
+        return Named(
+            list(map(self.items.__getitem__, history.items)),
+            history.seconds,
+            list(map(self.kinds.__getitem__, history.kinds)),
+            history.weights,
         )
 
 
@@ -116,31 +106,27 @@ class Dictionary:
         )
         return names
 
-    async def events(self, blobs: Sequence[bytes]) -> list[list[Event]]:
+    async def events(self, blobs: Sequence[bytes]) -> list[Sequence[Event]]:
         """Reads histories; one whose dictionary Redis has lost has no events.
 
         Raises: NotReady.
         """
-        histories = [unpack(blob) for blob in blobs]
-        written_with = {dictionary_of(blob) for blob in blobs}
+        packed = [unpack(blob) for blob in blobs]
         names = self._names
-        if written_with <= {names.id}:
-            try:
-                return [names.events(history) for history in histories]
-            except KeyError:
-                pass  # Names that were not met yet.
-        names = await self._name(histories)
+        if all(dictionary_id == names.id for dictionary_id, _ in packed):
+            # Names that were not met yet are asked for.
+            with contextlib.suppress(KeyError):
+                return [names.events(history) for _, history in packed]
+        names = await self._name([history for _, history in packed])
         return [
-            names.events(history)
-            if dictionary_of(blob) == names.id and names.reads(history)
-            else []
-            for blob, history in zip(blobs, histories, strict=True)
+            names.events(history) if dictionary_id == names.id and names.reads(history) else ()
+            for dictionary_id, history in packed
         ]
 
     async def _name(self, histories: Sequence[History]) -> Names:
         """Asks Redis for its dictionary and for all names of some histories."""
-        items = np.unique(np.concatenate([one.items for one in histories])).tolist()
-        kinds = np.unique(np.concatenate([one.kinds for one in histories])).tolist()
+        items = sorted({number for one in histories for number in one.items})
+        kinds = sorted({number for one in histories for number in one.kinds})
         keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
         async with answering(NEEDED_BY):
             reply: Any = await self._client.eval(

@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from nearline.contract.recommendations import RecordReply
 from nearline.errors import NotReady
 from retrieval.changes.durability import RETRY_AFTER_S, Durability
@@ -16,7 +14,7 @@ from retrieval.redis_state import Redis, answering
 from retrieval.users import scripts
 from retrieval.users.dictionary import Dictionary, Names
 from retrieval.users.owners import Line, Owner
-from retrieval.users.packing import NO_HISTORY, History, dictionary_of, inserted, pack, unpack
+from retrieval.users.packing import NO_HISTORY, History, Packed, inserted, pack, unpack
 from retrieval.users.recent import RECENT_S, read_recent, write_recent
 from retrieval.users.records import NEEDED_BY
 
@@ -114,7 +112,9 @@ def _plan(
                 fresh.append(line)
             if line.digest:
                 recent.setdefault(line.digest, now_s)
-        history = unpack(blob) if blob and dictionary_of(blob) == names.id else NO_HISTORY
+        dictionary_id, history = unpack(blob) if blob else Packed(names.id, NO_HISTORY)
+        if dictionary_id != names.id:
+            history = NO_HISTORY
         packed = pack(inserted(history, _new(fresh, names), ring), names.id) if fresh else blob
         arguments: list[str | bytes | int] = [
             names.id.hex(),
@@ -138,10 +138,10 @@ def _new(lines: Sequence[Line], names: Names) -> History:
     """Gives lines as numbers, newest first; of those of one time the last first."""
     ordered = sorted(reversed(lines), key=lambda line: line.time_us, reverse=True)
     return History(
-        np.array([names.item_numbers[line.item_id] for line in ordered], np.int64),
-        np.array([line.time_us // 1_000_000 for line in ordered], np.int64),
-        np.array([names.kind_numbers[line.kind] for line in ordered], np.int64),
-        np.array([np.nan if one.weight is None else one.weight for one in ordered], np.float32),
+        [names.item_numbers[line.item_id] for line in ordered],
+        [line.time_us // 1_000_000 for line in ordered],
+        [names.kind_numbers[line.kind] for line in ordered],
+        [line.weight for line in ordered],
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+from nearline.times import SECOND_US
 
 # For errors: what does not work without Redis.
 NEEDED_BY = "user states"
@@ -19,6 +21,51 @@ class Event(NamedTuple):
     time_us: int
     kind: str
     weight: float | None
+
+
+class Named(Sequence[Event]):
+    """Events in columns, newest first; most lists ask for nothing but the items.
+
+    Args:
+        item_ids, seconds, kinds, weights: One of each for each event; seconds since 1970.
+    """
+
+    __slots__ = ("_kinds", "_seconds", "_weights", "item_ids")
+
+    def __init__(
+        self,
+        item_ids: Sequence[str],
+        seconds: Sequence[int],
+        kinds: Sequence[str],
+        weights: Sequence[float | None],
+    ) -> None:
+        self.item_ids = item_ids
+        self._seconds = seconds
+        self._kinds = kinds
+        self._weights = weights
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @overload
+    def __getitem__(self, at: int) -> Event: ...
+    @overload
+    def __getitem__(self, at: slice) -> Named: ...
+    def __getitem__(self, at: int | slice) -> Event | Named:
+        if isinstance(at, slice):
+            return Named(self.item_ids[at], self._seconds[at], self._kinds[at], self._weights[at])
+        time_us = self._seconds[at] * SECOND_US
+        return Event(self.item_ids[at], time_us, self._kinds[at], self._weights[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def items_of(events: Sequence[Event]) -> Sequence[str]:
+    """Gives the items of events, in order."""
+    return events.item_ids if isinstance(events, Named) else [one.item_id for one in events]
 
 
 class UserState(NamedTuple):

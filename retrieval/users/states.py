@@ -10,6 +10,7 @@ from nearline.contract.recommendations import Interaction, RecordReply, UserReco
 from nearline.snapshot import check_collection
 from nearline.times import from_us
 from retrieval.changes.durability import Durability
+from retrieval.redis_reads import Command, Reads
 from retrieval.redis_state import Redis, answering
 from retrieval.users.checking import check_interactions, check_owner_id
 from retrieval.users.dictionary import Dictionary
@@ -19,7 +20,6 @@ from retrieval.users.log_entries import interaction_of
 from retrieval.users.log_reading import all_entries, entries_of_user
 from retrieval.users.owners import deal
 from retrieval.users.packing import MAX_EVENTS
-from retrieval.users.reads import Command, Reads
 from retrieval.users.recording import record
 from retrieval.users.records import EMPTY, NEEDED_BY, Erased, Event, LoggedInteraction, UserState
 from retrieval.users.showing import shown
@@ -30,6 +30,8 @@ _USER_TTL_S = 180 * DAY_S
 _SESSION_TTL_S = 1_800
 _LOG_DAYS = 30
 _ASKED_AT_ONCE = 1_000
+# As long as a list may wait for what is known of a user.
+_READ_TIMEOUT_S = 0.1
 
 
 class UserStates:
@@ -68,7 +70,7 @@ class UserStates:
         self._ring = ring
         self._ttl_s = (user_ttl_s, session_ttl_s)
         self._log_ms = log_days * DAY_S * 1_000
-        self._reads = Reads(client)
+        self._reads = Reads(client, NEEDED_BY, _READ_TIMEOUT_S)
         self._dictionaries: dict[str, Dictionary] = {}
 
     async def read(self, collection: str, user_id: str = "", session_id: str = "") -> UserState:

@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from nearline.cli.supervisor import Plan, Supervisor
-from nearline.cli.up import Report, end_on_sigterm
+from nearline.cli.up import end_on_sigterm
+from nearline.cli.up_report import Report
 
 
 def plan(name: str, port: int, *more: str) -> Plan:

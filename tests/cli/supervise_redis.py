@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nearline.cli import bundled_redis
 from nearline.cli.supervisor import Supervisor
-from nearline.cli.up import Report, end_on_sigterm
+from nearline.cli.up import end_on_sigterm
+from nearline.cli.up_report import Report
 from nearline.store.local import LocalFiles
 
 

@@ -135,6 +135,16 @@ def test_what_is_wrong_ends_the_build_before_it_begins(
     assert not store.exists()
 
 
+def test_what_is_said_of_interactions_without_any_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--corpus", corpus(tmp_path, "csv"), "--user-column", "u", "--min-per-user", "2")
+    assert run("build", *words, *WHERE, "--store", str(tmp_path / "store")) != 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--user-column, --min-per-user is about interactions, and none are named" in told
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_split_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ("--corpus", corpus(tmp_path, "csv"), "--validate-on", "loo")
     assert run("build", *files, *WHERE, "--store", str(tmp_path / "store")) != 0

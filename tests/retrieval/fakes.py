@@ -106,6 +106,8 @@ def word_vector(text: str, dim: int) -> NDArray[np.float32]:
 class SilentShard:
     """Never answers."""
 
+    has_words = True
+
     def search(
         self,
         snapshot_id: str,

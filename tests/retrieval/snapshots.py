@@ -6,12 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import faiss
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from index_builder.attribute_columns import write_attributes
+from index_builder.lexical_writer import write_lexical
+from index_builder.records import Arrival, Place
+from index_builder.spool import Spool
+from nearline.contract import Item
 from nearline.snapshot import (
     MANIFEST,
     PARTITIONS,
@@ -67,8 +73,13 @@ def write_snapshot(
     faiss_version: str = faiss.__version__,
     batch_documents: int = 4_096,
     promote: bool = True,
+    fields: Sequence[snapshot_pb2.AttributeField] = (),
+    language: str = "",
 ) -> str:
-    """Writes and publishes a snapshot; gives its id."""
+    """Writes and publishes a snapshot; gives its id.
+
+    With fields it has attributes that can be filtered on, with a language its words are indexed.
+    """
     store = Store(root)
     snapshot_id = new_snapshot_id()
     folder = store.snapshots_folder(collection) / snapshot_id
@@ -82,6 +93,9 @@ def write_snapshot(
         index = index_of(factory, dim, mine)
         faiss.write_index(index, str(place / "dense.faiss"))
         write_items(place / "items.arrow", mine, batch_documents)
+        if fields:
+            texts = (json.dumps(document.attributes) for document in mine)
+            write_attributes(place / "attributes.arrow", fields, texts)
         entries.append(
             snapshot_pb2.ShardEntry(
                 shard=shard,
@@ -90,6 +104,7 @@ def write_snapshot(
                 chunks=index.ntotal,
             )
         )
+    lexical = write_words(folder, ordered, shards, language) if language else None
     queries = 0
     if golden is not None:
         queries = len(golden)
@@ -108,6 +123,8 @@ def write_snapshot(
         default_ef_search=ef_search if "HNSW" in factory else 0,
         default_nprobe=4 if "IVF" in factory else 0,
         shards=entries,
+        attributes=fields,
+        lexical=lexical,
         documents=len(documents),
         chunks=sum(len(document.vectors) for document in documents),
         max_chunks_per_document=max(len(document.vectors) for document in documents),
@@ -172,6 +189,22 @@ def write_items(path: Path, documents: Sequence[Document], batch: int = 4_096) -
             ]
             arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=False)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def write_words(
+    folder: Path, documents: Sequence[Document], shards: int, language: str
+) -> snapshot_pb2.LexicalCard | None:
+    """Writes the words of a snapshot's documents, in order of their ids; None: there are none."""
+    with TemporaryDirectory() as apart:
+        spool = Spool(Path(apart), shards)
+        spool.begin()
+        for number, one in enumerate(documents):
+            item = Item(id=one.id, title=one.title, text=one.text)
+            spool.add(Arrival(Place("test", number), item, one.spans()))
+        spool.finish()
+        card = write_lexical(spool, shards, language, folder)
+        spool.close()
+        return card
 
 
 def _write_golden(

@@ -79,3 +79,28 @@ def test_shard_numbers_are_read(text: str, wanted: set[int] | None) -> None:
 def test_shard_numbers_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="not a list of shard numbers"):
         ShardSettings.load({"shard": text}).numbers()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted"),
+    [
+        ({"backend": "milvus"}, "add --milvus-uri"),
+        ({"milvus_uri": "http://a:1"}, "--milvus-uri is of another backend than faiss"),
+        ({"milvus_token": "x"}, "--milvus-token is of another backend than faiss"),
+        (
+            {"backend": "milvus", "milvus_uri": "http://a:1", "shards": "0=a:1"},
+            "leave --shards out",
+        ),
+    ],
+)
+def test_settings_of_milvus_go_with_that_backend(chosen: dict[str, object], wanted: str) -> None:
+    with pytest.raises(SettingsError, match=wanted):
+        RouterSettings.load(chosen).check()
+
+
+def test_milvus_with_its_address_is_enough() -> None:
+    chosen = {"backend": "milvus", "milvus_uri": "http://a:1", "milvus_token": "secret"}
+    settings = RouterSettings.load(chosen)
+    settings.check()
+    assert "secret" not in repr(settings)
+    RouterSettings.load({}).check()

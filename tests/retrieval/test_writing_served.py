@@ -55,6 +55,31 @@ async def batches_of(*sizes: int) -> AsyncIterator[Sequence[c.Item]]:
         yield [c.Item(id=f"{number}-{n}", text="red") for n in range(size)]
 
 
+async def test_what_was_submitted_before_the_last_change_leaves_it_as_it_is() -> None:
+    here = written()
+    early, late = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+    async with serving(here) as client:
+
+        async def upsert(text: str, time: datetime) -> str:
+            items = [c.Item(id="a", text=text)]
+            reply = await client.upsert_items(items, as_of={"a": time}, lane=c.Lane.BULK)
+            return reply.results[0].outcome.value
+
+        assert await upsert("blue", late) == "applied"
+        assert [await upsert("blue", late), await upsert("red", early)] == [
+            "unchanged",
+            "superseded",
+        ]
+        assert (await client.get_items(["a"])).items[0].text == "blue"
+        with pytest.raises(InvalidRequest, match="a time between 1970 and now is needed"):
+            await upsert("red", datetime(2222, 1, 1, tzinfo=UTC))
+        with pytest.raises(InvalidRequest, match="as_of names item 'b', which is not in items"):
+            await client.upsert_items([c.Item(id="a", text="red")], as_of={"b": early})
+        with pytest.raises(InvalidRequest, match="as_of goes with whole items"):
+            attributes = [c.Item(id="a", attributes={"year": 1})]
+            await client.upsert_items(attributes, only_attributes=True, as_of={"a": early})
+
+
 async def test_what_is_written_is_read_with_its_version() -> None:
     here = written()
     expires = datetime(2040, 1, 1, tzinfo=UTC)

@@ -72,6 +72,11 @@ async def test_kinds_that_are_not_named_are_passed_over_where_any_is() -> None:
     assert (await with_recorded(rows(), log(*entries), {})).added == 1
 
 
+async def test_a_kind_that_counts_nothing_is_passed_over_in_the_log_as_in_a_file() -> None:
+    entries = [("w", "x", "seen", 8 * SECOND, None), ("w", "y", "seen", 9 * SECOND, 3.0)]
+    assert (await with_recorded(rows(), log(*entries), {"seen": 0.0})).added == 0
+
+
 async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
     async def erased(users: Sequence[str]) -> Mapping[str, int]:
         assert list(users) == ["u", "v"]

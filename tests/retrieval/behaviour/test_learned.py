@@ -154,6 +154,33 @@ def test_a_snapshot_that_learned_nothing_has_nothing(store: Store) -> None:
     assert load_learned(store, snapshot) is None
 
 
+def test_what_an_older_build_did_not_write_is_not_known(store: Store) -> None:
+    found = loaded(store)
+    assert found.trending.tolist() == found.counts.tolist() == [3, 1, 0, 2.5]
+    assert not found.repeat_rate.any() and not found.repeat_days.any()
+    assert len(found.repeat_rate) == len(found.repeat_days) == 4
+
+
+def _newer(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
+    card.popularity_table = "popularity_15d"
+    for name, values in (
+        ("trending", [1, 2, 0, 3]),
+        ("repeat_rate", [0.5, 1, 0, 0.25]),
+        ("repeat_days", [7, 0, 0, 30.5]),
+    ):
+        np.save(folder / f"{name}.npy", np.array(values, np.float32))
+
+
+def test_tables_of_items_and_the_popularity_that_was_chosen_are_read(store: Store) -> None:
+    found = load_learned(store, published(store, _newer))
+    assert found is not None
+    assert found.popularity.tolist() == [0.5, 1, 0, 2]
+    assert found.counts.tolist() == [3, 1, 0, 2.5]
+    assert found.trending.tolist() == [1, 2, 0, 3]
+    assert found.repeat_rate.tolist() == [0.5, 1, 0, 0.25]
+    assert found.repeat_days.tolist() == [7, 0, 0, 30.5]
+
+
 def test_nothing_is_written_that_may_run_code(store: Store) -> None:
     snapshot = published(store)
     folder = store.snapshot_folder("default", snapshot.snapshot_id) / "behaviour"
@@ -179,6 +206,10 @@ def _rename_table(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
     card.blends[0].parts[1].table = "../ease"
 
 
+def _rename_popularity(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
+    card.popularity_table = "../x"
+
+
 def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
     del card.blends[1:]
 
@@ -194,6 +225,11 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
         (_save("factors.npy", _VECTORS.astype(float)), "float32 of shape"),
         (_save("factors.gram.npy", np.eye(3)), "factors.gram.npy"),
         (_save("popularity_15d.npy", _VECTORS), "popularity_15d.npy"),
+        (_save("trending.npy", np.ones(3, np.float32)), r"trending.npy holds float32 of shape"),
+        (_save("trending.npy", np.full(4, np.nan, np.float32)), "trending.npy has values from nan"),
+        (_save("repeat_rate.npy", np.array([0, 1, 2, 0], np.float32)), "ones of 0 to 1 are allow"),
+        (_save("repeat_days.npy", np.full(4, -1, np.float32)), "repeat_days.npy has values from -"),
+        (_rename_popularity, "names a table '../x'"),
         (_save("session.others.npy", np.array([3, 1, 4], np.int32)), "item numbers 1 to 4"),
         (_save("session.scores.npy", np.ones(2, np.float32)), "session.scores.npy"),
         (_save("session.starts.npy", np.array([0, 2, 1, 3, 3])), "does not ascend"),

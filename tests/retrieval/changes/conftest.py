@@ -10,15 +10,10 @@ import pytest
 import pytest_asyncio
 from redis import Redis
 
-from tests.generation.redis import valkey
+from tests.generation.redis import give_shared_redis
 from tests.retrieval.changes.followed import Followed, Open
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared_redis")
-async def give_shared_redis() -> AsyncIterator[str]:
-    """Gives the URL of a Redis that the tests of a module share."""
-    async with valkey() as url:
-        yield url
+__all__ = ["give_shared_redis"]  # A fixture.
 
 
 @pytest.fixture(name="empty_redis")

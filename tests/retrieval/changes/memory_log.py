@@ -12,7 +12,7 @@ from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, partition_of
 from retrieval.changes.encoding import content_digest
-from retrieval.changes.log import Appended, LogState
+from retrieval.changes.log import Appended, LogSetBack, LogState
 from retrieval.changes.records import Entry, Kind, Write, Written
 from retrieval.changes.watermark import Watermark
 
@@ -30,6 +30,8 @@ class _Partition:
     # By id: the version; negative where that change deleted the item.
     versions: dict[str, int] = field(default_factory=dict)
     done: dict[str, tuple[str, list[Written]]] = field(default_factory=dict)
+    # By position, of changes that named it: their place in time.
+    places: dict[int, int] = field(default_factory=dict)
     # A reader beyond this position has seen changes that are lost.
     set_back_to: int | None = None
 
@@ -192,6 +194,10 @@ class MemoryLog:
             exists, version = kept > 0, max(kept, 0)
         else:
             exists, version = write.base_version is not None, write.base_version or 0
+        last = self._place(part, abs(kept))
+        if write.as_of_us is not None and last >= write.as_of_us:
+            same = last == write.as_of_us
+            return Written(WriteOutcome.UNCHANGED if same else WriteOutcome.SUPERSEDED, abs(kept))
         if write.if_version not in (None, version):
             return Written(
                 WriteOutcome.REJECTED,
@@ -202,6 +208,8 @@ class MemoryLog:
         if not exists and change.kind is not Kind.UPSERT:
             return Written(WriteOutcome.ABSENT, 0)
         position = part.head + 1
+        if write.as_of_us is not None:
+            part.places[position] = write.as_of_us
         last = part.entries[-1].time_us if part.entries else 0
         part.entries.append(Entry(partition, position, max(self._clock(), last), change))
         deleted = change.kind is Kind.DELETE
@@ -209,6 +217,12 @@ class MemoryLog:
         if deleted:
             return Written(WriteOutcome.DELETED, position)
         return Written(WriteOutcome.REPLACED if exists else WriteOutcome.APPLIED, position)
+
+    def _place(self, part: _Partition, position: int) -> int:
+        """Gives the place in time of a change; -1 where it was trimmed, or there is none."""
+        if position <= part.trimmed:
+            return -1
+        return part.places.get(position, part.entries[position - part.trimmed - 1].time_us)
 
     def _next(self, partition: int, last: int, limit: int) -> list[Entry]:
         part = self._partitions[partition]
@@ -219,7 +233,7 @@ class MemoryLog:
         back = part.set_back_to
         if last > part.head or (back is not None and last > back):
             part.set_back_to = None
-            raise SnapshotMismatch(
+            raise LogSetBack(
                 f"partition {partition} of change log {self.log_id} was set back behind {last}"
             )
         return part.entries[last - part.trimmed :][:limit]

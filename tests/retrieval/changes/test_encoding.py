@@ -107,6 +107,7 @@ def test_a_digest_is_of_what_the_user_asked() -> None:
         [Write(replace(change, text="two"))],
         [Write(replace(change, kind=Kind.DELETE))],
         [Write(change, if_version=0)],
+        [Write(change, as_of_us=0)],
         [Write(change), Write(change)],
         [Write(brought)],
         [other],

@@ -44,7 +44,16 @@ CHANGES = st.builds(
     kind=st.sampled_from(Kind),
     text=st.sampled_from(["", "\0 \r\n", "text"]),
 )
-WRITES = st.builds(Write, CHANGES, VERSIONS, base_version=VERSIONS, base_position=st.integers(0, 6))
+# Before all that the clock of either log says, and after it.
+PLACES = st.none() | st.none() | st.integers(1, 4) | st.integers(4 * 10**15, 4 * 10**15 + 3)
+WRITES = st.builds(
+    Write,
+    CHANGES,
+    VERSIONS,
+    base_version=VERSIONS,
+    base_position=st.integers(0, 6),
+    as_of_us=PLACES,
+)
 STEPS = st.one_of(
     st.builds(
         Request,

@@ -70,6 +70,22 @@ async def test_changes_of_an_item(log: RedisLog) -> None:
     assert sum(state.trimmed.positions) == 0
 
 
+async def test_the_last_one_submitted_is_what_there_is_in_whatever_order_they_come(
+    log: RedisLog,
+) -> None:
+    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("applied", 1)]
+    # Once more, as somebody does who was killed before he could note that it was done.
+    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("unchanged", 1)]
+    assert await outcomes(log, upsert("a", "first", as_of_us=10)) == [("superseded", 1)]
+    assert await outcomes(log, upsert("a", "third", as_of_us=30)) == [("replaced", 2)]
+    assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("superseded", 2)]
+    # A change without a place in time was made now, which is later than all of these.
+    assert await outcomes(log, delete("a")) == [("deleted", 3)]
+    assert await outcomes(log, upsert("a", "fourth", as_of_us=40)) == [("superseded", 3)]
+    texts = [entry.change.text for entry in await log.read(ALL)]
+    assert texts == ["second", "third", ""]
+
+
 async def test_a_write_may_name_the_version_that_it_changes(log: RedisLog) -> None:
     assert await outcomes(log, upsert("a", if_version=0)) == [("applied", 1)]
     [conflict] = (await log.append([upsert("a", if_version=0)])).results

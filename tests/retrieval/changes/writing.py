@@ -19,9 +19,10 @@ def upsert(
     if_version: int | None = None,
     base_version: int | None = None,
     base_position: int = 0,
+    as_of_us: int | None = None,
 ) -> Write:
     change = Change(document_id=document_id, kind=Kind.UPSERT, text=text)
-    return Write(change, if_version, base_version, base_position)
+    return Write(change, if_version, base_version, base_position, as_of_us)
 
 
 def delete(

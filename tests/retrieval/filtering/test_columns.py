@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,69 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index_builder.attribute_columns import infer_fields, write_attributes
-from index_builder.records import Place
 from nearline import filters as f
-from nearline.attributes import encode
 from nearline.contract import Attributes
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
 from retrieval.filtering.columns import AttributeTable
+from tests.retrieval.filtering.drawn import LISTS, VALUES, documents, filters, opened
 
 _Kind = snapshot_pb2.AttributeField
-PLACE = Place("test", 1)
-TIME = datetime(2020, 1, 1, tzinfo=UTC)
-BIG = (1 << 53) + 1
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "kind": st.sampled_from(["a", "b", "", "é"]),
-    "year": st.integers(-2, 2) | st.sampled_from([BIG, -BIG, (1 << 63) - 1, -(1 << 63)]),
-    "price": st.sampled_from([-1.5, 0.0, -0.0, 2.0, 2.5, float(1 << 53), 1e300]),
-    "sold": st.booleans(),
-    "made": st.integers(-2, 2).map(lambda days: TIME + timedelta(days=days, microseconds=days)),
-}
-LISTS: dict[str, st.SearchStrategy[Any]] = {
-    f"{name}_list": st.lists(values, max_size=3) for name, values in VALUES.items()
-}
-NUMBERS = VALUES["year"] | VALUES["price"]
-ASKED = VALUES | {"year": NUMBERS, "price": NUMBERS}
-documents = st.lists(st.fixed_dictionaries({}, optional=VALUES | LISTS), min_size=1, max_size=12)
-
-
-def conditions_on(name: str) -> st.SearchStrategy[f.Filter]:
-    values = ASKED[name.removesuffix("_list")]
-    kinds: list[st.SearchStrategy[Any]] = [
-        st.just(f.Exists(name)),
-        values.map(lambda value: f.Equals(name, value)),
-        st.lists(values, min_size=1, max_size=3).map(lambda some: f.In(name, tuple(some))),
-    ]
-    if name.removesuffix("_list") in ("year", "price", "made"):
-        bounds = st.dictionaries(st.sampled_from(f.BOUNDS), values, min_size=1)
-        kinds.append(bounds.map(lambda given: f.Range(name, **given)))
-    return st.one_of(kinds)
-
-
-filters = st.recursive(
-    st.sampled_from([*VALUES, *LISTS]).flatmap(conditions_on),
-    lambda part: st.one_of(
-        st.lists(part, max_size=3).map(lambda parts: f.All(*parts)),
-        st.lists(part, max_size=3).map(lambda parts: f.Any(*parts)),
-        part.map(f.Not),
-    ),
-    max_leaves=6,
-)
-DECLARED = {
-    name: kind
-    for name, kind in zip(VALUES, ("string", "int", "double", "bool", "time"), strict=True)
-}
-DECLARED |= {f"{name}_list": kind for name, kind in DECLARED.items()}
-
-
-def opened(folder: str | Path, rows: Sequence[Attributes]) -> AttributeTable:
-    texts = [encode(row) for row in rows]
-    fields = infer_fields(((text, PLACE) for text in texts), DECLARED)
-    path = Path(folder) / "attributes.arrow"
-    write_attributes(path, fields, texts)
-    return AttributeTable.load(path, fields, len(rows))
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])

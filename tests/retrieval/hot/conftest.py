@@ -1,5 +1,6 @@
 """A Redis for the tests of a file, empty for each of them."""
 
-from tests.retrieval.changes.conftest import give_empty_redis, give_shared_redis
+from tests.generation.redis import give_shared_redis
+from tests.retrieval.changes.conftest import give_empty_redis
 
 __all__ = ["give_empty_redis", "give_shared_redis"]

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotItem, HotKey, HotList
+from retrieval.hot.records import HotKey, HotList
 
 KEY = HotKey("default", "snapshot1", "policy1", "filter1", "title", "item:42")
 
@@ -61,13 +61,14 @@ class Maker:
             raise self.error
         if self.absent:
             return None
-        items = (HotItem(str(made), 1.0 / made, "title"),)
-        return HotList(items, self.clock(), self.cost_s, self.watermark)
+        return HotList(
+            (str(made),), (b"as it goes out",), self.clock(), self.cost_s, self.watermark
+        )
 
 
 def number(hot: HotList | None) -> int:
     """Tells which computation a list is from; 0: there is no such item."""
-    return int(hot.items[0].id) if hot else 0
+    return int(hot.ids[0]) if hot else 0
 
 
 async def until_idle() -> None:

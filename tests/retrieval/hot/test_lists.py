@@ -164,7 +164,7 @@ async def test_a_refresh_that_fails_when_what_was_stale_is_gone_says_why(
 def test_a_newer_list_is_not_replaced_by_an_older_one(clock: Clock) -> None:
     near, ages = NearCache(10, 60), Ages(ttl_s=1, stale_s=1, negative_s=1, random=lambda: 0.5)
     for computed_us, kept_us in ((5, 5), (4, 5), (6, 6)):
-        near.put(KEY, ages.entry(HotList((), computed_us, 0.0), clock()))
+        near.put(KEY, ages.entry(HotList((), (), computed_us, 0.0), clock()))
         held = near.get(KEY)
         assert held is not None and held.computed_us == kept_us
     near.close()

@@ -18,7 +18,7 @@ from retrieval.changes.log import ChangeLog
 from retrieval.changes.opening import start_new_log
 from retrieval.changes.trimming import chain
 from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotItem, HotList
+from retrieval.hot.records import HotList
 from retrieval.hot.touched import Touched
 from retrieval.redis_state import connect
 from tests.generation.redis import needs_redis, valkey
@@ -35,7 +35,7 @@ def manifest(watermark: Watermark | None = None) -> snapshot_pb2.Manifest:
 
 
 def listed(*ids: str, has: Watermark) -> HotList:
-    return HotList(tuple(HotItem(one, 1.0) for one in ids), 0, 0.0, has.encode())
+    return HotList(ids, (b"",) * len(ids), 0, 0.0, has.encode())
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +73,7 @@ async def test_what_is_touched_after_the_snapshot_is_known() -> None:
         changed = (await log.append([upsert("d")])).watermark
         await until(lambda: "d" in touched.items)
         read = touched.read(listed("a", "before", "d", has=has))
-        assert [one.id for one in read.items] == ["before", "d"]
+        assert list(read.hot.ids if read.hot else ()) == ["before", "d"]
         assert read.least == has.advanced(dict(enumerate(changed.positions)))
         head = (await log.state()).head
         touched.rebase(manifest(head))
@@ -112,7 +112,7 @@ async def test_the_log_of_another_snapshot_is_not_followed_and_says_why() -> Non
     async with following(log, lambda: [log.log_id], Watermark("f" * 32)) as touched:
         await until(lambda: "belongs to change log ffff" in touched.stale_reason)
         read = touched.read(listed("a", "b", has=Watermark("f" * 32)))
-        assert ([one.id for one in read.items], read.least) == (["a", "b"], None)
+        assert (list(read.hot.ids if read.hot else ()), read.least) == (["a", "b"], None)
         # A snapshot of this log comes into force.
         touched.rebase(manifest(Watermark(log.log_id)))
         await until(lambda: not touched.stale_reason)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nearline.snapshot import partition_of
 from retrieval.changes.records import Change, Entry, Kind
 from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotItem, HotList
+from retrieval.hot.records import HotList
 from retrieval.hot.touches import Touches
 from tests.retrieval.hot.making import mark
 
@@ -21,12 +21,12 @@ def entry(name: str, position: int, kind: Kind = Kind.UPSERT) -> Entry:
 
 
 def hot(*ids: str, has: Watermark | None = None) -> HotList:
-    return HotList(tuple(HotItem(one, 1.0) for one in ids), 0, 0.0, has.encode() if has else b"")
+    return HotList(ids, (b"",) * len(ids), 0, 0.0, has.encode() if has else b"")
 
 
-def ids(items: object) -> list[str]:
-    assert isinstance(items, list | tuple)
-    return [one.id for one in items]
+def ids(hot: HotList | None) -> list[str]:
+    assert hot is not None and len(hot.messages) == len(hot.ids)
+    return list(hot.ids)
 
 
 def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
@@ -34,14 +34,14 @@ def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
     touches = Touches(mark(5), 100)
     touches.add([entry("d2", 6)])
     read = touches.read(made)
-    assert read.items is made.items and read.least is None
+    assert read.hot is made and read.least is None
 
 
 def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
     touches = Touches(mark(5), 100)
     touches.add([entry("d1", 6, Kind.DELETE)])
     read = touches.read(hot("d0", "d1", "d2", has=mark(5)))
-    assert (ids(read.items), read.least) == (["d0", "d2"], None)
+    assert (ids(read.hot), read.least) == (["d0", "d2"], None)
 
 
 @pytest.mark.parametrize("kind", [Kind.UPSERT, Kind.ATTRIBUTES])
@@ -50,7 +50,7 @@ def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: Kind) -> None:
     touches.add([entry("d1", 6, kind), entry("d1", 7, kind)])
     read = touches.read(hot("d0", "d1", has=mark(5)))
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
-    assert ids(read.items) == ["d0", "d1"]
+    assert ids(read.hot) == ["d0", "d1"]
     assert touches.read(hot("d0", "d1", has=read.least)).least is None
 
 
@@ -58,8 +58,30 @@ def test_an_item_that_came_back_is_changed() -> None:
     touches = Touches(mark(5), 100)
     touches.add([entry("d1", 6, Kind.DELETE), entry("d1", 7)])
     read = touches.read(hot("d1", has=mark(5)))
-    assert ids(read.items) == ["d1"]
+    assert ids(read.hot) == ["d1"]
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
+
+
+def test_a_list_that_follows_from_an_item_changes_with_it() -> None:
+    touches = Touches(mark(5), 100)
+    for kind in (Kind.UPSERT, Kind.DELETE):
+        position = 6 + (kind is Kind.DELETE)
+        touches.add([entry("d9", position, kind)])
+        made = hot("d0", has=mark(5))
+        assert touches.read(made).least is None
+        least = mark(5).advanced({partition_of("d9"): position})
+        assert touches.read(made, "d9").least == least
+        assert touches.read(hot("d0", has=least), "d9").least is None
+
+
+def test_an_item_that_was_not_there_is_asked_for_again_once_it_is_written() -> None:
+    touches = Touches(mark(5), 100)
+    assert touches.read(None, "d9") == (None, None)
+    touches.add([entry("d9", 6)])
+    assert touches.read(None, "d9") == (None, mark(5).advanced({partition_of("d9"): 6}))
+    assert touches.read(None, "d8") == (None, None)
+    touches.add([entry("d9", 7, Kind.DELETE)])
+    assert touches.read(None, "d9") == (None, None)
 
 
 @pytest.mark.parametrize("has", [None, mark(5, "other")])
@@ -67,7 +89,7 @@ def test_of_a_list_of_unknown_age_only_deleted_items_are_left_out(has: Watermark
     touches = Touches(mark(5), 100)
     touches.add([entry("d0", 6), entry("d1", 6, Kind.DELETE)])
     read = touches.read(hot("d0", "d1", has=has))
-    assert (ids(read.items), read.least) == (["d0"], None)
+    assert (ids(read.hot), read.least) == (["d0"], None)
 
 
 def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
@@ -131,9 +153,9 @@ def test_no_list_that_lacks_a_change_is_taken_for_good(
     read = touches.read(hot(*listed, has=heads[cut]))
     lacking = {name for name in listed if missed.get(name, Kind.DELETE) is not Kind.DELETE}
     deleted = {name for name in listed if missed.get(name) is Kind.DELETE}
-    assert set(ids(read.items)) >= set(listed) - deleted
+    assert set(ids(read.hot)) >= set(listed) - deleted
     if read.least is None:
-        assert not lacking and ids(read.items) == [one for one in listed if one not in deleted]
+        assert not lacking and ids(read.hot) == [one for one in listed if one not in deleted]
     else:
         # What is asked for has all that the list lacks, and is in the log.
         assert heads[-1].covers(read.least)

@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.attribute_columns import write_attributes
-from index_builder.lexical_writer import write_lexical
-from index_builder.records import Arrival, Place
-from index_builder.spool import Spool
 from nearline.attributes import encode
-from nearline.contract import Attributes, Item
+from nearline.contract import Attributes
 from nearline.snapshot import PARTITIONS, partition_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.backends.faiss_index import FaissIndex
@@ -31,7 +28,7 @@ from retrieval.live.delta import Delta
 from retrieval.live_view import LiveView
 from retrieval.part import Part
 from retrieval.shard import Queries, ShardOptions
-from tests.retrieval.snapshots import FINGERPRINT, Document, index_of, write_items
+from tests.retrieval.snapshots import FINGERPRINT, Document, index_of, write_items, write_words
 
 DIM = 4
 START = Watermark("log")
@@ -70,7 +67,7 @@ def base_of(
     write_items(place / "items.arrow", ordered)
     attributes = place / "attributes.arrow"
     write_attributes(attributes, FIELDS, (encode(_clean(one.attributes)) for one in ordered))
-    card = _write_words(folder, ordered)
+    card = write_words(folder / "snapshot", ordered, 1, "english")
     vocabulary = None if card is None else Vocabulary.load(folder / "snapshot")
     items = ItemTable(place / "items.arrow")
     index = FaissIndex(index_of(factory, dim, ordered))
@@ -87,18 +84,6 @@ def base_of(
         lexical=card,
     )
     return Base(part, manifest, vocabulary)
-
-
-def _write_words(folder: Path, documents: Sequence[Document]) -> snapshot_pb2.LexicalCard | None:
-    spool = Spool(folder, 1)
-    spool.begin()
-    for number, one in enumerate(documents):
-        item = Item(id=one.id, title=one.title, text=one.text)
-        spool.add(Arrival(Place("test", number), item, one.spans()))
-    spool.finish()
-    card = write_lexical(spool, 1, "english", folder / "snapshot")
-    spool.close()
-    return card
 
 
 def _clean(attributes: dict[str, object]) -> Attributes:

@@ -24,6 +24,7 @@ def learned(
     popularity: Mapping[str, float],
     had: Had | None = None,
     factors: Mapping[str, Sequence[float]] | None = None,
+    of_items: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Learned:
     """Makes it.
 
@@ -34,11 +35,12 @@ def learned(
         popularity: Of each trained item; the others are new.
         had: By user, newest first: item, and when in microseconds.
         factors: Of each item, two numbers; none: no factors speak.
+        of_items: By name of a table, of each item; others are 0.
     """
     numbers = {one: number for number, one in enumerate(ids)}
     starts, others, scores = [0], [], []
     for one in ids:
-        row = sorted(goes.get(one, {}).items(), key=lambda pair: -pair[1])
+        row = sorted(goes.get(one, {}).items(), key=lambda pair: (-pair[1], pair[0]))
         others += [numbers[other] for other, _ in row]
         scores += [score for _, score in row]
         starts.append(len(others))
@@ -49,7 +51,10 @@ def learned(
     tables = Tables(
         list(ids),
         np.array([int(popularity.get(one, 0) > 0) for one in ids], np.int64),
-        {POPULARITY: np.array([popularity.get(one, 0.0) for one in ids], np.float32)},
+        {
+            name: np.array([table.get(one, 0.0) for one in ids], np.float32)
+            for name, table in {POPULARITY: popularity, **(of_items or {})}.items()
+        },
         {SESSIONS: ItemLists(np.array(starts), np.array(others, np.int32), np.array(scores, "f4"))},
         ItemFactors(vectors, np.asarray(vectors.T @ vectors, np.float64), 1.0, 2.0),
         Histories(

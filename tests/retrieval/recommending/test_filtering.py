@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index_builder.behaviour.records import Learning
+from index_builder.interactions.records import Interactions
 from index_builder.pipeline import build_snapshot
 from index_builder.records import BuildOptions
 from nearline import contract as c
@@ -26,7 +27,7 @@ from retrieval.local_hosting import LocalShards
 from retrieval.recommending import pool
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import HotCandidates
-from retrieval.recommending.policies import default_policies
+from retrieval.recommending.policies import Policies, default_policies
 from retrieval.recommending.service import RecommendationService
 from retrieval.served import ServedCollection
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
@@ -35,24 +36,31 @@ PAGE = Audience(item_ids=("i03",), surface="item_page")
 
 
 @contextlib.asynccontextmanager
-async def recommender(folder: Path) -> AsyncIterator[RecommendationService]:
+async def recommender(
+    folder: Path,
+    policies: Policies | None = None,
+    items: Sequence[c.Item] = (),
+    rows: Interactions | None = None,
+) -> AsyncIterator[RecommendationService]:
+    """Gives a service over a build of the walks, or of other items and interactions."""
     store = Store(folder)
     vectors = np.eye(ITEMS, dtype=np.float32)
-    items = [
+    items = items or [
         c.Item(id=one, title=one, vector=vectors[at], attributes={"even": at % 2 == 0, "name": one})
         for at, one in enumerate(documents())
     ]
-    learning = Learning(interactions=walks())
+    learning = Learning(interactions=rows or walks())
     options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
     await build_snapshot(items, options)
     shards, collections = LocalShards(store, 1), ServedCollections()
-    hot = HotCandidates(HotLists(None), {})
+    hot = HotCandidates(HotLists(None), {}, Similar(Embedders({})))
     try:
         (snapshot,) = in_force(store, ())
         loaded = await shards.prepare(snapshot)
         collections.serve(ServedCollection(snapshot, loaded, load_learned(store, snapshot)))
         similar = Similar(Embedders({}))
-        yield RecommendationService(collections, similar, default_policies(), hot=hot)
+        chosen = policies or default_policies()
+        yield RecommendationService(collections, similar, chosen, hot=hot)
     finally:
         await hot.close()
         await shards.close()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from nearline import contract as c
+from nearline import wire
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from retrieval.behaviour.learned import Learned
@@ -51,9 +52,9 @@ async def cached(
     """Gives a service with a cache, and the collections that it serves."""
     async with recommender(folder, known) as plain:
         collections = plain.collections
-        hot = HotCandidates(HotLists(None), {})
+        similar = Similar(Embedders({}))
+        hot = HotCandidates(HotLists(None), {}, similar)
         try:
-            similar = Similar(Embedders({}))
             chosen = policies or default_policies()
             yield RecommendationService(collections, similar, chosen, hot=hot), hot, collections
         finally:
@@ -116,6 +117,61 @@ async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_an
         assert len(ids(await service.recommend(PAGE, RecommendOptions(n=6)))) == 6
 
 
+async def test_what_nobody_had_yet_and_what_does_not_exist_are_remembered_too(
+    tmp_path: Path, known: Learned
+) -> None:
+    async with cached(tmp_path, known) as (service, _, collections):
+        (served,) = collections.in_force
+        asked = [Audience(item_ids=(one,), surface="item_page") for one in ("new", "zzz")]
+        options = RecommendOptions(n=3, payload=frozenset({c.PayloadField.TITLE}))
+        first = [await service.recommend(one, options) for one in asked]
+        # Nobody is there to be asked again.
+        served.shards = tuple(FailingShard(NotReady("away")) for _ in served.shards)
+        again = [await service.recommend(one, options) for one in asked]
+        for before, after in zip(first, again, strict=True):
+            assert after.recommendations == before.recommendations
+            assert after.ignored_ids == before.ignored_ids
+        like, missing = again
+        # The vectors of items turn by one angle from each to the next.
+        assert ids(like) == ["g", "f", "e"] and like.recommendations[0].hit.title == "G"
+        assert like.info.served_by.rung == "content" and not like.ignored_ids
+        assert ids(missing) == ["f", "a", "b"] and missing.info.served_by.rung == "popular"
+        assert missing.ignored_ids == [c.IgnoredId("zzz", c.IgnoredReason.NOT_FOUND)]
+
+
+async def test_items_are_alike_where_nothing_was_learned_and_that_is_cached(
+    tmp_path: Path,
+) -> None:
+    async with cached(tmp_path, cast(Any, None)) as (service, _, collections):
+        (served,) = collections.in_force
+        first = await service.recommend(PAGE, RecommendOptions(n=3))
+        served.shards = tuple(FailingShard(NotReady("away")) for _ in served.shards)
+        again = await service.recommend(PAGE, RecommendOptions(n=3, exclude_ids=("b",)))
+        assert ids(first) == ["b", "c", "d"] and ids(again) == ["c", "d", "e"]
+
+
+async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
+    tmp_path: Path, known: Learned
+) -> None:
+    fields = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
+    async with (
+        cached(tmp_path, known) as (service, _, _),
+        recommender(tmp_path / "plain", known) as plain,
+    ):
+        for payload in (fields, frozenset[c.PayloadField]()):
+            options = RecommendOptions(n=4, payload=payload, exclude_ids=("c",))
+            explained = replace(options, explain=True)
+            await service.recommend(PAGE, options)
+            lists = [
+                wire.recommend_reply(
+                    wire.recommend_response(await made.recommend(PAGE, asked))
+                ).recommendations
+                for made, asked in ((service, options), (service, explained), (plain, options))
+            ]
+            hits = [[one.hit for one in shown] for shown in lists]
+            assert hits[0] == hits[1] == hits[2] and len(hits[0]) == 4
+
+
 async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: Learned) -> None:
     async with cached(tmp_path, known) as (service, _, collections):
         (served,) = collections.in_force
@@ -135,7 +191,7 @@ async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
         (served,) = collections.in_force
         for audience in (PAGE, Audience(), Audience(item_ids=("d",), surface="item_page")):
             await service.recommend(audience, RecommendOptions(n=2))
-        following = _renamed(served)
+        following = renamed(served)
         # Two are asked for with an item, one is what is popular.
         assert await hot.prewarm(following, 10) == 3
         collections.serve(following)
@@ -145,7 +201,7 @@ async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
             assert reply.info.snapshot_id == following.snapshot_id
 
 
-def _renamed(served: ServedCollection) -> ServedCollection:
+def renamed(served: ServedCollection) -> ServedCollection:
     """Gives the same collection as another snapshot, whose shards answer under either name."""
     following = copy.copy(served)
     following.shards = cast(Any, tuple(_Renamed(one, served.snapshot_id) for one in served.shards))
@@ -162,3 +218,9 @@ class _Renamed:
 
     def fetch(self, snapshot_id: str, *arguments: object) -> object:
         return self._shard.fetch(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
+    def count(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.count(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
+    def scan(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.scan(self._snapshot_id, *arguments)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from nearline.times import DAY_US
 from retrieval.recommending.policies import (
     ExploreRule,
     FreshRule,
+    Origin,
     Policy,
     Quota,
     SeenRule,
@@ -70,11 +71,16 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_a_file_replaces_and_adds_surfaces(tmp_path: Path) -> None:
     policies = read_policies(written(tmp_path, "version = 7\n[surfaces.cart]\n[surfaces.mail]"))
-    assert policies.surfaces == ["cart", "home", "item_page", "mail"]
-    assert [policies.of(name).version for name in policies.surfaces] == [7, 0, 0, 7]
+    assert policies.surfaces == ["buy_again", "cart", "home", "item_page", "mail", "trending"]
+    assert [policies.of(name).version for name in policies.surfaces] == [0, 7, 0, 0, 7, 0]
     assert not policies.of("cart").seen.repeat
     built_in = default_policies()
-    assert [built_in.of(name).seen.repeat for name in built_in.surfaces] == [True, False, False]
+    repeating = [name for name in built_in.surfaces if built_in.of(name).seen.repeat]
+    assert repeating == ["buy_again", "cart"]
+    origins = {name: built_in.of(name).origin for name in ("cart", "home", "item_page")}
+    assert set(origins.values()) == {Origin.AUTO}
+    assert built_in.of("trending").origin is Origin.TRENDING
+    assert built_in.of("buy_again").origin is Origin.BUY_AGAIN
 
 
 def test_an_unknown_surface_names_the_nearest_first() -> None:

@@ -11,16 +11,10 @@ from redis import Redis
 from retrieval.changes.durability import Durability
 from retrieval.redis_state import connect
 from retrieval.users.states import UserStates
-from tests.generation.redis import valkey
+from tests.generation.redis import give_shared_redis
 
+__all__ = ["give_shared_redis"]  # A fixture.
 Open: TypeAlias = Callable[..., UserStates]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared_redis")
-async def give_shared_redis() -> AsyncIterator[str]:
-    """Gives the URL of a Redis that the tests of a module share."""
-    async with valkey() as url:
-        yield url
 
 
 @pytest_asyncio.fixture(name="opened")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.errors import NotReady
 from retrieval.users.packing import (
-    MAX_SECONDS,
     NO_HISTORY,
     History,
-    dictionary_of,
     inserted,
     pack,
     size_of,
@@ -31,7 +28,7 @@ class Row(NamedTuple):
 
 NUMBERS = st.integers(0, 300) | st.integers(0, 2**34 - 1)
 WEIGHTS = st.none() | st.floats(2.0**-99, 2.0**99, width=32)
-ROWS = st.builds(Row, st.integers(0, 5) | st.integers(0, MAX_SECONDS), NUMBERS, NUMBERS, WEIGHTS)
+ROWS = st.builds(Row, st.integers(0, 5) | st.integers(0, 2**32 - 1), NUMBERS, NUMBERS, WEIGHTS)
 
 
 def newest_first(rows: list[Row]) -> list[Row]:
@@ -40,16 +37,15 @@ def newest_first(rows: list[Row]) -> list[Row]:
 
 def history_of(rows: list[Row]) -> History:
     return History(
-        np.array([row.item for row in rows], np.int64),
-        np.array([row.second for row in rows], np.int64),
-        np.array([row.kind for row in rows], np.int64),
-        np.array([np.nan if row.weight is None else row.weight for row in rows], np.float32),
+        [row.item for row in rows],
+        [row.second for row in rows],
+        [row.kind for row in rows],
+        [row.weight for row in rows],
     )
 
 
 def rows_of(history: History) -> list[Row]:
-    weights = [None if np.isnan(one) else float(one) for one in history.weights]
-    columns = (history.seconds.tolist(), history.items.tolist(), history.kinds.tolist(), weights)
+    columns = (history.seconds, history.items, history.kinds, history.weights)
     return [Row(*row) for row in zip(*columns, strict=True)]
 
 
@@ -57,8 +53,9 @@ def rows_of(history: History) -> list[Row]:
 def test_a_history_comes_back_as_it_went(rows: list[Row], dictionary_id: bytes) -> None:
     rows = newest_first(rows)
     blob = pack(history_of(rows), dictionary_id)
-    assert rows_of(unpack(blob)) == rows
-    assert dictionary_of(blob) == dictionary_id
+    found = unpack(blob)
+    assert rows_of(found.history) == rows
+    assert found.dictionary_id == dictionary_id
     assert size_of(blob) == len(rows)
 
 
@@ -70,15 +67,19 @@ def test_what_is_new_takes_its_place_in_time(old: list[Row], new: list[Row], mos
 
 
 def test_an_ordinary_event_takes_four_bytes() -> None:
-    # A common item (below 128), minutes apart (two bytes), one kind without a weight.
-    rows = [Row(1_800_000_000 - 600 * n, n % 128, 3, None) for n in range(100)]
-    assert len(pack(history_of(rows), b"abcd")) == 11 + 4 * 100 - 1
+    # A common item (below 128), minutes apart (two bytes), two kinds without a weight.
+    rows = [Row(1_800_000_000 - 600 * n, n % 128, n % 2, None) for n in range(100)]
+    # Of the message: version 2, dictionary 6, newest 6, a column 2 or 3.
+    assert len(pack(history_of(rows), b"abcd")) == 14 + (2 + 3 + 2) + 4 * 100 - 2
+    alike = [row._replace(kind=3) for row in rows]
+    assert len(pack(history_of(alike), b"abcd")) == 14 + (2 + 3 + 2) + 3 * 100 - 1
 
 
 def test_a_history_of_another_layout_is_refused() -> None:
     blob = pack(history_of([Row(1, 1, 1, None)]), b"abcd")
-    with pytest.raises(NotReady, match="has layout 9, this Nearline reads 1"):
-        unpack(b"\x09" + blob[1:])
+    for other, layout in ((b"\x08\x09" + blob[2:], 9), (b"\xff" + blob, 0)):
+        with pytest.raises(NotReady, match=f"has layout {layout}, this Nearline reads 2"):
+            unpack(other)
 
 
 def test_no_history_has_no_events() -> None:

@@ -1,0 +1,1 @@
+"""The queue of documents: taken in at the door, kept in Redis, processed by workers."""

@@ -1,0 +1,69 @@
+"""The ingest service, the door of the queue: `python -m index_builder.ingest --redis URL`.
+
+It keeps nothing itself; any number may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from index_builder.ingest.desk import Desk
+from index_builder.ingest.scaling import Signal
+from index_builder.ingest.service import IngestService
+from index_builder.ingest.servicer import IngestServicer
+from index_builder.ingest.settings import IngestSettings
+from index_builder.ingest.sweeping import Sweeper
+from nearline import serving, settings, telemetry
+from nearline.errors import SettingsError
+from nearline.v1 import ingest_pb2_grpc
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import connect
+
+_log = logging.getLogger("index_builder.ingest")
+_REDIS_TIMEOUT_S = 10.0
+
+
+async def main(argv: Sequence[str]) -> None:
+    """Serves until told to stop."""
+    chosen = settings.load_from_process(IngestSettings, argv)
+    telemetry.configure_logging(chosen.log_level, "ingest")
+    if not chosen.redis:
+        raise SettingsError("the ingest service needs its queue; say where: --redis URL")
+    redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
+    desk = Desk(redis, Durability(redis, chosen.log_replicas), chosen.limits())
+    signal = Signal(redis)
+    service = IngestService(desk, signal, chosen.result_ttl_s)
+    sweeper = Sweeper(redis, desk, signal, chosen.abandoned_s, chosen.dead_letter_ttl_s)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def ready() -> None:
+        tasks.append(asyncio.create_task(sweeper.run()))
+
+    async def close() -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await redis.aclose()
+
+    await serving.serve(
+        chosen,
+        [
+            serving.Registration(
+                "nearline.v1.IngestService",
+                lambda server: ingest_pb2_grpc.add_IngestServiceServicer_to_server(
+                    IngestServicer(service), server
+                ),
+            )
+        ],
+        ready=ready,
+        stopping=service.stop_watching,
+        close=close,
+    )
+
+
+if __name__ == "__main__":
+    serving.run(main(sys.argv[1:]), "ingest")

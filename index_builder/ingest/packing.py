@@ -1,0 +1,50 @@
+"""Sources and results as the bytes that stand in the queue."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from nearline import wire
+from nearline.contract import IngestResult, IngestSource, Item, SourceUrl
+from nearline.errors import SnapshotCorrupt
+from nearline.v1 import ingest_pb2
+
+
+def pack_source(source: IngestSource) -> bytes:
+    """Gives a source as bytes. Raises: InvalidRequest: it cannot be written."""
+    return wire.source_to_proto(source).SerializeToString()
+
+
+def unpack_source(data: bytes) -> IngestSource:
+    """Reads a source. Raises: SnapshotCorrupt, InvalidRequest: bytes of something else."""
+    try:
+        return wire.source_from_proto(ingest_pb2.IngestSource.FromString(data), "source")
+    except DecodeError as error:
+        raise _corrupt(data) from error
+
+
+def pack_result(result: IngestResult) -> bytes:
+    """Gives a result as bytes."""
+    return wire.ingest_result_to_proto(result).SerializeToString()
+
+
+def unpack_result(data: bytes) -> IngestResult:
+    """Reads a result. Raises: SnapshotCorrupt: bytes of something else."""
+    try:
+        return wire.ingest_result_from_proto(ingest_pb2.IngestResult.FromString(data))
+    except DecodeError as error:
+        raise _corrupt(data) from error
+
+
+def name_of(source: IngestSource) -> str:
+    """Gives what people know a source by: id of an item, name of a file, address."""
+    if isinstance(source, Item):
+        return source.id
+    return source.url if isinstance(source, SourceUrl) else source.name
+
+
+def _corrupt(data: bytes) -> SnapshotCorrupt:
+    return SnapshotCorrupt(
+        f"an entry of the queue ({len(data)} bytes) is none that this version of nearline reads; "
+        "use the version that wrote it, or the newest"
+    )

@@ -1,0 +1,73 @@
+"""Functions in Lua that several scripts of the queue have; each stands before who uses it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The clock.
+CLOCK: Final = """
+local clock = redis.call('TIME')
+local now_us = clock[1] * 1000000 + clock[2]
+local now_ms = math.floor(now_us / 1000)
+local function whole(number) return string.format('%.0f', number) end
+"""
+# Ends a job once nothing is left of it, and begins the time of its results.
+FINISH: Final = """
+local function finish(job, results)
+  local said = redis.call('HMGET', job, 'left', 'open', 'finish', 'ttl_ms')
+  if said[1] == '0' and said[2] == '0' and not said[3] then
+    redis.call('HSET', job, 'finish', whole(now_us))
+    redis.call('PEXPIRE', job, said[4])
+    redis.call('PEXPIRE', results, said[4])
+  end
+end
+"""
+# Whether a worker holds a unit.
+HOLDS: Final = """
+local function holds(leases, lane, name, id, worker)
+  return redis.call('ZSCORE', leases, name) and redis.call('EXISTS', lane) == 1
+    and #redis.call('XPENDING', lane, 'workers', id, id, 1, worker) > 0
+end
+"""
+# How often a unit failed, and how often its worker was lost.
+TRIED: Final = """
+local function tried(tries, name)
+  local failed, losses = string.match(redis.call('HGET', tries, name) or '0 0', '(%d+) (%d+)')
+  return tonumber(failed), tonumber(losses)
+end
+"""
+# What is full, and how full, where so many more units of a tenant, and bytes, are too many.
+ROOM: Final = """
+local function full(meta, loads, tenant, count, bytes, most_units, most_mine, most_bytes)
+  local units = tonumber(redis.call('HGET', meta, 'units') or '0')
+  local load = tonumber(redis.call('HGET', loads, tenant) or '0')
+  local held = tonumber(redis.call('HGET', meta, 'bytes') or '0')
+  if units + count > tonumber(most_units) then return {'FULL', units} end
+  if load + count > tonumber(most_mine) then return {'MINE', load} end
+  if held + bytes > tonumber(most_bytes) then return {'BYTES', held} end
+end
+"""
+# Counts units in.
+COUNT: Final = """
+local function count_in(meta, loads, tenant, job, count, bytes)
+  redis.call('HINCRBY', meta, 'units', count)
+  redis.call('HINCRBY', meta, 'bytes', bytes)
+  redis.call('HINCRBY', loads, tenant, count)
+  redis.call('HINCRBY', job, 'left', count)
+  redis.call('HINCRBY', job, 'documents', count)
+end
+"""
+# Makes a lane, and gives its tenant a turn.
+PUT: Final = """
+local function put(lane, tenant, tenants, meta)
+  if redis.call('EXISTS', lane) == 0 then
+    redis.call('XGROUP', 'CREATE', lane, 'workers', '0', 'MKSTREAM')
+  end
+  if not redis.call('ZSCORE', tenants, tenant) then
+    -- Its turn is now: what it did not ask for while it was away is not owed to it.
+    local first = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
+    local turn = tonumber(first[2] or redis.call('HGET', meta, 'turn') or '0')
+    redis.call('ZADD', tenants, turn, tenant)
+  end
+end
+"""

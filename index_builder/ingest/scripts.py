@@ -1,0 +1,353 @@
+"""What Redis does as one step with the queue.
+
+Times are Redis' own: milliseconds for leases and delays, microseconds elsewhere. Numbers are
+written with %.0f, since Lua would write large ones with an exponent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from index_builder.ingest.script_parts import CLOCK, COUNT, FINISH, HOLDS, PUT, ROOM, TRIED
+
+# KEYS: meta, tenants, loads, jobs, open, dead, lane, job, results. ARGV: job id, tenant,
+# collection, priority, callback id, offset, 1 where more will come, milliseconds to keep results,
+# most units, most units of the tenant, most bytes; then of each source its bytes, its place in time
+# (empty: now) and the dead letter that it was (empty: none).
+# Answers OK; GAP and the sources that the job has; CLOSED; OTHER where the job is of another
+# tenant, collection or priority; FULL, MINE or BYTES and how full; LETTER and one not there.
+SUBMIT: Final = (
+    CLOCK
+    + ROOM
+    + COUNT
+    + FINISH
+    + PUT
+    + """
+local meta, tenants, loads, jobs, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local dead, lane, job, results = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local tenant, offset, more = ARGV[2], tonumber(ARGV[6]), ARGV[7] == '1'
+local count = (#ARGV - 11) / 3
+local said = redis.call('HMGET', job, 'sources', 'open', 'tenant', 'collection', 'priority',
+  'units')
+local known = tonumber(said[1] or '0')
+if said[1] then
+  if said[3] ~= tenant or said[4] ~= ARGV[3] or said[5] ~= ARGV[4] then return {'OTHER'} end
+  if offset + count <= known then
+    if offset + count == known and not more and said[2] == '1' then
+      -- They are all, which was not known when they came.
+      redis.call('HSET', job, 'open', 0, 'update', whole(now_us))
+      redis.call('ZREM', open, ARGV[1])
+      finish(job, results)
+    end
+    return {'OK'}
+  end
+  if said[2] ~= '1' then return {'CLOSED'} end
+end
+if offset ~= known then return {'GAP', known} end
+local more_bytes = 0
+for i = 12, #ARGV, 3 do
+  more_bytes = more_bytes + #ARGV[i]
+  if ARGV[i + 2] ~= '' and #redis.call('XRANGE', dead, ARGV[i + 2], ARGV[i + 2]) == 0 then
+    return {'LETTER', ARGV[i + 2]}
+  end
+end
+local refusal = full(meta, loads, tenant, count, more_bytes, ARGV[9], ARGV[10], ARGV[11])
+if refusal then return refusal end
+if not said[1] then
+  redis.call('HSET', job, 'tenant', tenant, 'collection', ARGV[3], 'priority', ARGV[4],
+    'callback', ARGV[5], 'ttl_ms', ARGV[8], 'create', whole(now_us), 'left', 0, 'documents', 0,
+    'units', 0)
+  redis.call('ZADD', jobs, whole(now_us), ARGV[1])
+end
+put(lane, tenant, tenants, meta)
+local place = tonumber(said[6] or '0')
+local last = tonumber(redis.call('HGET', meta, 'clock') or '0')
+for i = 12, #ARGV, 3 do
+  local as_of = ARGV[i + 1]
+  if as_of == '' then
+    last = math.max(now_us, last + 1)
+    as_of = whole(last)
+  end
+  redis.call('XADD', lane, '*', 'job', ARGV[1], 'place', whole(place), 'as_of', as_of,
+    'collection', ARGV[3], 'source', ARGV[i])
+  if ARGV[i + 2] ~= '' then redis.call('XDEL', dead, ARGV[i + 2]) end
+  place = place + 1
+end
+redis.call('HSET', meta, 'clock', whole(last))
+count_in(meta, loads, tenant, job, count, more_bytes)
+redis.call('HSET', job, 'sources', whole(known + count), 'units', whole(place), 'update',
+  whole(now_us), 'open', more and 1 or 0)
+if more then
+  redis.call('ZADD', open, whole(now_us), ARGV[1])
+else
+  redis.call('ZREM', open, ARGV[1])
+end
+return {'OK'}
+"""
+)
+
+# KEYS: meta, tenants, leases, then of each tenant its three lanes. ARGV: worker, most units,
+# milliseconds of the lease; then each tenant, in order of turn, and the names of its priorities.
+# Answers of each unit its name and entry.
+TAKE: Final = (
+    CLOCK
+    + """
+local meta, tenants, leases = KEYS[1], KEYS[2], KEYS[3]
+local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local taken = {}
+local known = (#ARGV - 3) / 4
+local share = math.max(1, math.ceil(room / math.max(1, known)))
+local function from(number, most)
+  local tenant, got = ARGV[4 + (number - 1) * 4], 0
+  for p = 1, 3 do
+    local lane = KEYS[3 + (number - 1) * 3 + p]
+    if got < most and redis.call('EXISTS', lane) == 1 then
+      local found = redis.call('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', most - got,
+        'STREAMS', lane, '>')
+      for _, entry in ipairs(found and found[1][2] or {}) do
+        local name = ARGV[4 + (number - 1) * 4 + p] .. ' ' .. entry[1] .. ' ' .. tenant
+        redis.call('ZADD', leases, whole(now_ms + lease_ms), name)
+        taken[#taken + 1] = {name, entry[2]}
+        got = got + 1
+      end
+    end
+  end
+  room = room - got
+  if got > 0 then
+    -- Who took part in this turn pays for what it got.
+    redis.call('HSET', meta, 'turn', redis.call('ZSCORE', tenants, tenant) or '0')
+    redis.call('ZINCRBY', tenants, got, tenant)
+  end
+  if got < most then redis.call('ZREM', tenants, tenant) end
+  return got == most
+end
+local left = {}
+for number = 1, known do left[#left + 1] = number end
+-- Each its share, and then what the others have left over.
+while room > 0 and #left > 0 do
+  local again = {}
+  for _, number in ipairs(left) do
+    if room > 0 and from(number, math.min(share, room)) then again[#again + 1] = number end
+  end
+  left = again
+end
+return taken
+"""
+)
+
+# KEYS: leases, delayed, tries, then the lane of each. ARGV: worker, milliseconds of the lease; then
+# of each unit its name and its entry.
+# Takes units whose lease is over, or that are to be tried again by now. Answers of each its name,
+# entry, and how often it failed and its worker was lost.
+RETAKE: Final = (
+    CLOCK
+    + TRIED
+    + """
+local leases, delayed, tries = KEYS[1], KEYS[2], KEYS[3]
+local taken = {}
+for number = 1, #KEYS - 3 do
+  local name, id = ARGV[1 + number * 2], ARGV[2 + number * 2]
+  local lane = KEYS[3 + number]
+  local lease, delay = redis.call('ZSCORE', leases, name), redis.call('ZSCORE', delayed, name)
+  local lost = lease and tonumber(lease) <= now_ms
+  if lost or delay and tonumber(delay) <= now_ms then
+    local claimed = redis.call('EXISTS', lane) == 1
+      and redis.call('XCLAIM', lane, 'workers', ARGV[1], 0, id) or {}
+    redis.call('ZREM', delayed, name)
+    if claimed[1] then
+      local failed, losses = tried(tries, name)
+      if lost then
+        losses = losses + 1
+        redis.call('HSET', tries, name, failed .. ' ' .. losses)
+      end
+      redis.call('ZADD', leases, whole(now_ms + ARGV[2]), name)
+      taken[#taken + 1] = {name, claimed[1][2], failed, losses}
+    else
+      redis.call('ZREM', leases, name)
+      redis.call('HDEL', tries, name)
+    end
+  end
+end
+return taken
+"""
+)
+
+# KEYS: leases, then the lane of each. ARGV: worker, milliseconds; then of each unit name and entry.
+# Lengthens leases. Answers 1 for each unit that the worker still holds, 0 for the others.
+EXTEND: Final = (
+    CLOCK
+    + HOLDS
+    + """
+local held = {}
+for number = 1, #KEYS - 1 do
+  local name, id, lane = ARGV[1 + number * 2], ARGV[2 + number * 2], KEYS[1 + number]
+  local mine = holds(KEYS[1], lane, name, id, ARGV[1])
+  if mine then redis.call('ZADD', KEYS[1], 'XX', whole(now_ms + ARGV[2]), name) end
+  held[number] = mine and 1 or 0
+end
+return held
+"""
+)
+
+# KEYS: leases, delayed, tries, then the lane of each. ARGV: worker; then of each unit name, entry,
+# milliseconds until it may be tried again, and 1 where it failed.
+# Gives units back. Answers 1 for each that the worker still held, 0 for the others.
+GIVE_BACK: Final = (
+    CLOCK
+    + HOLDS
+    + TRIED
+    + """
+local gave = {}
+for number = 1, #KEYS - 3 do
+  local at = number * 4
+  local name, id, lane = ARGV[at - 2], ARGV[at - 1], KEYS[3 + number]
+  local mine = holds(KEYS[1], lane, name, id, ARGV[1])
+  if mine then
+    redis.call('ZREM', KEYS[1], name)
+    redis.call('ZADD', KEYS[2], whole(now_ms + ARGV[at]), name)
+    if ARGV[at + 1] == '1' then
+      local failed, losses = tried(KEYS[3], name)
+      redis.call('HSET', KEYS[3], name, (failed + 1) .. ' ' .. losses)
+    end
+  end
+  gave[number] = mine and 1 or 0
+end
+return gave
+"""
+)
+
+# KEYS: meta, loads, leases, delayed, tries, dead, then lane, job and results of each. ARGV: of each
+# unit name, entry, tenant, place, outcome, result; where it was indexed the log, the partition and
+# the version, else empty.
+# Ends units: once, whoever comes first. Answers 1 for each that was ended by this, else 0.
+SETTLE: Final = (
+    CLOCK
+    + FINISH
+    + """
+local meta, loads, leases, delayed, tries, dead = unpack(KEYS, 1, 6)
+local settled = {}
+for number = 1, (#KEYS - 6) / 3 do
+  local lane, job, results = unpack(KEYS, 4 + number * 3, 6 + number * 3)
+  local name, id, tenant, place, outcome, result, log, partition, version =
+    unpack(ARGV, number * 9 - 8, number * 9)
+  local entry = redis.call('EXISTS', lane) == 1 and redis.call('XRANGE', lane, id, id)[1]
+  if entry then
+    local fields = {}
+    for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+    redis.call('XACK', lane, 'workers', id)
+    redis.call('XDEL', lane, id)
+    if redis.call('XLEN', lane) == 0 then redis.call('DEL', lane) end
+    redis.call('ZREM', leases, name)
+    redis.call('ZREM', delayed, name)
+    redis.call('HDEL', tries, name)
+    redis.call('HINCRBY', meta, 'units', -1)
+    redis.call('HINCRBY', meta, 'bytes', -#fields.source)
+    if redis.call('HINCRBY', loads, tenant, -1) <= 0 then redis.call('HDEL', loads, tenant) end
+    if outcome == 'dead' then
+      local about = redis.call('HMGET', job, 'priority', 'callback')
+      redis.call('XADD', dead, '*', 'job', fields.job, 'tenant', tenant, 'collection',
+        fields.collection, 'priority', about[1] or '', 'callback', about[2] or '', 'as_of',
+        fields.as_of, 'source', fields.source, 'result', result)
+    end
+    if redis.call('EXISTS', job) == 1 then
+      redis.call('HSET', results, place, result)
+      if outcome == 'expanded' then
+        redis.call('HINCRBY', job, 'documents', -1)
+        redis.call('HDEL', job, 'read:' .. place)
+      else
+        redis.call('HINCRBY', job, outcome, 1)
+      end
+      redis.call('HINCRBY', job, 'left', -1)
+      redis.call('HSET', job, 'update', whole(now_us))
+      if version ~= '' then
+        if redis.call('HGET', job, 'log') ~= log then
+          -- Positions of a log that was replaced say nothing of this one.
+          for k = 0, 63 do redis.call('HDEL', job, 'at:' .. k) end
+          redis.call('HSET', job, 'log', log)
+        end
+        local at = redis.call('HGET', job, 'at:' .. partition)
+        if not at or tonumber(at) < tonumber(version) then
+          redis.call('HSET', job, 'at:' .. partition, version)
+        end
+      end
+      finish(job, results)
+    end
+  end
+  settled[number] = entry and 1 or 0
+end
+return settled
+"""
+)
+
+# KEYS: meta, tenants, loads, leases, lane, job. ARGV: worker, tenant, name and entry of the file's
+# unit, its place, documents of it that were taken before; most units, most units of the tenant,
+# most bytes; then of each document its source, and why it cannot be one (empty: it can).
+# Puts documents of a file into the queue. Answers the documents of it that the queue has taken, and
+# 1 where it is full for now or 0; -1 where the worker holds the file no more, -2 where its job was
+# cancelled.
+EXPAND: Final = (
+    CLOCK
+    + HOLDS
+    + ROOM
+    + COUNT
+    + PUT
+    + """
+local meta, tenants, loads, leases, lane, job = unpack(KEYS)
+local worker, tenant, name, id, place = unpack(ARGV, 1, 5)
+local mine = holds(leases, lane, name, id, worker)
+if not mine or redis.call('EXISTS', job) == 0 then return {-1, 0} end
+if redis.call('HGET', job, 'cancel') then return {-2, 0} end
+local read = tonumber(redis.call('HGET', job, 'read:' .. place) or '0')
+if read ~= tonumber(ARGV[6]) then return {read, 0} end
+local count, more_bytes = (#ARGV - 9) / 2, 0
+for i = 10, #ARGV, 2 do more_bytes = more_bytes + #ARGV[i] end
+if full(meta, loads, tenant, count, more_bytes, ARGV[7], ARGV[8], ARGV[9]) then
+  return {read, 1}
+end
+local next_place = tonumber(redis.call('HGET', job, 'units'))
+local entry = redis.call('XRANGE', lane, id, id)[1][2]
+local file = {}
+for i = 1, #entry, 2 do file[entry[i]] = entry[i + 1] end
+put(lane, tenant, tenants, meta)
+for i = 10, #ARGV, 2 do
+  redis.call('XADD', lane, '*', 'job', file.job, 'place', whole(next_place), 'as_of', file.as_of,
+    'collection', file.collection, 'source', ARGV[i], 'error', ARGV[i + 1])
+  next_place = next_place + 1
+end
+count_in(meta, loads, tenant, job, count, more_bytes)
+redis.call('HSET', job, 'units', whole(next_place), 'read:' .. place, whole(read + count), 'update',
+  whole(now_us))
+return {read + count, 0}
+"""
+)
+
+# KEYS: jobs whose units a worker took. Notes that they have begun.
+# Answers for each 1 where it was cancelled, else 0.
+BEGIN: Final = """
+local cancelled = {}
+for number, job in ipairs(KEYS) do
+  cancelled[number] = 0
+  if redis.call('EXISTS', job) == 1 then
+    redis.call('HSETNX', job, 'begun', 1)
+    if redis.call('HGET', job, 'cancel') then cancelled[number] = 1 end
+  end
+end
+return cancelled
+"""
+
+# KEYS: open, job, results. ARGV: job id, 1 to cancel what is left.
+# Takes nothing more into a job. Answers 1; 0 where there is no such job.
+CLOSE: Final = (
+    CLOCK
+    + FINISH
+    + """
+redis.call('ZREM', KEYS[1], ARGV[1])
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[2], 'finish') == 0 then
+  redis.call('HSET', KEYS[2], 'open', 0, 'update', whole(now_us))
+  if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'cancel', 1) end
+  finish(KEYS[2], KEYS[3])
+end
+return 1
+"""
+)

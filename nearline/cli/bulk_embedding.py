@@ -1,0 +1,102 @@
+"""Callers that keep the bulk lane of the embedding service full, and what else the machine does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.clients import EmbeddingClient
+from nearline.contract import EmbedderInfo, Lane
+
+_TIMEOUT_S = 120.0
+
+
+class Rate(NamedTuple):
+    """Texts and tokens in a second."""
+
+    texts: float
+    tokens: float
+
+
+class Bulk:
+    """Callers on the bulk lane: so many requests in flight, each replaced when it is answered.
+
+    Args:
+        client: Of the embedding service.
+        texts: What is embedded, again and again.
+        info: Card of the embedder.
+        batch_texts: Texts of a request.
+        in_flight: Requests at once.
+    """
+
+    def __init__(
+        self,
+        client: EmbeddingClient,
+        texts: Sequence[str],
+        info: EmbedderInfo,
+        batch_texts: int,
+        in_flight: int,
+    ) -> None:
+        self._client = client
+        self._in_flight = in_flight
+        self._max_tokens = info.max_tokens
+        self._batches = [
+            texts[start : start + batch_texts] for start in range(0, len(texts), batch_texts)
+        ]
+
+    async def vectors(self) -> NDArray[np.float32]:
+        """Embeds every text once, (n, dim) float32."""
+        parts = []
+        for batch in self._batches:
+            reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
+            parts.append(reply.vectors)
+        return np.concatenate(parts)
+
+    async def rate(self, seconds: float) -> Rate:
+        """Keeps the lane full and gives texts and tokens per second of the answers in that time."""
+        texts = tokens = 0
+        batches = itertools.cycle(self._batches)
+        start = time.perf_counter()
+        end = start + seconds
+
+        async def call() -> None:
+            nonlocal texts, tokens
+            while time.perf_counter() < end:
+                batch = next(batches)
+                reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
+                # All that was begun is counted, over the time until the last of it was answered.
+                texts += len(batch)
+                tokens += int(np.minimum(reply.tokens, self._max_tokens).sum())
+
+        await asyncio.gather(*(call() for _ in range(self._in_flight)))
+        spent = time.perf_counter() - start
+        return Rate(texts / spent, tokens / spent)
+
+
+class OtherWork:
+    """Share of the machine's CPU time that went to processes that are not ours, since made."""
+
+    def __init__(self) -> None:
+        self._before = self._look()
+
+    def cpu_ratio(self) -> float:
+        """Gives the share, 0..1."""
+        all_s, busy_s, ours_s = (b - a for a, b in zip(self._before, self._look(), strict=True))
+        return max(0.0, busy_s - ours_s) / all_s
+
+    def _look(self) -> tuple[float, float, float]:
+        import psutil
+
+        times = psutil.cpu_times()
+        # Guest time is part of user time.
+        all_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        idle_s = times.idle + getattr(times, "iowait", 0.0)
+        me = psutil.Process()
+        ours = [one.cpu_times() for one in (me, *me.children(recursive=True))]
+        return all_s, all_s - idle_s, sum(one.user + one.system for one in ours)

@@ -1,0 +1,88 @@
+"""`nearline reembed`: a collection of texts goes over to another embedding model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline.cli import built, changes, options, output
+from nearline.cli.building import (
+    ExecutorOption,
+    RayAddressOption,
+    embedder,
+    executor_of,
+    progress,
+    say,
+)
+from nearline.cli.recorded import with_users
+from nearline.snapshot import Store
+
+if TYPE_CHECKING:
+    from index_builder.records import BuildResult
+
+
+def reembed(
+    embedding: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Embedding service of the new model.")
+    ],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    redis: changes.RedisOption = "",
+    golden_queries: Annotated[
+        int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
+    ] = 200,
+    no_promote: Annotated[
+        bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
+    ] = False,
+    work_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="Where a killed run leaves its work.")
+    ] = "",
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Embed every document of a collection again, by another model, with all live changes.
+
+    No file is read: the texts are those of the snapshot that is served. What was tuned with the
+    model before is as shipped then. Run the same command again after a kill: what was embedded is
+    not embedded again.
+    """
+    from index_builder import compaction
+    from index_builder.records import BuildOptions
+
+    wanted = BuildOptions(
+        store=store,
+        collection=collection,
+        golden_queries=golden_queries,
+        promote=not no_promote,
+        work_dir=Path(work_dir) if work_dir else None,
+    )
+
+    async def run() -> BuildResult:
+        async with contextlib.AsyncExitStack() as stack:
+            doing = stack.enter_context(executor_of(executor, ray_address))
+            log = await stack.enter_async_context(changes.log_in_force(store, collection, redis))
+            chosen = compaction.compaction_options(wanted)
+            if log is not None:
+                chosen = await with_users(chosen, log)
+            client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
+            shown = stack.enter_context(progress(as_json))
+            return await compaction.reembed(chosen, log, client, shown, doing)
+
+    before = compaction.current(Store.open(store), collection)
+    try:
+        result = asyncio.run(run())
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        raise
+    if as_json:
+        output.print_json(result.record())
+        return
+    built.show(result, store)
+    tuned = before.fusion.origin == "tuned" or before.HasField("answers")
+    if tuned:
+        say("what was tuned or calibrated with the model before is as shipped; tune it again")

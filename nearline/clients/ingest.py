@@ -1,0 +1,175 @@
+"""Async client of the ingest service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import grpc
+
+from nearline import contract as c
+from nearline import status, wire
+from nearline.channel import ServiceChannel
+from nearline.clients.waiting import limit_s
+from nearline.v1 import ingest_pb2, ingest_pb2_grpc
+
+
+class IngestClient(ServiceChannel):
+    """Client of the ingest service; an `Ingestor`.
+
+    Args:
+        address: "host:port" of the service.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._stub = ingest_pb2_grpc.IngestServiceStub(self.grpc_channel)
+
+    async def submit(
+        self,
+        sources: Sequence[c.IngestSource],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        tenant: str = c.DEFAULT_TENANT,
+        priority: c.JobPriority = c.JobPriority.NORMAL,
+        callback_id: str = "",
+        job_id: str = "",
+        offset: int = 0,
+        more: bool = False,
+        result_ttl_s: float | None = None,
+        timeout_s: float | None = None,
+    ) -> c.Job:
+        """Puts 1..1024 sources into the queue; see `Ingestor.submit`.
+
+        job_id: Empty: a random one, so that the sources are taken once although they may be sent
+        again.
+        """
+        request = wire.submit_request(
+            sources,
+            collection=collection,
+            tenant=tenant,
+            priority=priority,
+            callback_id=callback_id,
+            job_id=job_id or c.new_job_id(),
+            offset=offset,
+            more=more,
+            result_ttl_s=result_ttl_s,
+        )
+        reply = await self.call(lambda: self._stub.Submit(request, timeout=limit_s(timeout_s)))
+        return wire.job_from_proto(reply.job)
+
+    async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Gives a job; see `Ingestor.job`."""
+        request = ingest_pb2.GetJobRequest(job_id=job_id)
+        reply = await self.call(lambda: self._stub.GetJob(request, timeout=limit_s(timeout_s)))
+        return wire.job_from_proto(reply.job)
+
+    async def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncIterator[c.Job]:
+        """Yields a job at once and whenever it has changed; see `Ingestor.watch`.
+
+        timeout_s: Of the whole; None waits until the job has ended.
+        """
+        request = ingest_pb2.WatchJobRequest(job_id=job_id)
+        call = self._stub.WatchJob(request, timeout=timeout_s)
+        try:
+            async for message in call:
+                yield wire.job_from_proto(message.job)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error, self.address) from error
+        finally:
+            call.cancel()
+
+    async def jobs(
+        self,
+        *,
+        tenant: str = "",
+        collection: str = "",
+        callback_id: str = "",
+        states: Collection[c.JobState] = (),
+        page_size: int = 0,
+        token: str = "",
+        timeout_s: float | None = None,
+    ) -> c.JobPage:
+        """Lists jobs, newest first; see `Ingestor.jobs`."""
+        request = ingest_pb2.ListJobsRequest(
+            tenant=tenant,
+            collection=collection,
+            callback_id=callback_id,
+            states=[wire.JOB_STATES[one] for one in states],
+            page_size=page_size,
+            page_token=token,
+        )
+        reply = await self.call(lambda: self._stub.ListJobs(request, timeout=limit_s(timeout_s)))
+        jobs = [wire.job_from_proto(one) for one in reply.jobs]
+        return c.JobPage(jobs=jobs, token=reply.next_page_token)
+
+    async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Cancels what of a job is not processed yet."""
+        request = ingest_pb2.CancelJobRequest(job_id=job_id)
+        reply = await self.call(lambda: self._stub.CancelJob(request, timeout=limit_s(timeout_s)))
+        return wire.job_from_proto(reply.job)
+
+    async def results(
+        self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
+    ) -> c.ResultPage:
+        """Lists what became of the documents of a job; see `Ingestor.results`."""
+        request = ingest_pb2.ListResultsRequest(
+            job_id=job_id, page_size=page_size, page_token=token
+        )
+        reply = await self.call(lambda: self._stub.ListResults(request, timeout=limit_s(timeout_s)))
+        results = [wire.ingest_result_from_proto(one) for one in reply.results]
+        return c.ResultPage(results=results, token=reply.next_page_token)
+
+    async def dead_letters(
+        self,
+        *,
+        tenant: str = "",
+        job_id: str = "",
+        with_source: bool = False,
+        page_size: int = 0,
+        token: str = "",
+        timeout_s: float | None = None,
+    ) -> c.DeadLetterPage:
+        """Lists dead letters, oldest first; see `Ingestor.dead_letters`."""
+        request = ingest_pb2.ListDeadLettersRequest(
+            tenant=tenant,
+            job_id=job_id,
+            with_source=with_source,
+            page_size=page_size,
+            page_token=token,
+        )
+        reply = await self.call(
+            lambda: self._stub.ListDeadLetters(request, timeout=limit_s(timeout_s))
+        )
+        letters = [wire.letter_from_proto(one) for one in reply.letters]
+        return c.DeadLetterPage(letters=letters, token=reply.next_page_token)
+
+    async def requeue(
+        self, letter_ids: Sequence[str], *, job_id: str = "", timeout_s: float | None = None
+    ) -> c.Job:
+        """Puts dead letters back into the queue; see `Ingestor.requeue`.
+
+        job_id: Empty: a random one, so that they go back once although the call may be sent again.
+        """
+        request = ingest_pb2.RequeueDeadLettersRequest(
+            letter_ids=letter_ids, job_id=job_id or c.new_job_id()
+        )
+        reply = await self.call(
+            lambda: self._stub.RequeueDeadLetters(request, timeout=limit_s(timeout_s))
+        )
+        return wire.job_from_proto(reply.job)
+
+    async def delete_dead_letters(
+        self, letter_ids: Sequence[str], *, timeout_s: float | None = None
+    ) -> int:
+        """Deletes dead letters; gives how many there were."""
+        request = ingest_pb2.DeleteDeadLettersRequest(letter_ids=letter_ids)
+        reply = await self.call(
+            lambda: self._stub.DeleteDeadLetters(request, timeout=limit_s(timeout_s))
+        )
+        return reply.deleted
+
+    async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
+        """Gives the state of the queue."""
+        request = ingest_pb2.GetQueueRequest()
+        reply = await self.call(lambda: self._stub.GetQueue(request, timeout=limit_s(timeout_s)))
+        return wire.queue_state(reply)

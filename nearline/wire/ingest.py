@@ -1,0 +1,287 @@
+"""The queue of documents: contract records to protobuf and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import ingest_pb2
+from nearline.wire.enums import inverse, lookup
+from nearline.wire.items import item_from_proto, item_to_proto
+from nearline.wire.times import time_from_proto, timestamp
+from nearline.wire.values import duration, seconds, set_duration
+
+PRIORITIES = {
+    c.JobPriority.HIGH: ingest_pb2.JOB_PRIORITY_HIGH,
+    c.JobPriority.NORMAL: ingest_pb2.JOB_PRIORITY_NORMAL,
+    c.JobPriority.LOW: ingest_pb2.JOB_PRIORITY_LOW,
+}
+STATES = {
+    c.JobState.QUEUED: ingest_pb2.JOB_STATE_QUEUED,
+    c.JobState.RUNNING: ingest_pb2.JOB_STATE_RUNNING,
+    c.JobState.CANCELLING: ingest_pb2.JOB_STATE_CANCELLING,
+    c.JobState.SUCCEEDED: ingest_pb2.JOB_STATE_SUCCEEDED,
+    c.JobState.PARTLY_FAILED: ingest_pb2.JOB_STATE_PARTLY_FAILED,
+    c.JobState.FAILED: ingest_pb2.JOB_STATE_FAILED,
+    c.JobState.CANCELLED: ingest_pb2.JOB_STATE_CANCELLED,
+}
+OUTCOMES = {
+    c.IngestOutcome.INDEXED: ingest_pb2.INGEST_OUTCOME_INDEXED,
+    c.IngestOutcome.SUPERSEDED: ingest_pb2.INGEST_OUTCOME_SUPERSEDED,
+    c.IngestOutcome.DEAD: ingest_pb2.INGEST_OUTCOME_DEAD,
+    c.IngestOutcome.CANCELLED: ingest_pb2.INGEST_OUTCOME_CANCELLED,
+    c.IngestOutcome.EXPANDED: ingest_pb2.INGEST_OUTCOME_EXPANDED,
+}
+_PRIORITY_OF = inverse(PRIORITIES) | {0: c.JobPriority.NORMAL}
+_STATE_OF = inverse(STATES)
+_OUTCOME_OF = inverse(OUTCOMES)
+
+
+def source_to_proto(source: c.IngestSource) -> ingest_pb2.IngestSource:
+    """Gives the message of a source.
+
+    Raises: InvalidRequest: what no message can hold.
+    """
+    if isinstance(source, c.Item):
+        return ingest_pb2.IngestSource(item=item_to_proto(source))
+    try:
+        if isinstance(source, c.SourceUrl):
+            return ingest_pb2.IngestSource(url=source.url)
+        file = ingest_pb2.SourceFile(name=source.name, content=source.content)
+        return ingest_pb2.IngestSource(file=file)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            "the name of a source has half a surrogate pair; it is not valid Unicode: rename it",
+            field="sources",
+        ) from error
+
+
+def source_from_proto(message: ingest_pb2.IngestSource, field: str) -> c.IngestSource:
+    """Gives the source of a message.
+
+    Raises: InvalidRequest: it has none, or is malformed; names the field.
+    """
+    which = message.WhichOneof("source")
+    if which == "item":
+        return item_from_proto(message.item, f"{field}.item")
+    if which == "file":
+        return c.SourceFile(message.file.name, message.file.content)
+    if which == "url":
+        return c.SourceUrl(message.url)
+    raise InvalidRequest(f"{field} has neither item, file nor url; set one", field=field)
+
+
+def submit_request(
+    sources: Iterable[c.IngestSource],
+    *,
+    collection: str,
+    tenant: str,
+    priority: c.JobPriority,
+    callback_id: str,
+    job_id: str,
+    offset: int,
+    more: bool,
+    result_ttl_s: float | None,
+) -> ingest_pb2.SubmitRequest:
+    """Gives the message of sources to submit.
+
+    Raises: InvalidRequest: what no message can hold.
+    """
+    messages = [source_to_proto(one) for one in sources]
+    if offset < 0:
+        raise InvalidRequest(f"offset is {offset}; it counts sources, from 0", field="offset")
+    try:
+        request = ingest_pb2.SubmitRequest(
+            collection=collection,
+            tenant=tenant,
+            priority=PRIORITIES[priority],
+            callback_id=callback_id,
+            job_id=job_id,
+            offset=offset,
+            sources=messages,
+            more=more,
+        )
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            "a name in the request has half a surrogate pair; it is not valid Unicode"
+        ) from error
+    if result_ttl_s is not None:
+        set_duration(request.result_ttl, result_ttl_s)
+    return request
+
+
+def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
+    """Gives the sources of a request.
+
+    Raises: InvalidRequest: names the one that is malformed.
+    """
+    return [source_from_proto(one, f"sources[{at}]") for at, one in enumerate(request.sources)]
+
+
+def priority_from_proto(number: int) -> c.JobPriority:
+    """Gives the priority; unspecified is normal."""
+    return lookup(_PRIORITY_OF, number, "priority")
+
+
+def states_from_proto(numbers: Iterable[int]) -> frozenset[c.JobState]:
+    """Gives the states. Raises: InvalidRequest: a number that is none."""
+    return frozenset(lookup(_STATE_OF, one, "states") for one in numbers)
+
+
+def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:
+    """Gives how long results are to be kept, in seconds; None: as the service has it."""
+    if not request.HasField("result_ttl"):
+        return None
+    return seconds(request.result_ttl)
+
+
+def job_to_proto(job: c.Job) -> ingest_pb2.Job:
+    """Gives the message of a job."""
+    return ingest_pb2.Job(
+        job_id=job.job_id,
+        collection=job.collection,
+        tenant=job.tenant,
+        priority=PRIORITIES[job.priority],
+        callback_id=job.callback_id,
+        state=STATES[job.state],
+        sources=job.sources,
+        documents=job.documents,
+        indexed=job.indexed,
+        superseded=job.superseded,
+        dead=job.dead,
+        cancelled=job.cancelled,
+        left=job.left,
+        open=job.open,
+        create_time=timestamp(job.create_time),
+        update_time=timestamp(job.update_time),
+        finish_time=timestamp(job.finish_time),
+        expire_time=timestamp(job.expire_time),
+        watermark=job.watermark,
+    )
+
+
+def job_from_proto(message: ingest_pb2.Job) -> c.Job:
+    """Gives the job of a message."""
+    return c.Job(
+        job_id=message.job_id,
+        collection=message.collection,
+        tenant=message.tenant,
+        priority=priority_from_proto(message.priority),
+        callback_id=message.callback_id,
+        state=lookup(_STATE_OF, message.state, "job.state"),
+        sources=message.sources,
+        documents=message.documents,
+        indexed=message.indexed,
+        superseded=message.superseded,
+        dead=message.dead,
+        cancelled=message.cancelled,
+        left=message.left,
+        open=message.open,
+        create_time=time_from_proto(message.create_time, "create_time"),
+        update_time=time_from_proto(message.update_time, "update_time"),
+        finish_time=time_from_proto(message.finish_time, "finish_time")
+        if message.HasField("finish_time")
+        else None,
+        expire_time=time_from_proto(message.expire_time, "expire_time")
+        if message.HasField("expire_time")
+        else None,
+        watermark=message.watermark,
+    )
+
+
+def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
+    """Gives the message of what became of a document."""
+    return ingest_pb2.IngestResult(
+        place=result.place,
+        document_id=result.document_id,
+        outcome=OUTCOMES[result.outcome],
+        version=result.version,
+        attempts=result.attempts,
+        reason=result.reason,
+        message=result.message,
+        time=timestamp(result.time),
+    )
+
+
+def result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
+    """Gives what became of a document."""
+    return c.IngestResult(
+        place=message.place,
+        document_id=message.document_id,
+        outcome=lookup(_OUTCOME_OF, message.outcome, "result.outcome"),
+        version=message.version,
+        attempts=message.attempts,
+        reason=message.reason,
+        message=message.message,
+        time=time_from_proto(message.time, "time"),
+    )
+
+
+def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
+    """Gives the message of a dead letter."""
+    return ingest_pb2.DeadLetter(
+        letter_id=letter.letter_id,
+        job_id=letter.job_id,
+        collection=letter.collection,
+        tenant=letter.tenant,
+        result=result_to_proto(letter.result),
+        source=None if letter.source is None else source_to_proto(letter.source),
+    )
+
+
+def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
+    """Gives the dead letter of a message."""
+    source = message.source if message.HasField("source") else None
+    return c.DeadLetter(
+        letter_id=message.letter_id,
+        job_id=message.job_id,
+        collection=message.collection,
+        tenant=message.tenant,
+        result=result_from_proto(message.result),
+        source=None if source is None else source_from_proto(source, "source"),
+    )
+
+
+def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
+    """Gives the message of the state of the queue."""
+    return ingest_pb2.GetQueueResponse(
+        waiting=state.waiting,
+        in_hand=state.in_hand,
+        delayed=state.delayed,
+        dead=state.dead,
+        oldest_age=duration(state.oldest_age_s),
+        documents_per_s=state.documents_per_s,
+        workers=[
+            ingest_pb2.IngestWorker(
+                worker_id=one.worker_id,
+                in_hand=one.in_hand,
+                documents_per_s=one.documents_per_s,
+                start_time=timestamp(one.start_time),
+            )
+            for one in state.workers
+        ],
+        bytes=state.bytes,
+    )
+
+
+def queue_state(message: ingest_pb2.GetQueueResponse) -> c.QueueState:
+    """Gives the state of the queue."""
+    return c.QueueState(
+        waiting=message.waiting,
+        in_hand=message.in_hand,
+        delayed=message.delayed,
+        dead=message.dead,
+        oldest_age_s=seconds(message.oldest_age),
+        documents_per_s=message.documents_per_s,
+        workers=[
+            c.IngestWorker(
+                worker_id=one.worker_id,
+                in_hand=one.in_hand,
+                documents_per_s=one.documents_per_s,
+                start_time=time_from_proto(one.start_time, "start_time"),
+            )
+            for one in message.workers
+        ],
+        bytes=message.bytes,
+    )

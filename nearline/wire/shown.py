@@ -1,0 +1,41 @@
+"""What goes over the wire as it was kept: bytes of many replies, read only where somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar, overload
+
+_T = TypeVar("_T")
+
+
+class Shown(Sequence[_T]):
+    """Records whose messages are kept.
+
+    Args:
+        messages: Of each record, a whole response with it and nothing else. Such bytes in a row
+            are one response: what repeats is added up when messages are merged.
+        read: Gives the record of a message.
+    """
+
+    __slots__ = ("_read", "messages")
+
+    def __init__(self, messages: Sequence[bytes], read: Callable[[bytes], _T]) -> None:
+        self.messages = messages
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @overload
+    def __getitem__(self, at: int) -> _T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Shown[_T]: ...
+    def __getitem__(self, at: int | slice) -> _T | Shown[_T]:
+        if isinstance(at, slice):
+            return Shown(self.messages[at], self._read)
+        return self._read(self.messages[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]

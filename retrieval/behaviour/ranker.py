@@ -1,0 +1,129 @@
+"""A ranker: trees that order the best of what the generators find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotCorrupt
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.features import Features, Source
+from retrieval.behaviour.history import History
+from retrieval.behaviour.parts import generator_of, source_name
+from retrieval.behaviour.tables import Tables
+from retrieval.behaviour.trees import Trees, read_trees
+
+_TINY = 1e-9
+# Keeps the last candidate above what was not ranked.
+_STEP = 1e-3
+
+
+class Within(NamedTuple):
+    """A ranker as a generator, with candidates among what is allowed: (items,) bool."""
+
+    ranker: Ranker
+    allowed: NDArray[np.bool_]
+
+    def scores(self, history: History) -> NDArray[np.float32]:
+        """Scores all items: (items,) float32; see `Ranker.scores`."""
+        return self.ranker.scores(history, self.allowed)
+
+
+class Ranker(NamedTuple):
+    """Orders the candidates of a user; what is none of them keeps the score of the blend.
+
+    blend_weight, weight: What the blend and the trees count: their scores of the candidates of a
+        user, each less its mean and by its deviation, are added up.
+    """
+
+    features: Features
+    trees: Trees
+    blend_weight: float
+    weight: float
+
+    def within(self, allowed: NDArray[np.bool_]) -> Within:
+        """Gives it as a generator."""
+        return Within(self, allowed)
+
+    def scores(self, history: History, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Scores all items: (items,) float32 >= 0; candidates stand above all others.
+
+        Args:
+            history: At least one interaction.
+            allowed: (items,) bool, what may be a candidate.
+        """
+        looked = self.features.of(history, allowed)
+        total, numbers = looked.blended, looked.numbers
+        if not len(numbers):
+            return total
+        ranked = joined(
+            total[numbers], self.trees.scores(looked.values), self.blend_weight, self.weight
+        )
+        total[numbers] = 0
+        above = total[allowed].max(initial=0) + _STEP
+        total[numbers] = ranked - ranked.min() + above
+        return total
+
+
+def joined(
+    blended: NDArray[np.float32], scores: NDArray[np.float64], blend_weight: float, weight: float
+) -> NDArray[np.float64]:
+    """Adds up two scores of the candidates of one user on one scale: (n,) float64."""
+    return blend_weight * _standard(blended) + weight * _standard(scores)
+
+
+def _standard(scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+    wide = scores.astype(np.float64)
+    found: NDArray[np.float64] = (wide - wide.mean()) / (wide.std() + _TINY)
+    return found
+
+
+def rankers_of(card: snapshot_pb2.BehaviourCard, tables: Tables) -> Mapping[bool, Ranker]:
+    """Makes the rankers of a card, by whether what a user had may be shown again.
+
+    Raises: SnapshotCorrupt: a model is no such model, or was trained on other features than those
+        that are made here.
+    """
+    newest_us = card.newest_time.ToMicroseconds()
+    return {
+        blend.repeats: _ranker_of(blend, tables, newest_us)
+        for blend in card.blends
+        if blend.ranker.kept
+    }
+
+
+def _ranker_of(blend: snapshot_pb2.BlendCard, tables: Tables, newest_us: int) -> Ranker:
+    card = blend.ranker
+    sources = [
+        Source(source_name(part.model, part.settings), generator_of(part, tables), part.weight)
+        for part in card.sources
+    ]
+    features = Features(
+        sources,
+        tables.popularity,
+        repeats=blend.repeats,
+        newest_us=newest_us if card.since_newest else 0,
+    )
+    kind = "with" if blend.repeats else "without"
+    try:
+        trees = read_trees(tables.rankers[blend.repeats])
+    except ValueError as error:
+        raise SnapshotCorrupt(
+            f"the ranker of lists {kind} repeats cannot be read: {error}; rebuild the snapshot "
+            "with its interactions"
+        ) from error
+    if not trees.names == tuple(card.features) == features.names:
+        other = sorted(
+            set(trees.names) ^ set(features.names) | set(card.features) ^ set(trees.names)
+        )
+        raise SnapshotCorrupt(
+            f"the ranker of lists {kind} repeats was trained on {len(trees.names)} features, the "
+            f"manifest names {len(card.features)}, this version of nearline makes "
+            f"{len(features.names)} (not in all: {', '.join(other[:5]) or 'none'}); "
+            "rebuild the snapshot with its interactions, or serve it with the version that "
+            "built it"
+        )
+    return Ranker(features, trees, card.blend_weight, card.weight)

@@ -1,0 +1,89 @@
+"""Whether a filter fits the attributes that there are: names and kinds, not values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from nearline import filters as f
+from nearline.errors import InvalidRequest
+from nearline.filters import Filter, FilterValue, kind_of
+
+_NUMBERS = ("int", "double")
+_NAMES_SHOWN = 20
+
+
+def check_kinds(filter: Filter, kinds: Mapping[str, str]) -> None:
+    """Refuses a filter on attributes that do not exist, or with values of another kind.
+
+    Args:
+        filter: The filter.
+        kinds: Kinds by name, as `kind_of` names them.
+    Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
+        kinds; or the filter can never be carried out.
+    """
+    f.check_filter(filter)
+    for condition in f.conditions(filter):
+        kind = kinds.get(condition.field)
+        if kind is None:
+            raise unknown_attribute(condition.field, list(kinds), "options.filter")
+        # One value of each type is enough: a filter has passed the look at each of them.
+        for value in {type(value): value for value in _values_of(condition)}.values():
+            _check_kind(condition.field, kind, value)
+        if isinstance(condition, f.Range) and kind not in (*_NUMBERS, "time"):
+            raise InvalidRequest(
+                f"attribute {condition.field!r} is of kind {kind}; ranges are over "
+                "numbers and times",
+                field="options.filter",
+            )
+
+
+def unknown_attribute(name: str, names: Sequence[str], asked_by: str) -> InvalidRequest:
+    """Gives the error of an attribute that does not exist.
+
+    Args:
+        name: What was asked for.
+        names: Those there are.
+        asked_by: Where the name stands in the request.
+    """
+    if not names:
+        return InvalidRequest(
+            f"there is no attribute {name!r}: the snapshot has none to look at; build it from "
+            "documents with attributes",
+            field=asked_by,
+        )
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return InvalidRequest(
+        f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        f"There is: {shown}{more}",
+        field=asked_by,
+    )
+
+
+def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[FilterValue]:
+    match condition:
+        case f.Equals(_, value):
+            return (value,)
+        case f.In(_, values):
+            return values
+        case f.Range():
+            bounds = (getattr(condition, name) for name in f.BOUNDS)
+            return [bound for bound in bounds if bound is not None]
+    return ()
+
+
+def _check_kind(field: str, kind: str, value: FilterValue) -> None:
+    found = kind_of(value)
+    if found == kind or (found in _NUMBERS and kind in _NUMBERS):
+        return
+    shown = value.isoformat() if isinstance(value, datetime) else repr(value)
+    remedy = f"give a {kind}"
+    if kind == "string":
+        remedy += f", or build with --attribute {field}:{found}"
+    raise InvalidRequest(
+        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({shown}); {remedy}",
+        field="options.filter",
+    )

@@ -1,0 +1,59 @@
+"""Rows of Milvus as the hits of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nearline.contract import PayloadField
+from retrieval.milvus.columns import first_value
+from retrieval.milvus.finding import Row
+from retrieval.milvus.rows import attributes_of
+from retrieval.shard import HitPayload, Plan, ShardHits, ShardOptions
+
+# Where each part of a hit lies in a row.
+FIELDS = {
+    PayloadField.TITLE: "title",
+    PayloadField.TEXT: "passage",
+    PayloadField.ATTRIBUTES: "attributes",
+    PayloadField.VECTOR: "vector",
+}
+
+
+def hits_of(
+    rows: Sequence[Row], options: ShardOptions, kinds: Mapping[str, str], plan: Plan | None
+) -> ShardHits:
+    """Gives the hits of one query.
+
+    Args:
+        rows: In the order of hits, with start, stop and what the options ask for.
+        options: How they were asked for.
+        kinds: Kinds of the attributes, by name.
+        plan: How a filter was carried out; None: there was none.
+    """
+    fields = [row.fields for row in rows]
+    hits = ShardHits(
+        [row.id for row in rows],
+        [-row.negated for row in rows],
+        [row.chunk for row in rows],
+        [one["start"] for one in fields],
+        [one["stop"] for one in fields],
+    )
+    hits.plan = plan
+    if options.payload:
+        hits.payloads = [_payload(row, options.payload, kinds) for row in rows]
+    if options.grouping is not None:
+        name = options.grouping.field
+        hits.groups = [first_value(one["attributes"], name, kinds[name]) for one in fields]
+    return hits
+
+
+def _payload(row: Row, payload: frozenset[PayloadField], kinds: Mapping[str, str]) -> HitPayload:
+    fields = row.fields
+    return HitPayload(
+        fields["title"] if PayloadField.TITLE in payload else None,
+        fields["passage"] if PayloadField.TEXT in payload else None,
+        attributes_of(fields["attributes"], kinds) if PayloadField.ATTRIBUTES in payload else None,
+        np.array(fields["vector"], np.float32) if PayloadField.VECTOR in payload else None,
+    )

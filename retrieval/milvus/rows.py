@@ -1,0 +1,198 @@
+"""A document as rows of a Milvus collection, one for each chunk, and its attributes back again.
+
+Attributes stand in the JSON field in the kind of their column, as `filters` needs them. Under
+AS_WRITTEN stand, as a snapshot's file has them, those that this would give back otherwise: a whole
+number among doubles, and what no column holds. No filter sees those, as none sees them in FAISS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.attributes import decode, encode
+from nearline.contract import Attributes, AttributeValue
+from nearline.errors import InvalidRequest
+from nearline.times import from_us, to_us
+from retrieval.lexical.analysis import Analyser
+from retrieval.milvus.layout import MAX_TEXT_BYTES, NEVER, SEPARATOR, key_of, partition_of
+
+# Of the attributes of a row. Source: Milvus' limits.
+MAX_ATTRIBUTES_BYTES = 65_536
+# A key has six digits for the chunk.
+MAX_CHUNKS = 1_000_000
+AS_WRITTEN = "$as_written"
+_NUL = "\0"
+# Types that fit a column, exactly: a bool is no int here.
+_FITTING: Mapping[str, frozenset[type]] = {
+    "string": frozenset({str}),
+    "int": frozenset({int}),
+    "double": frozenset({float, int}),
+    "bool": frozenset({bool}),
+    "time": frozenset({datetime}),
+}
+
+
+def rows_of(
+    document_id: str,
+    title: str,
+    text: str,
+    attributes: Attributes,
+    *,
+    version: int,
+    expires: datetime | None,
+    bounds: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    kinds: Mapping[str, str],
+    analyser: Analyser | None,
+) -> list[dict[str, Any]]:
+    """Gives the rows of a document, see `layout`.
+
+    Args:
+        document_id, title, text, attributes: Of the document; times are aware.
+        version: Number of the last live change; 0: none.
+        expires: When it is served no more; None: it stays.
+        bounds: (chunks, 2) first and past-the-last code points of each chunk.
+        vectors: (chunks, d).
+        kinds: Kinds of the snapshot's attributes by name.
+        analyser: Makes the words of the chunks; None: the collection has none.
+    Raises: InvalidRequest: Milvus cannot hold it; names the field, the limit and the remedy.
+    """
+    _check_id(document_id)
+    if len(bounds) > MAX_CHUNKS:
+        raise InvalidRequest(
+            f"item {document_id!r} has {len(bounds):,} chunks, a row per chunk in Milvus allows "
+            f"{MAX_CHUNKS:,}; cut it into several items",
+            field="text",
+        )
+    _check_text(document_id, "title", title, "shorten it")
+    common = {
+        "document": document_id,
+        "title": title,
+        "attributes": stored_attributes(document_id, attributes, kinds),
+        "version": version,
+        "expires": NEVER if expires is None else to_us(expires),
+    }
+    rows: list[dict[str, Any]] = []
+    reached = 0
+    for number, (start, stop) in enumerate(bounds.tolist()):
+        row = {
+            **common,
+            "key": key_of(document_id, number),
+            "chunk": number,
+            "start": start,
+            "stop": stop,
+            "gap": text[reached:start],
+            "passage": text[start:stop],
+            "rest": "",
+            "vector": vectors[number],
+        }
+        if analyser is not None:
+            row["analysed"] = " ".join(analyser.words(f"{title} {row['passage']}"))
+        rows.append(row)
+        reached = max(reached, stop)
+    if rows:
+        rows[-1]["rest"] = text[reached:]
+    for row in rows:
+        for field in ("gap", "passage", "rest", "analysed"):
+            _check_text(document_id, "text", row.get(field, ""), "cut documents into chunks")
+    return rows
+
+
+def parted(rows: Sequence[Mapping[str, Any]], partition_by: str) -> Sequence[Mapping[str, Any]]:
+    """Gives rows with the partition that they belong to.
+
+    Args:
+        partition_by: Attribute that the collection is cut up by; empty: it is not.
+    """
+    if not partition_by:
+        return rows
+    return [{**row, "partition": partition_of(row["attributes"].get(partition_by))} for row in rows]
+
+
+def attributes_of(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attributes:
+    """Gives the attributes of a document from the field `attributes` of one of its rows."""
+    attributes = {
+        name: _times(value) if kinds.get(name) == "time" else value
+        for name, value in stored.items()
+        if name != AS_WRITTEN
+    }
+    if AS_WRITTEN in stored:
+        attributes |= decode(json.dumps(stored[AS_WRITTEN]))
+    return attributes
+
+
+def stored_attributes(
+    document_id: str, attributes: Attributes, kinds: Mapping[str, str]
+) -> dict[str, Any]:
+    """Gives the field `attributes` of the rows of a document. Raises: InvalidRequest, as above."""
+    stored: dict[str, Any] = {}
+    written: dict[str, AttributeValue] = {}
+    for name, value in attributes.items():
+        if value is None:
+            continue
+        kind = kinds.get(name)
+        several: list[Any] = value if isinstance(value, list) else [value]
+        fitting = [] if kind is None else [one for one in several if type(one) in _FITTING[kind]]
+        if fitting or (kind is not None and not several):
+            kept = [_in_column(one, kind) for one in fitting]
+            stored[name] = kept if isinstance(value, list) else kept[0]
+        whole = kind == "double" and int in map(type, several)
+        if kind is None or whole or len(fitting) < len(several):
+            written[name] = value
+    if AS_WRITTEN in attributes:
+        raise InvalidRequest(
+            f"item {document_id!r} has an attribute {AS_WRITTEN!r}, a name that is reserved with "
+            "Milvus; rename it",
+            field="attributes",
+        )
+    if written:
+        stored[AS_WRITTEN] = json.loads(encode(written))
+    size = len(json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MAX_ATTRIBUTES_BYTES:
+        raise InvalidRequest(
+            f"item {document_id!r} has attributes of {size:,} bytes as JSON, Milvus allows "
+            f"{MAX_ATTRIBUTES_BYTES:,}; leave out what is not filtered on or shown",
+            field="attributes",
+        )
+    return stored
+
+
+def _in_column(value: Any, kind: str | None) -> object:
+    if kind == "time":
+        return to_us(value)
+    return float(value) if kind == "double" else value
+
+
+def _times(value: Any) -> AttributeValue:
+    return [from_us(one) for one in value] if isinstance(value, list) else from_us(value)
+
+
+def _check_id(document_id: str) -> None:
+    for sign in (_NUL, SEPARATOR):
+        if sign in document_id:
+            raise InvalidRequest(
+                f"the id {document_id!r} has U+{ord(sign):04X}, which ids in Milvus cannot have; "
+                "use another id",
+                field="id",
+            )
+
+
+def _check_text(document_id: str, field: str, text: str, remedy: str) -> None:
+    if _NUL in text:
+        raise InvalidRequest(
+            f"the {field} of item {document_id!r} has U+0000, where Milvus ends texts; take it out",
+            field=field,
+        )
+    size = len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        raise InvalidRequest(
+            f"a piece of the {field} of item {document_id!r} has {size:,} bytes, Milvus allows "
+            f"{MAX_TEXT_BYTES:,}; {remedy}",
+            field=field,
+        )

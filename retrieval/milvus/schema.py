@@ -1,0 +1,103 @@
+"""Shapes of our collections in Milvus; imported by the client alone, for its types."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pymilvus import DataType, Function, FunctionType, MilvusClient
+
+from retrieval.milvus.layout import MAX_KEY_BYTES, MAX_PARTITION_BYTES, MAX_TEXT_BYTES
+
+# The field with what BM25 makes of `analysed`.
+WORDS = "words"
+_HNSW = {"M": 32, "efConstruction": 200}
+
+
+class Bm25(NamedTuple):
+    """Constants of BM25; see LexicalCard in snapshot.proto."""
+
+    k1: float
+    b: float
+
+
+def schema_of(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
+    """Gives the fields of a collection with a row per chunk; see `layout` for their meaning.
+
+    Args:
+        dim: Numbers of a vector.
+        words: With the words of each chunk and what BM25 makes of them.
+        lite: Milvus Lite has no analyser that cuts at spaces alone.
+        partitioned: Cut up by the field `partition`.
+    """
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
+    schema.add_field("document", DataType.VARCHAR, max_length=MAX_KEY_BYTES)
+    for name in ("chunk", "start", "stop", "version", "expires"):
+        schema.add_field(name, DataType.INT64)
+    schema.add_field("title", DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+    for name in ("gap", "passage", "rest"):
+        schema.add_field(name, DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+    schema.add_field("attributes", DataType.JSON)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+    if partitioned:
+        schema.add_field(
+            "partition", DataType.VARCHAR, max_length=MAX_PARTITION_BYTES, is_partition_key=True
+        )
+    if words:
+        schema.add_field(
+            "analysed",
+            DataType.VARCHAR,
+            max_length=MAX_TEXT_BYTES,
+            enable_analyzer=True,
+            analyzer_params={"tokenizer": "standard" if lite else "whitespace"},
+        )
+        schema.add_field(WORDS, DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(
+            Function(
+                name="bm25",
+                function_type=FunctionType.BM25,
+                input_field_names=["analysed"],
+                output_field_names=[WORDS],
+            )
+        )
+    return schema
+
+
+def indexes_of(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> Any:
+    """Gives the indexes of a collection with a row per chunk.
+
+    Args:
+        metric: IP or L2.
+        index: HNSW or FLAT.
+        bm25: None: without words.
+        lite: Milvus Lite has one kind of index for texts, servers before 2.4 have another.
+    """
+    indexes = MilvusClient.prepare_index_params()
+    params = _HNSW if index == "HNSW" else {}
+    indexes.add_index("vector", index_type=index, metric_type=metric, params=params)
+    indexes.add_index("document", index_type="INVERTED" if lite else "Trie")
+    if bm25 is not None:
+        indexes.add_index(
+            WORDS,
+            index_type="SPARSE_INVERTED_INDEX",
+            metric_type="BM25",
+            params={"bm25_k1": bm25.k1, "bm25_b": bm25.b},
+        )
+    return indexes
+
+
+def state_schema() -> Any:
+    """Gives the fields of the table with a row per collection of ours: what is in it."""
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
+    schema.add_field("state", DataType.JSON)
+    # No collection may be without.
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    return schema
+
+
+def state_indexes() -> Any:
+    """Gives the indexes of that table."""
+    indexes = MilvusClient.prepare_index_params()
+    indexes.add_index("vector", index_type="FLAT", metric_type="IP")
+    return indexes

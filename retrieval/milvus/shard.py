@@ -1,0 +1,172 @@
+"""A snapshot in Milvus as one shard."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from nearline.contract import Filter, PayloadField
+from retrieval.changes.watermark import Watermark
+from retrieval.coalescer import Coalescer
+from retrieval.gate import Gate
+from retrieval.live_view import Live
+from retrieval.milvus.reading import Reading
+from retrieval.milvus.searching import Searching
+from retrieval.milvus.stored import StoredRows
+from retrieval.milvus.tallying import tally
+from retrieval.shard import Applied, Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+
+# Calls of searches under way at once: what arrives meanwhile shares the next one.
+_SLOTS = 3
+# While another call is under way the next one waits so long for company: a call costs Milvus, its
+# client and us 2 ms of a core, however few queries it has. Whoever is alone waits for nobody.
+_COMPANY_S = 0.003
+_MAX_BATCH = 16
+
+
+class MilvusShard:
+    """All of a snapshot that lies in a collection of Milvus; belongs to one event loop.
+
+    Args:
+        snapshot_id: Snapshot it belongs to; requests for another one are refused.
+        reading: The collection.
+        searching: Searches it.
+        stored: Reads its items.
+        has_words: Whether it can be searched by words.
+        observe: Told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        snapshot_id: str,
+        reading: Reading,
+        searching: Searching,
+        stored: StoredRows,
+        *,
+        has_words: bool,
+        observe: Callable[[float], None] = lambda size: None,
+    ) -> None:
+        self.has_words = has_words
+        self._snapshot_id = snapshot_id
+        self._reading = reading
+        self._searching = searching
+        self._stored = stored
+        self._gate = Gate(snapshot_id, "the shard over Milvus")
+        self._runners: set[asyncio.Task[None]] = set()
+        self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
+            self._start, slots=_SLOTS, max_batch=_MAX_BATCH, observe=observe
+        )
+
+    @property
+    def reading(self) -> Reading:
+        """What is read; live changes tell its contents."""
+        return self._reading
+
+    def attach(self, live: Live) -> None:
+        """Lets watermarks be asked for from now on; the changes themselves are in Milvus."""
+        self._gate.live = live
+
+    def search(
+        self,
+        snapshot_id: str,
+        queries: Queries,
+        options: ShardOptions,
+        deadline: float | None = None,
+    ) -> Future[Sequence[ShardHits]]:
+        """Searches; see `Shard.search`. A search that began runs to its end."""
+        return self._gate.ask(self._coalescer, snapshot_id, queries, options, deadline)
+
+    async def fetch(
+        self,
+        snapshot_id: str,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+        chunks: Sequence[int] = (),
+        min_watermark: Watermark | None = None,
+        filter: Filter | None = None,
+    ) -> Fetched:
+        """Reads items; see `Shard.fetch`."""
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        applied = self._applied()
+        items = await self._stored.fetch(ids, payload, chunks, filter, deadline)
+        return Fetched(items, applied)
+
+    async def scan(
+        self,
+        snapshot_id: str,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None = None,
+        min_watermark: Watermark | None = None,
+    ) -> Fetched:
+        """Reads items in id order; see `Shard.scan`."""
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        applied = self._applied()
+        items = await self._stored.scan(after_id, limit, filter, payload, deadline)
+        return Fetched(items, applied)
+
+    async def count(
+        self,
+        snapshot_id: str,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None = None,
+        min_watermark: Watermark | None = None,
+    ) -> ShardCounts:
+        """Counts items; see `Shard.count`."""
+        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        applied = self._applied()
+        return replace(await tally(self._reading, filter, fields, deadline), applied=applied)
+
+    async def ready(self, snapshot_id: str) -> bool:
+        """Tells whether this is that snapshot, and Milvus answers as far as is known."""
+        return self._gate.opens(snapshot_id) and not self._reading.client.away
+
+    async def close(self) -> None:
+        """Ends what runs; whoever asks later is told so."""
+        self._gate.closed = True
+        for runner in self._runners:
+            runner.cancel()
+        if self._runners:
+            await asyncio.wait(self._runners)
+        while (batch := self._coalescer.take()) is not None:
+            self._coalescer.finish(batch, None, self._gate.gone(self._snapshot_id))
+        await self._reading.close()
+        self._gate.live = None
+
+    def _applied(self) -> Applied | None:
+        """Tells how far live changes are; before a read, which then sees at least them."""
+        live = self._gate.live
+        return None if live is None else live.view.applied
+
+    def _start(self) -> None:
+        runner = asyncio.ensure_future(self._run())
+        self._runners.add(runner)
+        runner.add_done_callback(self._runners.discard)
+
+    async def _run(self) -> None:
+        """Answers batches for as long as there are any."""
+        while True:
+            if len(self._runners) > 1:
+                await asyncio.sleep(_COMPANY_S)
+            batch = self._coalescer.take()
+            if batch is None:
+                return
+            results, error = None, None
+            try:
+                applied = self._applied()
+                results = await self._searching.search(batch.queries, batch.options, batch.deadline)
+                if applied is not None:
+                    for hits in results:
+                        hits.applied = applied
+            except asyncio.CancelledError:
+                self._coalescer.finish(batch, None, self._gate.gone(self._snapshot_id))
+                raise
+            except Exception as caught:
+                error = caught
+            self._coalescer.finish(batch, results, error)

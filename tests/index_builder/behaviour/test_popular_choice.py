@@ -1,0 +1,74 @@
+"""The popularity that serves is the one that was best on validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.candidates import Candidate
+from index_builder.behaviour.choosing import Choice
+from index_builder.behaviour.learning import learn
+from index_builder.behaviour.popular_choice import popular_table
+from index_builder.behaviour.popularity import popularity, trending
+from index_builder.behaviour.records import Learning
+from index_builder.behaviour.repeats import repeats
+from index_builder.interactions.records import Interactions
+from nearline.times import DAY_US
+from retrieval.behaviour.learned import learned_of
+from retrieval.behaviour.popularity import Popularity
+
+ANY = Popularity(np.zeros(1, np.float32))
+CANDIDATES = [
+    Candidate("popular", "plain", ANY, "popularity"),
+    Candidate("popular", "days=15", ANY, "popularity_15d"),
+    Candidate("popular", "days=100", ANY, "popularity_100d"),
+    Candidate("als", "plain", ANY, "factors"),
+]
+
+
+def choice(plain: float, of_15: float, of_100: float) -> Choice:
+    alone = {"als plain": 0.9, "popular plain": plain, "popular days=15": of_15}
+    return Choice({"als plain": 1.0}, 0.9, {**alone, "popular days=100": of_100})
+
+
+@pytest.mark.parametrize(
+    ("choices", "table"),
+    [
+        ([choice(0.1, 0.2, 0.15), None], "popularity_15d"),
+        ([choice(0.1, 0.05, 0.15), choice(0.9, 0, 0)], "popularity_100d"),
+        ([None, choice(0.1, 0.2, 0.1)], "popularity_15d"),
+        # Within what is noise, and where nothing was chosen.
+        ([choice(0.1, 0.1005, 0.1), None], "popularity"),
+        ([choice(0.3, 0.2, 0.1), None], "popularity"),
+        ([None, None], "popularity"),
+    ],
+)
+def test_the_best_one_alone_serves(choices: list[Choice | None], table: str) -> None:
+    assert popular_table(choices, CANDIDATES) == table
+
+
+def changing(days: int = 120) -> Interactions:
+    """Gives a fashion that changes: in each ten days all users have the same five items, once."""
+    rows = [(user, day // 10 * 5 + day % 5, day) for day in range(days) for user in range(30)]
+    user, item, day = np.array(sorted(rows, key=lambda row: row[2])).T
+    return Interactions(
+        [f"u{number:02}" for number in range(30)],
+        [f"i{number:03}" for number in range(days // 2)],
+        user.astype(np.int32),
+        item.astype(np.int32),
+        day * DAY_US,
+        np.ones(len(user), np.float32),
+    )
+
+
+def test_where_fashions_change_what_is_new_serves_and_is_carried() -> None:
+    rows = changing()
+    found = learn(Learning(interactions=rows), list(rows.items), 0, lambda steps: None)
+    assert found.card.popularity_table == "popularity_15d"
+    learned = learned_of(found.card, found.tables)
+    assert np.array_equal(learned.popularity, popularity(rows, 15.0))
+    assert np.array_equal(learned.counts, popularity(rows))
+    assert np.array_equal(learned.trending, trending(rows))
+    again = repeats(rows)
+    assert np.array_equal(learned.repeat_rate, again.rate)
+    assert np.array_equal(learned.repeat_days, again.days)

@@ -1,0 +1,119 @@
+"""A build trains a ranker where it pays, and later builds without interactions keep it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index_builder.behaviour.boosting import Boosting
+from index_builder.behaviour.candidates import train_candidates
+from index_builder.behaviour.records import Learning
+from index_builder.interactions.records import Interactions
+from index_builder.pipeline import build_snapshot
+from index_builder.records import BuildOptions, BuildResult, Mode
+from nearline.contract import Item
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.history import History
+from retrieval.behaviour.learned import Learned, load_learned
+from retrieval.in_force import in_force
+from tests.index_builder.behaviour.rounds import rounds
+
+ROWS = rounds()
+IDS = list(ROWS.items)
+_FEW = {"als plain", "popular plain", "popular days=15", "popular days=100", "buy_again plain"}
+_FEW |= {"session tau=5", "buy_again tau=5 popularity=0.6", "item_to_item plain"}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is trained only few, and small: the others would take their time."""
+
+    def some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
+        return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
+
+    for module in ("learning", "ranker_choice"):
+        monkeypatch.setattr(f"index_builder.behaviour.{module}.train_candidates", some)
+    monkeypatch.setattr(
+        "index_builder.behaviour.ranker_choice.Boosting", lambda: Boosting(trees=10)
+    )
+
+
+async def build(
+    folder: Path, ids: list[str], mode: Mode, learning: Learning | None = None
+) -> BuildResult:
+    options = BuildOptions(
+        store=str(folder / "store"), golden_queries=0, mode=mode, learning=learning
+    )
+    one: NDArray[np.float32] = np.ones(1, np.float32)
+    return await build_snapshot([Item(id=name, vector=one) for name in ids], options)
+
+
+def served(folder: Path) -> tuple[Learned, snapshot_pb2.BehaviourCard]:
+    store = Store.open(str(folder / "store"))
+    (snapshot,) = in_force(store, ["default"])
+    found = load_learned(store, snapshot)
+    assert found is not None
+    return found, snapshot.manifest.behaviour
+
+
+def first(learned: Learned, user: str) -> str:
+    history, ranker = learned.history_of(user), learned.ranker(repeats=True)
+    assert history is not None and ranker is not None
+    allowed = np.ones(len(learned.ids), np.bool_)
+    return learned.ids[int(np.argmax(ranker.scores(history, allowed)))]
+
+
+async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
+    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
+    assert isinstance(told, dict)
+    # What a user had is all that is asked for: without it there is nothing to test on.
+    assert told["ranker"]["no_repeats"] == ""
+    assert "trees: NDCG" in told["ranker"]["repeats"]
+    learned, card = served(tmp_path)
+    blend = card.blends[1]
+    assert blend.repeats and blend.ranker.kept and not card.blends[0].HasField("ranker")
+    assert blend.ranker.trees == 20 and blend.ranker.gain_low > 0
+    assert {part.table for part in blend.ranker.sources} >= {"factors", "popularity_15d"}
+    weights = {f"{one.model} {one.settings}": one.weight for one in blend.parts}
+    for source in blend.ranker.sources:
+        assert source.weight == weights.pop(f"{source.model} {source.settings}", 0)
+    assert weights == {}
+    # The next in the round is what was had five days ago.
+    users = [f"u{number:03}" for number in range(130)]
+    due = [_had(learned, user).items[4] for user in users]
+    right = [
+        learned.ids[item] == first(learned, user) for item, user in zip(due, users, strict=True)
+    ]
+    assert np.mean(right) > 0.95
+    # Nothing depends on when it is asked for.
+    assert [first(learned, user) for user in users[:5]] == [first(learned, u) for u in users[:5]]
+    inherited = (await build(tmp_path, ["a", "i39x"], Mode.MERGE)).record()["behaviour"]
+    assert isinstance(inherited, dict) and inherited["ranker"] == told["ranker"]
+    after, _ = served(tmp_path)
+    assert len(after.ids) == len(learned.ids) + 2
+    for user in users:
+        assert first(after, user) == first(learned, user)
+
+
+def _had(learned: Learned, user: str) -> History:
+    found = learned.history_of(user)
+    assert found is not None
+    return found
+
+
+async def test_where_trees_cannot_be_grown_the_blend_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index_builder.behaviour.learning.obstacle", lambda rows: "no libgomp here")
+    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
+    assert isinstance(told, dict)
+    assert "no ranker was trained: no libgomp here" in told["notes"]
+    assert told["ranker"] == {"no_repeats": "", "repeats": ""}
+    learned, _ = served(tmp_path)
+    assert learned.ranker(repeats=True) is None

@@ -1,0 +1,103 @@
+"""How often users have an item again, and what is trending, against counting by hand."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index_builder.behaviour.popularity import popularity, trending
+from index_builder.behaviour.repeats import LEAST_GAPS, PRIOR_USERS, repeats
+from index_builder.interactions.records import Interactions
+from nearline.times import DAY_US
+
+MINUTE_US = 60 * 1_000_000
+ITEMS = 4
+
+
+def rows_of(*rows: tuple[int, int, int]) -> Interactions:
+    """Gives rows of user, item and microseconds, in this order."""
+    user, item, time_us = np.array(rows, np.int64).reshape(-1, 3).T
+    return Interactions(
+        [f"u{number}" for number in range(6)],
+        [f"i{number}" for number in range(ITEMS)],
+        user.astype(np.int32),
+        item.astype(np.int32),
+        time_us,
+        np.ones(len(user), np.float32),
+    )
+
+
+def days(*ago: tuple[int, int, float]) -> Interactions:
+    return rows_of(*((user, item, int(day * DAY_US)) for user, item, day in ago))
+
+
+def test_a_rate_is_the_share_of_users_who_had_it_again_drawn_to_the_mean() -> None:
+    # Item 0: two of three users; item 1: none of one; item 2: the only one; item 3: nobody.
+    rows = days(
+        *((0, 0, 0), (0, 0, 9), (1, 0, 1), (2, 0, 2), (2, 0, 4), (2, 0, 5)),
+        *((0, 1, 0), (3, 2, 1), (3, 2, 3)),
+    )
+    mean = 3 / 5
+    assert repeats(rows).rate == pytest.approx([(2 + 6) / 13, 6 / 11, 7 / 11, 0])
+    assert PRIOR_USERS * mean == 6
+    # Three gaps of item 0: 9, 2 and 1 days; the one of item 2 is too few to tell.
+    assert repeats(rows).days.tolist() == [2, 0, 0, 0]
+
+
+def test_what_is_done_within_half_an_hour_is_one_visit() -> None:
+    # An item is looked at three times on one visit of 50 minutes, between other items.
+    one = [(0, 0, 0), (0, 1, 25), (0, 0, 50), (0, 0, 50)]
+    minutes = rows_of(*((user, item, at * MINUTE_US) for user, item, at in one))
+    assert not repeats(minutes).rate.any() and not repeats(minutes).days.any()
+    # Half an hour and a moment after the last of it another visit begins.
+    later = rows_of(
+        *((user, item, at * MINUTE_US) for user, item, at in one), (0, 1, 80 * MINUTE_US + 1)
+    )
+    assert repeats(later).rate == pytest.approx([5 / 11, 6 / 11, 0, 0])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, ITEMS - 1), st.integers(0, 400)), max_size=60
+    )
+)
+def test_counting_one_by_one_gives_the_same(raw: list[tuple[int, int, int]]) -> None:
+    found = repeats(rows_of(*((user, item, at * 10 * MINUTE_US) for user, item, at in raw)))
+    firsts: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for user in range(6):
+        last, visited = None, set[int]()
+        for at, item in sorted((at, item) for one, item, at in raw if one == user):
+            if last is None or at - last > 3:
+                visited = set()
+            if item not in visited:
+                firsts[user, item].append(at * 10 * MINUTE_US)
+            visited.add(item)
+            last = at
+    again = sum(len(times) > 1 for times in firsts.values())
+    mean = again / max(len(firsts), 1)
+    for item in range(ITEMS):
+        of = [times for (_, one), times in firsts.items() if one == item]
+        share = (sum(len(times) > 1 for times in of) + PRIOR_USERS * mean) / (len(of) + PRIOR_USERS)
+        assert found.rate[item] == pytest.approx(share if of else 0)
+        gaps = [(b - a) / DAY_US for times in of for a, b in pairwise(times)]
+        expected = statistics.median(gaps) if len(gaps) >= LEAST_GAPS else 0
+        assert found.days[item] == pytest.approx(expected)
+    assert found.rate.dtype == found.days.dtype == np.float32
+
+
+def test_what_trends_decays_within_a_week_or_within_a_quarter_of_a_shorter_time() -> None:
+    long = days((0, 0, 0), (1, 1, 56), (2, 2, 63), (3, 2, 70))
+    expected = [np.exp(-10), np.exp(-2), np.exp(-1) + 1, 0]
+    assert trending(long) == pytest.approx(expected)
+    short = days((0, 0, 0), (1, 1, 4), (2, 2, 8))
+    assert trending(short) == pytest.approx([np.exp(-4), np.exp(-2), 1, 0])
+    # Of one moment all counts alike, and of nothing there is nothing.
+    moment = days((0, 0, 5), (1, 0, 5), (2, 2, 5))
+    assert np.array_equal(trending(moment), popularity(moment))
+    assert trending(days()).tolist() == repeats(days()).rate.tolist() == [0] * ITEMS

@@ -1,0 +1,28 @@
+"""An embedding service whose vectors are arithmetic, as a process: no model is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+from embedding.servicer import registration
+from nearline import serving
+from nearline.settings import ServerSettings, parse_arguments
+from tests.index_builder.embedders import HashEmbedder
+
+
+async def main(argv: Sequence[str]) -> None:
+    """Serves until told to stop."""
+    # It answers what is asked of it here as the service does.
+    embedder = cast(Any, HashEmbedder())
+
+    async def ready() -> None:
+        pass
+
+    chosen = ServerSettings.load(parse_arguments(argv, ServerSettings))
+    await serving.serve(chosen, [registration(lambda: embedder)], ready=ready)
+
+
+if __name__ == "__main__":
+    serving.run(main(sys.argv[1:]), "embedding")

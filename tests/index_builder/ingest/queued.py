@@ -1,0 +1,72 @@
+"""Submissions and workers as tests of the queue make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from index_builder.ingest.desk import Desk, Submission
+from index_builder.ingest.records import Indexed, Limits, Settlement, Unit
+from index_builder.ingest.work import Work
+from nearline import contract as c
+from retrieval.changes.durability import Durability
+from retrieval.redis_state import Redis
+
+LOG = "ab" * 16
+
+
+def desk_of(client: Redis, limits: Limits | None = None) -> Desk:
+    return Desk(client, Durability(client), limits or Limits())
+
+
+def worker_of(
+    client: Redis, name: str = "w", lease_s: float = 1_000.0, limits: Limits | None = None
+) -> Work:
+    """Gives the queue as a worker sees it; with a lease of 0 it is as one that is lost at once."""
+    return Work(client, name, lease_s, limits or Limits())
+
+
+def submission(
+    job_id: str,
+    sources: int | Sequence[c.IngestSource] = 1,
+    *,
+    tenant: str = "t",
+    priority: c.JobPriority = c.JobPriority.NORMAL,
+    offset: int = 0,
+    more: bool = False,
+    ttl_s: float = 1_000.0,
+) -> Submission:
+    if isinstance(sources, int):
+        sources = [c.Item(id=f"{job_id}-{offset + n}", text="text") for n in range(sources)]
+    return Submission(
+        job_id=job_id,
+        sources=sources,
+        collection="default",
+        tenant=tenant,
+        priority=priority,
+        callback_id="callback",
+        offset=offset,
+        more=more,
+        ttl_s=ttl_s,
+    )
+
+
+def ended(unit: Unit, outcome: c.IngestOutcome = c.IngestOutcome.INDEXED) -> Settlement:
+    """Gives an end of a unit; what is indexed has its place as version, in partition 5."""
+    good = outcome is c.IngestOutcome.INDEXED
+    bad = outcome is c.IngestOutcome.DEAD
+    return Settlement(
+        unit=unit,
+        outcome=outcome,
+        document_id=unit.source.id if isinstance(unit.source, c.Item) else "",
+        indexed=Indexed(LOG, 5, unit.place + 1) if good else None,
+        reason="INVALID_REQUEST" if bad else "",
+        message="it is bad" if bad else "",
+    )
+
+
+async def take_all(worker: Work, most: int = 100_000) -> list[Unit]:
+    """Takes until there is nothing to take."""
+    taken: list[Unit] = []
+    while units := await worker.take(most - len(taken)):
+        taken += units
+    return taken

@@ -1,0 +1,203 @@
+"""What becomes of documents where writing them fails: the one at fault alone pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from index_builder.ingest.indexing import Document, Failure, Indexer
+from index_builder.ingest.keys import Lane
+from index_builder.ingest.records import Indexed, Settlement, Unit
+from nearline import contract as c
+from nearline.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NearlineError,
+    NotFound,
+    NotReady,
+    Overloaded,
+)
+from nearline.snapshot import partition_of
+from retrieval.changes.watermark import Watermark
+
+LOG = "ab" * 16
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Fault = Callable[[Sequence[c.Item]], NearlineError | None]
+
+
+class FaultyWriter:
+    """Writes items in memory. fault: What a call raises, by what it would write."""
+
+    def __init__(self, fault: Fault = lambda items: None) -> None:
+        self._fault = fault
+        self.items: dict[str, tuple[str, datetime]] = {}
+        self.calls = 0
+
+    async def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        self.calls += 1
+        assert collection == "books" and lane is c.Lane.BULK and as_of is not None
+        error = self._fault(items)
+        if error is not None:
+            raise error
+        results = []
+        for item in items:
+            outcome = c.WriteOutcome.APPLIED
+            known = self.items.get(item.id)
+            if known is not None:
+                later, same = known[1] > as_of[item.id], known[1] == as_of[item.id]
+                outcome = c.WriteOutcome.UNCHANGED if same else c.WriteOutcome.REPLACED
+                outcome = c.WriteOutcome.SUPERSEDED if later else outcome
+            reason = {"empty": "INVALID_REQUEST", "away": "NOT_READY"}.get(item.text, "")
+            if reason:
+                outcome = c.WriteOutcome.REJECTED
+            elif outcome in (c.WriteOutcome.APPLIED, c.WriteOutcome.REPLACED):
+                self.items[item.id] = item.text, as_of[item.id]
+            results.append(
+                c.WriteResult(id=item.id, outcome=outcome, version=7, reason=reason, message="why")
+            )
+        return c.WriteReply(results=results, watermark=Watermark(LOG).encode())
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        raise AssertionError
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        raise AssertionError
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        raise AssertionError
+
+
+def document(document_id: str, text: str = "text", second: int = 0) -> Document:
+    item = c.Item(id=document_id, text=text)
+    unit = Unit(
+        lane=Lane(c.JobPriority.NORMAL, "t"),
+        entry=f"{second}-{document_id}",
+        job_id="job",
+        collection="books",
+        place=second,
+        as_of=START + timedelta(seconds=second),
+        source=item,
+    )
+    return Document(unit, item)
+
+
+async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
+    """Gives what became of each document, by entry."""
+    ends = await Indexer(writer).index("books", documents)
+    assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
+    return {
+        one.unit.entry: f"failed {one.reason}" if isinstance(one, Failure) else one.outcome.value
+        for one in ends
+    }
+
+
+async def test_each_is_told_what_became_of_it() -> None:
+    writer = FaultyWriter()
+    documents = [document("a"), document("b", "empty"), document("c", "away")]
+    ends = {one.unit.source.id: one for one in await Indexer(writer).index("books", documents)}  # type: ignore[union-attr]
+    assert ends["a"] == Settlement(
+        unit=documents[0].unit,
+        outcome=c.IngestOutcome.INDEXED,
+        document_id="a",
+        indexed=Indexed(LOG, partition_of("a"), 7),
+    )
+    assert ends["b"] == Settlement(
+        unit=documents[1].unit,
+        outcome=c.IngestOutcome.DEAD,
+        document_id="b",
+        reason="INVALID_REQUEST",
+        message="why",
+    )
+    # A shard is away: that may pass.
+    assert ends["c"] == Failure(documents[2].unit, "NOT_READY", "why")
+
+
+async def test_what_was_written_before_a_worker_was_lost_counts_as_indexed() -> None:
+    writer = FaultyWriter()
+    assert await told(writer, [document("a", second=5)]) == {"5-a": "indexed"}
+    assert await told(writer, [document("a", second=5)]) == {"5-a": "indexed"}
+    assert await told(writer, [document("a", second=4)]) == {"4-a": "superseded"}
+
+
+async def test_of_one_id_the_one_submitted_last_is_written() -> None:
+    writer = FaultyWriter()
+    documents = [document("a", "one", 1), document("a", "three", 3), document("a", "two", 2)]
+    assert await told(writer, documents) == {
+        "1-a": "superseded",
+        "2-a": "superseded",
+        "3-a": "indexed",
+    }
+    assert writer.items["a"][0] == "three" and writer.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (InvalidRequest("bad"), "dead"),
+        (InternalError("bug"), "failed INTERNAL"),
+        (DeadlineExceeded("late"), "failed DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_the_one_at_fault_is_found_among_many(error: NearlineError, end: str) -> None:
+    writer = FaultyWriter(lambda items: error if any(one.id == "bad" for one in items) else None)
+    names = [f"d{number}" for number in range(40)]
+    documents = [document(one) for one in (*names[:13], "bad", *names[13:])]
+    ends = await told(writer, documents)
+    assert ends.pop("0-bad") == end
+    assert ends == {f"0-{one}": "indexed" for one in names}
+    assert writer.items.keys() == set(names)
+    # Halving: two calls for each of the six levels at most.
+    assert writer.calls <= 13
+
+
+async def test_what_is_the_fault_of_all_is_not_looked_for_in_one() -> None:
+    writer = FaultyWriter(lambda items: NotFound("no collection"))
+    ends = await told(writer, [document(f"d{number}") for number in range(40)])
+    assert set(ends.values()) == {"failed NOT_FOUND"} and writer.calls == 1
+
+
+@pytest.mark.parametrize("error", [NotReady, Overloaded])
+async def test_a_service_that_is_away_is_no_fault_of_the_documents(
+    error: type[NearlineError],
+) -> None:
+    errors = [error("later", retry_after_s=0.0), error("later", retry_after_s=0.0)]
+    writer = FaultyWriter(lambda items: errors.pop() if errors else None)
+    async with asyncio.timeout(5):
+        assert await told(writer, [document("a")]) == {"0-a": "indexed"}
+    assert writer.calls == 3
+
+
+async def test_long_texts_go_by_several_calls() -> None:
+    sizes: list[int] = []
+    writer = FaultyWriter(lambda items: sizes.append(sum(len(one.text) for one in items)))
+    text = "x" * 1_500_000
+    documents = [document(f"d{number}", text) for number in range(7)]
+    assert set((await told(writer, documents)).values()) == {"indexed"}
+    assert sizes == [3_000_000] * 3 + [1_500_000]

@@ -1,0 +1,70 @@
+"""Milvus servers of a test session, for whatever test asks for one: each kind is started once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.milvus.apart import NAMED
+from tests.milvus.servers import KINDS, Absent, Server
+
+# Fixtures that give the address of each kind.
+SERVERS = {"lite": "lite_uri", "2.3.5": "standalone_uri"}
+
+
+def servers() -> list[str]:
+    """Gives what tests ask: addresses that are named, or else each kind of server."""
+    return [one for one in os.environ.get(NAMED, "").split(",") if one] or list(SERVERS)
+
+
+def address_of(server: str, request: pytest.FixtureRequest) -> str:
+    """Gives the address of one of `servers`; starts it where it does not run yet."""
+    uri: str = request.getfixturevalue(SERVERS[server]) if server in SERVERS else server
+    return uri
+
+
+def _running(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    try:
+        server = KINDS[kind](tmp_path_factory.mktemp("milvus"))
+    except Absent as reason:
+        pytest.skip(f"Milvus {kind}: {reason}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def lite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Gives a Milvus Lite that runs; skips where there is none."""
+    yield from _running("lite", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def standalone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Gives a Milvus 2.3.5 that runs; skips where there is none."""
+    yield from _running("2.3.5", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def lite_uri(lite_server: Server) -> str:
+    """Gives the address of a Milvus Lite; skips where there is none."""
+    return lite_server.uri
+
+
+@pytest.fixture(scope="session")
+def standalone_uri(standalone_server: Server) -> str:
+    """Gives the address of a Milvus 2.3.5; skips where there is none."""
+    return standalone_server.uri
+
+
+@pytest.fixture(scope="session", params=servers())
+def milvus_uri(request: pytest.FixtureRequest) -> str:
+    """Gives the address of each Milvus in turn; skips those that cannot be had.
+
+    NEARLINE_TEST_MILVUS names servers that are asked in their place, with commas.
+    """
+    return address_of(request.param, request)

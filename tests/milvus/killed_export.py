@@ -1,0 +1,33 @@
+"""Exports a snapshot, and tells when the first rows are written: to be killed then."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from index_builder import milvus_writer
+from index_builder.progress import Silent
+from nearline.snapshot import Store
+from retrieval.milvus.opening import open_client
+
+
+class Told(Silent):
+    """Says on standard output that rows were written, then waits to be killed."""
+
+    def advance(self, units: int) -> None:
+        """Says so, and goes no further."""
+        print("written", flush=True)
+        sys.stdin.read()
+
+
+async def main(store: str, collection: str, snapshot_id: str, uri: str) -> None:
+    """Exports in small batches."""
+    milvus_writer._BATCH_ROWS = 50
+    await milvus_writer.export(
+        Store(Path(store)), collection, snapshot_id, open_client(uri), progress=Told()
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""Snapshots that Milvus cuts up by an attribute: the same answers, and changes that move rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline import filters as f
+from nearline.contract import Filter, Item, PayloadField
+from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
+from nearline.snapshot import Store, partition_of
+from retrieval.changes.records import Change, Entry, Kind
+from retrieval.shard import Queries, ShardOptions
+from tests.milvus.test_hosting import VECTORS, Held, holding
+
+pytestmark = pytest.mark.milvus
+FILTERS: Sequence[Filter] = (
+    f.Equals("kind", "a"),
+    f.In("kind", ("b", "c", "absent")),
+    f.All(f.Equals("kind", "b"), f.Range("year", gte=2001)),
+    f.Any(f.Equals("kind", "b"), f.Equals("year", 2002)),
+    f.Not(f.Equals("kind", "a")),
+    f.Equals("kind", "nowhere"),
+)
+
+
+async def _export(held: Held, partition_by: str, *, again: bool = False) -> None:
+    from index_builder.milvus_writer import export
+
+    await export(
+        Store(held.store),
+        held.snapshot.collection,
+        held.id,
+        held.client,
+        index="FLAT",
+        partition_by=partition_by,
+        again=again,
+    )
+
+
+async def _answers(held: Held, filter: Filter) -> tuple[list[list[str]], int, list[Item]]:
+    async with held.hosting() as shards:
+        (shard,) = await shards.prepare(held.snapshot)
+        found = await shard.search(held.id, Queries(VECTORS), ShardOptions(20, filter=filter))
+        count = await shard.count(held.id, filter, ())
+        payload = frozenset({PayloadField.ATTRIBUTES, PayloadField.TEXT})
+        page = await shard.scan(held.id, "", 100, filter, payload)
+        return [list(hits.ids) for hits in found], count.count, list(page.items)
+
+
+async def test_a_cut_collection_gives_the_same_answers(lite_uri: str, tmp_path: Path) -> None:
+    async with holding(lite_uri, tmp_path) as held:
+        await _export(held, "")
+        whole = [await _answers(held, one) for one in FILTERS]
+        with pytest.raises(AlreadyExists, match="cut up by 'kind'"):
+            await _export(held, "kind")
+        await _export(held, "kind", again=True)
+        assert [await _answers(held, one) for one in FILTERS] == whole
+        assert [count for _, count, _ in whole].count(0) == 1, "some documents match each filter"
+
+
+async def test_a_search_that_names_the_value_looks_in_its_partition_alone(
+    lite_uri: str, tmp_path: Path
+) -> None:
+    async with holding(lite_uri, tmp_path) as held:
+        await _export(held, "kind")
+        async with held.hosting() as shards:
+            (shard,) = await shards.prepare(held.snapshot)
+            matching = shard.reading.matching
+            assert 'partition in ["a"]' in matching(FILTERS[0])
+            assert 'partition in ["absent", "b", "c"]' in matching(FILTERS[1])
+            assert 'partition in ["b"]' in matching(FILTERS[2])
+            assert all("partition" not in matching(one) for one in FILTERS[3:5])
+            # A live change may bring a list, which lies in no partition of its values.
+            shard.reading.contents.single_valued -= {"kind"}
+            assert all("partition" not in matching(one) for one in FILTERS)
+
+
+async def test_a_changed_attribute_moves_a_document_to_another_partition(
+    lite_uri: str, tmp_path: Path
+) -> None:
+    from retrieval.milvus.document_writes import DocumentWrites
+
+    async with holding(lite_uri, tmp_path) as held:
+        await _export(held, "kind")
+        async with held.hosting() as shards:
+            (shard,) = await shards.prepare(held.snapshot)
+            (held_now,) = shards._held.values()
+            folding = held_now.opened.result().folding
+            before = f.Equals("kind", "a")
+            page = await shard.scan(held.id, "", 100, before, frozenset())
+            moved = page.items[0].id
+            change = Change(document_id=moved, kind=Kind.ATTRIBUTES, attributes={"kind": "moved"})
+            entry = Entry(partition_of(moved), 1, 0, change)
+            now = datetime.now(UTC)
+            writes = DocumentWrites(
+                held.client, held.name, folding, words=True, may_write=lambda: None
+            )
+            await writes.write(folding.fold([entry], now), 0, now)
+            shard.reading.contents.seen = 0
+            after = await shard.scan(held.id, "", 100, f.Equals("kind", "moved"), frozenset())
+            assert [item.id for item in after.items] == [moved]
+            left = await shard.scan(held.id, "", 100, before, frozenset())
+            assert [item.id for item in left.items] == [item.id for item in page.items[1:]]
+            found = await shard.search(
+                held.id,
+                Queries(np.ones((1, 4), np.float32)),
+                ShardOptions(5, filter=f.Equals("kind", "moved")),
+            )
+            assert list(found[0].ids) == [moved]
+
+
+async def test_what_cannot_be_cut_by_is_refused(lite_uri: str, tmp_path: Path) -> None:
+    async with holding(lite_uri, tmp_path) as held:
+        for name in ("year", "tags", "absent"):
+            with pytest.raises(InvalidRequest, match=f"{name}.*it has one text.*kind"):
+                await _export(held, name)
+
+
+async def test_a_standalone_that_is_too_old_and_loses_such_rows_is_refused(
+    standalone_uri: str, tmp_path: Path
+) -> None:
+    async with holding(standalone_uri, tmp_path) as held:
+        with pytest.raises(Unsupported, match=r"2\.4 or newer is needed"):
+            await _export(held, "kind")

@@ -1,0 +1,278 @@
+"""Snapshots written into real Milvus servers: whole or not at all, and found again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from nearline.errors import AlreadyExists, InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.snapshot import KIND_NAMES, Store
+from nearline.times import to_us
+from retrieval.milvus.layout import NEVER, collection_name, parts_of
+from retrieval.milvus.rows import attributes_of
+from tests.milvus.servers import ROOT, Server
+from tests.retrieval.snapshots import Document, write_snapshot
+from tests.retrieval.two_parts import FIELDS, random_document
+
+pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
+from index_builder.milvus_writer import Exported, export
+from index_builder.progress import Silent
+from retrieval.milvus.client import MilvusClient
+from retrieval.milvus.pruning import EXPORT, plan_prune, prune
+from retrieval.milvus.states import State, States, source_of
+
+pytestmark = [pytest.mark.milvus, pytest.mark.service, pytest.mark.timeout(300)]
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+class Written(NamedTuple):
+    """A snapshot of a few documents in a store, and a client of the Milvus that it goes to."""
+
+    store: Store
+    collection: str
+    snapshot_id: str
+    documents: list[Document]
+    client: MilvusClient
+
+    @property
+    def name(self) -> str:
+        return collection_name(self.collection, self.snapshot_id)
+
+    async def export(self, index: str = "FLAT", *, again: bool = False) -> Exported:
+        return await export(
+            self.store, self.collection, self.snapshot_id, self.client, index=index, again=again
+        )
+
+    async def state(self) -> State:
+        state = await States(self.client).read(self.name)
+        assert state is not None
+        return state
+
+
+@pytest_asyncio.fixture
+async def written(tmp_path: Path, milvus: MilvusClient) -> AsyncIterator[Written]:
+    """Gives a snapshot in three shards, with words and golden queries."""
+    rng = np.random.default_rng(7)
+    documents = [random_document(rng, f"d{number:03d}") for number in range(60)]
+    documents[7] = replace(documents[7], expires=to_us(SOON), text=documents[7].text + " tail")
+    golden = rng.normal(size=(12, 4)).astype(np.float32)
+    snapshot_id = write_snapshot(
+        tmp_path, documents, shards=3, fields=FIELDS, language="none", golden=golden
+    )
+    store = Store(tmp_path)
+    yield Written(store, "default", snapshot_id, documents, milvus)
+    await drop_all(store, milvus)
+
+
+async def drop_all(store: Store, client: MilvusClient) -> None:
+    states = States(client)
+    for name, state in (await states.all()).items():
+        if state.store == source_of(store):
+            await client.drop(name)
+            await states.remove(name)
+
+
+async def test_all_documents_are_there_once_the_state_says_so(written: Written) -> None:
+    done = await written.export()
+    able = await written.client.capabilities()
+    chunks = sum(len(document.vectors) for document in written.documents)
+    assert (done.done, done.documents, done.chunks, done.recall) == (True, 60, chunks, 1.0)
+    state = await written.state()
+    assert (state.whole, state.index, state.words) == (True, "FLAT", able.words)
+    assert (state.documents, state.chunks, state.expiring) == (60, chunks, True)
+    assert state.single_valued == {"kind", "year"}
+    fields = ["title", "gap", "passage", "rest", "attributes", "version", "expires", "vector"]
+    rows = await written.client.query(written.name, "", fields, seen=0)
+    kinds = {field.name: KIND_NAMES[field.kind] for field in FIELDS}
+    at = 0
+    for document in written.documents:
+        for number, (start, stop) in enumerate(document.spans()):
+            row = rows[at]
+            at += 1
+            assert parts_of(row["key"]) == (document.id, number)
+            assert (row["title"], row["version"]) == (document.title, document.version)
+            assert row["passage"] == document.text[start:stop]
+            assert row["expires"] == (document.expires or NEVER)
+            assert attributes_of(row["attributes"], kinds) == document.attributes
+            assert row["vector"] == document.vectors[number].tolist()
+        assert row["rest"] == (" tail" if document.id == "d007" else "")
+    assert at == len(rows)
+
+
+async def test_what_is_there_already_is_left_as_it_is(written: Written, tmp_path: Path) -> None:
+    await written.export()
+    state = await written.state()
+    again = await written.export()
+    assert (again.done, again.recall, again.chunks) == (False, None, state.chunks)
+    assert await written.state() == state
+    with pytest.raises(AlreadyExists, match=r"index FLAT.*not with index HNSW.*--again"):
+        await written.export("HNSW")
+    await States(written.client).write(written.name, replace(state, store="s3://other"))
+    with pytest.raises(AlreadyExists, match=r"written from s3://other.*--again"):
+        await written.export()
+    assert (await written.export(again=True)).done
+    state_now = await written.state()
+    assert state_now == replace(state, started_us=state_now.started_us)
+    assert state_now.started_us > state.started_us
+    assert await written.client.count(written.name, seen=0) == state.chunks
+
+
+async def test_a_graph_finds_what_the_snapshot_promises(
+    tmp_path: Path, milvus: MilvusClient
+) -> None:
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(3_000, 16)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    documents = [
+        Document(id=f"e{n:04d}", vectors=matrix[[n]], text="0123456789") for n in range(3_000)
+    ]
+    golden = rng.normal(size=(100, 16)).astype(np.float32)
+    store = Store(tmp_path)
+    ids = [
+        write_snapshot(
+            tmp_path,
+            documents,
+            factory="HNSW32,Flat",
+            metric="cosine",
+            golden=golden,
+            promised_recall=promised,
+        )
+        for promised in (0.99, 2.0)
+    ]
+    done = await export(store, "default", ids[0], milvus)
+    assert done.index == "HNSW"
+    assert done.recall is not None and done.recall >= 0.95
+    with pytest.raises(SnapshotMismatch, match=r"in Milvus, the manifest says 2\.000.*FLAT"):
+        await export(store, "default", ids[1], milvus)
+    state = await States(milvus).read(collection_name("default", ids[1]))
+    assert state is not None and not state.whole
+    await drop_all(store, milvus)
+
+
+async def test_a_killed_export_is_not_whole_and_the_next_one_is(
+    written: Written, milvus_uri: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.milvus.killed_export",
+        written.store.url,
+        written.collection,
+        written.snapshot_id,
+        milvus_uri,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"written\n"
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    begun = await written.state()
+    assert not begun.whole
+    client = written.client
+    (stray,) = await plan_prune(written.store, "default", client)
+    assert (stray.name, stray.kept) == (written.name, "its export may still run")
+    later = datetime.now(UTC) + EXPORT + timedelta(minutes=1)
+    (stray,) = await plan_prune(written.store, "default", client, now=later)
+    assert stray.kept == ""
+    assert (await written.export()).done
+    assert (await written.state()).whole
+    assert await client.count(written.name, seen=0) == begun.chunks
+    # It was written anew since the plan was made.
+    assert await prune(written.store, "default", client, [stray]) == []
+    assert written.name in await client.names()
+
+
+async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
+    written: Written, tmp_path: Path
+) -> None:
+    client, states = written.client, States(written.client)
+    await written.export()
+    state = await written.state()
+    gone = replace(state, snapshot_id="20200101T000000Z-000000")
+    others = {
+        "nearline_test_gone": gone,
+        "nearline_test_other_store": replace(gone, store="s3://other"),
+        "nearline_test_other_collection": replace(gone, collection="other"),
+    }
+    for name, other in others.items():
+        await client.create(name, 2, "IP", bm25=None, index="FLAT")
+        await states.write(name, other)
+    await client.create("nearline_test_unknown", 2, "IP", bm25=None, index="FLAT")
+    planned = await plan_prune(written.store, "default", client)
+    assert [(one.name, one.kept) for one in planned] == [
+        (written.name, "its snapshot is in the store"),
+        ("nearline_test_gone", ""),
+    ]
+    assert await prune(written.store, "default", client, planned) == ["nearline_test_gone"]
+    names = await client.names()
+    assert "nearline_test_gone" not in names
+    assert await states.read("nearline_test_gone") is None
+    left = {"nearline_test_other_store", "nearline_test_other_collection", "nearline_test_unknown"}
+    assert {*left, written.name} <= set(names)
+    # One that is about to go from the store, and that the alias names all the same.
+    going = await plan_prune(written.store, "default", client, going=[written.snapshot_id])
+    assert [one.kept for one in going] == [""]
+    assert await prune(written.store, "default", client, going) == []
+    for name in left:
+        await client.drop(name)
+        await states.remove(name)
+
+
+async def test_what_milvus_cannot_hold_is_refused_and_nothing_is_served(
+    tmp_path: Path, milvus: MilvusClient
+) -> None:
+    store = Store(tmp_path)
+    one = Document(id="a\x01b", vectors=np.ones((1, 8), np.float32), text="x")
+    snapshot_id = write_snapshot(tmp_path, [one])
+    with pytest.raises(InvalidRequest, match=r"U\+0001.*use another id"):
+        await export(store, "default", snapshot_id, milvus)
+    state = await States(milvus).read(collection_name("default", snapshot_id))
+    assert state is not None and not state.whole
+    many = [Document(id=f"d{n}", vectors=np.ones((1, 8), np.float32)) for n in range(64)]
+    rough = write_snapshot(tmp_path, many, factory="SQ8")
+    with pytest.raises(Unsupported, match=r"index SQ8.*only roughly.*HNSW32,Flat"):
+        await export(store, "default", rough, milvus)
+    with pytest.raises(InvalidRequest, match="IVF"):
+        await export(store, "default", snapshot_id, milvus, index="IVF")
+    await drop_all(store, milvus)
+
+
+async def test_an_export_goes_on_when_the_server_comes_back(
+    own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    documents = [random_document(rng, f"d{number:03d}") for number in range(60)]
+    snapshot_id = write_snapshot(tmp_path, documents, fields=FIELDS)
+    monkeypatch.setattr("index_builder.milvus_writer._BATCH_ROWS", 20)
+    client = MilvusClient(own_server.uri)
+    started: list[asyncio.Future[None]] = []
+
+    class Ended(Silent):
+        def advance(self, units: int) -> None:
+            if not started:
+                own_server.kill()
+                started.append(asyncio.ensure_future(asyncio.to_thread(own_server.start)))
+
+    store = Store(tmp_path)
+    done = await export(store, "default", snapshot_id, client, index="FLAT", progress=Ended())
+    await started[0]
+    assert (done.documents, done.done) == (60, True)
+    await drop_all(store, client)
+    await client.close()
+
+
+def test_stores_of_two_machines_have_two_names(tmp_path: Path) -> None:
+    assert source_of(Store(tmp_path)) == f"file://{os.uname().nodename}{tmp_path}"

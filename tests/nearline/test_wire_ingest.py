@@ -1,0 +1,181 @@
+"""Jobs, results, dead letters and the state of the queue survive the trip to protobuf and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline import contract as c
+from nearline import wire
+from nearline.errors import InvalidRequest
+from nearline.v1 import ingest_pb2, retrieval_pb2, types_pb2
+
+TIMES = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
+COUNTS = st.integers(0, (1 << 64) - 1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+JOBS = st.builds(
+    c.Job,
+    job_id=TEXTS,
+    state=st.sampled_from(c.JobState),
+    create_time=TIMES,
+    update_time=TIMES,
+    collection=TEXTS,
+    tenant=TEXTS,
+    priority=st.sampled_from(c.JobPriority),
+    callback_id=TEXTS,
+    sources=COUNTS,
+    documents=COUNTS,
+    indexed=COUNTS,
+    superseded=COUNTS,
+    dead=COUNTS,
+    cancelled=COUNTS,
+    left=COUNTS,
+    open=st.booleans(),
+    finish_time=st.none() | TIMES,
+    expire_time=st.none() | TIMES,
+    watermark=st.binary(max_size=20),
+)
+RESULTS = st.builds(
+    c.IngestResult,
+    place=COUNTS,
+    document_id=TEXTS,
+    outcome=st.sampled_from(c.IngestOutcome),
+    time=TIMES,
+    version=COUNTS,
+    attempts=st.integers(0, (1 << 32) - 1),
+    reason=TEXTS,
+    message=TEXTS,
+)
+SOURCES = st.one_of(
+    st.builds(c.SourceFile, TEXTS, st.binary(max_size=20)),
+    st.builds(c.SourceUrl, TEXTS),
+    st.builds(c.Item, id=TEXTS, title=TEXTS, text=TEXTS),
+)
+LETTERS = st.builds(
+    c.DeadLetter,
+    letter_id=TEXTS,
+    job_id=TEXTS,
+    collection=TEXTS,
+    tenant=TEXTS,
+    result=RESULTS,
+    source=st.none() | SOURCES,
+)
+SMALL = st.integers(0, (1 << 31) - 1)
+# Durations have nanoseconds: whole eighths are exact.
+SECONDS = st.integers(0, 1 << 40).map(lambda eighths: eighths / 8)
+WORKERS = st.builds(
+    c.IngestWorker,
+    worker_id=TEXTS,
+    in_hand=SMALL,
+    documents_per_s=st.floats(0, 1e9),
+    start_time=TIMES,
+)
+STATES = st.builds(
+    c.QueueState,
+    waiting=SMALL,
+    in_hand=SMALL,
+    delayed=SMALL,
+    dead=SMALL,
+    oldest_age_s=SECONDS,
+    documents_per_s=st.floats(0, 1e9),
+    workers=st.lists(WORKERS, max_size=3),
+    bytes=SMALL,
+)
+
+
+@given(JOBS)
+def test_a_job_survives(job: c.Job) -> None:
+    assert wire.job_from_proto(wire.job_to_proto(job)) == job
+
+
+@given(RESULTS)
+def test_a_result_survives(result: c.IngestResult) -> None:
+    assert wire.ingest_result_from_proto(wire.ingest_result_to_proto(result)) == result
+
+
+@given(LETTERS)
+def test_a_dead_letter_survives(letter: c.DeadLetter) -> None:
+    assert wire.letter_from_proto(wire.letter_to_proto(letter)) == letter
+
+
+@given(STATES)
+def test_the_state_of_the_queue_survives(state: c.QueueState) -> None:
+    assert wire.queue_state(wire.queue_response(state)) == state
+
+
+def submission(
+    *sources: c.IngestSource, offset: int = 0, ttl_s: float | None = None, tenant: str = "t"
+) -> ingest_pb2.SubmitRequest:
+    return wire.submit_request(
+        sources,
+        collection="shop",
+        tenant=tenant,
+        priority=c.JobPriority.LOW,
+        callback_id="cb",
+        job_id="j",
+        offset=offset,
+        more=True,
+        result_ttl_s=ttl_s,
+    )
+
+
+@given(
+    st.lists(SOURCES, max_size=4),
+    COUNTS,
+    st.none() | st.integers(1, 1 << 30).map(lambda eighths: eighths / 8),
+)
+def test_a_submission_survives(
+    sources: list[c.IngestSource], offset: int, ttl_s: float | None
+) -> None:
+    request = submission(*sources, offset=offset, ttl_s=ttl_s)
+    assert wire.sources_of(request) == sources
+    assert wire.result_ttl_of(request) == ttl_s
+    assert (request.collection, request.tenant, request.callback_id) == ("shop", "t", "cb")
+    assert (request.job_id, request.offset, request.more) == ("j", offset, True)
+    assert wire.priority_from_proto(request.priority) is c.JobPriority.LOW
+
+
+def test_a_vector_of_a_source_survives() -> None:
+    vector = np.array([1.5, -2, np.nan], np.float32)
+    (source,) = wire.sources_of(submission(c.Item(id="a", vector=vector)))
+    assert isinstance(source, c.Item) and source.vector is not None
+    np.testing.assert_array_equal(source.vector, vector)
+
+
+def test_what_is_unspecified_is_normal_and_what_is_unknown_is_refused() -> None:
+    assert wire.priority_from_proto(0) is c.JobPriority.NORMAL
+    with pytest.raises(InvalidRequest, match="99") as caught:
+        wire.priority_from_proto(99)
+    assert caught.value.field == "priority"
+    known = ingest_pb2.JOB_STATE_FAILED
+    assert wire.states_from_proto([known, known]) == {c.JobState.FAILED}
+    for number in (0, 99):
+        with pytest.raises(InvalidRequest):
+            wire.states_from_proto([number])
+
+
+def test_a_malformed_source_is_named() -> None:
+    vector = types_pb2.Vectors(data=b"abc", dim=1)
+    broken = ingest_pb2.IngestSource(item=retrieval_pb2.Item(id="a", vector=vector))
+    request = ingest_pb2.SubmitRequest(sources=[ingest_pb2.IngestSource(url="u"), broken])
+    with pytest.raises(InvalidRequest) as caught:
+        wire.sources_of(request)
+    assert caught.value.field == "sources[1].item.vector"
+    request = ingest_pb2.SubmitRequest(sources=[ingest_pb2.IngestSource()])
+    with pytest.raises(InvalidRequest, match="neither item, file nor url") as caught:
+        wire.sources_of(request)
+    assert caught.value.field == "sources[0]"
+
+
+def test_what_no_message_holds_is_refused() -> None:
+    for source in (c.SourceFile("\ud800.md", b""), c.SourceUrl("\ud800"), c.Item(id="\ud800")):
+        with pytest.raises(InvalidRequest, match="half a surrogate"):
+            submission(source)
+    with pytest.raises(InvalidRequest, match="half a surrogate"):
+        submission(tenant="\ud800")
+    with pytest.raises(InvalidRequest, match="offset is -1"):
+        submission(offset=-1)

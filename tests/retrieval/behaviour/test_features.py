@@ -1,0 +1,124 @@
+"""Features by arithmetic, on a history that can be followed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nearline.times import DAY_US
+from retrieval.behaviour.blend import Blend, Weighted, share_of
+from retrieval.behaviour.features import FIRST_DAY, Features, Looked, Source
+from retrieval.behaviour.history import History
+from retrieval.behaviour.popularity import BuyAgain, Popularity
+
+POPULAR = np.array([4, 0, 8, 2, 2, 0], np.float32)
+TABLES = {
+    "popularity": POPULAR,
+    "trending": np.array([2, 0, 1, 1, 0, 0], np.float32),
+    "repeat_rate": np.array([0.5, 0, 0.25, 0, 0, 0], np.float32),
+    "repeat_days": np.array([5, 0, 20, 0, 0, 0], np.float32),
+    FIRST_DAY: np.array([90, 0, 100, 111, 50, 0], np.float32),
+}
+# Day 110: items 0 and 3; day 108: 0; day 100: 0 and 2, twice.
+HISTORY = History(
+    np.array([0, 3, 0, 0, 2, 2], np.int32),
+    np.array([110, 110, 108, 100, 100, 100]) * DAY_US,
+    np.array([1, 1, 2, 1, 1, 1], np.float32),
+)
+EVERYTHING = np.ones(6, np.bool_)
+SOURCES = [
+    Source("popular", Popularity(POPULAR), 1.0),
+    Source("again", BuyAgain(POPULAR, popularity=1e-3), 2.0),
+]
+
+
+def made(repeats: bool = True, newest_day: float = 0.0) -> Features:
+    return Features(SOURCES, TABLES, repeats=repeats, newest_us=int(newest_day * DAY_US))
+
+
+def told(features: Features, looked: Looked, name: str) -> dict[int, float]:
+    row = looked.values[features.names.index(name)]
+    return dict(zip(looked.numbers.tolist(), row.tolist(), strict=True))
+
+
+def test_candidates_are_what_any_source_knows_and_may_be_shown() -> None:
+    assert made().of(HISTORY, EVERYTHING).numbers.tolist() == [0, 2, 3, 4]
+    allowed = np.array([True, True, False, True, True, True])
+    assert made().of(HISTORY, allowed).numbers.tolist() == [0, 3, 4]
+    assert made().of(HISTORY, ~EVERYTHING).values.shape == (len(made().names), 0)
+    # What the user had is no candidate where it is not to come again.
+    assert made(repeats=False).of(HISTORY, EVERYTHING).numbers.tolist() == []
+
+
+def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
+    features = made()
+    looked = features.of(HISTORY, EVERYTHING)
+    for source in SOURCES:
+        share = share_of(source.generator, HISTORY, repeats=True)
+        for item, score in told(features, looked, f"{source.name}.score").items():
+            assert score == share[item]
+    blend = Blend([Weighted(one.generator, one.weight) for one in SOURCES], True)
+    assert np.array_equal(looked.blended, blend.scores(HISTORY))
+    assert told(features, looked, "blend.score")[0] == looked.blended[0]
+    # By what was had, with weights, 0 counts 4, 2 counts 2 and 3 counts 1; equal ones by number.
+    assert told(features, looked, "again.place") == {0: 0, 2: 1, 3: 2, 4: 3}
+    assert told(features, looked, "popular.place") == {2: 0, 0: 1, 3: 2, 4: 3}
+    alone = Features([*SOURCES, Source("none", Popularity(POPULAR * 0))], TABLES, repeats=True)
+    assert set(told(alone, alone.of(HISTORY, EVERYTHING), "none.place").values()) == {500}
+
+
+def test_what_is_known_of_items() -> None:
+    features = made()
+    looked = features.of(HISTORY, EVERYTHING)
+    # The mean of those that anybody had is 4.
+    assert told(features, looked, "popularity") == pytest.approx(
+        {0: np.log(2), 2: np.log(3), 3: np.log(1.5), 4: np.log(1.5)}
+    )
+    trend = told(features, looked, "trending.trend")
+    # Half of what is recent, a quarter of all; a quarter and a half; a quarter and an eighth.
+    assert trend.pop(4) < -5
+    assert trend == pytest.approx({0: np.log(2), 2: np.log(0.5), 3: np.log(2)}, abs=0.01)
+    assert set(told(features, looked, "popularity_15d.trend").values()) == {0.0}
+    assert told(features, looked, "repeat_rate") == {0: 0.5, 2: 0.25, 3: 0, 4: 0}
+    # From the user's newest interaction on; that others had it first later is no reason to hide it.
+    assert told(features, looked, "item_age") == {0: 20, 2: 10, 3: -1, 4: 60}
+
+
+def test_what_is_known_of_the_user() -> None:
+    features = made(newest_day=112.5)
+    looked = features.of(HISTORY, EVERYTHING)
+    expected = {"events": 6, "items": 3, "visits": 3, "newest_visit": 2, "visit_events": 2}
+    for name, value in {**expected, "visit_days": 5, "idle_days": 2.5}.items():
+        assert set(told(features, looked, name).values()) == {value}
+
+
+def test_what_the_user_had_of_an_item() -> None:
+    features = made(newest_day=112.0)
+    looked = features.of(HISTORY, EVERYTHING)
+    # Of item 4 nothing.
+    assert told(features, looked, "had") == {0: 4, 2: 2, 3: 1, 4: 0}
+    assert told(features, looked, "had_visits") == {0: 3, 2: 1, 3: 1, 4: 0}
+    assert told(features, looked, "had_ago") == {0: 1, 2: 3, 3: 1, 4: 0}
+    assert told(features, looked, "had_days") == {0: 2, 2: 12, 3: 2, 4: 0}
+    # Three visits in ten days; the others are one each.
+    assert told(features, looked, "had_every") == {0: 5, 2: 0, 3: 0, 4: 0}
+    assert told(features, looked, "due") == pytest.approx({0: 0.4, 2: 0, 3: 0, 4: 0})
+    assert told(features, looked, "due_as_others") == pytest.approx({0: 0.4, 2: 0.6, 3: 0, 4: 0})
+
+
+def test_a_later_interaction_of_the_user_is_now() -> None:
+    late, never = made(newest_day=100.0), made()
+    for name in ("idle_days", "had_days", "item_age"):
+        assert told(late, late.of(HISTORY, EVERYTHING), name) == told(
+            never, never.of(HISTORY, EVERYTHING), name
+        )
+
+
+def test_one_interaction_is_enough_for_numbers() -> None:
+    one = History(HISTORY.items[:1], HISTORY.time_us[:1], HISTORY.weight[:1])
+    for repeats in (False, True):
+        looked = made(repeats).of(one, EVERYTHING)
+        assert np.isfinite(looked.values).all()
+        assert looked.values.dtype == np.float32 and looked.values.shape[0] == len(
+            made(repeats).names
+        )

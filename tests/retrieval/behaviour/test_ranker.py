@@ -1,0 +1,195 @@
+"""A ranker that a snapshot carries orders the best of a blend, and nothing that does not fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.renumbering import numbers_in, renumbered
+from index_builder.behaviour.table_writer import write_tables
+from index_builder.publish import list_files, publish, temporary_snapshot
+from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
+from nearline.times import DAY_US
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.features import FIRST_DAY, ITEM_TABLES, feature_names
+from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.learned import Learned, learned_of, load_learned
+from retrieval.behaviour.tables import Tables
+from retrieval.in_force import SnapshotInForce
+from retrieval.recommending.ranking import HISTORY, rank
+from retrieval.recommending.reasons import reasons_for
+from retrieval.recommending.subject import NOBODY
+
+IDS = ["a", "b", "c", "d", "e"]
+# With a go b, c and d, in this order; nothing goes with e.
+GOES = ItemLists(
+    np.array([0, 3, 3, 3, 3, 3]), np.array([1, 2, 3], np.int32), np.array([3, 2, 1], np.float32)
+)
+NAMES = feature_names(["session_tau_5"], repeats=False)
+
+
+def trees(feature: str, threshold: float, names: tuple[str, ...] = NAMES) -> str:
+    """One tree: -1 for what is above, 1 for the others."""
+    return (
+        f"tree\nnum_class=1\nnum_tree_per_iteration=1\nfeature_names={' '.join(names)}\n\n"
+        f"Tree=0\nnum_leaves=2\nsplit_feature={names.index(feature)}\nthreshold={threshold}\n"
+        "decision_type=2\nleft_child=-1\nright_child=-2\nleaf_value=1 -1\n\nend of trees\n"
+    )
+
+
+# What is young comes first: d is 10 days old, others are 96 and more.
+def tables() -> Tables:
+    of_items = {name: np.ones(5, np.float32) for name in ITEM_TABLES}
+    of_items[FIRST_DAY] = np.array([1, 2, 3, 90, 4], np.float32)
+    return Tables(
+        IDS,
+        np.ones(5, np.int64),
+        of_items,
+        {"session": GOES},
+        ItemFactors(np.eye(5, dtype=np.float32), np.eye(5), 1.0, 2.0),
+        Histories(
+            ["u"],
+            np.array([0, 1]),
+            np.array([0], np.int32),
+            np.array([100 * DAY_US]),
+            np.ones(1, np.float32),
+        ),
+        {False: trees("item_age", 50)},
+    )
+
+
+def card_of() -> snapshot_pb2.BehaviourCard:
+    part = snapshot_pb2.BlendPart(
+        model="session", settings="tau=5", table="session", weight=1, tau=5
+    )
+    ranker = snapshot_pb2.RankerCard(
+        kept=True, sources=[part], features=NAMES, blend_weight=0.5, weight=1
+    )
+    return snapshot_pb2.BehaviourCard(
+        blends=[
+            snapshot_pb2.BlendCard(repeats=False, parts=[part], ranker=ranker),
+            snapshot_pb2.BlendCard(repeats=True, parts=[part]),
+        ]
+    )
+
+
+def order(learned: Learned, *, repeats: bool = False, without: str = "a") -> str:
+    history = learned.history_of("u")
+    assert history is not None
+    allowed = np.array([one not in without for one in learned.ids])
+    ranking = rank(learned, NOBODY, history, repeats=repeats, allowed=allowed, first=2)
+    assert ranking.source == HISTORY
+    blocks = list(ranking.blocks)
+    scores = np.concatenate([scores for _, scores in blocks])
+    assert (np.diff(scores) <= 0).all()
+    return "".join(learned.ids[one] for numbers, _ in blocks for one in numbers)
+
+
+def published(store: Store, change: Callable[[Path], None] | None = None) -> SnapshotInForce:
+    snapshot_id = new_snapshot_id()
+    with temporary_snapshot(store, "default", snapshot_id) as folder:
+        write_tables(tables(), folder)
+        if change is not None:
+            change(folder / "behaviour")
+        manifest = snapshot_pb2.Manifest(
+            schema_version=SCHEMA_VERSION,
+            snapshot_id=snapshot_id,
+            collection="default",
+            behaviour=card_of(),
+            files=list_files(folder),
+        )
+        publish(store, folder, manifest)
+    return SnapshotInForce(collection="default", epoch=1, manifest=manifest)
+
+
+def test_the_best_are_ordered_anew_and_the_rest_comes_after_them() -> None:
+    learned = learned_of(card_of(), tables())
+    # Half of 1.22, 0, -1.22 for b, c and d by the blend, and -0.71, -0.71, 1.41 by the tree.
+    assert order(learned) == "dbce"
+    assert order(learned, repeats=True) == "bcde"
+    assert order(learned, without="ab") == "dce"
+    assert order(learned, without="abcde") == ""
+
+
+def test_reasons_are_those_of_what_a_ranker_looks_at() -> None:
+    learned = learned_of(card_of(), tables())
+    history = learned.history_of("u")
+    assert history is not None
+    for repeats in (False, True):
+        generators = learned.generators(repeats=repeats)
+        assert reasons_for(learned, 3, history, generators) == ("because:a",)
+
+
+def test_where_no_list_speaks_nothing_is_ranked() -> None:
+    found = tables()
+    lists = {"session": GOES._replace(starts=np.array([0, 0, 0, 0, 0, 3]))}
+    learned = learned_of(card_of(), found._replace(lists=lists))
+    history = learned.history_of("u")
+    ranker = learned.ranker(repeats=False)
+    assert history is not None and ranker is not None
+    assert not ranker.scores(history, np.ones(5, np.bool_)).any()
+
+
+def test_a_snapshot_carries_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    snapshot = published(store)
+    found = load_learned(store, snapshot)
+    assert found is not None
+    files = {one.path for one in snapshot.manifest.files}
+    assert "behaviour/ranker_no_repeats.txt" in files
+    assert "behaviour/ranker_repeats.txt" not in files
+    assert found.ranker(repeats=True) is None and found.ranker(repeats=False) is not None
+    assert order(found) == order(learned_of(card_of(), tables()))
+    assert len(found.generators(repeats=False)) == len(found.generators(repeats=True)) == 1
+
+
+def test_other_documents_keep_it() -> None:
+    ids = ["0", *IDS]
+    after = renumbered(tables(), numbers_in(IDS, ids), ids)
+    assert order(learned_of(card_of(), after)).replace("0", "") == order(
+        learned_of(card_of(), tables())
+    )
+
+
+def _write(text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "ranker_no_repeats.txt").write_text(text, "utf-8")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda folder: (folder / "ranker_no_repeats.txt").unlink(), "ranker_no_repeats.txt"),
+        (lambda folder: (folder / "ranker_no_repeats.txt").write_bytes(b"\xff"), "cannot be read"),
+        (_write("tree"), "without repeats cannot be read: it is no LightGBM model"),
+        (_write(trees("item_age", 50)[:-30]), "cannot be read"),
+        (_write(trees("item_age", 50, NAMES[:-1])), "idle_days.*the version that built it"),
+        (_write(trees("item_age", 50, NAMES[::-1])), "not in all: none"),
+        (lambda folder: (folder / f"{FIRST_DAY}.npy").unlink(), "first_day.npy"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, change: Callable[[Path], None], wrong: str
+) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
+        load_learned(store, published(store, change))
+    assert "rebuild the snapshot" in raised.value.message
+
+
+def test_a_file_that_changed_on_disk_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    snapshot = published(store)
+    folder = store.snapshot_folder("default", snapshot.snapshot_id)
+    path = folder / "behaviour" / "ranker_no_repeats.txt"
+    path.write_text(path.read_text("utf-8").replace("=1 -1", "=1 -2"), "utf-8")
+    with pytest.raises(SnapshotCorrupt, match=r"behaviour/ranker_no_repeats\.txt"):
+        load_learned(store, snapshot)

@@ -1,0 +1,97 @@
+"""A store with the collections that the suite asks, and shards of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from tests.milvus.fixtures import address_of
+from tests.retrieval.conformance.implementations import (
+    IMPLEMENTATIONS,
+    LARGE,
+    PARAMETERS,
+    SMALL,
+    Held,
+    Implementation,
+)
+from tests.retrieval.conformance.model import Model
+from tests.retrieval.snapshots import Document, write_snapshot
+from tests.retrieval.two_parts import FIELDS, random_document
+
+DIM_LARGE = 16
+
+
+class Material(NamedTuple):
+    """A store with two collections, and what to expect of them.
+
+    small: Whole numbers, so that scores are exact and many are equal. large: Unit vectors behind a
+    graph.
+    """
+
+    store: Path
+    small: Model
+    large: Model
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Writes the store, once."""
+    rng = np.random.default_rng(7)
+    store = tmp_path_factory.mktemp("conformance")
+    small = [random_document(rng, f"d{number:03d}") for number in range(70)]
+    write_snapshot(store, small, collection=SMALL, fields=FIELDS, language="none")
+    matrix = rng.normal(size=(3_000, DIM_LARGE)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    large = [
+        Document(
+            id=f"e{number:04d}",
+            vectors=matrix[[number]],
+            text="0123456789",
+            attributes={"year": 2000 + number % 50},
+        )
+        for number in range(len(matrix))
+    ]
+    write_snapshot(
+        store,
+        large,
+        collection=LARGE,
+        fields=FIELDS,
+        factory="HNSW32,Flat",
+        metric="cosine",
+    )
+    return Material(store, Model(small), Model(large))
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    """Gives each implementation in turn."""
+    return IMPLEMENTATIONS[request.param]
+
+
+@pytest.fixture(scope="module")
+def server(implementation: Implementation, request: pytest.FixtureRequest) -> str:
+    """Gives the address of the server that the implementation needs; empty: none."""
+    return address_of(implementation.server, request) if implementation.server else ""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def small(
+    implementation: Implementation, material: Material, server: str
+) -> AsyncIterator[Held]:
+    """Gives the shard of the small collection."""
+    async with implementation.opened(material.store, SMALL, server) as held:
+        yield held
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def large(
+    implementation: Implementation, material: Material, server: str
+) -> AsyncIterator[Held]:
+    """Gives the shard of the large collection."""
+    async with implementation.opened(material.store, LARGE, server) as held:
+        yield held

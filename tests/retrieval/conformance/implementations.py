@@ -1,0 +1,122 @@
+"""What holds a shard: each gives the shards of a snapshot, and the suite asks all the same."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nearline.serving import running
+from nearline.snapshot import Store
+from retrieval.hosting import Hosting
+from retrieval.in_force import SnapshotInForce, in_force
+from retrieval.life.shard_host import ShardHost
+from retrieval.local_hosting import LocalShards
+from retrieval.remote_hosting import RemoteShards
+from retrieval.shard import Shard
+from tests.milvus.fixtures import servers
+from tests.retrieval.modes import shard_registration
+
+SMALL, LARGE = "small", "large"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A snapshot of one shard, ready to be asked.
+
+    lacks: What it answers with Unsupported: modes, by the names of `SearchMode`, or an "exact"
+    search of a graph.
+    """
+
+    shard: Shard
+    snapshot_id: str
+    lacks: frozenset[str] = frozenset()
+
+
+Opened = AbstractAsyncContextManager[Held]
+
+
+@contextlib.asynccontextmanager
+async def local(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
+    """FAISS in this process."""
+    async with contextlib.AsyncExitStack() as stack:
+        shards = LocalShards(Store(store), 2)
+        stack.push_async_callback(shards.close)
+        yield await _held(shards, store, collection)
+
+
+@contextlib.asynccontextmanager
+async def remote(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
+    """FAISS on a shard server, asked over gRPC."""
+    async with contextlib.AsyncExitStack() as stack:
+        shards = LocalShards(Store(store), 2)
+        stack.push_async_callback(shards.close)
+        host = ShardHost(Store(store), shards)
+        stack.push_async_callback(host.close)
+        await host.start()
+        address = await stack.enter_async_context(running([shard_registration(host)]))
+        hosting = RemoteShards({0: (address,)}, 10.0)
+        stack.push_async_callback(hosting.close)
+        yield await _held(hosting, store, collection)
+
+
+@contextlib.asynccontextmanager
+async def milvus(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
+    """A Milvus that the collection is written to; the small one into an index that scans."""
+    # Imported late: its client may not be installed.
+    from index_builder.milvus_writer import export
+    from retrieval.milvus.client import MilvusClient
+    from retrieval.milvus.hosting import MilvusShards
+    from retrieval.milvus.layout import collection_name
+    from retrieval.milvus.states import States
+
+    async with contextlib.AsyncExitStack() as stack:
+        client = MilvusClient(uri, timeout_s=30.0)
+        hosting = MilvusShards(Store(store), client)
+        stack.push_async_callback(hosting.close)
+        (snapshot,) = in_force(Store(store), (collection,))
+        name = collection_name(collection, snapshot.snapshot_id)
+        stack.push_async_callback(client.drop, name)
+        stack.push_async_callback(States(client).remove, name)
+        index = "FLAT" if collection == SMALL else "HNSW"
+        await export(Store(store), collection, snapshot.snapshot_id, client, index=index)
+        held = await _held(hosting, store, collection)
+        able = await client.capabilities()
+        lacks = {"exact"} if able.words else {"exact", "lexical", "hybrid"}
+        yield replace(held, lacks=frozenset(lacks))
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One way to hold a shard.
+
+    opened: Opens a collection of a store, with the address of a server where it needs one.
+    server: Which, see `servers`; empty: it needs none. recall_at_10: Least mean recall where an
+    index is searched.
+    """
+
+    opened: Callable[[Path, str, str], Opened]
+    server: str = ""
+    recall_at_10: float = 0.95
+
+
+IMPLEMENTATIONS = {
+    "FAISS": Implementation(local),
+    "FAISS over gRPC": Implementation(remote),
+    **{f"Milvus {one}": Implementation(milvus, one) for one in servers()},
+}
+PARAMETERS = [
+    pytest.param(name, marks=[pytest.mark.milvus] if one.server else [])
+    for name, one in IMPLEMENTATIONS.items()
+]
+
+
+async def _held(hosting: Hosting, store: Path, collection: str) -> Held:
+    snapshot: SnapshotInForce
+    (snapshot,) = in_force(Store(store), (collection,))
+    shards: Sequence[Shard] = await hosting.prepare(snapshot)
+    return Held(shards[0], snapshot.snapshot_id)

@@ -1,0 +1,122 @@
+"""Changes of a batch put together, document by document."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from nearline.contract import Attributes
+from nearline.errors import InvalidRequest
+from nearline.times import to_us
+from nearline.v1 import snapshot_pb2
+from retrieval.changes.records import Change, Entry, Kind
+from retrieval.milvus.folding import Folding, Gone, Patched, Whole
+from retrieval.milvus.layout import NEVER
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KINDS = {"year": "int", "price": "double", "made": "time"}
+
+
+@pytest.fixture(name="folding")
+def give_folding() -> Folding:
+    """Gives a folding for vectors of two numbers."""
+    manifest = snapshot_pb2.Manifest(dim=2)
+    manifest.embedder.fingerprint = "model"
+    return Folding("default", manifest, KINDS, None)
+
+
+def upsert(
+    text: str = "ab", attributes: Attributes | None = None, expires: datetime | None = None
+) -> Change:
+    return Change(
+        document_id="d",
+        kind=Kind.UPSERT,
+        text=text,
+        attributes=attributes or {},
+        bounds=np.array([[0, 1], [1, len(text)]]),
+        vectors={"model": np.ones((2, 2), np.float32), "other": np.zeros((2, 2), np.float32)},
+        expires=expires,
+    )
+
+
+def patch(attributes: Attributes) -> Change:
+    return Change(document_id="d", kind=Kind.ATTRIBUTES, attributes=attributes)
+
+
+DELETE = Change(document_id="d", kind=Kind.DELETE)
+
+
+def entries(*changes: Change) -> list[Entry]:
+    return [Entry(0, number, 0, change) for number, change in enumerate(changes, 1)]
+
+
+def test_the_last_whole_document_counts_with_the_attributes_set_since(folding: Folding) -> None:
+    folded = folding.fold(
+        entries(
+            upsert("first"),
+            DELETE,
+            patch({"year": 9}),
+            upsert("cd", {"year": 1, "price": 2.0}),
+            patch({"year": None, "price": 3}),
+        ),
+        NOW,
+    )
+    outcome = folded["d"]
+    assert isinstance(outcome, Whole)
+    assert [(row["chunk"], row["passage"], row["version"]) for row in outcome.rows] == [
+        (0, "c", 5),
+        (1, "d", 5),
+    ]
+    assert all(row["attributes"]["price"] == 3.0 for row in outcome.rows)
+    assert all("year" not in row["attributes"] for row in outcome.rows)
+    assert np.array_equal([row["vector"] for row in outcome.rows], np.ones((2, 2)))
+
+
+def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(folding: Folding) -> None:
+    for changes in (
+        (upsert(), DELETE),
+        (DELETE, patch({"year": 1})),
+        (upsert(expires=NOW),),
+        (upsert(), upsert(expires=NOW - timedelta(days=1))),
+    ):
+        assert isinstance(folding.fold(entries(*changes), NOW)["d"], Gone)
+    assert isinstance(folding.fold(entries(upsert(expires=NOW + timedelta(1))), NOW)["d"], Whole)
+
+
+def test_attributes_of_what_is_there_are_changed_in_order(folding: Folding) -> None:
+    folded = folding.fold(entries(patch({"year": 1, "made": NOW}), patch({"year": None})), NOW)
+    outcome = folded["d"]
+    assert isinstance(outcome, Patched)
+    row = {"document": "d", "attributes": {"year": 7, "price": 1.5}, "version": 0}
+    rows = [{**row, "chunk": chunk, "expires": NEVER, "passage": "x"} for chunk in range(2)]
+    patched = folding.patched(rows, outcome, NOW)
+    wanted = {"price": 1.5, "made": to_us(NOW)}
+    assert [one["attributes"] for one in patched] == [wanted, wanted]
+    assert [(one["version"], one["chunk"], one["passage"]) for one in patched] == [
+        (2, 0, "x"),
+        (2, 1, "x"),
+    ]
+    assert folding.patched([], outcome, NOW) == ()
+    expired = [{**one, "expires": to_us(NOW)} for one in rows]
+    assert folding.patched(expired, outcome, NOW) == ()
+
+
+def test_what_cannot_be_held_leaves_the_document_as_it_was(folding: Folding) -> None:
+    bad = replace(upsert(), title="x" * 70_000)
+    assert folding.fold(entries(bad), NOW) == {}
+    kept = folding.fold(entries(upsert("ab"), bad, patch({"year": 1})), NOW)["d"]
+    assert isinstance(kept, Whole)
+    assert kept.rows[0]["attributes"] == {"year": 1}
+    large = patch({"other": "y" * 70_000})
+    outcome = folding.fold(entries(large), NOW)["d"]
+    assert isinstance(outcome, Patched)
+    rows = [{"document": "d", "attributes": {}, "version": 1, "expires": NEVER}]
+    assert folding.patched(rows, outcome, NOW) == ()
+    for change in (bad, large, replace(upsert(), document_id="\x01")):
+        with pytest.raises(InvalidRequest):
+            folding.check(change)
+    folding.check(upsert())
+    folding.check(DELETE)

@@ -1,0 +1,112 @@
+"""Who writes into Milvus: one at a time, and nobody for longer than he can be sure of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from nearline.cli.processes import free_port
+from nearline.errors import NotReady
+from retrieval.milvus import lease as leases
+from retrieval.milvus.lease import RedisLease, lease_name
+from retrieval.redis_state import Redis, connect
+from tests.generation.redis import needs_redis, valkey
+
+pytestmark = [pytest.mark.service, needs_redis]
+NAME = lease_name("default", "nearline_default__s", 7)
+
+
+@pytest_asyncio.fixture(name="client")
+async def give_client() -> AsyncIterator[Redis]:
+    """Gives a client of an empty Redis."""
+    async with valkey() as url, client_of(url) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[Redis]:
+    client = connect(url, timeout_s=5.0, retries=0)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def until_ended(lease: RedisLease) -> None:
+    async with asyncio.timeout(10):
+        while lease.left_s:
+            await asyncio.sleep(0.01)
+
+
+def test_names_tell_exports_apart() -> None:
+    assert NAME == "nl:{default}:milvus:nearline_default__s:7"
+    assert NAME != lease_name("default", "nearline_default__s", 8)
+
+
+async def test_one_has_it_until_he_gives_it_up(client: Redis) -> None:
+    first, second = RedisLease(client, NAME), RedisLease(client, NAME)
+    assert (first.left_s, first.term) == (0.0, 0)
+    assert await first.take() and await first.take()
+    assert first.term == 1 and 0 < first.left_s <= leases.TTL_S
+    assert not await second.take()
+    assert (second.left_s, second.term) == (0.0, 0)
+    await second.release()
+    assert not await second.take(), "only its holder gives it up"
+    await first.release()
+    assert first.left_s == 0.0
+    assert await second.take()
+    assert not await first.take()
+    await second.release()
+    assert await first.take() and first.term == 2
+    await first.release()
+    assert await client.get(NAME) is None
+
+
+async def test_it_is_renewed_while_it_is_held_and_lapses_when_its_holder_is_gone(
+    client: Redis,
+) -> None:
+    first, second = RedisLease(client, NAME, 0.5), RedisLease(client, NAME, 0.5)
+    assert await first.take()
+    for _ in range(10):
+        await asyncio.sleep(0.1)
+        assert first.left_s and not await second.take()
+    await first._stop_renewing()
+    async with asyncio.timeout(10):
+        while not await second.take():
+            await asyncio.sleep(0.01)
+    assert first.left_s == 0.0, "it ends here before it ends there"
+    assert first.term == second.term == 1
+    await second.release()
+
+
+async def test_it_is_known_to_be_lost_once_redis_gave_it_to_another(client: Redis) -> None:
+    first = RedisLease(client, NAME, 1.0)
+    assert await first.take()
+    await client.set(NAME, "another")
+    await until_ended(first)
+    assert not await first.take()
+    await client.delete(NAME)
+    assert await first.take() and first.term == 2
+    await first.release()
+
+
+async def test_without_redis_it_lapses_and_that_is_said(tmp_path: Path) -> None:
+    port = free_port()
+    async with client_of(f"redis://127.0.0.1:{port}/0") as client:
+        async with valkey(tmp_path, port):
+            lease = RedisLease(client, NAME, 1.0)
+            assert await lease.take()
+        await until_ended(lease)
+        with pytest.raises(NotReady, match="writes of live changes into Milvus need it"):
+            await lease.take()
+        async with valkey(tmp_path, port):
+            async with asyncio.timeout(10):
+                while not await lease.take():
+                    await asyncio.sleep(0.01)
+            assert lease.term == 2
+            await lease.release()

@@ -1,0 +1,128 @@
+"""Items from rows: their texts, and expressions for many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline.contract import PayloadField
+from retrieval.milvus.columns import first_value, values_of
+from retrieval.milvus.contents import Contents
+from retrieval.milvus.layout import SEPARATOR, key_of
+from retrieval.milvus.reading import Reading, in_batches
+from retrieval.milvus.rows import rows_of
+from retrieval.milvus.stored import StoredRows, _before_separator, text_of
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
+IDS = st.text(st.characters(exclude_characters="\0\1", codec="utf-8"), min_size=1, max_size=4)
+
+
+@given(text=TEXTS, cuts=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1))
+def test_chunks_give_the_whole_text_wherever_they_lie(
+    text: str, cuts: list[tuple[int, int]]
+) -> None:
+    bounds = np.array(
+        sorted((min(a, b, len(text)), min(max(a, b), len(text))) for a, b in cuts), np.int64
+    )
+    rows = rows_of(
+        "a",
+        "",
+        text,
+        {},
+        version=0,
+        expires=None,
+        bounds=bounds,
+        vectors=np.zeros((len(bounds), 1), np.float32),
+        kinds={},
+        analyser=None,
+    )
+    assert text_of(rows) == text
+
+
+@given(ids=st.lists(IDS, unique=True), after=st.text(max_size=4))
+def test_keys_stand_in_the_order_of_ids_and_a_page_begins_where_it_should(
+    ids: list[str], after: str
+) -> None:
+    keys = sorted(key_of(one, chunk) for one in ids for chunk in (0, 1))
+    assert keys == [key_of(one, chunk) for one in sorted(ids) for chunk in (0, 1)]
+    begun = _before_separator(after)
+    least = begun + chr(ord(SEPARATOR) + 1) if begun else ""
+    following = {key.split(SEPARATOR)[0] for key in keys if key > least}
+    assert following == {one for one in ids if one > after}
+
+
+def test_ids_are_cut_into_lists_that_are_neither_long_nor_large() -> None:
+    ids = [f"d{number}" for number in range(600)]
+    batches = list(in_batches(ids))
+    assert [len(batch) for batch in batches] == [256, 256, 88]
+    assert [one for batch in batches for one in batch] == ids
+    large = ["é" * 250] * 100
+    assert {sum(len(one.encode()) for one in batch) <= 16 << 10 for batch in in_batches(large)} == {
+        True
+    }
+    assert list(in_batches(["x" * 20_000, "y"])) == [["x" * 20_000], ["y"]]
+    assert list(in_batches([])) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind", "values"),
+    [
+        ({}, "int", []),
+        ({"a": []}, "int", []),
+        ({"a": 3}, "int", [3]),
+        ({"a": [3, 4]}, "int", [3, 4]),
+        ({"a": 3}, "double", [3.0]),
+        ({"a": False}, "bool", [False]),
+    ],
+)
+def test_values_are_those_of_the_column(
+    stored: dict[str, object], kind: str, values: list[object]
+) -> None:
+    found = values_of(stored, "a", kind)
+    assert found == values and [type(one) for one in found] == [type(one) for one in values]
+    assert first_value(stored, "a", kind) == (values[0] if values else None)
+
+
+class Rows:
+    """A Milvus that finds the same rows whatever it is asked."""
+
+    away = ""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = sorted(rows, key=lambda row: str(row["key"]))
+
+    async def query(self, *asked: object, **more: object) -> Sequence[Mapping[str, Any]]:
+        return self._rows
+
+
+async def test_chunks_that_a_replaced_document_has_left_are_no_part_of_the_new_one() -> None:
+    def rows(text: str, version: int, chunks: int) -> list[dict[str, Any]]:
+        cuts = np.linspace(0, len(text), chunks + 1).astype(np.int64)
+        return rows_of(
+            "a",
+            "",
+            text,
+            {},
+            version=version,
+            expires=None,
+            bounds=np.stack((cuts[:-1], cuts[1:]), axis=1),
+            vectors=np.full((chunks, 2), version, np.float32),
+            kinds={},
+            analyser=None,
+        )
+
+    async def read(found: Sequence[Mapping[str, Any]]) -> list[str]:
+        reading = Reading(Rows(found), "c", Contents(), {})  # type: ignore[arg-type]
+        payload = frozenset({PayloadField.TEXT})
+        items = await StoredRows(reading, unit_length=False).fetch(["a"], payload, (), None, None)
+        return [item.text for item in items]
+
+    old, new = rows("of the one before", 9, 3), rows("new", 2, 1)
+    # The version of a new log is less than that of the log before.
+    assert await read([*new, *old[1:]]) == ["new"]
+    assert await read(old[1:]) == [], "its new first chunk does not match a filter"
