@@ -125,5 +125,7 @@ def _key(served: ServedCollection, query: c.Query, options: c.SearchOptions) -> 
 @lru_cache(1_024)
 def _digest_of(options: c.SearchOptions) -> str:
     # What an answer must fulfil is no part of what it is.
-    plain = replace(options, min_watermark=b"", require_full_coverage=False, snapshot_id="")
+    plain = replace(
+        options, min_watermark=b"", require_full_coverage=False, snapshot_id="", unit=""
+    )
     return digest_of_message(wire.options_to_proto(plain))

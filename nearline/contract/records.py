@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract.terms import (
+    Arm,
     Attributes,
     HitLevel,
     IgnoredReason,
@@ -59,6 +60,7 @@ class SearchOptions:
     diversity: float = 0.0
     dense_weight: float | None = None
     min_watermark: bytes = b""
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,10 @@ class ServedBy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyInfo:
-    """What a reply reports about itself; times in seconds, None where a stage did not run."""
+    """What a reply reports about itself; times in seconds, None where a stage did not run.
+
+    arm: Which snapshot answered while one is tried beside the current one; None: none is.
+    """
 
     epoch: int
     snapshot_id: str
@@ -172,6 +177,7 @@ class ReplyInfo:
     embed_s: float | None = None
     search_s: float | None = None
     total_s: float | None = None
+    arm: Arm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

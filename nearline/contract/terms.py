@@ -92,6 +92,13 @@ class WriteOutcome(Enum):
     SUPERSEDED = "superseded"
 
 
+class Arm(Enum):
+    """Which of two snapshots answered, while one is tried beside the current one."""
+
+    CURRENT = "current"
+    CANARY = "canary"
+
+
 class Source(Enum):
     """Where an answer came from."""
 

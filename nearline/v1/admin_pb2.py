@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from nearline.v1 import release_pb2 as nearline_dot_v1_dot_release__pb2
 from nearline.v1 import snapshot_pb2 as nearline_dot_v1_dot_snapshot__pb2
+from nearline.v1 import types_pb2 as nearline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/admin.proto\x12\x0bnearline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anearline/v1/snapshot.proto\"Q\n\x14ListSnapshotsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.nearline.v1.Manifest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x12GetSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\">\n\x13GetSnapshotResponse\x12\'\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.nearline.v1.Manifest\"8\n\x11GetAliasesRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\r\"k\n\x12GetAliasesResponse\x12*\n\x08in_force\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\x12)\n\x07history\x18\x02 \x03(\x0b\x32\x18.nearline.v1.AliasRecord\"\x19\n\x17GetServingStatusRequest\"\xcd\x02\n\x10\x43ollectionStatus\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x11\n\tdocuments\x18\x05 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x06 \x01(\x04\x12\x14\n\x0cshards_total\x18\x07 \x01(\r\x12\x14\n\x0cshards_ready\x18\x08 \x01(\r\x12\x14\n\x0cnewest_epoch\x18\t \x01(\x04\x12\x1a\n\x12newest_snapshot_id\x18\n \x01(\t\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x1b\n\x13loaded_snapshot_ids\x18\x0c \x03(\t\x12\x16\n\x0ereplicas_ready\x18\r \x03(\r\x12%\n\x04live\x18\x0e \x01(\x0b\x32\x17.nearline.v1.LiveStatus\"\xe0\x01\n\nLiveStatus\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x13\n\x0bhidden_rows\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\x12\x36\n\x12oldest_change_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x61rchive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnot_archived\x18\x08 \x01(\x04\"h\n\x18GetServingStatusResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.nearline.v1.CollectionStatus\x12\x18\n\x10nearline_version\x18\x02 \x01(\t\"s\n\x16PromoteSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x03 \x01(\x04\x12\x0b\n\x03who\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"C\n\x17PromoteSnapshotResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\"_\n\x17RollbackSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x02 \x01(\x04\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"D\n\x18RollbackSnapshotResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\"\x90\x01\n\x16SetTrafficSplitRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61nary_snapshot_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\x12\x0b\n\x03who\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\"C\n\x17SetTrafficSplitResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord2\x99\x05\n\x0c\x41\x64minService\x12[\n\rListSnapshots\x12!.nearline.v1.ListSnapshotsRequest\x1a\".nearline.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetSnapshot\x12\x1f.nearline.v1.GetSnapshotRequest\x1a .nearline.v1.GetSnapshotResponse\"\x03\x90\x02\x01\x12R\n\nGetAliases\x12\x1e.nearline.v1.GetAliasesRequest\x1a\x1f.nearline.v1.GetAliasesResponse\"\x03\x90\x02\x01\x12\x64\n\x10GetServingStatus\x12$.nearline.v1.GetServingStatusRequest\x1a%.nearline.v1.GetServingStatusResponse\"\x03\x90\x02\x01\x12\\\n\x0fPromoteSnapshot\x12#.nearline.v1.PromoteSnapshotRequest\x1a$.nearline.v1.PromoteSnapshotResponse\x12_\n\x10RollbackSnapshot\x12$.nearline.v1.RollbackSnapshotRequest\x1a%.nearline.v1.RollbackSnapshotResponse\x12\\\n\x0fSetTrafficSplit\x12#.nearline.v1.SetTrafficSplitRequest\x1a$.nearline.v1.SetTrafficSplitResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/admin.proto\x12\x0bnearline.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nearline/v1/release.proto\x1a\x1anearline/v1/snapshot.proto\x1a\x17nearline/v1/types.proto\"Q\n\x14ListSnapshotsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.nearline.v1.Manifest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x12GetSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\">\n\x13GetSnapshotResponse\x12\'\n\x08snapshot\x18\x01 \x01(\x0b\x32\x15.nearline.v1.Manifest\"8\n\x11GetAliasesRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\r\"k\n\x12GetAliasesResponse\x12*\n\x08in_force\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\x12)\n\x07history\x18\x02 \x03(\x0b\x32\x18.nearline.v1.AliasRecord\"\x19\n\x17GetServingStatusRequest\"\xcd\x02\n\x10\x43ollectionStatus\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x11\n\tdocuments\x18\x05 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x06 \x01(\x04\x12\x14\n\x0cshards_total\x18\x07 \x01(\r\x12\x14\n\x0cshards_ready\x18\x08 \x01(\r\x12\x14\n\x0cnewest_epoch\x18\t \x01(\x04\x12\x1a\n\x12newest_snapshot_id\x18\n \x01(\t\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x1b\n\x13loaded_snapshot_ids\x18\x0c \x03(\t\x12\x16\n\x0ereplicas_ready\x18\r \x03(\r\x12%\n\x04live\x18\x0e \x01(\x0b\x32\x17.nearline.v1.LiveStatus\"\xe0\x01\n\nLiveStatus\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x13\n\x0bhidden_rows\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\x12\x36\n\x12oldest_change_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x61rchive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cnot_archived\x18\x08 \x01(\x04\"h\n\x18GetServingStatusResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.nearline.v1.CollectionStatus\x12\x18\n\x10nearline_version\x18\x02 \x01(\t\"\x9b\x01\n\x16PromoteSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x03 \x01(\x04\x12\x0b\n\x03who\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\x12&\n\x04gate\x18\x06 \x01(\x0b\x32\x18.nearline.v1.GateVerdict\"C\n\x17PromoteSnapshotResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\"_\n\x17RollbackSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x02 \x01(\x04\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"D\n\x18RollbackSnapshotResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\"\xdf\x01\n\x16SetTrafficSplitRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61nary_snapshot_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\x12\x0b\n\x03who\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\x12%\n\x07rollout\x18\x07 \x01(\x0b\x32\x14.nearline.v1.Rollout\x12&\n\x04gate\x18\x08 \x01(\x0b\x32\x18.nearline.v1.GateVerdict\"C\n\x17SetTrafficSplitResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\"-\n\x17GetRolloutStatusRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\xec\x01\n\tArmStatus\x12\x1d\n\x03\x61rm\x18\x01 \x01(\x0e\x32\x10.nearline.v1.Arm\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x04\x12\r\n\x05units\x18\x05 \x01(\x04\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x16\n\x0erecall_samples\x18\x08 \x01(\x04\x12\x0e\n\x06recall\x18\t \x01(\x01\x12\r\n\x05lists\x18\n \x01(\x04\x12\x0e\n\x06\x63licks\x18\x0b \x01(\x04\x12\x13\n\x0b\x63onversions\x18\x0c \x01(\x04\"J\n\x0bRolloutTest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x01\x12\r\n\x05limit\x18\x03 \x01(\x01\x12\x0c\n\x04seen\x18\x04 \x01(\t\"\xda\x01\n\x18GetRolloutStatusResponse\x12*\n\x08in_force\x18\x01 \x01(\x0b\x32\x18.nearline.v1.AliasRecord\x12\x0f\n\x07running\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12$\n\x04\x61rms\x18\x04 \x03(\x0b\x32\x16.nearline.v1.ArmStatus\x12\'\n\x05tests\x18\x05 \x03(\x0b\x32\x18.nearline.v1.RolloutTest\x12\x10\n\x08\x63ompared\x18\x06 \x01(\x04\x12\x0f\n\x07overlap\x18\x07 \x01(\x01\x32\xff\x05\n\x0c\x41\x64minService\x12[\n\rListSnapshots\x12!.nearline.v1.ListSnapshotsRequest\x1a\".nearline.v1.ListSnapshotsResponse\"\x03\x90\x02\x01\x12U\n\x0bGetSnapshot\x12\x1f.nearline.v1.GetSnapshotRequest\x1a .nearline.v1.GetSnapshotResponse\"\x03\x90\x02\x01\x12R\n\nGetAliases\x12\x1e.nearline.v1.GetAliasesRequest\x1a\x1f.nearline.v1.GetAliasesResponse\"\x03\x90\x02\x01\x12\x64\n\x10GetServingStatus\x12$.nearline.v1.GetServingStatusRequest\x1a%.nearline.v1.GetServingStatusResponse\"\x03\x90\x02\x01\x12\\\n\x0fPromoteSnapshot\x12#.nearline.v1.PromoteSnapshotRequest\x1a$.nearline.v1.PromoteSnapshotResponse\x12_\n\x10RollbackSnapshot\x12$.nearline.v1.RollbackSnapshotRequest\x1a%.nearline.v1.RollbackSnapshotResponse\x12\\\n\x0fSetTrafficSplit\x12#.nearline.v1.SetTrafficSplitRequest\x1a$.nearline.v1.SetTrafficSplitResponse\x12\x64\n\x10GetRolloutStatus\x12$.nearline.v1.GetRolloutStatusRequest\x1a%.nearline.v1.GetRolloutStatusResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,38 +43,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['GetAliases']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetServingStatus']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetServingStatus']._serialized_options = b'\220\002\001'
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=101
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=182
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=184
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=274
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=276
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=337
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=339
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=401
-  _globals['_GETALIASESREQUEST']._serialized_start=403
-  _globals['_GETALIASESREQUEST']._serialized_end=459
-  _globals['_GETALIASESRESPONSE']._serialized_start=461
-  _globals['_GETALIASESRESPONSE']._serialized_end=568
-  _globals['_GETSERVINGSTATUSREQUEST']._serialized_start=570
-  _globals['_GETSERVINGSTATUSREQUEST']._serialized_end=595
-  _globals['_COLLECTIONSTATUS']._serialized_start=598
-  _globals['_COLLECTIONSTATUS']._serialized_end=931
-  _globals['_LIVESTATUS']._serialized_start=934
-  _globals['_LIVESTATUS']._serialized_end=1158
-  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_start=1160
-  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_end=1264
-  _globals['_PROMOTESNAPSHOTREQUEST']._serialized_start=1266
-  _globals['_PROMOTESNAPSHOTREQUEST']._serialized_end=1381
-  _globals['_PROMOTESNAPSHOTRESPONSE']._serialized_start=1383
-  _globals['_PROMOTESNAPSHOTRESPONSE']._serialized_end=1450
-  _globals['_ROLLBACKSNAPSHOTREQUEST']._serialized_start=1452
-  _globals['_ROLLBACKSNAPSHOTREQUEST']._serialized_end=1547
-  _globals['_ROLLBACKSNAPSHOTRESPONSE']._serialized_start=1549
-  _globals['_ROLLBACKSNAPSHOTRESPONSE']._serialized_end=1617
-  _globals['_SETTRAFFICSPLITREQUEST']._serialized_start=1620
-  _globals['_SETTRAFFICSPLITREQUEST']._serialized_end=1764
-  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_start=1766
-  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_end=1833
-  _globals['_ADMINSERVICE']._serialized_start=1836
-  _globals['_ADMINSERVICE']._serialized_end=2501
+  _globals['_ADMINSERVICE'].methods_by_name['GetRolloutStatus']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetRolloutStatus']._serialized_options = b'\220\002\001'
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=153
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=234
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=236
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=326
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=328
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=389
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=391
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=453
+  _globals['_GETALIASESREQUEST']._serialized_start=455
+  _globals['_GETALIASESREQUEST']._serialized_end=511
+  _globals['_GETALIASESRESPONSE']._serialized_start=513
+  _globals['_GETALIASESRESPONSE']._serialized_end=620
+  _globals['_GETSERVINGSTATUSREQUEST']._serialized_start=622
+  _globals['_GETSERVINGSTATUSREQUEST']._serialized_end=647
+  _globals['_COLLECTIONSTATUS']._serialized_start=650
+  _globals['_COLLECTIONSTATUS']._serialized_end=983
+  _globals['_LIVESTATUS']._serialized_start=986
+  _globals['_LIVESTATUS']._serialized_end=1210
+  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_start=1212
+  _globals['_GETSERVINGSTATUSRESPONSE']._serialized_end=1316
+  _globals['_PROMOTESNAPSHOTREQUEST']._serialized_start=1319
+  _globals['_PROMOTESNAPSHOTREQUEST']._serialized_end=1474
+  _globals['_PROMOTESNAPSHOTRESPONSE']._serialized_start=1476
+  _globals['_PROMOTESNAPSHOTRESPONSE']._serialized_end=1543
+  _globals['_ROLLBACKSNAPSHOTREQUEST']._serialized_start=1545
+  _globals['_ROLLBACKSNAPSHOTREQUEST']._serialized_end=1640
+  _globals['_ROLLBACKSNAPSHOTRESPONSE']._serialized_start=1642
+  _globals['_ROLLBACKSNAPSHOTRESPONSE']._serialized_end=1710
+  _globals['_SETTRAFFICSPLITREQUEST']._serialized_start=1713
+  _globals['_SETTRAFFICSPLITREQUEST']._serialized_end=1936
+  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_start=1938
+  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_end=2005
+  _globals['_GETROLLOUTSTATUSREQUEST']._serialized_start=2007
+  _globals['_GETROLLOUTSTATUSREQUEST']._serialized_end=2052
+  _globals['_ARMSTATUS']._serialized_start=2055
+  _globals['_ARMSTATUS']._serialized_end=2291
+  _globals['_ROLLOUTTEST']._serialized_start=2293
+  _globals['_ROLLOUTTEST']._serialized_end=2367
+  _globals['_GETROLLOUTSTATUSRESPONSE']._serialized_start=2370
+  _globals['_GETROLLOUTSTATUSRESPONSE']._serialized_end=2588
+  _globals['_ADMINSERVICE']._serialized_start=2591
+  _globals['_ADMINSERVICE']._serialized_end=3358
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,9 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from nearline.v1 import release_pb2 as _release_pb2
 from nearline.v1 import snapshot_pb2 as _snapshot_pb2
+from nearline.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -123,18 +125,20 @@ class GetServingStatusResponse(_message.Message):
     def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ...) -> None: ...
 
 class PromoteSnapshotRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "expected_epoch", "who", "why")
+    __slots__ = ("collection", "snapshot_id", "expected_epoch", "who", "why", "gate")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     expected_epoch: int
     who: str
     why: str
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    gate: _release_pb2.GateVerdict
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., gate: _Optional[_Union[_release_pb2.GateVerdict, _Mapping]] = ...) -> None: ...
 
 class PromoteSnapshotResponse(_message.Message):
     __slots__ = ("record",)
@@ -161,23 +165,91 @@ class RollbackSnapshotResponse(_message.Message):
     def __init__(self, record: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ...) -> None: ...
 
 class SetTrafficSplitRequest(_message.Message):
-    __slots__ = ("collection", "canary_snapshot_id", "canary_share", "expected_epoch", "who", "why")
+    __slots__ = ("collection", "canary_snapshot_id", "canary_share", "expected_epoch", "who", "why", "rollout", "gate")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     CANARY_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     collection: str
     canary_snapshot_id: str
     canary_share: float
     expected_epoch: int
     who: str
     why: str
-    def __init__(self, collection: _Optional[str] = ..., canary_snapshot_id: _Optional[str] = ..., canary_share: _Optional[float] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    rollout: _release_pb2.Rollout
+    gate: _release_pb2.GateVerdict
+    def __init__(self, collection: _Optional[str] = ..., canary_snapshot_id: _Optional[str] = ..., canary_share: _Optional[float] = ..., expected_epoch: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., rollout: _Optional[_Union[_release_pb2.Rollout, _Mapping]] = ..., gate: _Optional[_Union[_release_pb2.GateVerdict, _Mapping]] = ...) -> None: ...
 
 class SetTrafficSplitResponse(_message.Message):
     __slots__ = ("record",)
     RECORD_FIELD_NUMBER: _ClassVar[int]
     record: _snapshot_pb2.AliasRecord
     def __init__(self, record: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ...) -> None: ...
+
+class GetRolloutStatusRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class ArmStatus(_message.Message):
+    __slots__ = ("arm", "snapshot_id", "requests", "errors", "units", "p50_ms", "p99_ms", "recall_samples", "recall", "lists", "clicks", "conversions")
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    P50_MS_FIELD_NUMBER: _ClassVar[int]
+    P99_MS_FIELD_NUMBER: _ClassVar[int]
+    RECALL_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    CLICKS_FIELD_NUMBER: _ClassVar[int]
+    CONVERSIONS_FIELD_NUMBER: _ClassVar[int]
+    arm: _types_pb2.Arm
+    snapshot_id: str
+    requests: int
+    errors: int
+    units: int
+    p50_ms: float
+    p99_ms: float
+    recall_samples: int
+    recall: float
+    lists: int
+    clicks: int
+    conversions: int
+    def __init__(self, arm: _Optional[_Union[_types_pb2.Arm, str]] = ..., snapshot_id: _Optional[str] = ..., requests: _Optional[int] = ..., errors: _Optional[int] = ..., units: _Optional[int] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., recall_samples: _Optional[int] = ..., recall: _Optional[float] = ..., lists: _Optional[int] = ..., clicks: _Optional[int] = ..., conversions: _Optional[int] = ...) -> None: ...
+
+class RolloutTest(_message.Message):
+    __slots__ = ("name", "evidence", "limit", "seen")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    evidence: float
+    limit: float
+    seen: str
+    def __init__(self, name: _Optional[str] = ..., evidence: _Optional[float] = ..., limit: _Optional[float] = ..., seen: _Optional[str] = ...) -> None: ...
+
+class GetRolloutStatusResponse(_message.Message):
+    __slots__ = ("in_force", "running", "problem", "arms", "tests", "compared", "overlap")
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ARMS_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    in_force: _snapshot_pb2.AliasRecord
+    running: bool
+    problem: str
+    arms: _containers.RepeatedCompositeFieldContainer[ArmStatus]
+    tests: _containers.RepeatedCompositeFieldContainer[RolloutTest]
+    compared: int
+    overlap: float
+    def __init__(self, in_force: _Optional[_Union[_snapshot_pb2.AliasRecord, _Mapping]] = ..., running: _Optional[bool] = ..., problem: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmStatus, _Mapping]]] = ..., tests: _Optional[_Iterable[_Union[RolloutTest, _Mapping]]] = ..., compared: _Optional[int] = ..., overlap: _Optional[float] = ...) -> None: ...

@@ -70,6 +70,11 @@ class AdminServiceStub:
                 request_serializer=nearline_dot_v1_dot_admin__pb2.SetTrafficSplitRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_admin__pb2.SetTrafficSplitResponse.FromString,
                 _registered_method=True)
+        self.GetRolloutStatus = channel.unary_unary(
+                '/nearline.v1.AdminService/GetRolloutStatus',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.GetRolloutStatusRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.GetRolloutStatusResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -119,7 +124,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTrafficSplit(self, request, context):
-        """Names a canary and its share of traffic.
+        """Names a canary and its share of traffic, or ends its trial.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRolloutStatus(self, request, context):
+        """Tells how a canary does, as this router sees it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +174,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetTrafficSplit,
                     request_deserializer=nearline_dot_v1_dot_admin__pb2.SetTrafficSplitRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_admin__pb2.SetTrafficSplitResponse.SerializeToString,
+            ),
+            'GetRolloutStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRolloutStatus,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.GetRolloutStatusRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.GetRolloutStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class AdminService:
             '/nearline.v1.AdminService/SetTrafficSplit',
             nearline_dot_v1_dot_admin__pb2.SetTrafficSplitRequest.SerializeToString,
             nearline_dot_v1_dot_admin__pb2.SetTrafficSplitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRolloutStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/GetRolloutStatus',
+            nearline_dot_v1_dot_admin__pb2.GetRolloutStatusRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.GetRolloutStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

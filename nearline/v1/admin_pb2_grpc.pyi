@@ -28,7 +28,9 @@ class AdminServiceStub:
     RollbackSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.RollbackSnapshotRequest, _admin_pb2.RollbackSnapshotResponse]
     """Makes the snapshot before the current one current again."""
     SetTrafficSplit: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTrafficSplitRequest, _admin_pb2.SetTrafficSplitResponse]
-    """Names a canary and its share of traffic."""
+    """Names a canary and its share of traffic, or ends its trial."""
+    GetRolloutStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRolloutStatusRequest, _admin_pb2.GetRolloutStatusResponse]
+    """Tells how a canary does, as this router sees it."""
 
 class AdminServiceServicer:
     """Manages snapshots of the collections that a router serves."""
@@ -80,6 +82,13 @@ class AdminServiceServicer:
         request: _admin_pb2.SetTrafficSplitRequest,
         context: _aio.ServicerContext[_admin_pb2.SetTrafficSplitRequest, _abc.Awaitable[_admin_pb2.SetTrafficSplitResponse]],
     ) -> _abc.Awaitable[_admin_pb2.SetTrafficSplitResponse]:
-        """Names a canary and its share of traffic."""
+        """Names a canary and its share of traffic, or ends its trial."""
+
+    def GetRolloutStatus(
+        self,
+        request: _admin_pb2.GetRolloutStatusRequest,
+        context: _aio.ServicerContext[_admin_pb2.GetRolloutStatusRequest, _abc.Awaitable[_admin_pb2.GetRolloutStatusResponse]],
+    ) -> _abc.Awaitable[_admin_pb2.GetRolloutStatusResponse]:
+        """Tells how a canary does, as this router sees it."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _aio.Server) -> None: ...

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from nearline.v1 import release_pb2 as _release_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -11,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical", "answers", "parent_snapshot_id", "behaviour")
+    __slots__ = ("schema_version", "snapshot_id", "collection", "create_time", "nearline_version", "faiss_version", "sources", "embedder", "dim", "metric", "index_factory", "default_ef_search", "default_nprobe", "chunking", "shards", "documents", "chunks", "max_chunks_per_document", "fusion", "change_log_id", "watermark", "files", "quality", "attributes", "lexical", "answers", "parent_snapshot_id", "behaviour", "models")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +41,7 @@ class Manifest(_message.Message):
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
     PARENT_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOUR_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     snapshot_id: str
     collection: str
@@ -68,7 +70,20 @@ class Manifest(_message.Message):
     answers: AnswerCard
     parent_snapshot_id: str
     behaviour: BehaviourCard
-    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ..., parent_snapshot_id: _Optional[str] = ..., behaviour: _Optional[_Union[BehaviourCard, _Mapping]] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[ModelRef]
+    def __init__(self, schema_version: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., collection: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., nearline_version: _Optional[str] = ..., faiss_version: _Optional[str] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., embedder: _Optional[_Union[EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_factory: _Optional[str] = ..., default_ef_search: _Optional[int] = ..., default_nprobe: _Optional[int] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., max_chunks_per_document: _Optional[int] = ..., fusion: _Optional[_Union[Fusion, _Mapping]] = ..., change_log_id: _Optional[str] = ..., watermark: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[FileEntry, _Mapping]]] = ..., quality: _Optional[_Union[QualitySummary, _Mapping]] = ..., attributes: _Optional[_Iterable[_Union[AttributeField, _Mapping]]] = ..., lexical: _Optional[_Union[LexicalCard, _Mapping]] = ..., answers: _Optional[_Union[AnswerCard, _Mapping]] = ..., parent_snapshot_id: _Optional[str] = ..., behaviour: _Optional[_Union[BehaviourCard, _Mapping]] = ..., models: _Optional[_Iterable[_Union[ModelRef, _Mapping]]] = ...) -> None: ...
+
+class ModelRef(_message.Message):
+    __slots__ = ("kind", "name", "version", "fingerprint")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    version: int
+    fingerprint: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class BehaviourCard(_message.Message):
     __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table")
@@ -347,7 +362,7 @@ class QualitySummary(_message.Message):
     def __init__(self, queries: _Optional[int] = ..., recall_at_10: _Optional[float] = ..., tuning_queries: _Optional[int] = ..., tuning_ndcg_at_10: _Optional[float] = ...) -> None: ...
 
 class AliasRecord(_message.Message):
-    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time", "rollback_to_epoch")
+    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time", "rollback_to_epoch", "rollout", "gate")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
@@ -356,6 +371,8 @@ class AliasRecord(_message.Message):
     WHY_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_TO_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     current: str
     canary: str
@@ -364,4 +381,6 @@ class AliasRecord(_message.Message):
     why: str
     create_time: _timestamp_pb2.Timestamp
     rollback_to_epoch: int
-    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rollback_to_epoch: _Optional[int] = ...) -> None: ...
+    rollout: _release_pb2.Rollout
+    gate: _release_pb2.GateVerdict
+    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rollback_to_epoch: _Optional[int] = ..., rollout: _Optional[_Union[_release_pb2.Rollout, _Mapping]] = ..., gate: _Optional[_Union[_release_pb2.GateVerdict, _Mapping]] = ...) -> None: ...

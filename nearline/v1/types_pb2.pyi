@@ -11,12 +11,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Arm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ARM_UNSPECIFIED: _ClassVar[Arm]
+    ARM_CURRENT: _ClassVar[Arm]
+    ARM_CANARY: _ClassVar[Arm]
+
 class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
     DATA_TYPE_F32: _ClassVar[DataType]
     DATA_TYPE_F16: _ClassVar[DataType]
     DATA_TYPE_I8: _ClassVar[DataType]
+ARM_UNSPECIFIED: Arm
+ARM_CURRENT: Arm
+ARM_CANARY: Arm
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_F32: DataType
 DATA_TYPE_F16: DataType
@@ -153,7 +162,7 @@ class Timings(_message.Message):
     def __init__(self, embed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ReplyInfo(_message.Message):
-    __slots__ = ("epoch", "snapshot_id", "fingerprint", "watermark", "list_id", "coverage", "served_by", "timings")
+    __slots__ = ("epoch", "snapshot_id", "fingerprint", "watermark", "list_id", "coverage", "served_by", "timings", "arm")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +171,7 @@ class ReplyInfo(_message.Message):
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     snapshot_id: str
     fingerprint: str
@@ -170,4 +180,5 @@ class ReplyInfo(_message.Message):
     coverage: Coverage
     served_by: ServedBy
     timings: Timings
-    def __init__(self, epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., watermark: _Optional[bytes] = ..., list_id: _Optional[str] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    arm: Arm
+    def __init__(self, epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., watermark: _Optional[bytes] = ..., list_id: _Optional[str] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., arm: _Optional[_Union[Arm, str]] = ...) -> None: ...

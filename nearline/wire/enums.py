@@ -44,6 +44,10 @@ SOURCES = {
     c.Source.CACHE: types_pb2.ServedBy.SOURCE_CACHE,
     c.Source.FALLBACK: types_pb2.ServedBy.SOURCE_FALLBACK,
 }
+ARMS = {
+    c.Arm.CURRENT: types_pb2.ARM_CURRENT,
+    c.Arm.CANARY: types_pb2.ARM_CANARY,
+}
 OUTCOMES = {
     c.WriteOutcome.APPLIED: retrieval_pb2.WriteResult.OUTCOME_APPLIED,
     c.WriteOutcome.REPLACED: retrieval_pb2.WriteResult.OUTCOME_REPLACED,
@@ -101,6 +105,7 @@ LEVEL_OF = inverse(LEVELS) | {0: c.HitLevel.DOCUMENT}
 PAYLOAD_OF = inverse(PAYLOAD)
 IGNORED_OF = inverse(IGNORED)
 SOURCE_OF = inverse(SOURCES)
+ARM_OF = inverse(ARMS)
 OUTCOME_OF = inverse(OUTCOMES)
 STRATEGY_OF = inverse(STRATEGIES)
 CAUSE_OF = inverse(CAUSES)

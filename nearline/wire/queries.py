@@ -96,6 +96,7 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         diversity=options.diversity or None,
         dense_weight=options.dense_weight,
         min_watermark=options.min_watermark,
+        unit=options.unit,
     )
     if options.filter is not None:
         message.filter.CopyFrom(filter_to_proto(options.filter))
@@ -137,4 +138,5 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         diversity=options.diversity,
         dense_weight=options.dense_weight if options.HasField("dense_weight") else None,
         min_watermark=options.min_watermark,
+        unit=options.unit,
     )

@@ -8,6 +8,8 @@ from nearline import contract as c
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack, unpack
 from nearline.wire.enums import (
+    ARM_OF,
+    ARMS,
     IGNORED,
     IGNORED_OF,
     SOURCE_OF,
@@ -165,6 +167,8 @@ def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
     if info.coverage.missing_shards:
         coverage.missing_shards.extend(info.coverage.missing_shards)
     fill_served_by(target.served_by, info.served_by)
+    if info.arm is not None:
+        target.arm = ARMS[info.arm]
     timings = target.timings
     for stage, spent_s in (
         (timings.embed, info.embed_s),
@@ -193,6 +197,7 @@ def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
         embed_s=seconds(times.embed) if times.HasField("embed") else None,
         search_s=seconds(times.search) if times.HasField("search") else None,
         total_s=seconds(times.total) if times.HasField("total") else None,
+        arm=lookup(ARM_OF, info.arm, "info.arm") if info.arm else None,
     )
 
 
