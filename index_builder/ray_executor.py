@@ -22,6 +22,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Sequence,
@@ -161,13 +162,18 @@ class RayExecutor:
         """Does the parts; see `Executor.run`."""
         left = (pickle.dumps(part) for part in parts)
         while window := await asyncio.to_thread(_window, left):
-            blocks = iter(_outcomes(job, window))
-            while (block := await asyncio.to_thread(_next, blocks)) is not None:
-                for packed in block.column("outcome"):
-                    outcome = pickle.loads(packed.as_py())
-                    if isinstance(outcome, NearlineError):
-                        raise outcome
-                    take(outcome)
+            blocks = _outcomes(job, window)
+            try:
+                while (block := await asyncio.to_thread(_next, blocks)) is not None:
+                    for packed in block.column("outcome"):
+                        outcome = pickle.loads(packed.as_py())
+                        if isinstance(outcome, NearlineError):
+                            raise outcome
+                        take(outcome)
+            finally:
+                # Its workers hold the cores until then. Where the collector of garbage comes by
+                # first, in a thread of Ray's own, they hold them for good.
+                await asyncio.to_thread(_close, blocks)
 
 
 def _share() -> tuple[int, bool]:
@@ -180,7 +186,9 @@ def _share() -> tuple[int, bool]:
     return min(widest, _MODEL_CPUS), any(node.get("GPU", 0) >= 1 for node in nodes)
 
 
-def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Iterable[pa.Table]:
+def _outcomes(
+    job: Job[Part, Result], window: Sequence[bytes]
+) -> Generator[pa.Table, None, None]:
     """Begins the work on packed parts; gives packed outcomes in the order that they come in."""
     import ray.data
 
@@ -198,7 +206,9 @@ def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Iterable[pa.Ta
         num_cpus=cpus,
         num_gpus=1 if gpu else None,
     )
-    found: Iterable[pa.Table] = worked.iter_batches(batch_size=None, batch_format="pyarrow")
+    found: Generator[pa.Table, None, None] = iter(
+        worked.iter_batches(batch_size=None, batch_format="pyarrow")
+    )
     return found
 
 
@@ -258,6 +268,13 @@ def _window(left: Iterator[bytes]) -> list[bytes]:
         if size >= _WINDOW_BYTES:
             break
     return taken
+
+
+def _close(blocks: Generator[pa.Table, None, None]) -> None:
+    """Ends the work that is left."""
+    # Who is interrupted leaves a thread behind that waits for the next block: it ends with Ray.
+    with contextlib.suppress(ValueError):
+        blocks.close()
 
 
 def _next(blocks: Iterator[pa.Table]) -> pa.Table | None:

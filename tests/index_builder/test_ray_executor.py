@@ -5,25 +5,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 
 from embedding.settings import EmbeddingSettings
+from index_builder import ray_executor
 from index_builder.executor_choice import open_executor
+from index_builder.executors import Job
 from index_builder.ray_executor import cluster
 from nearline.cli.processes import free_port
 from nearline.errors import InvalidRequest, NotReady, Unsupported
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.living import Living
+from tests.index_builder.ray_models import HashModel
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
 ROOT = Path(__file__).parents[2]
@@ -140,6 +146,26 @@ async def test_a_build_whose_driver_is_killed_goes_on_and_leaves_no_worker(
     assert result.embedded + result.resumed == len(again.texts) + result.resumed == len(TEXTS)
     assert living.texts() == TEXTS
     assert sum(before.values()) < len(TEXTS)
+
+
+async def test_what_ends_early_lets_go_of_its_workers_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    def outcomes(job: object, window: object) -> Generator[pa.Table, None, None]:
+        try:
+            while True:
+                yield pa.table({"outcome": [pickle.dumps(InvalidRequest("of no use"))]})
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(ray_executor, "_outcomes", outcomes)
+    executor = ray_executor.RayExecutor(HashModel(Path()))
+    # Whoever keeps the error keeps the frames that it went through.
+    with pytest.raises(InvalidRequest) as kept:
+        await executor.run(cast(Job[int, int], None), [1], lambda outcome: None)
+    assert closed == [True], kept
 
 
 def test_only_what_is_asked_for_is_imported() -> None:
