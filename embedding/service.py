@@ -48,8 +48,8 @@ class EmbeddingService:
     Use it from one event loop.
 
     Args:
-        model: The model.
-        backend: The same model, loaded.
+        model: The model; it may be a truncated one.
+        backend: The same model, loaded; its vectors may have more numbers.
         settings: Limits.
         min_cosine: Lowest cosine of the backend to the fp32 reference.
         tokens_per_s: First guess of the rate; 0: unknown.
@@ -108,7 +108,13 @@ class EmbeddingService:
         """
         # Before the embedding model, whose first start takes minutes.
         reranker, entailment = [
-            await asyncio.to_thread(PairScorer.load, setting, settings, on_broken=on_broken)
+            await asyncio.to_thread(
+                PairScorer.load,
+                setting,
+                settings,
+                cache_folder=cache_folder,
+                on_broken=on_broken,
+            )
             for setting in (RERANKER, ENTAILMENT)
         ]
         start = time.perf_counter()
@@ -118,10 +124,13 @@ class EmbeddingService:
             cache_folder=cache_folder,
             sha256=settings.model_sha256,
             revision=settings.model_revision,
+            store=settings.store,
         )
+        served = model.truncated(settings.dimensions)
+        # What is kept of a model, and its golden vectors, are those of the whole one.
         chosen = await choose(model, settings, cache_folder)
         service = cls(
-            model,
+            served,
             chosen.backend,
             settings,
             min_cosine=chosen.figures.min_cosine,
@@ -135,7 +144,8 @@ class EmbeddingService:
             "model_loaded",
             extra={
                 "model": model.name,
-                "fingerprint": model.fingerprint,
+                "fingerprint": served.fingerprint,
+                "dim": served.dim,
                 "backend": chosen.backend.name,
                 "min_cosine": round(chosen.figures.min_cosine, 6),
                 "seconds": round(time.perf_counter() - start, 3),
@@ -302,8 +312,9 @@ class EmbeddingService:
             len(tokens), int(truncated.sum()), (tokenize_s, embedded.queue_s, embedded.inference_s)
         )
         vectors = embedded.rows
-        if call.dimensions is not None and call.dimensions < self._model.dim:
-            vectors = normalise(vectors[:, : call.dimensions])
+        dim = self._model.dim if call.dimensions is None else call.dimensions
+        if dim < vectors.shape[1]:
+            vectors = normalise(vectors[:, :dim])
         return c.Embeddings(
             vectors=vectors,
             fingerprint=self._fingerprint,

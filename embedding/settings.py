@@ -20,7 +20,18 @@ class EmbeddingSettings(ServerSettings):
 
     model: str = Field(
         DEFAULT_MODEL,
-        description="all-MiniLM-L6-v2, a sentence-transformers folder, or a hub name.",
+        description="all-MiniLM-L6-v2, a sentence-transformers folder, a hub name, or "
+        "registry:NAME, registry:NAME@VERSION or registry:NAME@production of the store's models.",
+    )
+    dimensions: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="First numbers kept of each vector, scaled to unit length again; served as a "
+        "model of its own, with a fingerprint of its own. 0: all.",
+    )
+    store: str = Field(
+        "", description="Store whose models registry: names; see index_builder. Empty: none."
     )
     model_sha256: str = Field(
         "",
@@ -36,12 +47,14 @@ class EmbeddingSettings(ServerSettings):
     reranker: str = Field(
         "",
         description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "
-        "name with one label. Runs on torch (pip install 'nearline[torch]'); empty: none.",
+        "name with one label, or registry:NAME. Runs on torch (pip install 'nearline[torch]'); "
+        "empty: none.",
     )
     entailment: str = Field(
         "",
         description="Model for Entail: a CrossEncoder folder or hub name whose id2label has "
-        "entailment, contradiction, and neutral or not_entailment. Runs on torch; empty: none.",
+        "entailment, contradiction, and neutral or not_entailment; or registry:NAME, of kind "
+        "reranker. Runs on torch; empty: none.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="Engine; auto measures at first start and keeps the fastest."

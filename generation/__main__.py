@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from generation import models
 from generation.access import Access
 from generation.evidence.calibration import Calibrations
+from generation.evidence.one_of_model import OneOfModel
 from generation.evidence.reading import Reader
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.budgets import Budgets, TokenLimits
@@ -21,6 +22,7 @@ from nearline import serving, settings, telemetry
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
 from retrieval.redis_state import connect
+from retrieval.topology import check_address
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -31,16 +33,21 @@ async def main(argv: Sequence[str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         retrieval = await stack.enter_async_context(RetrievalClient(chosen.retrieval))
         admin = await stack.enter_async_context(AdminClient(chosen.retrieval))
-        embedding = None
-        if chosen.embedding:
-            embedding = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
+        addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
+        clients = {
+            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
+            for one in addresses
+        }
+        embedding = clients[addresses[0]] if addresses else None
+        # Two serve while a collection goes over from one model to another.
+        embedder = embedding if len(clients) < 2 else OneOfModel(clients)
         redis = None
         if chosen.redis:
             redis = connect(chosen.redis)
             stack.push_async_callback(redis.aclose)
         service = GenerationService(
             retrieval,
-            Reader(retrieval, embedding, reranker=embedding, rerank_chunks=chosen.rerank_chunks),
+            Reader(retrieval, embedder, reranker=embedding, rerank_chunks=chosen.rerank_chunks),
             models=await stack.enter_async_context(models.opened(chosen, embedding)),
             calibrations=Calibrations(admin),
             access=access,

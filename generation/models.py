@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from generation.backends.configured import models_from, prices_from, rows
+from generation.backends.instructions import instructions_from
 from generation.backends.prices import Price
-from generation.backends.prompt import VERSION
 from generation.backends.prompted import PromptedWriter
 from generation.backends.writing import Writer
 from generation.settings import GenerationSettings
@@ -42,8 +43,9 @@ async def opened(
     Args:
         settings: Which models, and where.
         entailment: Judges what they write, where `check_entailment` is set.
-    Raises: SettingsError: a key cannot be sent.
+    Raises: SettingsError: a key cannot be sent. As `instructions_from`.
     """
+    instructions = await asyncio.to_thread(instructions_from, settings.prompt, settings.store)
     chosen = {row.name: row for row in rows(settings)}
     async with contextlib.AsyncExitStack() as stack:
         writers = {}
@@ -53,6 +55,7 @@ async def opened(
                 model,
                 context_tokens=chosen[name].context_tokens,
                 prompt_tokens=settings.prompt_tokens,
+                instructions=instructions,
                 entailment=entailment if settings.check_entailment else None,
             )
         yield Models(
@@ -61,7 +64,7 @@ async def opened(
             prompt_tokens=settings.prompt_tokens,
             version=" ".join(
                 [
-                    f"{VERSION} tokens={settings.prompt_tokens}",
+                    f"{instructions.version} tokens={settings.prompt_tokens}",
                     f"entailment={settings.check_entailment}",
                     *(f"{r.name}={r.model} context={r.context_tokens}" for r in chosen.values()),
                 ]

@@ -19,7 +19,9 @@ class GenerationSettings(ModelSettings):
     )
     embedding: str = Field(
         "",
-        description="Embedding service that ranks sentences, host:port; empty: by words alone.",
+        description="Embedding services that rank sentences, host:port separated by commas; the "
+        "one whose model made a collection does, and the first has the cross-encoders. Empty: by "
+        "words alone.",
     )
     rerank_chunks: int = Field(
         0,
@@ -43,6 +45,15 @@ class GenerationSettings(ModelSettings):
     )
     prompt_tokens: int = Field(
         2_500, ge=256, le=1 << 20, description="Tokens of a model's prompt, evidence and all."
+    )
+    prompt: str = Field(
+        "",
+        description="Instructions for language models: a text file, or registry:NAME, "
+        "registry:NAME@VERSION or registry:NAME@production of the store's models. Empty: as "
+        "shipped.",
+    )
+    store: str = Field(
+        "", description="Store whose prompts registry: names; see index_builder. Empty: none."
     )
     check_entailment: bool = Field(
         False,

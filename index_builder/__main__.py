@@ -9,11 +9,13 @@ import contextlib
 import json
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from index_builder.corpus import Corpus, build_corpus
 from index_builder.executor_choice import open_executor
 from index_builder.progress import Lines
+from index_builder.releases.building import check_promoted, gate_of_build
 from index_builder.settings import IndexBuilderSettings
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -31,7 +33,7 @@ async def main(argv: list[str]) -> None:
     """Builds once."""
     chosen = settings.load_from_process(IndexBuilderSettings, argv)
     telemetry.configure_logging(chosen.log_level, "index_builder")
-    options = chosen.options()
+    options = replace(chosen.options(), gate=gate_of_build(chosen.force_promote))
     corpus = Corpus(chosen.paths(), chosen.columns())
     progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(chosen.store)
@@ -50,6 +52,7 @@ async def main(argv: list[str]) -> None:
             embedder = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
         result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
+    check_promoted(result, store)
 
 
 def _workers_model() -> EmbeddingSettings:

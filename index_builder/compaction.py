@@ -25,7 +25,7 @@ from index_builder.records import (
     Row,
 )
 from nearline.contract import Embedder
-from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changes.archive import Archive, Pending, archive
@@ -77,7 +77,8 @@ async def due(store: Store, log: ChangeLog, share: float = SHARE, age_s: float =
 
 
 def _due(store: Store, collection: str, share: float, age_s: float) -> Due:
-    manifest = current(store, collection)
+    record = store.alias_in_force(collection)
+    manifest = store.manifest(collection, record.current)
     found = []
     logs = chain(store, collection)
     for log_id in logs:
@@ -85,7 +86,9 @@ def _due(store: Store, collection: str, share: float, age_s: float) -> Due:
         found.append(kept.pending(contained(manifest, log_id, logs)))
     oldest = [one.oldest_us for one in found if one.changes]
     pending = Pending(sum(one.changes for one in found), min(oldest, default=0))
-    return weigh(pending, manifest.documents, share, age_s)
+    weighed = weigh(pending, manifest.documents, share, age_s)
+    # A new snapshot would end the trial of another one: it can wait.
+    return replace(weighed, reason="") if record.canary else weighed
 
 
 async def compact(
@@ -106,10 +109,16 @@ async def compact(
         embedder: Of the model that the snapshot was built with; None where the user brings vectors.
         progress: Told of the stages; None: nobody is.
         executor: Embeds what has no vectors; None: this process does.
-    Raises: SnapshotMismatch: another model. Conflict: somebody else compacts, or another snapshot
-        became current. As `build`.
+    Raises: SnapshotMismatch: another model. Conflict: somebody else compacts, another snapshot
+        became current, or one is tried beside it. As `build`.
     """
     store = Store.open(options.store)
+    record = await asyncio.to_thread(store.alias_in_force, options.collection)
+    if record.canary:
+        raise Conflict(
+            f"{record.canary} is tried beside {record.current}, which compacting would end; "
+            "promote or abort it first (nearline rollout)"
+        )
     manifest = await asyncio.to_thread(current, store, options.collection)
     wanted = manifest.embedder.fingerprint
     if wanted:

@@ -27,6 +27,9 @@ class OwnModel:
         if Path(self.settings.model).is_dir():
             found = self.settings.model_copy(update={"model": os.path.abspath(self.settings.model)})
             object.__setattr__(self, "settings", found)
+        if self.settings.store and "://" not in self.settings.store:
+            found = self.settings.model_copy(update={"store": os.path.abspath(self.settings.store)})
+            object.__setattr__(self, "settings", found)
 
     @contextlib.asynccontextmanager
     async def __call__(self, cpus: int, gpu: bool) -> AsyncIterator[Embedder]:

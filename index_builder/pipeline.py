@@ -25,6 +25,7 @@ from index_builder.parent import write_deleted
 from index_builder.progress import Progress, Silent, StageClock
 from index_builder.publish import promote, publish, remove_temporary, temporary_snapshot
 from index_builder.records import BuildOptions, BuildResult, Merged, Place, Row, SourceCount
+from index_builder.registering import register
 from index_builder.snapshot_writer import Material, write_snapshot
 from index_builder.spool import Spool
 from index_builder.tuning import check_judged
@@ -32,9 +33,10 @@ from index_builder.vector_file import VectorFile
 from index_builder.work_folder import locked, work_folder, work_key
 from nearline.contract import Embedder, EmbedderInfo, Item
 from nearline.errors import InvalidRequest
+from nearline.registry import told
 from nearline.snapshot import Store, new_snapshot_id
 from nearline.store.durable import store_errors, write_durably
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.changes.log import ChangeLog
 
 _READ = "read"
@@ -152,6 +154,7 @@ class _Run:
     executor: Executor = field(default_factory=LocalExecutor)
     merged: Merged | None = None
     behaviour: Behaviour | None = None
+    verdict: release_pb2.GateVerdict | None = None
 
     async def run(self, folder: Path) -> BuildResult:
         if self.ancestry is not None:
@@ -231,6 +234,8 @@ class _Run:
             choice=choice,
             merged=self.merged,
             behaviour=self.behaviour.record() if self.behaviour else None,
+            models=[told(one) for one in manifest.models],
+            gate=self.verdict,
         )
 
     async def _read(
@@ -357,17 +362,34 @@ class _Run:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)
                 manifest.answers.CopyFrom(card)
+            # Before it is published: the manifest names the versions, and never changes.
+            parent = self.ancestry.parent if self.ancestry else None
+            models = await self.clock.in_thread(
+                lambda: register(store, manifest, temporary, self.card, parent)
+            )
+            manifest.models.extend(models)
             expected = 0
             if self.ancestry is not None:
                 expected = self.ancestry.check_current()
                 await self.ancestry.check_followable(manifest)
             with self.clock.stage("publish"):
                 target = publish(store, temporary, manifest)
-                epoch = None
-                if self.options.promote:
-                    why = f"nearline build: {manifest.documents} documents"
-                    epoch = promote(store, manifest, why, expected)
+            epoch = await self._promote(store, manifest, expected)
         return manifest, target, epoch
+
+    async def _promote(
+        self, store: Store, manifest: snapshot_pb2.Manifest, expected: int
+    ) -> int | None:
+        """Gives the epoch from which on it is current; None: it is not wanted, or refused."""
+        if not self.options.promote:
+            return None
+        if self.options.gate is not None:
+            with self.clock.stage("gate"):
+                self.verdict = await self.options.gate(store, manifest, self.embedder)
+            if not (self.verdict.passed or self.verdict.forced_because):
+                return None
+        why = f"nearline build: {manifest.documents} documents"
+        return promote(store, manifest, why, expected, self.verdict)
 
 
 async def _card(embedder: Embedder | None) -> EmbedderInfo | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nearline.snapshot import MANIFEST, Store, message_to_json
 from nearline.store.durable import sha256_of, store_errors, write_durably
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.life import aliases
 
 _TEMPORARY = ".tmp-"
@@ -61,12 +61,17 @@ def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path
 
 
 def promote(
-    store: Store, manifest: snapshot_pb2.Manifest, why: str, expected_epoch: int = 0
+    store: Store,
+    manifest: snapshot_pb2.Manifest,
+    why: str,
+    expected_epoch: int = 0,
+    gate: release_pb2.GateVerdict | None = None,
 ) -> int:
     """Makes the alias record that names the snapshot current; a canary, if any, ends.
 
     Args:
         expected_epoch: Refuse unless this is the epoch in force; 0: whatever it is.
+        gate: What the gate said of it; None: it was not asked.
     Returns: Its epoch.
     Raises: Conflict: another epoch is in force.
     """
@@ -78,4 +83,5 @@ def promote(
         expected_epoch=expected_epoch,
         why=why,
         verify=False,
+        gate=gate,
     ).epoch

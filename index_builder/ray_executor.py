@@ -186,9 +186,7 @@ def _share() -> tuple[int, bool]:
     return min(widest, _MODEL_CPUS), any(node.get("GPU", 0) >= 1 for node in nodes)
 
 
-def _outcomes(
-    job: Job[Part, Result], window: Sequence[bytes]
-) -> Generator[pa.Table, None, None]:
+def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.Table, None, None]:
     """Begins the work on packed parts; gives packed outcomes in the order that they come in."""
     import ray.data
 

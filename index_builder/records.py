@@ -17,11 +17,11 @@ from index_builder.index_choice import Choice
 from index_builder.interactions.recorded import Erased
 from index_builder.quality import DataSet
 from nearline.attributes import KINDS
-from nearline.contract import DEFAULT_COLLECTION, Item
+from nearline.contract import DEFAULT_COLLECTION, Embedder, Item
 from nearline.errors import InvalidRequest
 from nearline.sentences import Span
-from nearline.snapshot import PARTITIONS, check_collection
-from nearline.v1 import snapshot_pb2
+from nearline.snapshot import PARTITIONS, Store, check_collection
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.lexical.analysis import check_language
 
 AUTO = "auto"
@@ -29,6 +29,11 @@ COSINE = "cosine"
 INNER_PRODUCT = "inner_product"
 MAX_CHUNK_TOKENS = 100_000
 
+# Judges a snapshot that is published and not promoted yet: told of the store, its manifest, and the
+# embedder of the build.
+Gate: TypeAlias = Callable[
+    [Store, snapshot_pb2.Manifest, Embedder | None], Awaitable[release_pb2.GateVerdict]
+]
 # Learns how to answer and refuse from a snapshot that is not published yet: told of its folder, its
 # manifest, and whom to tell of the questions asked.
 Calibrate: TypeAlias = Callable[
@@ -181,6 +186,7 @@ class BuildOptions:
     as_of: Aware place in time of what is imported for the first time, among the live changes:
         those after it win; None: when each file was last modified.
     promote: Make an alias record that names the new snapshot.
+    gate: Asked before that: what neither passes nor is forced is not promoted. None: nobody is.
     work_dir: Folder for what a killed build needs to go on; None: inside the store, or the cache
         of an object store.
     """
@@ -204,6 +210,7 @@ class BuildOptions:
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True
+    gate: Gate | None = None
     work_dir: Path | None = None
 
     def check(self) -> None:
@@ -301,7 +308,8 @@ class Merged:
 class BuildResult:
     """What came out.
 
-    epoch: Number of the alias record made; None where the build was not promoted.
+    epoch: Number of the alias record made; None where the build was not promoted. gate: What the
+        gate said of it; None: it was not asked.
     embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
     recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
     words: Distinct words of the lexical index; 0 where there is none.
@@ -312,6 +320,7 @@ class BuildResult:
     choice: How the index was chosen, where it was by measuring.
     merged: What live changes and the snapshot before made of it; None: there were none.
     behaviour: What was learned from interactions, as one JSON object; None: nothing.
+    models: Versions of the model registry that it was made with, for people.
     """
 
     snapshot_id: str
@@ -337,6 +346,8 @@ class BuildResult:
     answers: snapshot_pb2.AnswerCard | None = None
     merged: Merged | None = None
     behaviour: Mapping[str, object] | None = None
+    models: Sequence[str] = ()
+    gate: release_pb2.GateVerdict | None = None
 
     def record(self) -> dict[str, object]:
         """Gives the result as one JSON object."""
@@ -348,10 +359,20 @@ class BuildResult:
             "recall@10": round(record.pop("recall_at_10"), 4),
             "answers": None if self.answers is None else _figures(self.answers),
             "merged": None if self.merged is None else asdict(self.merged),
+            "gate": None if self.gate is None else _verdict(self.gate),
             "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "total_s": round(sum(self.seconds.values()), 3),
         }
+
+
+def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
+    return {
+        "passed": gate.passed,
+        "failed": list(gate.failed),
+        "forced_because": gate.forced_because,
+        "report": gate.report,
+    }
 
 
 def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:

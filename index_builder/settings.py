@@ -113,7 +113,12 @@ class IndexBuilderSettings(Settings):
         description="Redis that holds the change log, redis://host:port/0; needed where the "
         "collection has one.",
     )
-    promote: bool = Field(True, description="Serve the snapshot once it is built.")
+    promote: bool = Field(
+        True, description="Serve the snapshot once it is built, and the release gate passes it."
+    )
+    force_promote: str = Field(
+        "", description="Serve it although the release gate refuses it: why, for the record."
+    )
     work_dir: str = Field(
         "", description="Folder for what a killed build needs to go on; empty: in the store."
     )

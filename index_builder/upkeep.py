@@ -15,16 +15,26 @@ from functools import partial
 from pathlib import Path
 
 from index_builder import compaction
+from index_builder.behaviour.gathering import as_before
+from index_builder.behaviour.records import Learning
+from index_builder.interactions.joining import NONE
+from index_builder.interactions.recorded import with_recorded
 from index_builder.progress import Lines
 from index_builder.records import BuildOptions, IndexOptions
 from index_builder.upkeep_settings import UpkeepSettings, parse_age
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
+from nearline.contract import Embedder
 from nearline.errors import Conflict, NearlineError, NotFound, SettingsError
 from nearline.snapshot import Store
-from retrieval.changes.logs import ChangeLogs
+from retrieval.changes.logs import REDIS_TIMEOUT_S, ChangeLogs
+from retrieval.changes.redis_log import RedisLog
 from retrieval.changes.trimming import trim
+from retrieval.embedders import Embedders
 from retrieval.life import aliases
+from retrieval.redis_state import connect
+from retrieval.topology import check_address
+from retrieval.watching.rebuilds import Rebuilds
 
 _log = logging.getLogger("index_builder.upkeep")
 
@@ -36,7 +46,8 @@ class Upkeep:
         chosen: Settings.
         store: The store.
         logs: Its change logs.
-        embedder: Embeds changes that have no vectors; None: there is no service for that.
+        embedders: Embed changes that have no vectors; None: there is no service for that.
+        rebuilds: What routers ask for after a drift; None: nobody is heard.
     """
 
     def __init__(
@@ -44,12 +55,14 @@ class Upkeep:
         chosen: UpkeepSettings,
         store: Store,
         logs: ChangeLogs,
-        embedder: EmbeddingClient | None,
+        embedders: Embedders | None,
+        rebuilds: Rebuilds | None = None,
     ) -> None:
         self._chosen = chosen
         self._store = store
         self._logs = logs
-        self._embedder = embedder
+        self._embedders = embedders
+        self._rebuilds = rebuilds
         self._age_s = parse_age(chosen.age)
 
     async def run(self) -> None:
@@ -77,6 +90,9 @@ class Upkeep:
     async def round(self, name: str) -> bool:
         """Archives, compacts where that is due, and trims; tells whether it compacted.
 
+        Where a router asked for it after a drift, it learns anew, too, if anything was learned. A
+        rebuild that fails is not tried again before it is asked for again.
+
         Raises: NotReady: the log is away. Conflict: somebody else compacts. As `compact`.
         """
         if await asyncio.to_thread(self._store.log_in_force, name) is None:
@@ -86,10 +102,11 @@ class Upkeep:
             due = await compaction.due(self._store, log, self._chosen.share, self._age_s)
         except NotFound:
             return False  # Nothing is published: it is archived, and that is all.
-        if not due.reason or not self._chosen.compact:
+        asked = await self._asked(name)
+        if not (due.reason or asked) or not self._chosen.compact:
             await trim(self._store, log)
             return False
-        _log.info("compacting", extra={"collection": name, "reason": due.reason})
+        _log.info("compacting", extra={"collection": name, "reason": asked or due.reason})
         options = BuildOptions(
             store=self._chosen.store,
             collection=name,
@@ -99,11 +116,40 @@ class Upkeep:
         )
         options = await asyncio.to_thread(compaction.compaction_options, options)
         options = replace(options, erased=partial(log.user_states().deleted, name))
+        if asked:
+            options = replace(options, learning=await self._learning(name, log))
         progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
-        result = await compaction.compact(options, log, self._embedder, progress)
+        embedder = await self._embedder_of(name)
+        result = await compaction.compact(options, log, embedder, progress)
         _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
         await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._chosen.keep)
         return True
+
+    async def _asked(self, name: str) -> str:
+        """Takes the reason why a router wants a rebuild; empty: none does, or it has to wait."""
+        if self._rebuilds is None or not self._chosen.compact:
+            return ""
+        record = await asyncio.to_thread(self._store.alias_in_force, name)
+        # A new snapshot would end the trial of another one.
+        return "" if record.canary else await self._rebuilds.take(name)
+
+    async def _learning(self, name: str, log: RedisLog) -> Learning | None:
+        """Gives what was recorded, beside what was learned from before; None: nothing was."""
+        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+        if not manifest.HasField("behaviour"):
+            return None
+        learning = as_before(Learning(interactions=NONE, adds=True), manifest.behaviour)
+        logged = log.user_states().logged(name)
+        rows = await with_recorded(learning.interactions, logged, learning.kind_weights)
+        return replace(learning, interactions=rows.interactions, recorded=rows.added)
+
+    async def _embedder_of(self, name: str) -> Embedder | None:
+        """Gives the service of the model that a collection is served with; None: it has none."""
+        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+        fingerprint = manifest.embedder.fingerprint
+        if self._embedders is None or not fingerprint:
+            return None
+        return await self._embedders.endpoint(fingerprint)
 
 
 async def main(argv: list[str]) -> None:
@@ -117,10 +163,15 @@ async def main(argv: list[str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
         stack.push_async_callback(logs.close)
-        embedder = None
-        if chosen.embedding:
-            embedder = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
-        upkeep = Upkeep(chosen, store, logs, embedder)
+        addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
+        clients = {
+            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
+            for one in addresses
+        }
+        redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(redis.aclose)
+        embedders = Embedders(clients) if clients else None
+        upkeep = Upkeep(chosen, store, logs, embedders, Rebuilds(redis))
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:

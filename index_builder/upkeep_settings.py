@@ -27,7 +27,9 @@ class UpkeepSettings(ServerSettings):
         "", description="Redis that holds the change logs, redis://host:port/0; needed."
     )
     embedding: str = Field(
-        "", description="Embedding service, host:port; needed where a model embeds the documents."
+        "",
+        description="Embedding services, host:port separated by commas; needed where a model "
+        "embeds the documents: the one that has it does.",
     )
     every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds from round to round.")
     share: float = Field(

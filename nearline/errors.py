@@ -10,6 +10,7 @@ NearlineError
 │   ├── ShardsUnavailable   UNAVAILABLE          full coverage was asked for and cannot be had
 │   └── NotApplied          UNAVAILABLE          live changes are not as far as was asked for
 ├── SnapshotMismatch        FAILED_PRECONDITION  another model, dimension or faiss version
+├── GateFailed              FAILED_PRECONDITION  a snapshot that the release gate refuses
 ├── SnapshotGone            FAILED_PRECONDITION  no longer loaded; retry the whole request
 ├── Conflict                ABORTED              somebody else was faster; read again and retry
 ├── SnapshotCorrupt         DATA_LOSS            a file is not what the manifest says
@@ -27,6 +28,7 @@ __all__ = [
     "AlreadyExists",
     "Conflict",
     "DeadlineExceeded",
+    "GateFailed",
     "InternalError",
     "InvalidRequest",
     "NearlineError",
@@ -127,6 +129,13 @@ class SnapshotMismatch(NearlineError):
 
     status = "FAILED_PRECONDITION"
     reason = "SNAPSHOT_MISMATCH"
+
+
+class GateFailed(NearlineError):
+    """The release gate refuses a snapshot; the text says which checks failed, and what to do."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "GATE_FAILED"
 
 
 class SnapshotGone(NearlineError):

@@ -26,6 +26,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
         errors.ShardsUnavailable,
         errors.NotApplied,
         errors.SnapshotMismatch,
+        errors.GateFailed,
         errors.SnapshotGone,
         errors.Conflict,
         errors.SnapshotCorrupt,

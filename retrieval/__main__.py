@@ -37,12 +37,15 @@ from retrieval.recommending.touchings import Touchings
 from retrieval.redis_state import Redis, connect
 from retrieval.remote_hosting import RemoteShards
 from retrieval.reporting import Reports
+from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.recalled import RecallOfTrials
 from retrieval.served import ServedCollection
 from retrieval.service import RetrievalService
 from retrieval.servicer import RetrievalServicer
 from retrieval.settings import RouterSettings
 from retrieval.topology import check_address, parse_topology
 from retrieval.users.states import UserStates
+from retrieval.watching.composing import Watchers
 from retrieval.writing import CheckChange, Writer
 
 
@@ -65,14 +68,24 @@ async def main(argv: Sequence[str]) -> None:
     use_one_core()
     collections = ServedCollections(chosen.snapshot_drain_s)
     writer = None if logs is None else Writer(collections, embedders, logs, check)
-    reports = Reports()
+    reports = Reports(collections)
     touchings = Touchings(store, logs)
     kept = None
     if chosen.search_cache:
         fresh_s = chosen.search_cache_s
         lists = HotLists(None, capacity=chosen.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
         kept = KeptSearches(lists, touchings)
-    service = RetrievalService(embedders, collections, writer, reports, kept)
+    recalled = RecallOfTrials(collections.trials, chosen.recall_sample)
+    watchers = Watchers(
+        chosen,
+        store,
+        collections,
+        hosting,
+        user_redis,
+        shares=recalled.share,
+        on_recall=recalled.tell,
+    )
+    service = RetrievalService(embedders, collections, writer, reports, kept, watchers.observe)
     similar = Similar(embedders)
     hot = HotCandidates(HotLists(user_redis, capacity=chosen.hot_lists), touchings, similar)
     recommender = RecommendationService(
@@ -83,6 +96,7 @@ async def main(argv: Sequence[str]) -> None:
         hot,
         reports,
         store,
+        observe=watchers.observe,
     )
 
     async def load(snapshot: SnapshotInForce) -> ServedCollection:
@@ -96,16 +110,24 @@ async def main(argv: Sequence[str]) -> None:
         await hot.prewarm(served, chosen.hot_lists)
         return served
 
+    canaries = Canaries(store, collections, load, lambda *key: follower.forget(*key))
     follower = Follower(
         store,
         chosen.collection_names(),
         collections.holdings,
         Life(load=load, unload=hosting.release),
         poll_s=chosen.alias_poll_s,
+        seen=canaries.see,
     )
 
+    async def ready() -> None:
+        await follower.start()
+        watchers.start()
+
     async def close() -> None:
+        await canaries.close()
         await follower.close()
+        await watchers.close()
         await hot.close()
         if kept is not None:
             await kept.close()
@@ -131,13 +153,17 @@ async def main(argv: Sequence[str]) -> None:
                 "nearline.v1.AdminService",
                 lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(
                     AdminServicer(
-                        store, collections, follower.pursuits, LiveReports(store, logs, hosting)
+                        store,
+                        collections,
+                        follower.pursuits,
+                        LiveReports(store, logs, hosting),
+                        canaries,
                     ),
                     server,
                 ),
             ),
         ],
-        ready=follower.start,
+        ready=ready,
         close=close,
     )
 

@@ -16,6 +16,8 @@ from retrieval.changes.reports import LiveReport, LiveReports
 from retrieval.life import aliases
 from retrieval.life.pursuit import Pursuit
 from retrieval.life.serving import ServedCollections
+from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.telling import fill_rollout_status
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
@@ -30,6 +32,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         collections: What the router has loaded.
         pursuits: How far it is behind the aliases, by collection.
         live: Tells of live changes.
+        canaries: What is tried beside the snapshots in force.
     """
 
     def __init__(
@@ -38,11 +41,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         collections: ServedCollections,
         pursuits: Mapping[str, Pursuit],
         live: LiveReports,
+        canaries: Canaries,
     ) -> None:
         self._store = store
         self._collections = collections
         self._pursuits = pursuits
         self._live = live
+        self._canaries = canaries
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
@@ -156,6 +161,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
+            gate=request.gate if request.HasField("gate") else None,
         )
         return admin_pb2.PromoteSnapshotResponse(record=record)
 
@@ -174,6 +180,51 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             why=request.why,
         )
         return admin_pb2.RollbackSnapshotResponse(record=record)
+
+
+    async def SetTrafficSplit(
+        self, request: admin_pb2.SetTrafficSplitRequest, context: Context
+    ) -> admin_pb2.SetTrafficSplitResponse:
+        """Has a snapshot tried beside the current one, or ends that."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        if not request.canary_snapshot_id:
+            record = await asyncio.to_thread(
+                aliases.end_split,
+                self._store,
+                collection,
+                expected_epoch=request.expected_epoch,
+                who=request.who,
+                why=request.why,
+            )
+            return admin_pb2.SetTrafficSplitResponse(record=record)
+        record = await asyncio.to_thread(
+            aliases.split,
+            self._store,
+            collection,
+            request.canary_snapshot_id,
+            request.canary_share,
+            rollout=request.rollout if request.HasField("rollout") else None,
+            check=await self._live.promotable(collection),
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+            gate=request.gate if request.HasField("gate") else None,
+        )
+        return admin_pb2.SetTrafficSplitResponse(record=record)
+
+    async def GetRolloutStatus(
+        self, request: admin_pb2.GetRolloutStatusRequest, context: Context
+    ) -> admin_pb2.GetRolloutStatusResponse:
+        """Tells how a canary does."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        record = await asyncio.to_thread(self._store.alias_in_force, collection)
+        reply = admin_pb2.GetRolloutStatusResponse(
+            in_force=record, problem=self._canaries.problem(collection)
+        )
+        trial = self._collections.trials.get(collection)
+        if trial is not None and trial.split.epoch == record.epoch:
+            fill_rollout_status(reply, trial)
+        return reply
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:

@@ -62,6 +62,21 @@ class Embedders:
             lambda known: embed_documents(known.embedder, known.info, texts, lane, timeout_s),
         )
 
+    async def ask(self, fingerprint: str, ask: Callable[[Embedder], Awaitable[_R]]) -> _R:
+        """Asks the endpoint of a model; where it has another one by now, they are looked up anew.
+
+        Raises: as `embed`, and what the call raises.
+        """
+        return await self._call(fingerprint, lambda known: ask(known.embedder))
+
+    async def endpoint(self, fingerprint: str) -> Embedder:
+        """Gives the endpoint that has a model now.
+
+        Raises: SnapshotMismatch: no endpoint has it. NotReady: nor does one that is away, perhaps.
+        """
+        self._by_fingerprint.pop(fingerprint, None)
+        return (await self._find(fingerprint)).embedder
+
     async def _call(self, fingerprint: str, make: Callable[[_Known], Awaitable[_R]]) -> _R:
         known = self._by_fingerprint.get(fingerprint)
         if known is not None:

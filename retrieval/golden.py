@@ -15,7 +15,7 @@ from nearline.v1 import snapshot_pb2
 
 FOLDER = "golden"
 # Another CPU rounds differently, so a graph search may find a little less than at build time.
-_RECALL_SLACK = 0.05
+RECALL_SLACK = 0.05
 _TIE_TOLERANCE = 1e-5
 
 
@@ -68,7 +68,7 @@ def check_recall(recall: float, manifest: snapshot_pb2.Manifest, where: str, rem
     Raises: SnapshotMismatch.
     """
     promised = manifest.quality.recall_at_10
-    if recall < promised - _RECALL_SLACK:
+    if recall < promised - RECALL_SLACK:
         raise SnapshotMismatch(
             f"snapshot {manifest.snapshot_id} answers its golden queries with recall "
             f"{recall:.3f} {where}, the manifest says {promised:.3f}; {remedy}"

@@ -33,6 +33,9 @@ from retrieval.shard import (
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
 _MAX_BATCH = 4
+# Where one product of matrices looks through all rows: 50,000 x 384 take 8 ms for 4 queries, and 14
+# for 16.
+_MAX_EXACT_BATCH = 16
 
 
 class Closable(Protocol):
@@ -82,7 +85,11 @@ class LocalShard:
         self._threads = threads
         self._files = files
         self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
-            self._start, slots=threads.count, max_batch=_MAX_BATCH, observe=observe
+            self._start,
+            slots=threads.count,
+            max_batch=_MAX_BATCH,
+            most_of=_most_exact if base.index.describe().exact_together else None,
+            observe=observe,
         )
         self.chunks = base.items.chunks
         self.documents = base.items.documents
@@ -220,6 +227,11 @@ class LocalShard:
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
+
+
+def _most_exact(options: ShardOptions) -> int:
+    """Gives the most queries of a batch where exact ones are cheap together."""
+    return _MAX_EXACT_BATCH if options.exact and options.filter is None else _MAX_BATCH
 
 
 def _start_nothing() -> None:

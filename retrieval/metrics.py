@@ -76,6 +76,21 @@ snapshot_prepare_seconds = Histogram(
     ("collection",),
     buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000),
 )
+rollout_share = Gauge(
+    "nearline_retrieval_rollout_share",
+    "Share of requests that a canary answers here; 0: none does.",
+    ("collection",),
+)
+rollout_evidence = Gauge(
+    "nearline_retrieval_rollout_evidence",
+    "Evidence against a canary by test, as a share of what backs it out.",
+    ("collection", "test"),
+)
+rollout_backouts = Counter(
+    "nearline_retrieval_rollout_backouts_total",
+    "Canaries that this router backed out, by the test that broke.",
+    ("collection", "reason"),
+)
 writes = Counter(
     "nearline_retrieval_writes_total",
     "Items that were to be changed, by outcome.",

@@ -9,13 +9,20 @@ from dataclasses import replace
 from nearline import contract as c
 from retrieval import metrics
 from retrieval.inquiry import Inquiry
+from retrieval.life.serving import ServedCollections
+from retrieval.rollout.list_ids import marked
 from retrieval.served import ServedCollection
 
 
 class Reports:
-    """Makes what a reply reports about itself, and names lists."""
+    """Makes what a reply reports about itself, and names lists.
 
-    def __init__(self) -> None:
+    Args:
+        collections: Knows which snapshots are being tried.
+    """
+
+    def __init__(self, collections: ServedCollections) -> None:
+        self._trials = collections.trials
         # A process-wide prefix and a counter: unique like a UUID, at a fraction of its cost.
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
@@ -41,6 +48,15 @@ class Reports:
         """
         if inquiry.failures:
             metrics.partial_answers.labels(served.name).inc()
+        arm = None
+        list_id = f"{self._prefix}-{next(self._numbers):x}" if listed else ""
+        trial = self._trials.get(served.name)
+        if trial is not None:
+            tried = served.snapshot_id == trial.split.canary
+            arm = c.Arm.CANARY if tried else c.Arm.CURRENT
+            if listed and not trial.split.shadow:
+                list_id = marked(list_id, trial.split.epoch, arm)
+                trial.judge.listed(tried)
         return c.ReplyInfo(
             epoch=served.epoch,
             snapshot_id=served.snapshot_id,
@@ -48,10 +64,11 @@ class Reports:
             coverage=served.coverage(inquiry.failures),
             served_by=_joined(served_by, inquiry.served_by),
             watermark=inquiry.watermark if watermark is None else watermark,
-            list_id=f"{self._prefix}-{next(self._numbers):x}" if listed else "",
+            list_id=list_id,
             embed_s=embed_s,
             search_s=search_s,
             total_s=total_s,
+            arm=arm,
         )
 
 

@@ -44,7 +44,8 @@ class ServedCollection:
         learned: What the snapshot learned from interactions; None: nothing.
 
     attribute_kinds: Of `nearline.attributes.KINDS`, by name. single_valued: Attributes without
-    lists. watermark: How far the snapshot has the changes of its log.
+    lists. approximate: Its index may miss some of what is best. watermark: How far the snapshot has
+    the changes of its log.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class ServedCollection:
         self.language = manifest.lexical.language
         self._words_of = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
+        # Any other index compares every vector, so that nothing is missed.
+        self.approximate = any(name in manifest.index_factory for name in ("HNSW", "IVF", "NSG"))
         self.fusion = FusionInForce.of(manifest)
         self.chunking = manifest.chunking
         self.watermark = watermark_of(manifest)

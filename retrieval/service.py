@@ -11,13 +11,15 @@ from typing import NamedTuple
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval import examples, listing, searching
-from retrieval.asking import ask
+from retrieval.asking import Asked, ask
 from retrieval.embedders import Embedders
 from retrieval.hot.records import Level
 from retrieval.inquiry import Inquiry, inquiries
 from retrieval.kept_searches import Kept, KeptSearches
 from retrieval.life.serving import ServedCollections
+from retrieval.observing import Observe, Searched
 from retrieval.reporting import Reports
+from retrieval.rollout.split import Asker
 from retrieval.served import ServedCollection
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -28,6 +30,7 @@ _NO_HITS = c.HitList(hits=())
 class _Results(NamedTuple):
     """What was found, and the seconds it took to embed (None: nothing was) and to search."""
 
+    asked: Sequence[Asked]
     lists: list[c.HitList]
     embed_s: float | None
     search_s: float
@@ -42,6 +45,7 @@ class RetrievalService:
         writer: Changes items; None: nothing here keeps changes.
         reports: Names lists; None: its own.
         kept: Keeps answers to searches; None: nobody does.
+        observe: Told of searches by one query; None: nobody is.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class RetrievalService:
         writer: c.ItemWriter | None = None,
         reports: Reports | None = None,
         kept: KeptSearches | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._writing = writer
-        self._reports = reports or Reports()
+        self._reports = reports or Reports(self._collections)
         self._kept = kept
+        self._observe = observe
 
     @property
     def collections(self) -> Sequence[ServedCollection]:
@@ -260,6 +266,7 @@ class RetrievalService:
             collection,
             lambda served: self._found(served, queries, options, names, start, begin()),
             options.snapshot_id,
+            Asker(options.unit, options.unit),
         )
 
     async def _found(
@@ -284,19 +291,40 @@ class RetrievalService:
 
             kept = await self._kept.get(served, queries[0], options, inquiry, search)
             if kept is not None:
-                return self._from_cache(served, inquiry, kept, start)
+                reply = self._from_cache(served, inquiry, kept, start)
+                self._tell(served, queries, options, None, reply)
+                return reply
         # What was found for the cache and is not to be kept is the answer all the same.
         if found is None:
             found = await self._results(served, queries, options, names, inquiry), inquiry
-        (results, embed_s, search_s), inquiry = found
+        inquiry = found[1]
         info = self._reports.info(
             served,
             inquiry,
-            embed_s=embed_s,
-            search_s=search_s,
+            embed_s=found[0].embed_s,
+            search_s=found[0].search_s,
             total_s=time.perf_counter() - start,
         )
-        return c.SearchReply(results=results, info=info)
+        reply = c.SearchReply(results=found[0].lists, info=info)
+        self._tell(served, queries, options, found[0].asked, reply)
+        return reply
+
+    def _tell(
+        self,
+        served: ServedCollection,
+        queries: Sequence[c.Query],
+        options: c.SearchOptions,
+        asked: Sequence[Asked] | None,
+        reply: c.SearchReply,
+    ) -> None:
+        """Tells who watches of a search by one query that every shard answered."""
+        if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
+            return
+        spent_s = reply.info.total_s or 0.0
+        one = asked[0] if asked else None
+        self._observe(
+            Searched(served, reply.info.arm, queries[0], options, one, reply.hits, spent_s)
+        )
 
     def _from_cache(
         self, served: ServedCollection, inquiry: Inquiry, kept: Kept, start: float
@@ -336,4 +364,4 @@ class RetrievalService:
                     terms=outcome.terms[place],
                     language=served.language if outcome.terms[place] else "",
                 )
-        return _Results(results, asking.embed_s, time.perf_counter() - searched)
+        return _Results(asking.asked, results, asking.embed_s, time.perf_counter() - searched)

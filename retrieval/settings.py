@@ -133,6 +133,38 @@ class RouterSettings(SnapshotSettings):
         description="With shards in this process: serve them without the live changes that cannot "
         "be had, while the change log is away or lost, and say so in every answer.",
     )
+    recall_sample: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of searches that are done again exactly, beside the requests, so that "
+        "it is known what the index misses; 0: none.",
+    )
+    record_queries: Literal["off", "vectors", "texts"] = Field(
+        "vectors",
+        description="What of a sample of requests is recorded in the store, to judge other "
+        "snapshots by: nothing; all but texts, of which the vector is; or texts, too. Users and "
+        "sessions never are.",
+    )
+    record_share: float = Field(
+        0.01, ge=0, le=1, description="Share of requests in that sample; 0: none is recorded."
+    )
+    drift_sample: float = Field(
+        0.05, ge=0, le=1, description="Share of searches that drift is measured on; 0: it is not."
+    )
+    drift_window_s: float = Field(
+        600.0,
+        gt=0,
+        le=604_800,
+        description="Seconds of searches that are held together against the first ones of the "
+        "snapshot; longer where they are fewer than 200.",
+    )
+    drift_rebuild: float = Field(
+        0.0,
+        ge=0,
+        description="Drift of queries, scores or popularity above which a rebuild is asked of "
+        "upkeep, where it stayed above it for three windows; 0: never. 0.25 is a lot.",
+    )
     shard_wait_s: float = Field(
         60.0,
         gt=0,

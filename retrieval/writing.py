@@ -9,6 +9,9 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
 from nearline.snapshot import partition_of, shard_of
@@ -224,8 +227,9 @@ class Writer:
             return changes
         if lane is None:
             lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
-        embedded = await self._embedders.embed_documents(
-            texts, served.fingerprint, lane, _left_s(deadline)
+        embedded, beside = await asyncio.gather(
+            self._embedders.embed_documents(texts, served.fingerprint, lane, _left_s(deadline)),
+            self._embedded_beside(served, texts, lane, deadline),
         )
         for number, rows in places:
             change = changes[number]
@@ -238,9 +242,34 @@ class Writer:
             changes[number] = (
                 InvalidRequest(f"the embedder refuses the text: {refused[0].message}")
                 if refused
-                else replace(change, vectors={served.fingerprint: embedded.vectors[rows]})
+                else replace(
+                    change,
+                    vectors={
+                        served.fingerprint: embedded.vectors[rows],
+                        **{name: vectors[rows] for name, vectors in beside.items()},
+                    },
+                )
             )
         return changes
+
+    async def _embedded_beside(
+        self, served: ServedCollection, texts: Sequence[str], lane: c.Lane, deadline: float | None
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Embeds texts with the model of a canary, too, where that is another one.
+
+        Returns: Vectors by fingerprint. Without them followers embed the texts themselves, so what
+        fails here fails no write.
+        """
+        tried = self._collections.tried(served.name)
+        if tried is None or tried.fingerprint in ("", served.fingerprint):
+            return {}
+        try:
+            embedded = await self._embedders.embed_documents(
+                texts, tried.fingerprint, lane, _left_s(deadline)
+            )
+        except NearlineError:
+            return {}
+        return {} if embedded.refused else {tried.fingerprint: embedded.vectors}
 
 
 async def _known(served: ServedCollection, ids: Sequence[str], deadline: float | None) -> _Known:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator
 
 from generation.backends.chat import ChatEnd, ChatError, ChatModel, Failure, Limits
+from generation.backends.instructions import SHIPPED, Instructions
 from generation.backends.prompt import pack
 from generation.backends.writing import Said, Task, Writing, Written
 from generation.checks.drafts import Drafts
@@ -47,6 +48,7 @@ class PromptedWriter:
         model: What writes.
         context_tokens: Most tokens of its prompt and answer together.
         prompt_tokens: Most tokens of its prompt.
+        instructions: What it is told to do.
         entailment: Judges its sentences beside the rules; None: the rules alone do.
     """
 
@@ -56,6 +58,7 @@ class PromptedWriter:
         *,
         context_tokens: int,
         prompt_tokens: int,
+        instructions: Instructions = SHIPPED,
         entailment: Entailment | None = None,
     ) -> None:
         self.name = model.name
@@ -63,6 +66,7 @@ class PromptedWriter:
         self._model = model
         self._context_tokens = context_tokens
         self._prompt_tokens = prompt_tokens
+        self._instructions = instructions
 
     async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
         """Gives the sentences that the evidence supports; see `Writer.write`."""
@@ -70,7 +74,7 @@ class PromptedWriter:
         room = self._context_tokens - task.max_tokens - _TEMPLATE_TOKENS
         budget = min(self._prompt_tokens, room)
         nonce = secrets.token_hex(_NONCE_BYTES)
-        packed = pack(task.question, sources, task.history, budget, nonce)
+        packed = pack(task.question, sources, task.history, budget, nonce, self._instructions)
         if not packed.shown:
             raise ChatError(
                 Failure.TOO_LONG, f"no passage fits into a prompt of {max(0, budget)} tokens"

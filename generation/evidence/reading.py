@@ -198,6 +198,7 @@ class Reader:
                 k=k,
                 mode=question.mode,
                 level=c.HitLevel.CHUNK,
+                unit=question.session_id,
                 payload=payload,
                 filter=question.filter,
                 explain=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, calibrating, changes, learnt, options, output, relearning
+from nearline.cli import built, calibrating, changes, gating, learnt, options, output, relearning
 from nearline.cli import interaction_options as interacting
 from nearline.cli.building import (
     ExecutorOption,
@@ -21,6 +21,7 @@ from nearline.cli.building import (
 )
 from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest
+from nearline.snapshot import Store
 
 if TYPE_CHECKING:
     from index_builder.executors import Executor
@@ -209,6 +210,7 @@ def build(
     no_promote: Annotated[
         bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
     ] = False,
+    force_promote: gating.ForcePromoteOption = "",
     work_dir: Annotated[
         str,
         typer.Option(
@@ -221,11 +223,25 @@ def build(
             metavar="HOST:PORT", help="Embedding service. \\[default: one is started for the build]"
         ),
     ] = "",
+    dimensions: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65536,
+            metavar="N",
+            help="Of the embedding service that is started: first numbers kept of each vector. "
+            "\\[default: all, unless its settings say otherwise]",
+            show_default=False,
+        ),
+    ] = 0,
     executor: ExecutorOption = "local",
     ray_address: RayAddressOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Build a searchable snapshot of your documents, or of vectors that you bring.
+
+    It is served once the release gate has judged it beside the one that is served now; what is
+    refused is built, and stays in the store.
 
     Run the same command again after a kill: what was embedded is not embedded again.
     """
@@ -236,6 +252,7 @@ def build(
     from index_builder.interactions.joining import NONE
     from index_builder.interactions.reading import Columns
     from index_builder.records import Mode
+    from index_builder.releases.building import check_promoted, gate_of_build
     from index_builder.settings import IndexBuilderSettings
 
     chosen = IndexBuilderSettings.load(
@@ -276,7 +293,7 @@ def build(
             "ray_address": ray_address,
         }
     )
-    wanted = chosen.options()
+    wanted = replace(chosen.options(), gate=gate_of_build(force_promote))
     found = Corpus([Path(name) for name in corpus], chosen.columns()) if corpus else None
     if found is None:
         relearning.check_without_corpus(context)
@@ -313,7 +330,10 @@ def build(
 
     async def run() -> BuildResult:
         async with changes.log_in_force(store, collection, redis) as log:
-            with executor_of(executor, ray_address) as doing, progress(as_json) as shown:
+            with (
+                executor_of(executor, ray_address, dimensions=dimensions) as doing,
+                progress(as_json) as shown,
+            ):
                 return await make(shown, log, doing)
 
     async def make(shown: Progress, log: RedisLog | None, doing: Executor) -> BuildResult:
@@ -322,11 +342,19 @@ def build(
             check_any(made_of.learning, before)
         if found is None:
             return await relearning.build_again(
-                made_of, chosen.embedding, shown, log, doing, quiet=as_json
+                made_of,
+                chosen.embedding,
+                shown,
+                log,
+                doing,
+                quiet=as_json,
+                dimensions=dimensions,
             )
         if found.brings_vectors:
             return await build_corpus(found, made_of, None, shown, log)
-        async with embedder(chosen.embedding, quiet=as_json) as client:
+        async with embedder(
+            chosen.embedding, quiet=as_json, dimensions=dimensions, store=store
+        ) as client:
             hook = calibrating.calibrator(labelled, client, target_risk) if labelled else None
             made_of = replace(made_of, calibrate=hook)
             return await build_corpus(found, made_of, client, shown, log, doing)
@@ -341,3 +369,4 @@ def build(
     else:
         learnt.show(result)
         built.show(result, store)
+    check_promoted(result, Store.open(store))

@@ -12,6 +12,7 @@ import typer
 from nearline.cli import output
 from nearline.cli.processes import embedding_process
 from nearline.clients import EmbeddingClient
+from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBars
@@ -41,32 +42,55 @@ RayAddressOption = Annotated[
 
 
 @contextlib.contextmanager
-def executor_of(name: str, ray_address: str) -> Iterator[Executor]:
-    """Gives the executor of a command for the block; see `open_executor`."""
+def executor_of(name: str, ray_address: str, *, dimensions: int = 0) -> Iterator[Executor]:
+    """Gives the executor of a command for the block; see `open_executor`.
+
+    Args:
+        dimensions: Numbers that workers keep of each vector; 0: their settings say.
+    """
     from index_builder.executor_choice import open_executor
 
-    with open_executor(name, ray_address, _workers_model) as opened:
+    with open_executor(name, ray_address, lambda: _workers_model(dimensions)) as opened:
         yield opened
 
 
-def _workers_model() -> EmbeddingSettings:
+def _workers_model(dimensions: int) -> EmbeddingSettings:
     """Gives the settings that the embedding service started by a command has, too."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 
-    return load_from_process(EmbeddingSettings, ())
+    words = ("--dimensions", str(dimensions)) if dimensions else ()
+    return load_from_process(EmbeddingSettings, words)
 
 
 @contextlib.asynccontextmanager
-async def embedder(address: str, *, quiet: bool = False) -> AsyncIterator[EmbeddingClient]:
-    """Gives a client of the embedding service at an address, or of one started for the block."""
+async def embedder(
+    address: str, *, quiet: bool = False, dimensions: int = 0, store: str = ""
+) -> AsyncIterator[EmbeddingClient]:
+    """Gives a client of the embedding service at an address, or of one started for the block.
+
+    Args:
+        address: Of the service; empty: one is started.
+        quiet: Say nothing of that.
+        dimensions: Numbers kept of each vector by the one that is started; 0: its settings say.
+        store: Store whose models its settings may name; empty: its settings say.
+    Raises: InvalidRequest: an address and dimensions.
+    """
+    if address and dimensions:
+        raise InvalidRequest(
+            f"--dimensions {dimensions} is of an embedding service that is started here, and "
+            f"--embedding names {address}; leave one out, or start that one with --dimensions",
+            field="dimensions",
+        )
     if address:
         async with EmbeddingClient(address) as client:
             yield client
         return
     if not quiet:
         say("starting the embedding service (the first time it prepares the model)")
-    async with embedding_process() as service, EmbeddingClient(service.address) as client:
+    words = [*(("--dimensions", str(dimensions)) if dimensions else ())]
+    words += ("--store", store) if store else ()
+    async with embedding_process(words) as service, EmbeddingClient(service.address) as client:
         yield client
 
 

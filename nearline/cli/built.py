@@ -9,6 +9,7 @@ from nearline.cli import options, output
 
 if TYPE_CHECKING:
     from index_builder.records import BuildResult
+    from nearline.v1 import release_pb2
 
 
 def show(result: BuildResult, store: str) -> None:
@@ -42,6 +43,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         *_hybrid_lines(result),
         *_answer_lines(result),
         *_merged_lines(result),
+        *([f"models      {', '.join(result.models)}"] if result.models else []),
         f"size        {output.size(result.bytes)}",
         f"time        {sum(result.seconds.values()):.1f} s",
     ]
@@ -56,7 +58,12 @@ def _show_summary(result: BuildResult, store: str) -> None:
         lines.append(f"left out    {result.bad_rows:,} malformed rows, for example:")
         lines += [f"              {row}" for row in result.bad_row_sample]
     lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
-    if result.epoch is None:
+    if result.gate is not None:
+        page = result.gate.report.removesuffix(".json") + ".html"
+        lines.append(f"gate        {_gate_told(result.gate)}: {page}")
+    if result.epoch is None and result.gate is not None:
+        lines.append("not served: the release gate refuses it")
+    elif result.epoch is None:
         lines.append("not served: the alias was left alone (--no-promote)")
     else:
         lines.append(f"served as   {result.collection}, epoch {result.epoch}")
@@ -67,6 +74,13 @@ def _show_summary(result: BuildResult, store: str) -> None:
         if result.behaviour is not None:
             lines.append(f"      nearline recommend --user ID{where}")
     output.console().print("\n".join(lines), markup=False)
+
+
+def _gate_told(gate: release_pb2.GateVerdict) -> str:
+    if gate.passed:
+        return "passed"
+    forced = f", forced: {gate.forced_because}" if gate.forced_because else ""
+    return f"{', '.join(gate.failed)} failed{forced}"
 
 
 def _hybrid_lines(result: BuildResult) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from nearline.cli import bundled_redis, options
+from nearline.cli.embedded import Model
 from nearline.cli.ports import check_port, reserve
 from nearline.cli.processes import (
     EMBEDDING_SERVICES,
@@ -32,6 +33,8 @@ class Layout:
 
     port, embedding_port, generation_port: of the router, the embedding service and the generation
         service; 0 takes a free one.
+    also_embedding: models that have an embedding service of their own beside the one that the
+        settings name; each takes a free port.
     embedding: False where no collection was made from text, so that nothing needs the model.
     shards: the most shards that a collection has; shard_processes: processes that hold them, 0
         keeps them inside the router; replicas: copies of each of those processes.
@@ -53,6 +56,7 @@ class Layout:
     port: int = options.DEFAULT_PORT
     embedding_port: int = options.DEFAULT_PORT + 1
     generation_port: int = options.DEFAULT_PORT + 3
+    also_embedding: Sequence[Model] = ()
     shard_processes: int = 0
     replicas: int = 1
     workers: int = 1
@@ -70,9 +74,9 @@ class Layout:
 class Processes:
     """What to start, in this order.
 
-    redis, embedding, generation, upkeep, ingest: none or one. worker: Gives the worker of the queue
-    with a number, of which there may be any; None where there is no queue. address: of the router.
-    note: What people should know; empty: nothing.
+    redis, generation, upkeep, ingest: none or one. embedding: that of the settings first. worker:
+    Gives the worker of the queue with a number, of which there may be any; None where there is no
+    queue. address: of the router. note: What people should know; empty: nothing.
     """
 
     redis: tuple[Plan, ...]
@@ -123,7 +127,11 @@ def planned(layout: Layout) -> Iterator[Processes]:
         answers = 0
         if layout.embedding:
             taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
-            embedders.append(_embedding(layout.host, taken))
+            embedders.append(_embedding(layout, taken))
+            embedders += [
+                _also_embedding(layout, model, number)
+                for number, model in enumerate(layout.also_embedding, start=2)
+            ]
             # Collections of vectors alone hold no texts to answer from.
             answers = _take(ports, layout.host, layout.generation_port, "--generation-port")
         embedding = ",".join(plan.address for plan in embedders)
@@ -192,12 +200,22 @@ def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[Plan], str]:
     return [bundled_redis.plan(layout.store.files, port)], ""
 
 
-def _embedding(host: str, port: int) -> Plan:
+def _also_embedding(layout: Layout, model: Model, number: int) -> Plan:
+    words = ("--model", model.name, "--dimensions", str(model.dimensions))
+    plan = _embedding(layout, free_port(layout.host), *words)
+    # What the settings say of their model's weights, and beside it, is not about this one.
+    return replace(plan, name=f"embedding-{number}", environ=model.environ)
+
+
+def _embedding(layout: Layout, port: int, *words: str) -> Plan:
     return Plan(
         name="embedding",
         module="embedding",
-        arguments=("--host", host, "--port", str(port)),
-        address=f"{host}:{port}",
+        arguments=(
+            *("--host", layout.host, "--port", str(port), "--store", layout.store.url),
+            *words,
+        ),
+        address=f"{layout.host}:{port}",
         ready_services=EMBEDDING_SERVICES,
         ready_timeout_s=_EMBEDDING_TIMEOUT_S,
     )
@@ -262,7 +280,7 @@ def _generation(
         module="generation",
         arguments=(
             *("--host", layout.host, "--port", str(port)),
-            *("--retrieval", retrieval, "--embedding", embedding),
+            *("--retrieval", retrieval, "--embedding", embedding, "--store", layout.store.url),
             *_redis_words(redis),
         ),
         environ=layout.redis_environ,

@@ -19,22 +19,28 @@ from nearline.cli import (
     bench_filter,
     bench_ingest,
     bench_live,
+    bench_monitor,
     bench_recommend,
     bench_retrieval,
+    bench_rollout,
     bench_swap,
     build,
     changes,
     count,
     demo,
     doctor,
+    gate,
     ingest,
     items,
     jobs,
     load,
+    models,
     output,
     recommend,
     recommend_all,
     reembed,
+    replay,
+    rollout,
     search,
     sessions,
     snapshots,
@@ -61,7 +67,9 @@ bench = typer.Typer(help="Measure speed; recall stands in the same row.", no_arg
 bench.command("retrieval")(bench_retrieval.bench_retrieval)
 bench.command("recommend")(bench_recommend.bench_recommend)
 bench.command("swap")(bench_swap.bench_swap)
+bench.command("rollout")(bench_rollout.bench_rollout)
 bench.command("live")(bench_live.bench_live)
+bench.command("monitor")(bench_monitor.bench_monitor)
 bench.command("embed")(bench_embed.bench_embed)
 bench.command("ingest")(bench_ingest.bench_ingest)
 bench.command("filter")(bench_filter.bench_filter)
@@ -83,6 +91,10 @@ app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(gate.app, name="gate")
+app.command()(replay.replay)
+app.add_typer(rollout.app, name="rollout")
+app.add_typer(models.app, name="models")
 app.add_typer(items.app, name="items")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")

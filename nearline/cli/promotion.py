@@ -8,80 +8,83 @@ from typing import Annotated
 
 import typer
 
-from nearline.cli import exporting, options, output
+from nearline.cli import alias_options, exporting, gating, options, output
 from nearline.clients import AdminClient
 from nearline.errors import NotReady
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
 _POLL_S = 0.2
-_RouterOption = Annotated[
-    str,
-    typer.Option(
-        "--router",
-        metavar="HOST:PORT",
-        help="Ask this router, which has the store; empty: change the store of --store directly.",
-    ),
-]
-_WhyOption = Annotated[str, typer.Option("--why", help="Why, for the record.")]
-_EpochOption = Annotated[
-    int,
-    typer.Option(
-        "--expect-epoch", min=0, help="Refuse unless this is the epoch in force; 0: whatever it is."
-    ),
-]
-_RedisOption = Annotated[
-    str,
-    typer.Option(
-        "--redis",
-        metavar="URL",
-        help="Redis that holds the change log: refuse a snapshot that it cannot be followed from. "
-        "With --router, the router looks into its own.",
-    ),
-]
-_WaitOption = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        min=0,
-        metavar="SECONDS",
-        help="With --router: wait until it serves the snapshot; fail with the reason it does not.",
-    ),
-]
 
 
 def promote(
     snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: _WhyOption = "",
-    expect_epoch: _EpochOption = 0,
-    router: _RouterOption = "",
-    redis: _RedisOption = "",
-    wait_s: _WaitOption = 0.0,
+    why: alias_options.WhyOption = "",
+    force: gating.ForceOption = False,
+    embedding: gating.EmbeddingOption = "",
+    allow_model_change: gating.ModelChangeOption = False,
+    interactions: gating.InteractionsOption = None,
+    policies: gating.PoliciesOption = None,
+    expect_epoch: alias_options.EpochOption = 0,
+    router: alias_options.RouterOption = "",
+    redis: alias_options.RedisOption = "",
+    wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make a snapshot current, once its files are what its manifest says.
+    """Make a snapshot current, once the release gate has judged it beside the one that is.
 
     Routers load it beside the one they serve and flip when it is ready; `nearline status` shows
-    how far they are.
+    how far they are. With --router, --store has to name the store of the router all the same: what
+    judges is here.
     """
     from retrieval.life import aliases
 
+    gating.check_forced(force, why)
     who = aliases.who_am_i()
+    opened = Store.open(store)
+    asked = gating.Asked(
+        embedding=embedding,
+        allow_model_change=allow_model_change,
+        interactions=interactions,
+        policies=policies,
+        redis=redis,
+    )
+    check = None
+    if not router or snapshot_id in opened.snapshot_ids(collection):
+        # Before minutes of judging, not after them; and what it is judged against stays so long.
+        expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
+    if not router:
+        check = promotable(opened, collection, redis)
+        check(opened.manifest(collection, snapshot_id))
+    gate = gating.passed(
+        opened,
+        collection,
+        snapshot_id,
+        asked,
+        forced_because=why if force else "",
+        elsewhere=router,
+        quiet=as_json,
+    )
     if router:
 
         async def ask() -> snapshot_pb2.AliasRecord:
             async with AdminClient(router) as admin:
                 record = await admin.promote(
-                    snapshot_id, collection, expected_epoch=expect_epoch, who=who, why=why
+                    snapshot_id,
+                    collection,
+                    expected_epoch=expect_epoch,
+                    who=who,
+                    why=why,
+                    gate=gate,
                 )
-                await _served(admin, collection, record, wait_s)
+                await served(admin, collection, record, wait_s)
                 return record
 
         record = asyncio.run(ask())
     else:
-        opened = Store.open(store)
+        assert check is not None
         record = aliases.promote(
             opened,
             collection,
@@ -89,7 +92,10 @@ def promote(
             expected_epoch=expect_epoch,
             who=who,
             why=why,
-            check=_promotable(opened, collection, redis),
+            # The gate has just read all files.
+            verify="files" in gate.failed,
+            check=check,
+            gate=gate,
         )
     _show(collection, record, as_json)
 
@@ -97,11 +103,11 @@ def promote(
 def rollback(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: _WhyOption = "",
-    expect_epoch: _EpochOption = 0,
-    router: _RouterOption = "",
-    redis: _RedisOption = "",
-    wait_s: _WaitOption = 0.0,
+    why: alias_options.WhyOption = "",
+    expect_epoch: alias_options.EpochOption = 0,
+    router: alias_options.RouterOption = "",
+    redis: alias_options.RedisOption = "",
+    wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make the snapshot before the current one current again; once more goes further back."""
@@ -115,7 +121,7 @@ def rollback(
                 record = await admin.roll_back(
                     collection, expected_epoch=expect_epoch, who=who, why=why
                 )
-                await _served(admin, collection, record, wait_s)
+                await served(admin, collection, record, wait_s)
                 return record
 
         record = asyncio.run(ask())
@@ -127,7 +133,7 @@ def rollback(
             expected_epoch=expect_epoch,
             who=who,
             why=why,
-            check=_promotable(opened, collection, redis),
+            check=promotable(opened, collection, redis),
         )
     _show(collection, record, as_json)
 
@@ -205,7 +211,7 @@ def prune(
         output.console().print("Nothing was removed; add --yes to remove.")
 
 
-def _promotable(
+def promotable(
     store: Store, collection: str, redis: str
 ) -> Callable[[snapshot_pb2.Manifest], None]:
     """Gives what refuses a snapshot that the change log cannot be followed from."""
@@ -224,7 +230,7 @@ def _promotable(
     return asyncio.run(ask())
 
 
-async def _served(
+async def served(
     admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
 ) -> None:
     """Waits until the router serves a record, or says why it does not.
@@ -262,9 +268,19 @@ def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> N
                 "rollback_to_epoch": record.rollback_to_epoch or None,
                 "who": record.who,
                 "why": record.why,
+                "gate": _gate(record) if record.HasField("gate") else None,
             }
         )
         return
     output.console().print(
         f"{record.current} is current in {collection!r} since epoch {record.epoch}"
     )
+
+
+def _gate(record: snapshot_pb2.AliasRecord) -> dict[str, object]:
+    return {
+        "passed": record.gate.passed,
+        "failed": list(record.gate.failed),
+        "forced_because": record.gate.forced_because,
+        "report": record.gate.report,
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, changes, options, output
+from nearline.cli import built, changes, gating, options, output
 from nearline.cli.building import (
     ExecutorOption,
     RayAddressOption,
@@ -38,6 +38,7 @@ def reembed(
     no_promote: Annotated[
         bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
     ] = False,
+    force_promote: gating.ForcePromoteOption = "",
     work_dir: Annotated[
         str, typer.Option(metavar="DIR", help="Where a killed run leaves its work.")
     ] = "",
@@ -53,12 +54,15 @@ def reembed(
     """
     from index_builder import compaction
     from index_builder.records import BuildOptions
+    from index_builder.releases.building import check_promoted, gate_of_build
 
     wanted = BuildOptions(
         store=store,
         collection=collection,
         golden_queries=golden_queries,
         promote=not no_promote,
+        # Another model is what this is for.
+        gate=gate_of_build(force_promote, allow_model_change=True),
         work_dir=Path(work_dir) if work_dir else None,
     )
 
@@ -81,8 +85,10 @@ def reembed(
         raise
     if as_json:
         output.print_json(result.record())
+        check_promoted(result, Store.open(store))
         return
     built.show(result, store)
+    check_promoted(result, Store.open(store))
     tuned = before.fusion.origin == "tuned" or before.HasField("answers")
     if tuned:
         say("what was tuned or calibrated with the model before is as shipped; tune it again")

@@ -55,8 +55,8 @@ _WITHOUT_CORPUS = frozenset(
     (
         *("store", "collection", "learn", "keep_days", "interactions", "validate_on", "redis"),
         *_OF_INTERACTIONS,
-        *("golden_queries", "seed", "mode", "no_promote", "work_dir", "embedding", "as_json"),
-        *("executor", "ray_address"),
+        *("golden_queries", "seed", "mode", "no_promote", "force_promote", "work_dir"),
+        *("embedding", "as_json", "executor", "ray_address"),
     )
 )
 
@@ -154,6 +154,7 @@ async def build_again(
     executor: Executor,
     *,
     quiet: bool,
+    dimensions: int = 0,
 ) -> BuildResult:
     """Builds the documents that are served, with their live changes, and learns anew.
 
@@ -161,12 +162,13 @@ async def build_again(
         options: As `as_served` gives them.
         address: Of the embedding service; empty: one is started where the snapshot needs one.
         executor: Embeds what has no vectors.
+        dimensions: See `building.embedder`.
     """
     from index_builder.compaction import compact
 
     if not _current(options.store, options.collection).embedder.fingerprint:
         return await compact(options, log, None, shown)
-    async with embedder(address, quiet=quiet) as client:
+    async with embedder(address, quiet=quiet, dimensions=dimensions, store=options.store) as client:
         return await compact(options, log, client, shown, executor)
 
 

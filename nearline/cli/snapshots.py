@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from nearline.cli import exporting, options, output, promotion
+from nearline.cli import exporting, gate, options, output, promotion
 from nearline.errors import NotFound
+from nearline.registry import told
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
 app = typer.Typer(no_args_is_help=True, help="Look at the snapshots of a store; choose one.")
 app.command()(promotion.promote)
+app.command()(gate.gate)
 app.command()(promotion.rollback)
 app.command()(promotion.prune)
 app.command()(exporting.export)
@@ -32,8 +34,8 @@ def list_snapshots(
     """List the snapshots of every collection, newest first."""
     opened = Store.open(store)
     records = [
-        _record(opened, name, snapshot_id, current)
-        for name, current in _collections(opened, collection)
+        _record(opened, name, snapshot_id, in_force)
+        for name, in_force in _collections(opened, collection)
         for snapshot_id in opened.snapshot_ids(name)
     ]
     if as_json:
@@ -105,31 +107,38 @@ def verify(
     )
 
 
-def _collections(store: Store, wanted: str) -> list[tuple[str, str]]:
+def _collections(store: Store, wanted: str) -> list[tuple[str, snapshot_pb2.AliasRecord]]:
     names = [wanted] if wanted else store.collections()
     if not names:
         raise NotFound(
             f"store {store.url} has no collection; build one: "
             f"nearline build --corpus FILE --store {store.url}"
         )
-    return [(name, store.alias_in_force(name).current) for name in names]
+    return [(name, store.alias_in_force(name)) for name in names]
 
 
-def _record(store: Store, collection: str, snapshot_id: str, current: str) -> dict[str, object]:
+def _record(
+    store: Store, collection: str, snapshot_id: str, in_force: snapshot_pb2.AliasRecord
+) -> dict[str, object]:
     manifest = store.manifest(collection, snapshot_id)
     return {
         "collection": collection,
         "snapshot": snapshot_id,
-        "alias": "current" if snapshot_id == current else "",
+        "alias": _alias(snapshot_id, in_force),
         "documents": manifest.documents,
         "chunks": manifest.chunks,
         "shards": len(manifest.shards),
         "index": manifest.index_factory,
         "dim": manifest.dim,
         "fingerprint": manifest.embedder.fingerprint,
+        "models": [told(one) for one in manifest.models],
         "created": manifest.create_time.ToJsonString(),
         "bytes": sum(entry.bytes for entry in manifest.files),
     }
+
+
+def _alias(snapshot_id: str, in_force: snapshot_pb2.AliasRecord) -> str:
+    return {in_force.current: "current", in_force.canary: "canary"}.get(snapshot_id, "")
 
 
 def _bytes(record: dict[str, object]) -> float:
@@ -141,15 +150,16 @@ def _bytes(record: dict[str, object]) -> float:
 def _described(
     manifest: snapshot_pb2.Manifest, record: snapshot_pb2.AliasRecord
 ) -> list[tuple[str, object]]:
-    current = manifest.snapshot_id == record.current
+    alias = _alias(manifest.snapshot_id, record)
     rows: list[tuple[str, object]] = [
         ("collection", manifest.collection),
         ("snapshot", manifest.snapshot_id),
-        ("alias", f"current since epoch {record.epoch}" if current else ""),
+        ("alias", f"{alias} since epoch {record.epoch}" if alias else ""),
         ("created", manifest.create_time.ToJsonString()),
         ("nearline, faiss", f"{manifest.nearline_version}, {manifest.faiss_version}"),
         ("model", manifest.embedder.model or "none: the vectors were brought"),
         ("fingerprint", manifest.embedder.fingerprint),
+        ("models", ", ".join(told(one) for one in manifest.models)),
         ("dim, metric", f"{manifest.dim}, {manifest.metric}"),
         ("index", manifest.index_factory),
         ("documents, chunks", f"{manifest.documents}, {manifest.chunks}"),

@@ -13,6 +13,7 @@ import typer
 from nearline.cli import exporting, options, output
 from nearline.cli.autoscaling import Pool, autoscaled
 from nearline.cli.building import say
+from nearline.cli.embedded import parse_model
 from nearline.cli.layout import Layout, Processes, planned
 from nearline.cli.scaling_policy import Scaling
 from nearline.cli.supervisor import Plan, Supervisor
@@ -67,6 +68,14 @@ def up(
             min=0,
             max=65535,
             help="Port of the embedding service. \\[default: the port after --port]",
+        ),
+    ] = None,
+    also_embedding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL[:DIMENSIONS]",
+            help="Start an embedding service of this model, too, on a free port, for snapshots "
+            "that were made with it; may be repeated.",
         ),
     ] = None,
     generation_port: Annotated[
@@ -187,6 +196,11 @@ def up(
     scaling = Scaling(min_workers=min_workers, max_workers=max_workers)
     opened = Store.open(store)
     shards, embedding = needs(opened)
+    if also_embedding and not embedding:
+        raise SettingsError(
+            f"no collection of {opened.url} was made from text, so nothing needs an embedding "
+            "service; leave --also-embedding out"
+        )
     layout = Layout(
         store=opened,
         shards=shards,
@@ -195,6 +209,7 @@ def up(
         port=port,
         embedding_port=_beside(port, 1, embedding_port),
         generation_port=_beside(port, 3, generation_port),
+        also_embedding=[parse_model(one) for one in also_embedding or ()],
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
         workers=workers,

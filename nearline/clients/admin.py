@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from nearline import contract as c
 from nearline.channel import ServiceChannel
 from nearline.clients.waiting import DEFAULT_TIMEOUT_S
-from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
 # Every file of a snapshot is read before it becomes current: gigabytes take minutes.
 _CHECK_TIMEOUT_S = 1800.0
@@ -69,6 +69,7 @@ class AdminClient(ServiceChannel):
         expected_epoch: int = 0,
         who: str = "",
         why: str = "",
+        gate: release_pb2.GateVerdict | None = None,
     ) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current, once its files are checked; gives the new record.
 
@@ -80,11 +81,52 @@ class AdminClient(ServiceChannel):
             expected_epoch=expected_epoch,
             who=who,
             why=why,
+            gate=gate,
         )
         reply = await self.call(
             lambda: self._stub.PromoteSnapshot(request, timeout=_CHECK_TIMEOUT_S)
         )
         return reply.record
+
+    async def split(
+        self,
+        canary: str,
+        share: float = 0.0,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        rollout: release_pb2.Rollout | None = None,
+        gate: release_pb2.GateVerdict | None = None,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Has a snapshot tried beside the current one; an empty id ends that.
+
+        Raises: Conflict: as `promote`. NotFound: there is no such snapshot, or no trial to end.
+        """
+        request = admin_pb2.SetTrafficSplitRequest(
+            collection=collection,
+            canary_snapshot_id=canary,
+            canary_share=share,
+            rollout=rollout,
+            gate=gate,
+            expected_epoch=expected_epoch,
+            who=who,
+            why=why,
+        )
+        reply = await self.call(
+            lambda: self._stub.SetTrafficSplit(request, timeout=_CHECK_TIMEOUT_S)
+        )
+        return reply.record
+
+    async def rollout_status(
+        self, collection: str = c.DEFAULT_COLLECTION
+    ) -> admin_pb2.GetRolloutStatusResponse:
+        """Tells how a canary does, as this router sees it."""
+        request = admin_pb2.GetRolloutStatusRequest(collection=collection)
+        return await self.call(
+            lambda: self._stub.GetRolloutStatus(request, timeout=DEFAULT_TIMEOUT_S)
+        )
 
     async def roll_back(
         self,

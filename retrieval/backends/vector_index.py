@@ -38,6 +38,8 @@ class IndexInfo:
 
     knobs: The fields of SearchParams that it can honour.
     ef_search, nprobe: Widths where a request names none; without effect where it has no such knob.
+    exact_together: Many queries are searched exactly in little more time than a few, without a
+    bitmap.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class IndexInfo:
     knobs: frozenset[str]
     ef_search: int = 64
     nprobe: int = 1
+    exact_together: bool = False
 
 
 class VectorIndex(Protocol):

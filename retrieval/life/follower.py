@@ -55,6 +55,7 @@ class Follower(Generic[_T]):
         life: How to load and unload.
         poll_s: Seconds between two looks at the aliases.
         clock: Gives seconds that never go back.
+        seen: Told of the record in force of each collection, at every look.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Follower(Generic[_T]):
         *,
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
+        seen: Callable[[str, snapshot_pb2.AliasRecord], None] = lambda name, record: None,
     ) -> None:
         self._store = store
         self._collections = tuple(collections)
@@ -73,6 +75,7 @@ class Follower(Generic[_T]):
         self._life = life
         self._poll_s = poll_s
         self._clock = clock
+        self._seen = seen
         self._reached: dict[str, SnapshotInForce] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
@@ -135,6 +138,10 @@ class Follower(Generic[_T]):
             self._count(key.collection)
             self._spawn(self._unload(key.collection, key.snapshot_id))
 
+    def forget(self, collection: str, snapshot_id: str) -> None:
+        """Lets go of a snapshot that was to be got ready beside, unless it is held."""
+        self._spawn(self._unload(collection, snapshot_id))
+
     async def close(self) -> None:
         """Stops following; what is loaded stays, and is its owner's to close."""
         for task in self._tasks:
@@ -173,6 +180,7 @@ class Follower(Generic[_T]):
         if before not in ("", record.current):
             self._give_up(name, before)
         self._holdings.name(name, {record.current, record.canary} - {""})
+        self._seen(name, record)
 
     def _give_up(self, name: str, snapshot_id: str) -> None:
         """Stops getting a snapshot ready that the alias names no more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from nearline.errors import NotFound, NotReady, SnapshotGone
@@ -11,6 +12,8 @@ from nearline.snapshot import check_collection
 from retrieval import fanout, metrics
 from retrieval.life.holdings import Held, Holdings
 from retrieval.names import nearest_first
+from retrieval.rollout.split import Asker
+from retrieval.rollout.trial import Trial
 from retrieval.served import ServedCollection
 
 _R = TypeVar("_R")
@@ -23,17 +26,25 @@ class ServedCollections:
     Args:
         drain_s: Seconds that a snapshot stays after its last request, once no alias names it.
         clock: Gives seconds that never go back.
+
+    trials: Canaries that get requests here, by collection.
     """
 
     def __init__(
         self, drain_s: float = DRAIN_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.holdings: Holdings[ServedCollection] = Holdings(drain_s, clock)
+        self.trials: dict[str, Trial] = {}
 
     @property
     def in_force(self) -> Sequence[ServedCollection]:
         """What is served, by name of the collection."""
         return [held.value for held in self.holdings.in_force]
+
+    def tried(self, collection: str) -> ServedCollection | None:
+        """Gives the canary that gets requests of a collection; None: there is none."""
+        trial = self.trials.get(collection)
+        return None if trial is None else trial.canary
 
     def check_served(self, collection: str) -> None:
         """Raises NotReady where nothing is loaded, NotFound where there is no such collection."""
@@ -51,6 +62,7 @@ class ServedCollections:
         collection: str,
         ask: Callable[[ServedCollection], Awaitable[_R]],
         snapshot_id: str = "",
+        asker: Asker | None = None,
     ) -> _R:
         """Answers a request from one snapshot, which stays loaded until the answer is there.
 
@@ -62,9 +74,18 @@ class ServedCollections:
             collection: Name of the collection.
             ask: Answers from the snapshot it is given, and from no other.
             snapshot_id: Snapshot that the caller named; empty: the one in force.
+            asker: Whom the request is for: a canary, if there is one, may answer it. None: it may
+                not.
         Raises: NotReady: nothing is loaded. NotFound: no such collection. SnapshotGone: the
             snapshot that the caller named is not loaded. Whatever `ask` raises.
         """
+        if asker is not None and not snapshot_id and (trial := self.trials.get(collection)):
+            return await trial.answer(partial(self._answer, collection, ask, ""), ask, asker)
+        return await self._answer(collection, ask, snapshot_id)
+
+    async def _answer(
+        self, collection: str, ask: Callable[[ServedCollection], Awaitable[_R]], snapshot_id: str
+    ) -> _R:
         with self._held(collection, snapshot_id) as served:
             try:
                 return await ask(served)

@@ -18,6 +18,7 @@ from nearline.times import from_us, to_us
 from retrieval.hot.records import Level
 from retrieval.inquiry import inquiries
 from retrieval.life.serving import ServedCollections
+from retrieval.observing import Interacted, Observe, Recommended
 from retrieval.recommending.checking import check, check_id
 from retrieval.recommending.content import Similar
 from retrieval.recommending.hot_candidates import HotCandidates
@@ -29,6 +30,7 @@ from retrieval.recommending.ranking import POPULAR
 from retrieval.recommending.subject import events_of, learned_history, subject_of
 from retrieval.reporting import Reports
 from retrieval.respite import Respite
+from retrieval.rollout.split import Asker
 from retrieval.served import ServedCollection
 from retrieval.users.records import EMPTY, UserState
 from retrieval.users.showing import interaction_of
@@ -56,6 +58,7 @@ class RecommendationService:
         reports: Names lists.
         store: Holds the snapshots, of which some learned from a user who is deleted.
         rng: Draws what is explored.
+        observe: Told of lists and interactions; None: nobody is.
     """
 
     def __init__(
@@ -68,15 +71,17 @@ class RecommendationService:
         reports: Reports | None = None,
         store: Store | None = None,
         rng: np.random.Generator | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._collections = collections
         self._similar = similar
         self._policies = policies
         self._states = states
         self._hot = hot
-        self._reports = reports or Reports()
+        self._reports = reports or Reports(collections)
         self._store = store
         self._rng = rng or np.random.default_rng()
+        self._observe = observe
         self._respite = Respite()
 
     @property
@@ -122,10 +127,15 @@ class RecommendationService:
             )
             if policy.explore is not None:
                 _log_shown(collection, reply)
+            if self._observe is not None:
+                personal = bool(audience.user_id or audience.session_id)
+                arm = reply.info.arm
+                self._observe(Recommended(served, arm, audience, options, reply, personal))
             return reply
 
+        asker = Asker(audience.user_id, audience.session_id)
         try:
-            return await self._collections.answer(collection, answer)
+            return await self._collections.answer(collection, answer, asker=asker)
         except InvalidRequest as error:
             raise refused(error, options.filter, policy) from error
 
@@ -140,7 +150,13 @@ class RecommendationService:
         """Stores interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
         async with _within(timeout_s):
-            return await self._kept().record(collection, interactions, idempotency_key)
+            reply = await self._kept().record(collection, interactions, idempotency_key)
+        trial = self._collections.trials.get(collection)
+        if trial is not None:
+            trial.interacted(interactions)
+        if self._observe is not None:
+            self._observe(Interacted(collection, interactions))
+        return reply
 
     async def get_user(
         self,

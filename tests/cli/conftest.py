@@ -30,12 +30,13 @@ def command(*words: str) -> list[str]:
 def nearline(tmp_path: Path) -> Run:
     """Gives a function that runs `nearline` in an empty folder and returns what came out."""
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         # Wide enough that no message is folded; never in colour.
         environ = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            command(*words), cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
-        )
+            command(*words), cwd=tmp_path, env=environ, capture_output=True, text=True,
+            timeout=timeout_s,
+        )  # fmt: skip
 
     return run
 

@@ -1,4 +1,4 @@
-"""Snapshots promoted, rolled back, pruned and swapped, as an operator does it."""
+"""Snapshots promoted, rolled back and pruned, as an operator does it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nearline.snapshot import Store
 from tests.cli.conftest import Run, Up
 
 pytestmark = pytest.mark.service
+FORCED = ("--force", "--why", "the test wants it")
 
 
 async def second(store: Path) -> tuple[str, str]:
@@ -38,7 +39,8 @@ async def test_a_snapshot_is_promoted_rolled_back_and_pruned(store: Path, nearli
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    (record,) = run("promote", new, "--why", "better", "--expect-epoch", "1")
+    # It has another document, and none of those before: the gate is right to refuse it.
+    (record,) = run("promote", new, "--force", "--why", "better", "--expect-epoch", "1")
     assert (record["epoch"], record["current"], record["why"]) == (2, new, "better")
     (record,) = run("rollback")
     assert (record["epoch"], record["current"], record["rollback_to_epoch"]) == (3, first, 1)
@@ -63,33 +65,32 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
     async with retrieval_process(store) as router:
         for words, current in ((("promote", new), new), (("rollback",), first)):
             asked = ("snapshots", *words, "--router", router.address, "--wait", "20", "--json")
-            done = nearline(*asked)
+            done = nearline(*asked, *(FORCED if "promote" in words else ()))
             assert done.returncode == 0, done.stderr
             record = json.loads(done.stdout)
             assert (record["current"], "@" in record["who"]) == (current, True)
+            if "promote" in words:
+                # The gate judges where the command runs, and here it has no store.
+                assert list(Store(store).alias_in_force("default").gate.failed) == ["not judged"]
             async with AdminClient(router.address) as admin:
                 assert (await admin.serving_status()).collections[0].snapshot_id == current
+        again = ("snapshots", "promote", new, "--router", router.address, "--store", str(store))
+        done = nearline(*again)
+        assert done.returncode == 1 and "the release gate refuses" in done.stderr
+        assert nearline(*again, *FORCED).returncode == 0
+        kept = Store(store).alias_in_force("default").gate
+        assert list(kept.failed) == ["missing", "overlap", "score_drift"]
+        assert (kept.forced_because, kept.passed) == ("the test wants it", False)
+        assert nearline("snapshots", "rollback", "--router", router.address).returncode == 0
         _, other = await second(store)
         manifest = Store(store).snapshot_folder("default", other) / "manifest.json"
         # An index of another version of faiss: the files are intact, and cannot be served.
         manifest.write_text(re.sub(r'"faiss_version": "[^"]+"', r'"faiss_version": "0.1"',
                                    manifest.read_text()))  # fmt: skip
-        done = nearline("snapshots", "promote", other, "--router", router.address, "--wait", "20")
+        asked = ("snapshots", "promote", other, "--router", router.address, "--wait", "20")
+        done = nearline(*asked, *FORCED)
         assert done.returncode == 1
         assert f"goes on serving {first}: SnapshotMismatch" in done.stderr
-
-
-def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
-    done = nearline(
-        *("bench", "swap", "--json", "--rate", "50", "--seconds", "4", "--every", "1"),
-        *("--documents", "300", "--drain", "0.5"),
-    )
-    assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout)
-    assert (row["requests"], row["failed"], row["mixed"], row["partial"]) == (200, 0, 0, 0), row
-    assert row["flips"] == 3
-    assert 1 <= row["flips_seen"] <= 3
-    assert 0 < row["p50_ms"] <= row["p99_ms"]
 
 
 async def test_what_is_built_goes_live_in_what_runs(store: Path, up: Callable[..., Up]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.backends.prompt import VERSION, Packed, pack
+from generation.backends.instructions import SHIPPED
+from generation.backends.prompt import Packed, pack
 from generation.checks.markers import NOT_ANSWERED
 from generation.evidence.sources import Source, sources
 from nearline.contract import Hit, Turn
@@ -60,7 +61,7 @@ def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_on
         f"<<passage 3 {KEY}>>\nZeta\n  is new. It is odd.\n<<end of passage 3 {KEY}>>\n\n"
         "Question: Which is first?"
     )
-    assert result.prompt.version == VERSION
+    assert result.prompt.version == SHIPPED.version
     assert NOT_ANSWERED in result.prompt.messages[0].text
     for one in result.shown:
         source = found[one.source]

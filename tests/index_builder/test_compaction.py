@@ -23,6 +23,7 @@ from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsuppor
 from nearline.snapshot import message_to_json
 from retrieval.changes.archive import Archive, Pending, archive
 from retrieval.changes.watermark import Watermark
+from retrieval.embedders import Embedders
 from retrieval.life import aliases, pruning
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.living import Living
@@ -219,7 +220,9 @@ async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
         {"store": living.options.store, "golden_queries": 0, "age": "100000d", "share": 0.2}
     )
     logs = _Logs({"default": living.log})
-    upkeep = Upkeep(chosen, living.store, logs, living.embedder)  # type: ignore[arg-type]
+    # Of several services, the one of the snapshot's model is asked.
+    embedders = Embedders({"o": HashEmbedder(fingerprint="other"), "it": living.embedder})
+    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     before = living.manifest.snapshot_id
     await living.upsert("n", "New.")
     assert not await upkeep.round("default")
@@ -236,10 +239,29 @@ async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
     assert (await living.log.state()).trimmed == (await living.log.state()).head
 
 
+async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) -> None:
+    chosen = UpkeepSettings.load({"store": living.options.store, "share": 0.0})
+    logs = _Logs({"default": living.log})
+    embedders = Embedders({"it": living.embedder})
+    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    first = living.manifest.snapshot_id
+    await living.upsert("n", "New.")
+    await _compact(living)
+    aliases.split(living.store, "default", first, 0.1)
+    await living.upsert("n", "Newer.")
+    assert not await upkeep.round("default")
+    with pytest.raises(Conflict, match=f"{first} is tried beside .* promote or abort it first"):
+        await _compact(living)
+    assert living.store.alias_in_force("default").canary == first
+    aliases.end_split(living.store, "default")
+    assert await upkeep.round("default")
+
+
 async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> None:
     chosen = UpkeepSettings.load({"store": living.options.store, "every_s": 0.01})
     logs = _Logs({"default": living.log})
-    upkeep = Upkeep(chosen, living.store, logs, living.embedder)  # type: ignore[arg-type]
+    embedders = Embedders({"it": living.embedder})
+    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     living.log.away = True
     task = asyncio.create_task(upkeep.run())
     await asyncio.sleep(0)

@@ -309,6 +309,8 @@ class History(RuleBasedStateMachine):
         columns = ("--vector-column", "vector", "--shards", str(len(self.running.shards)))
         await self.command(
             *("build", "--corpus", str(self.corpus), *columns),
+            # Its corpora lack what they like.
+            *("--force-promote", "any history"),
             *("--redis", self.running.redis_url),
             kill_after_s=kill_after_s,
         )

@@ -233,7 +233,9 @@ async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_de
         corpus.write_text("".join(json.dumps(one) + "\n" for one in items), "utf-8")
         words = ("build", "--corpus", str(corpus), "--vector-column", "vector", "--interactions")
         where = ("--store", str(running.store), "--redis", running.redis_url, "--json")
-        await asyncio.to_thread(app, (*words, str(events), *where), standalone_mode=False)
+        # Its vectors are others than before.
+        forced = ("--force-promote", "the test wants it")
+        await asyncio.to_thread(app, (*words, str(events), *where, *forced), standalone_mode=False)
         (snapshot,) = in_force(store, ["default"])
         learned = load_learned(store, snapshot)
         assert learned is not None

@@ -25,6 +25,7 @@ WIRE_ERRORS = [
     errors.ShardsUnavailable("shard 2 of 4"),
     errors.NotApplied("3 changes behind", retry_after_s=1.0),
     errors.SnapshotMismatch("dim 384, query 768"),
+    errors.GateFailed("recall"),
     errors.SnapshotGone("s1"),
     errors.Conflict("epoch moved"),
     errors.SnapshotCorrupt("dense.faiss"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.pipeline import build_snapshot
 from index_builder.records import BuildOptions, BuildResult, Mode
 from nearline.contract import Item
+from nearline.registry import Registry
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import History
@@ -117,3 +119,40 @@ async def test_where_trees_cannot_be_grown_the_blend_serves(
     assert told["ranker"] == {"no_repeats": "", "repeats": ""}
     learned, _ = served(tmp_path)
     assert learned.ranker(repeats=True) is None
+
+
+async def test_the_ranker_is_a_version_of_the_registry_and_later_builds_name_it(
+    tmp_path: Path,
+) -> None:
+    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    result = await build(tmp_path, IDS, Mode.REPLACE, learning)
+    assert result.record()["models"] == ["ranker default-ranker_repeats@1"]
+    store = Store.open(str(tmp_path / "store"))
+    manifest = store.manifest("default", result.snapshot_id)
+    (ref,) = manifest.models
+    registry = Registry(store)
+    card = registry.show(ref.kind, ref.name, ref.version)
+    files = {entry.path: entry for entry in manifest.files}
+    kept = files["behaviour/ranker_repeats.txt"]
+    assert [(one.path, one.sha256) for one in card.files] == [("ranker_repeats.txt", kept.sha256)]
+    assert ref.fingerprint == kept.sha256
+    assert (registry.fetch(ref) / "ranker_repeats.txt").stat().st_size == kept.bytes
+    ranker = manifest.behaviour.blends[1].ranker
+    assert dict(card.metrics) == {
+        "validation_ndcg@3": ranker.validation_ndcg,
+        "blend_ndcg@3": ranker.blend_ndcg,
+        "gain_low": ranker.gain_low,
+        "gain_high": ranker.gain_high,
+    }
+    assert (card.snapshot_id, card.collection) == (result.snapshot_id, "default")
+    # The manifest has what it was trained on: anybody can tell whether it was that.
+    trained_on = "".join(
+        f"{files[path].sha256}  {path}\n"
+        for path in sorted(files)
+        if path.startswith(("behaviour/histories.", "behaviour/items.", "behaviour/users."))
+    )
+    assert card.training_data_sha256 == hashlib.sha256(trained_on.encode()).hexdigest()
+    inherited = await build(tmp_path, ["a"], Mode.MERGE)
+    assert list(store.manifest("default", inherited.snapshot_id).models) == [ref]
+    again = await build(tmp_path, IDS, Mode.REPLACE, learning)
+    assert list(store.manifest("default", again.snapshot_id).models) == [ref]

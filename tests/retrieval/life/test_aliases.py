@@ -12,6 +12,7 @@ import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
 from nearline.snapshot import Store
+from nearline.v1 import release_pb2
 from retrieval.life import aliases, pruning
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
@@ -127,3 +128,60 @@ def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store:
     pruning.prune(store, "default", planned)
     assert [folder.exists() for folder in folders] == [False, True]
     assert len(store.snapshot_ids("default")) == 1
+
+
+def test_a_trial_leaves_what_is_current_and_promoting_it_ends_it(store: Store) -> None:
+    a, b = make(store, 2)
+    begun = aliases.split(store, "default", a, 0.1, why="smaller")
+    assert (begun.current, begun.canary, begun.canary_share, begun.epoch) == (b, a, 0.1, 3)
+    assert begun.rollout.rollout_id and begun.rollout.HasField("start_time")
+    more = aliases.split(store, "default", a, 0.5)
+    # Those whom it answers go on being answered by it.
+    assert more.rollout.rollout_id == begun.rollout.rollout_id
+    assert more.rollout.start_time == begun.rollout.start_time
+    promoted = aliases.promote(store, "default", a, expected_epoch=4)
+    assert (promoted.current, promoted.canary, promoted.canary_share) == (a, "", 0.0)
+    assert aliases.roll_back(store, "default").current == b
+
+
+def test_a_rollback_while_something_is_tried_ends_that_and_no_more(store: Store) -> None:
+    a, b = make(store, 2)
+    aliases.split(store, "default", a, 0.1)
+    ended = aliases.roll_back(store, "default")
+    assert (ended.current, ended.canary) == (b, "")
+    assert ended.why == f"rollback of the trial of {a}"
+    assert aliases.roll_back(store, "default").current == a
+    aliases.split(store, "default", b, 0.1)
+    assert aliases.end_split(store, "default", why="worse").why == "worse"
+    with pytest.raises(NotFound, match="no snapshot of 'default' is tried beside"):
+        aliases.end_split(store, "default")
+
+
+def test_whoever_ends_a_trial_late_ends_no_other_one(store: Store) -> None:
+    a, _ = make(store, 2)
+    first = aliases.split(store, "default", a, 0.1)
+    aliases.split(store, "default", a, 0.2)
+    with pytest.raises(Conflict, match="3 was expected"):
+        aliases.end_split(store, "default", expected_epoch=first.epoch)
+    aliases.promote(store, "default", a)
+    with pytest.raises(Conflict, match="3 was expected"):
+        aliases.end_split(store, "default", expected_epoch=first.epoch)
+
+
+def test_what_cannot_be_tried_is_refused(store: Store) -> None:
+    a, b = make(store, 2)
+    for share in (0.0, 1.0, -0.1, float("nan")):
+        with pytest.raises(InvalidRequest, match="above 0 and below 1"):
+            aliases.split(store, "default", a, share)
+    with pytest.raises(InvalidRequest, match="is the current snapshot"):
+        aliases.split(store, "default", b, 0.1)
+    with pytest.raises(NotFound, match="has no snapshot"):
+        aliases.split(store, "default", "20250101T000000Z-000000", 0.1)
+    limits = release_pb2.RolloutLimits(latency_ratio=0.5)
+    with pytest.raises(InvalidRequest, match=r"latency_ratio is 0\.5"):
+        aliases.split(store, "default", a, 0.1, rollout=release_pb2.Rollout(limits=limits))
+    path = store.snapshot_folder("default", a) / "shards/000/items.arrow"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.split(store, "default", a, 0.1)
+    assert store.alias_in_force("default").epoch == 2

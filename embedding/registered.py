@@ -1,0 +1,51 @@
+"""Models that a setting names as registry:NAME: their files, fetched from a store's registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearline.errors import SettingsError
+from nearline.registry import PREFIX, Registry
+from nearline.snapshot import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A version of the registry with its files.
+
+    name: "NAME@VERSION". folder: Where the files lie, as the card says they are.
+    fingerprint: Of the card.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+
+
+def is_registered(name: str) -> bool:
+    """Tells whether a setting names a version of the registry."""
+    return name.startswith(PREFIX)
+
+
+def find(name: str, kind: str, *, store: str, cache_folder: Path | None = None) -> Registered:
+    """Fetches the files of a version, each compared with the SHA-256 on its card.
+
+    Args:
+        name: registry:NAME (the newest version), registry:NAME@3 or registry:NAME@production.
+        kind: "embedder" or "reranker".
+        store: The store, a folder or a URL.
+        cache_folder: Where files of an object store are kept; None: see `Store.open`.
+    Raises: SettingsError: no store. NotFound: no such version, or one without files.
+        SnapshotCorrupt: a file is not what the card says. StoreError.
+    """
+    if not store:
+        raise SettingsError(
+            f"{name} is of a model registry, and no store is named; set --store or "
+            "NEARLINE_EMBEDDING_STORE to the store that holds it"
+        )
+    registry = Registry(Store.open(store, str(cache_folder) if cache_folder else ""))
+    ref = registry.resolve(name, kind)
+    return Registered(
+        name=f"{ref.name}@{ref.version}", folder=registry.fetch(ref), fingerprint=ref.fingerprint
+    )

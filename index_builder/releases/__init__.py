@@ -1,0 +1,1 @@
+"""Releases: whether a snapshot may go live, and how it answers what the live one was asked."""

@@ -1,0 +1,214 @@
+"""The gate: every check of a snapshot that is to go live, beside the one that is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from index_builder.interactions.records import Interactions
+from index_builder.releases import (
+    checks_answers,
+    checks_behaviour,
+    checks_cost,
+    checks_items,
+    checks_lists,
+)
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.loading import LoadedSnapshot, loaded
+from index_builder.releases.probes import (
+    GOLDEN,
+    RECORDED,
+    Probes,
+    golden_probes,
+    probes_for,
+)
+from index_builder.releases.records import Check, GateReport, Outcome, Seen, judged, skipped
+from index_builder.releases.replay import Replay, replay
+from index_builder.releases.thresholds import limits_of, thresholds_in_force
+from nearline.contract import Embedder
+from nearline.errors import NearlineError, SnapshotCorrupt
+from nearline.snapshot import Store
+from retrieval.recommending.policies import Policies
+
+REQUESTS = 300
+# With fewer searches among what was recorded, golden queries are asked as well.
+_LEAST_SEARCHES, _MOST_GOLDEN = 50, 200
+_FIRST = "there is no live snapshot to compare with"
+_NOT_LOADED = "the snapshot could not be loaded"
+# In the order in which they are told; those before `recall` are needed for all others.
+NAMES = (
+    *("files", "loads", "recall", "model", "vectors", "moved", "missing", "overlap"),
+    *("score_drift", "ndcg", "size", "load_time", "latency", "warm"),
+    *("cold_items", "fresh", "factors", "recommend", "promise"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOptions:
+    """What the gate is given beside the store.
+
+    embedders: Embedding services, by name. allow_model_change: Another embedder is wanted.
+    later: Interactions, of which those after the training are looked at; None: there are none.
+    policies: What surfaces ask of their lists; None: the built-in ones.
+    requests: Requests asked of both snapshots, at most.
+    """
+
+    embedders: Mapping[str, Embedder] = field(default_factory=dict)
+    allow_model_change: bool = False
+    later: Interactions | None = None
+    policies: Policies | None = None
+    requests: int = REQUESTS
+
+
+async def judge(
+    store: Store,
+    collection: str,
+    candidate_id: str,
+    live_id: str | None,
+    options: GateOptions = GateOptions(),
+) -> GateReport:
+    """Judges a snapshot by the thresholds that are in force; both are loaded here for it.
+
+    Args:
+        candidate_id: What is to go live.
+        live_id: What is live; None, or the candidate itself: only its own checks are made.
+    Returns: A report; a check that could not be made says why.
+    Raises: NotFound: there is no such candidate. Overloaded: not enough memory for both.
+    """
+    start = time.perf_counter()
+    store.snapshot_folder(collection, candidate_id)  # Raises where there is none.
+    thresholds = thresholds_in_force(store, collection)
+    against = "" if live_id in (None, candidate_id) else str(live_id)
+    report = GateReport(
+        collection=collection,
+        snapshot_id=candidate_id,
+        live_id=against,
+        thresholds=thresholds.number,
+        checks=[],
+    )
+
+    def ended(report: GateReport) -> GateReport:
+        return replace(report, seconds=time.perf_counter() - start)
+
+    files = await asyncio.to_thread(_check_files, store, collection, candidate_id)
+    if files.outcome is Outcome.FAILED:
+        return ended(replace(report, checks=_rest([files], "its files are not intact")))
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def load(snapshot_id: str) -> LoadedSnapshot:
+            return await stack.enter_async_context(
+                loaded(store, collection, snapshot_id, options.embedders, options.policies)
+            )
+
+        try:
+            candidate = await load(candidate_id)
+        except (SnapshotCorrupt, NearlineError) as error:
+            if error.status not in ("DATA_LOSS", "FAILED_PRECONDITION"):
+                raise
+            remedy = "build it again, with the software that serves it"
+            failed = judged("loads", False, error.message, remedy, None, None)
+            return ended(replace(report, checks=_rest([files, failed], _NOT_LOADED)))
+        loads = judged(
+            "loads", True, f"loaded and warmed in {candidate.load_s:.2f} s", "", None, None
+        )
+        live, alone = None, _FIRST
+        if against:
+            try:
+                live = await load(against)
+            except NearlineError as error:
+                # A live snapshot that is broken must not stand in the way of one that is not.
+                alone = f"the live snapshot could not be loaded: {error.message}"
+        probes = probes_for(store, collection, live or candidate, options.requests)
+        answered = None if live is None else await _replayed(live, candidate, probes)
+        comparison = Comparison(
+            candidate=candidate,
+            live=live,
+            alone=alone,
+            limits=limits_of(thresholds),
+            replay=answered,
+            probes=tuple(probes.probes),
+            judgements_sha256=thresholds.judgements_sha256,
+            allow_model_change=options.allow_model_change,
+            embedding=bool(options.embedders),
+            later=options.later,
+        )
+        checks = [files, loads, *await _checks(comparison, options)]
+    assert tuple(one.name for one in checks) == NAMES
+    report = replace(report, checks=checks)
+    if answered is not None:
+        report = replace(
+            report,
+            requests=len(answered.pairs),
+            source=answered.source,
+            left_out=answered.left_out,
+            seen=_seen(answered),
+        )
+    return ended(report)
+
+
+async def _checks(comparison: Comparison, options: GateOptions) -> Sequence[Check]:
+    return [
+        await checks_answers.check_recall(comparison),
+        checks_cost.check_model(comparison),
+        await checks_items.check_vectors(comparison),
+        await checks_items.check_moved(comparison),
+        checks_items.check_missing(comparison),
+        checks_answers.check_overlap(comparison),
+        checks_answers.check_score_drift(comparison),
+        await checks_answers.check_ndcg(comparison),
+        checks_cost.check_size(comparison),
+        checks_cost.check_load_time(comparison),
+        checks_cost.check_latency(comparison),
+        await checks_lists.check_warm(comparison, options.policies),
+        checks_behaviour.check_cold_items(comparison),
+        checks_behaviour.check_fresh(comparison),
+        checks_behaviour.check_factors(comparison),
+        checks_behaviour.check_recommend(comparison),
+        checks_behaviour.check_promise(comparison),
+    ]
+
+
+async def _replayed(live: LoadedSnapshot, candidate: LoadedSnapshot, probes: Probes) -> Replay:
+    """Asks both what was recorded, and golden queries where few of that are searches."""
+    found = await replay(live, candidate, probes)
+    searches = sum(one.probe.query is not None for one in found.pairs)
+    if probes.source == GOLDEN or searches >= _LEAST_SEARCHES:
+        return found
+    golden = Probes(probes=golden_probes(live)[:_MOST_GOLDEN], source=GOLDEN)
+    more = await replay(live, candidate, golden)
+    if not more.pairs:
+        return found
+    source = f"{RECORDED} and {GOLDEN}" if found.pairs else GOLDEN
+    return replace(found, pairs=[*found.pairs, *more.pairs], source=source)
+
+
+def _check_files(store: Store, collection: str, snapshot_id: str) -> Check:
+    try:
+        checked = store.verify(collection, snapshot_id)
+    except SnapshotCorrupt as error:
+        remedy = "restore them, or build the snapshot again"
+        return judged("files", False, error.message, remedy, None, None)
+    return judged("files", True, f"{checked:,} bytes are what the manifest says", "", None, None)
+
+
+def _rest(made: Sequence[Check], why: str) -> list[Check]:
+    return [*made, *(skipped(name, why) for name in NAMES[len(made) :])]
+
+
+def _seen(answered: Replay) -> Seen:
+    pairs = [one for one in answered.pairs if not one.refused]
+    searches = [one for one in pairs if one.probe.query is not None]
+    return Seen(
+        overlap=[one.overlap for one in answered.pairs],
+        best=(
+            [one.second.best for one in searches if one.second.best is not None],
+            [one.first.best for one in searches if one.first.best is not None],
+        ),
+        latency_ms=(
+            [one.second.seconds * 1e3 for one in pairs],
+            [one.first.seconds * 1e3 for one in pairs],
+        ),
+    )

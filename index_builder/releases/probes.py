@@ -1,0 +1,171 @@
+"""Requests to ask snapshots again: those that were recorded, else golden queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.releases.loading import LoadedSnapshot
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NearlineError
+from nearline.snapshot import Store
+from nearline.traffic import read_traffic
+from nearline.v1 import traffic_pb2
+from nearline.wire.queries import options_from_proto, query_from_proto
+from nearline.wire.recommendations import audience_from_proto, recommend_options
+from retrieval.watching.filter_shape import filter_shape
+
+_NOTHING: frozenset[c.PayloadField] = frozenset()
+# Ends of the bands of query lengths, in words.
+_BANDS = (2, 5, 10, 20)
+RECORDED, GOLDEN = "recorded", "golden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One request.
+
+    fingerprint: Of the embedder whose vectors are in it; empty: they were brought.
+    query, options: Of a search; None, where it asks for a list. vector: (d,) float32, what its text
+    was embedded to; None: nobody knows.
+    audience, list_options: Of a list; None, where it is a search. personal: The list was made for
+    a user or a session that was known; it is asked for again without them.
+    """
+
+    fingerprint: str
+    query: c.Query | None = None
+    options: c.SearchOptions = field(default_factory=c.SearchOptions)
+    vector: NDArray[np.float32] | None = None
+    audience: c.Audience | None = None
+    list_options: c.RecommendOptions = field(default_factory=c.RecommendOptions)
+    personal: bool = False
+
+    def segment(self) -> dict[str, str]:
+        """Gives what it belongs to, by the name of the division."""
+        condition = self.options.filter if self.query else self.list_options.filter
+        found = {"kind": self.kind, "filter": filter_shape(condition)}
+        if self.query is None:
+            assert self.audience is not None
+            found["surface"] = self.audience.surface
+            found["personal"] = "yes" if self.personal else "no"
+            return found
+        if self.query.text is not None:
+            found["mode"] = self.options.mode.value if self.options.mode else "default"
+            found["length"] = _band(len(self.query.text.split()))
+        return found
+
+    @property
+    def kind(self) -> str:
+        """What it asks with: text, vector or items; or for what: a list."""
+        if self.query is None:
+            return "list"
+        if self.query.text is not None:
+            return "text"
+        return "items" if self.query.item_ids else "vector"
+
+    def told(self) -> str:
+        """Says what was asked, for people."""
+        if self.query is None:
+            assert self.audience is not None
+            with_items = f" with {', '.join(self.audience.item_ids)}" * bool(self.audience.item_ids)
+            return f"{self.audience.surface}{with_items}"
+        if self.query.text is not None:
+            return self.query.text
+        return ", ".join(self.query.item_ids) or "a vector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Requests, newest first. source: RECORDED or GOLDEN. unreadable: How many could not be read,
+    by reason.
+    """
+
+    probes: list[Probe]
+    source: str
+    unreadable: Mapping[str, int] = field(default_factory=dict)
+
+
+def probes_for(store: Store, collection: str, first: LoadedSnapshot, most: int) -> Probes:
+    """Gives what was recorded of a collection; where nothing was, the golden queries of a snapshot.
+
+    Args:
+        most: Requests at most.
+    Raises: SnapshotCorrupt: a file of recorded requests cannot be read.
+    """
+    found: list[Probe] = []
+    unreadable: dict[str, int] = {}
+    for message in read_traffic(store, collection, most):
+        try:
+            found.append(probe_of(message))
+        except NearlineError as error:
+            unreadable[error.message] = unreadable.get(error.message, 0) + 1
+    if found:
+        return Probes(probes=found, source=RECORDED, unreadable=unreadable)
+    return Probes(probes=golden_probes(first)[:most], source=GOLDEN, unreadable=unreadable)
+
+
+def golden_probes(snapshot: LoadedSnapshot) -> list[Probe]:
+    """Gives the golden queries of a snapshot as requests."""
+    if snapshot.golden is None:
+        return []
+    return [
+        Probe(fingerprint=snapshot.fingerprint, query=c.Query(vector=vector))
+        for vector in snapshot.golden.vectors
+    ]
+
+
+def probe_of(message: traffic_pb2.RecordedRequest) -> Probe:
+    """Reads a recorded request; payload, snapshot and watermark are left out.
+
+    Raises: InvalidRequest: a request that this version does not know.
+    """
+    vector = _vector(message.vector)
+    if message.WhichOneof("kind") == "recommend":
+        list_options = replace(
+            recommend_options(message.recommend),
+            payload=_NOTHING,
+            explain=False,
+            min_watermark=b"",
+            why_not_id="",
+        )
+        audience = audience_from_proto(message.recommend)
+        return Probe(
+            fingerprint=message.fingerprint,
+            audience=c.Audience(item_ids=audience.item_ids, surface=audience.surface),
+            list_options=list_options,
+            personal=message.personal,
+        )
+    options = replace(
+        options_from_proto(message.search.options),
+        payload=_NOTHING,
+        explain=False,
+        snapshot_id="",
+        min_watermark=b"",
+        unit="",
+    )
+    return Probe(
+        fingerprint=message.fingerprint,
+        query=query_from_proto(message.search.query),
+        options=options,
+        vector=vector,
+    )
+
+
+def _vector(data: bytes) -> NDArray[np.float32] | None:
+    if not data:
+        return None
+    if len(data) % 4:
+        raise InvalidRequest(f"the vector has {len(data)} bytes, which is no number of float32")
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _band(words: int) -> str:
+    low = 1
+    for high in _BANDS:
+        if words <= high:
+            return f"{low} to {high} words"
+        low = high + 1
+    return f"{low} words or more"

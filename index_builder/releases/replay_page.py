@@ -1,0 +1,95 @@
+"""A replay as one HTML page that needs nothing else: by segment, and the worst side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import zip_longest
+
+from index_builder.releases.plots import histogram
+from index_builder.releases.replay import Pair, Replay
+from index_builder.report_page import figures, page, table
+
+
+def render(
+    replay: Replay,
+    rows: Sequence[Mapping[str, object]],
+    worst: Sequence[Pair],
+    titles: Mapping[str, str],
+) -> str:
+    """Gives the page.
+
+    Args:
+        replay: Where the figures come from.
+        rows: What `segments.rows_of` gives. worst: Requests to show side by side.
+        titles: Of items, by id; those without one show their id.
+    """
+    total = rows[0]
+    name = replay.first.served.name
+    parts = [
+        f"<h1>{escape(name)}: two snapshots, the same requests</h1>",
+        f"<p>First <code>{escape(replay.first.id)}</code>, second "
+        f"<code>{escape(replay.second.id)}</code>.</p>",
+        f"<p>{escape(source_told(replay))}</p>",
+        figures(
+            [
+                (_text(total["requests"]), "requests"),
+                (_text(total[f"overlap@{replay.k}"]), f"of the {replay.k} best in common"),
+                (_text(total["unchanged"]), "of the lists unchanged"),
+                (_text(total["p99_ratio"]), "p99 latency, second to first"),
+            ]
+        ),
+        histogram([pair.overlap for pair in replay.pairs], "share in common", low=0.0, high=1.0),
+        "<h2>By segment</h2>",
+        _with_head(rows),
+        "<h2>What differs most</h2>",
+        *(part for pair in worst for part in _side_by_side(pair, replay.k, titles)),
+    ]
+    if not worst:
+        parts.append("<p>Nothing differs.</p>")
+    if replay.left_out:
+        parts.append("<h2>Requests that could not be asked</h2>")
+        parts.append(table((why, f"{count:,}") for why, count in replay.left_out.items()))
+    return page(f"{name}: replay", parts)
+
+
+def source_told(replay: Replay) -> str:
+    """Says where the requests are from."""
+    if replay.source == "recorded":
+        return "These requests were recorded by routers."
+    return "Nothing was recorded: these are the golden queries of the first snapshot instead."
+
+
+def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
+    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(_text(one))}</td>" for one in row.values()) + "</tr>"
+        for row in rows
+    )
+    return f'<div style="overflow-x: auto"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _side_by_side(pair: Pair, k: int, titles: Mapping[str, str]) -> Iterator[str]:
+    told = f"{pair.probe.kind}: {pair.probe.told()}"
+    yield f"<h2>{escape(told)}</h2>"
+    if pair.refused:
+        yield f"<p>The second refuses it: {escape(pair.refused)}</p>"
+    common = set(pair.first.ids[:k]) & set(pair.second.ids[:k])
+    cells = [
+        tuple(_named(one, common, titles) for one in places)
+        for places in zip_longest(pair.first.ids[:k], pair.second.ids[:k], fillvalue="")
+    ]
+    yield "<table><tr><th>first</th><th>second</th></tr>"
+    yield "".join(f"<tr><td>{one}</td><td>{other}</td></tr>" for one, other in cells)
+    yield "</table>"
+
+
+def _named(item_id: str, common: set[str], titles: Mapping[str, str]) -> str:
+    shown = escape(titles.get(item_id) or item_id)
+    return shown if item_id in common or not item_id else f"<b>{shown}</b>"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.4f}" if isinstance(value, float) else str(value)

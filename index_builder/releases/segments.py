@@ -1,0 +1,60 @@
+"""The figures of a replay, by what was asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from index_builder.releases.replay import Pair, Replay
+
+ALL = "all"
+
+
+def rows_of(replay: Replay) -> list[dict[str, object]]:
+    """Gives a row for all requests, and one for each value of each division.
+
+    Columns: segment; requests; overlap@k, mean 0..1; unchanged, share of lists with the same ids in
+    the same order; drift, mean difference of the best scores; refused; p50 and p99 of the latency
+    of both in ms, and their ratio, second to first.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in replay.pairs:
+        for name, value in pair.probe.segment().items():
+            groups.setdefault(f"{name} {value}", []).append(pair)
+    parts = [(ALL, list(replay.pairs)), *sorted(groups.items())]
+    return [_row(name, pairs, replay.k) for name, pairs in parts]
+
+
+def worst(replay: Replay, most: int) -> list[Pair]:
+    """Gives the requests whose answers differ most, those that are refused first."""
+    differing = [one for one in replay.pairs if one.refused or one.overlap < 1]
+    return sorted(differing, key=lambda one: (not one.refused, one.overlap))[:most]
+
+
+def _row(name: str, pairs: Sequence[Pair], k: int) -> dict[str, object]:
+    drifts = [pair.drift for pair in pairs if pair.drift is not None]
+    answered = [pair for pair in pairs if not pair.refused]
+    times = np.array([[one.first.seconds, one.second.seconds] for one in answered]).reshape(-1, 2)
+    row: dict[str, object] = {
+        "segment": name,
+        "requests": len(pairs),
+        f"overlap@{k}": round(float(np.mean([pair.overlap for pair in pairs])), 4)
+        if pairs
+        else None,
+        "unchanged": round(float(np.mean([_same(pair, k) for pair in pairs])), 4)
+        if pairs
+        else None,
+        "drift": round(float(np.mean(drifts)), 5) if drifts else None,
+        "refused": sum(bool(pair.refused) for pair in pairs),
+    }
+    for share, label in ((0.5, "p50"), (0.99, "p99")):
+        first, second = np.quantile(times, share, axis=0) * 1e3 if len(times) else (0.0, 0.0)
+        row[f"{label}_ms_first"] = round(float(first), 3) if len(times) else None
+        row[f"{label}_ms_second"] = round(float(second), 3) if len(times) else None
+        row[f"{label}_ratio"] = round(float(second / first), 3) if first else None
+    return row
+
+
+def _same(pair: Pair, k: int) -> bool:
+    return not pair.refused and pair.first.ids[:k] == pair.second.ids[:k]

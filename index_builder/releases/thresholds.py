@@ -1,0 +1,106 @@
+"""The thresholds of a collection's gate: records in the store, of which the highest is in force.
+
+Layout: <store>/<collection>/gate/thresholds/<number:010d>.json; only ever created, never changed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from google.protobuf import json_format
+
+from nearline.errors import AlreadyExists, InvalidRequest, SnapshotCorrupt
+from nearline.snapshot import Store, check_collection, message_to_json
+from nearline.v1 import release_pb2
+
+_NAME = re.compile(r"[0-9]{10}\.json")
+# Those that are shares; the others are multiples.
+_RATIOS = frozenset({"max_size_ratio", "max_load_ratio", "max_latency_ratio", "max_score_drift"})
+_MOST = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is allowed; see GateThresholds in release.proto. Below 0: it is not looked at."""
+
+    min_recall: float = 0.95
+    max_ndcg_loss: float = 0.02
+    min_ndcg: float = -1.0
+    min_overlap: float = 0.5
+    max_score_drift: float = 0.25
+    max_missing: float = 0.02
+    max_moved: float = 0.01
+    max_size_ratio: float = 2.0
+    max_load_ratio: float = 3.0
+    max_latency_ratio: float = 1.5
+    max_cold_growth: float = 0.2
+    min_warm_ratio: float = 0.5
+    max_recommend_loss: float = 0.02
+    max_broken_promise: float = 0.5
+
+
+NAMES = tuple(one.name for one in fields(Limits))
+
+
+def limits_of(thresholds: release_pb2.GateThresholds) -> Limits:
+    """Gives what a record allows; what it does not say has the default."""
+    return Limits(
+        **{name: getattr(thresholds, name) for name in NAMES if thresholds.HasField(name)}
+    )
+
+
+def thresholds_in_force(store: Store, collection: str) -> release_pb2.GateThresholds:
+    """Reads the record in force; of number 0, without any value, where none was ever made.
+
+    Raises: SnapshotCorrupt: it cannot be read. StoreError.
+    """
+    names = [name for name in store.files.names(_folder(collection)) if _NAME.fullmatch(name)]
+    found = release_pb2.GateThresholds()
+    if names:
+        path = f"{_folder(collection)}/{names[-1]}"
+        try:
+            json_format.Parse(store.files.read(path).decode(), found, ignore_unknown_fields=True)
+        except (json_format.ParseError, UnicodeDecodeError) as error:
+            raise SnapshotCorrupt(
+                f"{store.url}/{path} cannot be read: {error}; restore it, or remove it and set the "
+                "thresholds again with nearline gate set"
+            ) from error
+    return found
+
+
+def set_thresholds(
+    store: Store, collection: str, thresholds: release_pb2.GateThresholds
+) -> release_pb2.GateThresholds:
+    """Adds a record that is in force from now on.
+
+    Args:
+        thresholds: Its number and time are given here.
+    Returns: The record as it was made.
+    Raises: InvalidRequest: a value out of range. StoreError.
+    """
+    for name in NAMES:
+        value = getattr(thresholds, name)
+        most = _MOST if name in _RATIOS else 1.0
+        # Not a number is not in any range.
+        if thresholds.HasField(name) and not -_MOST <= value <= most:
+            raise InvalidRequest(
+                f"{name} is {value:g}; 0..{most:g} is allowed, or a number below 0 to switch the "
+                "check off",
+                field=name,
+            )
+    record = release_pb2.GateThresholds()
+    record.CopyFrom(thresholds)
+    record.create_time.GetCurrentTime()
+    while True:
+        record.number = thresholds_in_force(store, collection).number + 1
+        try:
+            path = f"{_folder(collection)}/{record.number:010d}.json"
+            store.files.create(path, message_to_json(record).encode())
+        except AlreadyExists:
+            continue  # Somebody else was faster: theirs comes before ours.
+        return record
+
+
+def _folder(collection: str) -> str:
+    return f"{check_collection(collection)}/gate/thresholds"

@@ -1,0 +1,364 @@
+"""The model registry of a store: embedders, rerankers, rankers and prompts as numbered versions.
+
+Layout:
+    <store>/_models/<kind>/<name>/versions/<number:010d>/claimed, files/, card.json
+    <store>/_models/<kind>/<name>/stages/<number:010d>.json
+Whoever makes `claimed` has the number; the card comes last, and without it there is no such
+version. Cards and stage records are only ever created, never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.snapshot import Store, message_to_json
+from nearline.store.durable import sha256_of, store_errors
+from nearline.store.files import Digest
+from nearline.v1 import model_pb2, snapshot_pb2
+
+KINDS = ("embedder", "reranker", "ranker", "prompt")
+PREFIX = "registry:"  # What a setting says that names a version rather than a folder.
+STAGES = {
+    "candidate": model_pb2.MODEL_STAGE_CANDIDATE,
+    "canary": model_pb2.MODEL_STAGE_CANARY,
+    "production": model_pb2.MODEL_STAGE_PRODUCTION,
+    "retired": model_pb2.MODEL_STAGE_RETIRED,
+}
+_ROOT = "_models"  # No collection can have this name.
+_CARD = "card.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NUMBER = re.compile(r"[0-9]{10}")
+_RECORD = re.compile(r"[0-9]{10}\.json")
+_MAX_WORDS = 1_000
+
+
+class Registry:
+    """Which versions of models a store has, what is known of them, and their files.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._files = store.files
+
+    def add(
+        self, kind: str, name: str, card: model_pb2.ModelCard, source: Path | None = None
+    ) -> snapshot_pb2.ModelRef:
+        """Adds the next version of a name, whole or not at all.
+
+        Args:
+            kind: One of `KINDS`.
+            name: 1..128 of A-Z a-z 0-9 . _ -, starting with a letter or digit.
+            card: What is known; ref.fingerprint may be given. Number, time and files are filled in.
+            source: A file, or a folder of files, that is copied. None: it is known by its
+                fingerprint alone.
+        Returns: The version. Without a fingerprint in the card it is that of the files: the
+            SHA-256 of one; of several, that of what `sha256sum` prints of them, by path.
+        Raises: InvalidRequest: a bad kind, name or card; no files. StoreError.
+        """
+        place = _place(kind, name)
+        copy = None if source is None else self._copied(source)
+        try:
+            files = [] if copy is None else list(_entries(copy))
+            made = model_pb2.ModelCard()
+            made.CopyFrom(card)
+            del made.files[:]
+            made.files.extend(files)
+            made.who, made.description = card.who[:_MAX_WORDS], card.description[:_MAX_WORDS]
+            made.create_time.GetCurrentTime()
+            made.ref.kind, made.ref.name = kind, name
+            made.ref.fingerprint = card.ref.fingerprint or digest_of(files)
+            if not made.ref.fingerprint:
+                raise InvalidRequest(
+                    f"{kind} {name} has neither files nor a fingerprint, so nothing tells it from "
+                    "another; give one of the two",
+                    field="fingerprint",
+                )
+            made.ref.version = self._claim(place, made.who)
+            version = _version(place, made.ref.version)
+            if copy is not None:
+                self._files.publish(copy, f"{version}/files", files[0].path)
+            self._files.create(f"{version}/{_CARD}", message_to_json(made).encode())
+        finally:
+            if copy is not None:
+                shutil.rmtree(copy, ignore_errors=True)
+        return made.ref
+
+    def names(self, kind: str) -> list[str]:
+        """Lists the names of a kind that have a version, in alphabetical order."""
+        return [
+            name
+            for name in self._files.names(f"{_ROOT}/{_checked_kind(kind)}")
+            if _NAME.fullmatch(name) and self.versions(kind, name)
+        ]
+
+    def versions(self, kind: str, name: str) -> list[int]:
+        """Lists the versions of a name, newest first; none: there is no such name."""
+        place = _place(kind, name)
+        return [
+            int(one)
+            for one in reversed(self._files.names(f"{place}/versions"))
+            if _NUMBER.fullmatch(one) and self._files.holds(f"{place}/versions/{one}/{_CARD}")
+        ]
+
+    def show(self, kind: str, name: str, version: int) -> model_pb2.ModelCard:
+        """Reads the card of a version.
+
+        Raises: NotFound: says which there are. SnapshotCorrupt: it is no card.
+        """
+        path = f"{_version(_place(kind, name), version)}/{_CARD}"
+        if not self._files.holds(path):
+            there = ", ".join(map(str, self.versions(kind, name)))
+            raise NotFound(
+                f"{kind} {name} has no version {version}; "
+                + (f"there are {there}" if there else f"there is no {kind} of that name")
+                + f": `nearline models list --store {self._files.url}` shows all"
+            )
+        card = model_pb2.ModelCard()
+        self._parse(path, card)
+        return card
+
+    def cards(self, kind: str) -> Iterator[model_pb2.ModelCard]:
+        """Reads all cards of a kind: by name, the versions of a name newest first."""
+        for name in self.names(kind):
+            for version in self.versions(kind, name):
+                yield self.show(kind, name, version)
+
+    def find(self, kind: str, fingerprint: str, name: str = "") -> snapshot_pb2.ModelRef | None:
+        """Gives a version with a fingerprint, of a name the newest; None: there is none.
+
+        Args:
+            name: Only of this name; empty: of any.
+        """
+        for one in [name] if name else self.names(kind):
+            for version in self.versions(kind, one):
+                ref = self.show(kind, one, version).ref
+                if ref.fingerprint == fingerprint:
+                    return ref
+        return None
+
+    def stage(
+        self, kind: str, name: str, version: int, stage: str, *, who: str = "", why: str = ""
+    ) -> model_pb2.StageRecord:
+        """Says what a version is used for from now on; the one in production before retires.
+
+        Args:
+            stage: One of `STAGES`.
+            who, why: For the record.
+        Raises: NotFound: no such version. InvalidRequest: no such stage.
+        """
+        if stage not in STAGES:
+            raise InvalidRequest(
+                f"stage is {stage!r}; {', '.join(STAGES)} are known", field="stage"
+            )
+        self.show(kind, name, version)  # Raises where there is none.
+        record = model_pb2.StageRecord(
+            version=version, stage=STAGES[stage], who=who[:_MAX_WORDS], why=why[:_MAX_WORDS]
+        )
+        record.create_time.GetCurrentTime()
+        folder = f"{_place(kind, name)}/stages"
+        while True:
+            record.number = 1 + max((int(one[:10]) for one in self._stages(folder)), default=0)
+            try:
+                data = message_to_json(record).encode()
+                self._files.create(f"{folder}/{record.number:010d}.json", data)
+            except AlreadyExists:
+                continue  # Somebody else made that number first: take the next one.
+            return record
+
+    def history(self, kind: str, name: str) -> list[model_pb2.StageRecord]:
+        """Reads the stage records of a name, newest first."""
+        folder = f"{_place(kind, name)}/stages"
+        records = []
+        for one in reversed(self._stages(folder)):
+            record = model_pb2.StageRecord()
+            self._parse(f"{folder}/{one}", record)
+            records.append(record)
+        return records
+
+    def stages_of(self, kind: str, name: str) -> dict[int, str]:
+        """Gives the stage of each version of a name; what was never staged is a candidate."""
+        known = dict.fromkeys(self.versions(kind, name), "candidate")
+        words = {number: word for word, number in STAGES.items()}
+        for record in reversed(self.history(kind, name)):
+            word = words.get(record.stage, "candidate")
+            if word == "production":
+                known = {
+                    one: "retired" if stage == word and one != record.version else stage
+                    for one, stage in known.items()
+                }
+            if record.version in known:
+                known[record.version] = word
+        return known
+
+    def in_production(self, kind: str, name: str) -> int | None:
+        """Gives the version in production; None: none is."""
+        stages = self.stages_of(kind, name)
+        return next((one for one, stage in stages.items() if stage == "production"), None)
+
+    def resolve(self, text: str, kind: str = "") -> snapshot_pb2.ModelRef:
+        """Finds what "name" (its newest version), "name@3" or "name@production" means.
+
+        Args:
+            text: One of these; a "kind/" or "registry:" may stand before it.
+            kind: Kind that is wanted; empty: any.
+        Raises: NotFound: no such name or version, or none in production. InvalidRequest: not such
+            a text, or a name that several kinds have.
+        """
+        before, _, rest = text.removeprefix(PREFIX).rpartition("/")
+        name, at, wanted = rest.partition("@")
+        if before and kind and before != kind:
+            raise InvalidRequest(f"{text!r} is no {kind}; name one", field="name")
+        if not _NAME.fullmatch(name) or (at and not (wanted == "production" or wanted.isdecimal())):
+            raise InvalidRequest(
+                f"{text!r} names no version; write NAME, NAME@3 or NAME@production", field="name"
+            )
+        asked = [before or kind] if before or kind else KINDS
+        kinds = [one for one in asked if self.versions(one, name)]
+        if not kinds:
+            raise NotFound(
+                f"there is no {before or kind or 'model'} {name}; "
+                f"`nearline models list --store {self._files.url}` shows what there is"
+            )
+        if len(kinds) > 1:
+            raise InvalidRequest(
+                f"{name} is the name of a {' and of a '.join(kinds)}; write {kinds[0]}/{name}",
+                field="name",
+            )
+        if wanted == "production":
+            version = self.in_production(kinds[0], name)
+            if version is None:
+                raise NotFound(
+                    f"no version of {kinds[0]} {name} is in production; `nearline models promote "
+                    f"{name} --stage production --store {self._files.url}` puts the newest there"
+                )
+        else:
+            version = int(wanted) if wanted else self.versions(kinds[0], name)[0]
+        return self.show(kinds[0], name, version).ref
+
+    def fetch(self, ref: snapshot_pb2.ModelRef) -> Path:
+        """Makes the files of a version lie in a local folder, compared with its card.
+
+        Returns: The folder.
+        Raises: NotFound: no such version, or one without files. SnapshotCorrupt: a file is missing,
+            or its size or SHA-256 differs.
+        """
+        card = self.show(ref.kind, ref.name, ref.version)
+        if not card.files:
+            raise NotFound(
+                f"{ref.kind} {ref.name}@{ref.version} has no files in the registry, only a "
+                "fingerprint; add a version with nearline models add --folder DIR"
+            )
+        folder = f"{_version(_place(ref.kind, ref.name), ref.version)}/files"
+        for entry in card.files:
+            # A card is input: no path of it may lead out of the version's folder.
+            if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
+                raise SnapshotCorrupt(
+                    f"the card of {ref.kind} {ref.name}@{ref.version} names a file {entry.path!r}, "
+                    "which is no path within it; add the version again"
+                )
+            self._files.fetch(f"{folder}/{entry.path}", Digest(entry.bytes, entry.sha256))
+        return self._files.folder / folder
+
+    def _claim(self, place: str, who: str) -> int:
+        """Takes the next number; one that was taken and never became a version stays unused."""
+        while True:
+            taken = [n for n in self._files.names(f"{place}/versions") if _NUMBER.fullmatch(n)]
+            number = 1 + max(map(int, taken), default=0)
+            with contextlib.suppress(AlreadyExists):
+                self._files.create(f"{_version(place, number)}/claimed", who.encode())
+                return number
+
+    def _copied(self, source: Path) -> Path:
+        """Copies files to where they can be moved to their place from."""
+        copy = self._files.folder / _ROOT / f".tmp-{secrets.token_hex(8)}"
+        with store_errors(source):
+            found = (
+                [source]
+                if source.is_file()
+                else sorted(one for one in source.rglob("*") if one.is_file())
+            )
+            if not found:
+                raise InvalidRequest(f"{source} holds no files; name a file or a folder of some")
+        with store_errors(copy):
+            for file in found:
+                part = Path(file.name) if file == source else file.relative_to(source)
+                (copy / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy / part)
+        return copy
+
+    def _stages(self, folder: str) -> list[str]:
+        return [name for name in self._files.names(folder) if _RECORD.fullmatch(name)]
+
+    def _parse(self, path: str, message: Message) -> None:
+        try:
+            text = self._files.read(path).decode("utf-8")
+            json_format.Parse(text, message, ignore_unknown_fields=True)
+        except (json_format.ParseError, UnicodeDecodeError) as error:
+            raise SnapshotCorrupt(
+                f"{self._files.url}/{path} cannot be read: {error}; restore it"
+            ) from error
+
+
+def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
+    """Gives the SHA-256 of a file; of several, that of what `sha256sum` prints; of none, ""."""
+    if len(files) < 2:
+        return files[0].sha256 if files else ""
+    lines = "".join(f"{one.sha256}  {one.path}\n" for one in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def name_of(model: str) -> str:
+    """Gives the name that a model has in the registry: the last part of its own.
+
+    "sentence-transformers/all-MiniLM-L6-v2" is all-MiniLM-L6-v2, and so is "all-MiniLM-L6-v2@3".
+    """
+    last = model.rstrip("/").rpartition("/")[2].partition("@")[0]
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-")[:128]
+    return kept or "model"
+
+
+def told(ref: snapshot_pb2.ModelRef) -> str:
+    """Gives a version as people write it: "embedder all-MiniLM-L6-v2@1"."""
+    return f"{ref.kind} {ref.name}@{ref.version}"
+
+
+def _entries(folder: Path) -> Iterator[snapshot_pb2.FileEntry]:
+    with store_errors(folder):
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            yield snapshot_pb2.FileEntry(
+                path=file.relative_to(folder).as_posix(),
+                bytes=file.stat().st_size,
+                sha256=sha256_of(file),
+            )
+
+
+def _checked_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise InvalidRequest(f"kind is {kind!r}; {', '.join(KINDS)} are known", field="kind")
+    return kind
+
+
+def _place(kind: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"name {name!r} is not allowed; use 1..128 of A-Z a-z 0-9 . _ -, starting with a "
+            "letter or digit",
+            field="name",
+        )
+    return f"{_ROOT}/{_checked_kind(kind)}/{name}"
+
+
+def _version(place: str, number: int) -> str:
+    return f"{place}/versions/{number:010d}"

@@ -1,0 +1,138 @@
+"""Requests that a router recorded, in files of the store, to judge other snapshots by.
+
+Layout: <store>/<collection>/traffic/<UTC time>-<6 hex>.pb.gz: a gzip of RecordedRequest messages,
+each behind its length in four bytes, little-endian. Files are only ever created and removed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import secrets
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.message import DecodeError
+
+from nearline.errors import NotFound, SnapshotCorrupt
+from nearline.snapshot import Store, check_collection
+from nearline.v1.traffic_pb2 import RecordedRequest
+
+_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.pb\.gz")
+_LENGTH = struct.Struct("<I")
+# A file is input: what a few bytes of it may unfold to, and one message of it.
+_MOST_BYTES = 1 << 28
+_MOST_MESSAGE_BYTES = 1 << 24
+
+
+def encode_traffic(requests: Iterable[RecordedRequest]) -> bytes:
+    """Gives the bytes of a file; the same requests give the same bytes."""
+    plain = bytearray()
+    for request in requests:
+        message = request.SerializeToString(deterministic=True)
+        plain += _LENGTH.pack(len(message))
+        plain += message
+    return gzip.compress(plain, compresslevel=6, mtime=0)
+
+
+def decode_traffic(data: bytes, path: str = "the file") -> list[RecordedRequest]:
+    """Reads the bytes of a file.
+
+    Args:
+        data: At most 256 MiB when unpacked, a message at most 16 MiB.
+        path: What errors call it.
+    Returns: Its requests in the order written.
+    Raises: SnapshotCorrupt: it is no such file, or cut off.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacking:
+            plain = unpacking.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _corrupt(path, str(error)) from error
+    if len(plain) > _MOST_BYTES:
+        raise _corrupt(path, f"more than {_MOST_BYTES} bytes when unpacked")
+    requests: list[RecordedRequest] = []
+    at = 0
+    while at < len(plain):
+        start = at + _LENGTH.size
+        length = _LENGTH.unpack_from(plain, at)[0] if start <= len(plain) else 0
+        at = start + length
+        if length > _MOST_MESSAGE_BYTES or at > len(plain):
+            raise _corrupt(path, f"a message at byte {start - _LENGTH.size} is cut off or too long")
+        try:
+            requests.append(RecordedRequest.FromString(plain[start:at]))
+        except DecodeError as error:
+            raise _corrupt(path, str(error)) from error
+    return requests
+
+
+def traffic_names(store: Store, collection: str) -> list[str]:
+    """Lists the names of the files of a collection, newest first."""
+    names = store.files.names(_folder(collection))
+    return [name for name in reversed(names) if _NAME.fullmatch(name)]
+
+
+def read_traffic(store: Store, collection: str, limit: int) -> list[RecordedRequest]:
+    """Reads the newest requests.
+
+    Args:
+        store: The store.
+        collection: The collection; one that nothing was recorded of has no requests.
+        limit: Most requests to read, >= 0.
+    Returns: Newest first.
+    Raises: SnapshotCorrupt: a file cannot be read. StoreError.
+    """
+    requests: list[RecordedRequest] = []
+    for name in traffic_names(store, collection):
+        if len(requests) >= limit:
+            break
+        path = f"{_folder(collection)}/{name}"
+        try:
+            data = store.files.read(path)
+        except NotFound:  # It was removed since it was listed.
+            continue
+        newest_first = decode_traffic(data, f"{store.url}/{path}")[::-1]
+        requests += newest_first[: limit - len(requests)]
+    return requests
+
+
+def write_traffic(store: Store, collection: str, requests: Sequence[RecordedRequest]) -> str:
+    """Writes requests as one new file, whole and durable or not at all.
+
+    Args:
+        store: The store.
+        collection: The collection.
+        requests: In the order of their times.
+    Returns: The name of the file.
+    Raises: StoreError.
+    """
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.pb.gz"
+    store.files.create(f"{_folder(collection)}/{name}", encode_traffic(requests))
+    return name
+
+
+def remove_old_traffic(store: Store, collection: str, keep: int) -> int:
+    """Removes all files but the newest.
+
+    Args:
+        store: The store.
+        collection: The collection.
+        keep: Files that stay, >= 0.
+    Returns: Files removed.
+    Raises: StoreError.
+    """
+    old = traffic_names(store, collection)[keep:]
+    for name in old:
+        store.files.remove_file(f"{_folder(collection)}/{name}")
+    return len(old)
+
+
+def _folder(collection: str) -> str:
+    return f"{check_collection(collection)}/traffic"
+
+
+def _corrupt(path: str, why: str) -> SnapshotCorrupt:
+    return SnapshotCorrupt(f"{path} holds no recorded requests: {why}; remove it")

@@ -1,0 +1,66 @@
+"""What became of the requests of one arm."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from retrieval.rollout.quantiles import quantiles
+
+_LATEST = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmState:
+    """What one arm has seen.
+
+    requests: Reported. errors: Failed through no fault of the caller. units: Users, sessions or
+    requests. p50_ms, p95_ms, p99_ms: Latency of the latest 1,024 that did not fail; 0: none did.
+    recall_samples, recall: Searches done again exactly, and their mean recall, 0..1; 0: none was.
+    lists, clicks, conversions: Lists given with a name; of them, those that anything was clicked
+    in, or bought from.
+    """
+
+    requests: int
+    errors: int
+    units: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    recall_samples: int
+    recall: float
+    lists: int
+    clicks: int
+    conversions: int
+
+
+@dataclass(slots=True)
+class Arm:
+    """Counts it; recall: The sum."""
+
+    requests: int = 0
+    errors: int = 0
+    units: int = 0
+    recall_samples: int = 0
+    recall: float = 0.0
+    lists: int = 0
+    clicks: int = 0
+    conversions: int = 0
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
+
+    def state(self) -> ArmState:
+        """Gives what has been counted."""
+        p50, p95, p99 = quantiles(self.seconds or (0.0,), (0.5, 0.95, 0.99))
+        return ArmState(
+            requests=self.requests,
+            errors=self.errors,
+            units=self.units,
+            p50_ms=p50 * 1e3,
+            p95_ms=p95 * 1e3,
+            p99_ms=p99 * 1e3,
+            recall_samples=self.recall_samples,
+            recall=self.recall / self.recall_samples if self.recall_samples else 0.0,
+            lists=self.lists,
+            clicks=self.clicks,
+            conversions=self.conversions,
+        )

@@ -1,0 +1,193 @@
+"""One canary being tried: requests are dealt to it, and what comes of them is told to the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from nearline import contract as c
+from nearline.errors import (
+    Conflict,
+    InvalidRequest,
+    NearlineError,
+    NotFound,
+    Unauthenticated,
+    Unsupported,
+)
+from retrieval.life.holdings import Held
+from retrieval.rollout.comparing import Comparison
+from retrieval.rollout.judge import Judge
+from retrieval.rollout.list_ids import canary_of
+from retrieval.rollout.split import Asker, Split
+from retrieval.served import ServedCollection
+
+_R = TypeVar("_R")
+# Answers of the canary in shadow that may be under way; requests beyond are not judged by.
+_MOST_SHADOWS = 16
+# Kinds of interactions that say more than a look.
+CONVERSIONS = frozenset({"purchase", "buy", "order", "conversion"})
+_CALLERS = (InvalidRequest, NotFound, Conflict, Unauthenticated, Unsupported)
+_log = logging.getLogger(__name__)
+
+
+class Trial:
+    """Deals requests to a canary that is loaded here.
+
+    The judge is told of every request of either arm but those that fail through a fault of the
+    caller's: it goes by how they were dealt.
+
+    Args:
+        split: How they are dealt.
+        canary: What is tried.
+        judge: Told what becomes of them.
+    """
+
+    def __init__(self, split: Split, canary: Held[ServedCollection], judge: Judge) -> None:
+        self.split = split
+        self.judge = judge
+        self.compared = Comparison()
+        self._canary = canary
+        self._shadowed = 0
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    @property
+    def canary(self) -> ServedCollection:
+        """What is tried."""
+        return self._canary.value
+
+    async def answer(
+        self,
+        current: Callable[[], Awaitable[_R]],
+        canary: Callable[[ServedCollection], Awaitable[_R]],
+        asker: Asker,
+    ) -> _R:
+        """Answers a request from the arm that it is dealt to.
+
+        Where the canary fails, the current snapshot answers: what is tried costs nobody an answer.
+
+        Args:
+            current: Answers from the current snapshot.
+            canary: Answers from the snapshot that it is given.
+            asker: Whom the request is for.
+        Raises: whatever `current` raises.
+        """
+        unit = self.split.unit_of(asker)
+        chosen = self.split.to_canary(unit)
+        if self.split.shadow:
+            return await self._in_shadow(unit, current, canary, chosen=chosen)
+        start = time.perf_counter()
+        if chosen:
+            try:
+                with self._canary as served:
+                    reply = await canary(served)
+            except Exception as error:
+                return await self._instead(unit, start, error, current)
+            self._tell(unit, start, canary=True)
+            return reply
+        try:
+            reply = await current()
+        except Exception as error:
+            if _is_fault(error):
+                self._tell(unit, start, canary=False, failed=True)
+            raise
+        self._tell(unit, start, canary=False)
+        return reply
+
+    def interacted(self, interactions: Sequence[c.Interaction]) -> None:
+        """Takes in what was done with lists that were given during this trial."""
+        for one in interactions:
+            canary = canary_of(one.list_id, self.split.epoch)
+            if canary is not None:
+                unit = None
+                if self.split.dealt_by_unit and (one.user_id or one.session_id):
+                    unit = self.split.unit_of(Asker(one.user_id, one.session_id))
+                converted = one.kind in CONVERSIONS
+                self.judge.clicked(canary, one.list_id, converted=converted, unit=unit)
+
+    def end(self) -> None:
+        """Stops answers in shadow that are under way."""
+        for task in self._shadows:
+            task.cancel()
+
+    async def _instead(
+        self, unit: int, start: float, error: Exception, current: Callable[[], Awaitable[_R]]
+    ) -> _R:
+        """Has the current snapshot answer what the canary failed at."""
+        try:
+            reply = await current()
+        except Exception:
+            # What fails at both speaks against the canary only where it is the service's fault.
+            if _is_fault(error):
+                self._tell(unit, start, canary=True, failed=True)
+            raise
+        self._failed(unit, start, error)
+        return reply
+
+    async def _in_shadow(
+        self,
+        unit: int,
+        current: Callable[[], Awaitable[_R]],
+        canary: Callable[[ServedCollection], Awaitable[_R]],
+        *,
+        chosen: bool,
+    ) -> _R:
+        start = time.perf_counter()
+        # Known before it is looked at how a request is dealt, so that it skews neither arm.
+        counts = self._shadowed < _MOST_SHADOWS
+        if not (counts and chosen):
+            reply = await current()
+            if counts:
+                self._tell(unit, start, canary=False)
+            return reply
+        self._shadowed += 1
+        try:
+            reply = await current()
+        except BaseException:
+            self._shadowed -= 1
+            raise
+        task = asyncio.ensure_future(self._shadow(unit, canary, reply))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadow_ended)
+        return reply
+
+    def _shadow_ended(self, task: asyncio.Task[None]) -> None:
+        self._shadows.discard(task)
+        self._shadowed -= 1
+
+    async def _shadow(
+        self, unit: int, canary: Callable[[ServedCollection], Awaitable[_R]], served: _R
+    ) -> None:
+        start = time.perf_counter()
+        try:
+            with self._canary as held:
+                reply = await canary(held)
+        except Exception as error:
+            self._failed(unit, start, error)
+            return
+        self._tell(unit, start, canary=True)
+        self.compared.add(served, reply)
+
+    def _failed(self, unit: int, start: float, error: Exception) -> None:
+        """Notes that the canary failed at what the current snapshot could answer."""
+        self._tell(unit, start, canary=True, failed=True)
+        ours = isinstance(error, NearlineError)
+        _log.warning(
+            "canary failed at a request; the current snapshot answered it",
+            extra={
+                "collection": self.split.collection,
+                "error": type(error).__name__,
+                "reason": error.message if isinstance(error, NearlineError) else repr(error),
+            },
+            exc_info=None if ours else error,
+        )
+
+    def _tell(self, unit: int, start: float, *, canary: bool, failed: bool = False) -> None:
+        self.judge.request(canary, unit, time.perf_counter() - start, failed=failed)
+
+
+def _is_fault(error: Exception) -> bool:
+    """Tells whether an error is the service's, and not the caller's."""
+    return not isinstance(error, _CALLERS)

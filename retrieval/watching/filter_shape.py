@@ -1,0 +1,45 @@
+"""What kind of filter a search has, in a word or two: a label, so there are few of them."""
+
+from __future__ import annotations
+
+from nearline.filters import All, Any, Equals, Exists, Filter, In, Not, Range
+
+NONE = "none"
+_MOST_PARTS = 4
+
+
+def filter_shape(condition: Filter | None) -> str:
+    """Gives the shape of a filter.
+
+    Args:
+        condition: The filter; None: there is none.
+    Returns: "none", "eq", "in", "range", "exists", or a compound: "and(eq,range)" with the
+        different shapes of its parts in alphabetical order, compounds in it without theirs. More
+        than four different ones are "and(many)".
+    """
+    return NONE if condition is None else _shape(condition, deep=True)
+
+
+def _shape(condition: Filter, *, deep: bool) -> str:
+    match condition:
+        case Equals():
+            return "eq"
+        case In():
+            return "in"
+        case Range():
+            return "range"
+        case Exists():
+            return "exists"
+        case Not(part):
+            return _compound("not", (part,), deep=deep)
+        case All(parts):
+            return _compound("and", parts, deep=deep)
+        case Any(parts):
+            return _compound("or", parts, deep=deep)
+
+
+def _compound(name: str, parts: tuple[Filter, ...], *, deep: bool) -> str:
+    if not deep:
+        return name
+    shapes = sorted({_shape(part, deep=False) for part in parts})
+    return f"{name}(many)" if len(shapes) > _MOST_PARTS else f"{name}({','.join(shapes)})"

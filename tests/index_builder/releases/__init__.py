@@ -1,0 +1,1 @@
+"""Tests of the release gate and of replay."""

@@ -1,0 +1,258 @@
+"""Bad snapshots are refused, each for the right reason, and a good one passes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.quality import DataSet
+from index_builder.releases.gate import NAMES, GateOptions, judge
+from index_builder.releases.judgements import keep_judgements
+from index_builder.releases.records import GateReport, Outcome
+from index_builder.releases.report import keep_report, report_names
+from index_builder.releases.thresholds import set_thresholds
+from nearline.errors import NotFound
+from nearline.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
+from nearline.v1 import release_pb2
+from nearline.vectors import normalise
+from tests.index_builder.embedders import HashEmbedder, vector_of
+from tests.index_builder.releases.snapshots import (
+    documents,
+    failed,
+    made,
+    message,
+    publish,
+    queries,
+    texts,
+)
+
+WORDS = texts(400)
+_EMBEDDERS = {"here": HashEmbedder()}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gate")
+
+
+@pytest.fixture(scope="module")
+def live(store: Path) -> str:
+    return publish(store, documents(WORDS), promote=True)
+
+
+async def gate(store: Path, candidate: str, live: str | None, **options: object) -> GateReport:
+    told = {"embedders": _EMBEDDERS, **options}
+    return await judge(Store(store), "default", candidate, live, GateOptions(**told))  # type: ignore[arg-type]
+
+
+async def test_a_good_snapshot_passes(store: Path, live: str) -> None:
+    more = publish(store, documents([*WORDS, "something new", "and another"]))
+    report = await gate(store, more, live)
+    assert (failed(report), report.passed) == ([], True)
+    assert [one.name for one in report.checks] == list(NAMES)
+    assert made(report) >= {
+        *("files", "loads", "recall", "model", "vectors", "moved", "missing", "overlap"),
+        *("score_drift", "size", "load_time", "latency"),
+    }
+    assert (report.requests, report.source) == (60, "golden")
+    verdict = report.verdict("default/gate/reports/x-1.json", "no reason was needed")
+    assert (verdict.passed, verdict.forced_because, verdict.thresholds) == (True, "", 0)
+
+
+async def test_the_first_snapshot_has_only_its_own_checks(store: Path, live: str) -> None:
+    report = await gate(store, live, None)
+    assert report.passed and report.live_id == ""
+    assert made(report) == {"files", "loads", "recall", "vectors"}
+    assert message(report, "overlap") == "there is no live snapshot to compare with"
+    assert (await gate(store, live, live)).live_id == ""
+
+
+async def test_another_model_is_refused_and_may_be_allowed(store: Path, live: str) -> None:
+    # The same space under another name: all else is as it was.
+    other = publish(store, documents(WORDS), fingerprint="other")
+    report = await gate(store, other, live)
+    assert failed(report) == ["model"]
+    assert "nearline rollout start" in message(report, "model")
+    assert "--allow-model-change" in message(report, "model")
+    assert (await gate(store, other, live, allow_model_change=True)).passed
+
+
+async def test_vectors_of_another_model_are_found_under_the_right_name(
+    store: Path, live: str
+) -> None:
+    # What another model makes of the same texts: their neighbours are others, too.
+    rng = np.random.default_rng(5)
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
+    vectors = np.stack([vector_of(one) for one in WORDS]) @ turn
+    other = publish(store, documents(WORDS, vectors), golden=queries() @ turn)
+    report = await gate(store, other, None)
+    assert failed(report) == ["vectors"]
+    assert "not of the model that the manifest names" in message(report, "vectors")
+    # Beside the live one its vectors are also others than before, and find other things.
+    report = await gate(store, other, live)
+    assert set(failed(report)) == {"vectors", "moved", "overlap"}
+    alone = await gate(store, other, live, embedders={})
+    assert message(alone, "vectors").startswith("no embedding service was named")
+
+
+async def test_ids_that_are_shuffled_are_refused(store: Path, live: str) -> None:
+    # A tenth of the rows got the vector of another one.
+    vectors = np.stack([vector_of(one) for one in WORDS])
+    vectors[:40] = np.roll(vectors[:40], 1, axis=0)
+    report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
+    assert failed(report) == ["moved"]
+    assert "40 have another vector under the same text" in message(report, "moved")
+    # With all of them mixed up something else is found as well.
+    vectors = np.random.default_rng(6).permutation(vectors)
+    report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
+    assert failed(report) == ["moved", "overlap"]
+
+
+async def test_ids_that_are_shuffled_with_their_texts_are_refused(store: Path, live: str) -> None:
+    words = [*WORDS[1:41], WORDS[0], *WORDS[41:]]
+    report = await gate(store, publish(store, documents(words)), live)
+    assert failed(report) == ["moved"]
+    assert "41 the text of another document" in message(report, "moved")
+
+
+async def test_texts_that_were_written_anew_are_no_shuffling(store: Path, live: str) -> None:
+    words = [f"{one}, revised" for one in WORDS[:100]] + WORDS[100:]
+    assert (await gate(store, publish(store, documents(words)), live)).passed
+
+
+async def test_items_that_are_missing_are_refused(store: Path, live: str) -> None:
+    fewer = documents(WORDS)
+    del fewer[::10]
+    report = await gate(store, publish(store, fewer), live)
+    assert failed(report) == ["missing"]
+    assert "40 of 400 documents are gone" in message(report, "missing")
+    assert "'d00000'" in message(report, "missing")
+
+
+@pytest.mark.parametrize("promised", [1.0, 0.5])
+async def test_an_index_that_is_searched_too_narrowly_is_refused(
+    graphs: tuple[Path, str], promised: float
+) -> None:
+    folder, first = graphs
+    narrow = published_again(folder, first, ef_search=1, promised_recall=promised)
+    report = await gate(folder, narrow, first, embedders={})
+    assert failed(report) == ["recall"]
+    assert "--ef-search" in message(report, "recall")
+    # Whatever its manifest says of itself.
+    assert f"(the manifest says {promised:.4f})" in message(report, "recall")
+    assert (await gate(folder, first, None, embedders={})).outcome("recall") is Outcome.PASSED
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A graph over vectors at random, which is hard to search, and a width that is enough."""
+    folder = tmp_path_factory.mktemp("graphs")
+    rows = normalise(np.random.default_rng(2).normal(size=(3_060, 32)).astype(np.float32))
+    made_of = documents(texts(3_000), rows[:3_000])
+    return folder, publish(folder, made_of, factory="HNSW16", ef_search=400, golden=rows[3_000:])
+
+
+def published_again(
+    folder: Path, snapshot_id: str, *, ef_search: int, promised_recall: float
+) -> str:
+    """Publishes the files of a snapshot under another manifest; gives its id."""
+    store = Store(folder)
+    manifest = store.manifest("default", snapshot_id)
+    manifest.snapshot_id = new_snapshot_id()
+    manifest.default_ef_search = ef_search
+    manifest.quality.recall_at_10 = promised_recall
+    place = store.snapshots_folder("default")
+    shutil.copytree(place / snapshot_id, place / manifest.snapshot_id)
+    (place / manifest.snapshot_id / MANIFEST).write_text(message_to_json(manifest))
+    return manifest.snapshot_id
+
+
+async def test_a_snapshot_that_answers_otherwise_is_refused(store: Path, live: str) -> None:
+    # The same ids, all of whose texts are others.
+    report = await gate(store, publish(store, documents(texts(800)[400:])), live)
+    assert failed(report) == ["overlap"]
+
+
+async def test_files_that_are_not_intact_are_refused_before_anything_else(
+    tmp_path: Path, live: str
+) -> None:
+    broken = publish(tmp_path, documents(WORDS[:20]))
+    path = Store(tmp_path).snapshot_folder("default", broken) / "shards/000/items.arrow"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    report = await gate(tmp_path, broken, None)
+    assert failed(report) == ["files"]
+    assert len(report.checks) == len(NAMES)
+    assert message(report, "recall") == "its files are not intact"
+
+
+async def test_a_live_snapshot_that_is_broken_stands_in_nobodys_way(
+    tmp_path: Path,
+) -> None:
+    broken = publish(tmp_path, documents(WORDS[:20]))
+    path = Store(tmp_path).snapshot_folder("default", broken) / "shards/000/items.arrow"
+    path.write_bytes(b"")
+    report = await gate(tmp_path, publish(tmp_path, documents(WORDS)), broken)
+    assert report.passed
+    assert "could not be loaded" in message(report, "overlap")
+
+
+async def test_a_snapshot_that_is_not_there_is_not_judged(store: Path) -> None:
+    with pytest.raises(NotFound):
+        await gate(store, "20200101T000000Z-aaaaaa", None)
+
+
+async def test_thresholds_of_the_store_are_those_that_count(tmp_path: Path) -> None:
+    first = publish(tmp_path, documents(WORDS))
+    fewer = publish(tmp_path, documents(WORDS[:300]))
+    store = Store(tmp_path)
+    assert failed(await gate(tmp_path, fewer, first)) == ["missing"]
+    set_thresholds(store, "default", release_pb2.GateThresholds(max_missing=0.3))
+    report = await gate(tmp_path, fewer, first)
+    assert (report.passed, report.thresholds) == (True, 1)
+    set_thresholds(store, "default", release_pb2.GateThresholds(max_missing=-1))
+    report = await gate(tmp_path, fewer, first)
+    assert message(report, "missing") == "switched off by the thresholds"
+    assert report.verdict().thresholds == 2
+
+
+async def test_judged_queries_are_asked_where_they_are_in_the_store(tmp_path: Path) -> None:
+    first = publish(tmp_path, documents(WORDS))
+    # One that has lost what is relevant, in few enough documents.
+    kept = documents([*WORDS[:3], *(f"other {n}" for n in range(3)), *WORDS[6:]])
+    store = Store(tmp_path)
+    labels = DataSet(
+        corpus=tmp_path,
+        queries={"q1": WORDS[4], "q2": WORDS[5]},
+        judgements={"q1": {"d00004": 1}, "q2": {"d00005": 2}},
+    )
+    digest = keep_judgements(store, "default", labels)
+    assert keep_judgements(store, "default", labels) == digest
+    set_thresholds(store, "default", release_pb2.GateThresholds(judgements_sha256=digest))
+    report = await gate(tmp_path, publish(tmp_path, kept), first)
+    assert failed(report) == ["ndcg"]
+    assert "(the live snapshot 1.0000)" in message(report, "ndcg")
+    assert (await gate(tmp_path, first, None)).outcome("ndcg") is Outcome.SKIPPED
+    set_thresholds(
+        store, "default", release_pb2.GateThresholds(judgements_sha256=digest, min_ndcg=0.9)
+    )
+    assert (await gate(tmp_path, first, None)).outcome("ndcg") is Outcome.PASSED
+    without = await gate(tmp_path, first, None, embedders={})
+    assert without.outcome("ndcg") is Outcome.SKIPPED
+    assert "--embedding" in message(without, "ndcg")
+
+
+async def test_reports_are_kept_by_number_with_a_page_beside_them(store: Path, live: str) -> None:
+    opened = Store(store)
+    refused = publish(store, documents(WORDS[:100]))
+    report = await gate(store, refused, live)
+    paths = [keep_report(opened, report) for _ in range(2)]
+    assert paths == [f"default/gate/reports/{refused}-{number}.json" for number in (1, 2)]
+    assert set(paths) <= set(report_names(opened, "default"))
+    page = opened.files.read(paths[0].replace(".json", ".html")).decode()
+    assert "is refused" in page and page.count("<svg") == 3
+    assert "<script" not in page and "src=" not in page
+    for one in report.failed:
+        assert one.name in page

@@ -1,0 +1,140 @@
+"""What a snapshot learned is judged: leaked labels, stale factors, items without behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour import ranker_choice
+from index_builder.behaviour.boosting import Boosting, trouble
+from index_builder.behaviour.candidates import train_candidates
+from index_builder.behaviour.ranking_lists import Lists, lists_of
+from index_builder.behaviour.tasks import Task
+from index_builder.interactions.records import Interactions
+from index_builder.releases.gate import GateOptions, judge
+from index_builder.releases.records import GateReport, Outcome
+from nearline.snapshot import MANIFEST, Store, message_to_json
+from retrieval.behaviour.features import Features
+from tests.index_builder.releases.shop import DAYS, bought, build
+from tests.index_builder.releases.snapshots import failed, message
+
+_FEW = {"als plain", "popular plain", "item_to_item plain", "session tau=5"}
+LATER = bought(days=5, first=DAYS)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A store, and its snapshots by what is wrong with them."""
+
+    store: Path
+    good: str
+    newer: str
+    leaked: str
+    nothing: str
+
+
+def _some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
+    return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
+
+
+def _leaking(features: Features, task: Task, seed: int) -> Lists:
+    """Makes lists whose features tell what was wanted, as a careless join would."""
+    lists = lists_of(features, task, seed)
+    values = lists.values.copy()
+    values[:, lists.names.index("popularity")] = 1 + lists.wanted
+    return lists._replace(values=values)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    if told := trouble():
+        pytest.skip(f"no ranker is trained here: {told}")
+    folder = tmp_path_factory.mktemp("shop")
+    with pytest.MonkeyPatch.context() as patch:
+        # Of what is trained only few, and small: the others would take their time.
+        for module in ("learning", "ranker_choice"):
+            patch.setattr(f"index_builder.behaviour.{module}.train_candidates", _some)
+        patch.setattr(ranker_choice, "Boosting", lambda: Boosting(trees=10))
+
+        async def builds() -> list[str]:
+            made = [await build(folder, bought(DAYS - 1)), await build(folder, bought())]
+            patch.setattr(ranker_choice, "lists_of", _leaking)
+            return [*made, await build(folder, bought()), await build(folder, None)]
+
+        yield Shop(folder, *asyncio.run(builds()))
+
+
+async def gate(
+    shop: Shop, candidate: str, live: str | None, later: Interactions | None = None
+) -> GateReport:
+    return await judge(Store(shop.store), "default", candidate, live, GateOptions(later=later))
+
+
+async def test_a_good_one_passes_and_keeps_its_promise(shop: Shop) -> None:
+    report = await gate(shop, shop.newer, shop.good, LATER)
+    assert failed(report) == []
+    made = ("cold_items", "fresh", "factors", "recommend", "promise")
+    assert {report.outcome(one) for one in made} == {Outcome.PASSED}
+
+
+async def test_a_ranker_that_saw_its_labels_breaks_its_promise(shop: Shop) -> None:
+    report = await gate(shop, shop.leaked, None, LATER)
+    assert failed(report) == ["promise"]
+    assert "labels leaked" in message(report, "promise")
+    # Beside the live one its lists may be worse, too; nothing else is wrong with it.
+    beside = await gate(shop, shop.leaked, shop.good, LATER)
+    assert "promise" in failed(beside)
+    assert set(failed(beside)) <= {"promise", "recommend"}
+
+
+async def test_without_later_interactions_what_is_too_good_to_be_true_is_refused(
+    shop: Shop,
+) -> None:
+    report = await gate(shop, shop.leaked, shop.good)
+    assert failed(report) == ["promise"]
+    assert "too good to be true" in message(report, "promise")
+    honest = await gate(shop, shop.newer, shop.good)
+    assert honest.outcome("promise") is Outcome.SKIPPED
+    assert "--interactions" in message(honest, "promise")
+    assert honest.passed
+
+
+async def test_stale_factors_are_refused(shop: Shop) -> None:
+    report = await gate(shop, shop.good, shop.newer, LATER)
+    assert failed(report) == ["fresh"]
+    assert "24.0 hours older than that of the live snapshot" in message(report, "fresh")
+
+
+async def test_factors_of_another_build_are_refused(shop: Shop) -> None:
+    store = Store(shop.store)
+    manifest = store.manifest("default", shop.newer)
+    path = store.snapshot_folder("default", shop.newer) / MANIFEST
+    text = path.read_text("utf-8")
+    manifest.behaviour.factors_id = "0" * 64
+    try:
+        path.write_text(message_to_json(manifest), "utf-8")
+        report = await gate(shop, shop.newer, shop.good)
+    finally:
+        path.write_text(text, "utf-8")
+    assert failed(report) == ["factors"]
+
+
+async def test_a_snapshot_that_forgot_behaviour_is_refused(shop: Shop) -> None:
+    report = await gate(shop, shop.nothing, shop.good, LATER)
+    assert failed(report) == ["cold_items"]
+    assert report.outcome("fresh") is Outcome.SKIPPED
+
+
+async def test_too_few_later_users_judge_nothing(shop: Shop) -> None:
+    few = LATER.some(np.flatnonzero(LATER.user < 5))
+    report = await gate(shop, shop.newer, shop.good, few)
+    assert report.outcome("recommend") is Outcome.SKIPPED
+    assert "5 users" in message(report, "recommend")
+    # What is no later than the training is not looked at.
+    none = await gate(shop, shop.newer, shop.good, bought())
+    assert message(none, "recommend").startswith("0 users")

@@ -1,0 +1,177 @@
+"""Recorded requests asked of two snapshots: what they have in common, by segment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.releases.loading import loaded
+from index_builder.releases.probes import probe_of, probes_for
+from index_builder.releases.replay import Replay, overlap, replay
+from index_builder.releases.replay_page import render
+from index_builder.releases.segments import rows_of, worst
+from nearline import contract as c
+from nearline.contract import Embedder
+from nearline.filters import Equals
+from nearline.snapshot import Store
+from nearline.traffic import write_traffic
+from nearline.v1 import retrieval_pb2, traffic_pb2
+from nearline.wire.queries import options_to_proto, query_to_proto
+from tests.index_builder.embedders import HashEmbedder, vector_of
+from tests.index_builder.releases.snapshots import FINGERPRINT, documents, publish, texts
+
+WORDS = texts(200)
+PLAIN = c.SearchOptions()
+HERE: dict[str, Embedder] = {"here": HashEmbedder()}
+
+
+def search(
+    query: c.Query,
+    options: c.SearchOptions = PLAIN,
+    *,
+    vector: bytes = b"",
+    fingerprint: str = FINGERPRINT,
+) -> traffic_pb2.RecordedRequest:
+    return traffic_pb2.RecordedRequest(
+        fingerprint=fingerprint,
+        search=retrieval_pb2.SearchRequest(
+            query=query_to_proto(query), options=options_to_proto(options)
+        ),
+        vector=vector,
+    )
+
+
+def by_vector(text: str, fingerprint: str = FINGERPRINT) -> traffic_pb2.RecordedRequest:
+    return search(c.Query(vector=vector_of(text)), fingerprint=fingerprint)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Two snapshots: the second lacks the texts of the first half, and has others for them."""
+    folder = tmp_path_factory.mktemp("replay")
+    first = publish(folder, documents(WORDS), promote=True)
+    return folder, first, publish(folder, documents([*texts(300)[200:], *WORDS[100:]]))
+
+
+async def replayed(
+    folder: Path,
+    first: str,
+    second: str,
+    recorded: list[traffic_pb2.RecordedRequest],
+    embedders: dict[str, Embedder] | None = None,
+) -> Replay:
+    store = Store(folder)
+    name = f"default/traffic/{'0' * 8}T000000Z-aaaaaa.pb.gz"
+    if recorded:
+        name = f"default/traffic/{write_traffic(store, 'default', recorded)}"
+    try:
+        async with (
+            loaded(store, "default", first, embedders or {}) as one,
+            loaded(store, "default", second, embedders or {}) as other,
+        ):
+            return await replay(one, other, probes_for(store, "default", one, 1_000))
+    finally:
+        store.files.remove_file(name)
+
+
+async def test_a_snapshot_answers_as_it_does(pair: tuple[Path, str, str]) -> None:
+    folder, first, _ = pair
+    found = await replayed(folder, first, first, [by_vector(f"query {n}") for n in range(5)])
+    (row, *_) = rows_of(found)
+    assert (row["requests"], row["overlap@10"], row["unchanged"], row["drift"]) == (5, 1, 1, 0)
+    assert row["refused"] == 0 and found.source == "recorded"
+    assert worst(found, 10) == []
+
+
+async def test_what_differs_is_told_by_what_was_asked(pair: tuple[Path, str, str]) -> None:
+    folder, first, second = pair
+    # The best hit of a stored text is that text: in the second, half of them are gone.
+    recorded = [by_vector(WORDS[0]), by_vector(WORDS[150])]
+    recorded.append(search(c.Query(item_ids=("d00150",)), c.SearchOptions(k=3)))
+    found = await replayed(folder, first, second, recorded)
+    shown = {str(row["segment"]): row for row in rows_of(found)}
+    assert set(shown) == {"all", "kind vector", "kind items", "filter none"}
+    assert (shown["kind vector"]["requests"], shown["kind items"]["requests"]) == (2, 1)
+    # By brute force: which of the ten best of either have the same ids.
+    wanted = []
+    for word in (WORDS[0], WORDS[150]):
+        best = [
+            set(np.argsort(-(np.stack([vector_of(one) for one in words]) @ vector_of(word)))[:10])
+            for words in (WORDS, [*texts(300)[200:], *WORDS[100:]])
+        ]
+        wanted.append(len(best[0] & best[1]) / 10)
+    assert shown["kind vector"]["overlap@10"] == pytest.approx(np.mean(wanted))
+    assert worst(found, 1)[0].overlap == min(one.overlap for one in found.pairs)
+
+
+async def test_vectors_of_another_model_are_left_out_and_counted(
+    pair: tuple[Path, str, str],
+) -> None:
+    folder, first, second = pair
+    recorded = [by_vector("query 1"), by_vector("query 2", fingerprint="other")]
+    found = await replayed(folder, first, second, recorded)
+    assert len(found.pairs) == 1
+    assert dict(found.left_out) == {"its vector is of another model": 1}
+
+
+async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
+    pair: tuple[Path, str, str],
+) -> None:
+    folder, first, second = pair
+    vector = vector_of("query 1").astype("<f4").tobytes()
+    recorded = [search(c.Query(text="query 1")), search(c.Query(text="query 1"), vector=vector)]
+    found = await replayed(folder, first, second, recorded)
+    assert len(found.pairs) == 1
+    assert [one.split(":")[0] for one in found.left_out] == [
+        "no embedding service of its model was named"
+    ]
+    with_embedder = await replayed(folder, first, second, recorded, HERE)
+    assert len(with_embedder.pairs) == 2
+    assert with_embedder.pairs[0].first.ids == with_embedder.pairs[1].first.ids
+    segments = {str(row["segment"]) for row in rows_of(with_embedder)}
+    assert {"kind text", "mode default", "length 1 to 2 words"} <= segments
+
+
+async def test_what_the_second_refuses_stands_first(pair: tuple[Path, str, str]) -> None:
+    folder, first, second = pair
+    # Neither has attributes: the first refuses it, so that nothing is to be compared.
+    odd = search(c.Query(vector=vector_of("x")), c.SearchOptions(filter=Equals("price", 3)))
+    gone = search(c.Query(item_ids=("d00000", "d00001")))
+    found = await replayed(folder, first, second, [odd, gone])
+    assert [one.split(" refuses")[0] for one in found.left_out] == [first]
+    assert len(found.pairs) == 1
+
+
+async def test_lists_are_asked_for_without_whom_they_were_for(
+    pair: tuple[Path, str, str],
+) -> None:
+    folder, first, second = pair
+    request = retrieval_pb2.RecommendRequest(item_ids=["d00150"], surface="item_page", n=5)
+    message = traffic_pb2.RecordedRequest(recommend=request, personal=True)
+    probe = probe_of(message)
+    assert probe.audience == c.Audience(item_ids=("d00150",), surface="item_page")
+    found = await replayed(folder, first, second, [message])
+    (only,) = found.pairs
+    assert len(only.first.ids) == 5 and "d00150" not in only.first.ids
+    assert {str(row["segment"]) for row in rows_of(found)} == {
+        *("all", "kind list", "filter none", "surface item_page", "personal yes")
+    }
+
+
+async def test_where_nothing_was_recorded_golden_queries_stand_in(
+    pair: tuple[Path, str, str],
+) -> None:
+    folder, first, second = pair
+    found = await replayed(folder, first, second, [])
+    assert (found.source, len(found.pairs)) == ("golden", 60)
+    page = render(found, rows_of(found), worst(found, 3), {"d00000": "<b>first</b>"})
+    assert "Nothing was recorded" in page and page.count("<th>second</th>") == 3
+    assert "<b>first</b>" not in page.replace("&lt;b&gt;first&lt;/b&gt;", "")
+
+
+def test_the_overlap_is_that_of_the_longer_list() -> None:
+    assert overlap([], []) == 1
+    assert overlap(["a", "b"], ["b", "c"]) == 0.5
+    assert overlap(["a"], ["a", "b", "c", "d"]) == 0.25

@@ -1,0 +1,186 @@
+"""Following the canaries that aliases name: loading, trying, and ending trials for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from nearline.errors import NotReady, StoreError
+from nearline.snapshot import Store
+from nearline.v1 import release_pb2
+from retrieval.in_force import SnapshotInForce
+from retrieval.life import aliases
+from retrieval.life.serving import ServedCollections
+from retrieval.rollout import canaries as under_test
+from retrieval.rollout.canaries import Canaries
+from retrieval.served import ServedCollection
+from tests.retrieval.snapshots import documents_of, write_snapshot
+
+
+class World:
+    """A store with a current snapshot and another one, and who follows it; now: Seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+        matrix = np.ones((4, 4), np.float32)
+        self.old = write_snapshot(folder, documents_of(matrix))
+        self.new = write_snapshot(folder, documents_of(matrix), promote=False)
+        self.now = 0.0
+        self.error: Exception | None = None
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.loaded: list[tuple[str, int]] = []
+        self.forgotten: list[str] = []
+        self.collections = ServedCollections(clock=lambda: self.now)
+        self.canaries = Canaries(
+            self.store,
+            self.collections,
+            self._load,
+            lambda name, snapshot_id: self.forgotten.append(snapshot_id),
+            clock=lambda: self.now,
+        )
+
+    async def _load(self, snapshot: SnapshotInForce) -> ServedCollection:
+        await self.hold.wait()
+        if self.error is not None:
+            raise self.error
+        self.loaded.append((snapshot.snapshot_id, snapshot.epoch))
+        return cast(ServedCollection, snapshot)
+
+    def look(self) -> None:
+        """Looks at the aliases once."""
+        self.canaries.see("default", self.store.alias_in_force("default"))
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Looks again and again until something is so."""
+        async with asyncio.timeout(10):
+            while not done():
+                self.look()
+                await asyncio.sleep(0.005)
+
+    @property
+    def tried(self) -> str:
+        trial = self.collections.trials.get("default")
+        return "" if trial is None else trial.split.canary
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(under_test, "_FIRST_RETRY_S", 0.01)
+    return World(tmp_path)
+
+
+async def test_a_canary_is_tried_once_it_is_loaded_and_no_longer_than_it_is_named(
+    world: World,
+) -> None:
+    world.look()
+    assert world.canaries.problem("default") == ""
+    world.hold.clear()
+    aliases.split(world.store, "default", world.new, 0.2)
+    world.look()
+    assert (world.tried, world.canaries.problem("default")) == ("", "it is being loaded")
+    world.hold.set()
+    await world.until(lambda: world.tried == world.new)
+    assert world.canaries.problem("default") == ""
+    assert world.loaded == [(world.new, 2)]
+    aliases.end_split(world.store, "default")
+    world.look()
+    assert world.tried == ""
+    # It is held, and goes when it is due.
+    assert world.forgotten == []
+
+
+async def test_another_share_goes_on_without_a_gap(world: World) -> None:
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.tried == world.new)
+    before = world.collections.trials["default"]
+    world.hold.clear()
+    aliases.split(world.store, "default", world.new, 0.4)
+    world.look()
+    assert world.collections.trials["default"] is before
+    world.hold.set()
+    await world.until(lambda: world.collections.trials["default"] is not before)
+    assert world.collections.trials["default"].split.share == 0.4
+
+
+async def test_what_was_being_loaded_when_the_trial_ended_is_let_go_of(world: World) -> None:
+    world.hold.clear()
+    aliases.split(world.store, "default", world.new, 0.2)
+    world.look()
+    aliases.end_split(world.store, "default")
+    world.look()
+    world.hold.set()
+    assert world.forgotten == [world.new]
+    # What becomes current is being loaded for that.
+    aliases.split(world.store, "default", world.new, 0.2)
+    world.look()
+    aliases.promote(world.store, "default", world.new)
+    world.look()
+    assert world.forgotten == [world.new]
+    await world.canaries.close()
+
+
+async def test_what_cannot_be_had_is_tried_again_and_backed_out_in_the_end(world: World) -> None:
+    world.error = NotReady("no room")
+    limits = release_pb2.RolloutLimits(away_s=20)
+    rollout = release_pb2.Rollout(limits=limits)
+    aliases.split(world.store, "default", world.new, 0.2, rollout=rollout)
+    await world.until(lambda: world.canaries.problem("default") == "no room")
+    world.now = 19.0
+    world.look()
+    assert world.store.alias_in_force("default").canary == world.new
+    world.now = 21.0
+    await world.until(lambda: not world.store.alias_in_force("default").canary)
+    record = world.store.alias_in_force("default")
+    assert record.current == world.old
+    assert record.why == "backed out by itself: it could not be had for 21 s: no room"
+    # It recovers in time where it can.
+    world.error = None
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.tried == world.new)
+
+
+async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_can_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aliases.split(world.store, "default", world.new, 0.5)
+    await world.until(lambda: world.tried == world.new)
+    judge = world.collections.trials["default"].judge
+    for number in range(400):
+        judge.request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+    create = world.store.create_alias_record
+    attempts = []
+
+    def full(*_: object) -> None:
+        attempts.append(1)
+        raise StoreError("no space")
+
+    monkeypatch.setattr(world.store, "create_alias_record", full)
+    world.look()
+    assert world.tried == ""
+    await world.until(lambda: len(attempts) >= 3)
+    assert world.canaries.problem("default").startswith("backed out: errors: canary failed")
+    monkeypatch.setattr(world.store, "create_alias_record", create)
+    await world.until(lambda: not world.store.alias_in_force("default").canary)
+    assert world.store.alias_in_force("default").why.startswith("backed out by itself: errors:")
+    world.look()
+    assert world.canaries.problem("default") == ""
+
+
+async def test_who_backs_out_late_ends_no_other_trial(world: World) -> None:
+    aliases.split(world.store, "default", world.new, 0.5)
+    await world.until(lambda: world.tried == world.new)
+    judge = world.collections.trials["default"].judge
+    for number in range(400):
+        judge.request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+    stale = world.store.alias_in_force("default")
+    aliases.split(world.store, "default", world.new, 0.1)
+    # This router has not seen the newer record yet.
+    world.canaries.see("default", stale)
+    await world.until(lambda: world.tried == world.new)
+    assert world.store.alias_in_force("default").canary_share == 0.1

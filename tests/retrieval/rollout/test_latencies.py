@@ -1,0 +1,93 @@
+"""Latencies by request and by user: each draw counts once, and much from one user tells more."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from retrieval.rollout.latencies import Latencies
+from retrieval.rollout.once import Once
+
+LIMIT = math.log(700)
+
+
+def ask(
+    latencies: Latencies,
+    draw: random.Random,
+    *,
+    users: int,
+    requests: int,
+    slower: float = 1.0,
+    spread: float = 0.0,
+) -> None:
+    """Users ask equally often; the habits of each spread about the mean of all."""
+    known = [
+        (draw.getrandbits(64), draw.random() < 0.2, draw.lognormvariate(-5, spread))
+        for _ in range(users)
+    ]
+    for number in range(requests):
+        unit, canary, usual = draw.choice(known)
+        seconds = usual * draw.lognormvariate(0, 0.4) * (slower if canary else 1.0)
+        latencies.add(canary, unit, seconds, judged=number > 200)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_users_of_a_canary_that_is_as_slow_as_it_may_be_say_nothing(spread: float) -> None:
+    reached = 0
+    for seed in range(10):
+        latencies = Latencies(0.2, 1.2, Once())
+        ask(latencies, random.Random(seed), users=400, requests=3_000, slower=1.2, spread=spread)
+        reached += max(latencies.log_evidence, latencies.tail.log_evidence) >= math.log(20)
+    assert reached <= 1
+
+
+def test_few_users_who_ask_often_tell_what_one_request_of_each_could_not() -> None:
+    for seed in range(5):
+        latencies = Latencies(0.2, 1.0, Once())
+        ask(latencies, random.Random(seed), users=300, requests=8_000, slower=1.3)
+        assert latencies.log_evidence >= LIMIT
+
+
+def test_a_user_counts_at_most_once_for_each_block_size_and_once_in_the_tail() -> None:
+    draw = random.Random(1)
+    latencies = Latencies(0.5, 1.0, Once())
+    for _ in range(2_000):
+        latencies.add(False, 8 * draw.randrange(40), draw.lognormvariate(-5, 0.4), judged=True)
+    before = latencies.log_evidence
+    assert before == pytest.approx(-math.log(3))
+    for _ in range(2_000):
+        latencies.add(True, 1, 10.0, judged=True)
+    # Where the share is a half, one value doubles the evidence at most.
+    assert before < latencies.log_evidence <= before + math.log(2)
+    assert latencies.tail.canary == 1
+
+
+def test_users_who_set_thresholds_are_not_judged() -> None:
+    draw = random.Random(1)
+    latencies = Latencies(0.2, 1.0, Once())
+    for _ in range(3_000):
+        canary = draw.random() < 0.5
+        latencies.add(canary, 8 * draw.getrandbits(61), 10.0 if canary else 0.01, judged=True)
+    assert latencies.log_evidence == pytest.approx(-math.log(3))
+
+
+def test_by_request_every_request_counts() -> None:
+    draw = random.Random(1)
+    latencies = Latencies(0.2, 1.0, None)
+    for _ in range(1_000):
+        canary = draw.random() < 0.2
+        latencies.add(canary, 0, 10.0 if canary else draw.uniform(0.01, 0.02), judged=True)
+    assert latencies.log_evidence > 10 * LIMIT
+    # The thresholds are there after 64 of the current snapshot; about a fifth are the canary's.
+    assert 140 < latencies.tail.canary < 260
+
+
+def test_what_is_not_judged_says_nothing_and_no_time_is_no_error() -> None:
+    latencies = Latencies(0.2, 1.0, None)
+    for number in range(1_000):
+        latencies.add(number % 5 == 0, 0, 0.0, judged=False)
+    assert latencies.log_evidence == pytest.approx(0.0)
+    latencies.add(True, 0, 0.0, judged=True)
+    assert math.isfinite(latencies.log_evidence)

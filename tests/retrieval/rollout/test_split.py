@@ -1,0 +1,95 @@
+"""Who is dealt to which arm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearline.contract import Arm
+from nearline.v1 import release_pb2, snapshot_pb2
+from retrieval.rollout.list_ids import canary_of, marked
+from retrieval.rollout.split import Asker, Split, split_of
+
+RECORD = snapshot_pb2.AliasRecord(
+    epoch=7,
+    current="a",
+    canary="b",
+    canary_share=0.3,
+    rollout=release_pb2.Rollout(rollout_id="r1"),
+)
+
+
+def make(
+    share: float = 0.3,
+    split_by: release_pb2.SplitBy = release_pb2.SPLIT_BY_UNSPECIFIED,
+    rollout_id: str = "r1",
+) -> Split:
+    split = split_of("default", RECORD, snapshot_pb2.Manifest())
+    return replace(split, share=share, split_by=split_by, rollout_id=rollout_id)
+
+
+def test_a_user_is_dealt_to_one_arm_whatever_the_session() -> None:
+    split = make()
+    assert split.unit_of(Asker("u", "s1")) == split.unit_of(Asker("u", "s2"))
+    assert split.unit_of(Asker("", "s1")) == split.unit_of(Asker("", "s1"))
+    # A session that is named like a user is somebody else.
+    assert split.unit_of(Asker("x", "")) != split.unit_of(Asker("", "x"))
+    assert split.unit_of(Asker()) != split.unit_of(Asker())
+
+
+def test_by_session_users_do_not_count_and_by_request_nobody_does() -> None:
+    sessions = make(split_by=release_pb2.SPLIT_BY_SESSION)
+    assert sessions.unit_of(Asker("u1", "s")) == sessions.unit_of(Asker("u2", "s"))
+    requests = make(split_by=release_pb2.SPLIT_BY_REQUEST)
+    assert requests.unit_of(Asker("u", "s")) != requests.unit_of(Asker("u", "s"))
+    assert not requests.dealt_by_unit and sessions.dealt_by_unit
+
+
+def test_the_share_of_users_is_what_was_asked_and_another_rollout_takes_others() -> None:
+    users = [Asker(f"user-{n}") for n in range(20_000)]
+    split, other = make(0.3), make(0.3, rollout_id="r2")
+    mine = {one.user for one in users if split.to_canary(split.unit_of(one))}
+    theirs = {one.user for one in users if other.to_canary(other.unit_of(one))}
+    # Five deviations of a binomial of 20,000 by 0.3 are 324.
+    assert abs(len(mine) - 6_000) < 324
+    # Independent of each other: 0.09 of all, five deviations are 202.
+    assert abs(len(mine & theirs) - 1_800) < 202
+
+
+@given(st.text(max_size=20), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
+def test_whoever_a_small_share_has_a_greater_one_keeps(user: str, one: float, other: float) -> None:
+    small, great = make(min(one, other)), make(max(one, other))
+    unit = small.unit_of(Asker(user or "u"))
+    assert unit == great.unit_of(Asker(user or "u"))
+    assert great.to_canary(unit) or not small.to_canary(unit)
+
+
+def test_limits_are_those_of_the_record_and_else_the_usual_ones() -> None:
+    manifest = snapshot_pb2.Manifest(
+        quality=snapshot_pb2.QualitySummary(queries=100, recall_at_10=0.99)
+    )
+    usual = split_of("default", RECORD, manifest)
+    assert abs(usual.limits.min_recall - 0.94) < 1e-12
+    assert (usual.limits.false_alarm, usual.limits.latency_ratio) == (0.01, 1.1)
+    assert usual.recall_sample == 0.05
+    record = snapshot_pb2.AliasRecord()
+    record.CopyFrom(RECORD)
+    record.rollout.limits.min_recall = 0.0
+    record.rollout.limits.recall_sample = 0.5
+    given_by_record = split_of("default", record, manifest)
+    assert (given_by_record.limits.min_recall, given_by_record.recall_sample) == (0.0, 0.5)
+
+
+@given(st.integers(1, 1 << 40), st.sampled_from(Arm), st.text("0123456789abcdef-", min_size=1))
+def test_a_list_says_which_arm_of_which_rollout_gave_it(epoch: int, arm: Arm, name: str) -> None:
+    assert canary_of(marked(name, epoch, arm), epoch) is (arm is Arm.CANARY)
+    assert canary_of(marked(name, epoch, arm), epoch + 1) is None
+    assert canary_of(name, epoch) is None
+
+
+def test_what_users_make_up_is_of_no_arm() -> None:
+    for made_up in ("", ".", "abc.", "abc.7", "abc.7x", "abc.7bb", ".c", "x.7c.", "7c"):
+        assert canary_of(made_up, 7) is None
+    assert canary_of("x.y.7c", 7) is True

@@ -1,0 +1,180 @@
+"""What becomes of requests while a canary is tried, and what the judge is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from nearline import contract as c
+from nearline.contract import Arm
+from nearline.errors import InvalidRequest, NotReady
+from nearline.v1 import snapshot_pb2
+from retrieval.life.holdings import Held, Key
+from retrieval.rollout.judge import Judge
+from retrieval.rollout.list_ids import marked
+from retrieval.rollout.split import Asker, Split, split_of
+from retrieval.rollout.trial import Trial
+from retrieval.served import ServedCollection
+from tests.retrieval.rollout.test_split import RECORD
+
+CANARY = cast(ServedCollection, "canary")
+Answer = Callable[[], Awaitable[str]]
+
+
+class Told:
+    """A judge that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[bool, bool]] = []
+        self.clicks: list[tuple[bool, str, bool]] = []
+
+    def request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
+        assert seconds >= 0
+        self.requests.append((canary, failed))
+
+    def clicked(
+        self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
+    ) -> None:
+        self.clicks.append((canary, list_id, converted))
+
+
+class World:
+    """A trial; current, canary: What each does."""
+
+    def __init__(self, *, shadow: bool = False, share: float = 0.5) -> None:
+        split = split_of("default", RECORD, snapshot_pb2.Manifest())
+        self.split: Split = replace(split, shadow=shadow, share=share)
+        self.told = Told()
+        self.held = Held(Key("default", "b"), CANARY, lambda: 0.0)
+        self.trial = Trial(self.split, self.held, cast(Judge, self.told))
+        self.current: Exception | str = "from current"
+        self.canary: Exception | str = "from canary"
+        self.asked: Counter[str] = Counter()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def ask(self, user: str) -> str:
+        async def current() -> str:
+            return _give(self, "current", self.current)
+
+        async def canary(served: ServedCollection) -> str:
+            assert served is CANARY and self.held.in_use
+            await self.gate.wait()
+            return _give(self, "canary", self.canary)
+
+        return await self.trial.answer(current, canary, Asker(user))
+
+    def user(self, *, canary: bool) -> str:
+        """Gives somebody who is dealt to an arm."""
+        users = (f"u{n}" for n in range(1_000))
+        return next(
+            one for one in users if self.split.to_canary(self.split.unit_of(Asker(one))) is canary
+        )
+
+
+def _give(world: World, arm: str, what: Exception | str) -> str:
+    world.asked[arm] += 1
+    if isinstance(what, Exception):
+        raise what
+    return what
+
+
+async def test_each_is_answered_by_the_arm_it_is_dealt_to() -> None:
+    world = World()
+    assert await world.ask(world.user(canary=True)) == "from canary"
+    assert await world.ask(world.user(canary=False)) == "from current"
+    assert world.told.requests == [(True, False), (False, False)]
+    assert world.asked == {"current": 1, "canary": 1}
+    assert not world.held.in_use
+
+
+@pytest.mark.parametrize("error", [NotReady("away"), InvalidRequest("no such field"), ValueError()])
+async def test_what_the_canary_fails_at_the_current_one_answers(error: Exception) -> None:
+    world = World()
+    world.canary = error
+    # Whatever the error says: the current one can answer it.
+    assert await world.ask(world.user(canary=True)) == "from current"
+    assert world.told.requests == [(True, True)]
+
+
+async def test_a_fault_of_the_callers_counts_for_neither() -> None:
+    world = World()
+    world.canary = world.current = InvalidRequest("k is 0")
+    for canary in (True, False):
+        with pytest.raises(InvalidRequest):
+            await world.ask(world.user(canary=canary))
+    assert world.told.requests == []
+    world.canary = world.current = NotReady("shards are away")
+    for canary in (True, False):
+        with pytest.raises(NotReady):
+            await world.ask(world.user(canary=canary))
+    assert world.told.requests == [(True, True), (False, True)]
+
+
+async def test_in_shadow_nobody_sees_the_canary_nor_waits_for_it() -> None:
+    world = World(shadow=True)
+    world.gate.clear()
+    assert await world.ask(world.user(canary=True)) == "from current"
+    assert await world.ask(world.user(canary=False)) == "from current"
+    assert world.told.requests == [(False, False)]
+    world.gate.set()
+    await asyncio.gather(*world.trial._shadows)
+    assert world.told.requests == [(False, False), (True, False)]
+    assert world.asked == {"current": 2, "canary": 1}
+    world.canary = NotReady("away")
+    assert await world.ask(world.user(canary=True)) == "from current"
+    await asyncio.gather(*world.trial._shadows)
+    assert world.told.requests[2:] == [(True, True)]
+
+
+async def test_a_canary_that_hangs_in_shadow_holds_few_requests_and_skews_nothing() -> None:
+    world = World(shadow=True)
+    world.gate.clear()
+    chosen, other = world.user(canary=True), world.user(canary=False)
+    for _ in range(40):
+        assert await world.ask(chosen) == "from current"
+    assert len(world.trial._shadows) == 16
+    # While it is full, neither arm is told anything.
+    await world.ask(other)
+    assert world.told.requests == []
+    world.trial.end()
+    await asyncio.gather(*world.trial._shadows, return_exceptions=True)
+    await world.ask(other)
+    assert world.told.requests == [(False, False)]
+    assert not world.held.in_use
+
+
+async def test_answers_in_shadow_are_compared() -> None:
+    world = World(shadow=True)
+    info = c.ReplyInfo(
+        epoch=1,
+        snapshot_id="a",
+        fingerprint="",
+        coverage=c.Coverage(shards_answered=1, shards_total=1),
+    )
+
+    def reply(*ids: str) -> c.SearchReply:
+        hits = [c.Hit(id=one, score=1.0) for one in ids]
+        return c.SearchReply(results=[c.HitList(hits=hits)], info=info)
+
+    world.trial.compared.add(reply("a", "b", "c", "d"), reply("b", "x", "a", "y"))
+    world.trial.compared.add(reply(), reply("a"))
+    assert world.trial.compared.compared == 2
+    assert world.trial.compared.overlap == (0.5 + 1.0) / 2
+
+
+def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
+    world = World()
+    epoch = world.split.epoch
+    canary, current = marked("l1", epoch, Arm.CANARY), marked("l2", epoch, Arm.CURRENT)
+    old = marked("l3", epoch - 1, Arm.CANARY)
+    kinds = [(canary, "view"), (current, "purchase"), (old, "view"), ("l4", "view"), ("", "view")]
+    world.trial.interacted(
+        [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]
+    )
+    assert world.told.clicks == [(True, canary, False), (False, current, True)]

@@ -1,0 +1,99 @@
+"""Many exact searches at once are one batch where that is cheap, and are cut elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from nearline.filters import Equals
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.backends import faiss_index
+from retrieval.backends.vector_index import SearchParams
+from retrieval.catalogue import load_shards
+from retrieval.coalescer import Coalescer
+from retrieval.in_force import in_force
+from retrieval.local_shard import LocalShard
+from retrieval.search_threads import SearchThreads
+from retrieval.shard import Queries, ShardOptions
+from tests.retrieval.snapshots import documents_of, write_snapshot
+
+
+@pytest.mark.parametrize(
+    ("factory", "rows", "options", "sizes"),
+    [
+        ("HNSW8", 1, {"exact": True}, [16, 4]),
+        ("Flat", 1, {"exact": True}, [16, 4]),
+        ("HNSW8", 1, {}, [4] * 5),
+        ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [4] * 5),
+        ("HNSW8", 10_000, {"exact": True}, [4] * 5),
+        ("SQ8", 1, {"exact": True}, [4] * 5),
+        ("IVF4,Flat", 1, {"exact": True}, [4] * 5),
+    ],
+)
+async def test_exact_searches_go_together(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    factory: str,
+    rows: int,
+    options: dict[str, object],
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", rows)
+    vectors = rng.normal(size=(300, 8)).astype(np.float32)
+    documents = documents_of(vectors)
+    for one in documents:
+        one.attributes = {"kind": 1}
+    kind = snapshot_pb2.AttributeField(name="kind", kind=snapshot_pb2.AttributeField.KIND_INT)
+    write_snapshot(tmp_path, documents, factory=factory, fields=[kind])
+    (snapshot,) = in_force(Store(tmp_path), ())
+    threads = SearchThreads(1, faiss_index.use_one_thread)
+    (loaded,) = load_shards(Store(tmp_path), snapshot, None, threads=threads)
+    seen: list[float] = []
+    shard = LocalShard(
+        snapshot.snapshot_id, 0, loaded.shard.base, threads=threads, observe=seen.append
+    )
+    asked = ShardOptions(10)._replace(**options)  # type: ignore[arg-type]
+    hits = await shard.search(snapshot.snapshot_id, Queries(vectors[:20]), asked)
+    threads.close()
+    assert seen == sizes
+    if asked.exact and factory != "SQ8":
+        best = np.argsort(-(vectors[:20] @ vectors.T), axis=1, kind="stable")[:, :10]
+        assert [list(one.ids) for one in hits] == [[f"d{n:05d}" for n in row] for row in best]
+
+
+@pytest.mark.parametrize("factory", ["PCA4,IVF8,Flat", "PCA4,HNSW8,Flat", "OPQ2_4,IVF8,PQ2x4"])
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_vectors_that_are_transformed_first_are_searched_exactly(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, factory: str, rows: int
+) -> None:
+    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", rows)
+    vectors = rng.normal(size=(600, 8)).astype(np.float32)
+    index = faiss.index_factory(8, factory, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    # So wide that a search of the index misses nothing.
+    served = faiss_index.FaissIndex(index, ef_search=600, nprobe=8)
+    exact = served.search(vectors[:6], 10, SearchParams(exact=True))
+    np.testing.assert_array_equal(exact.ids, served.search(vectors[:6], 10).ids)
+
+
+async def test_each_group_of_options_has_a_limit_of_its_own() -> None:
+    taken: list[tuple[str, int]] = []
+
+    def run() -> None:
+        while (batch := coalescer.take()) is not None:
+            taken.append((batch.options, batch.queries.count))
+            coalescer.finish(batch, [0] * batch.queries.count)
+
+    coalescer: Coalescer[str, int] = Coalescer(
+        run, slots=1, max_batch=2, most_of=lambda options: 5 if options == "wide" else 2
+    )
+    rows = Queries(np.zeros((7, 1), np.float32))
+    assert list(await coalescer.ask(rows, "wide")) == [0] * 7
+    assert list(await coalescer.ask(rows, "narrow")) == [0] * 7
+    assert taken == [("wide", 5), ("wide", 2), *[("narrow", 2)] * 3, ("narrow", 1)]

@@ -1,0 +1,74 @@
+"""A product of matrices leaves out no row that a scan would find, and scores stay the same."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.backends import faiss_index, matrix_scan
+from retrieval.backends.faiss_index import FaissIndex
+from retrieval.backends.matrix_scan import MatrixScan
+from retrieval.backends.vector_index import SearchParams
+
+
+@pytest.mark.parametrize("block", [64, 1 << 16])
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 1 << 30), rows=st.integers(1, 700), queries=st.integers(1, 40))
+def test_all_rows_that_may_be_best_are_candidates(
+    block: int, seed: int, rows: int, queries: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Few distinct values: many ties, which must all be there.
+    vectors = rng.integers(-1, 2, (rows, 4)).astype(np.float32)
+    asked = rng.integers(-1, 2, (queries, 4)).astype(np.float32)
+    k = int(rng.integers(1, rows + 1))
+    scores = asked @ vectors.T
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(matrix_scan, "_ROWS", block)
+        found = MatrixScan(vectors).candidates(asked, k)
+    assert len(found) == queries
+    for row, candidates in zip(scores, found, strict=True):
+        edge = np.sort(row)[-k]
+        assert set(np.flatnonzero(row >= edge)) <= set(candidates.tolist())
+        assert (np.diff(candidates) > 0).all()
+
+
+def test_few_others_are(rng: np.random.Generator) -> None:
+    vectors = rng.normal(size=(20_000, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = MatrixScan(vectors).candidates(vectors[:20], 10)
+    assert max(map(len, found)) < 15
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])
+@pytest.mark.parametrize("k", [1, 10, 300, 500])
+def test_a_query_scores_in_a_batch_as_it_does_alone(
+    rng: np.random.Generator, factory: str, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", 1)
+    vectors = rng.normal(size=(400, 48)).astype(np.float32)
+    vectors[100:140] = vectors[7]
+    index = faiss.index_factory(48, factory, faiss.METRIC_INNER_PRODUCT)
+    index.add(vectors)
+    served = FaissIndex(index)
+    exact = SearchParams(exact=True)
+    queries = np.concatenate([vectors[7:8], rng.normal(size=(20, 48)).astype(np.float32)])
+    together = served.search(queries, k, exact)
+    assert served._product is not None
+    for number, query in enumerate(queries):
+        alone = served.search(query[None], k, exact)
+        np.testing.assert_array_equal(together.ids[number], alone.ids[0])
+        np.testing.assert_array_equal(together.scores[number], alone.scores[0])
+
+
+def test_a_heap_of_equal_rows_is_searched_as_it_would_be_alone() -> None:
+    vectors = np.ones((9_000, 8), np.float32)
+    index = faiss.IndexFlatIP(8)
+    index.add(vectors)
+    found = FaissIndex(index).search(np.ones((5, 8), np.float32), 3)
+    assert (found.scores == 8).all()
+    alone = FaissIndex(index).search(np.ones((1, 8), np.float32), 3)
+    np.testing.assert_array_equal(found.ids, np.repeat(alone.ids, 5, axis=0))

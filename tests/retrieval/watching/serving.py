@@ -1,0 +1,55 @@
+"""Collections to watch, and searches of them as the service tells of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from nearline import contract as c
+from nearline.snapshot import Store
+from retrieval import searching
+from retrieval.asking import ask
+from retrieval.embedders import Embedders
+from retrieval.in_force import in_force
+from retrieval.inquiry import Inquiry
+from retrieval.life.serving import ServedCollections
+from retrieval.local_hosting import LocalShards
+from retrieval.observing import Searched
+from retrieval.served import ServedCollection
+
+
+@contextlib.asynccontextmanager
+async def served_collections(root: Path) -> AsyncIterator[ServedCollections]:
+    """Serves what a store has in force, all shards in this process."""
+    shards = LocalShards(Store(root), 2)
+    collections = ServedCollections()
+    try:
+        for snapshot in in_force(Store(root), ()):
+            collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot)))
+        yield collections
+    finally:
+        await shards.close()
+
+
+async def searched(
+    served: ServedCollection,
+    query: c.Query,
+    options: c.SearchOptions = c.SearchOptions(),  # noqa: B008  frozen
+    *,
+    arm: c.Arm | None = None,
+    embedder: c.Embedder | None = None,
+) -> Searched:
+    """Searches as the service does, and gives what it tells those who watch."""
+    inquiry = Inquiry()
+    embedders = Embedders({} if embedder is None else {"here": embedder})
+    asking = await ask(served, embedders, [query], ["query"], options.mode, inquiry)
+    outcome = await searching.search(served, asking.asked[0], options, inquiry)
+    return Searched(served, arm, query, options, asking.asked[0], outcome.lists[0], 0.01)
+
+
+def metric(name: str, **labels: str) -> float:
+    """Reads a metric of this process; 0 where nothing was told."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
