@@ -23,7 +23,7 @@ from index_builder.intake import Intake
 from index_builder.merging import Merging
 from index_builder.parent import write_deleted
 from index_builder.progress import Progress, Silent, StageClock
-from index_builder.publish import promote, publish, remove_temporary, temporary_snapshot
+from index_builder.publish import go_live, publish, remove_temporary, temporary_snapshot
 from index_builder.records import BuildOptions, BuildResult, Merged, Place, Row, SourceCount
 from index_builder.registering import register
 from index_builder.snapshot_writer import Material, write_snapshot
@@ -383,13 +383,10 @@ class _Run:
         """Gives the epoch from which on it is current; None: it is not wanted, or refused."""
         if not self.options.promote:
             return None
-        if self.options.gate is not None:
-            with self.clock.stage("gate"):
-                self.verdict = await self.options.gate(store, manifest, self.embedder)
-            if not (self.verdict.passed or self.verdict.forced_because):
-                return None
-        why = f"nearline build: {manifest.documents} documents"
-        return promote(store, manifest, why, expected, self.verdict)
+        with self.clock.stage("promote"):
+            live = await go_live(store, manifest, self.options.gate, self.embedder, expected)
+        self.verdict = live.verdict
+        return live.epoch
 
 
 async def _card(embedder: Embedder | None) -> EmbedderInfo | None:

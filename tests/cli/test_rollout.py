@@ -57,6 +57,21 @@ def test_a_trial_that_is_ended_leaves_what_was(run: Run, tmp_path: Path) -> None
     assert (ended["current"], ended["canary"], ended["why"]) == (old, None, "enough seen")
 
 
+def test_a_build_ends_no_trial(run: Run, tmp_path: Path) -> None:
+    old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
+    new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
+    run("rollout", "start", new)
+    refused = build(run, corpus(tmp_path, range(52)), code=1)
+    assert refused["error"] == "CONFLICT"
+    assert f"but {new} is tried beside {old}, and that would end" in refused["message"]
+    store = Store(tmp_path / "store")
+    assert store.alias_in_force("default").canary == new
+    # It is there, for later.
+    (newest,) = set(store.snapshot_ids("default")) - {old, new}
+    assert f"nearline snapshots promote {newest}" in refused["message"]
+    assert run("snapshots", "promote", newest)["current"] == newest
+
+
 @pytest.mark.service
 async def test_a_router_tells_how_its_trial_does(
     run: Run, tmp_path: Path, nearline: Command
