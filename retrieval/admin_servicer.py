@@ -181,7 +181,6 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
         return admin_pb2.RollbackSnapshotResponse(record=record)
 
-
     async def SetTrafficSplit(
         self, request: admin_pb2.SetTrafficSplitRequest, context: Context
     ) -> admin_pb2.SetTrafficSplitResponse:
