@@ -9,11 +9,11 @@ from typing import Protocol
 
 from nearline.errors import InvalidRequest
 from retrieval.rollout.arm import Arm, ArmState
-from retrieval.rollout.capital import factor
+from retrieval.rollout.evidence.capital import factor
+from retrieval.rollout.evidence.means import MeanTest
+from retrieval.rollout.evidence.shares import ShareTest
 from retrieval.rollout.latencies import Latencies
-from retrieval.rollout.mean_test import MeanTest
 from retrieval.rollout.once import CLICK, CONVERSION, ERROR, UNIT, Once
-from retrieval.rollout.share_test import ShareTest
 
 # Requests of each arm, on average, before latencies are judged: the first ones find cold caches.
 _WARM = 50

@@ -6,10 +6,10 @@ import math
 from bisect import bisect_left
 from collections import OrderedDict
 
+from retrieval.rollout.evidence.ranks import BIN_ENDS, RankTest
+from retrieval.rollout.evidence.shares import ShareTest
 from retrieval.rollout.once import LATENCY, TAIL, Once
 from retrieval.rollout.quantiles import RecentQuantiles
-from retrieval.rollout.rank_test import BIN_ENDS, RankTest
-from retrieval.rollout.share_test import ShareTest
 
 # Where requests are dealt by unit, one unit in so many sets the thresholds and is not judged by
 # them: a unit's own latencies would move what it is held against, in one arm and not the other.

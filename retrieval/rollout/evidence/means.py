@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from retrieval.rollout.capital import Capital, factor
+from retrieval.rollout.evidence.capital import Capital, factor
 
 _BETS = 6
 # Of the greatest bet that cannot lose everything; and that bet, where nearly 1 is promised.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from retrieval.rollout.capital import Capital, factor
+from retrieval.rollout.evidence.capital import Capital, factor
 
 Side = Literal["greater", "less", "either"]
 

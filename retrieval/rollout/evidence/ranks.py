@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from statistics import NormalDist
 
-from retrieval.rollout.capital import Capital, factor
+from retrieval.rollout.evidence.capital import Capital, factor
 
 # Bins end at these quantiles of the current snapshot's recent latencies.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
