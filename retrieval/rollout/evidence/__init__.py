@@ -1,1 +1,1 @@
-"""Tests that may be looked at all the time: evidence as what a bet against the canary has become."""
+"""Tests that may be looked at all the time: evidence is what a bet on harm has become."""
