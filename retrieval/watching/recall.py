@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import defaultdict, deque
@@ -45,6 +46,8 @@ _PATIENCE_S = 30.0
 # Of the time of one core; a piece is followed by a rest of so many times what it took.
 _BUSY_RATIO = 0.05
 _REST = 1 / _BUSY_RATIO - 1
+# What a search costs may grow by so much from piece to piece: snapshots do.
+_DEARER = 1.02
 _OF_LAST = 500
 _FORGOTTEN_S = 300.0
 _log = logging.getLogger(__name__)
@@ -109,6 +112,7 @@ class RecallMonitor:
         self._lately: dict[tuple[str, c.Arm | None], _Lately] = {}
         self._shapes: set[str] = set()
         self._piece = _FIRST_PIECE
+        self._cheapest_s = math.inf
         # Snapshots that cannot be searched exactly.
         self._unable: set[str] = set()
 
@@ -189,16 +193,26 @@ class RecallMonitor:
             # Some at once cost less than each by itself.
             await asyncio.sleep(_GATHER_S)
             while self._waiting:
-                start = time.perf_counter()
+                start, compared = time.perf_counter(), 0
                 try:
-                    await self.look()
+                    compared = await self.look()
                 except Exception:
                     # Whatever it was, requests are answered all the same.
                     _log.exception("recall not measured")
-                spent_s = time.perf_counter() - start
-                fit = int(self._piece * _PIECE_S / max(spent_s, 1e-6))
-                self._piece = min(max(1, fit), _MOST_PIECE)
-                await asyncio.sleep(_REST * spent_s)
+                await asyncio.sleep(_REST * self._cost_s(time.perf_counter() - start, compared))
+
+    def _cost_s(self, spent_s: float, compared: int) -> float:
+        """Tells what a piece cost, and makes the next one as large as fits.
+
+        Much of the time that one takes is spent waiting behind requests. What the cheapest of late
+        took for a search is nearly all work.
+        """
+        fit = int(self._piece * _PIECE_S / max(spent_s, 1e-6))
+        self._piece = min(max(1, fit), _MOST_PIECE)
+        if not compared:
+            return spent_s
+        self._cheapest_s = min(spent_s / compared, _DEARER * self._cheapest_s)
+        return compared * self._cheapest_s
 
     async def _compare(self, alike: _Alike, piece: Sequence[_Sampled]) -> int:
         held = self._collections.holdings.get(alike.collection, alike.snapshot_id)

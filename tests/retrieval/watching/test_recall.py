@@ -14,6 +14,7 @@ from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
 from retrieval.asking import Asked
 from retrieval.inquiry import Inquiry
+from retrieval.life.serving import ServedCollections
 from retrieval.searching import Outcome, search
 from retrieval.served import ServedCollection
 from retrieval.shard import Queries
@@ -289,3 +290,16 @@ async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
             assert await monitor.look() == 1
             assert (metric(mean, collection="ended", arm="canary") > 0) == (now < 300)
         assert metric(mean, collection="ended", arm="") > 0
+
+
+def test_waiting_behind_requests_is_no_work() -> None:
+    monitor = RecallMonitor(ServedCollections(), lambda served, arm: 1.0)
+    assert monitor._cost_s(0.032, 16) == pytest.approx(0.032)
+    # Ten times as long, for as many: it waited, and rests no longer for it.
+    assert monitor._cost_s(0.32, 16) == pytest.approx(0.032 * 1.02)
+    assert monitor._cost_s(0.01, 10) == pytest.approx(0.01)
+    # Snapshots that cost more are known as such after a while.
+    costs = [monitor._cost_s(0.32, 16) for _ in range(200)]
+    assert costs[-1] == pytest.approx(0.32)
+    # What compared nothing may have been work.
+    assert monitor._cost_s(0.5, 0) == 0.5
