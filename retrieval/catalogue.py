@@ -58,6 +58,7 @@ def load_shards(
     numbers: Collection[int] | None,
     *,
     threads: SearchThreads,
+    scanners: SearchThreads | None = None,
 ) -> list[LoadedShard]:
     """Loads shards of a snapshot; blocks for as long as the files take to read.
 
@@ -65,7 +66,7 @@ def load_shards(
         store: The store.
         snapshot: What to load.
         numbers: Shards to load, as far as the snapshot has them; None: all.
-        threads: What they search in.
+        threads, scanners: What they search in; see `LocalShard`.
     Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another faiss,
         dim or recall than the manifest's.
     """
@@ -83,7 +84,9 @@ def load_shards(
     verified = store.fetch(snapshot.collection, snapshot.snapshot_id, prefixes)
     vocabulary = Vocabulary.load(folder) if manifest.HasField("lexical") else None
     loaded = [
-        _load_shard(folder, snapshot, entries[number], vocabulary, threads=threads)
+        _load_shard(
+            folder, snapshot, entries[number], vocabulary, threads=threads, scanners=scanners
+        )
         for number in wanted
     ]
     recall = _check_golden(folder, manifest, loaded)
@@ -109,6 +112,7 @@ def _load_shard(
     vocabulary: Vocabulary | None,
     *,
     threads: SearchThreads,
+    scanners: SearchThreads | None,
 ) -> LoadedShard:
     manifest = snapshot.manifest
     path = shard_folder(folder, entry.shard)
@@ -142,6 +146,7 @@ def _load_shard(
             unit_length=manifest.metric == COSINE,
         ),
         threads=threads,
+        scanners=scanners,
         files=[index, items] if lexical is None else [index, items, lexical],
         observe=metrics.batch_vectors.labels(*labels).observe,
     )

@@ -47,7 +47,6 @@ class Coalescer(Generic[_O, _R]):
             loop, with what became of each batch.
         slots: Runners at once.
         max_batch: Most queries in a batch; a larger request is cut.
-        most_of: Gives the same for options that allow another number; None: none do.
         observe: Told the size of every batch.
     """
 
@@ -57,11 +56,10 @@ class Coalescer(Generic[_O, _R]):
         *,
         slots: int,
         max_batch: int,
-        most_of: Callable[[_O], int] | None = None,
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self._start = start
-        self._most_of = most_of or (lambda options: max_batch)
+        self._max_batch = max_batch
         self._observe = observe
         # Guards what follows: the event loop adds, threads take.
         self._lock = threading.Lock()
@@ -84,9 +82,8 @@ class Coalescer(Generic[_O, _R]):
             options: Hashable; queries with equal options may share a batch.
             deadline: Loop time after which the answer is worth nothing; None: none.
         """
-        count = queries.count
-        # One alone always fits.
-        if count > 1 and count > (most := self._most_of(options)):
+        most, count = self._max_batch, queries.count
+        if count > most:
             cuts = range(0, count, most)
             parts = [self._enter(queries.part(at, at + most), options, deadline) for at in cuts]
             return asyncio.ensure_future(_joined(parts))
@@ -160,7 +157,7 @@ class Coalescer(Generic[_O, _R]):
             options = next(iter(self._waiting))
             group = self._waiting[options]
             taken: list[_Entry[_R]] = []
-            room = self._most_of(options)
+            room = self._max_batch
             while group and group[0].queries.count <= room:
                 entry = group.popleft()
                 # Done already: cancelled, since its caller went away.

@@ -21,6 +21,9 @@ from retrieval.live.beside import beside
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
 
+# Threads that search, for each that does exact searches; one at least.
+_THREADS_PER_SCANNER = 4
+
 
 @dataclass(slots=True, eq=False)
 class _Load:
@@ -59,6 +62,9 @@ class LocalShards:
         self._headroom = headroom
         self._live = live
         self._threads = SearchThreads(threads, faiss_index.use_one_thread)
+        # Exact searches read everything: others do not wait behind them.
+        scanners = max(1, threads // _THREADS_PER_SCANNER)
+        self._scanners = SearchThreads(scanners, faiss_index.use_one_thread)
         # One snapshot after another: two at once would each count the same memory as free.
         self._loader = SearchThreads(1, faiss_index.use_one_thread)
         self._loads: dict[Key, _Load] = {}
@@ -109,6 +115,7 @@ class LocalShards:
         load.ready.cancel()
         await load.files
         await self._threads.settled()
+        await self._scanners.settled()
         await self._let_go(load)
 
     async def close(self) -> None:
@@ -117,6 +124,7 @@ class LocalShards:
             load.ready.cancel()
         await asyncio.to_thread(self._loader.close)
         await asyncio.to_thread(self._threads.close)
+        await asyncio.to_thread(self._scanners.close)
         if self._live is not None:
             await self._live.close()
         for load in self._loads.values():
@@ -147,7 +155,13 @@ class LocalShards:
     def _load_now(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
         needed = bytes_of(snapshot.manifest, self._numbers)
         check_memory(snapshot.snapshot_id, needed, self._headroom)
-        return load_shards(self._store, snapshot, self._numbers, threads=self._threads)
+        return load_shards(
+            self._store,
+            snapshot,
+            self._numbers,
+            threads=self._threads,
+            scanners=self._scanners,
+        )
 
     def _loaded(self, key: Key, load: _Load, ready: asyncio.Future[Sequence[LoadedShard]]) -> None:
         failed = ready.cancelled() or ready.exception() is not None

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from nearline.contract import Filter, PayloadField
 from retrieval.changes.watermark import Watermark
-from retrieval.coalescer import Coalescer
 from retrieval.filtering.planner import Matches
 from retrieval.gate import Gate
 from retrieval.joining import join_counts, join_hits
 from retrieval.live_view import Live
 from retrieval.part import Part
+from retrieval.search_lane import SearchLane
 from retrieval.search_threads import SearchThreads
 from retrieval.shard import (
     Applied,
@@ -64,6 +63,8 @@ class LocalShard:
         number: Shard number, for errors.
         base: What the snapshot has.
         threads: Threads to search in; may be shared with other shards.
+        scanners: Threads that do what was asked for exactly, so that nobody waits behind it; None:
+            the same.
         files: What `close` closes.
         observe: Told the size of every batch.
     """
@@ -77,6 +78,7 @@ class LocalShard:
         base: Part,
         *,
         threads: SearchThreads,
+        scanners: SearchThreads | None = None,
         files: Sequence[Closable] = (),
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
@@ -84,12 +86,11 @@ class LocalShard:
         self._gate = Gate(snapshot_id, f"shard {number}")
         self._threads = threads
         self._files = files
-        self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
-            self._start,
-            slots=threads.count,
-            max_batch=_MAX_BATCH,
-            most_of=_most_exact if base.index.describe().exact_together else None,
-            observe=observe,
+        together = base.index.describe().exact_together
+        exact_batch = _MAX_EXACT_BATCH if together else _MAX_BATCH
+        self._near = SearchLane(self.search_now, threads, max_batch=_MAX_BATCH, observe=observe)
+        self._exact = SearchLane(
+            self.search_now, scanners or threads, max_batch=exact_batch, observe=observe
         )
         self.chunks = base.items.chunks
         self.documents = base.items.documents
@@ -106,7 +107,8 @@ class LocalShard:
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that began runs to its end."""
-        return self._gate.ask(self._coalescer, snapshot_id, queries, options, deadline)
+        lane = self._exact if options.exact else self._near
+        return self._gate.ask(lane.coalescer, snapshot_id, queries, options, deadline)
 
     async def fetch(
         self,
@@ -200,9 +202,8 @@ class LocalShard:
         for each in self._files:
             each.close()
         self._gate.live = None
-        # The old one refers to this shard. Without that circle all memory goes with the last
-        # reference, and not when the collector happens to come by.
-        self._coalescer = Coalescer(_start_nothing, slots=0, max_batch=1)
+        self._near.close()
+        self._exact.close()
 
     def _now(self) -> _Now:
         # Read once: what is hidden and what stands for it change together.
@@ -214,25 +215,3 @@ class LocalShard:
         if view.part is None:
             return _Now([base], view.applied)
         return _Now([(view.part, view.part_alive), base], view.applied)
-
-    def _start(self) -> None:
-        self._threads.start(partial(self._run, asyncio.get_running_loop()))
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers batches in a search thread for as long as there are any."""
-        while (batch := self._coalescer.take()) is not None:
-            results, error = None, None
-            try:
-                results = self.search_now(batch.queries, batch.options)
-            except Exception as caught:
-                error = caught
-            loop.call_soon_threadsafe(self._coalescer.finish, batch, results, error)
-
-
-def _most_exact(options: ShardOptions) -> int:
-    """Gives the most queries of a batch where exact ones are cheap together."""
-    return _MAX_EXACT_BATCH if options.exact and options.filter is None else _MAX_BATCH
-
-
-def _start_nothing() -> None:
-    """Stands for the start of runners in a shard that is closed."""

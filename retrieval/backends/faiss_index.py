@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
 from retrieval.backends.answers import ordered, shaped, stacked
-from retrieval.backends.matrix_scan import MatrixScan
+from retrieval.backends.matrix_scan import MOST_QUERIES, MatrixScan
 from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
 from retrieval.backends.whole_numbers import scale_queries
 
@@ -29,9 +29,7 @@ _TIE_LIMIT = 4_096
 # otherwise in a batch than alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
 _BLAS_NUMBERS = 128_000
 # From so many queries and rows on, a product of matrices finds the few rows to be scored as above.
-# Measured with 50,000 x 384: 4 queries take 8 ms, not 11, and 16 take 14, not 52.
-_PRODUCT_QUERIES = 4
-_PRODUCT_ROWS = 4_096
+_PRODUCT_QUERIES, _PRODUCT_ROWS = 4, 4_096
 # Lists have to be read whole to find a few rows in them: fewer than one in so many are fetched by
 # number instead. Measured with 49,800 x 384, IVF256, on a busy machine: 1 % of the rows take 6 to
 # 8 ms by lists and 0.2 to 0.6 ms by number, 5 % take 5 to 8 ms and 2.2 ms.
@@ -251,17 +249,18 @@ class FaissIndex:
         return stacked(parts)
 
     def _search_product(self, index: Any, queries: NDArray[np.float32], k: int) -> Neighbours:
-        """Scores only those rows, one query after another, that may be among the best."""
+        """Scores only those rows that may be among the best of any query."""
         if self._product is None:
             stored = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
             self._product = MatrixScan(stored.reshape(index.ntotal, index.d))
         parts = []
-        for number, rows in enumerate(self._product.candidates(queries, k)):
-            one = queries[number : number + 1]
-            if len(rows) > k + _TIE_LIMIT:
-                parts.append(self._ask_whole_ties(index, one, k, None))
+        for at in range(0, len(queries), MOST_QUERIES):
+            some = queries[at : at + MOST_QUERIES]
+            rows = self._product.candidates(some, k)
+            if len(rows) <= k + _TIE_LIMIT:
+                parts.append(self._search_gathered(index, some, k, rows))
             else:
-                parts.append(self._search_gathered(index, one, k, rows))
+                parts.append(self._ask_whole_ties(index, some, k, None))
         return stacked(parts)
 
     def _search_gathered(
@@ -377,8 +376,9 @@ def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.
 
 def _is_product(index: Any) -> bool:
     """Tells whether scores are products of many vectors that lie in memory as they are."""
+    many = index.ntotal >= _PRODUCT_ROWS and MOST_QUERIES * index.d < _BLAS_NUMBERS
     product = index.metric_type == faiss.METRIC_INNER_PRODUCT
-    return product and isinstance(index, faiss.IndexFlat) and index.ntotal >= _PRODUCT_ROWS
+    return many and product and isinstance(index, faiss.IndexFlat)
 
 
 def _bitmap(allow: NDArray[np.uint8]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-# Scores of so many queries with so many rows are held at once: 4 MiB.
-_QUERIES = 16
-_ROWS = 65_536
+MOST_QUERIES = 16
+# Rows are looked at in blocks of so many numbers: 12 MiB, which a cache holds.
+_NUMBERS = 3 << 20
 _BLOCK_ROWS = 64
 # Half the distance from 1 to the next number.
 _ROUNDING = float(np.finfo(np.float32).eps) / 2
@@ -20,52 +22,52 @@ class MatrixScan:
     given: only the rows that no rounding can keep from being among the best.
 
     Args:
-        vectors: (rows, d) float32, finite; not copied.
+        vectors: (rows, d) float32, finite; not copied. They may lie at any address: in a mapped
+            file of FAISS they do, and numpy would copy them all for each product.
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         self._vectors = vectors
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        self._longest = float(np.sqrt(squares.max(initial=0.0)))
+        self._rows = max(1, _NUMBERS // vectors.shape[1])
+        squares = [np.einsum("ij,ij->i", one, one).max() for one in self._blocks()]
+        self._longest = float(np.sqrt(max(squares, default=0.0)))
 
-    def candidates(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
-        """Gives per query the numbers of the rows that may be among its k best, ascending.
+    def candidates(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Gives the numbers of the rows that may be among the k best of any query, ascending.
 
         All that may are there, ties at the edge included, and few others.
 
         Args:
-            queries: (n, d) float32, finite.
+            queries: (n, d) float32, finite, n <= MOST_QUERIES.
             k: Rows wanted, 1..rows.
         Source: Higham (2002), Accuracy and Stability of Numerical Algorithms, 3.1: a sum of d
             products, in whatever order, is within d u |q| |x| of the true one; a product of
             matrices and a sum may so differ by twice that, and the k-th best of the one is within
             as much of the k-th best of the other.
         """
-        found = []
-        for at in range(0, len(queries), _QUERIES):
-            found += self._of_block(queries[at : at + _QUERIES], k)
-        return found
-
-    def _of_block(self, queries: NDArray[np.float32], k: int) -> list[NDArray[np.int64]]:
+        assert len(queries) <= MOST_QUERIES
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         slack = 4 * (queries.shape[1] + 2) * _ROUNDING * lengths * self._longest
         least = np.full(len(queries), -np.inf)
-        rows: list[list[NDArray[np.int64]]] = [[] for _ in queries]
-        near: list[list[NDArray[np.float32]]] = [[] for _ in queries]
-        for start in range(0, len(self._vectors), _ROWS):
-            scores = queries @ self._vectors[start : start + _ROWS].T
+        found = []
+        for number, block in enumerate(self._blocks()):
+            scores = queries @ block.T
             if scores.shape[1] >= k:
                 least = np.maximum(least, _near_kth(scores, k) - slack)
-            for number, row in enumerate(scores):
-                good = np.flatnonzero(row >= np.float32(least[number]))
-                rows[number].append(good + start)
-                near[number].append(row[good])
-        found = []
-        for number, parts in enumerate(near):
-            together = np.concatenate(parts)
-            edge = np.partition(together, len(together) - k)[len(together) - k] - slack[number]
-            found.append(np.concatenate(rows[number])[together >= np.float32(edge)])
-        return found
+            good = (scores >= least.astype(np.float32)[:, None]).any(axis=0)
+            found.append(np.flatnonzero(good) + number * self._rows)
+        return np.concatenate(found)
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yields the rows block by block; each until the next."""
+        buffer = np.empty((min(self._rows, len(self._vectors)), self._vectors.shape[1]), np.float32)
+        for start in range(0, len(self._vectors), self._rows):
+            block = self._vectors[start : start + self._rows]
+            if not block.flags.aligned:
+                place = buffer[: len(block)]
+                np.copyto(place, block)
+                block = place
+            yield block
 
 
 def _near_kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float64]:

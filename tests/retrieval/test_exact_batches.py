@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -14,7 +16,6 @@ from nearline.v1 import snapshot_pb2
 from retrieval.backends import faiss_index
 from retrieval.backends.vector_index import SearchParams
 from retrieval.catalogue import load_shards
-from retrieval.coalescer import Coalescer
 from retrieval.in_force import in_force
 from retrieval.local_shard import LocalShard
 from retrieval.search_threads import SearchThreads
@@ -28,7 +29,7 @@ from tests.retrieval.snapshots import documents_of, write_snapshot
         ("HNSW8", 1, {"exact": True}, [16, 4]),
         ("Flat", 1, {"exact": True}, [16, 4]),
         ("HNSW8", 1, {}, [4] * 5),
-        ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [4] * 5),
+        ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [16, 4]),
         ("HNSW8", 10_000, {"exact": True}, [4] * 5),
         ("SQ8", 1, {"exact": True}, [4] * 5),
         ("IVF4,Flat", 1, {"exact": True}, [4] * 5),
@@ -82,18 +83,26 @@ def test_vectors_that_are_transformed_first_are_searched_exactly(
     np.testing.assert_array_equal(exact.ids, served.search(vectors[:6], 10).ids)
 
 
-async def test_each_group_of_options_has_a_limit_of_its_own() -> None:
-    taken: list[tuple[str, int]] = []
+async def test_nobody_waits_behind_an_exact_search(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    vectors = rng.normal(size=(50, 8)).astype(np.float32)
+    write_snapshot(tmp_path, documents_of(vectors), factory="HNSW8")
+    (snapshot,) = in_force(Store(tmp_path), ())
+    threads, scanners = SearchThreads(1), SearchThreads(1)
+    (loaded,) = load_shards(Store(tmp_path), snapshot, None, threads=threads, scanners=scanners)
+    held = threading.Event()
+    scanners.start(partial(_wait, held))
+    queries = Queries(vectors[:1])
+    exact = loaded.shard.search(snapshot.snapshot_id, queries, ShardOptions(10, exact=True))
+    (near,) = await loaded.shard.search(snapshot.snapshot_id, queries, ShardOptions(10))
+    assert near.ids[0] == "d00000" and not exact.done()
+    held.set()
+    (best,) = await exact
+    assert list(best.ids) == [f"d{n:05d}" for n in np.argsort(-(vectors @ vectors[0]))[:10]]
+    threads.close()
+    scanners.close()
 
-    def run() -> None:
-        while (batch := coalescer.take()) is not None:
-            taken.append((batch.options, batch.queries.count))
-            coalescer.finish(batch, [0] * batch.queries.count)
 
-    coalescer: Coalescer[str, int] = Coalescer(
-        run, slots=1, max_batch=2, most_of=lambda options: 5 if options == "wide" else 2
-    )
-    rows = Queries(np.zeros((7, 1), np.float32))
-    assert list(await coalescer.ask(rows, "wide")) == [0] * 7
-    assert list(await coalescer.ask(rows, "narrow")) == [0] * 7
-    assert taken == [("wide", 5), ("wide", 2), *[("narrow", 2)] * 3, ("narrow", 1)]
+def _wait(held: threading.Event) -> None:
+    assert held.wait(10)

@@ -14,12 +14,11 @@ from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
 from retrieval.asking import Asked
 from retrieval.inquiry import Inquiry
-from retrieval.life.serving import ServedCollections
 from retrieval.searching import Outcome, search
 from retrieval.served import ServedCollection
 from retrieval.shard import Queries
 from retrieval.watching.comparing import compare
-from retrieval.watching.recall import RecallMonitor
+from retrieval.watching.recall import RecallMonitor, cost_s
 from tests.retrieval.fakes import SilentShard, WordEmbedder
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, searched, served_collections
@@ -293,13 +292,10 @@ async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
 
 
 def test_waiting_behind_requests_is_no_work() -> None:
-    monitor = RecallMonitor(ServedCollections(), lambda served, arm: 1.0)
-    assert monitor._cost_s(0.032, 16) == pytest.approx(0.032)
-    # Ten times as long, for as many: it waited, and rests no longer for it.
-    assert monitor._cost_s(0.32, 16) == pytest.approx(0.032 * 1.02)
-    assert monitor._cost_s(0.01, 10) == pytest.approx(0.01)
-    # Snapshots that cost more are known as such after a while.
-    costs = [monitor._cost_s(0.32, 16) for _ in range(200)]
-    assert costs[-1] == pytest.approx(0.32)
-    # What compared nothing may have been work.
-    assert monitor._cost_s(0.5, 0) == 0.5
+    numbers = 50_000 * 384
+    # 16 searches through as many numbers are 39 ms of arithmetic.
+    assert cost_s(0.230, 16, numbers) == pytest.approx(16 * (0.0005 + 0.00192))
+    # What takes less costs no more.
+    assert cost_s(0.010, 16, numbers) == 0.010
+    # What compared nothing may have been work all the same.
+    assert cost_s(0.5, 0, numbers) == 0.5
