@@ -134,7 +134,7 @@ class RouterSettings(SnapshotSettings):
         "be had, while the change log is away or lost, and say so in every answer.",
     )
     recall_sample: float = Field(
-        0.01,
+        0.005,
         ge=0,
         le=1,
         description="Share of searches that are done again exactly, beside the requests, so that "
