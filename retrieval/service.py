@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nearline import contract as c
+from nearline.contract.writes import MAX_ID_BYTES
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval import examples, listing, searching
 from retrieval.asking import Asked, ask
@@ -261,6 +262,11 @@ class RetrievalService:
         start = time.perf_counter()
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
+        if options.unit and len(options.unit.encode(errors="replace")) > MAX_ID_BYTES:
+            raise InvalidRequest(
+                f"unit is longer than {MAX_ID_BYTES} bytes; give the id of a user or a session",
+                field="options.unit",
+            )
         begin = inquiries(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,

@@ -66,6 +66,7 @@ async def test_a_reply_says_where_it_comes_from(store: Path, open_service: OpenS
     ("query", "options", "kind", "field", "text"),
     [
         (c.Query(vector=ONE), {"k": 0}, InvalidRequest, "options.k", "k is 0; 1..10000"),
+        (c.Query(vector=ONE), {"unit": "é" * 257}, InvalidRequest, "options.unit", "512 bytes"),
         (c.Query(vector=ONE), {"k": 10_001}, InvalidRequest, "options.k", "k is 10001"),
         (c.Query(vector=ONE), {"ef_search": 0}, InvalidRequest, "options.ef_search", "1..4096"),
         (c.Query(vector=ONE), {"nprobe": 70_000}, InvalidRequest, "options.nprobe", "1..65536"),
