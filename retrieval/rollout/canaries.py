@@ -74,6 +74,9 @@ class Canaries:
         if known is not None and known.record.epoch == record.epoch:
             self._judge(name, known)
             return
+        if known is not None and self._awaits_flip(name, known, record):
+            # It became current: whoever it answers goes on being answered by it until all are.
+            return
         if known is not None:
             # A canary that gets another share goes on with the one that it had until then.
             self._end(name, known, goes_on=record.canary, named=record.current)
@@ -193,6 +196,15 @@ class Canaries:
                 wait_s = min(_LONGEST_RETRY_S, 2 * wait_s)
                 continue
             return
+
+    def _awaits_flip(
+        self, name: str, following: _Following, record: snapshot_pb2.AliasRecord
+    ) -> bool:
+        """Tells whether a canary that answers has become current, and is not in force here yet."""
+        if following.record.canary != record.current or self._trial(name, following) is None:
+            return False
+        in_force = self._collections.holdings.current(name)
+        return in_force is not None and in_force.key.snapshot_id != record.current
 
     def _trial(self, name: str, following: _Following) -> Trial | None:
         """Gives the trial of a record; None: that has not begun here, or has ended."""

@@ -108,6 +108,23 @@ async def test_another_share_goes_on_without_a_gap(world: World) -> None:
     assert world.collections.trials["default"].split.share == 0.4
 
 
+async def test_what_is_promoted_goes_on_answering_its_share_until_it_answers_all(
+    world: World,
+) -> None:
+    holdings = world.collections.holdings
+    holdings.hold("default", world.old, cast(ServedCollection, None))
+    holdings.flip("default", world.old)
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.tried == world.new)
+    aliases.promote(world.store, "default", world.new)
+    world.look()
+    assert world.tried == world.new
+    holdings.flip("default", world.new)
+    world.look()
+    assert world.tried == ""
+    assert world.forgotten == []
+
+
 async def test_what_was_being_loaded_when_the_trial_ended_is_let_go_of(world: World) -> None:
     world.hold.clear()
     aliases.split(world.store, "default", world.new, 0.2)
