@@ -81,7 +81,8 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
         kept = Store(store).alias_in_force("default").gate
         assert list(kept.failed) == ["missing", "overlap", "score_drift"]
         assert (kept.forced_because, kept.passed) == ("the test wants it", False)
-        assert nearline("snapshots", "rollback", "--router", router.address).returncode == 0
+        back = nearline("snapshots", "rollback", "--router", router.address, "--wait", "20")
+        assert back.returncode == 0, back.stderr
         _, other = await second(store)
         manifest = Store(store).snapshot_folder("default", other) / "manifest.json"
         # An index of another version of faiss: the files are intact, and cannot be served.
