@@ -113,6 +113,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             held = self._collections.holdings.of(served.name)
             replicas = await served.ready_replicas()
             live = await self._live.of(served)
+            tried = self._collections.tried(served.name)
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -129,6 +130,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     problem=pursuit.problem if pursuit else "",
                     loaded_snapshot_ids=[one.key.snapshot_id for one in held],
                     live=None if live is None else _live_status(live),
+                    canary_snapshot_id=tried.snapshot_id if tried else "",
                 )
             )
         served_names = {one.collection for one in collections}

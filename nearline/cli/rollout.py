@@ -105,6 +105,7 @@ def start(
     from retrieval.life import aliases
 
     gating.check_forced(force, why)
+    aliases.check_share(share)
     given = {
         "false_alarm": false_alarm,
         "latency_ratio": latency_ratio,

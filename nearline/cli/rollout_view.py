@@ -52,7 +52,7 @@ def show_status(
     if not record.canary:
         console.print(f"nothing is tried: {record.current} answers all since epoch {record.epoch}")
         if record.why:
-            console.print(record.why)
+            console.print(f"why: {record.why}", markup=False)
         return
     console.print(f"{record.canary} answers {record.canary_share:.1%} since epoch {record.epoch}")
     if not status.running:

@@ -59,6 +59,7 @@ def status(
                 "chunks",
                 "shards",
                 "replicas",
+                "canary",
                 "next",
             )
             output.print_table(
@@ -208,6 +209,7 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
         "chunks": found.chunks,
         "shards": f"{found.shards_ready}/{found.shards_total}",
         "replicas": " ".join(map(str, found.replicas_ready)),
+        "canary": found.canary_snapshot_id,
         "next": _next(found),
         "live": _live(found),
     }

@@ -65,7 +65,7 @@ class GetServingStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CollectionStatus(_message.Message):
-    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready", "live")
+    __slots__ = ("collection", "epoch", "snapshot_id", "fingerprint", "documents", "chunks", "shards_total", "shards_ready", "newest_epoch", "newest_snapshot_id", "problem", "loaded_snapshot_ids", "replicas_ready", "live", "canary_snapshot_id")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class CollectionStatus(_message.Message):
     LOADED_SNAPSHOT_IDS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_READY_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     collection: str
     epoch: int
     snapshot_id: str
@@ -94,7 +95,8 @@ class CollectionStatus(_message.Message):
     loaded_snapshot_ids: _containers.RepeatedScalarFieldContainer[str]
     replicas_ready: _containers.RepeatedScalarFieldContainer[int]
     live: LiveStatus
-    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ..., live: _Optional[_Union[LiveStatus, _Mapping]] = ...) -> None: ...
+    canary_snapshot_id: str
+    def __init__(self, collection: _Optional[str] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., documents: _Optional[int] = ..., chunks: _Optional[int] = ..., shards_total: _Optional[int] = ..., shards_ready: _Optional[int] = ..., newest_epoch: _Optional[int] = ..., newest_snapshot_id: _Optional[str] = ..., problem: _Optional[str] = ..., loaded_snapshot_ids: _Optional[_Iterable[str]] = ..., replicas_ready: _Optional[_Iterable[int]] = ..., live: _Optional[_Union[LiveStatus, _Mapping]] = ..., canary_snapshot_id: _Optional[str] = ...) -> None: ...
 
 class LiveStatus(_message.Message):
     __slots__ = ("log_id", "problem", "rows", "hidden_rows", "behind", "oldest_change_time", "archive_time", "not_archived")

@@ -128,12 +128,7 @@ def split(
     Raises: InvalidRequest: a share or limit that is none, or the snapshot is current already.
         NotFound, SnapshotCorrupt, SnapshotMismatch, Conflict: as `promote`.
     """
-    if not 0 < share < 1:
-        raise InvalidRequest(
-            f"canary_share is {share:g}; above 0 and below 1 is allowed: to give it everything, "
-            "promote it",
-            field="canary_share",
-        )
+    check_share(share)
     newest = store.alias_in_force(collection)
     if canary == newest.current:
         raise InvalidRequest(
@@ -178,6 +173,16 @@ def end_split(
         raise NotFound(f"no snapshot of {collection!r} is tried beside {newest.current}")
     record = snapshot_pb2.AliasRecord(current=newest.current, who=who, why=why)
     return _add(store, collection, record, expected_epoch or newest.epoch)
+
+
+def check_share(share: float) -> None:
+    """Raises InvalidRequest where it is no share for a canary."""
+    if not 0 < share < 1:
+        raise InvalidRequest(
+            f"canary_share is {share:g}; above 0 and below 1 is allowed: to give it everything, "
+            "promote it",
+            field="canary_share",
+        )
 
 
 def _check_limits(limits: release_pb2.RolloutLimits) -> None:

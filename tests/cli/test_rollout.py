@@ -98,6 +98,7 @@ async def test_a_router_tells_how_its_trial_does(
         shown = ask("status")
         assert "canary" in shown and "tail_latency" in shown
         found = json.loads(ask("status", "--json"))
+        assert (await admin.serving_status()).collections[0].canary_snapshot_id == new
         assert found["running"] and set(found["arms"]) == {"current", "canary"}
         assert set(found["tests"]) >= {"latency", "errors", "recall", "sample_ratio"}
         assert json.loads(ask("promote", "--wait", "20", "--json"))["current"] == new
