@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.timeout(300),
     needs_redis,
 ]
+# Milvus 2.3.5 takes most of a minute to be back after a kill, and more on a busy machine.
+_RECOVERY_S = 180.0
 _DIM = 8
 _ITEMS = 40
 _WRITING = "live changes are written to milvus from here"
@@ -212,7 +214,7 @@ class Caller:
         """Checks that all that was acknowledged is there; waits for it as long as callers do."""
         least = merged(tuple(dict.fromkeys(self.told))).encode()
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + PATIENCE_S
+        give_up = loop.time() + _RECOVERY_S
         while True:
             try:
                 reply = await client.get_items(
@@ -237,6 +239,7 @@ async def until(what: object, reached: object, running: Routers) -> None:
         raise AssertionError(f"{what}\n{running.logs()}") from None
 
 
+@pytest.mark.timeout(420)
 async def test_a_milvus_that_is_killed_under_load_comes_back_with_all_that_was_acknowledged(
     tmp_path: Path, own_server: Server
 ) -> None:
