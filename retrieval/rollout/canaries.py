@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from nearline.errors import Conflict, NearlineError
@@ -99,8 +99,8 @@ class Canaries:
 
     async def _begin(self, name: str, following: _Following) -> None:
         """Loads a canary, again and again where that fails, and has it tried."""
-        record, wait_s = following.record, _FIRST_RETRY_S
-        while True:
+        record = following.record
+        async for _ in _attempts():
             try:
                 snapshot = await asyncio.to_thread(
                     snapshot_of, self._store, name, record.canary, record.epoch
@@ -121,10 +121,8 @@ class Canaries:
                     },
                     exc_info=None if isinstance(error, NearlineError) else error,
                 )
-                await asyncio.sleep(wait_s)
-                wait_s = min(_LONGEST_RETRY_S, 2 * wait_s)
-                continue
-            break
+            else:
+                break
         held = self._collections.holdings.hold(name, record.canary, served)
         judge = Judge(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
         before = self._collections.trials.get(name)
@@ -170,13 +168,13 @@ class Canaries:
 
     async def _back_out(self, name: str, following: _Following, test: str, breach: str) -> None:
         """Makes the record that ends the trial everywhere, again and again where that fails."""
-        record, wait_s = following.record, _FIRST_RETRY_S
+        record = following.record
         _log.error(
             "canary backs out",
             extra={"collection": name, "snapshot_id": record.canary, "reason": breach},
         )
         metrics.rollout_backouts.labels(name, test).inc()
-        while True:
+        async for _ in _attempts():
             try:
                 await asyncio.to_thread(
                     aliases.end_split,
@@ -192,10 +190,8 @@ class Canaries:
                     "canary cannot be backed out in the store",
                     extra={"collection": name, "reason": error.message},
                 )
-                await asyncio.sleep(wait_s)
-                wait_s = min(_LONGEST_RETRY_S, 2 * wait_s)
-                continue
-            return
+            else:
+                return
 
     def _awaits_flip(
         self, name: str, following: _Following, record: snapshot_pb2.AliasRecord
@@ -232,6 +228,15 @@ class Canaries:
         # What was loaded is held, and goes once it is due; what was being loaded nobody holds.
         if canary != named and self._collections.holdings.get(name, canary) is None:
             self._forget(name, canary)
+
+
+async def _attempts() -> AsyncIterator[None]:
+    """Yields at once, and then again and again, less and less often."""
+    wait_s = _FIRST_RETRY_S
+    while True:
+        yield
+        await asyncio.sleep(wait_s)
+        wait_s = min(_LONGEST_RETRY_S, 2 * wait_s)
 
 
 def _export(name: str, trial: Trial) -> None:
