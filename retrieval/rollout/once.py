@@ -16,7 +16,7 @@ class Once:
     with what became of them, those that still count are a fair sample.
 
     Args:
-        most: Numbers remembered.
+        most: Numbers remembered; at least 8, as many as differ in the bits that are never looked at.
 
     weight: How many each one that counts now stands for.
     """
@@ -40,7 +40,8 @@ class Once:
         if before & purpose:
             return False
         self._counted[number] = before | purpose
-        if len(self._counted) > self._most:
+        # A bit that all of them share leaves none out: then the next one has to.
+        while len(self._counted) > self._most:
             self._halve()
         return True
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval.rollout.once import Once
 
 
+# Nine numbers, none of which has the bit that halves the memory first.
+@example([(number, 1) for number in (0, 1, 2, 3, 4, 5, 6, 16, 17)])
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.sampled_from([1, 2, 4])), max_size=200))
 def test_nothing_counts_twice_and_the_memory_is_bounded(asked: list[tuple[int, int]]) -> None:
     once = Once(most=8)
@@ -17,7 +19,7 @@ def test_nothing_counts_twice_and_the_memory_is_bounded(asked: list[tuple[int, i
         if once.first(number, purpose):
             assert (number, purpose) not in counted
             counted.add((number, purpose))
-        assert len(once) <= 8 or once.weight > 2**61
+        assert len(once) <= 8
 
 
 def test_what_is_new_counts_for_every_purpose_until_the_memory_is_full() -> None:
