@@ -16,7 +16,7 @@ class Once:
     with what became of them, those that still count are a fair sample.
 
     Args:
-        most: Numbers remembered; at least 8, as many as differ in the bits that are never looked at.
+        most: Numbers remembered; at least 8: so many may differ in bits that no half goes by.
 
     weight: How many each one that counts now stands for.
     """
