@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 import urllib.request
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -21,8 +22,10 @@ from nearline.cli.output import JsonFlag, print_json, print_table
 from nearline.cli.processes import free_port, retrieval_process
 from nearline.errors import NotReady
 
-_WARM_UP_S = 1.0
-_LOOK_S = 2.0
+# Asked before each turn, for longer than a search waits until it is done again: throughout a turn
+# as much is done again as is asked, and what the turn before left is done.
+_LEAD_S = 4.5
+_LOOK_S = 4.0
 _PATIENCE_S = 30.0
 _RECALL = "nearline_retrieval_online_recall"
 _SKIPPED = "nearline_retrieval_recall_skipped_total"
@@ -45,8 +48,8 @@ def bench_monitor(
         int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
     ] = 8,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,7 +57,8 @@ def bench_monitor(
 
     Two routers serve the same snapshot: one as it is by default, with --sample of its searches done
     again exactly; the other watches nothing. The recall that the first one reports is held against
-    that of all its replies, each compared with an exact scan made before.
+    that of all its replies, each compared with an exact scan made before. Each round is led in by
+    some seconds that do not count.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
@@ -102,21 +106,16 @@ async def _measure(
             retrieval_process(task.store, watching) as watched,
         ):
             addresses = blind.address, watched.address
-            for number in range(rounds + 1):
-                # The first turn warms both up and is not kept.
-                length = seconds if number else _WARM_UP_S
+            for number in range(rounds):
                 # Who goes first changes, so that a drift of the machine meets both alike.
-                for side in (0, 1) if number % 2 else (1, 0):
-                    one = await loop.run_in_executor(
-                        caller, call_round, task, addresses[side], length
-                    )
-                    if number:
-                        found[side].append(one)
+                for side in (1, 0) if number % 2 else (0, 1):
+                    asking = partial(call_round, task, addresses[side], seconds, lead_s=_LEAD_S)
+                    found[side].append(await loop.run_in_executor(caller, asking))
             seen = await _settled(port)
     without, with_all = found
     ratios = sorted(one.qps / other.qps for one, other in zip(with_all, without, strict=True))
-    calls = sum(len(one.latencies_s) for one in with_all)
-    offline = sum(one.recall * len(one.latencies_s) for one in with_all) / calls
+    replies = sum(one.replies for one in with_all)
+    offline = sum(one.recall * one.replies for one in with_all) / replies
     online = seen[f"{_RECALL}_sum"] / seen[f"{_RECALL}_count"]
     return {
         "qps": round(median(one.qps for one in with_all), 1),
@@ -129,7 +128,7 @@ async def _measure(
         "recall_offline": round(offline, 4),
         "difference": round(abs(online - offline), 4),
         "compared": int(seen[f"{_RECALL}_count"]),
-        "compared_share": round(seen[f"{_RECALL}_count"] / calls, 5),
+        "compared_share": round(seen[f"{_RECALL}_count"] / replies, 5),
         "skipped": int(seen.get(_SKIPPED, 0)),
     }
 

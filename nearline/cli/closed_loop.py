@@ -54,27 +54,32 @@ class Task(NamedTuple):
 class Round:
     """One stretch of closed-loop calls.
 
-    latencies_s: one per call. recall: over its replies. cached: Share of them from a cache.
+    latencies_s: one per call. recall: Over all replies. replies: How many, those that led in
+    included. cached: Share of them from a cache.
     """
 
     qps: float
     latencies_s: NDArray[np.float64]
     recall: float
+    replies: int
     cached: float = 0.0
 
 
-def call_round(task: Task, address: str, seconds: float, zipf: float = 0.0) -> Round:
+def call_round(
+    task: Task, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
+) -> Round:
     """Calls Search in a closed loop; requests are serialised before, replies parsed after.
 
     Args:
         zipf: The n-th most popular query is asked n^-zipf times as often as the first; 0: all are
             asked in turn.
+        lead_s: Seconds before those that count.
     """
     exact = exact_answers(task)
     requests = _requests(task, exact["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
     asked = [requests[one] for one in order]
-    calls = call_in_loop(address, METHOD, asked, task.concurrency, seconds)
+    calls = call_in_loop(address, METHOD, asked, task.concurrency, seconds, lead_s)
     replies = [
         (order[number], retrieval_pb2.SearchResponse.FromString(reply))
         for number, reply in calls.replies
@@ -86,6 +91,7 @@ def call_round(task: Task, address: str, seconds: float, zipf: float = 0.0) -> R
         recall=recall_of(
             task, [(number, [hit.id for hit in reply.result.hits]) for number, reply in replies]
         ),
+        replies=len(replies),
         cached=kept / len(replies),
     )
 

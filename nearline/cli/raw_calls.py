@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 class Calls(NamedTuple):
     """What came of calls.
 
-    qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply.
+    qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply;
+    those that led in are among them.
     """
 
     qps: float
@@ -27,16 +28,22 @@ class Calls(NamedTuple):
 
 
 def call_in_loop(
-    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float
+    address: str,
+    method: str,
+    requests: Sequence[bytes],
+    concurrency: int,
+    seconds: float,
+    lead_s: float = 0.0,
 ) -> Calls:
     """Calls in a closed loop: each caller sends its next request when the last is answered.
 
     Args:
         method: "/package.Service/Method".
         requests: Sent in turn, over and over.
+        lead_s: Seconds before those that count.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_closed(address, method, requests, concurrency, seconds))
+        return runner.run(_closed(address, method, requests, concurrency, seconds, lead_s))
 
 
 def call_each(address: str, method: str, requests: Sequence[bytes], concurrency: int) -> Calls:
@@ -58,7 +65,12 @@ def call_at_rate(address: str, method: str, requests: Sequence[bytes], rate: flo
 
 
 async def _closed(
-    address: str, method: str, requests: Sequence[bytes], concurrency: int, seconds: float | None
+    address: str,
+    method: str,
+    requests: Sequence[bytes],
+    concurrency: int,
+    seconds: float | None,
+    lead_s: float = 0.0,
 ) -> Calls:
     clock = time.perf_counter
     numbers = itertools.count()
@@ -68,7 +80,7 @@ async def _closed(
         # Without serialisers bytes go out and come back as they are.
         call: Any = channel.unary_unary(method)
         await call(requests[0])
-        start = clock()
+        start = clock() + lead_s
         end = math.inf if seconds is None else start + seconds
 
         async def caller() -> None:
@@ -78,7 +90,8 @@ async def _closed(
                     return
                 number %= len(requests)
                 replies.append((number, await call(requests[number])))
-                latencies.append(clock() - now)
+                if now >= start:
+                    latencies.append(clock() - now)
 
         await asyncio.gather(*(caller() for _ in range(concurrency)))
         spent_s = clock() - start

@@ -66,4 +66,5 @@ async def _round(task: Task, place: Place, seconds: float) -> Round:
         qps=len(latencies) / spent_s,
         latencies_s=np.array(latencies),
         recall=recall_of(task, found),
+        replies=len(found),
     )

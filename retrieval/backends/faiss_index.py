@@ -238,15 +238,9 @@ class FaissIndex:
                 return self._search_gathered(index, queries, k, rows)
         if allow is None and len(queries) >= _PRODUCT_QUERIES and _is_product(index):
             return self._search_product(index, queries, k)
-        selector, held = _exact_selector(index, allow, rows)
+        selector, _held = _exact_selector(index, allow, rows)
         params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
-        step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
-        parts = [
-            self._ask_whole_ties(index, queries[at : at + step], k, params)
-            for at in range(0, len(queries), step)
-        ]
-        del held
-        return stacked(parts)
+        return self._ask_alike(index, queries, k, params)
 
     def _search_product(self, index: Any, queries: NDArray[np.float32], k: int) -> Neighbours:
         """Scores only those rows that may be among the best of any query."""
@@ -257,10 +251,9 @@ class FaissIndex:
         for at in range(0, len(queries), MOST_QUERIES):
             some = queries[at : at + MOST_QUERIES]
             rows = self._product.candidates(some, k)
-            if len(rows) <= k + _TIE_LIMIT:
-                parts.append(self._search_gathered(index, some, k, rows))
-            else:
-                parts.append(self._ask_whole_ties(index, some, k, None))
+            if 2 * len(rows) > index.ntotal:
+                return self._ask_alike(index, queries, k, None)
+            parts.append(self._search_gathered(index, some, k, rows))
         return stacked(parts)
 
     def _search_gathered(
@@ -268,8 +261,16 @@ class FaissIndex:
     ) -> Neighbours:
         gathered = faiss.IndexFlat(index.d, index.metric_type)
         gathered.add(index.reconstruct_batch(rows))
-        places, scores = self._ask_whole_ties(gathered, queries, k, None)[:2]
+        places, scores = self._ask_alike(gathered, queries, k, None)[:2]
         return Neighbours(np.where(places >= 0, rows[places], -1), scores)
+
+    def _ask_alike(
+        self, index: Any, queries: NDArray[np.float32], k: int, params: Any
+    ) -> Neighbours:
+        """Asks for so few queries at once that each scores as it does alone."""
+        step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
+        cuts = [queries[at : at + step] for at in range(0, len(queries), step)]
+        return stacked([self._ask_whole_ties(index, cut, k, params) for cut in cuts])
 
     def _ask_whole_ties(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any
@@ -376,9 +377,8 @@ def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.
 
 def _is_product(index: Any) -> bool:
     """Tells whether scores are products of many vectors that lie in memory as they are."""
-    many = index.ntotal >= _PRODUCT_ROWS and MOST_QUERIES * index.d < _BLAS_NUMBERS
     product = index.metric_type == faiss.METRIC_INNER_PRODUCT
-    return many and product and isinstance(index, faiss.IndexFlat)
+    return index.ntotal >= _PRODUCT_ROWS and product and isinstance(index, faiss.IndexFlat)
 
 
 def _bitmap(allow: NDArray[np.uint8]) -> Any:

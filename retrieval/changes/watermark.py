@@ -46,6 +46,14 @@ class Watermark:
             return all(map(operator.ge, self.positions, other.positions))
         return all(self.positions[one] >= other.positions[one] for one in partitions)
 
+    def changes_from(self, other: Watermark) -> int | None:
+        """Counts the changes that lie between two positions; None: they are of two logs."""
+        if other.log_id != self.log_id:
+            return None
+        return sum(
+            abs(here - there) for here, there in zip(self.positions, other.positions, strict=True)
+        )
+
     def advanced(self, positions: Mapping[int, int]) -> Watermark:
         """Gives the watermark with some partitions further ahead; never further back."""
         moved = list(self.positions)

@@ -26,13 +26,13 @@ from tests.retrieval.snapshots import documents_of, write_snapshot
 @pytest.mark.parametrize(
     ("factory", "rows", "options", "sizes"),
     [
-        ("HNSW8", 1, {"exact": True}, [16, 4]),
-        ("Flat", 1, {"exact": True}, [16, 4]),
-        ("HNSW8", 1, {}, [4] * 5),
-        ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [16, 4]),
-        ("HNSW8", 10_000, {"exact": True}, [4] * 5),
-        ("SQ8", 1, {"exact": True}, [4] * 5),
-        ("IVF4,Flat", 1, {"exact": True}, [4] * 5),
+        ("HNSW8", 1, {"exact": True}, [64, 2]),
+        ("Flat", 1, {"exact": True}, [64, 2]),
+        ("HNSW8", 1, {}, [*[4] * 16, 2]),
+        ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [64, 2]),
+        ("HNSW8", 10_000, {"exact": True}, [*[4] * 16, 2]),
+        ("SQ8", 1, {"exact": True}, [*[4] * 16, 2]),
+        ("IVF4,Flat", 1, {"exact": True}, [*[4] * 16, 2]),
     ],
 )
 async def test_exact_searches_go_together(
@@ -59,11 +59,11 @@ async def test_exact_searches_go_together(
         snapshot.snapshot_id, 0, loaded.shard.base, threads=threads, observe=seen.append
     )
     asked = ShardOptions(10)._replace(**options)  # type: ignore[arg-type]
-    hits = await shard.search(snapshot.snapshot_id, Queries(vectors[:20]), asked)
+    hits = await shard.search(snapshot.snapshot_id, Queries(vectors[:66]), asked)
     threads.close()
     assert seen == sizes
     if asked.exact and factory != "SQ8":
-        best = np.argsort(-(vectors[:20] @ vectors.T), axis=1, kind="stable")[:, :10]
+        best = np.argsort(-(vectors[:66] @ vectors.T), axis=1, kind="stable")[:, :10]
         assert [list(one.ids) for one in hits] == [[f"d{n:05d}" for n in row] for row in best]
 
 

@@ -16,7 +16,7 @@ from retrieval.backends.vector_index import SearchParams
 
 @pytest.mark.parametrize("numbers", [256, 1 << 18])
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 1 << 30), rows=st.integers(1, 700), queries=st.integers(1, 16))
+@given(seed=st.integers(0, 1 << 30), rows=st.integers(1, 700), queries=st.integers(1, 64))
 def test_all_rows_that_may_be_best_are_candidates(
     numbers: int, seed: int, rows: int, queries: int
 ) -> None:
@@ -51,7 +51,8 @@ def test_few_others_are(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(20_000, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = MatrixScan(vectors).candidates(vectors[:16], 10)
-    assert len(found) < 16 * 15
+    # Ten of each; rounding keeps hardly any other.
+    assert len(found) <= 16 * 10 + 5
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])

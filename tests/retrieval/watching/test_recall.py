@@ -13,10 +13,12 @@ from nearline import contract as c
 from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
 from retrieval.asking import Asked
+from retrieval.changes.watermark import Watermark
 from retrieval.inquiry import Inquiry
 from retrieval.searching import Outcome, search
 from retrieval.served import ServedCollection
-from retrieval.shard import Queries
+from retrieval.shard import Applied, Queries
+from retrieval.watching.again import Sampled, search_again
 from retrieval.watching.comparing import compare
 from retrieval.watching.recall import RecallMonitor, cost_s
 from tests.retrieval.fakes import SilentShard, WordEmbedder
@@ -195,7 +197,7 @@ async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="odd", factory="HNSW8", shards=2)
-    monkeypatch.setattr("retrieval.watching.recall._PATIENCE_S", 0.05)
+    monkeypatch.setattr("retrieval.watching.again._PATIENCE_S", 0.05)
     skipped = "nearline_retrieval_recall_skipped_total"
     told: list[float] = []
     async with served_collections(tmp_path) as collections:
@@ -242,6 +244,59 @@ async def test_what_waits_is_looked_at_in_the_background_and_none_waits_for_ever
             await done.wait()
         await monitor.close()
     assert len(told) == 21
+
+
+async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    vectors = rng.normal(size=(80, DIM)).astype(np.float32)
+    write_snapshot(tmp_path, documents_of(vectors), collection="turns", factory="HNSW8")
+    now = 0.0
+    async with served_collections(tmp_path) as collections:
+        monitor = RecallMonitor(collections, _always, clock=lambda: now)
+        (served,) = collections.in_force
+        one = await searched(served, c.Query(vector=vectors[0]))
+        rare = one._replace(options=replace(one.options, ef_search=80))
+        for _ in range(10):
+            monitor.observe(one)
+        now = 1.0
+        monitor.observe(rare)
+        # Neither has waited as long as it should for others, but the ten began before the one.
+        assert [await monitor.look() for _ in range(2)] == [4, 4]
+        now = 10.0
+        monitor.observe(rare._replace(arm=c.Arm.CANARY))
+        assert [await monitor.look() for _ in range(4)] == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("changes", "compared"), [(0, 6), (2, 6), (3, 4)])
+async def test_next_to_no_live_changes_may_come_between(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: int,
+    compared: int,
+) -> None:
+    vectors = rng.normal(size=(1000, DIM)).astype(np.float32)
+    write_snapshot(tmp_path, documents_of(vectors), collection="moved", factory="HNSW8")
+    calls = 0
+
+    async def at_a_time(
+        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
+    ) -> Outcome:
+        nonlocal calls
+        calls += 1
+        # Exactly, four of the index, and two of the index, before which others wrote.
+        written = (7 + changes if calls == 3 else 7, *[0] * 63)
+        inquiry.heard(0, [Applied(Watermark("log", written))])
+        return await search(served, asked, options, inquiry)
+
+    monkeypatch.setattr("retrieval.searching.search", at_a_time)
+    async with served_collections(tmp_path) as collections:
+        (served,) = collections.in_force
+        sampled = [Sampled(vectors[n : n + 1], frozenset()) for n in range(6)]
+        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
+    assert len(again.pairs) == compared
+    assert again.left_out.get("changed", 0) == 6 - compared
 
 
 async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
