@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from nearline.cli import alias_options, exporting, gating, options, output
-from nearline.clients import AdminClient
-from nearline.errors import NotReady
+from nearline.cli.admins import StoreAdmin, admin_of
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-
-_POLL_S = 0.2
 
 
 def promote(
@@ -51,13 +47,11 @@ def promote(
         policies=policies,
         redis=redis,
     )
-    check = None
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # Before minutes of judging, not after them; and what it is judged against stays so long.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
     if not router:
-        check = promotable(opened, collection, redis)
-        check(opened.manifest(collection, snapshot_id))
+        StoreAdmin(opened, redis).check(snapshot_id, collection)
     gate = gating.passed(
         opened,
         collection,
@@ -67,36 +61,12 @@ def promote(
         elsewhere=router,
         quiet=as_json,
     )
-    if router:
-
-        async def ask() -> snapshot_pb2.AliasRecord:
-            async with AdminClient(router) as admin:
-                record = await admin.promote(
-                    snapshot_id,
-                    collection,
-                    expected_epoch=expect_epoch,
-                    who=who,
-                    why=why,
-                    gate=gate,
-                )
-                await served(admin, collection, record, wait_s)
-                return record
-
-        record = asyncio.run(ask())
-    else:
-        assert check is not None
-        record = aliases.promote(
-            opened,
-            collection,
-            snapshot_id,
-            expected_epoch=expect_epoch,
-            who=who,
-            why=why,
-            # The gate has just read all files.
-            verify="files" in gate.failed,
-            check=check,
-            gate=gate,
-        )
+    # The gate has just read all files.
+    admin = admin_of(router, store, redis, verify="files" in gate.failed)
+    record = admin.promote(
+        snapshot_id, collection, expected_epoch=expect_epoch, who=who, why=why, gate=gate
+    )
+    admin.served(collection, record, wait_s)
     _show(collection, record, as_json)
 
 
@@ -114,27 +84,9 @@ def rollback(
     from retrieval.life import aliases
 
     who = aliases.who_am_i()
-    if router:
-
-        async def ask() -> snapshot_pb2.AliasRecord:
-            async with AdminClient(router) as admin:
-                record = await admin.roll_back(
-                    collection, expected_epoch=expect_epoch, who=who, why=why
-                )
-                await served(admin, collection, record, wait_s)
-                return record
-
-        record = asyncio.run(ask())
-    else:
-        opened = Store.open(store)
-        record = aliases.roll_back(
-            opened,
-            collection,
-            expected_epoch=expect_epoch,
-            who=who,
-            why=why,
-            check=promotable(opened, collection, redis),
-        )
+    admin = admin_of(router, store, redis)
+    record = admin.roll_back(collection, expected_epoch=expect_epoch, who=who, why=why)
+    admin.served(collection, record, wait_s)
     _show(collection, record, as_json)
 
 
@@ -209,53 +161,6 @@ def prune(
     )
     if not yes and not all([one.kept for one in planned] + [one.kept for one in strays]):
         output.console().print("Nothing was removed; add --yes to remove.")
-
-
-def promotable(
-    store: Store, collection: str, redis: str
-) -> Callable[[snapshot_pb2.Manifest], None]:
-    """Gives what refuses a snapshot that the change log cannot be followed from."""
-    from retrieval.changes.logs import ChangeLogs
-    from retrieval.changes.promoting import promotable
-    from retrieval.life.aliases import who_am_i
-
-    async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
-        logs = ChangeLogs(store, redis, who=who_am_i()) if redis else None
-        try:
-            return await promotable(store, logs, collection)
-        finally:
-            if logs is not None:
-                await logs.close()
-
-    return asyncio.run(ask())
-
-
-async def served(
-    admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
-) -> None:
-    """Waits until the router serves a record, or says why it does not.
-
-    Raises: NotReady: it cannot get the snapshot ready, or not in time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    while wait_s:
-        for found in (await admin.serving_status()).collections:
-            if found.collection == collection and found.epoch >= record.epoch:
-                return
-            if found.collection == collection and found.newest_epoch == record.epoch:
-                if found.problem:
-                    raise NotReady(
-                        f"{record.current} is current since epoch {record.epoch}, but "
-                        f"{admin.address} goes on serving {found.snapshot_id}: {found.problem}; "
-                        "mend it, or roll back"
-                    )
-        if loop.time() >= deadline:
-            raise NotReady(
-                f"{record.current} is current since epoch {record.epoch}, but {admin.address} "
-                f"does not serve it after {wait_s:g} s; `nearline status` shows how far it is"
-            )
-        await asyncio.sleep(_POLL_S)
 
 
 def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from typing import Annotated
 
 import typer
 
-from nearline.cli import alias_options, gating, options, output, promotion
+from nearline.cli import alias_options, gating, options, output
+from nearline.cli.admins import RouterAdmin, admin_of
 from nearline.cli.rollout_view import show_status
-from nearline.clients import AdminClient
 from nearline.errors import NotFound
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -141,35 +140,16 @@ def start(
             elsewhere=router,
             quiet=as_json,
         )
-    if router:
-
-        async def ask() -> snapshot_pb2.AliasRecord:
-            async with AdminClient(router) as admin:
-                return await admin.split(
-                    snapshot_id,
-                    share,
-                    collection,
-                    rollout=rollout,
-                    expected_epoch=expect_epoch,
-                    who=who,
-                    why=why,
-                    gate=gate,
-                )
-
-        record = asyncio.run(ask())
-    else:
-        record = aliases.split(
-            opened,
-            collection,
-            snapshot_id,
-            share,
-            rollout=rollout,
-            expected_epoch=expect_epoch,
-            who=who,
-            why=why,
-            check=promotion.promotable(opened, collection, redis),
-            gate=gate,
-        )
+    record = admin_of(router, store, redis).split(
+        snapshot_id,
+        share,
+        collection,
+        rollout=rollout,
+        expected_epoch=expect_epoch,
+        who=who,
+        why=why,
+        gate=gate,
+    )
     _say(collection, record, as_json)
 
 
@@ -182,12 +162,8 @@ def status(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show how a canary does, by the requests that one router answered."""
-
-    async def ask() -> None:
-        async with AdminClient(router) as admin:
-            show_status(collection, await admin.rollout_status(collection), as_json=as_json)
-
-    asyncio.run(ask())
+    reply = RouterAdmin(router).rollout_status(collection)
+    show_status(collection, reply, as_json=as_json)
 
 
 @app.command()
@@ -205,36 +181,22 @@ def promote(
 
     who = aliases.who_am_i()
     why = why or "tried beside the one before"
-    if router:
-
-        async def ask() -> snapshot_pb2.AliasRecord:
-            async with AdminClient(router) as admin:
-                tried = _tried(collection, (await admin.aliases(collection)).in_force)
-                record = await admin.promote(
-                    tried.canary,
-                    collection,
-                    expected_epoch=tried.epoch,
-                    who=who,
-                    why=why,
-                    gate=tried.gate,
-                )
-                await promotion.served(admin, collection, record, wait_s)
-                return record
-
-        record = asyncio.run(ask())
-    else:
-        opened = Store.open(store)
-        tried = _tried(collection, opened.alias_in_force(collection))
-        record = aliases.promote(
-            opened,
-            collection,
-            tried.canary,
-            expected_epoch=tried.epoch,
-            who=who,
-            why=why,
-            gate=tried.gate,
-            check=promotion.promotable(opened, collection, redis),
+    admin = admin_of(router, store, redis)
+    tried = admin.aliases(collection).in_force
+    if not tried.canary:
+        raise NotFound(
+            f"no snapshot of {collection!r} is tried beside {tried.current}; begin with "
+            "`nearline rollout start ID`"
         )
+    record = admin.promote(
+        tried.canary,
+        collection,
+        expected_epoch=tried.epoch,
+        who=who,
+        why=why,
+        gate=tried.gate,
+    )
+    admin.served(collection, record, wait_s)
     _say(collection, record, as_json)
 
 
@@ -250,15 +212,7 @@ def abort(
     from retrieval.life import aliases
 
     who = aliases.who_am_i()
-    if router:
-
-        async def ask() -> snapshot_pb2.AliasRecord:
-            async with AdminClient(router) as admin:
-                return await admin.split("", collection=collection, who=who, why=why)
-
-        record = asyncio.run(ask())
-    else:
-        record = aliases.end_split(Store.open(store), collection, who=who, why=why)
+    record = admin_of(router, store).split("", collection=collection, who=who, why=why)
     _say(collection, record, as_json)
 
 
@@ -270,15 +224,6 @@ def _verdict(store: Store, collection: str, snapshot_id: str) -> release_pb2.Gat
         return None
     same = record.canary == snapshot_id and record.HasField("gate")
     return record.gate if same else None
-
-
-def _tried(collection: str, record: snapshot_pb2.AliasRecord) -> snapshot_pb2.AliasRecord:
-    if not record.canary:
-        raise NotFound(
-            f"no snapshot of {collection!r} is tried beside {record.current}; begin with "
-            "`nearline rollout start ID`"
-        )
-    return record
 
 
 def _say(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
