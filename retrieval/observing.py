@@ -14,8 +14,8 @@ class Searched(NamedTuple):
     """A search by one query that every shard answered.
 
     served: What answered it. arm: Which of two snapshots that is; None: only one is served.
-    asked: The query as the shards got it; None: the answer was kept from before. seconds: Time that
-    it took.
+    asked: The query as the shards got it; None: the answer was kept from before. watermark: How far
+    live changes are in the hits, as users see it.
     """
 
     served: ServedCollection
@@ -24,7 +24,7 @@ class Searched(NamedTuple):
     options: c.SearchOptions
     asked: Asked | None
     hits: Sequence[c.Hit]
-    seconds: float
+    watermark: bytes
 
 
 class Recommended(NamedTuple):

@@ -326,11 +326,8 @@ class RetrievalService:
         """Tells who watches of a search by one query that every shard answered."""
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
-        spent_s = reply.info.total_s or 0.0
-        one = asked[0] if asked else None
-        self._observe(
-            Searched(served, reply.info.arm, queries[0], options, one, reply.hits, spent_s)
-        )
+        one, mark = asked[0] if asked else None, reply.info.watermark
+        self._observe(Searched(served, reply.info.arm, queries[0], options, one, reply.hits, mark))
 
     def _from_cache(
         self, served: ServedCollection, inquiry: Inquiry, kept: Kept, start: float

@@ -1,4 +1,4 @@
-"""Does searches again: exactly, and as they were, on the same snapshot at about the same moment."""
+"""Does searches again, exactly, on the same snapshot, and as they were where that has to be."""
 
 from __future__ import annotations
 
@@ -22,17 +22,24 @@ PLACES = 10
 # Searches of the index take turns with requests, which would wait behind a long batch.
 _SLICE = 4
 _PATIENCE_S = 30.0
-# Of all documents, that may change between the two searches. A change is among the best of one
+# Of all documents, that may change between two searches. A change is among the best of one
 # search in as many as there are tens of documents, and costs it a tenth of its recall: the mean is
 # off by no more than this.
 _MOST_CHANGED = 0.002
 
 
 class Sampled(NamedTuple):
-    """A search: its vector, (1, d) float32, and documents that it must not find."""
+    """A search.
+
+    vectors: Its one, (1, d) float32. excluded: Documents that it must not find. found: The hits of
+    the index, best first; None: they have to be looked for again. watermark: How far live changes
+    are in these.
+    """
 
     vectors: NDArray[np.float32]
     excluded: frozenset[str]
+    found: Sequence[c.Hit] | None = None
+    watermark: bytes = b""
 
 
 class Again(NamedTuple):
@@ -61,17 +68,23 @@ async def search_again(
     if then.failures:
         return Again((), {"partial": len(sampled)})
     pairs: list[tuple[Sequence[c.Hit], Sequence[c.Hit]]] = []
-    left_out: Counter[str] = Counter()
-    for at in range(0, len(sampled), _SLICE):
-        some = sampled[at : at + _SLICE]
-        found, now = await _search(served, some, options)
-        if now.failures:
-            left_out["partial"] += len(sampled) - at
-            break
-        if _about_the_same(then, now, served.documents):
-            pairs += zip(exact[at : at + len(some)], found, strict=True)
+    left: list[int] = []
+    for number, one in enumerate(sampled):
+        if one.found is not None and _about_the_same(one.watermark, then.watermark, served):
+            pairs.append((exact[number], one.found))
         else:
-            left_out["changed"] += len(some)
+            left.append(number)
+    left_out: Counter[str] = Counter()
+    for at in range(0, len(left), _SLICE):
+        numbers = left[at : at + _SLICE]
+        found, now = await _search(served, [sampled[number] for number in numbers], options)
+        if now.failures:
+            left_out["partial"] += len(left) - at
+            break
+        if _about_the_same(now.watermark, then.watermark, served):
+            pairs += zip([exact[number] for number in numbers], found, strict=True)
+        else:
+            left_out["changed"] += len(numbers)
     return Again(pairs, left_out)
 
 
@@ -86,13 +99,15 @@ async def _search(
     return found.lists, inquiry
 
 
-def _about_the_same(one: Inquiry, other: Inquiry, documents: int) -> bool:
+def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool:
     """Tells whether next to no live changes lie between two answers."""
-    first, second = decode(one.watermark), decode(other.watermark)
+    if mark == other:
+        return True
+    first, second = decode(mark), decode(other)
     if first is None or second is None:
-        return first is second
+        return False
     changes = first.changes_from(second)
-    return changes is not None and changes <= _MOST_CHANGED * documents
+    return changes is not None and changes <= _MOST_CHANGED * served.documents
 
 
 def _exactly(options: c.SearchOptions) -> c.SearchOptions:

@@ -147,7 +147,7 @@ class RecallMonitor:
         """Takes a search into the sample, or leaves it; never raises."""
         if not isinstance(happening, Searched):
             return
-        served, arm, _, options, asked, _, _ = happening
+        served, arm, _, options, asked, hits, mark = happening
         share = self._shares(served, arm)
         if not share or random.random() >= share or asked is None or options.exact:
             return
@@ -173,7 +173,14 @@ class RecallMonitor:
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = _Waiting(self._clock() + _GATHER_S)
-        waiting.sampled.append(Sampled(vectors, asked.excluded.get(0, frozenset())))
+        waiting.sampled.append(
+            Sampled(
+                vectors,
+                asked.excluded.get(0, frozenset()),
+                hits[:PLACES] if _are_what_was_found(asked.mode, options) else None,
+                mark,
+            )
+        )
         self._count += 1
         self._filled.set()
 
@@ -274,3 +281,9 @@ class RecallMonitor:
                     "reason": why,
                 },
             )
+
+
+def _are_what_was_found(mode: c.SearchMode, options: c.SearchOptions) -> bool:
+    """Tells whether the first hits of an answer are what the index found best, and no fewer."""
+    plain = options.min_score is None and options.grouping is None and not options.diversity
+    return mode is c.SearchMode.DENSE and options.k >= PLACES and plain

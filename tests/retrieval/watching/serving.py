@@ -47,7 +47,8 @@ async def searched(
     embedders = Embedders({} if embedder is None else {"here": embedder})
     asking = await ask(served, embedders, [query], ["query"], options.mode, inquiry)
     outcome = await searching.search(served, asking.asked[0], options, inquiry)
-    return Searched(served, arm, query, options, asking.asked[0], outcome.lists[0], 0.01)
+    hits, mark = outcome.lists[0], inquiry.watermark
+    return Searched(served, arm, query, options, asking.asked[0], hits, mark)
 
 
 def metric(name: str, **labels: str) -> float:

@@ -49,7 +49,7 @@ def _search(
 ) -> Searched:
     asked = Asked(c.SearchMode.DENSE, [0], Queries(vector[None]))
     hits = [c.Hit(id="d1", score=score)]
-    return Searched(served, arm, c.Query(vector=vector), options, asked, hits, 0.01)
+    return Searched(served, arm, c.Query(vector=vector), options, asked, hits, b"")
 
 
 def _offer(

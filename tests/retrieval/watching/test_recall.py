@@ -299,6 +299,71 @@ async def test_next_to_no_live_changes_may_come_between(
     assert again.left_out.get("changed", 0) == 6 - compared
 
 
+@pytest.mark.parametrize(("changes", "calls"), [(0, 1), (2, 1), (3, 2)])
+async def test_what_was_answered_is_looked_for_again_only_where_live_changes_came_since(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: int,
+    calls: int,
+) -> None:
+    vectors = rng.normal(size=(1000, DIM)).astype(np.float32)
+    write_snapshot(tmp_path, documents_of(vectors), collection="since", factory="HNSW8")
+    exactly: list[bool] = []
+
+    async def spy(
+        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
+    ) -> Outcome:
+        exactly.append(options.exact)
+        inquiry.heard(0, [Applied(Watermark("log", (7 + changes, *[0] * 63)))])
+        return await search(served, asked, options, inquiry)
+
+    monkeypatch.setattr("retrieval.searching.search", spy)
+    answered = [c.Hit(id=f"d{n:05d}", score=-1.0) for n in range(10)]
+    mark = Watermark("log", (7, *[0] * 63)).encode()
+    async with served_collections(tmp_path) as collections:
+        (served,) = collections.in_force
+        sampled = [Sampled(vectors[:1], frozenset(), answered, mark)]
+        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
+    ((_, found),) = again.pairs
+    assert (list(found) == answered) == (calls == 1)
+    assert exactly == [True, False][:calls]
+    assert not again.left_out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        c.SearchOptions(k=9),
+        c.SearchOptions(min_score=0.9),
+        c.SearchOptions(diversity=0.5),
+        c.SearchOptions(grouping=c.Grouping("part")),
+    ],
+)
+async def test_answers_that_were_cut_or_put_in_another_order_are_looked_for_again(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    options: c.SearchOptions,
+) -> None:
+    vectors = rng.normal(size=(300, DIM)).astype(np.float32)
+    documents = [
+        Document(id=f"d{n}", vectors=vectors[n : n + 1], attributes={"part": n % 2})
+        for n in range(300)
+    ]
+    fields = [snapshot_pb2.AttributeField(name="part", kind=snapshot_pb2.AttributeField.KIND_INT)]
+    write_snapshot(tmp_path, documents, collection="cut", factory="HNSW16", fields=fields)
+    told: list[float] = []
+    async with served_collections(tmp_path) as collections:
+        monitor = RecallMonitor(collections, _always, lambda name, arm, value: told.append(value))
+        (served,) = collections.in_force
+        wide = replace(options, ef_search=300)
+        monitor.observe(await searched(served, c.Query(vector=vectors[5]), wide))
+        assert await monitor.look() == 1
+    # A graph searched so widely misses nothing; its answer shows fewer, or others.
+    assert told == [1.0]
+
+
 async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +372,8 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
     used: list[tuple[bool, int, bool]] = []
     async with served_collections(tmp_path) as collections:
         (held,) = collections.holdings.all
-        one = await searched(held.value, c.Query(vector=vectors[0]))
+        # Of fewer than ten hits nothing is known of the others.
+        one = await searched(held.value, c.Query(vector=vectors[0]), c.SearchOptions(k=5))
 
         async def spy(
             served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
