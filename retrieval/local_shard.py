@@ -33,7 +33,7 @@ from retrieval.shard import (
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
 _MAX_BATCH = 4
 # Where one product of matrices looks through all rows: 50,000 x 384 take 8 ms for 4 queries, 12 for
-# 16 and 27 for 64.
+# 16 and 36 for 64.
 _MAX_EXACT_BATCH = 64
 
 

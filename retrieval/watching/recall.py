@@ -35,12 +35,12 @@ _MOST_PIECE = 64
 _FIRST_PIECE = 4
 _PIECE_S = 0.5
 _MOST_SHAPES = 32
-# 16 searches of 50,000 x 384 numbers, done together, cost 12 ms of a core, and 64 cost 27 ms.
+# 16 searches of 50,000 x 384 numbers, done together, cost 12 ms of a core, and 64 cost 36 ms.
 _GATHER_S = 3.0
 # Of the time of one core; a piece is followed by a rest of so many times what it cost.
 _BUSY_RATIO = 0.1
 _REST = 1 / _BUSY_RATIO - 1
-# What a core compares: measured 2.5e10 with 16 queries at once, 4.5e10 with 64, and 6e9 with one
+# What a core compares: measured 2.5e10 with 16 queries at once, 3.4e10 with 64, and 6e9 with one
 # after another.
 _NUMBERS_PER_S = 1e10
 _SEARCH_S = 5e-4
