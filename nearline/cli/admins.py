@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from nearline.clients import AdminClient
 from nearline.errors import NotReady
@@ -12,23 +12,7 @@ from nearline.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 
 _POLL_S = 0.2
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-def _asked(
-    method: Callable[Concatenate[AdminClient, _P], Awaitable[_R]],
-) -> Callable[Concatenate[RouterAdmin, _P], _R]:
-    """Makes a call of `AdminClient` one that blocks."""
-
-    def ask(self: RouterAdmin, /, *args: _P.args, **named: _P.kwargs) -> _R:
-        async def asking() -> _R:
-            async with AdminClient(self.address) as admin:
-                return await method(admin, *args, **named)
-
-        return asyncio.run(asking())
-
-    return ask
 
 
 class RouterAdmin:
@@ -39,13 +23,68 @@ class RouterAdmin:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self._address = address
 
-    aliases = _asked(AdminClient.aliases)
-    promote = _asked(AdminClient.promote)
-    split = _asked(AdminClient.split)
-    roll_back = _asked(AdminClient.roll_back)
-    rollout_status = _asked(AdminClient.rollout_status)
+    def aliases(self, collection: str) -> admin_pb2.GetAliasesResponse:
+        """Reads the alias record in force."""
+        return self._ask(lambda admin: admin.aliases(collection))
+
+    def rollout_status(self, collection: str) -> admin_pb2.GetRolloutStatusResponse:
+        """Tells how a trial does."""
+        return self._ask(lambda admin: admin.rollout_status(collection))
+
+    def promote(
+        self,
+        snapshot_id: str,
+        collection: str,
+        *,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+        gate: release_pb2.GateVerdict | None = None,
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes a snapshot current; gives the new record."""
+        return self._ask(
+            lambda admin: admin.promote(
+                snapshot_id, collection, expected_epoch=expected_epoch, who=who, why=why, gate=gate
+            )
+        )
+
+    def split(
+        self,
+        canary: str,
+        share: float = 0.0,
+        collection: str = "",
+        *,
+        rollout: release_pb2.Rollout | None = None,
+        gate: release_pb2.GateVerdict | None = None,
+        expected_epoch: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> snapshot_pb2.AliasRecord:
+        """Has a snapshot tried beside the current one; an empty id ends that."""
+        return self._ask(
+            lambda admin: admin.split(
+                canary,
+                share,
+                collection,
+                rollout=rollout,
+                gate=gate,
+                expected_epoch=expected_epoch,
+                who=who,
+                why=why,
+            )
+        )
+
+    def roll_back(
+        self, collection: str, *, expected_epoch: int = 0, who: str = "", why: str = ""
+    ) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again."""
+        return self._ask(
+            lambda admin: admin.roll_back(
+                collection, expected_epoch=expected_epoch, who=who, why=why
+            )
+        )
 
     def served(self, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
         """Waits until the router serves a record; 0 s: does not.
@@ -53,7 +92,14 @@ class RouterAdmin:
         Raises: NotReady: it cannot get the snapshot ready, or not in time.
         """
         if wait_s:
-            asyncio.run(_served(self.address, collection, record, wait_s))
+            self._ask(lambda admin: _served(admin, collection, record, wait_s))
+
+    def _ask(self, call: Callable[[AdminClient], Awaitable[_R]]) -> _R:
+        async def ask() -> _R:
+            async with AdminClient(self._address) as admin:
+                return await call(admin)
+
+        return asyncio.run(ask())
 
 
 class StoreAdmin:
@@ -188,26 +234,25 @@ def admin_of(router: str, store: str, redis: str = "", *, verify: bool = True) -
 
 
 async def _served(
-    address: str, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
+    admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
 ) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
-    since = f"{record.current} is current since epoch {record.epoch}, but {address}"
-    async with AdminClient(address) as admin:
-        while True:
-            for found in (await admin.serving_status()).collections:
-                if found.collection != collection:
-                    continue
-                if found.epoch >= record.epoch:
-                    return
-                if found.newest_epoch == record.epoch and found.problem:
-                    raise NotReady(
-                        f"{since} goes on serving {found.snapshot_id}: {found.problem}; mend it, "
-                        "or roll back"
-                    )
-            if loop.time() >= deadline:
+    since = f"{record.current} is current since epoch {record.epoch}, but {admin.address}"
+    while True:
+        for found in (await admin.serving_status()).collections:
+            if found.collection != collection:
+                continue
+            if found.epoch >= record.epoch:
+                return
+            if found.newest_epoch == record.epoch and found.problem:
                 raise NotReady(
-                    f"{since} does not serve it after {wait_s:g} s; `nearline status` shows how "
-                    "far it is"
+                    f"{since} goes on serving {found.snapshot_id}: {found.problem}; mend it, or "
+                    "roll back"
                 )
-            await asyncio.sleep(_POLL_S)
+        if loop.time() >= deadline:
+            raise NotReady(
+                f"{since} does not serve it after {wait_s:g} s; `nearline status` shows how far "
+                "it is"
+            )
+        await asyncio.sleep(_POLL_S)

@@ -13,12 +13,10 @@ from nearline import contract as c
 from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
 from retrieval.asking import Asked
-from retrieval.changes.watermark import Watermark
 from retrieval.inquiry import Inquiry
 from retrieval.searching import Outcome, search
 from retrieval.served import ServedCollection
-from retrieval.shard import Applied, Queries
-from retrieval.watching.again import Sampled, search_again
+from retrieval.shard import Queries
 from retrieval.watching.comparing import compare
 from retrieval.watching.recall import RecallMonitor, cost_s
 from tests.retrieval.fakes import SilentShard, WordEmbedder
@@ -266,69 +264,6 @@ async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
         now = 10.0
         monitor.observe(rare._replace(arm=c.Arm.CANARY))
         assert [await monitor.look() for _ in range(4)] == [2, 1, 1, 0]
-
-
-@pytest.mark.parametrize(("changes", "compared"), [(0, 6), (2, 6), (3, 4)])
-async def test_next_to_no_live_changes_may_come_between(
-    tmp_path: Path,
-    rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: int,
-    compared: int,
-) -> None:
-    vectors = rng.normal(size=(1000, DIM)).astype(np.float32)
-    write_snapshot(tmp_path, documents_of(vectors), collection="moved", factory="HNSW8")
-    calls = 0
-
-    async def at_a_time(
-        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-    ) -> Outcome:
-        nonlocal calls
-        calls += 1
-        # Exactly, four of the index, and two of the index, before which others wrote.
-        written = (7 + changes if calls == 3 else 7, *[0] * 63)
-        inquiry.heard(0, [Applied(Watermark("log", written))])
-        return await search(served, asked, options, inquiry)
-
-    monkeypatch.setattr("retrieval.searching.search", at_a_time)
-    async with served_collections(tmp_path) as collections:
-        (served,) = collections.in_force
-        sampled = [Sampled(vectors[n : n + 1], frozenset()) for n in range(6)]
-        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
-    assert len(again.pairs) == compared
-    assert again.left_out.get("changed", 0) == 6 - compared
-
-
-@pytest.mark.parametrize(("changes", "calls"), [(0, 1), (2, 1), (3, 2)])
-async def test_what_was_answered_is_looked_for_again_only_where_live_changes_came_since(
-    tmp_path: Path,
-    rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: int,
-    calls: int,
-) -> None:
-    vectors = rng.normal(size=(1000, DIM)).astype(np.float32)
-    write_snapshot(tmp_path, documents_of(vectors), collection="since", factory="HNSW8")
-    exactly: list[bool] = []
-
-    async def spy(
-        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-    ) -> Outcome:
-        exactly.append(options.exact)
-        inquiry.heard(0, [Applied(Watermark("log", (7 + changes, *[0] * 63)))])
-        return await search(served, asked, options, inquiry)
-
-    monkeypatch.setattr("retrieval.searching.search", spy)
-    answered = [c.Hit(id=f"d{n:05d}", score=-1.0) for n in range(10)]
-    mark = Watermark("log", (7, *[0] * 63)).encode()
-    async with served_collections(tmp_path) as collections:
-        (served,) = collections.in_force
-        sampled = [Sampled(vectors[:1], frozenset(), answered, mark)]
-        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
-    ((_, found),) = again.pairs
-    assert (list(found) == answered) == (calls == 1)
-    assert exactly == [True, False][:calls]
-    assert not again.left_out
 
 
 @pytest.mark.parametrize(
