@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 from nearline.clients import AdminClient
 from nearline.errors import NotReady
@@ -15,84 +16,100 @@ _POLL_S = 0.2
 _R = TypeVar("_R")
 
 
+class Change(NamedTuple):
+    """What goes with a change of the aliases.
+
+    who, why: For the record. expected_epoch: Refuse unless this is the epoch in force; 0: whatever
+    it is. gate: What the gate said of the snapshot; None: it was not asked. verify: Read the files
+    of what is promoted first; a router does in any case.
+    """
+
+    who: str
+    why: str
+    expected_epoch: int = 0
+    gate: release_pb2.GateVerdict | None = None
+    verify: bool = True
+
+
 class RouterAdmin:
-    """Asks a router; its calls are those of `AdminClient`, and block.
+    """Changes the aliases of a collection by asking a router; its calls block.
 
     Args:
         address: host:port of the router.
+        collection: The collection.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, collection: str) -> None:
         self._address = address
+        self._collection = collection
 
-    def aliases(self, collection: str) -> admin_pb2.GetAliasesResponse:
+    def check(self, snapshot_id: str) -> None:
+        """Does nothing: the router looks into a change log of its own, when it is asked."""
+
+    def in_force(self) -> snapshot_pb2.AliasRecord:
         """Reads the alias record in force."""
-        return self._ask(lambda admin: admin.aliases(collection))
+        return self._ask(lambda admin: admin.aliases(self._collection)).in_force
 
-    def rollout_status(self, collection: str) -> admin_pb2.GetRolloutStatusResponse:
+    def rollout_status(self) -> admin_pb2.GetRolloutStatusResponse:
         """Tells how a trial does."""
-        return self._ask(lambda admin: admin.rollout_status(collection))
+        return self._ask(lambda admin: admin.rollout_status(self._collection))
 
-    def promote(
-        self,
-        snapshot_id: str,
-        collection: str,
-        *,
-        expected_epoch: int = 0,
-        who: str = "",
-        why: str = "",
-        gate: release_pb2.GateVerdict | None = None,
-    ) -> snapshot_pb2.AliasRecord:
+    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; gives the new record."""
         return self._ask(
             lambda admin: admin.promote(
-                snapshot_id, collection, expected_epoch=expected_epoch, who=who, why=why, gate=gate
+                snapshot_id,
+                self._collection,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
+                gate=change.gate,
+            )
+        )
+
+    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again."""
+        return self._ask(
+            lambda admin: admin.roll_back(
+                self._collection,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
             )
         )
 
     def split(
-        self,
-        canary: str,
-        share: float = 0.0,
-        collection: str = "",
-        *,
-        rollout: release_pb2.Rollout | None = None,
-        gate: release_pb2.GateVerdict | None = None,
-        expected_epoch: int = 0,
-        who: str = "",
-        why: str = "",
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
     ) -> snapshot_pb2.AliasRecord:
-        """Has a snapshot tried beside the current one; an empty id ends that."""
+        """Has a snapshot tried beside the current one."""
         return self._ask(
             lambda admin: admin.split(
                 canary,
                 share,
-                collection,
+                self._collection,
                 rollout=rollout,
-                gate=gate,
-                expected_epoch=expected_epoch,
-                who=who,
-                why=why,
+                gate=change.gate,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
             )
         )
 
-    def roll_back(
-        self, collection: str, *, expected_epoch: int = 0, who: str = "", why: str = ""
-    ) -> snapshot_pb2.AliasRecord:
-        """Makes the snapshot before the current one current again."""
+    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Ends that."""
         return self._ask(
-            lambda admin: admin.roll_back(
-                collection, expected_epoch=expected_epoch, who=who, why=why
+            lambda admin: admin.split(
+                "", collection=self._collection, who=change.who, why=change.why
             )
         )
 
-    def served(self, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
+    def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
         """Waits until the router serves a record; 0 s: does not.
 
         Raises: NotReady: it cannot get the snapshot ready, or not in time.
         """
         if wait_s:
-            self._ask(lambda admin: _served(admin, collection, record, wait_s))
+            self._ask(lambda admin: _served(admin, self._collection, record, wait_s))
 
     def _ask(self, call: Callable[[AdminClient], Awaitable[_R]]) -> _R:
         async def ask() -> _R:
@@ -107,100 +124,82 @@ class StoreAdmin:
 
     Args:
         store: The store.
+        collection: The collection.
         redis: Holds the change log, which a snapshot has to be followed from; empty: it need not.
-        verify: Read the files of what is promoted first.
     """
 
-    def __init__(self, store: Store, redis: str = "", *, verify: bool = True) -> None:
+    def __init__(self, store: Store, collection: str, redis: str = "") -> None:
         self._store = store
+        self._collection = collection
         self._redis = redis
-        self._verify = verify
 
-    def check(self, snapshot_id: str, collection: str) -> None:
+    def check(self, snapshot_id: str) -> None:
         """Raises for a snapshot that the change log cannot be followed from."""
-        self._check(collection)(self._store.manifest(collection, snapshot_id))
+        self._check(self._store.manifest(self._collection, snapshot_id))
 
-    def aliases(self, collection: str) -> admin_pb2.GetAliasesResponse:
+    def in_force(self) -> snapshot_pb2.AliasRecord:
         """Reads the alias record in force."""
-        in_force = self._store.alias_in_force(collection)
-        return admin_pb2.GetAliasesResponse(in_force=in_force)
+        return self._store.alias_in_force(self._collection)
 
-    def promote(
-        self,
-        snapshot_id: str,
-        collection: str,
-        *,
-        expected_epoch: int = 0,
-        who: str = "",
-        why: str = "",
-        gate: release_pb2.GateVerdict | None = None,
-    ) -> snapshot_pb2.AliasRecord:
+    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; gives the new record."""
         from retrieval.life import aliases
 
         return aliases.promote(
             self._store,
-            collection,
+            self._collection,
             snapshot_id,
-            expected_epoch=expected_epoch,
-            who=who,
-            why=why,
-            verify=self._verify,
-            check=self._check(collection),
-            gate=gate,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            verify=change.verify,
+            check=self._check,
+            gate=change.gate,
         )
 
-    def split(
-        self,
-        canary: str,
-        share: float = 0.0,
-        collection: str = "",
-        *,
-        rollout: release_pb2.Rollout | None = None,
-        gate: release_pb2.GateVerdict | None = None,
-        expected_epoch: int = 0,
-        who: str = "",
-        why: str = "",
-    ) -> snapshot_pb2.AliasRecord:
-        """Has a snapshot tried beside the current one; an empty id ends that."""
-        from retrieval.life import aliases
-
-        if not canary:
-            return aliases.end_split(
-                self._store, collection, expected_epoch=expected_epoch, who=who, why=why
-            )
-        return aliases.split(
-            self._store,
-            collection,
-            canary,
-            share,
-            rollout=rollout,
-            expected_epoch=expected_epoch,
-            who=who,
-            why=why,
-            check=self._check(collection),
-            gate=gate,
-        )
-
-    def roll_back(
-        self, collection: str, *, expected_epoch: int = 0, who: str = "", why: str = ""
-    ) -> snapshot_pb2.AliasRecord:
+    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
         """Makes the snapshot before the current one current again."""
         from retrieval.life import aliases
 
         return aliases.roll_back(
             self._store,
-            collection,
-            expected_epoch=expected_epoch,
-            who=who,
-            why=why,
-            check=self._check(collection),
+            self._collection,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            check=self._check,
         )
 
-    def served(self, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
+    def split(
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
+    ) -> snapshot_pb2.AliasRecord:
+        """Has a snapshot tried beside the current one."""
+        from retrieval.life import aliases
+
+        return aliases.split(
+            self._store,
+            self._collection,
+            canary,
+            share,
+            rollout=rollout,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            check=self._check,
+            gate=change.gate,
+        )
+
+    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Ends that."""
+        from retrieval.life import aliases
+
+        return aliases.end_split(self._store, self._collection, who=change.who, why=change.why)
+
+    def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
         """Does nothing: a store serves nobody."""
 
-    def _check(self, collection: str) -> Callable[[snapshot_pb2.Manifest], None]:
+    @cached_property
+    def _check(self) -> Callable[[snapshot_pb2.Manifest], None]:
         from retrieval.changes.logs import ChangeLogs
         from retrieval.changes.promoting import promotable
         from retrieval.life.aliases import who_am_i
@@ -208,7 +207,7 @@ class StoreAdmin:
         async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
             logs = ChangeLogs(self._store, self._redis, who=who_am_i()) if self._redis else None
             try:
-                return await promotable(self._store, logs, collection)
+                return await promotable(self._store, logs, self._collection)
             finally:
                 if logs is not None:
                     await logs.close()
@@ -216,21 +215,17 @@ class StoreAdmin:
         return asyncio.run(ask())
 
 
-Admin: TypeAlias = RouterAdmin | StoreAdmin
-
-
-def admin_of(router: str, store: str, redis: str = "", *, verify: bool = True) -> Admin:
-    """Gives who changes the aliases.
+def admin_of(router: str, store: str, collection: str, redis: str = "") -> RouterAdmin | StoreAdmin:
+    """Gives who changes the aliases: a router, or, where none is named, this process in the store.
 
     Args:
-        router: host:port; it looks into a change log of its own, and reads files in any case.
-            Empty: this process does, in the store.
+        router: host:port; empty: none.
         store: Folder or URL of the store.
-        redis, verify: As in `StoreAdmin`.
+        collection, redis: As in `StoreAdmin`.
     """
     if router:
-        return RouterAdmin(router)
-    return StoreAdmin(Store.open(store), redis, verify=verify)
+        return RouterAdmin(router, collection)
+    return StoreAdmin(Store.open(store), collection, redis)
 
 
 async def _served(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.cli import alias_options, exporting, gating, options, output
-from nearline.cli.admins import StoreAdmin, admin_of
+from nearline.cli.admins import Change, admin_of
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
@@ -50,8 +50,8 @@ def promote(
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # Before minutes of judging, not after them; and what it is judged against stays so long.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
-    if not router:
-        StoreAdmin(opened, redis).check(snapshot_id, collection)
+    admin = admin_of(router, store, collection, redis)
+    admin.check(snapshot_id)
     gate = gating.passed(
         opened,
         collection,
@@ -62,11 +62,9 @@ def promote(
         quiet=as_json,
     )
     # The gate has just read all files.
-    admin = admin_of(router, store, redis, verify="files" in gate.failed)
-    record = admin.promote(
-        snapshot_id, collection, expected_epoch=expect_epoch, who=who, why=why, gate=gate
-    )
-    admin.served(collection, record, wait_s)
+    change = Change(who, why, expect_epoch, gate, verify="files" in gate.failed)
+    record = admin.promote(snapshot_id, change)
+    admin.served(record, wait_s)
     _show(collection, record, as_json)
 
 
@@ -84,9 +82,9 @@ def rollback(
     from retrieval.life import aliases
 
     who = aliases.who_am_i()
-    admin = admin_of(router, store, redis)
-    record = admin.roll_back(collection, expected_epoch=expect_epoch, who=who, why=why)
-    admin.served(collection, record, wait_s)
+    admin = admin_of(router, store, collection, redis)
+    record = admin.roll_back(Change(who, why, expect_epoch))
+    admin.served(record, wait_s)
     _show(collection, record, as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.cli import alias_options, gating, options, output
-from nearline.cli.admins import RouterAdmin, admin_of
+from nearline.cli.admins import Change, RouterAdmin, admin_of
 from nearline.cli.rollout_view import show_status
 from nearline.errors import NotFound
 from nearline.snapshot import Store
@@ -140,16 +140,8 @@ def start(
             elsewhere=router,
             quiet=as_json,
         )
-    record = admin_of(router, store, redis).split(
-        snapshot_id,
-        share,
-        collection,
-        rollout=rollout,
-        expected_epoch=expect_epoch,
-        who=who,
-        why=why,
-        gate=gate,
-    )
+    admin = admin_of(router, store, collection, redis)
+    record = admin.split(snapshot_id, share, rollout, Change(who, why, expect_epoch, gate))
     _say(collection, record, as_json)
 
 
@@ -162,7 +154,7 @@ def status(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show how a canary does, by the requests that one router answered."""
-    reply = RouterAdmin(router).rollout_status(collection)
+    reply = RouterAdmin(router, collection).rollout_status()
     show_status(collection, reply, as_json=as_json)
 
 
@@ -181,22 +173,15 @@ def promote(
 
     who = aliases.who_am_i()
     why = why or "tried beside the one before"
-    admin = admin_of(router, store, redis)
-    tried = admin.aliases(collection).in_force
+    admin = admin_of(router, store, collection, redis)
+    tried = admin.in_force()
     if not tried.canary:
         raise NotFound(
             f"no snapshot of {collection!r} is tried beside {tried.current}; begin with "
             "`nearline rollout start ID`"
         )
-    record = admin.promote(
-        tried.canary,
-        collection,
-        expected_epoch=tried.epoch,
-        who=who,
-        why=why,
-        gate=tried.gate,
-    )
-    admin.served(collection, record, wait_s)
+    record = admin.promote(tried.canary, Change(who, why, tried.epoch, tried.gate))
+    admin.served(record, wait_s)
     _say(collection, record, as_json)
 
 
@@ -212,7 +197,7 @@ def abort(
     from retrieval.life import aliases
 
     who = aliases.who_am_i()
-    record = admin_of(router, store).split("", collection=collection, who=who, why=why)
+    record = admin_of(router, store, collection).end_split(Change(who, why))
     _say(collection, record, as_json)
 
 

@@ -45,8 +45,8 @@ class Sampled(NamedTuple):
 class Again(NamedTuple):
     """What came of searches.
 
-    pairs: Of each that can be compared, the exact hits, and those of the index. left_out: How many
-    others there are, by reason: partial, changed.
+    pairs: Of each that can be compared, the exact hits, explained, and those of the index.
+    left_out: How many others there are, by reason: partial, changed.
     """
 
     pairs: Sequence[tuple[Sequence[c.Hit], Sequence[c.Hit]]]
@@ -61,7 +61,7 @@ async def search_again(
     Args:
         served: Has an index that may miss some of what is best.
         sampled: At least one.
-        options: As they were asked; explained.
+        options: As they were asked.
     Raises: NearlineError: as of any search.
     """
     exact, then = await _search(served, sampled, _exactly(options))

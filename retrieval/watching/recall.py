@@ -167,7 +167,6 @@ class RecallMonitor:
             ef_search=options.ef_search,
             nprobe=options.nprobe,
             filter=options.filter,
-            explain=True,
         )
         key = _Alike(served.name, served.snapshot_id, arm, alike)
         waiting = self._waiting.get(key)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.filters import Equals
@@ -28,6 +29,16 @@ DIM = 16
 
 def _always(served: ServedCollection, arm: c.Arm | None) -> float:
     return 1.0
+
+
+def _write_halves(root: Path, name: str, factory: str, vectors: NDArray[np.float32]) -> None:
+    """Writes documents with an attribute `part`, 0 or 1."""
+    documents = [
+        Document(id=f"d{n}", vectors=vector[None], attributes={"part": n % 2})
+        for n, vector in enumerate(vectors)
+    ]
+    field = snapshot_pb2.AttributeField(name="part", kind=snapshot_pb2.AttributeField.KIND_INT)
+    write_snapshot(root, documents, collection=name, factory=factory, fields=[field])
 
 
 def _hit(id: str, score: float, shard: int = 0, chunk: int = 0) -> c.Hit:
@@ -136,13 +147,7 @@ async def test_filters_are_told_apart_by_their_shape(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     vectors = rng.normal(size=(300, DIM)).astype(np.float32)
-    documents = [
-        Document(id=f"d{n}", vectors=vectors[n : n + 1], attributes={"part": n % 2})
-        for n in range(300)
-    ]
-    kind = snapshot_pb2.AttributeField.KIND_INT
-    fields = [snapshot_pb2.AttributeField(name="part", kind=kind)]
-    write_snapshot(tmp_path, documents, collection="shaped", factory="HNSW8", fields=fields)
+    _write_halves(tmp_path, "shaped", "HNSW8", vectors)
     async with served_collections(tmp_path) as collections:
         monitor = RecallMonitor(collections, _always)
         (served,) = collections.in_force
@@ -278,16 +283,10 @@ async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
 async def test_answers_that_were_cut_or_put_in_another_order_are_looked_for_again(
     tmp_path: Path,
     rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch,
     options: c.SearchOptions,
 ) -> None:
     vectors = rng.normal(size=(300, DIM)).astype(np.float32)
-    documents = [
-        Document(id=f"d{n}", vectors=vectors[n : n + 1], attributes={"part": n % 2})
-        for n in range(300)
-    ]
-    fields = [snapshot_pb2.AttributeField(name="part", kind=snapshot_pb2.AttributeField.KIND_INT)]
-    write_snapshot(tmp_path, documents, collection="cut", factory="HNSW16", fields=fields)
+    _write_halves(tmp_path, "cut", "HNSW16", vectors)
     told: list[float] = []
     async with served_collections(tmp_path) as collections:
         monitor = RecallMonitor(collections, _always, lambda name, arm, value: told.append(value))
