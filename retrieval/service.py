@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nearline import contract as c
-from nearline.contract.writes import MAX_ID_BYTES
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval import examples, listing, searching
 from retrieval.asking import Asked, ask
@@ -19,6 +18,7 @@ from retrieval.inquiry import Inquiry, inquiries
 from retrieval.kept_searches import Kept, KeptSearches
 from retrieval.life.serving import ServedCollections
 from retrieval.observing import Observe, Searched
+from retrieval.recommending.checking import check_id
 from retrieval.reporting import Reports
 from retrieval.rollout.split import Asker
 from retrieval.served import ServedCollection
@@ -262,11 +262,7 @@ class RetrievalService:
         start = time.perf_counter()
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
-        if options.unit and len(options.unit.encode(errors="replace")) > MAX_ID_BYTES:
-            raise InvalidRequest(
-                f"unit is longer than {MAX_ID_BYTES} bytes; give the id of a user or a session",
-                field="options.unit",
-            )
+        check_id(options.unit, "options.unit")
         begin = inquiries(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,

@@ -35,8 +35,8 @@ def check(audience: c.Audience, options: c.RecommendOptions) -> None:
 
 def check_id(one: str, field: str) -> None:
     """Raises InvalidRequest where an id of a user or session is too long."""
-    if len(one.encode()) > MAX_ID_BYTES:
+    size = len(one.encode(errors="replace"))
+    if size > MAX_ID_BYTES:
         raise InvalidRequest(
-            f"{field} has {len(one.encode())} bytes; at most {MAX_ID_BYTES} are allowed",
-            field=field,
+            f"{field} has {size} bytes; at most {MAX_ID_BYTES} bytes are allowed", field=field
         )
