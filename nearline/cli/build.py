@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, calibrating, changes, gating, learnt, options, output, relearning
+from nearline.cli import built, calibrating, change_log, gating, learnt, options, output, relearning
 from nearline.cli import interaction_options as interacting
 from nearline.cli.building import (
     ExecutorOption,
@@ -206,7 +206,7 @@ def build(
             "what was changed after it wins. \\[default: when each file was last modified]",
         ),
     ] = "",
-    redis: changes.RedisOption = "",
+    redis: change_log.RedisOption = "",
     no_promote: Annotated[
         bool, typer.Option("--no-promote", help="Do not serve the snapshot yet.")
     ] = False,
@@ -329,7 +329,7 @@ def build(
     labelled = [] if calibrate_on is None else calibrating.load(calibrate_on, calibrate_split)
 
     async def run() -> BuildResult:
-        async with changes.log_in_force(store, collection, redis) as log:
+        async with change_log.log_in_force(store, collection, redis) as log:
             with (
                 executor_of(executor, ray_address, dimensions=dimensions) as doing,
                 progress(as_json) as shown,

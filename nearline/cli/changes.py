@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from nearline.cli.building import (
     executor_of,
     progress,
 )
+from nearline.cli.change_log import RedisOption, open_log
 from nearline.cli.recorded import with_users
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
@@ -25,55 +25,10 @@ from nearline.snapshot import Store
 if TYPE_CHECKING:
     from index_builder.records import BuildResult
     from retrieval.changes.log import ChangeLog
-    from retrieval.changes.redis_log import RedisLog
 
 app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")
 
-# Where `nearline up` starts its Redis.
-_DEFAULT_REDIS = f"redis://{options.DEFAULT_HOST}:{options.DEFAULT_PORT + 4}/0"
-RedisOption = Annotated[
-    str,
-    typer.Option(
-        "--redis",
-        metavar="URL",
-        help="Redis that holds the log of live changes. \\[default: the one of nearline up]",
-    ),
-]
 _YesOption = Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what.")]
-
-
-@contextlib.asynccontextmanager
-async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[RedisLog]:
-    """Gives the change log of a collection for the block.
-
-    Args:
-        redis: Where it is; empty: where `nearline up` has it.
-    Raises: NotFound: the collection has none.
-    """
-    from retrieval.changes.logs import ChangeLogs
-    from retrieval.life.aliases import who_am_i
-
-    if store.log_in_force(collection) is None:
-        raise NotFound(
-            f"collection {collection!r} has no change log in {store.url}; it gets one when items "
-            "of it are first changed"
-        )
-    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=who_am_i())
-    try:
-        yield logs.log(collection)
-    finally:
-        await logs.close()
-
-
-@contextlib.asynccontextmanager
-async def log_in_force(store: str, collection: str, redis: str) -> AsyncIterator[RedisLog | None]:
-    """Gives the change log of a collection for the block; None where it has none."""
-    opened = Store.open(store)
-    if opened.log_in_force(collection) is None:
-        yield None
-        return
-    async with open_log(opened, collection, redis) as log:
-        yield log
 
 
 @app.command()

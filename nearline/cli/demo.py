@@ -14,7 +14,7 @@ import typer
 
 from nearline.cli import options, output, search
 from nearline.cli.building import progress
-from nearline.cli.changes import log_in_force
+from nearline.cli.change_log import log_in_force
 from nearline.cli.layout import Layout, Processes, planned
 from nearline.cli.up import bundled_port, end_on_sigterm, redis_environ, supervised
 from nearline.cli.up_report import Report

@@ -181,7 +181,7 @@ async def _recorded(
     """Adds what users did as a running service recorded it; archives deletions, to know them."""
     from index_builder.interactions.joining import NONE
     from index_builder.interactions.recorded import with_recorded
-    from nearline.cli.changes import open_log
+    from nearline.cli.change_log import open_log
     from retrieval.changes.archive import archive
 
     if store.log_in_force(collection) is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearline.cli import built, changes, gating, options, output
+from nearline.cli import built, change_log, gating, options, output
 from nearline.cli.building import (
     ExecutorOption,
     RayAddressOption,
@@ -31,7 +31,7 @@ def reembed(
     ],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    redis: changes.RedisOption = "",
+    redis: change_log.RedisOption = "",
     golden_queries: Annotated[
         int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
     ] = 200,
@@ -69,7 +69,7 @@ def reembed(
     async def run() -> BuildResult:
         async with contextlib.AsyncExitStack() as stack:
             doing = stack.enter_context(executor_of(executor, ray_address))
-            log = await stack.enter_async_context(changes.log_in_force(store, collection, redis))
+            log = await stack.enter_async_context(change_log.log_in_force(store, collection, redis))
             chosen = compaction.compaction_options(wanted)
             if log is not None:
                 chosen = await with_users(chosen, log)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearline.cli import exporting, gate, options, output, promotion
+from nearline.cli import export, gate, options, output, promotion
 from nearline.errors import NotFound
 from nearline.registry import told
 from nearline.snapshot import Store
@@ -18,7 +18,7 @@ app.command()(promotion.promote)
 app.command()(gate.gate)
 app.command()(promotion.rollback)
 app.command()(promotion.prune)
-app.command()(exporting.export)
+app.command()(export.export)
 
 _Id = Annotated[str, typer.Argument(metavar="[ID]", help="Snapshot id; left out: the current one.")]
 
