@@ -12,7 +12,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.executor_choice import open_executor
 from index_builder.progress import Lines
 from index_builder.releases.building import check_promoted, gate_of_build

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index_builder.bad_rows import BadRows
-from index_builder.executors import Executor
-from index_builder.progress import Progress
 from index_builder.readers.apart import ApartReader
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
 from index_builder.readers.mapping import Columns
 from index_builder.readers.matrix import read_matrix
 from index_builder.readers.prose import read_prose
-from index_builder.records import BuildOptions, BuildResult, Row, SourceCount
-from nearline.contract import Embedder
+from index_builder.records import Row, SourceCount
 from nearline.errors import InvalidRequest
 from nearline.store.durable import sha256_of
-from retrieval.changes.log import ChangeLog
 
 MATRIX = ".npy"
 _JSON_LINES = {".jsonl", ".ndjson"}
@@ -145,43 +140,6 @@ def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[Path,
         hidden = any(part.startswith(".") for part in relative.parts)
         if file.is_file() and not hidden and file.suffix.lower() in suffixes:
             yield file, relative.as_posix()
-
-
-async def build_corpus(
-    corpus: Corpus,
-    options: BuildOptions,
-    embedder: Embedder | None = None,
-    progress: Progress | None = None,
-    log: ChangeLog | None = None,
-    executor: Executor | None = None,
-) -> BuildResult:
-    """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
-
-    Args:
-        corpus: What to read.
-        options: What to make of it.
-        embedder: Embeds the texts; not needed where the corpus brings vectors.
-        progress: Told of the stages; None: nobody is.
-        log: The change log, where the collection has one.
-        executor: Embeds; None: this process does.
-    Raises: InvalidRequest, StoreError, Conflict; what the embedder and `trace` raise.
-    """
-    # Imported late: who only reads files needs neither FAISS nor Arrow, which are slow to import.
-    from index_builder.pipeline import build
-
-    options.check()
-    sources = await asyncio.to_thread(corpus.sources)
-    return await build(
-        corpus.rows,
-        sources,
-        options,
-        embedder,
-        progress,
-        reading=[*corpus.reading, repr(sorted(options.attributes.items()))],
-        require_vectors=corpus.brings_vectors,
-        log=log,
-        executor=executor,
-    )
 
 
 def _find(path: Path) -> Iterator[_File]:

@@ -247,7 +247,8 @@ def build(
     """
     from index_builder.behaviour.gathering import check_any
     from index_builder.behaviour.records import Learning
-    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.corpus import Corpus
+    from index_builder.corpus_build import build_corpus
     from index_builder.interactions.cleaning import Rules
     from index_builder.interactions.joining import NONE
     from index_builder.interactions.reading import Columns

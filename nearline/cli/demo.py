@@ -114,7 +114,8 @@ async def _build(
     store: Store, corpus: Path, client: EmbeddingClient, redis: str, as_json: bool
 ) -> None:
     # Imported late: pyarrow and faiss are needed for a build only.
-    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.corpus import Corpus
+    from index_builder.corpus_build import build_corpus
     from index_builder.readers.mapping import Columns
     from index_builder.records import BuildOptions
 

@@ -45,7 +45,8 @@ async def build(
         client: The embedding service.
         as_json: Keep standard output for the figures.
     """
-    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.corpus import Corpus
+    from index_builder.corpus_build import build_corpus
     from index_builder.readers.mapping import Columns
     from index_builder.records import BuildOptions, ChunkOptions, IndexOptions
 

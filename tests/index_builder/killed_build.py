@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from index_builder import snapshot_writer
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions
 from nearline.contract import Embeddings, Lane, TextRole

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, BuildResult, Mode
 from nearline.contract import Attributes, Embedder, Item

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.progress import Silent
 from index_builder.ray_executor import RayExecutor, cluster
 from index_builder.readers.mapping import Columns

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from index_builder.attribute_columns import MAX_FIELDS, infer_fields
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.pipeline import build_snapshot
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, BuildResult, Place

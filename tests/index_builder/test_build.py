@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.pipeline import build_snapshot
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions, BuildResult, ChunkOptions, IndexOptions

@@ -228,7 +228,8 @@ async def test_without_the_log_the_archive_is_what_counts(living: Living) -> Non
 
 
 async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
-    from index_builder.corpus import Corpus, build_corpus
+    from index_builder.corpus import Corpus
+    from index_builder.corpus_build import build_corpus
     from index_builder.readers.mapping import Columns
 
     corpus = Corpus([living.folder / "corpus.jsonl"], Columns())

@@ -13,7 +13,8 @@ from pathlib import Path
 import obstore
 from obstore.store import ObjectStore
 
-from index_builder.corpus import Corpus, build_corpus
+from index_builder.corpus import Corpus
+from index_builder.corpus_build import build_corpus
 from index_builder.readers.mapping import Columns
 from index_builder.records import BuildOptions
 from tests.index_builder.embedders import HashEmbedder
