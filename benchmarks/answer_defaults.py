@@ -15,14 +15,14 @@ from pathlib import Path
 
 from generation.evidence.calibration import Calibration
 from generation.evidence.logistic import LogisticModel
-from generation.evidence.scoring import CONTENT
-from generation.learning import labels
-from generation.learning.fitting import learn
-from generation.learning.observing import Observer
-from nearline.cli.processes import embedding_process, retrieval_process
+from generation.evidence.sentence_features import CONTENT
+from generation.training import labels
+from generation.training.calibrator import learn
+from generation.training.dataset import Observer
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.snapshot import Store
+from nearline_cli.local.processes import embedding_process, retrieval_process
 
 _DIGITS = 4
 _HEAD = '''"""The shipped models of answers: not calibrated on anybody's own collection.

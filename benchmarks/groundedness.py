@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from generation.checks.grounding import Grounding, Rules, best_passages, check
+from generation.checks.groundedness import Grounding, Rules, best_passages, check
 from generation.evidence.sources import Passage
-from generation.learning.measures import auroc
+from generation.training.eval_metrics import auroc
 
 LABELS = ("SUPPORT", "CONTRADICT", "NONE")
 RULES = {

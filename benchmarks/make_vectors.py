@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from nearline import EmbeddingClient
-from nearline.cli.processes import embedding_process
 from nearline.contract import Lane
+from nearline_cli.local.processes import embedding_process
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _BATCH = 64

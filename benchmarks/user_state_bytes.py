@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nearline.cli.processes import redis_process
-from retrieval.redis_state import connect
+from nearline_cli.local.processes import redis_process
+from retrieval.redis_client.connection import connect
+from retrieval.users.codec import History, pack
 from retrieval.users.keys import user_keys
-from retrieval.users.packing import History, pack
 
 NOW_S = 1_800_000_000
 _TTL_S = 180 * 86_400

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from embedding.admission import RateMeter, admit
 from embedding.backend import Engine, round_up
-from embedding.lanes import Batch, DropReason, Job, Lanes
 from embedding.metrics import Metrics
+from embedding.queue import Batch, DropReason, Job, Lanes
 from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 

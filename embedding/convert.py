@@ -13,12 +13,12 @@ import warnings
 
 import numpy as np
 
-from embedding.cache import ModelCache, installed_version
-from embedding.golden import GoldenSet, check
-from embedding.measuring import measure
 from embedding.model import Model, find_model
+from embedding.model_cache import ModelCache, installed_version
+from embedding.reference_texts import GoldenSet, check
 from embedding.settings import EmbeddingSettings, cache_folder
-from embedding.tokenizing import TextTokenizer
+from embedding.throughput import measure
+from embedding.tokenizer import TextTokenizer
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from embedding.model_files import locate, read_json, weights
 from embedding.model_files import sha256 as digest_of
-from embedding.registered import find as find_registered
-from embedding.registered import is_registered
+from embedding.registry_models import find as find_registered
+from embedding.registry_models import is_registered
 from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"

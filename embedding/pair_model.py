@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedding.model_files import PATTERNS, locate, read_json, sha256
-from embedding.registered import find, is_registered
+from embedding.registry_models import find, is_registered
 from nearline.errors import SettingsError
 
 # Loaded as a cross-encoder, another kind of model gets a last layer of random numbers.

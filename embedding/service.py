@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding.backend import Backend, PaddedBackend
+from embedding.backend_selection import choose
 from embedding.batcher import Batcher
-from embedding.calibration import choose
-from embedding.checks import check_count, check_text
 from embedding.metrics import Metrics
 from embedding.model import Model, find_model
-from embedding.pair_scoring import ENTAILMENT, RERANKER, PairScorer
+from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
 from embedding.settings import EmbeddingSettings
 from embedding.stream_window import StreamWindow
-from embedding.tokenizing import TokenizerThread
+from embedding.tokenizer import TokenizerThread
+from embedding.validation import check_count, check_text
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.vectors import normalise

@@ -6,23 +6,23 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from generation import models
-from generation.access import Access
+from generation import model_set
 from generation.evidence.calibration import Calibrations
-from generation.evidence.one_of_model import OneOfModel
-from generation.evidence.reading import Reader
+from generation.evidence.embedder_router import OneOfModel
+from generation.evidence.evidence_reader import Reader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.budgets import Budgets, TokenLimits
 from generation.memory.conversation import Memory
 from generation.memory.sessions import Sessions
+from generation.memory.token_budgets import Budgets, TokenLimits
+from generation.protocols.access import Access
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from generation.settings import GenerationSettings
 from nearline import serving, settings, telemetry
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
-from retrieval.redis_state import connect
-from retrieval.topology import check_address
+from retrieval.redis_client.connection import connect
+from retrieval.shards.topology import check_address
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ async def main(argv: Sequence[str]) -> None:
         service = GenerationService(
             retrieval,
             Reader(retrieval, embedder, reranker=embedding, rerank_chunks=chosen.rerank_chunks),
-            models=await stack.enter_async_context(models.opened(chosen, embedding)),
+            models=await stack.enter_async_context(model_set.opened(chosen, embedding)),
             calibrations=Calibrations(admin),
             access=access,
             memory=Memory(

@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-from generation import questions
-from generation.access import ANYBODY, Access, Caller
-from generation.calls import Call
-from generation.checks.verification import Verification
-from generation.composing import Composer
+from generation.checks.citation_verifier import Verification
+from generation.composer import Composer
 from generation.evidence.calibration import Calibrations
-from generation.evidence.reading import Reader
+from generation.evidence.evidence_reader import Reader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.budgets import Budgets
-from generation.memory.condensing import condense
 from generation.memory.conversation import Memory
-from generation.models import NO_MODELS, Models
+from generation.memory.query_rewriter import condense
+from generation.memory.token_budgets import Budgets
+from generation.model_set import NO_MODELS, Models
+from generation.protocols import request_validation
+from generation.protocols.access import ANYBODY, Access, Caller
+from generation.request_context import Call
 from nearline import contract as c
 from nearline.errors import NotFound
 
@@ -72,7 +72,7 @@ class GenerationService:
         caller: Caller = ANYBODY,
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Answers a question; see `Generator.generate`."""
-        questions.check(question, self._composer.writers)
+        request_validation.check(question, self._composer.writers)
         call = Call(question, collection, caller, timeout_s)
         call.recalled = await self._memory.recall(question, collection, caller)
         call.condensed = condense(question.text, call.recalled.turns)

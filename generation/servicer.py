@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from generation.access import Access
+from generation.protocols.access import Access
 from generation.service import GenerationService
 from nearline import contract as c
 from nearline import wire
-from nearline.guard import Context, time_left_s
+from nearline.call_guard import Context, time_left_s
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from generation.backends.settings import ModelSettings
+from generation.backends.model_settings import ModelSettings
 
 
 class GenerationSettings(ModelSettings):

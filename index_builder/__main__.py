@@ -12,17 +12,17 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.executor_choice import open_executor
-from index_builder.progress import Lines
-from index_builder.releases.building import check_promoted, gate_of_build
-from index_builder.settings import IndexBuilderSettings
+from index_builder.execution.executor_factory import open_executor
+from index_builder.execution.progress import Lines
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.settings import IndexBuilderSettings
+from index_builder.readers.corpus import Corpus
+from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.snapshot import Store
-from retrieval.changes.logs import ChangeLogs
-from retrieval.life import aliases
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.snapshots import aliases
 
 if TYPE_CHECKING:
     from embedding.settings import EmbeddingSettings

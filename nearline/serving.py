@@ -19,8 +19,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from nearline.call_guard import CallGuard, Context, time_left_s
 from nearline.errors import NearlineError, SettingsError
-from nearline.guard import CallGuard, Context, time_left_s
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
 

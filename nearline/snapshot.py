@@ -32,7 +32,7 @@ from nearline.errors import (
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
-from nearline.store.opening import open_files
+from nearline.store.open import open_files
 from nearline.v1 import change_pb2, snapshot_pb2
 
 SCHEMA_VERSION = 1

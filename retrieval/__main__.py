@@ -14,39 +14,39 @@ from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
-from retrieval.admin_servicer import AdminServicer
-from retrieval.behaviour.learned import load_learned
-from retrieval.changes.durability import Durability
-from retrieval.changes.logs import REDIS_TIMEOUT_S, ChangeLogs
-from retrieval.changes.reports import LiveReports
-from retrieval.embedders import Embedders
-from retrieval.hosting import Hosting
-from retrieval.hot.lists import HotLists
-from retrieval.in_force import SnapshotInForce
-from retrieval.kept_searches import KeptSearches
-from retrieval.life.aliases import who_am_i
-from retrieval.life.follower import Follower, Life
-from retrieval.life.serving import ServedCollections
-from retrieval.linear_algebra import use_one_core
-from retrieval.recommending.content import Similar
-from retrieval.recommending.hot_candidates import HotCandidates
-from retrieval.recommending.policies import default_policies
-from retrieval.recommending.policy_file import read_policies
-from retrieval.recommending.service import RecommendationService
-from retrieval.recommending.touchings import Touchings
-from retrieval.redis_state import Redis, connect
-from retrieval.remote_hosting import RemoteShards
-from retrieval.reporting import Reports
+from retrieval.behaviour.model import load_learned
+from retrieval.blas_threads import use_one_core
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.cache.tracker_registry import Touchings
+from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
+from retrieval.embedders.endpoints import Embedders
+from retrieval.monitors import Watchers
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.policies import default_policies
+from retrieval.recommend.policy_file import read_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
+from retrieval.redis_client.connection import Redis, connect
+from retrieval.redis_client.durability import Durability
 from retrieval.rollout.canaries import Canaries
-from retrieval.rollout.recalled import RecallOfTrials
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.servicer import RetrievalServicer
+from retrieval.rollout.collections import ServedCollections
+from retrieval.rollout.trial_recall import RecallOfTrials
+from retrieval.router.admin_servicer import AdminServicer
+from retrieval.router.live_reports import LiveReports
+from retrieval.router.reply_info import Reports
+from retrieval.router.service import RetrievalService
+from retrieval.router.servicer import RetrievalServicer
+from retrieval.search.collection import ServedCollection
+from retrieval.search.search_cache import KeptSearches
 from retrieval.settings import RouterSettings
-from retrieval.topology import check_address, parse_topology
+from retrieval.shards.provider import Hosting
+from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.shards.topology import check_address, parse_topology
+from retrieval.snapshots.aliases import who_am_i
+from retrieval.snapshots.follower import Follower, Life
 from retrieval.users.states import UserStates
-from retrieval.watching.composing import Watchers
-from retrieval.writing import CheckChange, Writer
+from retrieval.writes.writer import CheckChange, Writer
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -185,20 +185,20 @@ def _hosted(
     if chosen.shards:
         return _Hosted(RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s))
     # Imported late: a router without shards of its own runs where faiss is not installed.
-    from retrieval.changes.live_changes import LiveChanges
+    from retrieval.live.live_changes import LiveChanges
 
     live = LiveChanges(store, logs, embedders=embedders, allow_stale=chosen.allow_stale)
     if chosen.backend == "milvus":
         # Its client is an extra that others do without.
-        from retrieval.milvus.opening import open_client
+        from retrieval.milvus.open_client import open_client
 
         client = open_client(chosen.milvus_uri, chosen.milvus_token)
-        from retrieval.milvus.hosting import MilvusShards
         from retrieval.milvus.live_snapshots import LiveSnapshots
+        from retrieval.milvus.provider import MilvusShards
 
         in_milvus = MilvusShards(store, client, live=LiveSnapshots(store, client, live, redis))
         return _Hosted(in_milvus, in_milvus.check)
-    from retrieval.local_hosting import LocalShards
+    from retrieval.shards.local_provider import LocalShards
 
     headroom = chosen.load_headroom
     return _Hosted(LocalShards(store, chosen.thread_count(), headroom=headroom, live=live))

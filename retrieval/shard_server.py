@@ -9,16 +9,16 @@ from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
-from retrieval.changes.live_changes import LiveChanges
-from retrieval.changes.logs import ChangeLogs
-from retrieval.embedders import Embedders
-from retrieval.life.aliases import who_am_i
-from retrieval.life.shard_host import ShardHost
-from retrieval.linear_algebra import use_one_core
-from retrieval.local_hosting import LocalShards
+from retrieval.blas_threads import use_one_core
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.embedders.endpoints import Embedders
+from retrieval.live.live_changes import LiveChanges
 from retrieval.settings import ShardSettings
-from retrieval.shard_servicer import ShardServicer
-from retrieval.topology import check_address
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.servicer import ShardServicer
+from retrieval.shards.shard_host import ShardHost
+from retrieval.shards.topology import check_address
+from retrieval.snapshots.aliases import who_am_i
 
 
 async def main(argv: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar, cast
 import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from generation.backends.chat import ChatEnd, ChatError, ChatEvent, Failure, Limits, Prompt
-from generation.backends.refusals import error_of
+from generation.backends.error_mapping import error_of
+from generation.protocols.chat_model import ChatEnd, ChatError, ChatEvent, Failure, Limits, Prompt
 from nearline.sentences import estimate_tokens
 
 # What a chat template adds around each message, at most, in tokens.

@@ -8,7 +8,7 @@ import dataclasses
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from generation.backends.chat import ChatError, ChatEvent, ChatModel, Failure, Limits, Prompt
+from generation.protocols.chat_model import ChatError, ChatEvent, ChatModel, Failure, Limits, Prompt
 
 # Others would fail again, or have used up the time.
 _RETRIED = frozenset({Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER})

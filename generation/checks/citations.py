@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from generation.checks.hidden_text import visible
 from generation.checks.markers import unmarked
-from generation.checks.visible import visible
 from nearline.contract import Citation, CitationCheck, Verdict
 
 _WORD_START = re.compile(r"(?<!\S)\S")

@@ -12,7 +12,7 @@ from typing import Protocol
 from generation.evidence import defaults
 from generation.evidence.confidence import SIGNALS, Confidence
 from generation.evidence.logistic import Floats, LogisticModel
-from generation.evidence.scoring import FEATURES
+from generation.evidence.sentence_features import FEATURES
 from nearline.errors import NearlineError
 from nearline.v1 import snapshot_pb2
 

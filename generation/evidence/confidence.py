@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.scoring import Document, Term, WordsOf, character_runs
+from generation.evidence.sentence_features import Document, Term, WordsOf, character_runs
 from nearline.contract import Hit
 
 # A gap is between documents, each by its best chunk; 0 where there is no second one.

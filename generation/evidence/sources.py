@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from generation.evidence.scoring import Document
+from generation.evidence.sentence_features import Document
 from nearline.contract import Hit
 from nearline.sentences import sentences
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from generation import metrics
-from generation.access import Caller
+from generation.protocols import metrics
+from generation.protocols.access import Caller
 from nearline import contract as c
 from nearline.errors import NotReady
-from retrieval.redis_state import Redis, answering
+from retrieval.redis_client.connection import Redis, answering
 
 # The number counts the forms of a value.
 _PREFIX = "nearline:answer:1"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from generation.access import Caller
 from generation.memory.sessions import Sessions, window
+from generation.protocols.access import Caller
 from nearline import contract as c
 from nearline.errors import Conflict, NearlineError, Unsupported
 

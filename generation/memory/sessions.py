@@ -18,7 +18,7 @@ from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, Unsupported
 from nearline.sentences import estimate_tokens, token_starts
 from nearline.snapshot import check_collection
-from retrieval.redis_state import Redis, answering
+from retrieval.redis_client.connection import Redis, answering
 
 TTL_S = 86_400
 MAX_TURNS = 50

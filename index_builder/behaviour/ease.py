@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.pruning import LIST_LENGTH, lists_of
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of
 from retrieval.behaviour.item_lists import ItemLists
 
 # The work grows with the cube of the items, the memory with their square: 3.2 GB here.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from implicit.nearest_neighbours import ItemItemRecommender, bm25_weight
 
-from index_builder.behaviour.pruning import LIST_LENGTH, lists_of_sparse
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of_sparse
 from retrieval.behaviour.item_lists import ItemLists
 
 # The usual ones, and those of `implicit`.

@@ -10,17 +10,17 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from index_builder.ingest.desk import Desk
-from index_builder.ingest.scaling import Signal
+from index_builder.ingest.janitor import Sweeper
+from index_builder.ingest.job_store import Desk
+from index_builder.ingest.load_stats import Signal
 from index_builder.ingest.service import IngestService
 from index_builder.ingest.servicer import IngestServicer
 from index_builder.ingest.settings import IngestSettings
-from index_builder.ingest.sweeping import Sweeper
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError
 from nearline.v1 import ingest_pb2_grpc
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.durability import Durability
 
 _log = logging.getLogger("index_builder.ingest")
 _REDIS_TIMEOUT_S = 10.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from index_builder.ingest.script_parts import CLOCK, COUNT, FINISH, HOLDS, PUT, ROOM, TRIED
+from index_builder.ingest.script_functions import CLOCK, COUNT, FINISH, HOLDS, PUT, ROOM, TRIED
 
 # KEYS: meta, tenants, loads, jobs, open, dead, lane, job, results. ARGV: job id, tenant,
 # collection, priority, callback id, offset, 1 where more will come, milliseconds to keep results,

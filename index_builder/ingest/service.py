@@ -7,9 +7,9 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
-from index_builder.ingest.checks import check_job_id, check_submission, page_size
-from index_builder.ingest.desk import Desk, Submission
-from index_builder.ingest.scaling import Signal
+from index_builder.ingest.job_store import Desk, Submission
+from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.validation import check_job_id, check_submission, page_size
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 

@@ -19,17 +19,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from index_builder.ingest import metrics
-from index_builder.ingest.indexing import Indexer
-from index_builder.ingest.processing import Patience, Processor
+from index_builder.ingest.item_writer import Indexer
+from index_builder.ingest.lease_queue import Work
+from index_builder.ingest.load_stats import SAYS_EVERY_S, Signal
 from index_builder.ingest.records import Unit
-from index_builder.ingest.scaling import SAYS_EVERY_S, Signal
 from index_builder.ingest.settings import WorkerSettings
-from index_builder.ingest.work import Work
+from index_builder.ingest.unit_processor import Patience, Processor
 from nearline import serving, settings, telemetry
 from nearline.clients import RetrievalClient
 from nearline.contract import IngestWorker
 from nearline.errors import NearlineError, NotReady, SettingsError
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
 
 _log = logging.getLogger("index_builder.ingest.worker")
 # The speed that a worker names is that of so many seconds.

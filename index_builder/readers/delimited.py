@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from index_builder.bad_rows import BadRows
-from index_builder.readers.mapping import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, Columns
-from index_builder.records import Place, Row
+from index_builder.documents.bad_rows import BadRows
+from index_builder.options.build_options import Place, Row
+from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, Columns
 from nearline.errors import InvalidRequest
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from index_builder.bad_rows import BadRows
-from index_builder.readers.mapping import Columns
-from index_builder.records import Place, Row
+from index_builder.documents.bad_rows import BadRows
+from index_builder.options.build_options import Place, Row
+from index_builder.readers.columns import Columns
 from nearline.errors import InvalidRequest
 
 _SPACE = b" \t\r\n"

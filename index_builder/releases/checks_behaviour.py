@@ -6,12 +6,12 @@ import hashlib
 
 import numpy as np
 
-from index_builder.behaviour.bootstrap import interval, paired_interval
+from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.offline import ndcg_of_lists, promise_of, wanted_after
-from index_builder.releases.records import Check, judged, skipped
+from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.offline_eval import ndcg_of_lists, promise_of, wanted_after
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.learned import Learned
+from retrieval.behaviour.model import Learned
 
 _K = 10
 # Of fewer users a mean NDCG says little.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.records import Check, judged, skipped
+from index_builder.releases.gate_report import Check, judged, skipped
 
 # What is so small is no trouble whatever its share, and its ratio is chance.
 _SMALL_BYTES = 64 << 20

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.loading import LoadedSnapshot
-from index_builder.releases.records import Check, judged, skipped
+from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.documents import text_to_embed
 from nearline.errors import NearlineError, SnapshotCorrupt, SnapshotMismatch
-from retrieval import examples
-from retrieval.changes.archive import Archive
-from retrieval.changes.history import watermark_of
-from retrieval.changes.records import Kind
-from retrieval.changes.trimming import chain
-from retrieval.changes.watermark import Watermark
-from retrieval.inquiry import Inquiry
+from retrieval.changelog.archive import Archive
+from retrieval.changelog.records import Kind
+from retrieval.changelog.retention import chain
+from retrieval.changelog.start_position import watermark_of
+from retrieval.protocols.watermark import Watermark
+from retrieval.search import item_lookup
+from retrieval.search.request_context import Inquiry
 
 # What the same text of the same model may differ by; of codes of few bits it is much more.
 SAME = 0.99
@@ -213,7 +213,7 @@ def _some_chunks(snapshot: LoadedSnapshot, most: int) -> tuple[list[str], NDArra
 
 
 async def _items(snapshot: LoadedSnapshot, ids: Sequence[str]) -> dict[str, c.Item]:
-    return (await examples.fetch(snapshot.served, ids, _STORED, Inquiry())).items
+    return (await item_lookup.fetch(snapshot.served, ids, _STORED, Inquiry())).items
 
 
 def _least_cosine(snapshot: LoadedSnapshot) -> float:

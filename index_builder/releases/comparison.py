@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from index_builder.interactions.records import Interactions
-from index_builder.releases.loading import LoadedSnapshot
 from index_builder.releases.probes import Probe
 from index_builder.releases.replay import Replay
+from index_builder.releases.snapshot_loader import LoadedSnapshot
 from index_builder.releases.thresholds import Limits
 
 OFF = "switched off by the thresholds"

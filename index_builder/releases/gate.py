@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from index_builder.interactions.records import Interactions
 from index_builder.releases import (
-    checks_answers,
     checks_behaviour,
+    checks_cache,
     checks_cost,
     checks_items,
-    checks_lists,
+    checks_retrieval,
 )
 from index_builder.releases.comparison import Comparison
-from index_builder.releases.loading import LoadedSnapshot, loaded
+from index_builder.releases.gate_report import Check, GateReport, Outcome, Seen, judged, skipped
 from index_builder.releases.probes import (
     GOLDEN,
     RECORDED,
@@ -25,13 +25,13 @@ from index_builder.releases.probes import (
     golden_probes,
     probes_for,
 )
-from index_builder.releases.records import Check, GateReport, Outcome, Seen, judged, skipped
 from index_builder.releases.replay import Replay, replay
+from index_builder.releases.snapshot_loader import LoadedSnapshot, loaded
 from index_builder.releases.thresholds import limits_of, thresholds_in_force
 from nearline.contract import Embedder
 from nearline.errors import NearlineError, SnapshotCorrupt
 from nearline.snapshot import Store
-from retrieval.recommending.policies import Policies
+from retrieval.recommend.policies import Policies
 
 REQUESTS = 300
 # With fewer searches among what was recorded, golden queries are asked as well.
@@ -151,18 +151,18 @@ async def judge(
 
 async def _checks(comparison: Comparison, options: GateOptions) -> Sequence[Check]:
     return [
-        await checks_answers.check_recall(comparison),
+        await checks_retrieval.check_recall(comparison),
         checks_cost.check_model(comparison),
         await checks_items.check_vectors(comparison),
         await checks_items.check_moved(comparison),
         checks_items.check_missing(comparison),
-        checks_answers.check_overlap(comparison),
-        checks_answers.check_score_drift(comparison),
-        await checks_answers.check_ndcg(comparison),
+        checks_retrieval.check_overlap(comparison),
+        checks_retrieval.check_score_drift(comparison),
+        await checks_retrieval.check_ndcg(comparison),
         checks_cost.check_size(comparison),
         checks_cost.check_load_time(comparison),
         checks_cost.check_latency(comparison),
-        await checks_lists.check_warm(comparison, options.policies),
+        await checks_cache.check_warm(comparison, options.policies),
         checks_behaviour.check_cold_items(comparison),
         checks_behaviour.check_fresh(comparison),
         checks_behaviour.check_factors(comparison),

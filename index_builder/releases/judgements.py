@@ -12,7 +12,7 @@ import json
 import re
 from typing import NamedTuple
 
-from index_builder.quality import DataSet, Judgements
+from index_builder.evaluation.retrieval_metrics import DataSet, Judgements
 from nearline.errors import AlreadyExists, SnapshotCorrupt
 from nearline.snapshot import Store, check_collection
 

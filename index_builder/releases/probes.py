@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.releases.loading import LoadedSnapshot
+from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.snapshot import Store
@@ -16,7 +16,7 @@ from nearline.traffic import read_traffic
 from nearline.v1 import traffic_pb2
 from nearline.wire.queries import options_from_proto, query_from_proto
 from nearline.wire.recommendations import audience_from_proto, recommend_options
-from retrieval.watching.filter_shape import filter_shape
+from retrieval.monitoring.filter_shape import filter_shape
 
 _NOTHING: frozenset[c.PayloadField] = frozenset()
 # Ends of the bands of query lengths, in words.

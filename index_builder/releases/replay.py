@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from index_builder.releases.asking import Answer, Asking, CannotAsk, ready
-from index_builder.releases.loading import LoadedSnapshot
 from index_builder.releases.probes import Probe, Probes
+from index_builder.releases.request_runner import Answer, Asking, CannotAsk, ready
+from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline.errors import NearlineError
 
 K = 10

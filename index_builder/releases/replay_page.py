@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
 
-from index_builder.releases.plots import histogram
 from index_builder.releases.replay import Pair, Replay
-from index_builder.report_page import figures, page, table
+from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.plots import histogram
 
 
 def render(

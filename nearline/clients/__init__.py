@@ -10,7 +10,7 @@ from nearline.clients.retrieval import (
     DEFAULT_OPTIONS,
     RetrievalClient,
 )
-from nearline.clients.waiting import DEFAULT_TIMEOUT_S
+from nearline.clients.timeouts import DEFAULT_TIMEOUT_S
 
 __all__ = [
     "ALL_BUT_VECTOR",

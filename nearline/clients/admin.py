@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
-from nearline.clients.waiting import DEFAULT_TIMEOUT_S
+from nearline.clients.timeouts import DEFAULT_TIMEOUT_S
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
 # Every file of a snapshot is read before it becomes current: gigabytes take minutes.

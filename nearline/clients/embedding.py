@@ -10,7 +10,7 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.waiting import DEFAULT_TIMEOUT_S, limit_s
+from nearline.clients.timeouts import DEFAULT_TIMEOUT_S, limit_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 

@@ -9,7 +9,7 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.waiting import limit_s
+from nearline.clients.timeouts import limit_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 

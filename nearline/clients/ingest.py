@@ -9,7 +9,7 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.waiting import limit_s
+from nearline.clients.timeouts import limit_s
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 
 

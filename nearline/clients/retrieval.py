@@ -13,7 +13,7 @@ import grpc
 from nearline import contract as c
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.clients.waiting import limit_s
+from nearline.clients.timeouts import limit_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()

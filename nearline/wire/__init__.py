@@ -61,6 +61,7 @@ from nearline.wire.queries import (
     query_to_proto,
 )
 from nearline.wire.questions import question_from_proto, question_to_proto
+from nearline.wire.raw_hits import Shown
 from nearline.wire.recommendations import (
     audience_from_proto,
     deletion_receipt,
@@ -94,7 +95,6 @@ from nearline.wire.replies import (
     shown_hits,
 )
 from nearline.wire.sessions import session_from_proto, session_to_proto
-from nearline.wire.shown import Shown
 from nearline.wire.times import in_utc
 from nearline.wire.values import (
     attributes_from_proto,

@@ -17,6 +17,7 @@ from nearline.wire.enums import (
 )
 from nearline.wire.filters import filter_to_proto
 from nearline.wire.queries import filter_of
+from nearline.wire.raw_hits import Shown
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -24,7 +25,6 @@ from nearline.wire.replies import (
     ignored_from_proto,
     info_from_proto,
 )
-from nearline.wire.shown import Shown
 from nearline.wire.times import time_from_proto, timestamp
 
 

@@ -19,7 +19,7 @@ from nearline.wire.enums import (
     lookup,
 )
 from nearline.wire.items import item_from_proto, item_to_proto
-from nearline.wire.shown import Shown
+from nearline.wire.raw_hits import Shown
 from nearline.wire.values import (
     attributes_from_proto,
     scalar_from_proto,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.features import Features, Source
+from retrieval.behaviour.generator_spec import generator_of, source_name
 from retrieval.behaviour.history import History
-from retrieval.behaviour.parts import generator_of, source_name
 from retrieval.behaviour.tables import Tables
 from retrieval.behaviour.trees import Trees, read_trees
 

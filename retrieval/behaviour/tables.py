@@ -5,7 +5,7 @@ Below behaviour/, items by number, which is the order of their ids:
     <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists`.
     <table>.npy: (items,) float32, popularity of another kind.
     trending.npy, repeat_rate.npy, repeat_days.npy: (items,) float32 >= 0, see
-        `index_builder.behaviour.repeats`; an older build wrote none of them.
+        `index_builder.behaviour.repurchase_rates`; an older build wrote none of them.
     first_day.npy: (items,) float32, when each was had first, in days since 1970, 0: never; where a
         ranker reads it.
     ranker_no_repeats.txt, ranker_repeats.txt: LightGBM's text of trees, where one is kept.
@@ -31,9 +31,9 @@ from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
-from retrieval.behaviour.histories import Histories
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.sorted_ids import SortedIds
+from retrieval.behaviour.user_histories import Histories
+from retrieval.index.sorted_ids import SortedIds
 
 FOLDER = "behaviour"
 ITEMS_FILE = "items.arrow"

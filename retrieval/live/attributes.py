@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes, Filter, PlanStrategy, Scalar
 from nearline.v1 import snapshot_pb2
-from retrieval.backends.vector_index import Neighbours, SearchParams
-from retrieval.filtering.cache import FilterCache
-from retrieval.filtering.columns import AttributeTable
-from retrieval.filtering.planner import Matches
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.filtering.filter_cache import FilterCache
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
-from retrieval.shard import FieldCounts, Plan
+from retrieval.protocols.shard import FieldCounts, Plan
 
 # Small, since a view converts what is not in a block; many blocks become one, since each costs
 # every filter some calls.

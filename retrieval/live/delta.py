@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.deltas import DeltaStats
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.changes.watermark import Watermark
-from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.protocols import Documents
+from retrieval.index.segment import Part
+from retrieval.live.compaction import Renewal
+from retrieval.live.delta_protocol import DeltaStats
 from retrieval.live.documents import LiveItem
+from retrieval.live.graph_builder import Sealer
 from retrieval.live.graphs import Build, build_here
-from retrieval.live.hidden import Survivors
-from retrieval.live.renewal import Renewal
-from retrieval.live.sealing import Sealer
-from retrieval.live.store import LiveStore
+from retrieval.live.live_segment import LiveStore
+from retrieval.live.survivors import Survivors
 from retrieval.live.vectors import LiveVectors
-from retrieval.live_view import LiveView
-from retrieval.part import Part
-from retrieval.shard import Applied
-from retrieval.sources import Documents
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
 
 # Dead rows are cleared away once there are more than so many, and more than living ones; with every
 # change so many documents are looked at.

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.times import to_us
-from retrieval.document_rows import DocumentRows
-from retrieval.live.growing import Growing
+from retrieval.index.document_rows import DocumentRows
+from retrieval.live.growable_array import Growing
 
 
 class LiveItem(NamedTuple):

@@ -16,7 +16,7 @@ def _main(folder: Path, dim: int) -> int:
     # Loaded only now, since that takes a while too.
     import numpy as np
 
-    from retrieval.backends.faiss_index import use_one_thread
+    from retrieval.index.vectors.faiss_index import use_one_thread
     from retrieval.live.graphs import GRAPH, VECTORS, build_here
 
     use_one_thread()

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.backends.faiss_graph import Graph
+from retrieval.index.vectors.faiss_graph import Graph
 
 # Between two of them a build can end early.
 SLICE_ROWS = 512

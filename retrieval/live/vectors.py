@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.backends.faiss_graph import Graph, inner_products
-from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.live.ranking import NamesOf, best, cut
+from retrieval.index.best_rows import NamesOf, best, cut
+from retrieval.index.vectors.faiss_graph import Graph, inner_products
+from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
 
 STRETCH_ROWS = 8_192
 # So many sealed stretches of a size become one, up to a size that takes ten seconds to build.

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
-from retrieval.lexical.index import scores_of
-from retrieval.lexical.vocabulary import Vocabulary
-from retrieval.live.ranking import NamesOf, best
+from retrieval.index.best_rows import NamesOf, best
+from retrieval.index.lexical.bm25_index import scores_of
+from retrieval.index.lexical.vocabulary import Vocabulary
 
 # Beyond every row: where a column has nothing yet.
 _NO_ROW = np.iinfo(np.int32).max

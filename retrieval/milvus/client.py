@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.milvus.connection import MANAGE_S, Connection
-from retrieval.milvus.found import MOST_ROWS, Found
+from retrieval.milvus.raw_hits import MOST_ROWS, Found
 from retrieval.milvus.schema import (
     WORDS,
     Bm25,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from retrieval.milvus.change_merge import Folding, Outcome, Patched, Whole
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.folding import Folding, Outcome, Patched, Whole
-from retrieval.milvus.found import MOST_ROWS
-from retrieval.milvus.reading import in_batches
+from retrieval.milvus.raw_hits import MOST_ROWS
+from retrieval.milvus.reader import in_batches
 
 # A call may take this long; it is begun only while the lease lasts longer.
 WRITE_S = 5.0

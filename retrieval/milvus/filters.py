@@ -17,8 +17,8 @@ from nearline import filters as f
 from nearline.errors import Unsupported
 from nearline.filters import Filter, FilterValue
 from nearline.times import to_us
-from retrieval.filtering.comparing import Bound, bounds_of, equal_values
-from retrieval.filtering.kinds import check_kinds
+from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
+from retrieval.index.filtering.validation import check_kinds
 from retrieval.milvus.layout import partition_of
 
 # Milvus parses an expression anew for every search: 166 kB took 0.8 s, in Lite and in 2.3 alike.

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.milvus.columns import first_value
-from retrieval.milvus.finding import Row
+from retrieval.milvus.row_values import first_value
 from retrieval.milvus.rows import attributes_of
-from retrieval.shard import HitPayload, Plan, ShardHits, ShardOptions
+from retrieval.milvus.top_units import Row
+from retrieval.protocols.shard import HitPayload, Plan, ShardHits, ShardOptions
 
 # Where each part of a hit lies in a row.
 FIELDS = {

@@ -10,7 +10,7 @@ import time
 from typing import Final, Protocol
 
 from nearline.errors import NotReady
-from retrieval.redis_state import RELEASE, Redis, answering
+from retrieval.redis_client.connection import RELEASE, Redis, answering
 
 # Whoever dies while he writes keeps others from it for so long.
 TTL_S = 8.0

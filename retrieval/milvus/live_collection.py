@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from nearline.errors import NotReady, SnapshotMismatch
-from retrieval.changes.log import ChangeLog
-from retrieval.changes.records import Entry, Kind
-from retrieval.changes.watermark import Watermark
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Entry, Kind
+from retrieval.milvus.change_merge import Folding
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.contents import Contents
+from retrieval.milvus.collection_state import State, States
 from retrieval.milvus.document_writes import WRITE_S, DocumentWrites
-from retrieval.milvus.folding import Folding
 from retrieval.milvus.lease import Lease
-from retrieval.milvus.states import State, States
+from retrieval.milvus.read_context import Contents
+from retrieval.protocols.watermark import Watermark
 
 _log = logging.getLogger(__name__)
 

@@ -8,19 +8,19 @@ from functools import partial
 
 from nearline.errors import SnapshotMismatch
 from nearline.snapshot import Store
-from retrieval.changes.following import Following
-from retrieval.changes.live_changes import LiveChanges
-from retrieval.changes.progress import ShardProgress
-from retrieval.changes.trimming import followable
-from retrieval.in_force import SnapshotInForce
-from retrieval.milvus.applying import followed
+from retrieval.changelog.retention import followable
+from retrieval.live.live_changes import LiveChanges
+from retrieval.live.log_follower import Following
+from retrieval.live.progress import ShardProgress
+from retrieval.milvus.change_merge import Folding
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.folding import Folding
+from retrieval.milvus.collection_state import State
+from retrieval.milvus.delta import followed
 from retrieval.milvus.lease import Lease, RedisLease, lease_name
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.shard import MilvusShard
-from retrieval.milvus.states import State
-from retrieval.redis_state import Redis
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.redis_client.connection import Redis
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ from nearline.attributes import decode, encode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
-from retrieval.lexical.analysis import Analyser
+from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.layout import MAX_TEXT_BYTES, NEVER, SEPARATOR, key_of, partition_of
 
 # Of the attributes of a row. Source: Milvus' limits.

@@ -8,15 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nearline.contract import Filter, PayloadField
-from retrieval.changes.watermark import Watermark
-from retrieval.coalescer import Coalescer
-from retrieval.gate import Gate
-from retrieval.live_view import Live
-from retrieval.milvus.reading import Reading
-from retrieval.milvus.searching import Searching
-from retrieval.milvus.stored import StoredRows
-from retrieval.milvus.tallying import tally
-from retrieval.shard import Applied, Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.live.view import Live
+from retrieval.milvus.counts import tally
+from retrieval.milvus.reader import Reading
+from retrieval.milvus.searcher import Searching
+from retrieval.milvus.stored_items import StoredRows
+from retrieval.protocols.shard import (
+    Applied,
+    Fetched,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+from retrieval.protocols.watermark import Watermark
+from retrieval.shards.admission import Gate
+from retrieval.shards.batcher import Coalescer
 
 # Calls of searches under way at once: what arrives meanwhile shares the next one.
 _SLOTS = 3

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.milvus.found import MOST_ROWS, Found
-from retrieval.milvus.reading import Reading
+from retrieval.milvus.raw_hits import MOST_ROWS, Found
+from retrieval.milvus.reader import Reading
 
 # The widest search of a graph that Milvus allows.
 _MOST_EF = 32_768

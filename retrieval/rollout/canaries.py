@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from nearline.errors import Conflict, NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval import metrics
-from retrieval.in_force import SnapshotInForce, snapshot_of
-from retrieval.life import aliases
-from retrieval.life.serving import ServedCollections
-from retrieval.rollout.judge import Judge
+from retrieval.protocols import metrics
+from retrieval.protocols.snapshot import SnapshotInForce, snapshot_of
+from retrieval.rollout.analysis import Judge
+from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import split_of
 from retrieval.rollout.trial import Trial
-from retrieval.served import ServedCollection
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots import aliases
 
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 # A canary that cannot be had for so long is backed out.

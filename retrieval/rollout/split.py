@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.rollout.judge import Limits
+from retrieval.rollout.analysis import Limits
 
 _UNITS = 1 << 64
 _DEFAULT_SAMPLE = 0.05

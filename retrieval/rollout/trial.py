@@ -17,12 +17,12 @@ from nearline.errors import (
     Unauthenticated,
     Unsupported,
 )
-from retrieval.life.holdings import Held
-from retrieval.rollout.comparing import Comparison
-from retrieval.rollout.judge import Judge
+from retrieval.rollout.analysis import Judge
 from retrieval.rollout.list_ids import canary_of
+from retrieval.rollout.shadow_overlap import Comparison
 from retrieval.rollout.split import Asker, Split
-from retrieval.served import ServedCollection
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots.loaded import Held
 
 _R = TypeVar("_R")
 # Answers of the canary in shadow that may be under way; requests beyond are not judged by.

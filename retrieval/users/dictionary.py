@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import Redis, answering
-from retrieval.users import scripts
+from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.durability import Durability
+from retrieval.users import lua_scripts
+from retrieval.users.codec import ID_BYTES, History, unpack
 from retrieval.users.keys import dictionary_keys
-from retrieval.users.packing import ID_BYTES, History, unpack
 from retrieval.users.records import NEEDED_BY, Event, Named
 
 
@@ -86,7 +86,7 @@ class Dictionary:
         tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
         async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
             pipe.eval(
-                scripts.NUMBER,
+                lua_scripts.NUMBER,
                 len(self._keys),
                 *self._keys,
                 secrets.token_hex(ID_BYTES),
@@ -130,7 +130,7 @@ class Dictionary:
         keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
         async with answering(NEEDED_BY):
             reply: Any = await self._client.eval(
-                scripts.NAME, len(keys), *keys, len(items), *items, *kinds
+                lua_scripts.NAME, len(keys), *keys, len(items), *items, *kinds
             )
         found, *given = reply
         names = self._of(found)

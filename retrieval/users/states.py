@@ -9,20 +9,20 @@ from typing import cast
 from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
 from nearline.snapshot import check_collection
 from nearline.times import from_us
-from retrieval.changes.durability import Durability
-from retrieval.redis_reads import Command, Reads
-from retrieval.redis_state import Redis, answering
-from retrieval.users.checking import check_interactions, check_owner_id
+from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.durability import Durability
+from retrieval.redis_client.reads import Command, Reads
+from retrieval.users.codec import MAX_EVENTS
+from retrieval.users.deletion import erase
 from retrieval.users.dictionary import Dictionary
-from retrieval.users.erasing import erase
+from retrieval.users.export import shown
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.log_entries import interaction_of
-from retrieval.users.log_reading import all_entries, entries_of_user
-from retrieval.users.owners import deal
-from retrieval.users.packing import MAX_EVENTS
-from retrieval.users.recording import record
+from retrieval.users.log_reader import all_entries, entries_of_user
+from retrieval.users.partition_by_owner import deal
+from retrieval.users.recorder import record
 from retrieval.users.records import EMPTY, NEEDED_BY, Erased, Event, LoggedInteraction, UserState
-from retrieval.users.showing import shown
+from retrieval.users.validation import check_interactions, check_owner_id
 
 DAY_S = 86_400
 _RING = 128

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import Item
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def command(*words: str) -> list[str]:
     """Gives the command line of `nearline`, run by this interpreter."""
-    return [sys.executable, "-m", "nearline.cli.main", *words]
+    return [sys.executable, "-m", "nearline_cli.main", *words]
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from nearline.cli.supervisor import Plan, Supervisor
-from nearline.cli.up import end_on_sigterm
-from nearline.cli.up_report import Report
+from nearline_cli.commands.up import end_on_sigterm
+from nearline_cli.local.supervisor import Plan, Supervisor
+from nearline_cli.views.process_report import Report
 
 
 def plan(name: str, port: int, *more: str) -> Plan:

@@ -6,11 +6,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from nearline.cli import bundled_redis
-from nearline.cli.supervisor import Supervisor
-from nearline.cli.up import end_on_sigterm
-from nearline.cli.up_report import Report
 from nearline.store.local import LocalFiles
+from nearline_cli.commands.up import end_on_sigterm
+from nearline_cli.local import bundled_redis
+from nearline_cli.local.supervisor import Supervisor
+from nearline_cli.views.process_report import Report
 
 
 async def main(store: str, port: str) -> None:

@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 from nearline import Item
-from nearline.cli.autoscaling import Autoscaler, Pool, Scaled
-from nearline.cli.layout import Layout, planned
-from nearline.cli.scaling_policy import Scaling, ScalingPolicy
-from nearline.cli.supervisor import Change, Plan, State
 from nearline.clients import IngestClient
 from nearline.contract import Job, JobState, QueueState
 from nearline.errors import NotReady
 from nearline.snapshot import Store
+from nearline_cli.local.autoscaler import Autoscaler, Pool, Scaled
+from nearline_cli.local.process_plan import Layout, planned
+from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
+from nearline_cli.local.supervisor import Change, Plan, State
 from tests.cli.conftest import Run, Up
 from tests.generation.redis import needs_redis
 

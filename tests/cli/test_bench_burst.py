@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.burst_load import Load
-from nearline.cli.burst_page import render
+from benchmarks.commands.burst_report import render
+from benchmarks.workloads.burst_load import Load
 from tests.cli.conftest import ROOT, command
 from tests.generation.redis import needs_redis
 

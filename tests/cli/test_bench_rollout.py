@@ -10,10 +10,17 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from nearline.cli.bench_rollout import bench_rollout
-from nearline.cli.rollout_runs import BLOCK, Outcome, Setting, recalls_of, resampled, simulate
+from benchmarks.commands.rollout import bench_rollout
+from benchmarks.workloads.rollout_simulation import (
+    BLOCK,
+    Outcome,
+    Setting,
+    recalls_of,
+    resampled,
+    simulate,
+)
 from nearline.errors import InvalidRequest
-from retrieval.rollout.judge import Limits
+from retrieval.rollout.analysis import Limits
 
 
 def run(*arguments: str) -> dict[str, object]:

@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.commands.swap import figures_of
+from benchmarks.workloads.swap_checks import Judge, stamps_in
+from benchmarks.workloads.swap_dataset import STAMPS, is_liked, item_id, items_of, questions_of
+from benchmarks.workloads.swap_load import Kind, Phase, Seen
 from nearline import contract as c
-from nearline.cli.bench_swap import figures_of
-from nearline.cli.swap_judging import Judge, stamps_in
-from nearline.cli.swap_load import Kind, Phase, Seen
-from nearline.cli.swap_material import STAMPS, is_liked, item_id, items_of, questions_of
 from tests.cli.conftest import Run
 
 TEXTS = {

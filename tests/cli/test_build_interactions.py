@@ -11,11 +11,11 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from nearline.cli.main import main
 from nearline.snapshot import Store
 from nearline.times import DAY_US
-from retrieval.behaviour.learned import Learned, load_learned
-from retrieval.in_force import in_force
+from nearline_cli.main import main
+from retrieval.behaviour.model import Learned, load_learned
+from retrieval.protocols.snapshot import in_force
 from tests.index_builder.behaviour.walks import ITEMS, walks
 
 COLUMNS = ("--user-column", "userId", "--item-column", "movieId", "--time-column", "timestamp")

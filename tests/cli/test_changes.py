@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from nearline.cli.main import main
-from nearline.cli.processes import service_process
 from nearline.snapshot import Store
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.records import Change, Kind, Write
+from nearline_cli.local.processes import service_process
+from nearline_cli.main import main
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.registry import ChangeLogs
 from tests.generation.redis import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -158,7 +158,7 @@ async def test_a_wiped_redis_gets_a_new_log_that_says_what_is_lost(
 
 async def test_upkeep_runs_as_a_service(collection: _Collection) -> None:
     words = ("--store", collection.store, "--redis", collection.redis, "--every-s", "0.1")
-    module = "index_builder.upkeep"
+    module = "index_builder.maintenance"
     async with service_process(module, (*words, "--share", "0", "--golden-queries", "0")):
         async with asyncio.timeout(30):
             while collection.ids() != {"a", "c", "live"}:

@@ -17,7 +17,7 @@ from rich.text import Text
 from typer.main import get_command
 
 import nearline as package
-from nearline.cli.main import app
+from nearline_cli.main import app
 from tests.cli.conftest import ROOT, Run, Up, command
 
 pytestmark = pytest.mark.service
@@ -171,7 +171,7 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
 
 
 def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
-    words = f"-m nearline.cli.main snapshots list --json --store '{store}'"
+    words = f"-m nearline_cli.main snapshots list --json --store '{store}'"
     line = f"'{sys.executable}' {words} | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, capture_output=True, text=True

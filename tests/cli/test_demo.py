@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from index_builder import python_docs
+from index_builder.documents import python_docs
 from tests.cli.conftest import ROOT, Up, command
 
 pytestmark = pytest.mark.service

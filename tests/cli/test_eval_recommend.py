@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nearline.cli.main import app
+from nearline_cli.main import app
 from tests.generation.redis import needs_redis
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.main import main
+from nearline_cli.main import main
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from index_builder.behaviour.cold_items import evaluate_cold_items
-from index_builder.behaviour.evaluation import Evaluation, evaluate, rows_of
+from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items
+from index_builder.behaviour.model_evaluation import Evaluation, evaluate, rows_of
 from index_builder.interactions.records import Interactions
-from nearline.cli.eval_recommend_page import in_words, render
 from nearline.times import DAY_US
+from nearline_cli.evaluate.recommendation_report import in_words, render
 
 K = 3
 NASTY = "<script>alert('a & b')</script>"

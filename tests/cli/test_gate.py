@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearline.cli.main import main
 from nearline.contract.recommendations import Interaction
 from nearline.snapshot import Store
-from retrieval.changes.logs import ChangeLogs
+from nearline_cli.main import main
+from retrieval.changelog.registry import ChangeLogs
 from tests.generation.redis import give_redis_url, needs_redis
 
 Run = Callable[..., Any]

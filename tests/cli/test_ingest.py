@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from nearline import contract as c
-from nearline.cli import job_view
-from nearline.cli.main import main
-from nearline.cli.processes import free_port, ingest_process, worker_process
 from nearline.clients import IngestClient
+from nearline_cli.local.processes import free_port, ingest_process, worker_process
+from nearline_cli.main import main
+from nearline_cli.views import job_view
 from tests.cli.conftest import ROOT, Run, command
 from tests.generation.redis import needs_redis, valkey
 from tests.index_builder.ingest.queue_processes import DIM, QueueProcesses
@@ -151,9 +151,9 @@ async def test_a_job_goes_on_where_it_is(
     tmp_path: Path, nearline: Run, queue_processes: QueueProcesses
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 700))
-    from nearline.cli.ingest_sources import find, sources
-    from nearline.cli.item_rows import ItemColumns
-    from nearline.cli.refusals import Refusals
+    from nearline_cli.inputs.item_rows import ItemColumns
+    from nearline_cli.inputs.rejects import Refusals
+    from nearline_cli.inputs.sources import find, sources
 
     named = find([str(tmp_path / "rows.jsonl")])
     given = [one.source for one in sources(named, ItemColumns(vector="v"), Refusals(True))]

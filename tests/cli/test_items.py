@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from index_builder.bad_rows import BadRow
-from nearline.cli.item_rows import ItemColumns, ItemRow, read_items
-from nearline.cli.main import main
+from index_builder.documents.bad_rows import BadRow
 from nearline.errors import InvalidRequest
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
-from retrieval.changes.records import Kind
-from retrieval.servicer import RetrievalServicer
+from nearline_cli.inputs.item_rows import ItemColumns, ItemRow, read_items
+from nearline_cli.main import main
+from retrieval.changelog.records import Kind
+from retrieval.router.servicer import RetrievalServicer
 from tests.cli.conftest import Run, command
 from tests.retrieval.written import Written, written
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.cli.dead_letters import _letter as letter_record
-from nearline.cli.durations import seconds_of
-from nearline.cli.main import main
-from nearline.cli.processes import ingest_process
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest
+from nearline_cli.commands.dead_letters import _letter as letter_record
+from nearline_cli.local.processes import ingest_process
+from nearline_cli.main import main
+from nearline_cli.terminal.durations import seconds_of
 from tests.cli.conftest import Run
 from tests.generation.redis import needs_redis
 from tests.index_builder.ingest.queue_processes import DIM, QueueProcesses

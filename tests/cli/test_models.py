@@ -13,15 +13,15 @@ import pytest
 from embedding.service import EmbeddingService
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings
-from generation.backends.instructions import SHIPPED
+from generation.writers.instructions import SHIPPED
 from nearline import GenerationClient, Query, Question, RetrievalClient, SearchOptions
-from nearline.cli.embedded import parse_model
-from nearline.cli.layout import Layout, planned
-from nearline.cli.main import main
 from nearline.contract import Done
 from nearline.errors import SettingsError
 from nearline.serving import running
 from nearline.snapshot import Store
+from nearline_cli.local.model_spec import parse_model
+from nearline_cli.local.process_plan import Layout, planned
+from nearline_cli.main import main
 from tests.cli.conftest import Run, Up, command
 from tests.embedding.fakes import FakeBackend, word_model, write_model
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nearline.cli.processes import free_port, service_process, start_service
 from nearline.errors import NotReady, SettingsError
+from nearline_cli.local.processes import free_port, service_process, start_service
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 pytestmark = pytest.mark.service

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import Item
 from nearline import contract as c
-from nearline.cli.processes import retrieval_process
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.snapshot import Store
+from nearline_cli.local.processes import retrieval_process
 from tests.cli.conftest import Run, Up
 
 pytestmark = pytest.mark.service

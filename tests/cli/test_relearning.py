@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from nearline.cli.main import main
 from nearline.contract.recommendations import Interaction
 from nearline.snapshot import PARTITIONS, Store
-from retrieval.behaviour.learned import Learned, load_learned
-from retrieval.changes.logs import ChangeLogs
-from retrieval.in_force import in_force
-from retrieval.redis_state import connect
+from nearline_cli.main import main
+from retrieval.behaviour.model import Learned, load_learned
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.snapshot import in_force
+from retrieval.redis_client.connection import connect
 from retrieval.users.keys import log_key
 from retrieval.users.states import UserStates
 from tests.generation.redis import give_redis_url, needs_redis

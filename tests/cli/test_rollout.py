@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.processes import retrieval_process
 from nearline.clients import AdminClient
 from nearline.snapshot import Store
+from nearline_cli.local.processes import retrieval_process
 from tests.cli.conftest import Run as Command
 from tests.cli.test_gate import Run, build, corpus, run
 from tests.live.rolling import QUICK

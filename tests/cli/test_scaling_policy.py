@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearline.cli.scaling_policy import Scaling, ScalingPolicy
 from nearline.contract import IngestWorker, QueueState
 from nearline.errors import SettingsError
+from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from nearline import Query, RetrievalClient, SearchOptions
-from nearline.cli.layout import Layout, planned
 from nearline.errors import NotReady
 from nearline.snapshot import Store
+from nearline_cli.local.process_plan import Layout, planned
 from tests.cli.conftest import Run, Up
 
 pytestmark = pytest.mark.service

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from nearline import Item, Query, RetrievalClient, SearchOptions
-from nearline.cli.processes import retrieval_process
 from nearline.contract import PayloadField
 from nearline.errors import NearlineError, NotReady
+from nearline_cli.local.processes import retrieval_process
 from tests.cli.conftest import Run, Up
 from tests.generation.redis import needs_redis
 

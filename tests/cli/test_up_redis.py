@@ -16,18 +16,18 @@ import psutil
 import pytest
 
 from generation.memory.sessions import Sessions
-from nearline.cli import bundled_redis
-from nearline.cli.bundled_redis import find_program, folder_of
-from nearline.cli.layout import Layout, Processes, planned
-from nearline.cli.processes import ServiceProcess, free_port, start_service
-from nearline.cli.supervisor import Plan
-from nearline.cli.up import bundled_port, configured_redis, redis_environ
 from nearline.contract import Turn
 from nearline.errors import SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
-from retrieval.redis_state import connect
+from nearline_cli.commands.up import bundled_port, configured_redis, redis_environ
+from nearline_cli.local import bundled_redis
+from nearline_cli.local.bundled_redis import find_program, folder_of
+from nearline_cli.local.process_plan import Layout, Processes, planned
+from nearline_cli.local.processes import ServiceProcess, free_port, start_service
+from nearline_cli.local.supervisor import Plan
+from retrieval.redis_client.connection import connect
 from tests.cli.conftest import ROOT, Run, Up
 from tests.generation.redis import needs_redis, valkey
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nearline.cli.main import app
 from nearline.errors import InvalidRequest
+from nearline_cli.main import app
 
 
 @pytest.mark.parametrize(

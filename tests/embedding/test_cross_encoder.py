@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding.pair_model import find_pair_model
-from embedding.pair_scoring import PairScorer
+from embedding.pair_scorer import PairScorer
 from embedding.service import EmbeddingService
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings
@@ -242,7 +242,7 @@ def test_without_torch_the_error_says_what_to_install(folders: dict[str, Path]) 
     # None in sys.modules stands for a library that is not installed.
     script = (
         "import sys; sys.modules['torch'] = sys.modules['sentence_transformers'] = None;"
-        "from embedding.pair_scoring import PairScorer;"
+        "from embedding.pair_scorer import PairScorer;"
         "from embedding.settings import EmbeddingSettings;"
         "PairScorer.load('reranker', EmbeddingSettings(reranker=sys.argv[1]))"
     )

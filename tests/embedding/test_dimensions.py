@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding.cache import ModelCache
 from embedding.model import DEFAULT_MODEL, find_model
+from embedding.model_cache import ModelCache
 from embedding.service import EmbedCall, EmbeddingService, open_service
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings, cache_folder
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import EmbeddingClient, Item, TextRole
 from nearline.errors import InvalidRequest, SettingsError, SnapshotMismatch
 from nearline.serving import running

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding import calibration, golden
-from embedding.cache import ModelCache
-from embedding.calibration import Figures, choose
-from embedding.golden import GOLDEN_TEXTS, GoldenSet
+from embedding import backend_selection, reference_texts
+from embedding.backend_selection import Figures, choose
+from embedding.model_cache import ModelCache
+from embedding.reference_texts import GOLDEN_TEXTS, GoldenSet
 from embedding.settings import EmbeddingSettings
-from embedding.tokenizing import TextTokenizer
+from embedding.tokenizer import TextTokenizer
 from nearline.errors import NotReady, SettingsError, StoreError
 from tests.embedding.fakes import FakeBackend, expected, word_model
 
@@ -31,17 +31,17 @@ def test_the_lowest_cosine_is_given_and_a_low_one_refused_by_number() -> None:
     reference = np.eye(3, dtype=np.float32)
     vectors = reference.copy()
     vectors[2] = [0, 0.02, 1]
-    lowest = golden.check("x", vectors, reference)
+    lowest = reference_texts.check("x", vectors, reference)
     assert lowest == pytest.approx(1 / np.sqrt(1.0004), abs=1e-6)
     vectors[1] = [0.5, 1, 0]
     with pytest.raises(NotReady, match=r"x is not fit .* golden text 1 has cosine 0\.894"):
-        golden.check("x", vectors, reference)
+        reference_texts.check("x", vectors, reference)
 
 
 def test_vectors_that_are_not_numbers_are_refused() -> None:
     reference = np.eye(2, dtype=np.float32)
     with pytest.raises(NotReady, match="cosine -1"):
-        golden.check("x", np.full((2, 2), np.nan, np.float32), reference)
+        reference_texts.check("x", np.full((2, 2), np.nan, np.float32), reference)
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_the_remedy(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_the_remedy(tmp_path: Pa
         cache.write(cache.reference_file, b"")
 
 
-class FakeEngines(calibration._Calibration):
+class FakeEngines(backend_selection._Calibration):
     """Candidates of known speed and fitness, without engines."""
 
     speeds = {"slow-f32": 10.0, "fast-bf16": 30.0, "wrong-i8": 90.0}  # noqa: RUF012
@@ -76,8 +76,8 @@ class FakeEngines(calibration._Calibration):
 async def test_the_fastest_that_agrees_is_chosen_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "_Calibration", FakeEngines)
-    monkeypatch.setattr(calibration, "_candidates", lambda _: list(FakeEngines.speeds))
+    monkeypatch.setattr(backend_selection, "_Calibration", FakeEngines)
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: list(FakeEngines.speeds))
     model = word_model(tmp_path / "m")
     for _ in range(2):
         chosen = await choose(model, EmbeddingSettings(), tmp_path)
@@ -93,8 +93,8 @@ async def test_the_fastest_that_agrees_is_chosen_once_and_kept(
 async def test_a_choice_that_cannot_be_kept_is_used_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "_Calibration", FakeEngines)
-    monkeypatch.setattr(calibration, "_candidates", lambda _: ["slow-f32"])
+    monkeypatch.setattr(backend_selection, "_Calibration", FakeEngines)
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: ["slow-f32"])
     (tmp_path / "file").write_text("not a folder")
     chosen = await choose(word_model(tmp_path / "m"), EmbeddingSettings(), tmp_path / "file")
     assert chosen.figures.backend == "slow-f32"
@@ -130,4 +130,4 @@ async def test_a_model_not_in_the_cache_needs_torch_and_the_error_says_so(
 def test_a_combination_that_cannot_be_had_is_an_error() -> None:
     chosen = EmbeddingSettings(backend="openvino", precision="f16")
     with pytest.raises(SettingsError, match="backend openvino with precision f16"):
-        calibration._candidates(chosen)
+        backend_selection._candidates(chosen)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding.lanes import Batch, DropReason, Job, Lanes
+from embedding.queue import Batch, DropReason, Job, Lanes
 from nearline.contract import Lane
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK

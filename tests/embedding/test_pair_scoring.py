@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding.pair_scoring import PairScorer, columns_of
+from embedding.pair_scorer import PairScorer, columns_of
 from embedding.service import EmbeddingService
 from embedding.settings import EmbeddingSettings
 from nearline.contract import Lane

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from embedding.cache import ModelCache
-from embedding.golden import GOLDEN_TEXTS, cosines
 from embedding.model import DEFAULT_MODEL, find_model
+from embedding.model_cache import ModelCache
+from embedding.reference_texts import GOLDEN_TEXTS, cosines
 from embedding.service import EmbeddingService, open_service
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings, cache_folder
@@ -174,7 +174,7 @@ def plain_vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[np.ndarr
     folder = tmp_path_factory.mktemp("plain")
     script = (
         "import numpy, sys; from sentence_transformers import SentenceTransformer;"
-        "from embedding.golden import GOLDEN_TEXTS;"
+        "from embedding.reference_texts import GOLDEN_TEXTS;"
         "encoder = SentenceTransformer(sys.argv[1], device='cpu');"
         "numpy.save(sys.argv[2], encoder.encode(list(GOLDEN_TEXTS)))"
     )

@@ -8,19 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from generation import models
-from generation.access import Access
-from generation.evidence.reading import Reader
+from generation import model_set
+from generation.evidence.evidence_reader import Reader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.budgets import Budgets, TokenLimits
 from generation.memory.conversation import Memory
 from generation.memory.sessions import Sessions
+from generation.memory.token_budgets import Budgets, TokenLimits
+from generation.protocols.access import Access
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.serving import running
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
 from tests.generation.conftest import DIM, registration
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.modes import OBJECT, opened
@@ -80,7 +80,7 @@ async def asking(
         service = GenerationService(
             retriever,
             Reader(retriever, embedder),
-            models=await stack.enter_async_context(models.opened(settings)),
+            models=await stack.enter_async_context(model_set.opened(settings)),
             access=access,
             memory=Memory(Sessions(client) if client else None),
             cache=AnswerCache(client, 60) if client else None,

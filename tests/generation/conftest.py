@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from generation.access import Access
-from generation.evidence.reading import Reader
+from generation.evidence.evidence_reader import Reader
+from generation.protocols.access import Access
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, ChunkOptions
+from index_builder.options.build_options import BuildOptions, ChunkOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.clients import GenerationClient
 from nearline.contract import Generator, Item
 from nearline.serving import Registration, running

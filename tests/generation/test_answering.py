@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.answering import Answering
-from generation.backends.chat import ChatError, Failure
-from generation.backends.extractive import EXTRACTIVE
 from generation.backends.prices import Price
-from generation.backends.writing import Said, Written
-from generation.citing import Citer
-from generation.routing import LARGE, SMALL, Route
+from generation.protocols.chat_model import ChatError, Failure
+from generation.protocols.writer import Said, Written
+from generation.writers.citer import Citer
+from generation.writers.extractive import EXTRACTIVE
+from generation.writers.routing import LARGE, SMALL, Route
+from generation.writers.writer_chain import Answering
 from nearline import contract as c
 from tests.generation.writers import END, TEXTS, Scripted, evidence, said, span, task
 

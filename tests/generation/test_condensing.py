@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.memory.condensing import condense
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from generation.memory.query_rewriter import condense
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import MAX_QUERY_CHARACTERS, Item, Query, SearchMode, SearchOptions, Turn
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.modes import OBJECT, opened

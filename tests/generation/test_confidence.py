@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from generation.evidence.confidence import SIGNALS, signals
-from generation.evidence.scoring import Document, Term
+from generation.evidence.sentence_features import Document, Term
 from nearline.contract import Explanation, Hit
 
 TERMS = (Term("cat", 3.0), Term("mat", 1.0))

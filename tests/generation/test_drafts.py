@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.checks.drafts import Draft, Drafts
+from generation.checks.draft_parser import Draft, Drafts
 from generation.checks.markers import PATTERN, named, unmarked
 from nearline.sentences import estimate_tokens
 

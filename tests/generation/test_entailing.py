@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.checks.entailing import judged
-from generation.checks.grounding import LITTLE
-from generation.checks.verifying import Verified
+from generation.checks.entailment import judged
+from generation.checks.groundedness import LITTLE
+from generation.checks.sentence_verifier import Verified
 from nearline import contract as c
 from nearline.errors import NotReady
 from tests.generation.writers import evidence, span

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from generation.backends.extractive import choose
 from generation.evidence.sources import Source, sources
+from generation.writers.extractive import choose
 from nearline.contract import Hit
 
 TEXT = "Alpha is first. Beta comes next. Gamma is third. Delta ends it."

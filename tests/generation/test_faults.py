@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import InvalidRequest

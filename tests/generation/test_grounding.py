@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.checks.grounding import LITTLE, Rules, best_passages, check
+from generation.checks.groundedness import LITTLE, Rules, best_passages, check
 from generation.checks.quantities import Date, Quantity, quantities
 from generation.evidence.sources import Passage
 

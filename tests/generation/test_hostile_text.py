@@ -21,12 +21,12 @@ READ = {
     "a fragment after many names": ("condensed", "'how do I read ' + 'aB ' * 5_000"),
 }
 READERS = """
-from generation.backends.prompt import _harmless
+from generation.writers.prompt import _harmless
 from generation.checks.citations import check
-from generation.checks.drafts import _HALF_MARKER
+from generation.checks.draft_parser import _HALF_MARKER
 from generation.checks.markers import unmarked
 from generation.checks.quantities import quantities
-from generation.memory.condensing import condense
+from generation.memory.query_rewriter import condense
 from nearline.contract import Citation, Turn
 from nearline.sentences import sentences
 

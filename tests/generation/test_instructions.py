@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from generation.backends.instructions import SHIPPED, Instructions, instructions_from
-from generation.backends.prompt import pack
 from generation.checks.markers import NOT_ANSWERED
+from generation.writers.instructions import SHIPPED, Instructions, instructions_from
+from generation.writers.prompt import pack
 from nearline.errors import NotFound, SettingsError
 from nearline.registry import Registry
 from nearline.snapshot import Store

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.evidence import confidence, scoring
+from generation.evidence import confidence, sentence_features
 from generation.evidence.calibration import DEFAULT
-from generation.evidence.reading import Reader
+from generation.evidence.evidence_reader import Reader
 from generation.evidence.sources import passages_of
-from generation.learning import judging, measures, regression
-from generation.learning.fitting import MIN_QUESTIONS, learn
-from generation.learning.labels import Labelled, Span
-from generation.learning.observing import Observed, Observer, Ranked
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, ChunkOptions
+from generation.training import eval_metrics, evaluation, regression
+from generation.training.calibrator import MIN_QUESTIONS, learn
+from generation.training.dataset import Observed, Observer, Ranked
+from generation.training.labels import Labelled, Span
+from index_builder.options.build_options import BuildOptions, ChunkOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import DEFAULT_COLLECTION, Item, Question
 from nearline.errors import InvalidRequest, NotReady
 from tests.generation.conftest import ITEMS
@@ -63,7 +63,7 @@ async def test_the_sentence_that_holds_the_label_is_evidence(
     (inside,) = observed.inside
     # All four sentences of the document, whether a chunk with them was found or not.
     assert inside.evidence.tolist() == [False, True, False, False]
-    assert inside.features.shape == (4, len(scoring.FEATURES))
+    assert inside.features.shape == (4, len(sentence_features.FEATURES))
     assert np.isfinite(inside.features).all()
     assert set(observed.signals) == set(confidence.SIGNALS)
 
@@ -148,7 +148,7 @@ def test_cross_validation_learns_nothing_of_the_group_that_it_scores() -> None:
     rows = np.eye(20)[groups]
     names = [str(number) for number in range(20)]
     seen = regression.fit(rows, target, names).score(rows, names)
-    assert measures.auroc(seen[target], seen[~target]) == 1.0
+    assert eval_metrics.auroc(seen[target], seen[~target]) == 1.0
     blind = regression.cross_validated(rows, target, groups, names)
     assert len(set(blind.round(9).tolist())) <= 5
 
@@ -159,8 +159,8 @@ def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> Obs
     signals["coverage_first"] += 3.0 * answerable
     hidden = {name: value - 6.0 for name, value in signals.items()}
     document = f"d{number}"
-    features = rng.normal(size=(4, len(scoring.FEATURES)))
-    gold = int(features[:, scoring.FEATURES.index("length")].argmax())
+    features = rng.normal(size=(4, len(sentence_features.FEATURES)))
+    gold = int(features[:, sentence_features.FEATURES.index("length")].argmax())
     held = np.eye(4)[:, [gold]] if answerable else np.zeros((4, 0))
     ranked = Ranked(features=features, held=held, evidence=held.sum(axis=1) > 0)
     return Observed(
@@ -189,7 +189,7 @@ def test_a_calibration_holds_the_target_on_questions_that_it_has_not_seen(
     assert told is not None and (told.questions, told.answerable) == (400, 200)
     assert told.risk <= 0.1 and told.coverage > 0.3
     assert told.topic_auroc > 0.99 and told.evidence_auroc > 0.9
-    judged = judging.judge(learned, _both(400, rng))
+    judged = evaluation.judge(learned, _both(400, rng))
     assert judged.operating.risk == pytest.approx(0.1, abs=0.05)
     assert judged.recall_inside[3] == judged.recall_found[3] == pytest.approx(1.0, abs=0.05)
     assert judged.kept == pytest.approx(0.98, abs=0.03)
@@ -207,7 +207,7 @@ def test_a_lower_target_refuses_more(rng: np.random.Generator) -> None:
 
 def test_the_sentence_model_reads_what_it_is_given(rng: np.random.Generator) -> None:
     observed = _both(60, rng)
-    assert learn(observed).sentences.names == scoring.FEATURES
+    assert learn(observed).sentences.names == sentence_features.FEATURES
     given = learn(observed, sentence_features=("length", "numbers")).sentences
     assert given.names == ("length", "numbers") and given.weights[0] > 1.0
 
@@ -216,7 +216,7 @@ def test_without_sentences_or_hidden_documents_the_shipped_models_stay(
     rng: np.random.Generator,
 ) -> None:
     nothing = Ranked(
-        features=np.empty((0, len(scoring.FEATURES))),
+        features=np.empty((0, len(sentence_features.FEATURES))),
         held=np.empty((0, 1)),
         evidence=np.empty(0, np.bool_),
     )
@@ -228,7 +228,7 @@ def test_without_sentences_or_hidden_documents_the_shipped_models_stay(
     assert learned.sentences is DEFAULT.sentences and learned.topic is DEFAULT.topic
     assert learned.calibrated
     # Nothing was found where an answer is: nothing is recalled.
-    assert judging.judge(learned, bare).recall_found[5] == 0.0
+    assert evaluation.judge(learned, bare).recall_found[5] == 0.0
 
 
 def test_too_few_questions_of_a_kind_are_refused(rng: np.random.Generator) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.learning import labels
-from generation.learning.labels import Labelled, Span
+from generation.training import labels
+from generation.training.labels import Labelled, Span
 from nearline.errors import InvalidRequest
 
 

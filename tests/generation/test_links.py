@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from generation.checks.links import REMOVED, addresses, checked
+from generation.checks.link_filter import REMOVED, addresses, checked
 
 EVIDENCE = "See https://docs.org/guide (or http://a.example/x?y=1#z). Mail help@docs.org."
 ALLOWED = addresses([EVIDENCE])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from generation.evidence.one_of_model import OneOfModel
+from generation.evidence.embedder_router import OneOfModel
 from nearline.errors import SnapshotMismatch
 from tests.index_builder.embedders import HashEmbedder
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.backends.instructions import SHIPPED
-from generation.backends.prompt import Packed, pack
 from generation.checks.markers import NOT_ANSWERED
 from generation.evidence.sources import Source, sources
+from generation.writers.instructions import SHIPPED
+from generation.writers.prompt import Packed, pack
 from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from generation.evidence.reading import Reader
-from generation.evidence.scoring import FEATURES
+from generation.evidence.evidence_reader import Reader
+from generation.evidence.sentence_features import FEATURES
 from nearline.contract import DEFAULT_COLLECTION, Embeddings, Lane, Question, TextRole
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.modes import OBJECT, opened

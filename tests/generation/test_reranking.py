@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.evidence.reranking import rerank
+from generation.evidence.reranker import rerank
 from nearline.clients import EmbeddingClient
 from nearline.contract import Hit, Lane
 from nearline.errors import (

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from generation.evidence.calibration import Calibrations
-from generation.evidence.reading import Reader
+from generation.evidence.evidence_reader import Reader
 from generation.memory.answer_cache import AnswerKey, CachedAnswer
-from generation.models import opened as models_opened
+from generation.model_set import opened as models_opened
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c

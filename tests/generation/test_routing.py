@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from generation.backends.chat import Failure
-from generation.backends.extractive import EXTRACTIVE
-from generation.routing import (
+from generation.protocols.chat_model import Failure
+from generation.writers.extractive import EXTRACTIVE
+from generation.writers.routing import (
     AFTER,
     LARGE,
     SMALL,

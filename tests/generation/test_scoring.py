@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.evidence.calibration import DEFAULT
-from generation.evidence.scoring import (
+from generation.evidence.sentence_features import (
     FEATURES,
     POSITION,
     Document,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from generation.checks.citations import text_hash
-from generation.evidence.reading import Reader
+from generation.evidence.evidence_reader import Reader
 from generation.service import GenerationService
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady

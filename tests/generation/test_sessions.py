@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generation.memory.sessions import Sessions, key_of, window
-from nearline.cli.bundled_redis import SETTINGS
-from nearline.cli.processes import free_port
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, NotReady, SettingsError, Unsupported
 from nearline.sentences import estimate_tokens
-from retrieval.redis_state import Redis, ask_keeping, connect
+from nearline_cli.local.bundled_redis import SETTINGS
+from nearline_cli.local.processes import free_port
+from retrieval.redis_client.connection import Redis, ask_keeping, connect
 from tests.generation.redis import give_redis_url, needs_redis, valkey
 
 __all__ = ["give_redis_url"]  # A fixture.

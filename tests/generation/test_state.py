@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from generation.access import Access, Caller
-from generation.memory.budgets import TokenLimits
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from generation.memory.token_budgets import TokenLimits
+from generation.protocols.access import Access, Caller
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import Conflict, NotFound, NotReady, Unauthenticated

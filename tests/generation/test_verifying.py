@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.backends.prompt import pack
-from generation.checks.drafts import Draft, Drafts
+from generation.checks.draft_parser import Draft, Drafts
 from generation.checks.markers import NOT_ANSWERED
-from generation.checks.verifying import NO_SOURCE, Verified, Verifier
+from generation.checks.sentence_verifier import NO_SOURCE, Verified, Verifier
 from generation.evidence.sources import sources
+from generation.writers.prompt import pack
 from nearline.contract import Hit
 
 KETTLE = (

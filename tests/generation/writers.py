@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
-from generation.backends.chat import ChatError
-from generation.backends.writing import Said, Task, Writing, Written
-from generation.evidence.reading import Found
+from generation.evidence.evidence_reader import Found
 from generation.evidence.sources import Source, Span, sources
+from generation.protocols.chat_model import ChatError
+from generation.protocols.writer import Said, Task, Writing, Written
 from nearline import contract as c
 
 TEXTS = {

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from index_builder import snapshot_writer
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline import snapshot_writer
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Embeddings, Lane, TextRole
 from tests.index_builder.embedders import HashEmbedder
 

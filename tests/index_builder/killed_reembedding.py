@@ -6,8 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from index_builder.compaction import compaction_options, reembed
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.compaction import compaction_options, reembed
 from tests.index_builder.killed_build import StallingEmbedder
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions, BuildResult, Mode
+from index_builder.options.build_options import BuildOptions, BuildResult, Mode
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Attributes, Embedder, Item
 from nearline.documents import spans, text_to_embed
 from nearline.snapshot import Store, partition_of, shard_folder
 from nearline.v1 import change_pb2, snapshot_pb2
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.changes.history import watermark_of
-from retrieval.changes.records import Change, Kind, Write
-from retrieval.items import ItemTable
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.start_position import watermark_of
+from retrieval.index.item_table import ItemTable
+from retrieval.index.vectors.faiss_index import FaissIndex
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.retrieval.changes.memory_log import MemoryLog
 

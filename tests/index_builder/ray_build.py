@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.progress import Silent
-from index_builder.ray_executor import RayExecutor, cluster
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions
+from index_builder.execution.progress import Silent
+from index_builder.execution.ray_executor import RayExecutor, cluster
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.errors import NearlineError
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.ray_models import HashModel

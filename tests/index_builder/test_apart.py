@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.bad_rows import BadRows
-from index_builder.corpus import Corpus
-from index_builder.readers.apart import ApartReader
-from index_builder.readers.mapping import Columns
+from index_builder.documents.bad_rows import BadRows
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
+from index_builder.readers.sandbox import ApartReader
 from tests.index_builder.documents import pdf
 
 pytestmark = pytest.mark.service

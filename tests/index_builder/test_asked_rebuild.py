@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.behaviour.records import Learning
-from index_builder.upkeep import Upkeep
-from index_builder.upkeep_settings import UpkeepSettings
-from retrieval.embedders import Embedders
-from retrieval.life import aliases
+from index_builder.maintenance import Upkeep
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from retrieval.embedders.endpoints import Embedders
+from retrieval.snapshots import aliases
 from retrieval.users.records import LoggedInteraction
 from tests.index_builder.behaviour.walks import ITEMS, walks
 from tests.index_builder.living import Living

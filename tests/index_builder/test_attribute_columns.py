@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index_builder.attribute_columns import MAX_FIELDS, infer_fields
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.pipeline import build_snapshot
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions, BuildResult, Place
+from index_builder.documents.attribute_columns import MAX_FIELDS, infer_fields
+from index_builder.options.build_options import BuildOptions, BuildResult, Place
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.attributes import clean, encode
 from nearline.contract import Attributes, AttributeValue, Item
 from nearline.errors import InvalidRequest

@@ -15,12 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.pipeline import build_snapshot
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions, BuildResult, ChunkOptions, IndexOptions
-from index_builder.work_folder import locked
+from index_builder.options.build_options import (
+    BuildOptions,
+    BuildResult,
+    ChunkOptions,
+    IndexOptions,
+)
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.work_folder import locked
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Item, Lane
 from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
 from nearline.snapshot import Store, shard_of
@@ -281,7 +286,7 @@ async def test_a_busy_embedder_is_waited_for_and_a_refused_text_is_named(tmp_pat
 async def test_an_embedder_that_stays_away_ends_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_builder.embed_stage._PATIENCE_S", 0.0)
+    monkeypatch.setattr("index_builder.execution.embedding._PATIENCE_S", 0.0)
     away = HashEmbedder(failures=[NotReady("connection refused")])
     with pytest.raises(NotReady, match="connection refused"):
         await build_snapshot(DOCUMENTS, _options(tmp_path), away)

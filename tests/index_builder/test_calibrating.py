@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
-from nearline.cli.calibrating import draft_store
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
+from nearline_cli.compose.calibration import draft_store
 from tests.index_builder.embedders import HashEmbedder
 
 ITEMS = [Item(id=f"d{i}", title="", text=f"text number {i}") for i in range(6)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.cli.main import main
 from nearline.snapshot import Store
+from nearline_cli.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,7 +118,7 @@ def test_a_terminal_gets_bars(tmp_path: Path, matrix: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "nearline.cli.main", "build"),
+            *(sys.executable, "-m", "nearline_cli.main", "build"),
             *("--corpus", str(matrix), "--store", str(tmp_path / "store")),
         ],
         cwd=ROOT,
@@ -150,7 +150,7 @@ def test_eval_of_a_small_data_set_goes_through_the_real_services(tmp_path: Path)
     (tmp_path / "qrels" / "test.tsv").write_text("1\tcat\t1\n2\ttea\t1\n")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "nearline.cli.main", "eval", "retrieval"),
+            *(sys.executable, "-m", "nearline_cli.main", "eval", "retrieval"),
             *("--data", str(tmp_path), "--mode", "dense", "--json"),
         ],
         cwd=ROOT,

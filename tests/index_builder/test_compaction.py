@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.compaction import (
+from index_builder.maintenance import Upkeep
+from index_builder.pipeline.compaction import (
     compact,
     compaction_options,
     due,
     prune_compacted,
     weigh,
 )
-from index_builder.upkeep import Upkeep
-from index_builder.upkeep_settings import UpkeepSettings, parse_age
+from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import message_to_json
-from retrieval.changes.archive import Archive, Pending, archive
-from retrieval.changes.watermark import Watermark
-from retrieval.embedders import Embedders
-from retrieval.life import aliases, pruning
+from retrieval.changelog.archive import Archive, Pending, archive
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.watermark import Watermark
+from retrieval.snapshots import aliases, retention
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.living import Living
 from tests.retrieval.changes.memory_log import MemoryLog
@@ -126,13 +126,13 @@ async def test_the_log_and_its_archive_forget_what_every_snapshot_has(living: Li
     await living.delete("d1")
     await _compact(living)
     assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
-    planned = pruning.plan(living.store, "default", 0, force=True)
+    planned = retention.plan(living.store, "default", 0, force=True)
     assert {one.name: one.kept for one in planned}[first] == "rollback goes back to it"
     living.clock.now = 30
     await living.upsert("d2", "Two.")
     await _compact(living)
-    planned = pruning.plan(living.store, "default", 0, force=True)
-    pruning.prune(living.store, "default", planned)
+    planned = retention.plan(living.store, "default", 0, force=True)
+    retention.prune(living.store, "default", planned)
     assert first not in living.store.snapshot_ids("default")
     kept = Archive(living.store, "default", living.log.log_id)
     data = [
@@ -185,7 +185,7 @@ async def test_snapshots_that_compaction_made_needless_are_pruned(
 ) -> None:
     from datetime import timedelta
 
-    monkeypatch.setattr(pruning, "YOUNG", timedelta(0))
+    monkeypatch.setattr(retention, "YOUNG", timedelta(0))
     imported = living.manifest.snapshot_id
     made = []
     for number in range(4):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.pipeline import build_snapshot
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions, IndexOptions
-from index_builder.work_folder import work_folder, work_key
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.work_folder import work_folder, work_key
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.errors import Conflict, InvalidRequest
 from nearline.snapshot import Store
@@ -152,7 +152,7 @@ async def test_a_reading_that_was_cut_off_starts_again(tmp_path: Path, corpus: P
 _NO_SPACE = """
 import asyncio, resource, sys
 from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
 from nearline.contract import Item
 from nearline.errors import StoreError
 from tests.index_builder.embedders import HashEmbedder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.main import main
+from nearline_cli.main import main
 
 
 @pytest.mark.service

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.faiss_writer import (
+from index_builder.indexes.faiss_writer import (
     SearchDefaults,
     build_index,
     check_factory,
@@ -17,7 +17,7 @@ from index_builder.faiss_writer import (
     search_index,
     write_index,
 )
-from index_builder.records import IndexOptions
+from index_builder.options.build_options import IndexOptions
 from nearline.errors import InvalidRequest
 
 

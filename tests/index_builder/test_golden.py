@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index_builder import golden
-from index_builder.golden import GoldenQueries
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, IndexOptions
+from index_builder.indexes import golden_queries
+from index_builder.indexes.golden_queries import GoldenQueries
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.snapshot import shard_of
 from tests.index_builder.embedders import HashEmbedder, vector_of
@@ -20,10 +20,10 @@ from tests.index_builder.embedders import HashEmbedder, vector_of
 def test_exact_search_in_blocks_is_brute_force(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_builder.golden._BLOCK_NUMBERS", 64)
+    monkeypatch.setattr("index_builder.indexes.golden_queries._BLOCK_NUMBERS", 64)
     vectors = rng.integers(-9, 9, (101, 4)).astype(np.float32)
     queries = rng.integers(-9, 9, (7, 4)).astype(np.float32)
-    rows, scores = golden.exact_search(vectors, queries, 10)
+    rows, scores = golden_queries.exact_search(vectors, queries, 10)
     products = queries @ vectors.T
     assert np.array_equal(scores, -np.sort(-products, axis=1)[:, :10])
     assert np.array_equal(np.take_along_axis(products, rows, axis=1), scores)
@@ -39,7 +39,9 @@ def test_recall_counts_what_is_as_good_as_the_exact_answers() -> None:
 
     def recall(*rows: int) -> float:
         found = np.array([rows])
-        return golden.recall(exact, vectors, found, np.where(found >= 0, -found, 0).astype("f4"))
+        return golden_queries.recall(
+            exact, vectors, found, np.where(found >= 0, -found, 0).astype("f4")
+        )
 
     assert recall(0, 1, 2) == recall(0, 1, 3) == 1.0  # Rows 2 and 3 tie.
     assert recall(0, 1, 4) == pytest.approx(2 / 3)
@@ -50,18 +52,18 @@ def test_recall_counts_what_is_as_good_as_the_exact_answers() -> None:
 def test_mixtures_are_near_their_vectors_and_none_of_them(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(200, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = golden.sample_rows(200, 50, seed=1)
-    mixed = golden.mixtures(vectors, rows, 1, unit=True)
-    nearest = golden.exact_search(vectors, mixed, 1)
+    rows = golden_queries.sample_rows(200, 50, seed=1)
+    mixed = golden_queries.mixtures(vectors, rows, 1, unit=True)
+    nearest = golden_queries.exact_search(vectors, mixed, 1)
     assert np.allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-6)
     assert (nearest[0][:, 0] == rows).mean() > 0.9
     assert nearest[1].max() < 0.999
     assert len(set(rows.tolist())) == 50
-    assert np.array_equal(rows, golden.sample_rows(200, 50, seed=1))
+    assert np.array_equal(rows, golden_queries.sample_rows(200, 50, seed=1))
 
 
 def test_a_single_vector_can_be_asked() -> None:
-    mixed = golden.mixtures(np.ones((1, 1), np.float32), np.array([0]), 0, unit=True)
+    mixed = golden_queries.mixtures(np.ones((1, 1), np.float32), np.array([0]), 0, unit=True)
     assert mixed.tolist() == [[1.0]]
 
 

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index_builder.faiss_writer import build_index, expected_bytes, write_index
-from index_builder.index_choice import (
+from index_builder.indexes.faiss_writer import build_index, expected_bytes, write_index
+from index_builder.indexes.index_trials import choose_index, with_choice
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.options.index_selection import (
     Candidate,
     Choice,
     Trial,
@@ -23,10 +25,8 @@ from index_builder.index_choice import (
     lists_for,
     parse_bytes,
 )
-from index_builder.index_trials import choose_index, with_choice
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, IndexOptions
-from index_builder.report_frontier import draw, table_rows
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.reports.frontier_chart import draw, table_rows
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 

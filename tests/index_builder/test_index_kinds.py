@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from index_builder.faiss_writer import (
+from index_builder.indexes.faiss_writer import (
     build_index,
     check_factory,
     choose_factory,
     search_index,
     write_index,
 )
-from index_builder.records import IndexOptions
+from index_builder.options.build_options import IndexOptions
 from nearline.errors import InvalidRequest
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.backends.vector_index import SearchParams
-from retrieval.backends.whole_numbers import data_scale, scale_queries, to_whole
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.int8_codec import data_scale, scale_queries, to_whole
+from retrieval.index.vectors.vector_index import SearchParams
 
 DIM = 32
 ROWS = 2_000

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder import lexical_writer
-from index_builder.lexical_writer import K1, B, analyser_of, write_lexical
-from index_builder.records import Arrival, Place
-from index_builder.spool import Spool
+from index_builder.documents.spool import Spool
+from index_builder.indexes import lexical_writer
+from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
+from index_builder.options.build_options import Arrival, Place
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
-from retrieval.lexical import analysis
-from retrieval.lexical.analysis import Analyser, split
-from retrieval.lexical.index import LexicalIndex
-from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.index.lexical import text_analysis
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.vocabulary import Vocabulary
 
 # A document is a title and its chunks; a chunk is found by document and number.
 Document = tuple[str, list[str]]
@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "lexical" / "rows.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(SnapshotCorrupt, match=r"rows\.npy is not an array"):
         built.indexes()
-    monkeypatch.setattr(analysis, "VERSION", 2)
+    monkeypatch.setattr(text_analysis, "VERSION", 2)
     with pytest.raises(SnapshotMismatch, match=r"analysis 1 .* has analysis 2 .*rebuild"):
         built.indexes()
     (built.folder / "lexical" / "vocabulary.arrow").write_bytes(b"ARROW1")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.ordering import (
+from index_builder.lineage.change_order import (
     Changes,
     Content,
     Import,
@@ -17,7 +17,7 @@ from index_builder.ordering import (
     settle,
 )
 from nearline.contract import AttributeValue
-from retrieval.changes.records import Change, Entry, Kind
+from retrieval.changelog.records import Change, Entry, Kind
 from tests.index_builder.replayed import Event, Model
 
 _NAMES = st.sampled_from(["a", "b"])

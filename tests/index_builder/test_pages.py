@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.readers import pages
-from index_builder.readers.pages import parse_page
-from index_builder.readers.reading import Reading, Unreadable
+from index_builder.readers import html
+from index_builder.readers.html import parse_page
+from index_builder.readers.protocol import Reading, Unreadable
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>
   Rivers &amp; lakes </title><style>p { color: red }</style></head><body>
@@ -95,7 +95,7 @@ def test_what_gives_no_text_says_why(tmp_path: Path, content: bytes, reason: str
 def test_a_page_that_is_too_large_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "MAX_BYTES", 10)
+    monkeypatch.setattr(html, "MAX_BYTES", 10)
     with pytest.raises(Unreadable, match="has 11 bytes, 10 are read"):
         _parse(tmp_path, b"<p>12345678")
 

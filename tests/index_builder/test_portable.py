@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader, PdfWriter
 
-from index_builder.readers import portable
-from index_builder.readers.portable import parse_pdf
-from index_builder.readers.reading import Reading, Unreadable
+from index_builder.readers import pdf as portable
+from index_builder.readers.pdf import parse_pdf
+from index_builder.readers.protocol import Reading, Unreadable
 from tests.index_builder.documents import pdf
 
 PAGES = [["The Rhine rises in the Alps.", "It is 1233 km long."], [], ["It ends in the sea."]]

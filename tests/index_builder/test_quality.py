@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder import quality
+from index_builder.evaluation import retrieval_metrics
 from nearline.errors import InvalidRequest
 
 GRADES = {"a": 2, "b": 1, "c": 0, "d": 1}
@@ -18,23 +18,23 @@ def test_ndcg_is_gain_over_ideal_gain() -> None:
     # a at 2, d at 4; ideal: 2, 1, 1.
     gain = 2 / log2(3) + 1 / log2(5)
     ideal = 2 / log2(2) + 1 / log2(3) + 1 / log2(4)
-    assert quality.ndcg(["x", "a", "c", "d"], GRADES, 10) == pytest.approx(gain / ideal)
-    assert quality.ndcg(["a", "b", "d"], GRADES, 10) == pytest.approx(1.0)
-    assert quality.ndcg(["a", "x"], GRADES, 1) == 1.0
-    assert quality.ndcg([], GRADES, 10) == 0.0
-    assert quality.ndcg(["a"], {"a": 0}, 10) == 0.0
+    assert retrieval_metrics.ndcg(["x", "a", "c", "d"], GRADES, 10) == pytest.approx(gain / ideal)
+    assert retrieval_metrics.ndcg(["a", "b", "d"], GRADES, 10) == pytest.approx(1.0)
+    assert retrieval_metrics.ndcg(["a", "x"], GRADES, 1) == 1.0
+    assert retrieval_metrics.ndcg([], GRADES, 10) == 0.0
+    assert retrieval_metrics.ndcg(["a"], {"a": 0}, 10) == 0.0
 
 
 def test_recall_and_reciprocal_rank_count_relevant_documents() -> None:
-    assert quality.recall(["a", "c", "x"], GRADES, 100) == pytest.approx(1 / 3)
-    assert quality.recall(["c", "a"], GRADES, 1) == 0.0
-    assert quality.reciprocal_rank(["c", "x", "b"], GRADES, 10) == pytest.approx(1 / 3)
-    assert quality.reciprocal_rank(["c", "x", "b"], GRADES, 2) == 0.0
+    assert retrieval_metrics.recall(["a", "c", "x"], GRADES, 100) == pytest.approx(1 / 3)
+    assert retrieval_metrics.recall(["c", "a"], GRADES, 1) == 0.0
+    assert retrieval_metrics.reciprocal_rank(["c", "x", "b"], GRADES, 10) == pytest.approx(1 / 3)
+    assert retrieval_metrics.reciprocal_rank(["c", "x", "b"], GRADES, 2) == 0.0
 
 
 def test_a_query_without_answers_counts_and_one_without_judgements_does_not() -> None:
     judgements = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 0}}
-    scores = quality.score({"q1": ["a"], "q3": ["c"]}, judgements)
+    scores = retrieval_metrics.score({"q1": ["a"], "q3": ["c"]}, judgements)
     assert scores == {"ndcg@10": 0.5, "recall@100": 0.5, "mrr@10": 0.5}
 
 
@@ -51,16 +51,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_split_has_its_own_queries_and_a_header_is_passed_over(folder: Path) -> None:
-    test = quality.load(folder, "test")
+    test = retrieval_metrics.load(folder, "test")
     assert (test.queries, test.judgements) == ({"q1": "one"}, {"q1": {"a": 1, "b": 0}})
-    assert quality.load(folder, "dev").judgements == {"2": {"a": 2}}
+    assert retrieval_metrics.load(folder, "dev").judgements == {"2": {"a": 2}}
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InvalidRequest, match=f"has no {name}"):
-        quality.load(folder, "test")
+        retrieval_metrics.load(folder, "test")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_malformed_file_is_named(folder: Path, path: str, content: str, said: str) -> None:
     (folder / path).write_text(content)
     with pytest.raises(InvalidRequest, match=said):
-        quality.load(folder, "test")
+        retrieval_metrics.load(folder, "test")
 
 
 def test_an_unknown_split_names_those_there_are(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"no split 'train' .* there are: dev, test"):
-        quality.load(folder, "train")
+        retrieval_metrics.load(folder, "train")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.cli.processes import embedding_process
 from nearline.clients import EmbeddingClient
+from nearline_cli.local.processes import embedding_process
 from tests.index_builder.living import Living
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
@@ -29,7 +29,7 @@ async def test_it_is_the_snapshot_of_one_process(tmp_path: Path) -> None:
     # In bf16 a vector differs by 1e-3 with what else is in its batch; in f32 by 2e-7.
     async with embedding_process(["--precision", "f32"]) as service:
         done = subprocess.run(
-            [sys.executable, "-m", "nearline.cli.main", *words, "--embedding", service.address],
+            [sys.executable, "-m", "nearline_cli.main", *words, "--embedding", service.address],
             cwd=tmp_path,
             env={
                 **os.environ,

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pytest
 
 from embedding.settings import EmbeddingSettings
-from index_builder import ray_executor
-from index_builder.executor_choice import open_executor
-from index_builder.executors import Job
-from index_builder.ray_executor import cluster
-from nearline.cli.processes import free_port
+from index_builder.execution import ray_executor
+from index_builder.execution.executor import Job
+from index_builder.execution.executor_factory import open_executor
+from index_builder.execution.ray_executor import cluster
 from nearline.errors import InvalidRequest, NotReady, Unsupported
+from nearline_cli.local.processes import free_port
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.living import Living
 from tests.index_builder.ray_models import HashModel
@@ -170,8 +170,9 @@ async def test_what_ends_early_lets_go_of_its_workers_at_once(
 
 def test_only_what_is_asked_for_is_imported() -> None:
     code = (
-        "import index_builder.__main__, index_builder.pipeline, nearline.cli.build, sys\n"
-        "from index_builder.executor_choice import open_executor\n"
+        "import index_builder.__main__, index_builder.pipeline.builder, sys\n"
+        "import nearline_cli.commands.build\n"
+        "from index_builder.execution.executor_factory import open_executor\n"
         "with open_executor('local', '', dict): print('ray' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -182,7 +183,7 @@ def test_without_ray_it_is_said_how_to_get_it() -> None:
     code = (
         "import sys\n"
         "sys.modules['ray'] = None\n"
-        "from index_builder.ray_executor import cluster\n"
+        "from index_builder.execution.ray_executor import cluster\n"
         "with cluster(''): pass"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder.bad_rows import BadRows
-from index_builder.corpus import Corpus
-from index_builder.readers.mapping import Columns
-from index_builder.records import Row
+from index_builder.documents.bad_rows import BadRows
+from index_builder.options.build_options import Row
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 

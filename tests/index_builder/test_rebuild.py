@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.compaction import compact, compaction_options
-from index_builder.records import IndexOptions, Mode
+from index_builder.options.build_options import IndexOptions, Mode
+from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
 from nearline.errors import Conflict, InvalidRequest, NotReady, SnapshotMismatch
-from retrieval.changes.trimming import drop_archived, trim
-from retrieval.changes.watermark import decode
+from retrieval.changelog.retention import drop_archived, trim
+from retrieval.protocols.watermark import decode
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.index_builder.living import Living
 from tests.retrieval.changes.memory_log import MemoryLog
@@ -228,9 +228,9 @@ async def test_without_the_log_the_archive_is_what_counts(living: Living) -> Non
 
 
 async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
-    from index_builder.corpus import Corpus
-    from index_builder.corpus_build import build_corpus
-    from index_builder.readers.mapping import Columns
+    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.readers.columns import Columns
+    from index_builder.readers.corpus import Corpus
 
     corpus = Corpus([living.folder / "corpus.jsonl"], Columns())
     with pytest.raises(InvalidRequest, match="--redis"):
@@ -238,7 +238,7 @@ async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
 
 
 async def test_changes_of_a_log_that_was_followed_are_taken_in(living: Living) -> None:
-    from retrieval.changes.archive import archive
+    from retrieval.changelog.archive import archive
 
     await archive(living.store, living.log)
     old = living.log
@@ -309,7 +309,7 @@ async def test_another_model_embeds_everything_again(living: Living) -> None:
 
 
 async def test_vectors_that_users_bring_are_kept(tmp_path: Path) -> None:
-    from index_builder.pipeline import build_snapshot
+    from index_builder.pipeline.builder import build_snapshot
 
     living = Living(tmp_path)
     items = [Item(id=f"v{n}", vector=vector_of(str(n))) for n in range(5)]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.compaction import compaction_options, reembed
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.compaction import compaction_options, reembed
 from nearline import Item
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.snapshot import message_to_json

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from index_builder.compaction import compact, compaction_options, reembed
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.compaction import compact, compaction_options, reembed
 from nearline.contract import Item
 from nearline.registry import Registry
 from nearline.snapshot import Store

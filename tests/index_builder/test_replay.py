@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.compaction import compact, compaction_options
-from index_builder.records import Mode
+from index_builder.options.build_options import Mode
+from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import AttributeValue
-from retrieval.changes.trimming import drop_archived, trim
+from retrieval.changelog.retention import drop_archived, trim
 from tests.index_builder.embedders import vector_of
 from tests.index_builder.living import Living
 from tests.index_builder.replayed import Event, Model

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder import quality, tuning
-from index_builder.lexical_writer import write_lexical
-from index_builder.pipeline import build_snapshot
-from index_builder.quality import DataSet
-from index_builder.records import Arrival, BuildOptions, ChunkOptions, Place
-from index_builder.spool import Spool
-from index_builder.tuning import check_judged, tune
+from index_builder.documents.spool import Spool
+from index_builder.evaluation import retrieval_metrics
+from index_builder.evaluation.retrieval_metrics import DataSet
+from index_builder.indexes import fusion_tuner
+from index_builder.indexes.fusion_tuner import check_judged, tune
+from index_builder.indexes.lexical_writer import write_lexical
+from index_builder.options.build_options import Arrival, BuildOptions, ChunkOptions, Place
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store, shard_folder
 from nearline.vectors import normalise
-from retrieval.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION, fuse
-from retrieval.lexical.index import LexicalIndex
-from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION, fuse
 from tests.index_builder.embedders import HashEmbedder
 
 _FLOOR = -0.5
@@ -73,7 +74,7 @@ def _brute_force(
             parts = fuse(dense, lexical, dense_weight=step / 20, floor=_FLOOR)
             order = np.argsort(-(parts[0] + parts[1]), kind="stable")
             ranked = [str(names[at]) for at in order]
-            values.append(quality.ndcg(ranked, judged.judgements[query], 10))
+            values.append(retrieval_metrics.ndcg(ranked, judged.judgements[query], 10))
         means.append(float(np.mean(values)))
     return means
 
@@ -96,7 +97,7 @@ def test_the_weight_is_that_of_brute_force_for_any_shards_and_blocks(
     judged = _judged(texts, relevant)
     assert CANDIDATES > 60  # So that brute force over everything sees the same candidates.
     for shards, block in ((1, 1 << 22), (4, 64)):
-        monkeypatch.setattr(tuning, "_BLOCK_NUMBERS", block)
+        monkeypatch.setattr(fusion_tuner, "_BLOCK_NUMBERS", block)
         folder = tmp_path / str(shards)
         folder.mkdir()
         spool = _spooled(folder, chunks, shards)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.vector_file import VectorFile
+from index_builder.documents.vector_file import VectorFile
 from nearline.errors import SnapshotMismatch
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.processes import retrieval_process
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import admin_pb2
+from nearline_cli.local.processes import retrieval_process
 
 DIM = 32
 K = 10

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.records import Learning
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.main import app
 from nearline.clients import RetrievalClient
 from nearline.contract import Audience, RecommendOptions
+from nearline_cli.main import app
 from tests.generation.redis import needs_redis
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.live.world import World, world

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, IndexOptions
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.processes import (
+from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
+from nearline.errors import NearlineError
+from nearline.v1 import release_pb2
+from nearline_cli.local.processes import (
     embedding_process,
     free_port,
     redis_process,
     retrieval_process,
 )
-from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
-from nearline.errors import NearlineError
-from nearline.v1 import release_pb2
 from tests.generation.redis import needs_redis
 from tests.live.rolling import QUICK
 

@@ -36,10 +36,10 @@ from hypothesis.stateful import (
 )
 
 from nearline import contract as c
-from nearline.cli.main import app
 from nearline.errors import NotFound, NotReady
 from nearline.filters import Equals
-from retrieval.changes.watermark import Watermark, decode, merged
+from nearline_cli.main import app
+from retrieval.protocols.watermark import Watermark, decode, merged
 from tests.generation.redis import needs_redis
 from tests.live.world import World, world
 
@@ -338,7 +338,7 @@ class History(RuleBasedStateMachine):
 
 async def _killed(words: Sequence[str], after_s: float) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "nearline.cli.main", *words),
+        *(sys.executable, "-P", "-m", "nearline_cli.main", *words),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -358,13 +358,13 @@ def _running() -> Iterator[None]:
         stack = contextlib.AsyncExitStack()
 
         async def start() -> World:
-            import index_builder.pipeline
-            from index_builder.records import BuildOptions
+            import index_builder.pipeline.builder
+            from index_builder.options.build_options import BuildOptions
 
             # A router wants something to serve.
             options = BuildOptions(store=f"{folder}/store", collection="first", shards=2)
             item = c.Item(id="one", text="one", vector=np.ones(_DIM, np.float32))
-            await index_builder.pipeline.build_snapshot([item], options)
+            await index_builder.pipeline.builder.build_snapshot([item], options)
             return await stack.enter_async_context(world(Path(folder)))
 
         History.runner = runner

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import Item, RetrievalClient
 from nearline import contract as c
-from nearline.cli.processes import (
+from nearline.clients import IngestClient
+from nearline.errors import NotFound, NotReady
+from nearline.snapshot import PARTITIONS
+from nearline_cli.local.processes import (
     WORKER_MODULE,
     ServiceProcess,
     free_port,
@@ -27,11 +30,8 @@ from nearline.cli.processes import (
     retrieval_process,
     start_service,
 )
-from nearline.clients import IngestClient
-from nearline.errors import NotFound, NotReady
-from nearline.snapshot import PARTITIONS
-from retrieval.changes.keys import keys_of
-from retrieval.redis_state import connect
+from retrieval.changelog.keys import keys_of
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -87,7 +87,7 @@ class Workers:
 async def start_redis(folder: Path, port: int) -> ServiceProcess:
     """Starts a Redis that comes back with what it had."""
     words = ("--folder", str(folder / "redis"), "--port", str(port))
-    return await start_service("nearline.cli.redis_process", words, ready_services=())
+    return await start_service("nearline_cli.local.redis_process", words, ready_services=())
 
 
 async def submitted(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nearline import contract as c
-from nearline.cli.processes import free_port
+from nearline_cli.local.processes import free_port
 from tests.generation.redis import needs_redis
 from tests.live.test_recommending import served
 from tests.live.world import World
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 async def command(running: World, *words: str, kill_at: Path | None = None) -> tuple[int, str]:
     """Runs the command; with `kill_at` only until that file is there."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "nearline.cli.main", "recommend-all", "--json"),
+        *(sys.executable, "-P", "-m", "nearline_cli.main", "recommend-all", "--json"),
         *("--store", str(running.store), "--address", running.address, *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import redis.asyncio
 
-from index_builder.behaviour.records import Learning
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.main import app
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.snapshot import Store
-from retrieval.behaviour.learned import load_learned
-from retrieval.changes.logs import ChangeLogs
-from retrieval.in_force import in_force
+from nearline_cli.main import app
+from retrieval.behaviour.model import load_learned
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.snapshot import in_force
 from tests.generation.redis import needs_redis
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.live.world import World, world

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.records import BuildOptions, IndexOptions
+from index_builder.options.build_options import BuildOptions, IndexOptions
 from nearline import contract as c
 from nearline.v1 import release_pb2
 from tests.live.rolling import DIM, Rolling, built, rolling

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from nearline.cli.processes import (
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotGone
+from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     ServiceProcess,
     free_port,
     start_service,
 )
-from nearline.clients import AdminClient, RetrievalClient
-from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotGone
 
 _R = TypeVar("_R")
 PATIENCE_S = 60.0
@@ -120,7 +120,7 @@ async def world(
     store, port = folder / "store", free_port()
     redis_url = f"redis://127.0.0.1:{port}/0"
     redis_words = ("--folder", str(folder / "redis"), "--port", str(port))
-    redis = Part("nearline.cli.redis_process", redis_words, ())
+    redis = Part("nearline_cli.local.redis_process", redis_words, ())
     common = (*("--store", str(store), "--redis", redis_url), *("--alias-poll-s", "0.2"))
     copies = [
         [

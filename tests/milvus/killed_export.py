@@ -6,10 +6,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from index_builder import milvus_writer
-from index_builder.progress import Silent
+from index_builder.execution.progress import Silent
+from index_builder.indexes import milvus_writer
 from nearline.snapshot import Store
-from retrieval.milvus.opening import open_client
+from retrieval.milvus.open_client import open_client
 
 
 class Told(Silent):

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.deltas import FollowedDelta
-from retrieval.changes.records import Change, Entry, Kind, Write
-from retrieval.changes.watermark import Watermark
-from retrieval.lexical.analysis import Analyser
-from retrieval.milvus.applying import followed
+from retrieval.changelog.records import Change, Entry, Kind, Write
+from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.live.delta_protocol import FollowedDelta
+from retrieval.milvus.change_merge import Folding
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.contents import Contents
-from retrieval.milvus.folding import Folding
+from retrieval.milvus.collection_state import State, States
+from retrieval.milvus.delta import followed
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection
+from retrieval.milvus.read_context import Contents
 from retrieval.milvus.rows import attributes_of, rows_of
 from retrieval.milvus.schema import Bm25
-from retrieval.milvus.states import State, States
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.followed import in_partition
 from tests.retrieval.changes.memory_log import MemoryLog
 

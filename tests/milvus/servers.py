@@ -17,8 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearline.cli.processes import free_port
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from nearline_cli.local.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 # Made by `make test-milvus`.
@@ -115,7 +115,7 @@ class Server:
     async def _ready(self) -> None:
         # Imported late: pymilvus may be absent.
         from retrieval.milvus.client import MilvusClient
-        from retrieval.milvus.states import States
+        from retrieval.milvus.collection_state import States
 
         assert self._process is not None
         client = MilvusClient(self.uri)

@@ -12,12 +12,12 @@ import pytest
 
 from nearline.errors import NotReady, SnapshotMismatch
 from nearline.snapshot import partition_of
-from retrieval import metrics
-from retrieval.changes.records import Entry
-from retrieval.changes.watermark import Watermark
+from retrieval.changelog.records import Entry
+from retrieval.protocols import metrics
+from retrieval.protocols.watermark import Watermark
 
 pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
-from retrieval.milvus import applying
+from retrieval.milvus import delta as applying
 from tests.milvus.fixtures import servers
 from tests.milvus.living import (
     IDS,

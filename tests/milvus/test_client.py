@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 
 from nearline.errors import NotReady, SettingsError, SnapshotGone, Unsupported
-from retrieval.lexical.analysis import Analyser
+from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.filters import quoted
 from retrieval.milvus.layout import key_of, parts_of
-from retrieval.milvus.opening import open_client
+from retrieval.milvus.open_client import open_client
 from retrieval.milvus.rows import rows_of
 from tests.milvus.servers import Server
 from tests.retrieval.filtering.drawn import DECLARED, HOSTILE, TIME

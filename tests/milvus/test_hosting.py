@@ -26,15 +26,15 @@ from nearline.errors import (
 from nearline.snapshot import Store
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.watermark import Watermark
-from retrieval.in_force import SnapshotInForce, in_force
-from retrieval.shard import Queries, ShardOptions
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import SnapshotInForce, in_force
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import write_snapshot
 from tests.retrieval.two_parts import FIELDS, random_document
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.hosting import MilvusShards
+    from retrieval.milvus.provider import MilvusShards
     from retrieval.milvus.shard import MilvusShard
 
 pytestmark = [pytest.mark.milvus, pytest.mark.asyncio(loop_scope="module")]
@@ -57,7 +57,7 @@ class Held:
         self.name = collection_name(snapshot.collection, snapshot.snapshot_id)
 
     async def export(self) -> None:
-        from index_builder.milvus_writer import export
+        from index_builder.indexes.milvus_writer import export
 
         await export(
             Store(self.store), self.snapshot.collection, self.id, self.client, index="FLAT"
@@ -67,7 +67,7 @@ class Held:
     async def hosting(self) -> AsyncIterator[MilvusShards]:
         """Gives shards with a connection of their own."""
         from retrieval.milvus.client import MilvusClient
-        from retrieval.milvus.hosting import MilvusShards
+        from retrieval.milvus.provider import MilvusShards
 
         shards = MilvusShards(Store(self.store), MilvusClient(self.client.uri))
         try:
@@ -91,7 +91,7 @@ def snapshot_in(store: Path) -> SnapshotInForce:
 async def holding(uri: str, store: Path) -> AsyncIterator[Held]:
     """Gives a snapshot, which goes from Milvus afterwards."""
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.states import States
+    from retrieval.milvus.collection_state import States
 
     client = MilvusClient(uri, timeout_s=30.0)
     held = Held(client, store, snapshot_in(store))
@@ -124,7 +124,7 @@ async def there(
 async def test_a_snapshot_that_is_not_wholly_there_is_not_ready_and_says_what_to_do(
     held: Held,
 ) -> None:
-    from retrieval.milvus.states import States
+    from retrieval.milvus.collection_state import States
 
     states = States(held.client)
     async with held.hosting() as shards:
@@ -289,7 +289,7 @@ async def test_too_many_values_are_not_counted(
     there: tuple[MilvusShard, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, snapshot_id = there
-    monkeypatch.setattr("retrieval.milvus.tallying.MOST_MATCHES", 20)
+    monkeypatch.setattr("retrieval.milvus.counts.MOST_MATCHES", 20)
     with pytest.raises(Unsupported, match="59 items match"):
         await shard.count(snapshot_id, None, ["kind"])
     assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1

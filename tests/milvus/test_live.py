@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.processes import RETRIEVAL_SERVICES, free_port
 from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError, NotReady
 from nearline.filters import Equals
 from nearline.snapshot import Store
-from retrieval.changes.watermark import Watermark, decode, merged
+from nearline_cli.local.processes import RETRIEVAL_SERVICES, free_port
+from retrieval.protocols.watermark import Watermark, decode, merged
 from tests.generation.redis import needs_redis
 from tests.live.world import PASSING, PATIENCE_S, Part
 from tests.milvus.servers import Server
@@ -68,10 +68,10 @@ def vector_of(number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 @contextlib.asynccontextmanager
 async def routers(folder: Path, uri: str, count: int = 1) -> AsyncIterator[Routers]:
     """Runs routers for the length of the block, over a new snapshot in Milvus."""
-    from index_builder.milvus_writer import export
+    from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
+    from retrieval.milvus.collection_state import States
     from retrieval.milvus.layout import collection_name
-    from retrieval.milvus.states import States
 
     store, port = folder / "store", free_port()
     items = [
@@ -83,7 +83,7 @@ async def routers(folder: Path, uri: str, count: int = 1) -> AsyncIterator[Route
     milvus = MilvusClient(uri, timeout_s=30.0)
     await export(Store(store), "default", snapshot_id, milvus, index="FLAT")
     redis_words = ("--folder", str(folder / "redis"), "--port", str(port))
-    redis = Part("nearline.cli.redis_process", redis_words, ())
+    redis = Part("nearline_cli.local.redis_process", redis_words, ())
     common: Sequence[str] = ("--store", str(store), "--redis", f"redis://127.0.0.1:{port}/0")
     common = (*common, "--backend", "milvus", "--milvus-uri", uri, "--alias-poll-s", "0.2")
     ports = [free_port() for _ in range(count)]

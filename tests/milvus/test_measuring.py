@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.cli.bench_retrieval import bench_retrieval
-from nearline.cli.main import main
+from benchmarks.commands.retrieval import bench_retrieval
 from nearline.errors import InvalidRequest
+from nearline_cli.main import main
 from tests.retrieval.test_bench import run
 
 TOPICS = ("wind tunnel", "blood cell", "steel beam", "radio wave", "wheat field", "coral reef")

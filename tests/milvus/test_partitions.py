@@ -13,8 +13,8 @@ from nearline import filters as f
 from nearline.contract import Filter, Item, PayloadField
 from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
 from nearline.snapshot import Store, partition_of
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.shard import Queries, ShardOptions
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.protocols.shard import Queries, ShardOptions
 from tests.milvus.test_hosting import VECTORS, Held, holding
 
 pytestmark = pytest.mark.milvus
@@ -29,7 +29,7 @@ FILTERS: Sequence[Filter] = (
 
 
 async def _export(held: Held, partition_by: str, *, again: bool = False) -> None:
-    from index_builder.milvus_writer import export
+    from index_builder.indexes.milvus_writer import export
 
     await export(
         Store(held.store),

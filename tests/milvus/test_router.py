@@ -16,12 +16,12 @@ from embedding.service import EmbeddingService
 from embedding.servicer import registration
 from nearline import contract as c
 from nearline import filters as f
-from nearline.cli.processes import RETRIEVAL_SERVICES, service_process
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import Unsupported
 from nearline.serving import running
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
+from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.snapshots import Document, write_snapshot
 
@@ -109,10 +109,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def routers(store: Path, milvus_uri: str) -> AsyncIterator[Routers]:
     """Gives the routers; the snapshot goes from Milvus afterwards."""
-    from index_builder.milvus_writer import export
+    from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
+    from retrieval.milvus.collection_state import States
     from retrieval.milvus.layout import collection_name
-    from retrieval.milvus.states import States
 
     opened = Store(store)
     (snapshot_id,) = opened.snapshot_ids("default")

@@ -26,11 +26,11 @@ from tests.retrieval.snapshots import Document, write_snapshot
 from tests.retrieval.two_parts import FIELDS, random_document
 
 pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
-from index_builder.milvus_writer import Exported, export
-from index_builder.progress import Silent
+from index_builder.execution.progress import Silent
+from index_builder.indexes.milvus_writer import Exported, export
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.pruning import EXPORT, plan_prune, prune
-from retrieval.milvus.states import State, States, source_of
+from retrieval.milvus.collection_state import State, States, source_of
+from retrieval.milvus.orphan_collections import EXPORT, plan_prune, prune
 
 pytestmark = [pytest.mark.milvus, pytest.mark.service, pytest.mark.timeout(300)]
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
@@ -256,7 +256,7 @@ async def test_an_export_goes_on_when_the_server_comes_back(
     rng = np.random.default_rng(1)
     documents = [random_document(rng, f"d{number:03d}") for number in range(60)]
     snapshot_id = write_snapshot(tmp_path, documents, fields=FIELDS)
-    monkeypatch.setattr("index_builder.milvus_writer._BATCH_ROWS", 20)
+    monkeypatch.setattr("index_builder.indexes.milvus_writer._BATCH_ROWS", 20)
     client = MilvusClient(own_server.uri)
     started: list[asyncio.Future[None]] = []
 

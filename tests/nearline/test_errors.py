@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from nearline import errors, status
+from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
-from nearline.guard import Context
 from nearline.serving import Registration, running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 

@@ -15,13 +15,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearline import status
-from nearline.cli.processes import free_port
+from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
-from nearline.guard import Context
 from nearline.serving import LIFELINE_VARIABLE, Registration, let_run_on, running, serve
 from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
+from nearline_cli.local.processes import free_port
 
 
 class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):

@@ -11,9 +11,9 @@ import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-import nearline.guard
-import retrieval.metrics
-import retrieval.watching.metrics
+import nearline.call_guard
+import retrieval.monitoring.metrics
+import retrieval.protocols.metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy/prometheus/alerts.yaml"
@@ -22,7 +22,7 @@ RULES = [
     rule for group in yaml.safe_load(FILE.read_text("utf-8"))["groups"] for rule in group["rules"]
 ]
 # Whoever defines metrics is imported, so that they are known.
-DEFINED_IN = (nearline.guard, retrieval.metrics, retrieval.watching.metrics)
+DEFINED_IN = (nearline.call_guard, retrieval.protocols.metrics, retrieval.monitoring.metrics)
 _SELECTOR = re.compile(r"(nearline_[a-z0-9_]+)(?:\{([^}]*)\})?")
 _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum"),
             "summary": ("_count", "_sum")}  # fmt: skip

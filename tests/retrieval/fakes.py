@@ -18,8 +18,8 @@ from nearline.contract import (
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
-from retrieval.changes.watermark import Watermark
-from retrieval.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import FINGERPRINT
 
 

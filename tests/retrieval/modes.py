@@ -11,16 +11,16 @@ from nearline.clients import RetrievalClient
 from nearline.serving import Registration, running
 from nearline.snapshot import Store
 from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
-from retrieval.embedders import Embedders
-from retrieval.hosting import Hosting
-from retrieval.in_force import in_force
-from retrieval.life.shard_host import ShardHost
-from retrieval.local_hosting import LocalShards
-from retrieval.remote_hosting import RemoteShards
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.servicer import RetrievalServicer
-from retrieval.shard_servicer import ShardServicer
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import in_force
+from retrieval.router.service import RetrievalService
+from retrieval.router.servicer import RetrievalServicer
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.provider import Hosting
+from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.shards.servicer import ShardServicer
+from retrieval.shards.shard_host import ShardHost
 
 OBJECT, BEHIND_GRPC, SHARDS_APART = "object", "gRPC", "gRPC, shards behind gRPC"
 MODES = (OBJECT, BEHIND_GRPC, SHARDS_APART)

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from index_builder.attribute_columns import write_attributes
-from index_builder.lexical_writer import write_lexical
-from index_builder.records import Arrival, Place
-from index_builder.spool import Spool
+from index_builder.documents.attribute_columns import write_attributes
+from index_builder.documents.spool import Spool
+from index_builder.indexes.lexical_writer import write_lexical
+from index_builder.options.build_options import Arrival, Place
 from nearline.contract import Item
 from nearline.snapshot import (
     MANIFEST,

@@ -11,10 +11,10 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from nearline.cli.bench_retrieval import bench_retrieval
-from nearline.cli.load import load
-from nearline.cli.processes import retrieval_process
+from benchmarks.commands.retrieval import bench_retrieval
 from nearline.errors import InvalidRequest
+from nearline_cli.commands.load import load
+from nearline_cli.local.processes import retrieval_process
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Overloaded
-from retrieval.changes.watermark import decode
+from retrieval.protocols.watermark import decode
 from tests.retrieval.written import written
 
 _T = TypeVar("_T")

@@ -19,11 +19,11 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.snapshot import Store, shard_folder
-from retrieval.catalogue import LoadedShard, load_shards
-from retrieval.in_force import in_force
-from retrieval.life.shard_host import ShardHost
-from retrieval.local_hosting import LocalShards
-from retrieval.search_threads import SearchThreads
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.protocols.snapshot import in_force
+from retrieval.shards.loader import LoadedShard, load_shards
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.shard_host import ShardHost
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 
 VECTORS = np.random.default_rng(7).normal(size=(400, 8)).astype(np.float32)

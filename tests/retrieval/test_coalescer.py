@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline.errors import NotReady
-from retrieval.coalescer import Batch, Coalescer
-from retrieval.shard import Queries
+from retrieval.protocols.shard import Queries
+from retrieval.shards.batcher import Batch, Coalescer
 
 
 class Workers:

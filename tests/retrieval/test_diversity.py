@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval.diversity import diverse_order, pool_size
+from retrieval.search.diversity import diverse_order, pool_size
 
 vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)),
                      elements=st.integers(-2, 2).map(float))  # fmt: skip

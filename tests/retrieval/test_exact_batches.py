@@ -13,13 +13,13 @@ import pytest
 from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.backends import faiss_index
-from retrieval.backends.vector_index import SearchParams
-from retrieval.catalogue import load_shards
-from retrieval.in_force import in_force
-from retrieval.local_shard import LocalShard
-from retrieval.search_threads import SearchThreads
-from retrieval.shard import Queries, ShardOptions
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.vectors import faiss_index
+from retrieval.index.vectors.vector_index import SearchParams
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import in_force
+from retrieval.shards.loader import load_shards
+from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 

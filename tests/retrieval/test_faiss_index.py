@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
-from retrieval.backends import faiss_index
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.backends.vector_index import SearchParams
+from retrieval.index.vectors import faiss_index
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import SearchParams
 
 DIM = 16
 

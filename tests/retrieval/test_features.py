@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, ChunkOptions
+from index_builder.options.build_options import BuildOptions, ChunkOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
 from nearline.filters import All, Any, Equals, Exists, In, Not, Range

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.finding import Found, best_of_each, best_units
+from retrieval.index.top_units import Found, best_of_each, best_units
 
 
 @given(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
-from retrieval.fusion import NORMALISATION, FusionInForce, fuse
-from retrieval.hybrid import fused_hits
-from retrieval.shard import LexicalColumns, ShardHits
+from retrieval.protocols.shard import LexicalColumns, ShardHits
+from retrieval.search.fusion import NORMALISATION, FusionInForce, fuse
+from retrieval.search.hybrid import fused_hits
 
 
 class Doc(NamedTuple):

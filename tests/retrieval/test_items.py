@@ -10,7 +10,7 @@ import pytest
 
 from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder
-from retrieval.items import ItemTable
+from retrieval.index.item_table import ItemTable
 from tests.retrieval.snapshots import Document, write_snapshot
 
 

@@ -18,20 +18,20 @@ from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
 from nearline.filters import Equals
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.changes.watermark import Watermark
-from retrieval.embedders import Embedders
-from retrieval.hot.lists import HotLists
-from retrieval.hot.records import HotList
-from retrieval.hot.touches import AsRead, Touches
-from retrieval.in_force import in_force
-from retrieval.kept_searches import KeptSearches
-from retrieval.live_view import LiveView
-from retrieval.local_hosting import LocalShards
-from retrieval.local_shard import LocalShard
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.shard import Applied, ShardHits
+from retrieval.cache.cached_list import HotList
+from retrieval.cache.recent_changes import AsRead, Touches
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.embedders.endpoints import Embedders
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Applied, ShardHits
+from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.watermark import Watermark
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
+from retrieval.search.search_cache import KeptSearches
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.hot.making import Clock, mark
 from tests.retrieval.snapshots import documents_of, write_snapshot

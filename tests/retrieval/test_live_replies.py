@@ -12,10 +12,10 @@ import pytest
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
 from nearline.snapshot import partition_of
-from retrieval import filling
-from retrieval.changes.watermark import Watermark, decode
-from retrieval.inquiry import Inquiry, oldest
-from retrieval.shard import Applied, Fetched, Queries, ShardHits, ShardOptions
+from retrieval.protocols.shard import Applied, Fetched, Queries, ShardHits, ShardOptions
+from retrieval.protocols.watermark import Watermark, decode
+from retrieval.search import payloads
+from retrieval.search.request_context import Inquiry, oldest
 from tests.retrieval.fakes import SilentShard
 from tests.retrieval.written import DIM, Written, ids_of_shard, written
 
@@ -208,7 +208,7 @@ async def test_hits_that_are_gone_by_the_time_they_are_filled_are_left_out(
     hits = [(0, c.Hit(id=one, score=1.0, chunk=chunk)) for one, chunk in wanted]
     again = [(0, c.Hit(id="a", score=1.0, chunk=0))]
     lists = [hits, again, []]
-    await filling.fill(here.served, lists, c.SearchOptions(payload=TITLE), Inquiry())
+    await payloads.fill(here.served, lists, c.SearchOptions(payload=TITLE), Inquiry())
     assert [hit.title for _, hit in lists[0]] == kept
     assert all(hit.title == f"{hit.id}#{hit.chunk}" for ranked in lists for _, hit in ranked)
     assert len(lists[1]) == (chunks.get("a", 0) > 0)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from nearline.contract import HitLevel, PayloadField
 from nearline.errors import SnapshotGone
 from nearline.snapshot import Store
-from retrieval.backends.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.catalogue import LoadedShard, load_shards
-from retrieval.in_force import in_force
-from retrieval.local_shard import LocalShard
-from retrieval.part import Part
-from retrieval.search_threads import SearchThreads
-from retrieval.shard import Queries, ShardOptions
+from retrieval.index.segment import Part
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import in_force
+from retrieval.shards.loader import LoadedShard, load_shards
+from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import Document, write_snapshot
 
 

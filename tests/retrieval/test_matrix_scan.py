@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.backends import faiss_index, matrix_scan
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.backends.matrix_scan import MatrixScan
-from retrieval.backends.vector_index import SearchParams
+from retrieval.index.vectors import faiss_index, matrix_scan
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.matrix_scan import MatrixScan
+from retrieval.index.vectors.vector_index import SearchParams
 
 
 @pytest.mark.parametrize("numbers", [256, 1 << 18])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.merge import merge_hits
-from retrieval.shard import HitPayload, ShardHits
+from retrieval.protocols.shard import HitPayload, ShardHits
+from retrieval.search.merge import merge_hits
 
 # (score, document, chunk): few values, so that ties abound.
 KEYS = st.lists(

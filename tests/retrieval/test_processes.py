@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.cli.processes import (
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.errors import NotReady, SettingsError, ShardsUnavailable
+from nearline.snapshot import Store, shard_of
+from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     ServiceProcess,
     service_process,
 )
-from nearline.clients import AdminClient, RetrievalClient
-from nearline.errors import NotReady, SettingsError, ShardsUnavailable
-from nearline.snapshot import Store, shard_of
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 pytestmark = pytest.mark.service

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from nearline.cli.processes import free_port
 from nearline.errors import NotReady
-from retrieval.redis_reads import Reads
-from retrieval.redis_state import connect
+from nearline_cli.local.processes import free_port
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.reads import Reads
 from tests.generation.redis import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]

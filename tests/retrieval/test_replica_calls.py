@@ -19,13 +19,13 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
-from retrieval.changes.progress import ShardProgress
-from retrieval.remote_shard import ShardKey
-from retrieval.replicas.budget import Budget
-from retrieval.replicas.calls import Calls
-from retrieval.replicas.choice import choose
-from retrieval.replicas.latency import RecentPercentile
-from retrieval.replicas.replica import Replica
+from retrieval.live.progress import ShardProgress
+from retrieval.shards.client import ShardKey
+from retrieval.shards.replicas.hedged_calls import Calls
+from retrieval.shards.replicas.latency import RecentPercentile
+from retrieval.shards.replicas.load_balancer import choose
+from retrieval.shards.replicas.replica import Replica
+from retrieval.shards.replicas.retry_budget import Budget
 
 KEY = ShardKey("default", "s1", 0)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.replicas.budget import Budget
-from retrieval.replicas.health import Health, ReplicaState
-from retrieval.replicas.latency import FadingAverage, RecentPercentile
+from retrieval.shards.replicas.health import Health, ReplicaState
+from retrieval.shards.replicas.latency import FadingAverage, RecentPercentile
+from retrieval.shards.replicas.retry_budget import Budget
 
 
 @settings(deadline=None)

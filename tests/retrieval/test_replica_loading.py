@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 import pytest
 
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotCorrupt
-from retrieval.changes.progress import ShardProgress
-from retrieval.remote_shard import ShardKey
-from retrieval.replicas import loading as loading_module
-from retrieval.replicas.loading import Loading
-from retrieval.replicas.replica import Replica
-from retrieval.topology import replica_groups
+from retrieval.live.progress import ShardProgress
+from retrieval.shards.client import ShardKey
+from retrieval.shards.replicas import rolling_loader as loading_module
+from retrieval.shards.replicas.replica import Replica
+from retrieval.shards.replicas.rolling_loader import Loading
+from retrieval.shards.topology import replica_groups
 
 
 class Server:

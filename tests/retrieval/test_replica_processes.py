@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.cli.processes import SHARD_SERVICES, ServiceProcess, free_port, service_process
 from nearline.clients import AdminClient, RetrievalClient
-from retrieval.remote_shard import ShardClient
-from retrieval.replicas.replica import Replica
+from nearline_cli.local.processes import SHARD_SERVICES, ServiceProcess, free_port, service_process
+from retrieval.shards.client import ShardClient
+from retrieval.shards.replicas.replica import Replica
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.test_processes import router, shard_servers
 

@@ -22,9 +22,9 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.snapshot import shard_of
-from retrieval.embedders import Embedders
-from retrieval.service import RetrievalService
-from retrieval.shard import Shard
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.shard import Shard
+from retrieval.router.service import RetrievalService
 from tests.retrieval.conftest import OpenService
 from tests.retrieval.fakes import FailingShard, FakeEmbedder, SilentShard
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot

@@ -9,7 +9,7 @@ import pytest
 
 from nearline.errors import SettingsError
 from retrieval.settings import RouterSettings, ShardSettings
-from retrieval.topology import check_address, parse_topology
+from retrieval.shards.topology import check_address, parse_topology
 
 
 def test_a_router_over_shard_servers_needs_no_index_engine() -> None:

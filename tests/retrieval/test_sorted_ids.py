@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.sorted_ids import SortedIds, place_in
+from retrieval.index.sorted_ids import SortedIds, place_in
 
 # Letters of one to four bytes, so that the order of bytes could differ from that of the text.
 IDS = st.sets(st.text("aé€𝒳\x7f", max_size=4), max_size=30).map(sorted)

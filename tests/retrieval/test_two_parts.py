@@ -24,13 +24,13 @@ from nearline.contract import (
 )
 from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
-from retrieval.changes.watermark import Watermark
-from retrieval.hybrid import fused_hits
-from retrieval.live_view import LiveView
-from retrieval.local_shard import LocalShard
-from retrieval.part import Part
-from retrieval.search_threads import SearchThreads
-from retrieval.shard import Applied, Queries, ShardHits, ShardOptions
+from retrieval.index.segment import Part
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Applied, Queries, ShardHits, ShardOptions
+from retrieval.protocols.watermark import Watermark
+from retrieval.search.hybrid import fused_hits
+from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import documents_of
 from tests.retrieval.two_parts import (
     DIM,

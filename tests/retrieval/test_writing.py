@@ -21,10 +21,10 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.snapshot import partition_of, shard_of
-from retrieval.changes.records import Kind
-from retrieval.changes.watermark import Watermark, decode
-from retrieval.embedders import Embedders
-from retrieval.service import RetrievalService
+from retrieval.changelog.records import Kind
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.watermark import Watermark, decode
+from retrieval.router.service import RetrievalService
 from tests.retrieval.fakes import SilentShard, word_vector
 from tests.retrieval.snapshots import FINGERPRINT
 from tests.retrieval.written import DIM, Written, ids_of_partition, ids_of_shard, written

@@ -16,19 +16,19 @@ import pytest
 from nearline import contract as c
 from nearline import status
 from nearline.blocking import BlockingRetrievalClient
+from nearline.call_guard import Context
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
-from nearline.guard import Context
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc
-from retrieval.changes.watermark import Watermark, decode
-from retrieval.embedders import Embedders
-from retrieval.remote_shard import ShardClient, ShardKey
-from retrieval.replicas.replica import Replica
-from retrieval.replicas.replicated_shard import ReplicatedShard
-from retrieval.service import RetrievalService
-from retrieval.servicer import RetrievalServicer
-from retrieval.shard_servicer import ShardServicer
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.watermark import Watermark, decode
+from retrieval.router.service import RetrievalService
+from retrieval.router.servicer import RetrievalServicer
+from retrieval.shards.client import ShardClient, ShardKey
+from retrieval.shards.replicas.replica import Replica
+from retrieval.shards.replicas.replicated_shard import ReplicatedShard
+from retrieval.shards.servicer import ShardServicer
 from tests.retrieval.written import DIM, SNAPSHOT, DictShard, Written, ids_of_shard, written
 
 pytestmark = pytest.mark.service

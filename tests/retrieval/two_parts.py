@@ -12,17 +12,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.changes.watermark import Watermark
-from retrieval.filtering.columns import AttributeTable
-from retrieval.filtering.matching import Attributes
-from retrieval.filtering.planner import Matches
-from retrieval.items import ItemTable
-from retrieval.lexical.analysis import Analyser
-from retrieval.lexical.index import LexicalIndex
-from retrieval.lexical.vocabulary import Vocabulary
-from retrieval.live_view import LiveView
-from retrieval.part import Part
+from retrieval.index.attributes import Attributes
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.item_table import ItemTable
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.segment import Part
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.live.view import LiveView
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import Document, index_of, write_items
 
 DIM = 4

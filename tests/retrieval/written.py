@@ -11,15 +11,22 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
 from nearline.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.records import Change, Kind
-from retrieval.changes.watermark import Watermark
-from retrieval.embedders import Embedders
-from retrieval.in_force import SnapshotInForce
-from retrieval.life.serving import ServedCollections
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.shard import Applied, Fetched, Queries, ShardCounts, ShardHits, ShardOptions
-from retrieval.writing import Writer
+from retrieval.changelog.records import Change, Kind
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.shard import (
+    Applied,
+    Fetched,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.watermark import Watermark
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
+from retrieval.writes.writer import Writer
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.retrieval.fakes import SilentShard, WordEmbedder
 from tests.retrieval.snapshots import FINGERPRINT

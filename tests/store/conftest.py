@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
 from nearline.store.objects import ObjectFiles
-from nearline.store.opening import open_files
+from nearline.store.open import open_files
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from pathlib import Path
 import obstore
 from obstore.store import ObjectStore
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from tests.index_builder.embedders import HashEmbedder
 
 UPLOADED = 2  # Files; the next never arrives.

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.corpus import Corpus
-from index_builder.corpus_build import build_corpus
-from index_builder.pipeline import build_snapshot
-from index_builder.readers.mapping import Columns
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.snapshot import Store
-from retrieval.life.pruning import plan, prune
+from retrieval.snapshots.retention import plan, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.store.stalled_upload import UPLOADED
 

@@ -14,7 +14,7 @@ from nearline.errors import SnapshotCorrupt, StoreError
 from nearline.snapshot import Store
 from nearline.store import objects
 from nearline.store.objects import KEPT, ObjectFiles
-from nearline.store.opening import open_files
+from nearline.store.open import open_files
 from tests.store.test_files import SNAPSHOT, digest_of, publish
 
 PATH = f"{SNAPSHOT}/dense"
@@ -180,14 +180,14 @@ def test_the_other_vendors_are_opened(url: str, monkeypatch: pytest.MonkeyPatch)
 def test_an_endpoint_that_does_not_answer_is_named(
     s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearline.store.opening._RETRIES", 0)
+    monkeypatch.setattr("nearline.store.open._RETRIES", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # The port that discards.
     with pytest.raises(StoreError, match=f"{s3}: cannot list .*the endpoint"):
         Store.open(s3).collections()
 
 
 def test_missing_credentials_are_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearline.store.opening._RETRIES", 0)
+    monkeypatch.setattr("nearline.store.open._RETRIES", 0)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.cli.processes import (
+from nearline.clients import RetrievalClient
+from nearline.snapshot import Store
+from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     ServiceProcess,
     service_process,
 )
-from nearline.clients import RetrievalClient
-from nearline.snapshot import Store
 
 pytestmark = pytest.mark.service
 QUERY = c.Query(vector=np.eye(1, 16, dtype=np.float32)[0])

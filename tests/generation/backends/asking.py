@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-from generation.backends.chat import ChatEnd, ChatError, ChatModel, Limits, Message, Prompt
+from generation.protocols.chat_model import ChatEnd, ChatError, ChatModel, Limits, Message, Prompt
 
 QUESTION = "how long does the private kettle boil"
 PROMPT = Prompt(

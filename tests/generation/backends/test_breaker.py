@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from generation.backends.breaker import Breaker, Guarded, Policy, State
-from generation.backends.chat import ChatError, Failure, Limits
-from generation.backends.scripted import Script, Scripted, Stall, said
+from generation.backends.circuit_breaker import Breaker, Guarded, Policy, State
+from generation.protocols.chat_model import ChatError, Failure, Limits
 from tests.generation.backends.asking import LIMITS, PROMPT, ask, error_from
+from tests.generation.backends.scripted_backend import Script, Scripted, Stall, said
 
 POLICY = Policy(window_s=60, failures=3, share=0.5, open_s=10, longest_s=35, lasting_s=300)
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from generation.backends.configured import models_from, prices_from
+from generation.backends.factory import models_from, prices_from
+from generation.backends.model_settings import ModelSettings, split_model
 from generation.backends.prices import Price
-from generation.backends.settings import ModelSettings, split_model
 from nearline.errors import SettingsError
 from tests.generation.backends.asking import ask
 from tests.generation.backends.server import finish, refuses, serving, streams

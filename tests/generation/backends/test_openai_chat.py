@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from generation.backends.chat import ChatEnd, ChatError, Failure, Limits
 from generation.backends.openai_chat import OpenAIChat, Timeouts
+from generation.protocols.chat_model import ChatEnd, ChatError, Failure, Limits
 from tests.generation.backends.asking import LIMITS, PROMPT, QUESTION, ask, error_from
 from tests.generation.backends.server import (
     Exchange,

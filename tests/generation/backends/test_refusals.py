@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.backends.chat import Failure
-from generation.backends.refusals import error_of, retry_after_s
+from generation.backends.error_mapping import error_of, retry_after_s
+from generation.protocols.chat_model import Failure
 
 
 @pytest.mark.parametrize(

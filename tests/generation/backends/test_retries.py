@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from generation.backends.breaker import Guarded, State
-from generation.backends.chat import ChatError, Failure
+from generation.backends.circuit_breaker import Guarded, State
 from generation.backends.retries import Retrying
-from generation.backends.scripted import Script, Scripted, said
+from generation.protocols.chat_model import ChatError, Failure
 from tests.generation.backends.asking import LIMITS, ask
+from tests.generation.backends.scripted_backend import Script, Scripted, said
 from tests.generation.backends.test_breaker import Clock, fails
 
 GOOD = said("Three")

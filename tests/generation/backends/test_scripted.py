@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from generation.backends.chat import ChatEnd, ChatError, Failure
-from generation.backends.scripted import Scripted, Stall, said
+from generation.protocols.chat_model import ChatEnd, ChatError, Failure
 from tests.generation.backends.asking import LIMITS, PROMPT, ask
+from tests.generation.backends.scripted_backend import Scripted, Stall, said
 
 
 async def test_scripts_are_played_in_turn_and_the_last_for_ever() -> None:

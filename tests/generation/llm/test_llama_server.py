@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from generation.backends.breaker import Guarded, Policy, State
-from generation.backends.chat import ChatError, Failure, Limits, Message, Prompt
+from generation.backends.circuit_breaker import Guarded, Policy, State
 from generation.backends.openai_chat import OpenAIChat, Timeouts
+from generation.protocols.chat_model import ChatError, Failure, Limits, Message, Prompt
 from tests.generation.backends.asking import ask, error_from
 from tests.generation.backends.test_breaker import Clock
 from tests.generation.llm.conftest import CONTEXT, LlamaServer

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.behaviour import beyond
-from index_builder.behaviour.beyond import lists_beyond, users_of
+from index_builder.behaviour import tail_lists
+from index_builder.behaviour.tail_lists import lists_beyond, users_of
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.item_lists import ItemLists
 
@@ -67,7 +67,7 @@ def test_a_large_catalogue_is_searched_through_cells(monkeypatch: pytest.MonkeyP
     trained = np.zeros(3_000, np.bool_)
     trained[:50] = True
     exact = lists_beyond(lists, factors, trained)
-    monkeypatch.setattr(beyond, "_EXACT_ITEMS", 1_000)
+    monkeypatch.setattr(tail_lists, "_EXACT_ITEMS", 1_000)
     found = lists_beyond(lists, factors, trained)
     assert np.diff(found.starts)[:50] == pytest.approx(np.diff(exact.starts)[:50])
     # Nearly as good: equal scores are many, so items cannot be compared.

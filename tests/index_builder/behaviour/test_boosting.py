@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.boosting import Boosting, grow, trouble
+from index_builder.behaviour.lambdamart import Boosting, grow, trouble
 from retrieval.behaviour.trees import MOST_LEAVES, read_trees
 
 

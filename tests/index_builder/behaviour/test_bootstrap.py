@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from index_builder.behaviour.bootstrap import interval, paired_interval
+from index_builder.evaluation.bootstrap import interval, paired_interval
 
 
 def test_two_users_give_the_quantiles_of_the_three_means_they_can_have() -> None:

@@ -7,15 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from index_builder.behaviour.als import AlsOptions, train_factors
-from index_builder.behaviour.cold_items import (
+from index_builder.behaviour.cold_item_evaluation import (
     ContentAverage,
     RandomOrder,
     evaluate_cold_items,
     is_cold_items,
 )
-from index_builder.behaviour.content_map import place_by_content
-from index_builder.behaviour.evaluation import Evaluation, rows_of
-from index_builder.behaviour.matrix import item_counts, users_by_items
+from index_builder.behaviour.content_factors import place_by_content
+from index_builder.behaviour.model_evaluation import Evaluation, rows_of
+from index_builder.behaviour.user_item_matrix import item_counts, users_by_items
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
 from nearline.errors import InvalidRequest

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.content_map import (
+from index_builder.behaviour.content_factors import (
     REGULARISATIONS,
     choose_regularisation,
     explained,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour import contents
-from index_builder.records import Arrival, Place
-from index_builder.spool import Spool
+from index_builder.behaviour import document_vectors
+from index_builder.documents.spool import Spool
+from index_builder.options.build_options import Arrival, Place
 from nearline.contract import Item
 
 
@@ -17,7 +17,7 @@ from nearline.contract import Item
 def test_documents_of_all_shards_stand_in_order_of_their_ids(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(contents, "_BLOCK", block)
+    monkeypatch.setattr(document_vectors, "_BLOCK", block)
     names = [f"d{number:02}" for number in rng.permutation(20)]
     counts = rng.integers(1, 4, 20)
     vectors = rng.normal(size=(counts.sum(), 5)).astype(np.float32)
@@ -32,7 +32,7 @@ def test_documents_of_all_shards_stand_in_order_of_their_ids(
         expected[name] = mean / np.linalg.norm(mean)
         row += count
     spool.finish()
-    found = contents.documents_of(spool, 3)
+    found = document_vectors.documents_of(spool, 3)
     assert found.ids == sorted(names)
     made = found.vectors(vectors)
     assert made == pytest.approx(np.array([expected[name] for name in found.ids]), abs=1e-5)

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.gathering import as_before
-from index_builder.behaviour.records import Learning
-from index_builder.compaction import compact, compaction_options
-from index_builder.interactions.joining import NONE
+from index_builder.interactions.merge import NONE
 from index_builder.interactions.records import Interactions
-from index_builder.records import BuildResult, Mode
+from index_builder.options.build_options import BuildResult, Mode
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.compaction import compact, compaction_options
+from index_builder.pipeline.training_data import as_before
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import Tables, read_tables
-from retrieval.in_force import in_force
+from retrieval.protocols.snapshot import in_force
 from tests.index_builder.behaviour.test_stage import build, history, learned_by
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.index_builder.living import Living

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.item_content import embed_texts, read_texts
-from index_builder.corpus import Corpus
-from index_builder.readers.mapping import Columns
+from index_builder.behaviour.item_texts import embed_texts, read_texts
+from index_builder.readers.columns import Columns
+from index_builder.readers.corpus import Corpus
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, Overloaded
 from tests.index_builder.embedders import DIM, HashEmbedder, vector_of

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidates import train_candidates
-from index_builder.behaviour.learning import LEAST_TESTED, Learned, learn
-from index_builder.behaviour.records import Learning
-from index_builder.behaviour.tabulating import histories_of
+from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.tables import histories_of
+from index_builder.behaviour.training import LEAST_TESTED, Learned, learn
 from index_builder.interactions.records import Interactions
+from index_builder.options.training_options import Learning
 from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
-from retrieval.behaviour.histories import NEWEST
 from retrieval.behaviour.history import History
-from retrieval.behaviour.learned import learned_of
+from retrieval.behaviour.model import learned_of
+from retrieval.behaviour.user_histories import NEWEST
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 
 

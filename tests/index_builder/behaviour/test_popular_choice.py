@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidates import Candidate
-from index_builder.behaviour.choosing import Choice
-from index_builder.behaviour.learning import learn
-from index_builder.behaviour.popular_choice import popular_table
+from index_builder.behaviour.candidate_generators import Candidate
+from index_builder.behaviour.model_selection import Choice
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.records import Learning
-from index_builder.behaviour.repeats import repeats
+from index_builder.behaviour.popularity_selection import popular_table
+from index_builder.behaviour.repurchase_rates import repeats
+from index_builder.behaviour.training import learn
 from index_builder.interactions.records import Interactions
+from index_builder.options.training_options import Learning
 from nearline.times import DAY_US
-from retrieval.behaviour.learned import learned_of
+from retrieval.behaviour.model import learned_of
 from retrieval.behaviour.popularity import Popularity
 
 ANY = Popularity(np.zeros(1, np.float32))

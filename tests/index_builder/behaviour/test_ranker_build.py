@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.boosting import Boosting
-from index_builder.behaviour.candidates import train_candidates
-from index_builder.behaviour.records import Learning
+from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.lambdamart import Boosting
 from index_builder.interactions.records import Interactions
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, BuildResult, Mode
+from index_builder.options.build_options import BuildOptions, BuildResult, Mode
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.registry import Registry
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import History
-from retrieval.behaviour.learned import Learned, load_learned
-from retrieval.in_force import in_force
+from retrieval.behaviour.model import Learned, load_learned
+from retrieval.protocols.snapshot import in_force
 from tests.index_builder.behaviour.rounds import rounds
 
 ROWS = rounds()
@@ -40,7 +40,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("learning", "ranker_choice"):
         monkeypatch.setattr(f"index_builder.behaviour.{module}.train_candidates", some)
     monkeypatch.setattr(
-        "index_builder.behaviour.ranker_choice.Boosting", lambda: Boosting(trees=10)
+        "index_builder.behaviour.ranker_selection.Boosting", lambda: Boosting(trees=10)
     )
 
 
@@ -111,7 +111,7 @@ def _had(learned: Learned, user: str) -> History:
 async def test_where_trees_cannot_be_grown_the_blend_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_builder.behaviour.learning.obstacle", lambda rows: "no libgomp here")
+    monkeypatch.setattr("index_builder.behaviour.training.obstacle", lambda rows: "no libgomp here")
     learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
     told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
     assert isinstance(told, dict)

@@ -7,21 +7,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidates import train_candidates
-from index_builder.behaviour.choosing import choose
+from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.ease import MOST_ITEMS
-from index_builder.behaviour.ranker_choice import (
+from index_builder.behaviour.evaluation_task import task_of, top_lists
+from index_builder.behaviour.model_selection import choose
+from index_builder.behaviour.ranker_dataset import Lists, first_days
+from index_builder.behaviour.ranker_message import told_ranker
+from index_builder.behaviour.ranker_selection import (
     MOST_INVERTED,
     Fitted,
     fit_rankers,
     ndcg_of,
     obstacle,
 )
-from index_builder.behaviour.ranker_told import told_ranker
-from index_builder.behaviour.ranking_lists import Lists, first_days
-from index_builder.behaviour.ranking_metrics import measure
-from index_builder.behaviour.tasks import task_of, top_lists
-from index_builder.behaviour.windows import windows
+from index_builder.behaviour.validation_windows import windows
+from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
 from nearline.times import DAY_US
@@ -38,7 +38,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     def some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
         return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
-    monkeypatch.setattr("index_builder.behaviour.ranker_choice.train_candidates", some)
+    monkeypatch.setattr("index_builder.behaviour.ranker_selection.train_candidates", some)
 
 
 @cache

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index_builder.behaviour.ranking_metrics import coverage, measure, novelty
+from index_builder.evaluation.recommendation_metrics import coverage, measure, novelty
 
 _ITEMS = 8
 _some_items = st.lists(st.integers(0, _ITEMS - 1), unique=True, max_size=5)

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.behaviour.learning import learn
-from index_builder.behaviour.records import Learning
-from index_builder.behaviour.renumbering import numbers_in, renumbered
+from index_builder.behaviour.id_remap import numbers_in, renumbered
+from index_builder.behaviour.training import learn
+from index_builder.options.training_options import Learning
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ItemLists
 from tests.index_builder.behaviour.walks import documents, walks

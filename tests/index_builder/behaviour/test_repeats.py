@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.repeats import LEAST_GAPS, PRIOR_USERS, repeats
+from index_builder.behaviour.repurchase_rates import LEAST_GAPS, PRIOR_USERS, repeats
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.content_map import place_by_content
-from index_builder.behaviour.records import Learning
-from index_builder.compaction import compact, compaction_options
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, BuildResult, Mode
+from index_builder.behaviour.content_factors import place_by_content
+from index_builder.options.build_options import BuildOptions, BuildResult, Mode
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
+from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
 from nearline.snapshot import Store
-from retrieval.behaviour.learned import Learned, load_learned
-from retrieval.in_force import in_force
+from retrieval.behaviour.model import Learned, load_learned
+from retrieval.protocols.snapshot import in_force
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.index_builder.living import Living
 
@@ -210,7 +210,7 @@ async def test_a_build_that_goes_on_learns_from_the_interactions_that_it_is_told
         raise NotReady("killed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("index_builder.behaviour.stage.write_tables", killed)
+        patch.setattr("index_builder.pipeline.behaviour_stage.write_tables", killed)
         with pytest.raises(NotReady):
             await living.build(corpus, learning=LEARNING)
     assert len(living.embedder.texts) == ITEMS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidates import Candidate, train_candidates
-from index_builder.behaviour.choosing import choose
-from index_builder.behaviour.evaluation import BLENDED, evaluate, rows_of
-from index_builder.behaviour.tasks import Task, task_of, top_lists
+from index_builder.behaviour.candidate_generators import Candidate, train_candidates
+from index_builder.behaviour.evaluation_task import Task, task_of, top_lists
+from index_builder.behaviour.model_evaluation import BLENDED, evaluate, rows_of
+from index_builder.behaviour.model_selection import choose
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.times import DAY_US

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from index_builder.behaviour.als import AlsOptions, train_factors
 from index_builder.behaviour.ease import ease_lists
 from index_builder.behaviour.item_to_item import item_to_item_lists
-from index_builder.behaviour.matrix import users_by_items
 from index_builder.behaviour.popularity import popularity
-from index_builder.behaviour.pruning import lists_of, lists_of_sparse
-from index_builder.behaviour.sessions import SessionOptions, session_lists
+from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
+from index_builder.behaviour.top_n_matrix import lists_of, lists_of_sparse
+from index_builder.behaviour.user_item_matrix import users_by_items
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 from retrieval.behaviour.item_lists import ItemLists

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.windows import windows
+from index_builder.behaviour.validation_windows import windows
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 

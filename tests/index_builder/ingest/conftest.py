@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from nearline.cli.processes import ingest_process
 from nearline.clients import IngestClient
+from nearline_cli.local.processes import ingest_process
 from tests.generation.redis import valkey
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nearline import Item
-from nearline.cli.processes import (
+from nearline_cli.local.processes import (
     EMBEDDING_SERVICES,
     ingest_process,
     redis_process,
@@ -44,8 +44,8 @@ class QueueProcesses:
 @contextlib.asynccontextmanager
 async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
     # Imported late: every test that is collected imports this module.
-    from index_builder.pipeline import build_snapshot
-    from index_builder.records import BuildOptions
+    from index_builder.options.build_options import BuildOptions
+    from index_builder.pipeline.builder import build_snapshot
 
     store, files = folder / "store", folder / "files"
     files.mkdir()

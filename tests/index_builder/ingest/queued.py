@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from index_builder.ingest.desk import Desk, Submission
+from index_builder.ingest.job_store import Desk, Submission
+from index_builder.ingest.lease_queue import Work
 from index_builder.ingest.records import Indexed, Limits, Settlement, Unit
-from index_builder.ingest.work import Work
 from nearline import contract as c
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import Redis
+from retrieval.redis_client.connection import Redis
+from retrieval.redis_client.durability import Durability
 
 LOG = "ab" * 16
 

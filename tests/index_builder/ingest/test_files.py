@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder.ingest.fetching import fetch
+from index_builder.ingest.fetcher import fetch
 from nearline import contract as c
-from nearline.cli.processes import ingest_process, worker_process
 from nearline.clients import IngestClient, RetrievalClient
 from nearline.errors import InvalidRequest, NotReady
+from nearline_cli.local.processes import ingest_process, worker_process
 from tests.generation.redis import needs_redis, valkey
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 from tests.index_builder.ingest.web import TEXT, web_server
@@ -229,10 +229,10 @@ def test_a_disk_that_is_full_is_no_fault_of_the_file(tmp_path: Path) -> None:
 def test_a_missing_object_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from index_builder.ingest import fetching
-    from nearline.store.opening import open_files
+    from index_builder.ingest import fetcher
+    from nearline.store.open import open_files
 
-    monkeypatch.setattr(fetching, "open_files", lambda folder: open_files(str(tmp_path)))
+    monkeypatch.setattr(fetcher, "open_files", lambda folder: open_files(str(tmp_path)))
     with pytest.raises(InvalidRequest, match="there is no such object"):
         fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")
     (tmp_path / "a.md").write_text("here")

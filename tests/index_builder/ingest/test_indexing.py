@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from index_builder.ingest.indexing import Document, Failure, Indexer
+from index_builder.ingest.item_writer import Document, Failure, Indexer
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import Indexed, Settlement, Unit
 from nearline import contract as c
@@ -22,7 +22,7 @@ from nearline.errors import (
     Overloaded,
 )
 from nearline.snapshot import partition_of
-from retrieval.changes.watermark import Watermark
+from retrieval.protocols.watermark import Watermark
 
 LOG = "ab" * 16
 START = datetime(2026, 1, 1, tzinfo=UTC)

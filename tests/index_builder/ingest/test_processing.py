@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from index_builder.ingest import processing
-from index_builder.ingest.indexing import Indexer
-from index_builder.ingest.processing import ALONE_AFTER, LOST_AT_MOST, Patience, Processor
-from index_builder.ingest.scaling import Signal
-from index_builder.readers.apart import ApartReader
+from index_builder.ingest import unit_processor
+from index_builder.ingest.item_writer import Indexer
+from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.unit_processor import ALONE_AFTER, LOST_AT_MOST, Patience, Processor
+from index_builder.readers.sandbox import ApartReader
 from nearline import contract as c
 from nearline.errors import InternalError, NearlineError
-from retrieval.redis_state import Redis, connect
+from retrieval.redis_client.connection import Redis, connect
 from tests.generation.redis import needs_redis, valkey
 from tests.index_builder.ingest.queued import desk_of, submission, worker_of
 from tests.index_builder.ingest.test_indexing import FaultyWriter
@@ -107,7 +107,7 @@ async def test_a_bug_that_one_file_meets_holds_up_no_other(
     def broken(path: Path, name: str, apart: ApartReader) -> c.Item:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(processing, "read_one", broken)
+    monkeypatch.setattr(unit_processor, "read_one", broken)
     sources: list[c.IngestSource] = [
         c.SourceFile("a.md", b"text"),
         c.Item(id="b", text="text"),

@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import keys
+from index_builder.ingest.load_stats import Signal
 from index_builder.ingest.records import Expanded, Limits
-from index_builder.ingest.scaling import Signal
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded
 from nearline.snapshot import PARTITIONS
-from retrieval.changes.watermark import decode
-from retrieval.redis_state import Redis, connect
+from retrieval.protocols.watermark import decode
+from retrieval.redis_client.connection import Redis, connect
 from tests.generation.redis import give_shared_redis, needs_redis
 from tests.index_builder.ingest.queued import (
     LOG,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from index_builder.ingest.load_stats import Signal
 from index_builder.ingest.records import Unit
-from index_builder.ingest.scaling import Signal
 from nearline import contract as c
 from nearline.errors import Conflict
-from retrieval.redis_state import Redis, connect
+from retrieval.redis_client.connection import Redis, connect
 from tests.generation.redis import needs_redis, valkey
 from tests.index_builder.ingest.queued import desk_of, ended, submission, take_all, worker_of
 

@@ -13,11 +13,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 from nearline import contract as c
 from nearline import status
-from nearline.cli.processes import ingest_process, redis_process
 from nearline.clients import IngestClient
 from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
 from nearline.v1 import ingest_pb2 as pb
 from nearline.v1 import ingest_pb2_grpc, retrieval_pb2
+from nearline_cli.local.processes import ingest_process, redis_process
 from tests.generation.redis import needs_redis
 from tests.index_builder.ingest.conftest import IdleDoor
 

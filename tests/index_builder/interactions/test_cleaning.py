@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.interactions import cleaning
-from index_builder.interactions.cleaning import Rules, clean
-from index_builder.interactions.reading import Columns, read_interactions
+from index_builder.interactions import cleanup
+from index_builder.interactions.cleanup import Rules, clean
+from index_builder.interactions.reader import Columns, read_interactions
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 
@@ -99,17 +99,17 @@ def test_each_row_left_out_counts_under_one_reason() -> None:
     cleaned, report = clean(_interactions(rows), rules)
     assert cleaned.user.tolist() == [1, 1, 2, 2]
     assert report.left_out == {
-        cleaning.BOT: 3,
-        cleaning.DUPLICATE: 1,
-        cleaning.FEW_OF_USER: 2,
-        cleaning.FEW_OF_ITEM: 1,
+        cleanup.BOT: 3,
+        cleanup.DUPLICATE: 1,
+        cleanup.FEW_OF_USER: 2,
+        cleanup.FEW_OF_ITEM: 1,
     }
 
 
 def test_the_longest_window_over_far_times_does_not_overflow() -> None:
     far = 250_000_000_000
     rows = [(0, 0, -far // 5), (0, 0, far), (1, 1, -far // 5), (1, 1, far), (1, 1, far + 86_400)]
-    assert _left(rows, Rules(duplicate_s=cleaning.MAX_DUPLICATE_S)) == [0, 1, 2, 3]
+    assert _left(rows, Rules(duplicate_s=cleanup.MAX_DUPLICATE_S)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

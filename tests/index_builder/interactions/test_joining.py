@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.behaviour.tabulating import histories_of
-from index_builder.interactions.joining import NONE, interactions_of, joined, without_older
+from index_builder.behaviour.tables import histories_of
+from index_builder.interactions.merge import NONE, interactions_of, joined, without_older
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 from tests.index_builder.behaviour.walks import walks

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.interactions import reading
-from index_builder.interactions.reading import Columns, read_interactions
+from index_builder.interactions import reader
+from index_builder.interactions.reader import Columns, read_interactions
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 
@@ -82,13 +82,13 @@ def test_each_row_left_out_is_counted_once_by_the_first_reason(write: _Write) ->
     assert (found.users, found.items) == (["a", "b"], ["x", "y"])
     assert found.weight.tolist() == [6.0, 0.25]
     assert report.left_out == {
-        reading.NO_TIME: 1,
-        reading.NO_USER: 1,
-        reading.NO_ITEM: 1,
-        reading.CELLS: 2,
-        reading.NO_KIND: 2,
-        reading.NO_VALUE: 2,
-        reading.NO_WEIGHT: 5,
+        reader.NO_TIME: 1,
+        reader.NO_USER: 1,
+        reader.NO_ITEM: 1,
+        reader.CELLS: 2,
+        reader.NO_KIND: 2,
+        reader.NO_VALUE: 2,
+        reader.NO_WEIGHT: 5,
     }
     assert (report.rows, report.kept) == (16, 2)
 
@@ -152,7 +152,7 @@ def test_what_is_no_time_leaves_out_its_row_alone(write: _Write) -> None:
     bad += ["0001-01-01T00:00+01:00", "1260759144123456789", "1e99", "1" * 400, "inf", "0x10"]
     path = write("u,i,t", *(f"a,x,{text}" for text in bad), "a,x,2011-01-01", "a,x,7")
     found, report = read_interactions(path, _UIT)
-    assert report.left_out == {reading.NO_TIME: len(bad)}
+    assert report.left_out == {reader.NO_TIME: len(bad)}
     assert found.time_us.tolist() == [1_293_840_000 * _SECOND, 7 * _SECOND]
 
 
@@ -169,7 +169,7 @@ def test_blocks_do_not_show(write: _Write, monkeypatch: pytest.MonkeyPatch) -> N
     lines = [f"u{u},i{i},{u + i or 'x'}" for u, i in rng.integers(0, 40, (2_000, 2))]
     path = write("u,i,t", *lines)
     whole, report = read_interactions(path, _UIT)
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", 256)
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 256)
     parts, report_of_parts = read_interactions(path, _UIT)
     assert report == report_of_parts
     cells = [line.split(",") for line in lines if not line.endswith("x")]
@@ -205,7 +205,7 @@ def test_times_of_parquet(tmp_path: Path, times: object, time_us: int) -> None:
 def test_parquet_has_numbers_dictionaries_and_nulls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "_BATCH_ROWS", 2)
+    monkeypatch.setattr(reader, "_BATCH_ROWS", 2)
     columns: dict[str, object] = {
         "u": pa.array([12, None, -3, 12, 5, 5], pa.int32()),
         "i": pa.array(["x", "x", "y", None, "z", "x"]).dictionary_encode(),
@@ -217,7 +217,7 @@ def test_parquet_has_numbers_dictionaries_and_nulls(
     found, report = read_interactions(path, _ALL, {"view": 1.0, "buy": 5.0})
     assert (found.users, found.items) == (["12", "-3"], ["x", "y"])
     assert found.weight.tolist() == [2, 10]
-    reasons = (reading.NO_USER, reading.NO_ITEM, reading.NO_TIME, reading.NO_VALUE)
+    reasons = (reader.NO_USER, reader.NO_ITEM, reader.NO_TIME, reader.NO_VALUE)
     assert report == (6, 2, dict.fromkeys(reasons, 1))
 
 

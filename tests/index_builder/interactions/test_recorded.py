@@ -6,9 +6,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 
-from index_builder.interactions.recorded import forgotten, with_recorded, without_erased
+from index_builder.interactions.recorded_interactions import (
+    forgotten,
+    with_recorded,
+    without_erased,
+)
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.user_histories import Histories
 from retrieval.users.records import LoggedInteraction
 
 SECOND = 1_000_000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.interactions.reading import Columns, read_interactions
+from index_builder.interactions.reader import Columns, read_interactions
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, split
 from nearline.errors import InvalidRequest

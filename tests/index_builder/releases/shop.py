@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.records import Learning
 from index_builder.interactions.records import Interactions
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.times import DAY_US
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.releases.records import GateReport, Outcome
+from index_builder.releases.gate_report import GateReport, Outcome
 from tests.index_builder.embedders import DIM, vector_of
 from tests.retrieval.snapshots import Document, write_snapshot
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.quality import DataSet
+from index_builder.evaluation.retrieval_metrics import DataSet
 from index_builder.releases.gate import NAMES, GateOptions, judge
+from index_builder.releases.gate_report import GateReport, Outcome
 from index_builder.releases.judgements import keep_judgements
-from index_builder.releases.records import GateReport, Outcome
-from index_builder.releases.report import keep_report, report_names
+from index_builder.releases.report_store import keep_report, report_names
 from index_builder.releases.thresholds import set_thresholds
 from nearline.errors import NotFound
 from nearline.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id

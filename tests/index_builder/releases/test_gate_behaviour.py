@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour import ranker_choice
-from index_builder.behaviour.boosting import Boosting, trouble
-from index_builder.behaviour.candidates import train_candidates
-from index_builder.behaviour.ranking_lists import Lists, lists_of
-from index_builder.behaviour.tasks import Task
+from index_builder.behaviour import ranker_selection
+from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.evaluation_task import Task
+from index_builder.behaviour.lambdamart import Boosting, trouble
+from index_builder.behaviour.ranker_dataset import Lists, lists_of
 from index_builder.interactions.records import Interactions
 from index_builder.releases.gate import GateOptions, judge
-from index_builder.releases.records import GateReport, Outcome
+from index_builder.releases.gate_report import GateReport, Outcome
 from nearline.snapshot import MANIFEST, Store, message_to_json
 from retrieval.behaviour.features import Features
 from tests.index_builder.releases.shop import DAYS, bought, build
@@ -59,11 +59,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         # Of what is trained only few, and small: the others would take their time.
         for module in ("learning", "ranker_choice"):
             patch.setattr(f"index_builder.behaviour.{module}.train_candidates", _some)
-        patch.setattr(ranker_choice, "Boosting", lambda: Boosting(trees=10))
+        patch.setattr(ranker_selection, "Boosting", lambda: Boosting(trees=10))
 
         async def builds() -> list[str]:
             made = [await build(folder, bought(DAYS - 1)), await build(folder, bought())]
-            patch.setattr(ranker_choice, "lists_of", _leaking)
+            patch.setattr(ranker_selection, "lists_of", _leaking)
             return [*made, await build(folder, bought()), await build(folder, None)]
 
         yield Shop(folder, *asyncio.run(builds()))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from index_builder.releases.gate import GateOptions, judge
-from index_builder.releases.records import GateReport, Outcome
-from index_builder.releases.report import keep_report, read_report
+from index_builder.releases.gate_report import GateReport, Outcome
+from index_builder.releases.report_store import keep_report, read_report
 from index_builder.releases.thresholds import set_thresholds
 from nearline.snapshot import Store
 from nearline.traffic import write_traffic

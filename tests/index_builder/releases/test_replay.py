@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.releases.loading import loaded
+from index_builder.releases.breakdown import rows_of, worst
 from index_builder.releases.probes import probe_of, probes_for
 from index_builder.releases.replay import Replay, overlap, replay
 from index_builder.releases.replay_page import render
-from index_builder.releases.segments import rows_of, worst
+from index_builder.releases.snapshot_loader import loaded
 from nearline import contract as c
 from nearline.contract import Embedder
 from nearline.filters import Equals

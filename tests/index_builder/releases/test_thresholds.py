@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.quality import DataSet
+from index_builder.evaluation.retrieval_metrics import DataSet
 from index_builder.releases.judgements import keep_judgements, read_judgements
 from index_builder.releases.thresholds import (
     NAMES,

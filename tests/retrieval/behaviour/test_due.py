@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.times import DAY_US
-from retrieval.behaviour.due import DueAgain
 from retrieval.behaviour.history import History, Recency
+from retrieval.behaviour.repurchase import DueAgain
 
 NOW_US = 1_000 * DAY_US
 

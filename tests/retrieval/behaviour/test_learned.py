@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.publish import list_files, publish, temporary_snapshot
+from index_builder.pipeline.publisher import list_files, publish, temporary_snapshot
 from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, Weighted
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
-from retrieval.behaviour.histories import Histories
+from retrieval.behaviour.generator_spec import EVERYTHING, part_of
 from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.learned import Learned, load_learned
-from retrieval.behaviour.parts import EVERYTHING, part_of
+from retrieval.behaviour.model import Learned, load_learned
 from retrieval.behaviour.popularity import BuyAgain, Popularity
 from retrieval.behaviour.tables import Tables
-from retrieval.in_force import SnapshotInForce
+from retrieval.behaviour.user_histories import Histories
+from retrieval.protocols.snapshot import SnapshotInForce
 
 _RNG = np.random.default_rng(5)
 _VECTORS = _RNG.normal(size=(4, 2)).astype(np.float32)

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.renumbering import numbers_in, renumbered
+from index_builder.behaviour.id_remap import numbers_in, renumbered
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.publish import list_files, publish, temporary_snapshot
+from index_builder.pipeline.publisher import list_files, publish, temporary_snapshot
 from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import FIRST_DAY, ITEM_TABLES, feature_names
-from retrieval.behaviour.histories import Histories
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.learned import Learned, learned_of, load_learned
+from retrieval.behaviour.model import Learned, learned_of, load_learned
 from retrieval.behaviour.tables import Tables
-from retrieval.in_force import SnapshotInForce
-from retrieval.recommending.ranking import HISTORY, rank
-from retrieval.recommending.reasons import reasons_for
-from retrieval.recommending.subject import NOBODY
+from retrieval.behaviour.user_histories import Histories
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.recommend.ranking import HISTORY, rank
+from retrieval.recommend.reasons import reasons_for
+from retrieval.recommend.user_profile import NOBODY
 
 IDS = ["a", "b", "c", "d", "e"]
 # With a go b, c and d, in this order; nothing goes with e.

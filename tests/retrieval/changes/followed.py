@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from nearline.contract import PayloadField, WriteOutcome
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import change_pb2, snapshot_pb2
-from retrieval.changes.live_changes import LiveChanges, Logs
-from retrieval.changes.progress import ShardProgress
-from retrieval.changes.records import Change, Kind, Write
-from retrieval.changes.watermark import Watermark
-from retrieval.embedders import Embedders
-from retrieval.in_force import SnapshotInForce, snapshot_of
-from retrieval.local_hosting import LocalShards
-from retrieval.local_shard import LocalShard
-from retrieval.shard import Applied
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.embedders.endpoints import Embedders
+from retrieval.live.live_changes import LiveChanges, Logs
+from retrieval.live.progress import ShardProgress
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.snapshot import SnapshotInForce, snapshot_of
+from retrieval.protocols.watermark import Watermark
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.retrieval.snapshots import FINGERPRINT, Document, write_snapshot
 

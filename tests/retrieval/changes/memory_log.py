@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, partition_of
-from retrieval.changes.encoding import content_digest
-from retrieval.changes.log import Appended, LogSetBack, LogState
-from retrieval.changes.records import Entry, Kind, Write, Written
-from retrieval.changes.watermark import Watermark
+from retrieval.changelog.change_log import Appended, LogSetBack, LogState
+from retrieval.changelog.codec import content_digest
+from retrieval.changelog.records import Entry, Kind, Write, Written
+from retrieval.protocols.watermark import Watermark
 
 
 def _now_us() -> int:

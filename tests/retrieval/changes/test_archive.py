@@ -15,12 +15,12 @@ from nearline.errors import AlreadyExists, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, Store
 from nearline.store.files import StoreFiles
 from nearline.v1 import snapshot_pb2
-from retrieval.changes import archive as archiving
-from retrieval.changes.archive import Archive, archive
-from retrieval.changes.records import Change, Entry, Kind, Write
-from retrieval.changes.segments import Segment
-from retrieval.changes.trimming import contained, kept_by_all, trim
-from retrieval.changes.watermark import Watermark
+from retrieval.changelog import archive as archiving
+from retrieval.changelog.archive import Archive, archive
+from retrieval.changelog.archive_segments import Segment
+from retrieval.changelog.records import Change, Entry, Kind, Write
+from retrieval.changelog.retention import contained, kept_by_all, trim
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.store.conftest import files, s3, s3_endpoint  # noqa: F401  fixtures
 

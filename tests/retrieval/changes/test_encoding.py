@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import change_pb2
-from retrieval.changes.encoding import content_digest, decode, encode
-from retrieval.changes.records import Change, Kind, Write
+from retrieval.changelog.codec import content_digest, decode, encode
+from retrieval.changelog.records import Change, Kind, Write
 
 TEXTS = st.text(max_size=20)
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))

@@ -17,8 +17,8 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.snapshot import partition_of
-from retrieval.changes import live_changes, serving
-from retrieval.changes.watermark import Watermark
+from retrieval.live import live_changes, published_state
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.followed import (
     IDS,
     OLD,
@@ -101,7 +101,7 @@ async def test_while_the_log_is_away_what_is_there_is_served_and_called_stale_in
         while not any(each.away_s for each in one.progress().values()):
             await asyncio.sleep(0.005)
     assert await one.stale() == ""
-    monkeypatch.setattr(serving, "_STALE_AFTER_S", 0.0)
+    monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
     await until_stale(one, "live changes are not followed since 20")
     assert "the change log does not answer" in await one.stale()
     assert (await one.texts())["d0"] == "new"

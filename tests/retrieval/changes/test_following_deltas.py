@@ -12,14 +12,14 @@ import pytest_asyncio
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS
-from retrieval.changes import serving
-from retrieval.changes.deltas import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.changes.following import Following
-from retrieval.changes.log import ChangeLog
-from retrieval.changes.records import Entry
-from retrieval.changes.watermark import Watermark
-from retrieval.live_view import Live, LiveView
-from retrieval.shard import Applied
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Entry
+from retrieval.live import published_state
+from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
+from retrieval.live.log_follower import Following
+from retrieval.live.view import Live, LiveView
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.followed import Followed, in_partition, upsert
 
 
@@ -138,7 +138,7 @@ async def test_a_delta_that_is_away_is_asked_again_and_that_is_told(
     opened_elsewhere: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, there = opened_elsewhere.one, opened_elsewhere.there
-    monkeypatch.setattr(serving, "_STALE_AFTER_S", 0.0)
+    monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
     await (await opened_elsewhere.begin()).ready()
     there.error = NotReady("the other server is away")
     least = await one.write(upsert("d0"))

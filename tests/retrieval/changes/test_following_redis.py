@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from nearline.cli.processes import free_port
 from nearline.errors import NotReady, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.opening import start_new_log
-from retrieval.changes.promoting import promotable
-from retrieval.changes.records import Write
-from retrieval.changes.watermark import Watermark
+from nearline_cli.local.processes import free_port
+from retrieval.changelog.creation import start_new_log
+from retrieval.changelog.records import Write
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.watermark import Watermark
+from retrieval.snapshots.promotable import promotable
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.changes.followed import OLD, Followed, until_stale, until_texts, upsert
 from tests.retrieval.changes.writing import change_logs

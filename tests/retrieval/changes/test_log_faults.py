@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.processes import free_port
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, Store, partition_of
 from nearline.v1.change_pb2 import LogRecord
-from retrieval.changes.keys import keys_of
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.opening import start_new_log
-from retrieval.changes.watermark import Watermark
-from retrieval.redis_state import connect
+from nearline_cli.local.processes import free_port
+from retrieval.changelog.creation import start_new_log
+from retrieval.changelog.keys import keys_of
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.changes.writing import change_logs, delete, upsert
 

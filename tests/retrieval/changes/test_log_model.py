@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from nearline.errors import InvalidRequest, SnapshotMismatch
 from nearline.snapshot import Store, partition_of
-from retrieval.changes.encoding import encode
-from retrieval.changes.log import ChangeLog
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.records import Change, Kind, Write
-from retrieval.changes.watermark import Watermark
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.codec import encode
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.watermark import Watermark
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.changes.memory_log import MemoryLog
 

@@ -14,17 +14,17 @@ import pytest
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2
-from retrieval.changes import progress_wire
-from retrieval.changes.progress import ShardLive, ShardProgress
-from retrieval.changes.reports import LiveReport, LiveReports
-from retrieval.changes.watermark import Watermark
-from retrieval.hosting import Hosting
-from retrieval.live_view import LiveView
-from retrieval.remote_shard import ShardKey
-from retrieval.replicas.choice import choose
-from retrieval.replicas.replica import Peer, Replica
-from retrieval.served import ServedCollection
-from retrieval.shard import Applied
+from retrieval.live.progress import ShardLive, ShardProgress
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
+from retrieval.router.live_reports import LiveReport, LiveReports
+from retrieval.search.collection import ServedCollection
+from retrieval.shards import progress_codec
+from retrieval.shards.client import ShardKey
+from retrieval.shards.provider import Hosting
+from retrieval.shards.replicas.load_balancer import choose
+from retrieval.shards.replicas.replica import Peer, Replica
 
 LOG = "0123456789abcdef0123456789abcdef"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,10 +51,10 @@ def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> Shar
 )
 def test_progress_goes_over_the_wire_and_comes_back(progress: ShardProgress) -> None:
     message = shard_pb2.LoadedShard()
-    assert progress_wire.progress_of(message) is None
-    progress_wire.fill(message, progress)
+    assert progress_codec.progress_of(message) is None
+    progress_codec.fill(message, progress)
     parsed = shard_pb2.LoadedShard.FromString(message.SerializeToString())
-    assert progress_wire.progress_of(parsed) == progress
+    assert progress_codec.progress_of(parsed) == progress
 
 
 class Replicas:

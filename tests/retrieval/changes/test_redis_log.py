@@ -13,11 +13,11 @@ from redis.crc import key_slot
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
 from nearline.snapshot import Store, partition_of
-from retrieval.changes.keys import keys_of
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.redis_log import RedisLog
-from retrieval.changes.watermark import Watermark
-from retrieval.redis_state import connect
+from retrieval.changelog.keys import keys_of
+from retrieval.changelog.redis_log import RedisLog
+from retrieval.changelog.registry import ChangeLogs
+from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis
 from tests.retrieval.changes.writing import change_logs, delete, set_attribute, upsert
 

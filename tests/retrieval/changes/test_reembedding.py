@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nearline.errors import InvalidRequest, NotApplied, NotReady
-from retrieval.embedders import Embedders
+from retrieval.embedders.endpoints import Embedders
 from tests.retrieval.changes.followed import DIM, OLD, Open, until_texts, upsert
 from tests.retrieval.fakes import FakeEmbedder
 

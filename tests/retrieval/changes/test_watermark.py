@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.changes.watermark import Watermark
+from retrieval.protocols.watermark import Watermark
 
 
 def test_changes_between_two_positions_are_counted_in_all_partitions() -> None:

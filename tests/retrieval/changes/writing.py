@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nearline.contract import AttributeValue
 from nearline.snapshot import Store
-from retrieval.changes.logs import ChangeLogs
-from retrieval.changes.records import Change, Kind, Write
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.registry import ChangeLogs
 
 
 def upsert(

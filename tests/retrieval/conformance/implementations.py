@@ -12,12 +12,12 @@ import pytest
 
 from nearline.serving import running
 from nearline.snapshot import Store
-from retrieval.hosting import Hosting
-from retrieval.in_force import SnapshotInForce, in_force
-from retrieval.life.shard_host import ShardHost
-from retrieval.local_hosting import LocalShards
-from retrieval.remote_hosting import RemoteShards
-from retrieval.shard import Shard
+from retrieval.protocols.shard import Shard
+from retrieval.protocols.snapshot import SnapshotInForce, in_force
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.provider import Hosting
+from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.shards.shard_host import ShardHost
 from tests.milvus.fixtures import servers
 from tests.retrieval.modes import shard_registration
 
@@ -68,11 +68,11 @@ async def remote(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
 async def milvus(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
     """A Milvus that the collection is written to; the small one into an index that scans."""
     # Imported late: its client may not be installed.
-    from index_builder.milvus_writer import export
+    from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.hosting import MilvusShards
+    from retrieval.milvus.collection_state import States
     from retrieval.milvus.layout import collection_name
-    from retrieval.milvus.states import States
+    from retrieval.milvus.provider import MilvusShards
 
     async with contextlib.AsyncExitStack() as stack:
         client = MilvusClient(uri, timeout_s=30.0)

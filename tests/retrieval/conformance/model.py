@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Filter, HitLevel, Scalar
 from nearline.filters import admits
-from retrieval.shard import FieldCounts
+from retrieval.protocols.shard import FieldCounts
 from tests.retrieval.snapshots import Document
 
 

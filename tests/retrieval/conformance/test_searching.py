@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nearline import filters as f
 from nearline.contract import Filter, Grouping, HitLevel, PayloadField, SearchMode
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
-from retrieval.shard import Queries, ShardHits, ShardOptions
+from retrieval.protocols.shard import Queries, ShardHits, ShardOptions
 from tests.retrieval.conformance.conftest import DIM_LARGE, Material
 from tests.retrieval.conformance.implementations import Held, Implementation
 from tests.retrieval.conformance.model import Row

@@ -9,12 +9,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from index_builder.attribute_columns import infer_fields, write_attributes
-from index_builder.records import Place
+from index_builder.documents.attribute_columns import infer_fields, write_attributes
+from index_builder.options.build_options import Place
 from nearline import filters as f
 from nearline.attributes import encode
 from nearline.contract import Attributes
-from retrieval.filtering.columns import AttributeTable
+from retrieval.index.filtering.attribute_table import AttributeTable
 
 PLACE = Place("test", 1)
 TIME = datetime(2020, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from nearline.cli.bench_filter import bench_filter, cases
+from benchmarks.commands.filter import bench_filter, cases
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 

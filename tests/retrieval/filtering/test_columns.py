@@ -18,7 +18,7 @@ from nearline import filters as f
 from nearline.contract import Attributes
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
-from retrieval.filtering.columns import AttributeTable
+from retrieval.index.filtering.attribute_table import AttributeTable
 from tests.retrieval.filtering.drawn import LISTS, VALUES, documents, filters, opened
 
 _Kind = snapshot_pb2.AttributeField

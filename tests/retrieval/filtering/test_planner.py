@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.attribute_columns import infer_fields, write_attributes
-from index_builder.records import Place
+from index_builder.documents.attribute_columns import infer_fields, write_attributes
+from index_builder.options.build_options import Place
 from nearline import filters as f
 from nearline.contract import PlanStrategy
 from nearline.errors import InvalidRequest, Unsupported
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.backends.vector_index import SearchParams
-from retrieval.filtering import planner
-from retrieval.filtering.cache import FilterCache
-from retrieval.filtering.columns import AttributeTable
-from retrieval.filtering.planner import FilteredSearch, Matches, calibrate
+from retrieval.index.filtering import planner
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.filtering.filter_cache import FilterCache
+from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import SearchParams
 
 ROWS, DIM, K = 6_000, 24, 10
 FACTORIES = ["Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF32,Flat"]
@@ -221,7 +221,7 @@ def test_matches_among_what_is_alive(
     table: AttributeTable, monkeypatch: pytest.MonkeyPatch, kept: bool, chunks: int
 ) -> None:
     if not kept:
-        monkeypatch.setattr("retrieval.filtering.cache._MAX_ROWS_KEPT", 3)
+        monkeypatch.setattr("retrieval.index.filtering.filter_cache._MAX_ROWS_KEPT", 3)
     cache = FilterCache(table, np.arange(101) * chunks)
     alive = cache.matches(f.Range("n", gte=30))
     found = cache.matches(f.Equals("even", True)).among(alive)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions, IndexOptions
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import (
     Attributes,
     AttributeValue,

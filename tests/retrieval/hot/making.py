@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotKey, HotList
+from retrieval.cache.cached_list import HotKey, HotList
+from retrieval.protocols.watermark import Watermark
 
 KEY = HotKey("default", "snapshot1", "policy1", "filter1", "title", "item:42")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nearline.errors import InvalidRequest, SettingsError
-from retrieval.hot.aging import Ages, refreshes_early
-from retrieval.hot.records import HotList
+from retrieval.cache.cached_list import HotList
+from retrieval.cache.freshness import Ages, refreshes_early
 from tests.retrieval.hot.making import mark
 
 

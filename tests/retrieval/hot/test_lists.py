@@ -12,11 +12,11 @@ import pytest_asyncio
 from prometheus_client import Counter
 
 from nearline.errors import NotReady
-from retrieval import metrics
-from retrieval.hot.aging import Ages
-from retrieval.hot.lists import HotLists
-from retrieval.hot.near import NearCache
-from retrieval.hot.records import HotList, Level
+from retrieval.cache.cached_list import HotList, Level
+from retrieval.cache.freshness import Ages
+from retrieval.cache.local_cache import NearCache
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.protocols import metrics
 from tests.retrieval.hot.making import KEY, Clock, Maker, mark, number, until_idle
 
 Open = Callable[..., HotLists]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.hot.packing import Packed, name_of, pack, unpack
-from retrieval.hot.records import HotList
+from retrieval.cache.cached_list import HotList
+from retrieval.cache.codec import Packed, name_of, pack, unpack
 from tests.retrieval.hot.making import KEY, mark
 
 ITEMS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=20)), max_size=3)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from nearline.cli.processes import free_port
-from retrieval import metrics
-from retrieval.hot.lists import HotLists
-from retrieval.hot.packing import name_of
-from retrieval.hot.records import HotKey, Level
-from retrieval.redis_state import connect
+from nearline_cli.local.processes import free_port
+from retrieval.cache.cached_list import HotKey, Level
+from retrieval.cache.codec import name_of
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.protocols import metrics
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.hot.making import KEY, Clock, Maker, mark, number, until_idle
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from nearline.cli.processes import free_port
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.log import ChangeLog
-from retrieval.changes.opening import start_new_log
-from retrieval.changes.trimming import chain
-from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotList
-from retrieval.hot.touched import Touched
-from retrieval.redis_state import connect
+from nearline_cli.local.processes import free_port
+from retrieval.cache.cached_list import HotList
+from retrieval.cache.change_tracker import Touched
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.creation import start_new_log
+from retrieval.changelog.retention import chain
+from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.retrieval.changes.writing import change_logs, delete, set_attribute, upsert

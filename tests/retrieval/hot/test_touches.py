@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline.snapshot import partition_of
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.changes.watermark import Watermark
-from retrieval.hot.records import HotList
-from retrieval.hot.touches import Touches
+from retrieval.cache.cached_list import HotList
+from retrieval.cache.recent_changes import Touches
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.hot.making import mark
 
 IDS = [f"d{number}" for number in range(12)]

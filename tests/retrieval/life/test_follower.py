@@ -11,10 +11,10 @@ import pytest
 
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
 from nearline.snapshot import Store
-from retrieval.in_force import SnapshotInForce
-from retrieval.life import aliases
-from retrieval.life.follower import Follower, Life
-from retrieval.life.holdings import Holdings
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.snapshots import aliases
+from retrieval.snapshots.follower import Follower, Life
+from retrieval.snapshots.loaded import Holdings
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 DOCUMENTS = documents_of(np.ones((2, 2), np.float32))

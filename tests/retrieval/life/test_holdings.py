@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from retrieval.life.holdings import Holdings, Key
-from retrieval.life.pursuit import Pursuit
+from retrieval.snapshots.desired_state import Pursuit
+from retrieval.snapshots.loaded import Holdings, Key
 
 DRAIN_S = 10.0
 RETRY_S = 1.0

@@ -8,7 +8,7 @@ import pytest
 
 from nearline.errors import Overloaded
 from nearline.v1 import snapshot_pb2
-from retrieval.life.memory import bytes_of, check_memory, free_bytes
+from retrieval.snapshots.memory import bytes_of, check_memory, free_bytes
 
 GIB = 1 << 30
 

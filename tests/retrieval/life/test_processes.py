@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.cli.processes import (
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.errors import NearlineError, NotFound, SnapshotGone
+from nearline.snapshot import Store
+from nearline.v1 import admin_pb2, snapshot_pb2
+from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     ServiceProcess,
     free_port,
     service_process,
 )
-from nearline.clients import AdminClient, RetrievalClient
-from nearline.errors import NearlineError, NotFound, SnapshotGone
-from nearline.snapshot import Store
-from nearline.v1 import admin_pb2, snapshot_pb2
-from retrieval.life import aliases
-from retrieval.remote_shard import ShardClient
+from retrieval.shards.client import ShardClient
+from retrieval.snapshots import aliases
 from tests.retrieval.snapshots import Document, write_snapshot
 
 pytestmark = pytest.mark.service

@@ -12,14 +12,14 @@ import pytest
 from nearline import contract as c
 from nearline.errors import NotFound, NotReady, SnapshotGone
 from nearline.snapshot import Store
-from retrieval.embedders import Embedders
-from retrieval.in_force import SnapshotInForce, in_force, snapshot_of
-from retrieval.life.follower import Follower, Life
-from retrieval.life.serving import ServedCollections
-from retrieval.local_hosting import LocalShards
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
-from retrieval.shard import Queries, Shard, ShardHits, ShardOptions
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.shard import Queries, Shard, ShardHits, ShardOptions
+from retrieval.protocols.snapshot import SnapshotInForce, in_force, snapshot_of
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShards
+from retrieval.snapshots.follower import Follower, Life
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.snapshots import documents_of, write_snapshot
 

@@ -15,11 +15,11 @@ import pytest
 from nearline.errors import NotFound, SnapshotCorrupt
 from nearline.filters import All
 from nearline.snapshot import Store
-from retrieval.in_force import in_force
-from retrieval.life.shard_host import ShardHost
-from retrieval.local_hosting import LocalShards
-from retrieval.search_threads import SearchThreads
-from retrieval.shard import Queries, ShardOptions
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import in_force
+from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.shard_host import ShardHost
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 DOCUMENTS = documents_of(np.ones((20, 2), np.float32))

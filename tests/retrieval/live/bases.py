@@ -11,23 +11,23 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.attribute_columns import write_attributes
+from index_builder.documents.attribute_columns import write_attributes
 from nearline.attributes import encode
 from nearline.contract import Attributes
 from nearline.snapshot import PARTITIONS, partition_of, shard_folder
 from nearline.v1 import snapshot_pb2
-from retrieval.backends.faiss_index import FaissIndex
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.changes.watermark import Watermark
-from retrieval.filtering.columns import AttributeTable
-from retrieval.filtering.matching import Attributes as AttributesOfShard
-from retrieval.items import ItemTable
-from retrieval.lexical.index import LexicalIndex
-from retrieval.lexical.vocabulary import Vocabulary
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.index.attributes import Attributes as AttributesOfShard
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.item_table import ItemTable
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.segment import Part
+from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live.delta import Delta
-from retrieval.live_view import LiveView
-from retrieval.part import Part
-from retrieval.shard import Queries, ShardOptions
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import FINGERPRINT, Document, index_of, write_items, write_words
 
 DIM = 4

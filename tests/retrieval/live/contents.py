@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.live_view import LiveView
+from retrieval.live.view import LiveView
 from tests.retrieval.live.bases import DIM, EPOCH, Base
 from tests.retrieval.snapshots import Document
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nearline.contract import HitLevel, SearchMode
-from retrieval.backends.vector_index import SearchParams
-from retrieval.changes.records import Change, Kind
+from retrieval.changelog.records import Change, Kind
+from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
-from retrieval.shard import Queries, ShardOptions
+from retrieval.protocols.shard import Queries, ShardOptions
 from tests.retrieval.live.bases import DIM, EPOCH, Base, Log, base_of, hits
 from tests.retrieval.live.contents import FAR, NAMES, document, snapshot_documents, stored
 from tests.retrieval.snapshots import Document

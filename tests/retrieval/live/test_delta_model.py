@@ -17,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from nearline.contract import AttributeValue, HitLevel, SearchMode
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter, admits
-from retrieval.changes.records import Entry
+from retrieval.changelog.records import Entry
 from retrieval.live import delta as delta_module
-from retrieval.live import store as store_module
+from retrieval.live import live_segment as store_module
 from retrieval.live.delta import Delta
 from retrieval.live.vectors import LiveVectors
-from retrieval.shard import Queries, ShardOptions
+from retrieval.protocols.shard import Queries, ShardOptions
 from tests.retrieval.live.bases import DIM, EPOCH, Base, Hit, Log, base_of, exact_scores, hits
 from tests.retrieval.live.contents import FAR, NAMES, document, same, snapshot_documents, stored
 from tests.retrieval.snapshots import Document

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval.backends.faiss_index import FaissIndex
+from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live import graphs
 from retrieval.live.graphs import SLICE_ROWS, Build, build_apart, build_here
 from tests.retrieval.snapshots import Document, index_of

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from nearline import filters as f
 from nearline.contract import Attributes, PlanStrategy
 from nearline.errors import InvalidRequest
-from retrieval.backends.vector_index import SearchParams
-from retrieval.filtering.columns import AttributeTable
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live.attributes import LiveAttributes, LiveColumns
 from retrieval.live.documents import DocumentsView, LiveDocuments, LiveItem
 from retrieval.live.vectors import LiveVectors

@@ -11,10 +11,10 @@ import pytest
 
 from nearline.contract import HitLevel, PayloadField, SearchMode
 from nearline.filters import Equals
-from retrieval.backends.faiss_index import use_one_thread
+from retrieval.index.vectors.faiss_index import use_one_thread
 from retrieval.live.delta import Delta
 from retrieval.live.vectors import STRETCH_ROWS, LiveVectors
-from retrieval.shard import Queries, ShardOptions
+from retrieval.protocols.shard import Queries, ShardOptions
 from tests.retrieval.live.bases import Base, Log, base_of, hits
 from tests.retrieval.snapshots import Document
 
@@ -65,7 +65,8 @@ def test_searches_see_one_state_while_changes_and_graphs_come(
 ) -> None:
     monkeypatch.setattr("retrieval.live.delta._MOST_DEAD_ROWS", 500)
     monkeypatch.setattr(
-        "retrieval.live.store.LiveVectors", lambda dim, ef: LiveVectors(dim, ef, stretch_rows=16)
+        "retrieval.live.live_segment.LiveVectors",
+        lambda dim, ef: LiveVectors(dim, ef, stretch_rows=16),
     )
     log, delta = Log(), base.delta()
     # One partition, so that a position tells the generation.

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.backends.faiss_graph import Graph
-from retrieval.backends.vector_index import SearchParams
+from retrieval.index.vectors.faiss_graph import Graph
+from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import vectors as live_vectors
 from retrieval.live.vectors import MERGED, LiveIndex, LiveVectors
 from tests.retrieval.live.bases import exact_scores

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.lexical_writer import K1, B
+from index_builder.indexes.lexical_writer import K1, B
 from retrieval.live.words import LiveWords
 from tests.retrieval.live.bases import Base, base_of
 from tests.retrieval.snapshots import Document

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.milvus import finding
-from retrieval.milvus.finding import Row, best_units, chunk_of, document_of
-from retrieval.milvus.found import Found
+from retrieval.milvus import top_units
 from retrieval.milvus.layout import key_of
+from retrieval.milvus.raw_hits import Found
+from retrieval.milvus.top_units import Row, best_units, chunk_of, document_of
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 3)),
@@ -84,7 +84,7 @@ def test_only_queries_that_lack_units_are_asked_again() -> None:
 
 
 def test_no_more_rows_are_asked_for_than_milvus_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "MOST_ROWS", 20)
+    monkeypatch.setattr(top_units, "MOST_ROWS", 20)
     find = Rows([[(1, 0, chunk) for chunk in range(50)]], 0)
     (best,) = asyncio.run(best_units(find, 1, 5, first_ask=5, unit_of=document_of, exact=True))
     assert [ask for _, ask in find.asked] == [9, 20]

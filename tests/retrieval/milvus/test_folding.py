@@ -12,8 +12,8 @@ from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changes.records import Change, Entry, Kind
-from retrieval.milvus.folding import Folding, Gone, Patched, Whole
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.milvus.change_merge import Folding, Gone, Patched, Whole
 from retrieval.milvus.layout import NEVER
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

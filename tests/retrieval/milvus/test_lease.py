@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nearline.cli.processes import free_port
 from nearline.errors import NotReady
+from nearline_cli.local.processes import free_port
 from retrieval.milvus import lease as leases
 from retrieval.milvus.lease import RedisLease, lease_name
-from retrieval.redis_state import Redis, connect
+from retrieval.redis_client.connection import Redis, connect
 from tests.generation.redis import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
-from retrieval.lexical.analysis import Analyser
+from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.layout import NEVER, collection_name, key_of, parts_of
 from retrieval.milvus.rows import AS_WRITTEN, attributes_of, rows_of
 from tests.retrieval.filtering.drawn import BIG, DECLARED, LISTS, TIME, VALUES

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.contract import PayloadField
-from retrieval.milvus.columns import first_value, values_of
-from retrieval.milvus.contents import Contents
 from retrieval.milvus.layout import SEPARATOR, key_of
-from retrieval.milvus.reading import Reading, in_batches
+from retrieval.milvus.read_context import Contents
+from retrieval.milvus.reader import Reading, in_batches
+from retrieval.milvus.row_values import first_value, values_of
 from retrieval.milvus.rows import rows_of
-from retrieval.milvus.stored import StoredRows, _before_separator, text_of
+from retrieval.milvus.stored_items import StoredRows, _before_separator, text_of
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 IDS = st.text(st.characters(exclude_characters="\0\1", codec="utf-8"), min_size=1, max_size=4)

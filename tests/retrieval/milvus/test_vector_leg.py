@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.milvus.found import Found
 from retrieval.milvus.layout import key_of
-from retrieval.milvus.reading import Reading
+from retrieval.milvus.raw_hits import Found
+from retrieval.milvus.reader import Reading
 from retrieval.milvus.vector_leg import Card, VectorLeg
 
 ROWS = 40

@@ -8,10 +8,10 @@ import numpy as np
 
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
-from retrieval.behaviour.histories import Histories
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.learned import Learned, learned_of
+from retrieval.behaviour.model import Learned, learned_of
 from retrieval.behaviour.tables import POPULARITY, SESSIONS, Tables
+from retrieval.behaviour.user_histories import Histories
 
 # What goes with an item, and how much.
 Goes = Mapping[str, Mapping[str, float]]

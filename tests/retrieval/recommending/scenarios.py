@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nearline.times import DAY_US, from_us
-from retrieval.recommending.policies import ExploreRule, FreshRule, Policy, Quota
-from retrieval.recommending.rules import Candidate, Outcome, arrange
+from retrieval.recommend.policies import ExploreRule, FreshRule, Policy, Quota
+from retrieval.recommend.rules import Candidate, Outcome, arrange
 
 NOW_US = 20_000 * DAY_US
 IDS = [f"i{number}" for number in range(10)]

@@ -14,12 +14,12 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.times import DAY_US
-from retrieval.embedders import Embedders
-from retrieval.hot.lists import HotLists
-from retrieval.recommending.content import Similar
-from retrieval.recommending.hot_candidates import HotCandidates
-from retrieval.recommending.policies import Origin, Policies, Policy, SeenRule, default_policies
-from retrieval.recommending.service import RecommendationService
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.embedders.endpoints import Embedders
+from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
 from tests.index_builder.behaviour.walks import ITEMS
 from tests.retrieval.recommending.test_filtering import recommender
 from tests.retrieval.recommending.test_hot_candidates import renamed

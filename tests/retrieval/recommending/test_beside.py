@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.behaviour.beyond import lists_beyond
+from index_builder.behaviour.tail_lists import lists_beyond
 from retrieval.behaviour.history import History
-from retrieval.recommending.ranking import ITEMS, rank
-from retrieval.recommending.subject import NOBODY
+from retrieval.recommend.ranking import ITEMS, rank
+from retrieval.recommend.user_profile import NOBODY
 from tests.retrieval.recommending.learned import learned
 
 IDS = [f"i{number:02d}" for number in range(12)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.contract import Cause
-from retrieval.recommending.policies import FreshRule, Policy, Quota
+from retrieval.recommend.policies import FreshRule, Policy, Quota
 from tests.retrieval.recommending.scenarios import (
     IDS,
     PLAIN,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from retrieval.recommending.policies import ExploreRule, Policy, Quota
-from retrieval.recommending.rules import Candidate, arrange
+from retrieval.recommend.policies import ExploreRule, Policy, Quota
+from retrieval.recommend.rules import Candidate, arrange
 from tests.retrieval.recommending.scenarios import (
     NO_IDS,
     NOW_US,

@@ -9,27 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.records import Learning
 from index_builder.interactions.records import Interactions
-from index_builder.pipeline import build_snapshot
-from index_builder.records import BuildOptions
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import Learning
+from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.snapshot import Store
-from retrieval.behaviour.learned import load_learned
-from retrieval.embedders import Embedders
-from retrieval.hot.lists import HotLists
-from retrieval.in_force import in_force
-from retrieval.life.serving import ServedCollections
-from retrieval.local_hosting import LocalShards
-from retrieval.recommending import pool
-from retrieval.recommending.content import Similar
-from retrieval.recommending.hot_candidates import HotCandidates
-from retrieval.recommending.policies import Policies, default_policies
-from retrieval.recommending.service import RecommendationService
-from retrieval.served import ServedCollection
+from retrieval.behaviour.model import load_learned
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import in_force
+from retrieval.recommend import candidates
+from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.policies import Policies, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShards
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 
 PAGE = Audience(item_ids=("i03",), surface="item_page")
@@ -71,7 +71,7 @@ async def test_only_what_matches_is_listed_in_the_same_order(
     tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whether matches are looked up before, or met on the way.
-    monkeypatch.setattr(pool, "_FEW", few)
+    monkeypatch.setattr(candidates, "_FEW", few)
     async with recommender(tmp_path) as service:
         for audience in (Audience(), PAGE, Audience(user_id="u001")):
             everything = await service.recommend(audience, RecommendOptions(n=ITEMS))

@@ -15,16 +15,16 @@ from nearline import contract as c
 from nearline import wire
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
-from retrieval.behaviour.learned import Learned
-from retrieval.embedders import Embedders
-from retrieval.hot.lists import HotLists
-from retrieval.life.serving import ServedCollections
-from retrieval.recommending import hot_candidates
-from retrieval.recommending.content import Similar
-from retrieval.recommending.hot_candidates import HotCandidates
-from retrieval.recommending.policies import Policies, Policy, default_policies
-from retrieval.recommending.service import RecommendationService
-from retrieval.served import ServedCollection
+from retrieval.behaviour.model import Learned
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.embedders.endpoints import Embedders
+from retrieval.recommend import cached_candidates
+from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.policies import Policies, Policy, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.recommending.test_service import (
@@ -104,7 +104,7 @@ async def test_other_parts_of_items_and_other_policies_are_other_lists(
 async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_anew(
     tmp_path: Path, known: Learned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hot_candidates, "_SHORT", 4)
+    monkeypatch.setattr(cached_candidates, "_SHORT", 4)
     async with cached(tmp_path, known) as (service, _, _):
         whole = await service.recommend(PAGE, RecommendOptions(n=2))
         assert ids(whole) == ["b", "c"]

@@ -10,9 +10,9 @@ import pytest
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.times import DAY_US
-from retrieval.behaviour.learned import Learned
+from retrieval.behaviour.model import Learned
 from retrieval.behaviour.tables import REPEAT_DAYS, REPEAT_RATE, TRENDING
-from retrieval.recommending.policies import Origin, Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.recommending.test_hot_candidates import NEAR, cached, renamed
 from tests.retrieval.recommending.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nearline.contract import PayloadField
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.times import DAY_US
-from retrieval.recommending.policies import (
+from retrieval.recommend.policies import (
     ExploreRule,
     FreshRule,
     Origin,
@@ -23,7 +23,7 @@ from retrieval.recommending.policies import (
     default_policies,
     seen_items,
 )
-from retrieval.recommending.policy_file import read_policies
+from retrieval.recommend.policy_file import read_policies
 
 GUIDE = Path(__file__).parents[3] / "docs" / "surfaces.md"
 WHOLE = """

@@ -8,9 +8,9 @@ import pytest
 
 from nearline.errors import SettingsError
 from nearline.filters import All, Equals, Not, Range
-from retrieval.recommending.narrowing import digest_of, narrowed
-from retrieval.recommending.policies import Origin, Policy, SeenRule
-from retrieval.recommending.policy_file import read_policies
+from retrieval.recommend.filters import digest_of, narrowed
+from retrieval.recommend.policies import Origin, Policy, SeenRule
+from retrieval.recommend.policy_file import read_policies
 
 
 def policy(folder: Path, text: str) -> Policy:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.times import DAY_US, from_us
-from retrieval.diversity import diverse_order
-from retrieval.recommending.policies import ExploreRule, FreshRule, Policy, Quota
-from retrieval.recommending.rules import Candidate
+from retrieval.recommend.policies import ExploreRule, FreshRule, Policy, Quota
+from retrieval.recommend.rules import Candidate
+from retrieval.search.diversity import diverse_order
 from tests.retrieval.recommending.scenarios import (
     IDS,
     NO_IDS,

@@ -14,15 +14,15 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest, NotFound, Unsupported
 from nearline.filters import Equals
 from nearline.snapshot import Store
-from retrieval.behaviour.learned import Learned
-from retrieval.embedders import Embedders
-from retrieval.in_force import in_force
-from retrieval.life.serving import ServedCollections
-from retrieval.local_hosting import LocalShards
-from retrieval.recommending.content import Similar
-from retrieval.recommending.policies import Policies, Policy, SeenRule, default_policies
-from retrieval.recommending.service import RecommendationService
-from retrieval.served import ServedCollection
+from retrieval.behaviour.model import Learned
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import in_force
+from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShards
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.snapshots import Document, write_snapshot
 

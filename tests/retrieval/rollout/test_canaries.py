@@ -13,12 +13,12 @@ import pytest
 from nearline.errors import NotReady, StoreError
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2
-from retrieval.in_force import SnapshotInForce
-from retrieval.life import aliases
-from retrieval.life.serving import ServedCollections
+from retrieval.protocols.snapshot import SnapshotInForce
 from retrieval.rollout import canaries as under_test
 from retrieval.rollout.canaries import Canaries
-from retrieval.served import ServedCollection
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots import aliases
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 

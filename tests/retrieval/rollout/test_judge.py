@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from nearline.errors import InvalidRequest
+from retrieval.rollout.analysis import Judge, Limits, TestState
 from retrieval.rollout.arm import ArmState
-from retrieval.rollout.judge import Judge, Limits, TestState
 
 LIMITS = Limits(min_recall=0.94)
 NAMES = ["latency", "tail_latency", "errors", "clicks", "conversions", "sample_ratio", "recall"]

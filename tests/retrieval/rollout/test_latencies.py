@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from retrieval.rollout.latencies import Latencies
-from retrieval.rollout.once import Once
+from retrieval.rollout.distinct_sampler import Once
+from retrieval.rollout.latency_test import Latencies
 
 LIMIT = math.log(700)
 

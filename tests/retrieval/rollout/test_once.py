@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.rollout.once import Once
+from retrieval.rollout.distinct_sampler import Once
 
 
 # Nine numbers, none of which has the bit that halves the memory first.

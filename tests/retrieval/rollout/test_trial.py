@@ -14,12 +14,12 @@ from nearline import contract as c
 from nearline.contract import Arm
 from nearline.errors import InvalidRequest, NotReady
 from nearline.v1 import snapshot_pb2
-from retrieval.life.holdings import Held, Key
-from retrieval.rollout.judge import Judge
+from retrieval.rollout.analysis import Judge
 from retrieval.rollout.list_ids import marked
 from retrieval.rollout.split import Asker, Split, split_of
 from retrieval.rollout.trial import Trial
-from retrieval.served import ServedCollection
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots.loaded import Held, Key
 from tests.retrieval.rollout.test_split import RECORD
 
 CANARY = cast(ServedCollection, "canary")

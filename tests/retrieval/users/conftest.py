@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import pytest_asyncio
 from redis import Redis
 
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.durability import Durability
 from retrieval.users.states import UserStates
 from tests.generation.redis import give_shared_redis
 

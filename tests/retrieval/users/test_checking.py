@@ -11,7 +11,7 @@ import pytest
 from nearline.contract.recommendations import Interaction
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
-from retrieval.users.checking import check_interactions
+from retrieval.users.validation import check_interactions
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 GOOD = Interaction(

@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.errors import NotReady
-from retrieval.users.packing import (
-    NO_HISTORY,
-    History,
-    inserted,
-    pack,
-    size_of,
-    unpack,
-)
+from retrieval.users.codec import NO_HISTORY, History, inserted, pack, size_of, unpack
 
 
 class Row(NamedTuple):

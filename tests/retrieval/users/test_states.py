@@ -13,8 +13,8 @@ from redis.crc import key_slot
 from nearline.contract.recommendations import Interaction, RecordReply
 from nearline.errors import InvalidRequest, NotReady
 from nearline.times import to_us
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.durability import Durability
 from retrieval.users.keys import user_keys
 from retrieval.users.records import EMPTY, Event, LoggedInteraction
 from retrieval.users.states import UserStates

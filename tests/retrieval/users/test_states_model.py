@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nearline.contract.recommendations import Interaction
 from nearline.times import from_us
-from retrieval.changes.durability import Durability
-from retrieval.redis_state import connect
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.durability import Durability
 from retrieval.users.states import UserStates
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.users.interactions import at

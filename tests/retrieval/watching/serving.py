@@ -10,15 +10,15 @@ from prometheus_client import REGISTRY
 
 from nearline import contract as c
 from nearline.snapshot import Store
-from retrieval import searching
-from retrieval.asking import ask
-from retrieval.embedders import Embedders
-from retrieval.in_force import in_force
-from retrieval.inquiry import Inquiry
-from retrieval.life.serving import ServedCollections
-from retrieval.local_hosting import LocalShards
-from retrieval.observing import Searched
-from retrieval.served import ServedCollection
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import in_force
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.events import Searched
+from retrieval.search import executor
+from retrieval.search.collection import ServedCollection
+from retrieval.search.queries import ask
+from retrieval.search.request_context import Inquiry
+from retrieval.shards.local_provider import LocalShards
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +46,7 @@ async def searched(
     inquiry = Inquiry()
     embedders = Embedders({} if embedder is None else {"here": embedder})
     asking = await ask(served, embedders, [query], ["query"], options.mode, inquiry)
-    outcome = await searching.search(served, asking.asked[0], options, inquiry)
+    outcome = await executor.search(served, asking.asked[0], options, inquiry)
     hits, mark = outcome.lists[0], inquiry.watermark
     return Searched(served, arm, query, options, asking.asked[0], hits, mark)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from retrieval.asking import Asked
-from retrieval.changes.watermark import Watermark
-from retrieval.inquiry import Inquiry
-from retrieval.searching import Outcome, search
-from retrieval.served import ServedCollection
-from retrieval.shard import Applied
-from retrieval.watching.again import Sampled, search_again
+from retrieval.monitoring.exact_rerun import Sampled, search_again
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
+from retrieval.search.collection import ServedCollection
+from retrieval.search.executor import Outcome, search
+from retrieval.search.queries import Asked
+from retrieval.search.request_context import Inquiry
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.watching.serving import served_collections
 
@@ -43,7 +43,7 @@ async def test_next_to_no_live_changes_may_come_between(
         inquiry.heard(0, [Applied(Watermark("log", written))])
         return await search(served, asked, options, inquiry)
 
-    monkeypatch.setattr("retrieval.searching.search", at_a_time)
+    monkeypatch.setattr("retrieval.search.executor.search", at_a_time)
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
         sampled = [Sampled(vectors[n : n + 1], frozenset()) for n in range(6)]
@@ -71,7 +71,7 @@ async def test_what_was_answered_is_looked_for_again_only_where_live_changes_cam
         inquiry.heard(0, [Applied(Watermark("log", (7 + changes, *[0] * 63)))])
         return await search(served, asked, options, inquiry)
 
-    monkeypatch.setattr("retrieval.searching.search", spy)
+    monkeypatch.setattr("retrieval.search.executor.search", spy)
     answered = [c.Hit(id=f"d{n:05d}", score=-1.0) for n in range(10)]
     mark = Watermark("log", (7, *[0] * 63)).encode()
     async with served_collections(tmp_path) as collections:

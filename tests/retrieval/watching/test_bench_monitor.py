@@ -10,7 +10,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from nearline.cli.bench_monitor import bench_monitor
+from benchmarks.commands.monitor import bench_monitor
 
 
 @pytest.mark.service

@@ -12,14 +12,14 @@ import pytest
 from nearline import contract as c
 from nearline.snapshot import Store
 from nearline.traffic import read_traffic
-from retrieval.embedders import Embedders
-from retrieval.in_force import in_force
-from retrieval.life.serving import ServedCollections
-from retrieval.local_hosting import LocalShards
-from retrieval.served import ServedCollection
-from retrieval.service import RetrievalService
+from retrieval.embedders.endpoints import Embedders
+from retrieval.monitors import Watchers
+from retrieval.protocols.snapshot import in_force
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
 from retrieval.settings import RouterSettings
-from retrieval.watching.composing import Watchers
+from retrieval.shards.local_provider import LocalShards
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, searched
 
@@ -30,7 +30,7 @@ ALL = {"recall_sample": 1.0, "record_share": 1.0, "drift_sample": 1.0}
 async def test_searches_of_a_service_are_recorded_and_done_again(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.watching.recall._GATHER_S", 0.0)
+    monkeypatch.setattr("retrieval.monitoring.recall._GATHER_S", 0.0)
     vectors = rng.normal(size=(500, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="watched", factory="HNSW16")
     store, done = Store(tmp_path), asyncio.Event()

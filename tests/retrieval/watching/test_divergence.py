@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.watching.divergence import (
+from retrieval.monitoring.divergence import (
     direction_distance,
     energy_distance,
     jensen_shannon,

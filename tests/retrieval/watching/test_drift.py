@@ -15,14 +15,14 @@ from nearline.errors import NotReady
 from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.asking import Asked
-from retrieval.golden import GoldenQueries
-from retrieval.observing import Interacted, Searched
-from retrieval.served import ServedCollection
-from retrieval.shard import Queries
-from retrieval.watching.divergence import stability_index
-from retrieval.watching.drift import FIRST, DriftMonitor
-from retrieval.watching.samples import Asking, ItemCounts, Sample
+from retrieval.monitoring.divergence import stability_index
+from retrieval.monitoring.drift import FIRST, DriftMonitor
+from retrieval.monitoring.samples import Asking, ItemCounts, Sample
+from retrieval.protocols.shard import Queries
+from retrieval.router.events import Interacted, Searched
+from retrieval.search.collection import ServedCollection
+from retrieval.search.queries import Asked
+from retrieval.snapshots.golden_queries import GoldenQueries
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, served_collections

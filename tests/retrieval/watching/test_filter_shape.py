@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nearline.filters import All, Any, Equals, Exists, Filter, In, Not, Range
-from retrieval.watching.filter_shape import filter_shape
+from retrieval.monitoring.filter_shape import filter_shape
 
 EQ, IN, RANGE, EXISTS = Equals("a", 1), In("a", (1, 2)), Range("a", gte=1), Exists("a")
 

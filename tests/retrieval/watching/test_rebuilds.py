@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nearline.errors import NotReady
-from retrieval.redis_state import connect
-from retrieval.watching.rebuilds import Rebuilds
+from retrieval.monitoring.rebuild_requests import Rebuilds
+from retrieval.redis_client.connection import connect
 from tests.generation.redis import give_shared_redis, needs_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
-from retrieval.asking import Asked
-from retrieval.inquiry import Inquiry
-from retrieval.searching import Outcome, search
-from retrieval.served import ServedCollection
-from retrieval.shard import Queries
-from retrieval.watching.comparing import compare
-from retrieval.watching.recall import RecallMonitor, cost_s
+from retrieval.monitoring.recall import RecallMonitor, cost_s
+from retrieval.monitoring.recall_metrics import compare
+from retrieval.protocols.shard import Queries
+from retrieval.search.collection import ServedCollection
+from retrieval.search.executor import Outcome, search
+from retrieval.search.queries import Asked
+from retrieval.search.request_context import Inquiry
 from tests.retrieval.fakes import SilentShard, WordEmbedder
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, searched, served_collections
@@ -200,7 +200,7 @@ async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="odd", factory="HNSW8", shards=2)
-    monkeypatch.setattr("retrieval.watching.again._PATIENCE_S", 0.05)
+    monkeypatch.setattr("retrieval.monitoring.exact_rerun._PATIENCE_S", 0.05)
     skipped = "nearline_retrieval_recall_skipped_total"
     told: list[float] = []
     async with served_collections(tmp_path) as collections:
@@ -226,7 +226,7 @@ async def test_what_waits_is_looked_at_in_the_background_and_none_waits_for_ever
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="running", factory="HNSW8")
-    monkeypatch.setattr("retrieval.watching.recall._GATHER_S", 0.0)
+    monkeypatch.setattr("retrieval.monitoring.recall._GATHER_S", 0.0)
     done = asyncio.Event()
     told: list[float] = []
 
@@ -315,7 +315,7 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
             used.append((held.in_use, asked.queries.count, options.exact))
             return await search(served, asked, options, inquiry)
 
-        monkeypatch.setattr("retrieval.searching.search", spy)
+        monkeypatch.setattr("retrieval.search.executor.search", spy)
         monitor = RecallMonitor(collections, _always)
         for _ in range(4):
             monitor.observe(one)

@@ -15,10 +15,10 @@ from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline.traffic import read_traffic, remove_old_traffic, traffic_names, write_traffic
 from nearline.v1.traffic_pb2 import RecordedRequest
-from retrieval.observing import Interacted, Recommended, Searched
-from retrieval.served import ServedCollection
-from retrieval.watching import recording
-from retrieval.watching.recording import Privacy, TrafficRecorder
+from retrieval.monitoring import traffic_recorder
+from retrieval.monitoring.traffic_recorder import Privacy, TrafficRecorder
+from retrieval.router.events import Interacted, Recommended, Searched
+from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.snapshots import FINGERPRINT, Document, write_snapshot
 from tests.retrieval.watching.serving import metric, searched, served_collections
@@ -161,7 +161,7 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
         loop.call_soon_threadsafe(written.set)
         return removed
 
-    monkeypatch.setattr(recording, "remove_old_traffic", then)
+    monkeypatch.setattr(traffic_recorder, "remove_old_traffic", then)
     recorder = TrafficRecorder(store, 1.0)
     recorder.start()
     for _ in range(500):
@@ -169,7 +169,7 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     async with asyncio.timeout(20):
         await written.wait()
     await recorder.close()
-    assert len(traffic_names(store, "shop")) == recording.KEPT_FILES
+    assert len(traffic_names(store, "shop")) == traffic_recorder.KEPT_FILES
 
 
 async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_else(
@@ -184,7 +184,7 @@ async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_els
 
     recorder = TrafficRecorder(Store(tmp_path), 1.0)
     with monkeypatch.context() as patched:
-        patched.setattr(recording, "write_traffic", refuse)
+        patched.setattr(traffic_recorder, "write_traffic", refuse)
         for _ in range(2):
             recorder.observe(one)
             await recorder.write()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rollout.evidence.means import MeanTest
+from retrieval.rollout.evidence.mean_test import MeanTest
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rollout.evidence.ranks import BIN_ENDS, RankTest
+from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
 
 BINS = len(BIN_ENDS) + 1
 masses = st.lists(st.floats(0.01, 1.0), min_size=BINS, max_size=BINS)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rollout.evidence.capital import Capital
-from retrieval.rollout.evidence.shares import ShareTest, Side
+from retrieval.rollout.evidence.e_process import Capital
+from retrieval.rollout.evidence.share_test import ShareTest, Side
 
 _ODDS_RATIOS = [math.exp(one) for one in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)]
 SIDES: list[Side] = ["greater", "less", "either"]

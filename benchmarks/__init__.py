@@ -1,0 +1,1 @@
+"""Benchmarks of Nearline, the baselines they compare with, and scripts that make defaults."""

@@ -1,0 +1,1 @@
+"""Minimal servers and libraries that benchmarks compare with."""

@@ -1,0 +1,65 @@
+"""FAISS alone, in a thread per core: the yardstick of `nearline bench retrieval`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import Any
+
+import faiss
+
+from benchmarks.workloads.closed_loop import Task, exact_answers
+from benchmarks.workloads.retrieval_dataset import index_file
+from retrieval.index.vectors.int8_codec import scale_queries
+
+# Its stubs do not know its constructors by keyword.
+_faiss: Any = faiss
+# Read once by the process that measures.
+_kept: dict[str, Any] = {}
+
+
+def raw_round(task: Task, seconds: float) -> float:
+    """Searches for so long; gives queries per second."""
+    index, queries = _index(task), exact_answers(task)["queries"]
+    params = search_params(index, task.ef)
+    if isinstance(index, faiss.IndexRefine):
+        # No score is looked at, and scaling changes no order.
+        queries, _ = scale_queries(queries)
+    counts = [0] * task.threads
+    end = time.perf_counter() + seconds
+
+    def search(thread: int) -> None:
+        faiss.omp_set_num_threads(1)
+        for number in itertools.count(thread * len(queries) // task.threads):
+            row = number % len(queries)
+            index.search(queries[row : row + 1], task.k, params=params)
+            counts[thread] += 1
+            if time.perf_counter() >= end:
+                return
+
+    threads = [threading.Thread(target=search, args=(n,)) for n in range(task.threads)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - start)
+
+
+def search_params(index: Any, ef: int) -> Any:
+    """Gives the parameters of a graph, also before a refine stage; None where it has none."""
+    if isinstance(index, _faiss.IndexHNSW):
+        return _faiss.SearchParametersHNSW(efSearch=ef)
+    if isinstance(index, _faiss.IndexRefine):
+        inner = search_params(_faiss.downcast_index(index.base_index), ef)
+        return inner and _faiss.IndexRefineSearchParameters(
+            k_factor=index.k_factor, base_index_params=inner
+        )
+    return None
+
+
+def _index(task: Task) -> Any:
+    if "index" not in _kept:
+        _kept["index"] = faiss.read_index(str(index_file(task)))
+    return _kept["index"]

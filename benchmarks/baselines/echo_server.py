@@ -1,0 +1,42 @@
+"""A gRPC server that answers nothing at once: what any call costs here, however little it does.
+
+It ends when its standard input does.
+Run: python -m benchmarks.baselines.echo_server
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import grpc
+import uvloop
+
+from nearline.serving import let_run_on
+from nearline.v1 import retrieval_pb2 as pb
+from nearline.v1 import retrieval_pb2_grpc
+
+
+class Echo(retrieval_pb2_grpc.RetrievalServiceServicer):
+    """Answers Recommend with an empty list."""
+
+    async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
+        return pb.RecommendResponse()
+
+
+async def main() -> None:
+    server = grpc.aio.server()
+    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(Echo(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    # The same event loop and scheduling as nearline's servers.
+    let_run_on()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,206 @@
+"""`nearline bench burst`: documents come five times as fast for a while, and workers with them."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.workloads.burst_load import Load, Run, drive, items_of, outcome
+from nearline.clients import IngestClient, RetrievalClient
+from nearline.contract import Embedder
+from nearline.errors import NotReady
+from nearline.snapshot import Store
+from nearline_cli.commands.up import supervised
+from nearline_cli.local.autoscaler import Pool, Scaled, autoscaled
+from nearline_cli.local.process_plan import Layout, Processes, planned
+from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, Scaling
+from nearline_cli.local.supervisor import Plan
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.views.process_report import Report
+
+_DOCUMENTS = 500
+_PROBE = 100
+
+
+def bench_burst(
+    rate: Annotated[
+        float, typer.Option(min=0, help="Documents per second; 0: 0.6 of what a worker can do.")
+    ] = 0.0,
+    factor: Annotated[float, typer.Option(min=1, help="How many times as many in the burst.")] = 5,
+    steady_s: Annotated[
+        float, typer.Option("--steady", min=1, help="Seconds before the burst.")
+    ] = 15.0,
+    burst_s: Annotated[float, typer.Option("--burst", min=1, help="Seconds of the burst.")] = 15.0,
+    after_s: Annotated[
+        float, typer.Option("--after", min=1, help="Seconds at the first rate again.")
+    ] = 60.0,
+    max_workers: Annotated[int, typer.Option(min=1, max=64, help="Most workers.")] = 4,
+    target_s: Annotated[
+        float, typer.Option("--target", min=0.1, help="Seconds to do what is in the queue.")
+    ] = TARGET_S,
+    idle_s: Annotated[
+        float, typer.Option("--idle", min=0.1, help="Seconds before workers are stopped.")
+    ] = IDLE_S,
+    batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Documents that a worker takes at once.")
+    ] = 4,
+    embed_s: Annotated[
+        float,
+        typer.Option("--embed-s", min=0, help="Seconds that embedding takes, of one call or many."),
+    ] = 0.1,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it, as one HTML page.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit documents at a steady rate, then a burst of them, and watch the workers scale.
+
+    Redis, router, door, autoscaler and workers are those of `nearline up`, started for this. In
+    place of the embedding service stands one that only takes its time, as a model on another
+    machine: so workers are what there is too little of, and not the cores of this machine. What one
+    worker can do is measured first. The row says how many there were, how long the queue grew, when
+    nothing waited again, whether every document was indexed, and whether no worker was left;
+    `timeline` is a sample every 0.5 s.
+    """
+    scaling = Scaling(max_workers=max_workers, target_s=target_s, idle_s=idle_s)
+    load = Load(rate=rate, factor=factor, steady_s=steady_s, burst_s=burst_s, after_s=after_s)
+    with tempfile.TemporaryDirectory(prefix="nearline-burst-") as folder:
+        row = asyncio.run(_measure(Path(folder), load, scaling, batch, embed_s))
+    if html is not None:
+        from benchmarks.commands.burst_report import render
+
+        html.write_text(render(row), "utf-8")
+    if as_json:
+        print_json(row)
+    else:
+        shown = {k: v for k, v in row.items() if k not in ("timeline", "scalings")}
+        print_table(("figure", "value"), shown.items())
+
+
+async def _measure(
+    folder: Path, load: Load, scaling: Scaling, batch: int, embed_s: float
+) -> dict[str, object]:
+    # Imported late: it loads what only servers need, and every command imports this module.
+    from benchmarks.baselines.embedding_stub import SlowEmbedder, slow_embedding
+
+    await _build(folder / "store", SlowEmbedder(0.0))
+    layout = Layout(
+        store=Store(folder / "store"),
+        shards=1,
+        embedding=False,
+        port=0,
+        redis_port=0,
+        ingest_port=0,
+    )
+    # What people see goes to standard error, so that standard output has the row alone.
+    report = Report(as_json=False, verbose=False)
+    run = Run()
+
+    def scaled(change: Scaled) -> None:
+        run.scalings.append((round(run.now(), 2), change))
+        report.scaled(change)
+
+    with planned(layout) as processes:
+        if processes.worker is None:
+            raise NotReady(processes.note)
+        worker = _few_at_once(processes.worker, batch)
+        async with (
+            slow_embedding(SlowEmbedder(embed_s)) as embedding,
+            supervised(_embedding_at(embedding, processes).stages, report),
+            IngestClient(processes.ingest[0].address) as door,
+            RetrievalClient(processes.address) as router,
+        ):
+            capacity = await _capacity(door, Pool(worker, report.change, report.line))
+            load = replace(load, rate=load.rate or round(0.6 * capacity, 1))
+            pool = Pool(worker, report.change, report.line)
+            async with autoscaled(processes.ingest[0].address, pool, scaling, scaled):
+                await drive(door, load, run, pool, scaling.idle_s)
+            counts = await outcome(door, router, run)
+    return _row(load, scaling, capacity, run, counts) | {"batch": batch, "embed_s": embed_s}
+
+
+def _embedding_at(address: str, processes: Processes) -> Processes:
+    (router,) = processes.routers
+    told = replace(router, arguments=(*router.arguments, "--embedding", address))
+    return replace(processes, routers=(told,))
+
+
+def _few_at_once(worker: Callable[[int], Plan], batch: int) -> Callable[[int], Plan]:
+    """Has workers take so many documents at once, and no more."""
+
+    def plan(number: int) -> Plan:
+        one = worker(number)
+        few = ("--batch", str(batch), "--in-flight", "1")
+        return replace(one, arguments=(*one.arguments, *few))
+
+    return plan
+
+
+async def _build(store: Path, embedder: Embedder) -> None:
+    from index_builder.options.build_options import BuildOptions
+    from index_builder.pipeline.builder import build_snapshot
+
+    options = BuildOptions(store=str(store), shards=1)
+    await build_snapshot(items_of("d", 0, _DOCUMENTS), options, embedder)
+
+
+async def _capacity(door: IngestClient, pool: Pool) -> float:
+    """Measures how many documents one worker ends in a second."""
+    clock = asyncio.get_running_loop().time
+    await door.submit(items_of("probe", 0, _PROBE), timeout_s=30.0)
+    pool.resize(1)
+    try:
+        async with asyncio.timeout(120):
+            while (left := (await door.queue()).lag) == _PROBE:
+                await asyncio.sleep(0.02)
+            start, begun = clock(), left
+            while left:
+                await asyncio.sleep(0.02)
+                left = (await door.queue()).lag
+            return begun / (clock() - start)
+    finally:
+        await pool.close()
+
+
+def _row(
+    load: Load, scaling: Scaling, capacity: float, run: Run, counts: Mapping[str, int]
+) -> dict[str, object]:
+    burst_end_s = load.steady_s + load.burst_s
+    samples = run.samples
+    # Before it there are the starts of the first worker.
+    before = [one for one in samples if load.steady_s / 2 <= one.t < load.steady_s]
+    behind = [one for one in samples if burst_end_s <= one.t < load.seconds]
+    calm = next((one.t for one in samples if one.t >= burst_end_s and not one.waiting), None)
+    ended = samples[-1]
+    return {
+        "max_workers_seen": max(one.workers for one in samples),
+        "workers_before": max((one.workers for one in before), default=0),
+        "workers_after": behind[-1].workers if behind else 0,
+        "scaled_to_zero": not ended.workers,
+        "lag_max": max(one.lag for one in samples),
+        "oldest_age_max_s": max(one.oldest_age_s for one in samples),
+        "lag_zero_after_s": None if calm is None else round(calm - burst_end_s, 2),
+        "zero_workers_after_s": None if ended.workers else round(ended.t - load.seconds, 2),
+        "submitted": run.submitted,
+        **counts,
+        "rate": load.rate,
+        "burst_rate": round(load.factor * load.rate, 1),
+        "worker_documents_per_s": round(capacity, 1),
+        "steady_s": load.steady_s,
+        "burst_s": load.burst_s,
+        "after_s": load.after_s,
+        "max_workers": scaling.max_workers,
+        "target_s": scaling.target_s,
+        "idle_s": scaling.idle_s,
+        "scalings": [
+            {"t": t, "from": one.before, "to": one.after, "lag": one.lag, "reason": one.reason}
+            for t, one in run.scalings
+        ],
+        "timeline": [asdict(one) for one in samples],
+    }

@@ -1,0 +1,119 @@
+"""A burst drawn: what came and what was done, what was left, and how many workers there were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from typing import NamedTuple
+
+from index_builder.reports.build_report_page import figures, page, table
+
+_WIDTH, _HEIGHT = 720, 130
+_LEFT, _TOP, _BOTTOM = 52, 8, 20
+_LINE = "stroke-width: 2; opacity: 1; fill: none"
+_SOFT_LINE = "stroke: var(--soft); stroke-width: 2; opacity: 1; fill: none"
+# A rate is that of so many samples: of one alone it jumps.
+_SMOOTH = 4
+
+Points = Sequence[tuple[float, float]]
+
+
+class _Curve(NamedTuple):
+    points: Points
+    style: str
+
+
+def render(row: Mapping[str, object]) -> str:
+    """Gives the page of a row of `nearline bench burst`."""
+    timeline = row["timeline"]
+    assert isinstance(timeline, list)
+    zero_s = row["lag_zero_after_s"]
+    workers = _steps([(one["t"], one["workers"]) for one in timeline])
+    parts = [
+        "<h1>A burst of documents</h1>",
+        f"<p>{row['rate']:,} documents/s, in the shaded time {row['burst_rate']:,}, then the first "
+        f"rate again, then none. One worker can do {row['worker_documents_per_s']:,} a second, and "
+        f"{row['max_workers']} are allowed.</p>",
+        figures(
+            [
+                (f"{row['submitted']:,}", "documents submitted"),
+                (f"{row['lost']:,}", "lost"),
+                (f"{row['workers_before']} to {row['max_workers_seen']}", "workers in the burst"),
+                (f"{row['lag_max']:,}", "left to do at most"),
+                ("never" if zero_s is None else f"{zero_s} s", "until nothing waited again"),
+            ]
+        ),
+        "<h2>Documents per second: submitted (grey) and done</h2>",
+        _panel(
+            row,
+            [
+                _Curve(_rates(timeline, "submitted"), _SOFT_LINE),
+                _Curve(_rates(timeline, "done"), _LINE),
+            ],
+            "Documents per second",
+        ),
+        "<h2>Left to do</h2>",
+        _panel(row, [_Curve([(one["t"], one["lag"]) for one in timeline], _LINE)], "Left to do"),
+        "<h2>Workers</h2>",
+        _panel(row, [_Curve(workers, _LINE)], "Workers"),
+        "<h2>When workers were started and stopped</h2>",
+        table(_scalings(row)),
+    ]
+    return page("A burst of documents", parts)
+
+
+def _rates(timeline: Sequence[Mapping[str, float]], name: str) -> Points:
+    """Gives the growth per second of a figure that counts up."""
+    return [
+        (new["t"], (new[name] - old[name]) / (new["t"] - old["t"]))
+        for old, new in zip(timeline, timeline[_SMOOTH:], strict=False)
+    ]
+
+
+def _steps(points: Points) -> Points:
+    """Gives a line that stays until the next point, and goes up or down there."""
+    stepped = list(points[:1])
+    for (_, before), (t, value) in pairwise(points):
+        stepped += [(t, before), (t, value)]
+    return stepped
+
+
+def _panel(row: Mapping[str, object], curves: Sequence[_Curve], label: str) -> str:
+    end_s = max(t for curve in curves for t, _ in curve.points)
+    most = max(1.0, *(value for curve in curves for _, value in curve.points))
+
+    def x(t: float) -> float:
+        return _LEFT + t / end_s * (_WIDTH - _LEFT)
+
+    def y(value: float) -> float:
+        return _TOP + (1 - value / most) * (_HEIGHT - _TOP - _BOTTOM)
+
+    start = float(str(row["steady_s"]))
+    width = x(start + float(str(row["burst_s"]))) - x(start)
+    floor = y(0)
+    parts = [
+        f'<rect x="{x(start):.1f}" y="{_TOP}" width="{width:.1f}" height="{floor - _TOP:.1f}" '
+        'style="opacity: .12"/>',
+        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{floor:.1f}" y2="{floor:.1f}"/>',
+        f'<text x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{most:,.0f}</text>',
+        f'<text x="{_LEFT - 6}" y="{floor:.1f}" text-anchor="end">0</text>',
+        *(
+            f'<text x="{x(t):.1f}" y="{_HEIGHT - 4}" text-anchor="middle">{t} s</text>'
+            for t in range(10, int(end_s), 10)
+        ),
+    ]
+    for curve in curves:
+        line = " ".join(f"{x(t):.1f},{y(max(value, 0.0)):.1f}" for t, value in curve.points)
+        parts.append(f'<polyline points="{line}" style="{curve.style}"/>')
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)} over time">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _scalings(row: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    scalings = row["scalings"]
+    assert isinstance(scalings, list)
+    for one in scalings:
+        yield f"{one['t']:.1f} s", f"{one['from']} to {one['to']}", str(one["reason"])

@@ -1,0 +1,262 @@
+"""`nearline bench embed`: speed and agreement of the embedding service, beside plain encode()."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import os
+import platform
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.workloads import text_samples
+from benchmarks.workloads.bulk_embedding import Bulk, OtherWork, Rate
+from nearline.clients import EmbeddingClient
+from nearline.contract import TextRole
+from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_BASELINE_BATCH = 32
+_WARM_UP_S = 1.0
+# How long the bulk stream runs before the first query.
+_LEAD_S = 1.0
+_TIMEOUT_S = 120.0
+_QUERY_WORDS = 8
+
+
+class Load(NamedTuple):
+    """How the service is asked. query_rate: queries per second, open loop, beside the bulk."""
+
+    batch_texts: int
+    in_flight: int
+    query_rate: float
+    seconds: float
+    rounds: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """Medians come from these: one number per round, latencies of all rounds together."""
+
+    texts_per_s: list[float] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+    baseline_texts_per_s: list[float] = field(default_factory=list)
+    kept_ratio: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+
+
+def bench_embed(
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Texts: one a line, or .jsonl with "text". Default: the docstrings of this '
+            "Python's standard library.",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=64, help="Texts taken from it, at random.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 3,
+    batch_texts: Annotated[int, typer.Option(min=1, max=1024, help="Texts per request.")] = 64,
+    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Requests at once.")] = 4,
+    query_rate: Annotated[
+        float, typer.Option(min=0.1, help="Queries per second beside the bulk load.")
+    ] = 20.0,
+    backend: Annotated[str, typer.Option(help="Backend of the service.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="Model name, folder or hub name; empty: the default.")
+    ] = "",
+    cache_dir: Annotated[
+        str, typer.Option(envvar="NEARLINE_CACHE_DIR", help="Cache folder; empty: the user's.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure the embedding service over gRPC, with plain SentenceTransformer.encode in the run.
+
+    Service and callers share this machine. Rounds of bulk load alone, bulk load with queries
+    beside it, and plain encode (torch f32, batches of 32, service idle) take turns, so that
+    whatever else the machine does meets all three.
+    """
+    chosen = text_samples.sample(texts, sample, seed)
+    load = Load(batch_texts, in_flight, query_rate, seconds, rounds)
+    arguments = ["--backend", backend]
+    arguments += ["--model", model] if model else []
+    arguments += ["--cache-dir", cache_dir] if cache_dir else []
+    record = asyncio.run(_measure(chosen, load, arguments, model, cache_dir)) | {
+        "texts": len(chosen),
+        **load._asdict(),
+        "seed": seed,
+        "cpus": len(os.sched_getaffinity(0)),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("nearline", "grpcio", "torch", "tokenizers")},
+            **{name: version(name) for name in ("sentence-transformers", "openvino")},
+        },
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_table(("figure", "value"), list(record.items()))
+
+
+async def _measure(
+    texts: Sequence[str], load: Load, arguments: Sequence[str], model: str, cache_dir: str
+) -> dict[str, object]:
+    loop = asyncio.get_running_loop()
+    measured = Measured()
+    metrics_port = free_port()
+    with _process() as baseline:
+        async with (
+            service_process(
+                "embedding",
+                [*arguments, "--metrics-port", str(metrics_port)],
+                ready_services=EMBEDDING_SERVICES,
+                ready_timeout_s=300.0,
+            ) as service,
+            EmbeddingClient(service.address) as client,
+            # A connection of its own: who asks a query is not who sends the bulk.
+            EmbeddingClient(service.address) as asking,
+        ):
+            info = await client.info()
+            bulk = Bulk(client, texts, info, load.batch_texts, load.in_flight)
+            vectors = await bulk.vectors()
+            reference = await loop.run_in_executor(baseline, _encode_all, texts, model, cache_dir)
+            similar = _cosines(vectors, reference)
+            await bulk.rate(_WARM_UP_S)
+            others = OtherWork()
+            before = await asyncio.to_thread(_counted, metrics_port)
+            for _ in range(load.rounds):
+                alone = await bulk.rate(load.seconds)
+                after = await asyncio.to_thread(_counted, metrics_port)
+                kept, latencies = await _beside(bulk, asking, texts, load)
+                seconds = await loop.run_in_executor(baseline, _encode_timed, texts)
+                measured.texts_per_s.append(alone.texts)
+                measured.tokens_per_s.append(alone.tokens)
+                measured.kept_ratio.append(kept.tokens / alone.tokens)
+                measured.latencies_s += latencies
+                measured.baseline_texts_per_s.append(len(texts) / seconds)
+            others_cpu_ratio = others.cpu_ratio()
+    rate, base = median(measured.texts_per_s), median(measured.baseline_texts_per_s)
+    real, padded = after[0] - before[0], after[1] - before[1]
+    return {
+        "ratio": round(rate / base, 3),
+        "mean_cosine": round(float(similar.mean()), 6),
+        "min_cosine": round(float(similar.min()), 6),
+        "texts_per_s": round(rate, 1),
+        "baseline_texts_per_s": round(base, 1),
+        "tokens_per_s": round(median(measured.tokens_per_s), 1),
+        "padding_ratio": round(1 - real / padded, 4),
+        "interactive_p50_ms": _percentile_ms(measured.latencies_s, 50),
+        "interactive_p99_ms": _percentile_ms(measured.latencies_s, 99),
+        "interactive_calls": len(measured.latencies_s),
+        "bulk_kept_ratio": round(median(measured.kept_ratio), 3),
+        # What else the machine did. It slows plain encode far more than the service (its threads
+        # wait for each other): above 0.05 the ratio is no basis for a claim.
+        "others_cpu_ratio": round(others_cpu_ratio, 3),
+        "backend": info.backend,
+        "model": info.model,
+        "fingerprint": info.fingerprint,
+    }
+
+
+async def _beside(
+    bulk: Bulk, client: EmbeddingClient, texts: Sequence[str], load: Load
+) -> tuple[Rate, list[float]]:
+    """Runs the bulk load with single short queries beside it, sent on a clock of their own."""
+    latencies: list[float] = []
+    queries = itertools.cycle([" ".join(text.split()[:_QUERY_WORDS]) for text in texts])
+
+    async def ask(due: float) -> None:
+        await client.embed([next(queries)], TextRole.QUERY, timeout_s=_TIMEOUT_S)
+        # From the moment it was due: a late start is the caller's wait, too.
+        latencies.append(time.perf_counter() - due)
+
+    async def ask_all() -> None:
+        # The bulk stream first fills the queue: that is the state which is measured.
+        start = time.perf_counter() + _LEAD_S
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                due = start + number / load.query_rate
+                if due >= start + load.seconds:
+                    return
+                await asyncio.sleep(due - time.perf_counter())
+                group.create_task(ask(due))
+
+    rate, _ = await asyncio.gather(bulk.rate(_LEAD_S + load.seconds), ask_all())
+    return rate, latencies
+
+
+def _counted(port: int) -> tuple[float, float]:
+    """Reads tokens and padded tokens that the service has run so far."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    totals = [0.0, 0.0]
+    for line in lines:
+        for place, name in enumerate(("tokens", "padded_tokens")):
+            if line.startswith(f"nearline_embedding_{name}_total{{"):
+                totals[place] += float(line.rpartition(" ")[2])
+    return totals[0], totals[1]
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide, other = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((wide * other).sum(axis=1) / norms, np.float64)
+
+
+def _percentile_ms(seconds: Sequence[float], percent: float) -> float:
+    return round(float(np.percentile(seconds, percent)) * 1e3, 2)
+
+
+# --- in a process of its own: the baseline ---------------------------------------------------
+
+
+@contextlib.contextmanager
+def _process() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+_encoder: list[object] = []
+
+
+def _encode_all(texts: Sequence[str], model: str, cache_dir: str) -> NDArray[np.float32]:
+    """Loads the model the usual way, and gives (n, dim) float32."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    import platformdirs
+    import transformers
+    from sentence_transformers import SentenceTransformer
+
+    from embedding.model import DEFAULT_MODEL, find_model
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    folder = Path(cache_dir or platformdirs.user_cache_dir("nearline"))
+    found = find_model(model or DEFAULT_MODEL, cache_folder=folder)
+    _encoder.append(SentenceTransformer(str(found.folder), device="cpu"))
+    return _encode(texts)
+
+
+def _encode(texts: Sequence[str]) -> NDArray[np.float32]:
+    encoder = _encoder[0]
+    vectors: NDArray[np.float32] = encoder.encode(list(texts), batch_size=_BASELINE_BATCH)  # type: ignore[attr-defined]
+    return vectors
+
+
+def _encode_timed(texts: Sequence[str]) -> float:
+    start = time.perf_counter()
+    _encode(texts)
+    return time.perf_counter() - start

@@ -1,0 +1,284 @@
+"""`nearline bench filter`: recall and speed of searches under filters, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import grpc
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from nearline import wire
+from nearline.errors import InvalidRequest
+from nearline.filter_text import parse_filter
+from nearline.v1 import retrieval_pb2
+from nearline.vectors import pack
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_COLLECTION = "bench"
+_METHOD = "/nearline.v1.RetrievalService/Search"
+# Equal vectors score differently in the last digits between a matrix product and faiss.
+_TIE = 1e-6
+_SHARES = (0.5, 0.2, 0.05, 0.01, 0.001)
+_PAIRS = ((0.5, 0.5), (0.5, 0.2), (0.5, 0.08), (0.2, 0.2), (0.2, 0.05), (0.1, 0.1))
+_TOPICS = (0.5, 0.2, 0.05)
+
+
+class Case(NamedTuple):
+    """One filter to measure. share: of rows that match, about; filter: empty for none."""
+
+    name: str
+    share: float
+    filter: str
+
+
+class Exact(NamedTuple):
+    """What is right for one filter: matches, and the score of each query's exact k-th best."""
+
+    matches: int
+    edges: NDArray[np.float32]
+
+
+class Prepared(NamedTuple):
+    """The queries (n, d) float32, the rows that are served, and an answer for each case."""
+
+    queries: NDArray[np.float32]
+    rows: NDArray[np.float32]
+    exact: Sequence[Exact]
+
+
+def bench_filter(
+    vectors: Annotated[
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+    ],
+    queries: Annotated[
+        int, typer.Option(min=10, help="Rows held out at random and asked with, once a filter.")
+    ] = 300,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Hits wanted.")] = 10,
+    ef: Annotated[int, typer.Option(min=1, max=4096, help="Width without a filter.")] = 64,
+    index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of the attributes.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure Search under filters that keep from half to a thousandth of the rows.
+
+    Attributes are random, but for the last rows: `topic` keeps the rows nearest to a random one,
+    `off_topic` leaves those out. One caller asks every query with every filter in turn, so
+    that whatever else the machine does meets all alike. Recall is against an exact filtered scan.
+    """
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        store = Path(folder) / "store"
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
+            prepared = one.submit(_prepare, store, vectors, queries, k, ef, index, seed).result()
+        records = asyncio.run(_measure(store, prepared, k))
+    if as_json:
+        for record in records:
+            print_json(record | {"n": len(prepared.rows), "index": index, "ef": ef, "k": k})
+    else:
+        columns = list(records[0])
+        print_table(columns, [[record[name] for name in columns] for record in records])
+
+
+def cases() -> list[Case]:
+    """Gives the filters that are measured, none first."""
+    pairs = [
+        Case(f"{100 * a:g}% and {100 * b:g}%", a * b, f"first < {a} AND second < {b}")
+        for a, b in _PAIRS
+    ]
+    return [
+        Case("none", 1.0, ""),
+        *(Case(f"{100 * share:g}%", share, f"first < {share}") for share in _SHARES),
+        *pairs,
+        *(Case(f"topic {100 * share:g}%", share, f"topic < {share}") for share in _TOPICS),
+        *(
+            Case(f"off topic {100 * share:g}%", share, f"topic >= {1 - share:g}")
+            for share in _TOPICS
+        ),
+    ]
+
+
+# --- in a process of its own: the build, and the exact answers -------------------------------
+
+
+def _prepare(
+    store: Path, vectors: Path, queries: int, k: int, ef: int, index: str, seed: int
+) -> Prepared:
+    """Builds the snapshot and the exact answers."""
+    from index_builder.options.build_options import BuildOptions, IndexOptions
+    from index_builder.pipeline.builder import build_snapshot
+    from nearline.contract import Item
+
+    matrix = _read(vectors)
+    if len(matrix) < queries + k:
+        raise InvalidRequest(
+            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at least "
+            f"{queries + k}",
+            field="vectors",
+        )
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(matrix))
+    asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
+    # Nearness to one row as a rank, 0 nearest: what a filter on a subject amounts to.
+    nearness = base @ base[rng.integers(len(base))]
+    values = {
+        "first": rng.random(len(base)),
+        "second": rng.random(len(base)),
+        "topic": np.argsort(np.argsort(-nearness)) / len(base),
+    }
+    documents = (
+        Item(
+            id=f"{row:09d}",
+            vector=base[row],
+            attributes={name: float(column[row]) for name, column in values.items()},
+        )
+        for row in range(len(base))
+    )
+    options = BuildOptions(
+        store=str(store),
+        collection=_COLLECTION,
+        index=IndexOptions(factory=index, ef_search=ef),
+    )
+    asyncio.run(build_snapshot(documents, options))
+    exact = [_exact(base, asked, k, _chosen(case, values, len(base))) for case in cases()]
+    return Prepared(asked, base, exact)
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(
+            f"{path} is not a .npy file that can be read: {error}", field="vectors"
+        ) from error
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
+        raise InvalidRequest(
+            f"{path} holds {matrix.dtype} of shape {matrix.shape}; (n, d) floats are needed",
+            field="vectors",
+        )
+    unit: NDArray[np.float32] = matrix.astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit
+
+
+def _chosen(case: Case, values: dict[str, NDArray[np.float64]], rows: int) -> NDArray[np.bool_]:
+    """Carries out the filter of a case by arithmetic, apart from what is measured."""
+    chosen = np.ones(rows, np.bool_)
+    for condition in case.filter.split(" AND ") if case.filter else ():
+        name, sign, bound = condition.split()
+        chosen &= values[name] < float(bound) if sign == "<" else values[name] >= float(bound)
+    return chosen
+
+
+def _exact(
+    base: NDArray[np.float32], asked: NDArray[np.float32], k: int, chosen: NDArray[np.bool_]
+) -> Exact:
+    kept = base[chosen]
+    place = min(k, len(kept))
+    edges = [
+        np.partition(asked[first : first + 100] @ kept.T, -place, axis=1)[:, -place]
+        for first in range(0, len(asked), 100)
+    ]
+    return Exact(len(kept), np.concatenate(edges))
+
+
+# --- the measurement -------------------------------------------------------------------------
+
+
+async def _measure(store: Path, prepared: Prepared, k: int) -> list[dict[str, object]]:
+    from nearline_cli.local.processes import retrieval_process
+
+    async with (
+        retrieval_process(store) as service,
+        grpc.aio.insecure_channel(service.address) as channel,
+    ):
+        # Without serialisers bytes go out and come back as they are.
+        call: Any = channel.unary_unary(_METHOD)
+        asked = [_requests(case, prepared.queries, k) for case in cases()]
+        for _ in range(20):
+            await call(asked[0][0])
+        first_ms = [await _timed(call, requests[0]) for requests in asked]
+        latencies = np.empty((len(asked), len(prepared.queries)))
+        replies: list[list[bytes]] = [[] for _ in asked]
+        for query in range(len(prepared.queries)):
+            for number, requests in enumerate(asked):
+                start = time.perf_counter()
+                reply = await call(requests[query])
+                latencies[number, query] = (time.perf_counter() - start) * 1e3
+                replies[number].append(reply)
+        plans = [
+            await _strategies(call, _requests(case, prepared.queries, k, explain=True))
+            for case in cases()
+        ]
+    p50 = np.median(latencies, axis=1)
+    return [
+        {
+            "filter": case.name,
+            "selectivity": case.share,
+            "matches": exact.matches,
+            **_quality(mine, prepared, exact, k),
+            "p50_ms": round(float(p50[number]), 3),
+            "p99_ms": round(float(np.percentile(latencies[number], 99)), 3),
+            "p50_ratio": round(float(p50[number] / p50[0]), 3),
+            "first_ms": round(first_ms[number], 3),
+            "strategy": plans[number],
+        }
+        for number, (case, exact, mine) in enumerate(
+            zip(cases(), prepared.exact, replies, strict=True)
+        )
+    ]
+
+
+def _requests(
+    case: Case, queries: NDArray[np.float32], k: int, *, explain: bool = False
+) -> list[bytes]:
+    options = retrieval_pb2.SearchOptions(
+        k=k,
+        filter=wire.filter_to_proto(parse_filter(case.filter)) if case.filter else None,
+        explain=explain,
+    )
+    return [
+        retrieval_pb2.SearchRequest(
+            collection=_COLLECTION, query=retrieval_pb2.Query(vector=pack(row)), options=options
+        ).SerializeToString()
+        for row in queries
+    ]
+
+
+async def _timed(call: Any, request: bytes) -> float:
+    start = time.perf_counter()
+    await call(request)
+    return (time.perf_counter() - start) * 1e3
+
+
+async def _strategies(call: Any, requests: Sequence[bytes]) -> str:
+    """Says how a filter was carried out, and for what share of the queries."""
+    counts: Counter[str] = Counter()
+    for request in requests:
+        reply = retrieval_pb2.SearchResponse.FromString(await call(request))
+        for plan in reply.result.plans:
+            name = retrieval_pb2.FilterPlan.Strategy.Name(plan.strategy)
+            counts[name.removeprefix("STRATEGY_").lower()] += 1
+    return ", ".join(f"{name} {count / counts.total():.0%}" for name, count in counts.most_common())
+
+
+def _quality(
+    replies: Sequence[bytes], prepared: Prepared, exact: Exact, k: int
+) -> dict[str, object]:
+    """Gives recall against the exact answers, and the hits of the query that got fewest."""
+    wanted = min(k, exact.matches)
+    found, fewest = 0, k
+    for query, edge, reply in zip(prepared.queries, exact.edges, replies, strict=True):
+        hits = retrieval_pb2.SearchResponse.FromString(reply).result.hits
+        fewest = min(fewest, len(hits))
+        rows = sorted({int(hit.id) for hit in hits})
+        found += int((prepared.rows[rows] @ query >= edge - _TIE).sum())
+    return {f"recall@{k}": round(found / (wanted * len(replies)), 4), "fewest_hits": fewest}

@@ -1,0 +1,236 @@
+"""`nearline bench ingest`: the queue and all behind it, beside the embedding service alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+
+from benchmarks.workloads import text_samples
+from benchmarks.workloads.bulk_embedding import Bulk, OtherWork
+from nearline import contract as c
+from nearline.clients import EmbeddingClient, IngestClient
+from nearline.errors import InternalError
+from nearline.sentences import estimate_tokens
+from nearline_cli.local.processes import (
+    embedding_process,
+    ingest_process,
+    redis_process,
+    retrieval_process,
+    worker_process,
+)
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_SUBMITTED_AT_ONCE = 256
+# As many requests at once as `bench embed` makes, and as large.
+_BATCH_TEXTS = 64
+_IN_FLIGHT = 4
+_WARM_UP_S = 2.0
+# Longer texts would be cut into several chunks, where plain embedding reads their beginning alone.
+_CHUNK_TOKENS = 240
+
+
+class Addresses(NamedTuple):
+    """Where everything answers."""
+
+    embedding: str
+    door: str
+
+
+class _Reads:
+    """Reads finished results on a clock of its own, while others are made."""
+
+    def __init__(self, door: IngestClient, job_id: str, rate: float) -> None:
+        self._door = door
+        self._job_id = job_id
+        self._rate = rate
+        self.latencies_s: list[float] = []
+
+    async def run(self) -> None:
+        """Reads until it is cancelled."""
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                due = start + number / self._rate
+                await asyncio.sleep(due - time.perf_counter())
+                group.create_task(self._read(due))
+
+    async def _read(self, due: float) -> None:
+        await self._door.results(self._job_id, page_size=100, timeout_s=60.0)
+        # From the moment it was due: a late start is the reader's wait, too.
+        self.latencies_s.append(time.perf_counter() - due)
+
+
+def bench_ingest(
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Texts: one a line, or .jsonl with "text". Default: the docstrings of this '
+            "Python's standard library.",
+        ),
+    ] = None,
+    documents: Annotated[
+        int, typer.Option(min=64, help="Documents of one round, texts taken at random.")
+    ] = 4_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, max=32, help="Workers.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents of a batch.")] = 64,
+    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Batches of a worker at once.")] = 4,
+    read_rate: Annotated[
+        float, typer.Option(min=0.1, help="Reads of finished results per second, open loop.")
+    ] = 10.0,
+    backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure documents from submission to index, and plain embedding of their texts, in turn.
+
+    Everything runs on this machine: embedding service, Redis, router with its shard, door and
+    workers. A round of the queue begins with its first submission and ends when its job has; while
+    it runs, pages of 100 finished results are read. Texts that would be cut into chunks are left
+    out, so that both embed the same.
+    """
+    chosen = [
+        one
+        for one in text_samples.sample(texts, 10 * documents, seed)
+        if estimate_tokens(one) <= _CHUNK_TOKENS
+    ][:documents]
+    record = asyncio.run(
+        _measure(chosen, rounds, workers, batch, in_flight, read_rate, backend)
+    ) | {
+        "documents": len(chosen),
+        "rounds": rounds,
+        "workers": workers,
+        "batch": batch,
+        "in_flight": in_flight,
+        "read_rate": read_rate,
+        "seed": seed,
+        "cpus": len(os.sched_getaffinity(0)),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("nearline", "grpcio", "redis", "openvino")},
+        },
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_table(("figure", "value"), list(record.items()))
+
+
+async def _measure(
+    texts: Sequence[str],
+    rounds: int,
+    workers: int,
+    batch: int,
+    in_flight: int,
+    read_rate: float,
+    backend: str,
+) -> dict[str, object]:
+    alone: list[float] = []
+    queued: list[float] = []
+    latencies_s: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        async with (
+            _running(Path(folder), workers, batch, in_flight, backend) as addresses,
+            EmbeddingClient(addresses.embedding) as embedder,
+            IngestClient(addresses.door) as door,
+        ):
+            info = await embedder.info()
+            bulk = Bulk(embedder, texts, info, _BATCH_TEXTS, _IN_FLIGHT)
+            await bulk.rate(_WARM_UP_S)
+            warm, _ = await _ingest(door, texts[: len(texts) // 4], "warm")
+            others = OtherWork()
+            for number in range(rounds):
+                # As long as a round of the queue takes, more or less.
+                alone.append((await bulk.rate(len(texts) / warm)).texts)
+                rate, read = await _ingest(door, texts, f"round-{number}", read_rate)
+                queued.append(rate)
+                latencies_s += read
+            others_cpu_ratio = others.cpu_ratio()
+            state = await door.queue()
+    if state.dead or state.lag:
+        raise InternalError(f"{state.dead} documents are dead and {state.lag} are left over")
+    rate, base = median(queued), median(alone)
+    return {
+        "ratio": round(rate / base, 3),
+        "documents_per_s": round(rate, 1),
+        "embedding_documents_per_s": round(base, 1),
+        "ratios": [round(one / other, 3) for one, other in zip(queued, alone, strict=True)],
+        "read_p50_ms": round(float(np.percentile(latencies_s, 50)) * 1e3, 2),
+        "read_p99_ms": round(float(np.percentile(latencies_s, 99)) * 1e3, 2),
+        "reads": len(latencies_s),
+        # What else the machine did: above 0.05 the ratio is no basis for a claim.
+        "others_cpu_ratio": round(others_cpu_ratio, 3),
+        "backend": info.backend,
+        "fingerprint": info.fingerprint,
+    }
+
+
+async def _ingest(
+    door: IngestClient, texts: Sequence[str], name: str, read_rate: float = 0.0
+) -> tuple[float, list[float]]:
+    """Submits texts as a job, and waits for its end.
+
+    Returns: Documents per second, and how long reads of another job's results took meanwhile.
+    """
+    items = [c.Item(id=f"{name}-{number}", text=text) for number, text in enumerate(texts)]
+    read = [one for one in (await door.jobs(states=[c.JobState.SUCCEEDED])).jobs if one.ended]
+    async with asyncio.TaskGroup() as group:
+        reads = None
+        if read_rate:
+            reads = _Reads(door, read[0].job_id, read_rate)
+            reading = group.create_task(reads.run())
+        job_id = c.new_job_id()
+        for at in range(0, len(items), _SUBMITTED_AT_ONCE):
+            part = items[at : at + _SUBMITTED_AT_ONCE]
+            more = at + len(part) < len(items)
+            await door.submit(part, job_id=job_id, offset=at, more=more)
+        async for job in door.watch(job_id):
+            last = job
+        if reads is not None:
+            reading.cancel()
+    if last.indexed != len(items):
+        raise InternalError(f"{last.indexed} of {len(items)} documents were indexed: {last}")
+    assert last.finish_time is not None
+    # By the clock of the queue: who watches hears of the end a moment later.
+    spent_s = (last.finish_time - last.create_time).total_seconds()
+    return len(items) / spent_s, reads.latencies_s if reads else []
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    folder: Path, workers: int, batch: int, in_flight: int, backend: str
+) -> AsyncIterator[Addresses]:
+    """Runs everything, with a collection of one document."""
+    from index_builder.options.build_options import BuildOptions
+    from index_builder.pipeline.builder import build_snapshot
+
+    async with (
+        embedding_process(("--backend", backend)) as embedding,
+        redis_process(folder / "redis") as redis,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        async with EmbeddingClient(embedding.address) as embedder:
+            first = [c.Item(id="first", text="the first document")]
+            await build_snapshot(first, BuildOptions(store=str(folder / "store")), embedder)
+        router = await stack.enter_async_context(
+            retrieval_process(folder / "store", ("--redis", redis), embedding=embedding.address)
+        )
+        door = await stack.enter_async_context(ingest_process(redis))
+        for _ in range(workers):
+            sizes = ("--batch", str(batch), "--in-flight", str(in_flight))
+            await stack.enter_async_context(worker_process(redis, router.address, sizes))
+        yield Addresses(embedding.address, door.address)

@@ -1,0 +1,301 @@
+"""`nearline bench live`: what live changes cost a search, in time and in recall."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.errors import NotReady
+from nearline_cli.commands.load import open_loop
+from nearline_cli.local.processes import (
+    RETRIEVAL_SERVICES,
+    SHARD_SERVICES,
+    redis_process,
+    service_process,
+)
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_REST, _LIVE = "rest", "live"
+_K = 10
+_TOLERANCE = 1e-4
+_PRELOAD = 500
+_Matrix = NDArray[np.float32]
+
+
+def bench_live(
+    documents: Annotated[int, typer.Option(min=1_000, help="Documents of the snapshot.")] = 30_000,
+    dim: Annotated[int, typer.Option(min=2, help="Numbers in a vector.")] = 384,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards.")] = 1,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate/--embedded", help="Shards in a process of their own, or in the router."
+        ),
+    ] = True,
+    pending: Annotated[
+        int, typer.Option(min=1, help="Changed documents that no snapshot has yet.")
+    ] = 20_000,
+    upserts: Annotated[float, typer.Option(min=1, help="Upserts per second.")] = 500.0,
+    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts in a request.")] = 10,
+    rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of either kind, in turn.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search at a fixed rate with and without live changes, in turn, and compare.
+
+    Two collections of the same documents are served by one router. One rests. Of the other,
+    `pending` documents have changed since its snapshot (half of them new), and while it is searched
+    a process beside it goes on changing those, with vectors given. Recall is over the documents as
+    they are then.
+    """
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        record = asyncio.run(
+            _measure(Path(folder), documents, dim, shards, separate, pending, upserts, batch, rate,
+                     seconds, rounds, seed)
+        )  # fmt: skip
+    if as_json:
+        print_json(record)
+    else:
+        print_table(("figure", "value"), record.items())
+
+
+async def _measure(
+    folder: Path,
+    documents: int,
+    dim: int,
+    shards: int,
+    separate: bool,
+    pending: int,
+    upserts: float,
+    batch: int,
+    rate: float,
+    seconds: float,
+    rounds: int,
+    seed: int,
+) -> dict[str, object]:
+    rng = np.random.default_rng(seed)
+    drawn = _clustered(rng, documents + pending + 500, dim)
+    base, changed, queries = np.split(drawn, [documents, documents + pending])
+    names = [f"d{row:07d}" for row in range(documents)]
+    # Half of the changes replace documents of the snapshot, from all over it.
+    replaced = rng.choice(documents, min(pending // 2, documents), replace=False)
+    touched = [names[row] for row in replaced]
+    touched += [f"n{row:07d}" for row in range(pending - len(touched))]
+    for name in (_REST, _LIVE):
+        await _build(folder / "store", name, names, base, shards)
+    async with redis_process(folder / "redis") as url:
+        given = ("--store", str(folder / "store"), "--redis", url)
+        async with (
+            _router(given, shards if separate else 0) as address,
+            RetrievalClient(address) as client,
+        ):
+            watermark = await _preload(client, touched, changed)
+            latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
+            written = 0
+            for number in range(rounds):
+                for name in (_REST, _LIVE) if number % 2 == 0 else (_LIVE, _REST):
+                    if name == _REST:
+                        latencies[name] += await _searches(address, name, queries, rate, seconds)
+                        continue
+                    with _Writer(address, touched, changed, upserts, batch) as writer:
+                        latencies[name] += await _searches(address, name, queries, rate, seconds)
+                    written += writer.written
+            rest = await _recall(client, _REST, queries, base, b"")
+            now = np.concatenate([np.delete(base, replaced, axis=0), changed])
+            live = await _recall(client, _LIVE, queries, now, watermark)
+    at = {name: np.percentile(np.array(one) * 1e3, (50, 99)) for name, one in latencies.items()}
+    return {
+        "p99_ratio": round(float(at[_LIVE][1] / at[_REST][1]), 3),
+        "recall_drop": round(rest - live, 4),
+        "p99_ms": round(float(at[_LIVE][1]), 3),
+        "p99_at_rest_ms": round(float(at[_REST][1]), 3),
+        "p50_ms": round(float(at[_LIVE][0]), 3),
+        "p50_at_rest_ms": round(float(at[_REST][0]), 3),
+        "recall@10": round(live, 4),
+        "recall_at_rest@10": round(rest, 4),
+        "upserts_per_s": round(written / (rounds * seconds), 1),
+        "pending": pending,
+        "searches": len(latencies[_LIVE]),
+        "rate": rate,
+        "documents": documents,
+        "dim": dim,
+        "shards": shards,
+        "separate": separate,
+        "batch": batch,
+    }
+
+
+@contextlib.asynccontextmanager
+async def _router(given: Sequence[str], separate_shards: int) -> AsyncIterator[str]:
+    """Runs a router; gives its address.
+
+    Args:
+        given: Arguments of every service.
+        separate_shards: Shards that a process of their own holds; 0: the router does.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        topology: tuple[str, ...] = ()
+        if separate_shards:
+            shard = await stack.enter_async_context(
+                service_process("retrieval.shard_server", given, ready_services=SHARD_SERVICES)
+            )
+            held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
+            topology = ("--shards", held)
+        router = await stack.enter_async_context(
+            service_process("retrieval", (*given, *topology), ready_services=RETRIEVAL_SERVICES)
+        )
+        yield router.address
+
+
+def _clustered(rng: np.random.Generator, count: int, dim: int) -> _Matrix:
+    """Draws unit vectors around a few hundred centres, as those of texts lie."""
+    centres = rng.normal(size=(300, dim))
+    drawn = centres[rng.integers(0, len(centres), count)] + 0.8 * rng.normal(size=(count, dim))
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    matrix: _Matrix = drawn.astype(np.float32)
+    return matrix
+
+
+async def _build(store: Path, name: str, ids: Sequence[str], base: _Matrix, shards: int) -> None:
+    from index_builder.options.build_options import BuildOptions, IndexOptions
+    from index_builder.pipeline.builder import build_snapshot
+
+    options = BuildOptions(
+        store=str(store),
+        collection=name,
+        shards=shards,
+        index=IndexOptions(factory="HNSW32,Flat"),
+        golden_queries=50,
+    )
+    items = (c.Item(id=one, vector=row) for one, row in zip(ids, base, strict=True))
+    await build_snapshot(items, options)
+
+
+async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix) -> bytes:
+    """Changes every document once; gives the watermark that has all of it."""
+    watermark = b""
+    for first in range(0, len(ids), _PRELOAD):
+        part = slice(first, first + _PRELOAD)
+        reply = await client.upsert_items(
+            [c.Item(id=one, vector=v) for one, v in zip(ids[part], vectors[part], strict=True)],
+            collection=_LIVE,
+            timeout_s=60.0,
+        )
+        watermark = reply.watermark
+        # Wait for it here: what is measured is a steady state.
+        await client.search(
+            c.Query(vector=vectors[0]),
+            c.SearchOptions(k=1, min_watermark=watermark),
+            collection=_LIVE,
+            timeout_s=60.0,
+        )
+    return watermark
+
+
+async def _searches(
+    address: str, name: str, queries: _Matrix, rate: float, s: float
+) -> list[float]:
+    """Searches in an open loop; gives seconds from the time that each was due.
+
+    Raises: NotReady: one failed.
+    """
+    asked = [c.Query(vector=row) for row in queries]
+    outcome = await open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    if outcome.errors:
+        raise NotReady(f"searches of {name!r} failed: {dict(outcome.errors)}")
+    return outcome.latencies_s
+
+
+async def _recall(
+    client: RetrievalClient, name: str, queries: _Matrix, documents: _Matrix, watermark: bytes
+) -> float:
+    """Gives the share of hits that score as well as the exact ten best."""
+    options = c.SearchOptions(k=_K, min_watermark=watermark)
+    good = 0
+    for query in queries:
+        edge = np.partition(documents @ query, -_K)[-_K] - _TOLERANCE
+        reply = await client.search(c.Query(vector=query), options, collection=name, timeout_s=60.0)
+        good += sum(hit.score >= edge for hit in reply.hits)
+    return good / (len(queries) * _K)
+
+
+class _Writer:
+    """Changes documents at a fixed rate, from a process of its own, for the length of the block."""
+
+    def __init__(
+        self, address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_write, args=(address, ids, vectors, upserts, batch, self._stop, sender)
+        )
+        self.written = 0
+
+    def __enter__(self) -> _Writer:
+        self._process.start()
+        self._receiver.recv()  # It writes now.
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self.written = self._receiver.recv()
+        self._process.join()
+
+
+def _write(
+    address: str,
+    ids: Sequence[str],
+    vectors: _Matrix,
+    upserts: float,
+    batch: int,
+    stop: Event,
+    sender: Any,
+) -> None:
+    from nearline.serving import let_run_on
+
+    # Writers are other machines: on this one they should not interrupt the services.
+    let_run_on()
+    sender.send(0)
+    sender.send(asyncio.run(_write_at_rate(address, ids, vectors, upserts, batch, stop)))
+
+
+async def _write_at_rate(
+    address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int, stop: Event
+) -> int:
+    """Changes documents to what they are, so that exact answers stay; gives how many."""
+    loop = asyncio.get_running_loop()
+    written = 0
+
+    async def send(client: RetrievalClient, rows: NDArray[np.int64]) -> None:
+        nonlocal written
+        items = [c.Item(id=ids[row], vector=vectors[row]) for row in rows]
+        reply = await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)
+        written += len(reply.results)
+
+    rng = np.random.default_rng()
+    async with RetrievalClient(address) as client, asyncio.TaskGroup() as running:
+        start = loop.time()
+        for number in itertools.count():
+            if stop.is_set():
+                break
+            await asyncio.sleep(start + number * batch / upserts - loop.time())
+            rows = rng.choice(len(ids), batch, replace=False)
+            running.create_task(send(client, rows))
+    return written

@@ -1,0 +1,161 @@
+"""`nearline bench monitor`: what watching a router costs, and whether it tells the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import tempfile
+import urllib.request
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from benchmarks.baselines.processes import own_process
+from benchmarks.workloads.closed_loop import Round, Task, call_round, percentile_ms
+from benchmarks.workloads.retrieval_dataset import Prepared, Side, prepare
+from nearline.errors import NotReady
+from nearline_cli.local.processes import free_port, retrieval_process
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+# Asked before each turn, for longer than a search waits until it is done again: throughout a turn
+# as much is done again as is asked, and what the turn before left is done.
+_LEAD_S = 4.5
+_LOOK_S = 4.0
+_PATIENCE_S = 30.0
+_RECALL = "nearline_retrieval_online_recall"
+_SKIPPED = "nearline_retrieval_recall_skipped_total"
+# A router that nobody watches.
+_BLIND = ("--recall-sample", "0", "--record-queries", "off", "--drift-sample", "0")
+
+
+def bench_monitor(
+    vectors: Annotated[
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+    ],
+    sample: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="Share of searches that are done again.")
+    ] = 0.01,
+    queries: Annotated[
+        int, typer.Option(min=10, help="Rows held out at random and asked with.")
+    ] = 1000,
+    ef: Annotated[int, typer.Option(min=1, max=4096, help="Width of the graph search.")] = 32,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
+    ] = 8,
+    index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure Search with all that watches it switched on, and off, in turns.
+
+    Two routers serve the same snapshot: one as it is by default, with --sample of its searches done
+    again exactly; the other watches nothing. The recall that the first one reports is held against
+    that of all its replies, each compared with an exact scan made before. Each round is led in by
+    some seconds that do not count.
+    """
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        threads = len(os.sched_getaffinity(0))
+        side = Side(index, Task(Path(folder), 10, ef, concurrency, threads))
+        if "HNSW" not in index:
+            side = side._replace(task=side.task._replace(ef=0))
+        with own_process() as one:
+            prepared = one.submit(prepare, [side], vectors, queries, seed, 0.0).result()
+        work = _measure(prepared, sample=sample, seconds=seconds, rounds=rounds)
+        measured = asyncio.run(work)
+    record = measured | {
+        "sample": sample,
+        "n": prepared.rows,
+        "dim": prepared.dim,
+        "index": index,
+        "ef": side.task.ef or None,
+        "queries": queries,
+        "concurrency": concurrency,
+        "cpus": threads,
+        "rounds": rounds,
+        "seconds": seconds,
+        "seed": seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("nearline", "grpcio", "numpy")},
+        },
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_table(("figure", "value"), [(name, value) for name, value in record.items()])
+
+
+async def _measure(
+    prepared: Prepared, *, sample: float, seconds: float, rounds: int
+) -> dict[str, object]:
+    loop = asyncio.get_running_loop()
+    task = prepared.sides[0].task
+    port = free_port()
+    watching = ("--recall-sample", str(sample), "--metrics-port", str(port))
+    found: tuple[list[Round], list[Round]] = ([], [])
+    with own_process() as caller:
+        async with (
+            retrieval_process(task.store, _BLIND) as blind,
+            retrieval_process(task.store, watching) as watched,
+        ):
+            addresses = blind.address, watched.address
+            for number in range(rounds):
+                # Who goes first changes, so that a drift of the machine meets both alike.
+                for side in (1, 0) if number % 2 else (0, 1):
+                    asking = partial(call_round, task, addresses[side], seconds, lead_s=_LEAD_S)
+                    found[side].append(await loop.run_in_executor(caller, asking))
+            seen = await _settled(port)
+    without, with_all = found
+    ratios = sorted(one.qps / other.qps for one, other in zip(with_all, without, strict=True))
+    replies = sum(one.replies for one in with_all)
+    offline = sum(one.recall * one.replies for one in with_all) / replies
+    online = seen[f"{_RECALL}_sum"] / seen[f"{_RECALL}_count"]
+    return {
+        "qps": round(median(one.qps for one in with_all), 1),
+        "qps_unwatched": round(median(one.qps for one in without), 1),
+        "ratio": round(median(ratios), 4),
+        "ratio_quartiles": [round(ratios[len(ratios) * at // 4], 4) for at in (1, 3)],
+        "p99_ms": percentile_ms(with_all, 99),
+        "p99_ms_unwatched": percentile_ms(without, 99),
+        "recall_online": round(online, 4),
+        "recall_offline": round(offline, 4),
+        "difference": round(abs(online - offline), 4),
+        "compared": int(seen[f"{_RECALL}_count"]),
+        "compared_share": round(seen[f"{_RECALL}_count"] / replies, 5),
+        "skipped": int(seen.get(_SKIPPED, 0)),
+    }
+
+
+async def _settled(port: int) -> dict[str, float]:
+    """Waits until the router has compared what it sampled; gives its metrics, summed over labels.
+
+    Raises: NotReady: it has compared nothing.
+    """
+    before: dict[str, float] = {}
+    for _ in range(int(_PATIENCE_S / _LOOK_S)):
+        await asyncio.sleep(_LOOK_S)
+        now = await asyncio.to_thread(_sums, port)
+        compared = now.get(f"{_RECALL}_count", 0)
+        if compared and compared == before.get(f"{_RECALL}_count"):
+            return now
+        before = now
+    raise NotReady("the router compared no search; ask longer with --seconds, or more of --sample")
+
+
+def _sums(port: int) -> dict[str, float]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        text = reply.read().decode()
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            sums[one.name] = sums.get(one.name, 0.0) + one.value
+    return sums

@@ -1,0 +1,258 @@
+"""`nearline bench retrieval`: speed and recall over gRPC, beside the least a server could do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from benchmarks.baselines.processes import minimal_server, own_process
+from benchmarks.workloads.closed_loop import Round, Task, call_round, figures_of, percentile_ms
+from benchmarks.workloads.retrieval_dataset import Prepared, Side, index_file, prepare
+from nearline.errors import InvalidRequest
+from nearline_cli.compose import milvus_target
+from nearline_cli.terminal.options import Backend
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_WARM_UP_S = 1.0
+
+
+def bench_retrieval(
+    vectors: Annotated[
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+    ],
+    queries: Annotated[
+        int, typer.Option(min=10, help="Rows held out at random and asked with.")
+    ] = 1000,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Hits wanted.")] = 10,
+    ef: Annotated[int, typer.Option(min=1, max=4096, help="Width of the graph search.")] = 64,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
+    ] = 8,
+    index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
+    compare_index: Annotated[
+        str, typer.Option(metavar="FACTORY", help="Another index, served in the same run.")
+    ] = "",
+    compare_ef: Annotated[
+        int, typer.Option(min=1, max=4096, help="Width of the graph search of the other index.")
+    ] = 64,
+    target_recall: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Ask each graph at the least width that reaches it; 0: at --ef."
+        ),
+    ] = 0.0,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="What searches. With milvus our router is measured beside pymilvus alone, and "
+            "with a cache under queries of which a few are popular.",
+        ),
+    ] = Backend.FAISS,
+    milvus_uri: milvus_target.UriOption = "",
+    milvus_token: milvus_target.TokenOption = "",
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Run the shard in a process of its own.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure Search by vector over gRPC, with raw FAISS and a minimal server in the same run.
+
+    Server and callers share this machine. Rounds of raw FAISS, the minimal server and Nearline
+    take turns, so that whatever else the machine does meets all three. With --compare-index it is
+    rounds of the two indexes that take turns, in one server.
+    """
+    if backend is Backend.MILVUS and not milvus_uri:
+        raise InvalidRequest("--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530")
+    if backend is Backend.MILVUS and (compare_index or separate):
+        raise InvalidRequest(
+            "--backend milvus has no shards; leave --compare-index and --separate out"
+        )
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        threads = len(os.sched_getaffinity(0))
+        sides = [
+            Side(factory, Task(Path(folder), k, width, concurrency, threads, f"bench{number}"))
+            for number, (factory, width) in enumerate(((index, ef), (compare_index, compare_ef)))
+            if factory
+        ]
+        sides = [
+            side if "HNSW" in side.factory else side._replace(task=side.task._replace(ef=0))
+            for side in sides
+        ]
+        with own_process() as one:
+            prepared = one.submit(prepare, sides, vectors, queries, seed, target_recall).result()
+        if backend is Backend.MILVUS:
+            from benchmarks.commands.retrieval_milvus import measure
+
+            target = milvus_target.Target(milvus_uri, milvus_token)
+            work = measure(prepared, target, seconds=seconds, rounds=rounds)
+        else:
+            take_turns = _compare if compare_index else _measure
+            work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
+        measured = asyncio.run(work)
+    record = measured | {
+        "build_s": round(prepared.build_s[0], 2),
+        "n": prepared.rows,
+        "dim": prepared.dim,
+        "index": index,
+        "ef": prepared.sides[0].task.ef or None,
+        "index_bytes": prepared.index_bytes[0],
+        "k": k,
+        "queries": queries,
+        "concurrency": concurrency,
+        "mode": "separate" if separate else "colocated",
+        "cpus": threads,
+        "rounds": rounds,
+        "seconds": seconds,
+        "seed": seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("nearline", "grpcio", "protobuf", "numpy")},
+            "faiss": _faiss_version(),
+        },
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_table(("figure", "value"), [(name, value) for name, value in record.items()])
+
+
+async def _measure(
+    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+) -> dict[str, object]:
+    from benchmarks.baselines.baseline_faiss import raw_round
+
+    loop = asyncio.get_running_loop()
+    task = prepared.sides[0].task
+    raw_qps: list[float] = []
+    floors: list[Round] = []
+    ours: list[Round] = []
+    with own_process() as raw_process, own_process() as caller:
+        async with _floor(task) as floor, _nearline(task, separate=separate) as (address, pids):
+            for number in range(rounds + 1):
+                # The first turn warms all three up and is not kept.
+                length = seconds if number else _WARM_UP_S
+                raw = await loop.run_in_executor(raw_process, raw_round, task, length)
+                least = await loop.run_in_executor(caller, call_round, task, floor, length)
+                mine = await loop.run_in_executor(caller, call_round, task, address, length)
+                if number:
+                    raw_qps.append(raw)
+                    floors.append(least)
+                    ours.append(mine)
+            rss = sum(_rss_bytes(pid) for pid in pids)
+    figures = figures_of(ours, task.k)
+    floor_qps = median(r.qps for r in floors)
+    return figures | {
+        "rss_bytes": rss,
+        "raw_qps": round(median(raw_qps), 1),
+        "floor_qps": round(floor_qps, 1),
+        "floor_p99_ms": percentile_ms(floors, 99),
+        "floor_recall": round(median(r.recall for r in floors), 4),
+        "ratio_to_floor": round(median(r.qps for r in ours) / floor_qps, 3),
+        "floor_to_raw": round(floor_qps / median(raw_qps), 3),
+    }
+
+
+async def _compare(
+    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+) -> dict[str, object]:
+    """Lets two collections of one server take turns; the ratio is the median over pairs."""
+    loop = asyncio.get_running_loop()
+    tasks = [side.task for side in prepared.sides]
+    found: list[list[Round]] = [[], []]
+    # What a request costs the server: all that a busy machine leaves comparable.
+    server_us: list[list[float]] = [[], []]
+    with own_process() as caller:
+        async with _nearline(tasks[0], separate=separate) as (address, pids):
+            for number in range(rounds + 1):
+                length = seconds if number else _WARM_UP_S
+                # Who goes first changes, so that a drift of the machine meets both alike.
+                for side in (0, 1) if number % 2 else (1, 0):
+                    before_s = _cpu_s(pids)
+                    one = await loop.run_in_executor(
+                        caller, call_round, tasks[side], address, length
+                    )
+                    if number:
+                        found[side].append(one)
+                        spent = _cpu_s(pids) - before_s
+                        server_us[side].append(spent / len(one.latencies_s) * 1e6)
+    ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
+    others = {f"compare_{name}": value for name, value in figures_of(found[1], tasks[1].k).items()}
+    return {
+        **figures_of(found[0], tasks[0].k),
+        **others,
+        "server_us": round(median(server_us[0]), 1),
+        "compare_server_us": round(median(server_us[1]), 1),
+        "ratio_to_compare": round(median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "compare_index": prepared.sides[1].factory,
+        "compare_ef": tasks[1].ef or None,
+        "compare_build_s": round(prepared.build_s[1], 2),
+        "compare_index_bytes": prepared.index_bytes[1],
+    }
+
+
+# --- the servers -----------------------------------------------------------------------------
+
+
+def _floor(task: Task) -> AbstractAsyncContextManager[str]:
+    return minimal_server(
+        "benchmarks.baselines.floor_server",
+        *("--threads", str(task.threads)),
+        *("--index", str(index_file(task)), "--ids", str(task.ids)),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _nearline(task: Task, *, separate: bool) -> AsyncIterator[tuple[str, list[int]]]:
+    from nearline_cli.local.processes import SHARD_SERVICES, retrieval_process, service_process
+
+    async with contextlib.AsyncExitStack() as stack:
+        pids = []
+        router: list[str] = []
+        if separate:
+            shard = await stack.enter_async_context(
+                service_process(
+                    "retrieval.shard_server",
+                    ["--store", str(task.store)],
+                    ready_services=SHARD_SERVICES,
+                )
+            )
+            pids.append(shard.pid)
+            router += ["--shards", f"0={shard.address}"]
+        service = await stack.enter_async_context(retrieval_process(task.store, router))
+        yield service.address, [*pids, service.pid]
+
+
+def _cpu_s(pids: Sequence[int]) -> float:
+    import psutil
+
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(float(time.user + time.system) for time in times)
+
+
+def _rss_bytes(pid: int) -> int:
+    import psutil
+
+    rss: int = psutil.Process(pid).memory_info().rss
+    return rss
+
+
+def _faiss_version() -> str:
+    for name in ("faiss-cpu", "faiss-gpu"):
+        with contextlib.suppress(ImportError):
+            return version(name)
+    return "unknown"

@@ -1,0 +1,73 @@
+"""`nearline bench retrieval --backend milvus`: our router beside the client of Milvus itself."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from statistics import median
+
+from benchmarks.baselines.processes import own_process
+from benchmarks.workloads.closed_loop import Round, Task, call_round, figures_of, percentile_ms
+from benchmarks.workloads.retrieval_dataset import Prepared
+from nearline_cli.compose.milvus_target import Target, lent
+from nearline_cli.local.processes import retrieval_process
+
+_WARM_UP_S = 2.0
+_ENTRIES = 10_000
+# Popularity of queries, as it is of words and of pages: the n-th is asked 1/n as often.
+_ZIPF = 1.0
+
+
+async def measure(
+    prepared: Prepared, target: Target, *, seconds: float, rounds: int
+) -> dict[str, object]:
+    """Writes the vectors into a Milvus, and has three ask it in turns.
+
+    They are pymilvus alone; our router, each query in turn; and our router with a cache of answers,
+    queries by a law of Zipf. The collection is dropped afterwards.
+    """
+    from benchmarks.baselines.baseline_milvus import Place, milvus_round
+
+    task = prepared.sides[0].task
+    loop = asyncio.get_running_loop()
+    alone: list[Round] = []
+    ours: list[Round] = []
+    hot: list[Round] = []
+    async with lent(task.store, task.collection, target) as there:
+        place = Place(target.uri, target.token, there.name)
+        with own_process() as client, own_process() as caller:
+            for number in range(rounds + 1):
+                # The first turn warms all up and is not kept.
+                length = seconds if number else _WARM_UP_S
+                one = await loop.run_in_executor(client, milvus_round, task, place, length)
+                async with retrieval_process(task.store, target.router) as plain:
+                    mine = await _asked(caller, task, plain.address, length)
+                kept = ["--search-cache", str(_ENTRIES)]
+                async with retrieval_process(task.store, target.router + kept) as caching:
+                    # What is popular is known after a while.
+                    await _asked(caller, task, caching.address, length, _ZIPF)
+                    popular = await _asked(caller, task, caching.address, length, _ZIPF)
+                if number:
+                    alone.append(one)
+                    ours.append(mine)
+                    hot.append(popular)
+    qps = median(one.qps for one in alone)
+    return {
+        "backend": "milvus",
+        "milvus": there.version,
+        **figures_of(ours, task.k),
+        **figures_of(alone, task.k, "alone_"),
+        **figures_of(hot, task.k, "hot_"),
+        "hot_share": round(median(one.cached for one in hot), 4),
+        "zipf": _ZIPF,
+        "ratio_to_alone": round(median(one.qps for one in ours) / qps, 3),
+        "p99_to_alone": round(percentile_ms(ours, 99) / percentile_ms(alone, 99), 3),
+        "hot_ratio_to_alone": round(median(one.qps for one in hot) / qps, 3),
+    }
+
+
+async def _asked(
+    caller: Executor, task: Task, address: str, seconds: float, zipf: float = 0.0
+) -> Round:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(caller, call_round, task, address, seconds, zipf)

@@ -1,0 +1,248 @@
+"""`nearline bench swap`: snapshots become current under load; does any caller notice?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+
+from benchmarks.workloads.swap_checks import Judge
+from benchmarks.workloads.swap_dataset import COLLECTION, MOST_DOCUMENTS, Built, build, questions_of
+from benchmarks.workloads.swap_load import Kind, Load, Phase, Seen, open_loop
+from nearline import contract as c
+from nearline.clients import AdminClient, EmbeddingClient, GenerationClient, RetrievalClient
+from nearline.errors import NotReady
+from nearline_cli.local.processes import (
+    GENERATION_SERVICES,
+    RETRIEVAL_SERVICES,
+    SHARD_SERVICES,
+    embedding_process,
+    service_process,
+)
+from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+
+_QUESTIONS = 200
+_SETTLE_S = 30.0
+
+
+class _Deployment(NamedTuple):
+    """Addresses of what runs."""
+
+    routers: Sequence[str]
+    generation: str
+
+
+def bench_swap(
+    rate: Annotated[float, typer.Option(min=1, help="Requests per second, all kinds.")] = 200.0,
+    warm_up_s: Annotated[
+        float, typer.Option("--warm-up", min=0, help="Seconds of load that do not count.")
+    ] = 5.0,
+    rest_s: Annotated[
+        float, typer.Option("--rest", min=1, help="Seconds of load without a promotion.")
+    ] = 15.0,
+    flips: Annotated[int, typer.Option(min=1, help="Promotions.")] = 10,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.2, help="Seconds between two promotions.")
+    ] = 2.0,
+    routers: Annotated[int, typer.Option(min=1, max=8, help="Routers.")] = 2,
+    replicas: Annotated[
+        int, typer.Option(min=0, max=8, help="Shard servers; 0: the shards run in the routers.")
+    ] = 2,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards that each holds.")] = 2,
+    documents: Annotated[
+        int, typer.Option(min=100, max=MOST_DOCUMENTS, help="Documents of a snapshot.")
+    ] = 1_000,
+    drain_s: Annotated[
+        float, typer.Option("--drain", min=0.1, help="Seconds until an old one is unloaded.")
+    ] = 3.0,
+    seed: Annotated[int, typer.Option(help="Seed of texts, interactions and requests.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Swap snapshots under an open loop of requests; count what failed and what was mixed.
+
+    Three snapshots take turns, each promoted by another router than the one before. Every id and
+    every sentence of one carries its stamp, and its users had another third of the documents. A
+    reply is mixed where anything in it (ids, texts, what a list was learned from, an answer, the
+    spans that it cites) is not of the snapshot that it names. Of 20 requests 11 search by vector, 2
+    by text (hybrid), 6 ask for lists (3 for a user, 2 that go with an item, 1 for nobody) and 1 for
+    an answer by the extractive writer, whose service stands behind the first router.
+
+    The same load runs at rest first, and p99_ratio is that of the 99th percentiles during the flips
+    and at rest, over all requests; p99_ratio_search and so on are by kind. Latencies count from the
+    time that a request was due to the end of its reply. failed, mixed_epochs, partial (a shard was
+    missing) and fallbacks (served by less than was asked for) count everything after the warm-up,
+    also what is asked while the last snapshots are unloaded; `first` has the first message of each
+    class. flips_seen is how many the callers of a router saw, the least over routers.
+    """
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
+        phases = {
+            Phase.WARM_UP: warm_up_s,
+            Phase.REST: rest_s,
+            Phase.FLIPS: flips * every_s,
+            Phase.SETTLE: drain_s + 1.0,
+        }
+        row = asyncio.run(
+            _measure(Path(folder), phases, rate, flips, every_s, routers, replicas, shards,
+                     documents, drain_s, seed)
+        )  # fmt: skip
+    if as_json:
+        print_json(row)
+    else:
+        print_table(("figure", "value"), row.items())
+
+
+async def _measure(
+    folder: Path,
+    phases: dict[Phase, float],
+    rate: float,
+    flips: int,
+    every_s: float,
+    routers: int,
+    replicas: int,
+    shards: int,
+    documents: int,
+    drain_s: float,
+    seed: int,
+) -> dict[str, object]:
+    seen = Seen()
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        embedding = (await enter(embedding_process())).address
+        embedder = await enter(EmbeddingClient(embedding))
+        built = await build(folder / "store", embedder, documents, shards, seed)
+        questions = questions_of(documents, _QUESTIONS, np.random.default_rng(seed))
+        vectors = (await embedder.embed(questions, c.TextRole.QUERY, timeout_s=60.0)).vectors
+        services = await enter(
+            _deployed(folder / "store", embedding, routers, replicas, shards, drain_s)
+        )
+        load = Load(
+            routers=[await enter(RetrievalClient(one)) for one in services.routers],
+            generator=await enter(GenerationClient(services.generation)),
+            judge=Judge(built.stamps, built.texts),
+            questions=questions,
+            vectors=vectors,
+            documents=documents,
+            rate=rate,
+            phases=list(phases.items()),
+            seed=seed,
+        )
+        admins = [await enter(AdminClient(one)) for one in services.routers]
+        # Connects, so that the first requests do not wait for that.
+        for admin in admins:
+            await admin.serving_status()
+        start = asyncio.get_running_loop().time()
+        first = start + phases[Phase.WARM_UP] + phases[Phase.REST]
+        async with asyncio.TaskGroup() as running:
+            running.create_task(open_loop(load, start, seen))
+            swaps = running.create_task(_swap(admins, built, first, flips, every_s))
+        await _reached(admins, swaps.result())
+    return {
+        **figures_of(seen, flips),
+        "rate": rate,
+        **{f"{phase.value}_s": seconds for phase, seconds in phases.items()},
+        "every_s": every_s,
+        "routers": routers,
+        "replicas": replicas,
+        "shards": shards,
+        "documents": documents,
+    }
+
+
+def figures_of(seen: Seen, flips: int) -> dict[str, object]:
+    """Gives the figures of a row; times in milliseconds, None where nothing was answered."""
+    figures: dict[str, object] = {
+        "requests": seen.requests,
+        "failed": sum(seen.errors.values()),
+        "mixed_epochs": seen.mixed,
+        "partial": seen.partial,
+        "fallbacks": seen.fallbacks,
+        "answered": seen.answered,
+        "refused": seen.refused,
+        "flips": flips,
+        "flips_seen": min((len(epochs) for epochs in seen.epochs.values()), default=1) - 1,
+    }
+    ratios: dict[str, object] = {}
+    times: dict[str, object] = {}
+    for name, kinds in (("", tuple(Kind)), *((one.value, (one,)) for one in Kind)):
+        flipping, rest = (
+            [at * 1e3 for kind in kinds for at in seen.latencies_s.get((phase, kind), ())]
+            for phase in (Phase.FLIPS, Phase.REST)
+        )
+        during, before = _percentile(flipping, 99), _percentile(rest, 99)
+        ratio = None if during is None or before is None else round(during / before, 3)
+        ratios[f"p99_ratio_{name}".rstrip("_")] = ratio
+        prefix = f"{name}_" if name else ""
+        times[f"{prefix}p50_ms"] = _percentile(flipping, 50)
+        times[f"{prefix}p50_at_rest_ms"] = _percentile(rest, 50)
+        times[f"{prefix}p99_ms"], times[f"{prefix}p99_at_rest_ms"] = during, before
+    return {**figures, **ratios, **times, "errors": dict(seen.errors), "first": seen.first}
+
+
+def _percentile(values: Sequence[float], percentile: float) -> float | None:
+    return round(float(np.percentile(values, percentile)), 3) if values else None
+
+
+async def _swap(
+    admins: Sequence[AdminClient], built: Built, first: float, flips: int, every_s: float
+) -> int:
+    """Promotes the next snapshot again and again, each time by another router; gives the epoch."""
+    loop = asyncio.get_running_loop()
+    snapshot_ids = list(built.stamps)
+    epoch = 0
+    for number in range(flips):
+        await asyncio.sleep(first + number * every_s - loop.time())
+        snapshot_id = snapshot_ids[(number + 1) % len(snapshot_ids)]
+        admin = admins[number % len(admins)]
+        epoch = (await admin.promote(snapshot_id, COLLECTION, why="bench swap")).epoch
+    return epoch
+
+
+async def _reached(admins: Sequence[AdminClient], epoch: int) -> None:
+    """Waits until every router serves the last record."""
+    found = ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            while True:
+                status = [(await admin.serving_status()).collections[0] for admin in admins]
+                if all(one.epoch == epoch for one in status):
+                    return
+                found = ", ".join(f"{one.epoch} {one.problem}" for one in status)
+                await asyncio.sleep(0.1)
+    raise NotReady(f"{_SETTLE_S:g} s after the last promotion epoch {epoch} is not served: {found}")
+
+
+@contextlib.asynccontextmanager
+async def _deployed(
+    store: Path, embedding: str, routers: int, replicas: int, shards: int, drain_s: float
+) -> AsyncIterator[_Deployment]:
+    given = ["--store", str(store), "--snapshot-drain-s", str(drain_s), "--drain-s", "0"]
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(
+                service_process("retrieval.shard_server", given, ready_services=SHARD_SERVICES)
+            )
+            for _ in range(replicas)
+        ]
+        held = ",".join(one.address for one in servers)
+        topology = ";".join(f"{number}={held}" for number in range(shards))
+        words = [*given, "--embedding", embedding, *(("--shards", topology) if servers else ())]
+        found = [
+            await stack.enter_async_context(
+                service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
+            )
+            for _ in range(routers)
+        ]
+        answering = await stack.enter_async_context(
+            service_process(
+                "generation",
+                ["--retrieval", found[0].address, "--embedding", embedding],
+                ready_services=GENERATION_SERVICES,
+            )
+        )
+        yield _Deployment([one.address for one in found], answering.address)

@@ -1,0 +1,150 @@
+"""Documents submitted at a steady rate with a burst in it, and the queue watched meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from nearline import contract as c
+from nearline.clients import IngestClient, RetrievalClient
+from nearline.retry import while_overloaded
+from nearline_cli.local.autoscaler import Pool, Scaled
+
+_TICK_S = 0.1
+_SAMPLE_S = 0.5
+# Workers may take as long to go, beyond what they are told to wait.
+_GONE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How documents arrive, open loop: a steady rate, `factor` times it, the same again, none."""
+
+    rate: float
+    factor: float
+    steady_s: float
+    burst_s: float
+    after_s: float
+
+    @property
+    def seconds(self) -> float:
+        """The length of it all."""
+        return self.steady_s + self.burst_s + self.after_s
+
+    def due(self, at_s: float) -> int:
+        """Gives how many documents should have been submitted by then."""
+        at_s = min(at_s, self.seconds)
+        in_burst_s = min(max(at_s - self.steady_s, 0.0), self.burst_s)
+        return round(self.rate * (at_s + (self.factor - 1) * in_burst_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The queue at a time. t: Seconds from the start of the load; done: documents that ended."""
+
+    t: float
+    submitted: int
+    done: int
+    lag: int
+    waiting: int
+    workers: int
+    oldest_age_s: float
+
+
+@dataclass(slots=True)
+class Run:
+    """What happened so far. jobs: The ids of the documents of each."""
+
+    began: float = 0.0
+    submitted: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    scalings: list[tuple[float, Scaled]] = field(default_factory=list)
+    jobs: dict[str, list[str]] = field(default_factory=dict)
+
+    def now(self) -> float:
+        """Gives the seconds since the load began."""
+        return asyncio.get_running_loop().time() - self.began
+
+
+def items_of(prefix: str, first: int, end: int) -> list[c.Item]:
+    """Gives the documents with these numbers."""
+    return [
+        c.Item(id=f"{prefix}-{number:07d}", text=f"document {number}")
+        for number in range(first, end)
+    ]
+
+
+async def drive(door: IngestClient, load: Load, run: Run, pool: Pool, idle_s: float) -> None:
+    """Submits the load, and watches until no worker is left."""
+    run.began = asyncio.get_running_loop().time()
+    sampling = asyncio.create_task(_sample(door, run))
+    try:
+        await _submit(door, load, run)
+        busy_s = run.now()
+        while not sampling.done() and run.now() < busy_s + idle_s + _GONE_S:
+            await asyncio.sleep(_SAMPLE_S)
+            latest = run.samples[-1]
+            if latest.lag:
+                busy_s = run.now()
+            elif not (pool.size or latest.workers):
+                break
+    finally:
+        sampling.cancel()
+        await asyncio.wait((sampling,))
+    if not sampling.cancelled():
+        sampling.result()
+
+
+async def _submit(door: IngestClient, load: Load, run: Run) -> None:
+    """Submits what is due every tick, whether or not earlier ones were taken already."""
+
+    async def send(first: int, end: int) -> None:
+        items = items_of("burst", first, end)
+        job_id = c.new_job_id()
+        await while_overloaded(lambda: door.submit(items, job_id=job_id, timeout_s=30.0))
+        run.jobs[job_id] = [item.id for item in items]
+        run.submitted += len(items)
+
+    sent = 0
+    async with asyncio.TaskGroup() as sending:
+        tick = 0
+        while sent < load.due(load.seconds):
+            tick += 1
+            await asyncio.sleep(tick * _TICK_S - run.now())
+            due = load.due(tick * _TICK_S)
+            for first in range(sent, due, c.MAX_BATCH):
+                sending.create_task(send(first, min(due, first + c.MAX_BATCH)))
+            sent = due
+
+
+async def _sample(door: IngestClient, run: Run) -> None:
+    done = 0
+    while True:
+        submitted = run.submitted
+        queue = await door.queue()
+        # What was submitted meanwhile may be in the lag already.
+        done = max(done, submitted - queue.lag)
+        run.samples.append(
+            Sample(
+                t=round(run.now(), 2),
+                submitted=submitted,
+                done=done,
+                lag=queue.lag,
+                waiting=queue.waiting,
+                workers=len(queue.workers),
+                oldest_age_s=round(queue.oldest_age_s, 2),
+            )
+        )
+        await asyncio.sleep(len(run.samples) * _SAMPLE_S - run.now())
+
+
+async def outcome(door: IngestClient, router: RetrievalClient, run: Run) -> dict[str, int]:
+    """Counts what became of the documents, and those that the router does not have."""
+    counts = {"indexed": 0, "dead": 0, "lost": 0}
+    for job_id, ids in run.jobs.items():
+        job = await door.job(job_id)
+        counts["indexed"] += job.indexed
+        counts["dead"] += job.dead
+        reply = await router.get_items(ids, (), min_watermark=job.watermark)
+        counts["lost"] += len(ids) - len(reply.items)
+    return counts

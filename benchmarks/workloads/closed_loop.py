@@ -1,0 +1,158 @@
+"""Callers of `nearline bench retrieval`: searches in a closed loop, and the recall of replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads.prepared_calls import call_in_loop
+from nearline.v1 import retrieval_pb2, types_pb2
+from nearline.vectors import pack
+
+METHOD = "/nearline.v1.RetrievalService/Search"
+# Scores of equal vectors differ in the last digits between a matrix product and faiss.
+TIE = 1e-6
+_CACHE = types_pb2.ServedBy.SOURCE_CACHE
+_DRAWN = 100_000
+# Read once by the process that calls.
+_kept: dict[str, Any] = {}
+
+
+class Task(NamedTuple):
+    """What is measured.
+
+    folder: Holds the store and what the measuring processes share.
+    collection: What is asked; all collections in a folder hold the same vectors.
+    ef: Width of the graph search; 0 where the index is no graph.
+    """
+
+    folder: Path
+    k: int
+    ef: int
+    concurrency: int
+    threads: int
+    collection: str = "bench"
+
+    @property
+    def store(self) -> Path:
+        """The snapshot store."""
+        return self.folder / "store"
+
+    @property
+    def ids(self) -> Path:
+        """Ids by index row, a line each."""
+        return self.folder / "ids.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One stretch of closed-loop calls.
+
+    latencies_s: one per call. recall: Over all replies. replies: How many, those that led in
+    included. cached: Share of them from a cache.
+    """
+
+    qps: float
+    latencies_s: NDArray[np.float64]
+    recall: float
+    replies: int
+    cached: float = 0.0
+
+
+def call_round(
+    task: Task, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
+) -> Round:
+    """Calls Search in a closed loop; requests are serialised before, replies parsed after.
+
+    Args:
+        zipf: The n-th most popular query is asked n^-zipf times as often as the first; 0: all are
+            asked in turn.
+        lead_s: Seconds before those that count.
+    """
+    exact = exact_answers(task)
+    requests = _requests(task, exact["queries"])
+    order = _popular(len(requests), zipf) if zipf else range(len(requests))
+    asked = [requests[one] for one in order]
+    calls = call_in_loop(address, METHOD, asked, task.concurrency, seconds, lead_s)
+    replies = [
+        (order[number], retrieval_pb2.SearchResponse.FromString(reply))
+        for number, reply in calls.replies
+    ]
+    kept = sum(reply.info.served_by.source == _CACHE for _, reply in replies)
+    return Round(
+        qps=calls.qps,
+        latencies_s=calls.latencies_s,
+        recall=recall_of(
+            task, [(number, [hit.id for hit in reply.result.hits]) for number, reply in replies]
+        ),
+        replies=len(replies),
+        cached=kept / len(replies),
+    )
+
+
+def figures_of(rounds: Sequence[Round], k: int, prefix: str = "") -> dict[str, object]:
+    """Gives the medians over rounds, each name after a prefix."""
+    return {
+        f"{prefix}qps": round(median(one.qps for one in rounds), 1),
+        f"{prefix}p50_ms": percentile_ms(rounds, 50),
+        f"{prefix}p99_ms": percentile_ms(rounds, 99),
+        f"{prefix}recall@{k}": round(median(one.recall for one in rounds), 4),
+    }
+
+
+def percentile_ms(rounds: Sequence[Round], percentile: float) -> float:
+    """Gives the median over rounds of a percentile of their latencies."""
+    each = [float(np.percentile(one.latencies_s, percentile)) for one in rounds]
+    return round(median(each) * 1e3, 3)
+
+
+def _popular(queries: int, zipf: float) -> list[int]:
+    """Draws queries by their popularity, the same ones each time."""
+    weights = np.arange(1, queries + 1, dtype=np.float64) ** -zipf
+    rng = np.random.default_rng(0)
+    drawn: list[int] = rng.choice(queries, _DRAWN, p=weights / weights.sum()).tolist()
+    return drawn
+
+
+def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
+    options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef or None)
+    return [
+        retrieval_pb2.SearchRequest(
+            collection=task.collection, query=retrieval_pb2.Query(vector=pack(row)), options=options
+        ).SerializeToString()
+        for row in queries
+    ]
+
+
+def recall_of(task: Task, replies: Sequence[tuple[int, Sequence[str]]]) -> float:
+    """Gives the share of the exact k best that was found.
+
+    Args:
+        replies: Number of the query, and the ids found; what follows U+0001 in an id is no part.
+    """
+    exact = exact_answers(task)
+    if "base" not in _kept:
+        _kept["base"] = np.load(task.folder / "base.npy", mmap_mode="r")
+        ids = task.ids.read_text("utf-8").splitlines()
+        _kept["rows"] = {one: row for row, one in enumerate(ids)}
+    found = 0
+    for number, hits in replies:
+        rows = {_kept["rows"][one.partition("\x01")[0]] for one in hits}
+        scores = np.asarray(_kept["base"][sorted(rows)]) @ exact["queries"][number]
+        found += int((scores >= exact["edge"][number] - TIE).sum())
+    return found / (len(replies) * task.k)
+
+
+def exact_answers(task: Task) -> dict[str, NDArray[np.float32]]:
+    """Gives the queries, and the score of each one's exact k-th best."""
+    if "exact" not in _kept:
+        with np.load(task.folder / "exact.npz") as file:
+            _kept["exact"] = {name: file[name] for name in file.files}
+    exact: dict[str, NDArray[np.float32]] = _kept["exact"]
+    return exact

@@ -1,0 +1,148 @@
+"""What `nearline bench retrieval` serves and asks: built, and answered exactly, before it measures.
+
+Runs in a process of its own, so that the measured ones hold none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads.closed_loop import TIE, Task, exact_answers
+from nearline.contract import Item
+from nearline.errors import InvalidRequest
+
+INDEX_FILE = "dense.faiss"
+_WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
+
+
+class Side(NamedTuple):
+    """An index to measure: its FAISS factory string, and the task of asking it."""
+
+    factory: str
+    task: Task
+
+
+class Prepared(NamedTuple):
+    """What was built. sides: With widths chosen. build_s, index_bytes: of each side."""
+
+    sides: Sequence[Side]
+    build_s: Sequence[float]
+    index_bytes: Sequence[int]
+    rows: int
+    dim: int
+
+
+def prepare(
+    sides: Sequence[Side], vectors: Path, queries: int, seed: int, target_recall: float
+) -> Prepared:
+    """Builds a collection for each side, and the exact answers that both are held against.
+
+    Args:
+        sides: What to build; all in one folder.
+        vectors: .npy matrix, (n, d) floats.
+        queries: Rows held out and asked with.
+        seed: Seed of the sample.
+        target_recall: Each graph is asked at the least width that reaches it; 0: as it says.
+    Raises: InvalidRequest: the file cannot be used, or no width reaches the recall.
+    """
+    task = sides[0].task
+    matrix = np.array(_read(vectors), np.float32)
+    if len(matrix) < queries + task.k:
+        raise InvalidRequest(
+            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {task.k} need at "
+            f"least {queries + task.k}",
+            field="vectors",
+        )
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    order = np.random.default_rng(seed).permutation(len(matrix))
+    asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
+    ids = [f"{row:09d}" for row in range(len(base))]
+    task.ids.write_text("\n".join(ids), "utf-8")
+    np.savez(task.folder / "exact.npz", queries=asked, edge=_edges(base, asked, task.k))
+    np.save(task.folder / "base.npy", base)
+    build_s, chosen = [], []
+    for side in sides:
+        start = time.perf_counter()
+        _build(side, (Item(id=one, vector=row) for one, row in zip(ids, base, strict=True)))
+        build_s.append(time.perf_counter() - start)
+        if target_recall and side.task.ef:
+            side = side._replace(
+                task=side.task._replace(ef=_least_width(side, base, target_recall))
+            )
+        chosen.append(side)
+    sizes = [index_file(side.task).stat().st_size for side in chosen]
+    return Prepared(chosen, build_s, sizes, len(base), base.shape[1])
+
+
+def index_file(task: Task) -> Path:
+    """Gives the index that is served."""
+    from nearline.snapshot import Store, shard_folder
+
+    store = Store(task.store)
+    snapshot_id = store.alias_in_force(task.collection).current
+    return shard_folder(store.snapshot_folder(task.collection, snapshot_id), 0) / INDEX_FILE
+
+
+def _build(side: Side, documents: Iterator[Item]) -> None:
+    from index_builder.options.build_options import BuildOptions, IndexOptions
+    from index_builder.pipeline.builder import build_snapshot
+
+    options = BuildOptions(
+        store=str(side.task.store),
+        collection=side.task.collection,
+        index=IndexOptions(factory=side.factory, ef_search=side.task.ef or 64),
+    )
+    asyncio.run(build_snapshot(documents, options))
+
+
+def _least_width(side: Side, base: NDArray[np.float32], target_recall: float) -> int:
+    from retrieval.index.vectors.faiss_index import FaissIndex
+    from retrieval.index.vectors.vector_index import SearchParams
+
+    task, exact = side.task, exact_answers(side.task)
+    index = FaissIndex.load(
+        index_file(task), side.factory, dim=base.shape[1], rows=len(base), ef_search=task.ef
+    )
+    recall = 0.0
+    for width in _WIDTHS:
+        rows = index.search(exact["queries"], task.k, SearchParams(ef_search=width)).ids
+        scores = np.einsum("nkd,nd->nk", base[rows], exact["queries"])
+        recall = float((scores >= exact["edge"][:, None] - TIE).mean())
+        if recall >= target_recall:
+            return width
+    raise InvalidRequest(
+        f"{side.factory} reaches recall {recall:.4f} at ef {_WIDTHS[-1]}, not {target_recall}; ask "
+        "for less, or refine with more exact vectors",
+        field="target_recall",
+    )
+
+
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(
+            f"{path} is not a .npy file that can be read: {error}", field="vectors"
+        ) from error
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
+        raise InvalidRequest(
+            f"{path} holds {matrix.dtype} of shape {matrix.shape}; (n, d) floats are needed",
+            field="vectors",
+        )
+    return matrix
+
+
+def _edges(base: NDArray[np.float32], asked: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Gives the score of each query's exact k-th best row: what scores as well is found right."""
+    edges = []
+    for first in range(0, len(asked), 100):
+        scores = asked[first : first + 100] @ base.T
+        edges.append(np.partition(scores, -k, axis=1)[:, -k])
+    return np.concatenate(edges)

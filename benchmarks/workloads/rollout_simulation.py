@@ -1,0 +1,128 @@
+"""Rollouts that never were: recorded latencies are dealt to two arms, and the judge is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from retrieval.rollout.analysis import Limits
+
+# Bursts are shorter than a second; blocks at the usual 200 requests/s are one.
+BLOCK = 200
+_PLACES = 10
+# Queries differ: the recall of one spreads about the mean like a beta variable of so many trials.
+_TRIALS = 5.0
+_LOOKS_EVERY = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How a canary does in truth.
+
+    slower: Its latency as a multiple of what was recorded. recall: Its mean recall@10, 0..1.
+    """
+
+    slower: float = 1.0
+    recall: float = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of runs.
+
+    backed_out: Requests of each run until it was backed out, of those that were. tests: How often
+    each test said so.
+    """
+
+    runs: int
+    backed_out: Sequence[int]
+    tests: Counter[str]
+
+    @property
+    def rate(self) -> float:
+        """Share of the runs that were backed out, 0..1."""
+        return len(self.backed_out) / self.runs
+
+    @property
+    def median_requests(self) -> float | None:
+        """Requests until half of those were; None: none was."""
+        return float(np.median(self.backed_out)) if self.backed_out else None
+
+
+def simulate(
+    trace_s: NDArray[np.float64],
+    setting: Setting,
+    limits: Limits,
+    *,
+    runs: int,
+    requests: int,
+    share: float,
+    recall_sample: float,
+    users: int,
+    seed: int,
+) -> Outcome:
+    """Judges rollouts of so many requests by the very code that judges them in a router.
+
+    Latencies are drawn from the trace in blocks, round the end, so that bursts stay: Politis and
+    Romano, "A circular block-resampling procedure for stationary data", 1992.
+
+    Args:
+        trace_s: Latencies in seconds, in order, shape (n,), n >= 1.
+        recall_sample: Share of the canary's requests whose recall is measured, 0..1.
+        users: Who ask, each as often, dealt to an arm for good; 0: each request by itself.
+        seed: Every run has its own generator, made of it and the number of the run.
+    """
+    from retrieval.rollout.analysis import Judge
+
+    backed_out = []
+    tests: Counter[str] = Counter()
+    for run in range(runs):
+        rng = np.random.default_rng((seed, run))
+        judge = Judge(share, limits, dealt_by_unit=users > 0)
+        asking = rng.integers(users, size=requests) if users else np.arange(requests)
+        canary = (rng.random(users or requests) < share)[asking]
+        units = rng.integers(2**63, size=users or requests)[asking]
+        seconds = resampled(trace_s, requests, rng) * np.where(canary, setting.slower, 1.0)
+        recalls = recalls_of(setting.recall, requests, rng)
+        recalls[~(canary & (rng.random(requests) < recall_sample))] = np.nan
+        for number in range(0, requests, _LOOKS_EVERY):
+            part = slice(number, number + _LOOKS_EVERY)
+            columns = (canary, units, seconds, recalls)
+            for of_canary, unit, spent, recall in zip(
+                *(column[part].tolist() for column in columns), strict=True
+            ):
+                judge.request(of_canary, unit, spent, failed=False)
+                if recall == recall:
+                    judge.recall(True, recall)
+            if judge.breach:
+                backed_out.append(min(number + _LOOKS_EVERY, requests))
+                tests[judge.broken] += 1
+                break
+    return Outcome(runs=runs, backed_out=backed_out, tests=tests)
+
+
+def resampled(
+    trace_s: NDArray[np.float64], requests: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draws latencies in blocks of `BLOCK`, shape (requests,)."""
+    starts = rng.integers(len(trace_s), size=-(-requests // BLOCK))
+    rows = (starts[:, None] + np.arange(BLOCK)).ravel()[:requests]
+    drawn: NDArray[np.float64] = trace_s[rows % len(trace_s)]
+    return drawn
+
+
+def recalls_of(mean: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draws the recall@10 of queries: 0, 0.1, .. 1, beta-binomial, shape (count,).
+
+    Args:
+        mean: More than 0 and less than 1.
+    """
+    chances = rng.beta(_TRIALS * mean, _TRIALS * (1 - mean), size=count)
+    recalls: NDArray[np.float64] = rng.binomial(_PLACES, chances) / _PLACES
+    return recalls

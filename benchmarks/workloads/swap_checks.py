@@ -1,0 +1,112 @@
+"""Judges replies of `nearline bench swap` by what is in them: is all of it of one snapshot?"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.workloads.swap_dataset import STAMPS, is_liked
+from nearline import contract as c
+
+_STAMP = re.compile(rf"\b({'|'.join(STAMPS)})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Knows what the snapshots hold; says what is wrong with a reply, empty: nothing.
+
+    stamps: By snapshot id. texts: By item id. lists: Ids that a user was given first, by snapshot
+    id and user id.
+    """
+
+    stamps: Mapping[str, str]
+    texts: Mapping[str, str]
+    lists: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+
+    def search(self, reply: c.SearchReply) -> str:
+        """Judges a search: ids and texts have the stamp, and each text is that of its id."""
+        return self._hits(reply.info.snapshot_id, reply.hits)
+
+    def recommendations(self, reply: c.RecommendReply, audience: c.Audience) -> str:
+        """Judges a list: as a search, and by what it was learned from.
+
+        A list for a user is the same each time that one snapshot makes it; what goes with an item,
+        and what is popular, are documents that somebody of the snapshot had.
+        """
+        snapshot_id = reply.info.snapshot_id
+        hits = [one.hit for one in reply.recommendations]
+        if problem := self._hits(snapshot_id, hits):
+            return problem
+        stamp = self.stamps[snapshot_id]
+        strangers = [one for one in audience.item_ids if _stamp_of(one) != stamp]
+        ignored = [one.id for one in reply.ignored_ids]
+        if ignored != strangers:
+            return f"a list of {stamp} ignored {ignored}, and {strangers} are not its items"
+        if not audience.user_id:
+            liked = sum(is_liked(stamp, _row_of(hit.id)) for hit in hits)
+            return "" if liked == len(hits) else f"{stamp} learned {liked} of {len(hits)} in a list"
+        if reply.info.coverage.missing_shards:
+            return ""
+        ids = [hit.id for hit in hits]
+        before = self.lists.setdefault((snapshot_id, audience.user_id), ids)
+        if ids != before:
+            return f"{stamp} gave {audience.user_id} {ids}, and before {before}"
+        return ""
+
+    def answer(self, events: Sequence[c.AnswerEvent]) -> str:
+        """Judges an answer: its evidence, its text, and its citations, down to what they cite."""
+        evidence = events[0]
+        assert isinstance(evidence, c.Evidence), "the first event of an answer is its evidence"
+        snapshot_id = evidence.info.snapshot_id
+        if problem := self._hits(snapshot_id, evidence.documents):
+            return problem
+        stamp = self.stamps[snapshot_id]
+        said = "".join(event.text for event in events if isinstance(event, c.Delta))
+        if said and (found := stamps_in([said])) != {stamp}:
+            return f"an answer from {stamp} says {_told(found)}: {said[:200]!r}"
+        shown = {hit.id for hit in evidence.documents}
+        for event in events:
+            if isinstance(event, c.Citation):
+                where = f"an answer from {stamp} cites {event.document_id}"
+                if event.snapshot_id != snapshot_id:
+                    return f"{where} of {event.snapshot_id}"
+                if event.document_id not in shown:
+                    return f"{where}, which is not in its evidence"
+                cited = self.texts[event.document_id][event.start : event.end]
+                if hashlib.sha256(cited.encode()).hexdigest() != event.text_hash:
+                    return f"{where}, which does not have that text"
+        return ""
+
+    def _hits(self, snapshot_id: str, hits: Sequence[c.Hit]) -> str:
+        stamp = self.stamps.get(snapshot_id)
+        if stamp is None:
+            return f"no snapshot is called {snapshot_id!r}"
+        found = {_stamp_of(hit.id) for hit in hits}
+        if found != {stamp}:
+            return f"a reply from {stamp} has ids of {_told(found)}"
+        for hit in hits:
+            parts = [part for part in (hit.title, hit.text) if part is not None]
+            if any(stamps_in([part]) != {stamp} for part in parts):
+                return f"a reply from {stamp} shows of {hit.id}: {' / '.join(parts)!r}"
+            if hit.text is not None and hit.text not in self.texts.get(hit.id, ""):
+                return f"a reply from {stamp} has a text of {hit.id} that it does not have"
+        return ""
+
+
+def stamps_in(texts: Iterable[str]) -> set[str]:
+    """Gives the stamps that texts carry."""
+    return {stamp for text in texts for stamp in _STAMP.findall(text)}
+
+
+def _stamp_of(one: str) -> str:
+    return one.partition("-")[0]
+
+
+def _row_of(one: str) -> int:
+    return int(one.rpartition("-d")[2])
+
+
+def _told(stamps: Iterable[str]) -> str:
+    return " and ".join(sorted(stamps)) or "none"

@@ -1,0 +1,217 @@
+"""The load of `nearline bench swap`: an open loop of searches, lists and answers, each judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.workloads.swap_checks import Judge
+from benchmarks.workloads.swap_dataset import COLLECTION, STAMPS, USERS, is_liked, item_id, user_id
+from nearline import contract as c
+from nearline.clients import GenerationClient, RetrievalClient
+from nearline.errors import NearlineError, NotReady
+
+_K = 10
+_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0
+_TEXTS = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
+_VECTOR_SEARCH = c.SearchOptions(k=_K, mode=c.SearchMode.DENSE, payload=_TEXTS)
+_TEXT_SEARCH = c.SearchOptions(k=_K, mode=c.SearchMode.HYBRID, payload=_TEXTS)
+_LIST = c.RecommendOptions(n=_K, payload=_TEXTS)
+
+
+class Kind(Enum):
+    """What is asked for; values name figures."""
+
+    SEARCH = "search"
+    TEXT_SEARCH = "text_search"
+    RECOMMEND = "recommend"
+    GENERATE = "generate"
+
+
+class Phase(Enum):
+    """When a request was due.
+
+    WARM_UP: Counts for nothing. FLIPS: From the first promotion until as long after the last one as
+    lies between two. SETTLE: While what was served before is unloaded; latencies do not count.
+    """
+
+    WARM_UP = "warm_up"
+    REST = "rest"
+    FLIPS = "flips"
+    SETTLE = "settle"
+
+
+# How many of twenty requests are of which kind; of lists, half are for a user, a third go with an
+# item, and the others are for nobody.
+MIX = {Kind.SEARCH: 11, Kind.TEXT_SEARCH: 2, Kind.RECOMMEND: 6, Kind.GENERATE: 1}
+_AUDIENCES = ("user", "item", "user", "nobody", "user", "item")
+_WHOLE = (c.Finish.COMPLETE, c.Finish.LENGTH)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the callers saw, but for the warm-up.
+
+    latencies_s: From the time a request was due to the end of its reply, by phase and kind.
+    errors: By class. mixed: Replies that are not of one snapshot. partial: that lack shards.
+    fallbacks: that were served by less than was asked for. epochs: By router. first: The first
+    message of each class of error, and of a mixed reply.
+    """
+
+    requests: int = 0
+    latencies_s: dict[tuple[Phase, Kind], list[float]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+    mixed: int = 0
+    partial: int = 0
+    fallbacks: int = 0
+    answered: int = 0
+    refused: int = 0
+    epochs: dict[int, set[int]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent where: questions and their vectors, in turn, to each router in turn.
+
+    generator: Stands behind the first router. documents: Of a snapshot. rate: Requests per second.
+    phases: Seconds of each, one after the other. seed: Of the order of kinds.
+    """
+
+    routers: Sequence[RetrievalClient]
+    generator: GenerationClient
+    judge: Judge
+    questions: Sequence[str]
+    vectors: NDArray[np.float32]
+    documents: int
+    rate: float
+    phases: Sequence[tuple[Phase, float]]
+    seed: int
+
+
+async def open_loop(load: Load, start: float, seen: Seen) -> None:
+    """Sends requests at fixed times, whether or not earlier ones have been answered.
+
+    Args:
+        start: Time of the event loop at which the first phase begins.
+        seen: Told of what comes of them.
+    """
+    loop = asyncio.get_running_loop()
+    callers = _Callers(load, seen)
+    rng = np.random.default_rng(load.seed)
+    block = [kind for kind, many in MIX.items() for _ in range(many)]
+    kinds: list[Kind] = []
+    number, end = 0, 0.0
+    async with asyncio.TaskGroup() as running:
+        for phase, seconds in load.phases:
+            end += seconds
+            while number / load.rate < end:
+                if not kinds:
+                    # Shuffled, or a kind would meet the same router each time.
+                    kinds = [block[at] for at in rng.permutation(len(block)).tolist()]
+                due = start + number / load.rate
+                await asyncio.sleep(due - loop.time())
+                running.create_task(callers.ask(kinds.pop(), number, phase, due))
+                number += 1
+
+
+class _Callers:
+    """Ask, and have judged what they get; what they get last of a router is what they know of."""
+
+    def __init__(self, load: Load, seen: Seen) -> None:
+        self._load = load
+        self._seen = seen
+        self._lists = 0
+        self._shown = [STAMPS[0]] * len(load.routers)
+        self._liked = {
+            stamp: [row for row in range(load.documents) if is_liked(stamp, row)]
+            for stamp in STAMPS
+        }
+
+    async def ask(self, kind: Kind, number: int, phase: Phase, due: float) -> None:
+        seen = self._seen if phase is not Phase.WARM_UP else Seen()
+        seen.requests += 1
+        try:
+            match kind:
+                case Kind.RECOMMEND:
+                    judged = await self._recommend(number, seen)
+                case Kind.GENERATE:
+                    judged = await self._generate(number, seen)
+                case Kind.SEARCH | Kind.TEXT_SEARCH:
+                    judged = await self._search(kind, number, seen)
+        except NearlineError as error:
+            name = type(error).__name__
+            seen.errors[name] += 1
+            seen.first.setdefault(name, f"{phase.value}, {kind.value}: {error.message}")
+            return
+        spent_s = asyncio.get_running_loop().time() - due
+        seen.latencies_s.setdefault((phase, kind), []).append(spent_s)
+        if problem := judged():
+            seen.mixed += 1
+            seen.first.setdefault("mixed", f"{phase.value}, {kind.value}: {problem}")
+
+    async def _search(self, kind: Kind, number: int, seen: Seen) -> Callable[[], str]:
+        load, at = self._load, number % len(self._load.questions)
+        query, options = c.Query(vector=load.vectors[at]), _VECTOR_SEARCH
+        if kind is Kind.TEXT_SEARCH:
+            query, options = c.Query(text=load.questions[at]), _TEXT_SEARCH
+        router = number % len(load.routers)
+        reply = await load.routers[router].search(
+            query, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
+        )
+        self._read(reply.info, router, seen)
+        seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
+        return lambda: load.judge.search(reply)
+
+    async def _recommend(self, number: int, seen: Seen) -> Callable[[], str]:
+        load, audience = self._load, c.Audience()
+        router = number % len(load.routers)
+        whom = _AUDIENCES[self._lists % len(_AUDIENCES)]
+        self._lists += 1
+        if whom == "user":
+            audience = c.Audience(user_id=user_id(number % USERS))
+        elif whom == "item":
+            stamp = self._shown[router]
+            rows = self._liked[stamp]
+            audience = c.Audience(item_ids=(item_id(stamp, rows[number % len(rows)]),))
+        reply = await load.routers[router].recommend(
+            audience, _LIST, collection=COLLECTION, timeout_s=_TIMEOUT_S
+        )
+        self._read(reply.info, router, seen)
+        # An item of the snapshot before is not there any more, and what is popular stands in.
+        if not reply.ignored_ids:
+            seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
+        return lambda: load.judge.recommendations(reply, audience)
+
+    async def _generate(self, number: int, seen: Seen) -> Callable[[], str]:
+        load = self._load
+        question = c.Question(text=load.questions[number % len(load.questions)])
+        events = [
+            event
+            async for event in load.generator.generate(
+                question, collection=COLLECTION, timeout_s=_ANSWER_TIMEOUT_S
+            )
+        ]
+        match events[-1] if events else None:
+            case c.Refusal():
+                seen.refused += 1
+            case c.Done(finish=finish, served_by=served_by) if finish in _WHOLE:
+                seen.answered += 1
+                seen.fallbacks += served_by.source is c.Source.FALLBACK
+            case last:
+                raise NotReady(f"an answer broke off: the last of {len(events)} events is {last}")
+        assert isinstance(events[0], c.Evidence), "the first event of an answer is its evidence"
+        seen.partial += bool(events[0].info.coverage.missing_shards)
+        return lambda: load.judge.answer(events)
+
+    def _read(self, info: c.ReplyInfo, router: int, seen: Seen) -> None:
+        seen.epochs.setdefault(router, set()).add(info.epoch)
+        seen.partial += bool(info.coverage.missing_shards)
+        self._shown[router] = self._load.judge.stamps.get(info.snapshot_id, STAMPS[0])

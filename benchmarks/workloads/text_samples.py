@@ -1,0 +1,49 @@
+"""The texts of benches."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from nearline.errors import InvalidRequest
+
+# A batch of plain encode.
+_LEAST = 32
+
+
+def sample(file: Path | None, count: int, seed: int) -> list[str]:
+    """Gives texts of a file, or docstrings of this Python, at random and without empty ones.
+
+    Args:
+        file: One text a line, or .jsonl with "text"; None: the docstrings.
+        count: How many at most.
+        seed: Of the choice.
+    Raises: InvalidRequest: it cannot be read, or has too few.
+    """
+    texts = _docstrings() if file is None else _read(file)
+    texts = [text for text in texts if text.strip()]
+    if len(texts) < count and file is not None and len(texts) < _LEAST:
+        raise InvalidRequest(
+            f"{file} has {len(texts)} texts; at least {_LEAST} are needed", field="texts"
+        )
+    random.Random(seed).shuffle(texts)
+    return texts[:count]
+
+
+def _docstrings() -> list[str]:
+    from index_builder.documents.python_docs import entries
+
+    return [entry.text for entry in entries()]
+
+
+def _read(file: Path) -> list[str]:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+        return [json.loads(x)["text"] if file.suffix == ".jsonl" else x for x in lines if x]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(
+            f"{file} cannot be read ({type(error).__name__}: {error}); give UTF-8 text, one text a "
+            'line, or .jsonl with a field "text"',
+            field="texts",
+        ) from error

@@ -1,0 +1,253 @@
+"""Choosing the backend: what agrees with fp32, and of that the fastest; measured once, kept."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding import reference_texts
+from embedding.backend import Backend
+from embedding.model import Model
+from embedding.model_cache import ModelCache
+from embedding.reference_texts import GoldenSet
+from embedding.settings import EmbeddingSettings
+from embedding.throughput import measure
+from embedding.tokenizer import TextTokenizer
+from nearline.errors import NearlineError, NotReady, SettingsError, StoreError
+
+_log = logging.getLogger(__name__)
+_SETTINGS_EXIT_CODE = 2  # See `nearline.serving.run`.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was measured of one backend over the golden texts."""
+
+    backend: str
+    min_cosine: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A loaded backend that has just shown its golden vectors, and its figures."""
+
+    backend: Backend
+    figures: Figures
+
+
+async def choose(model: Model, settings: EmbeddingSettings, cache_folder: Path) -> Chosen:
+    """Loads the backend to serve with.
+
+    The first start under the same circumstances converts and measures; later ones read the choice.
+
+    Raises: SettingsError: no backend can be loaded with what is installed. NotReady: none agrees
+        with the fp32 reference. StoreError: the cache cannot be written.
+    """
+    cache = ModelCache(cache_folder, model)
+    work = _Calibration(model, settings, cache, cache_folder)
+    file = cache.choice_file(
+        {
+            "candidates": work.candidates,
+            "device": settings.device,
+            "threads": settings.threads,
+            "streams": settings.streams,
+            "token_budget": settings.token_budget,
+        }
+    )
+    kept = _read(file)
+    if kept is None or not work.is_prepared(kept.backend):
+        measured = await work.measure_all()
+        kept = max(measured, key=lambda figures: figures.tokens_per_s)
+        record = {"chosen": asdict(kept), "measured": [asdict(figures) for figures in measured]}
+        try:
+            cache.write(file, json.dumps(record, indent=1).encode())
+        except StoreError as error:
+            # An image with a read-only cache serves all the same; it measures at every start.
+            _log.warning("choice_not_kept", extra={"reason": error.message})
+        _log.info("backend_measured", extra=record)
+    backend = await asyncio.to_thread(work.load, kept.backend)
+    min_cosine = await asyncio.to_thread(work.check, backend)
+    return Chosen(
+        backend,
+        Figures(backend=kept.backend, min_cosine=min_cosine, tokens_per_s=kept.tokens_per_s),
+    )
+
+
+class _Calibration:
+    def __init__(
+        self, model: Model, settings: EmbeddingSettings, cache: ModelCache, cache_folder: Path
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._cache = cache
+        self._cache_folder = cache_folder
+        self._tokenizer = TextTokenizer(model.folder, model.max_tokens)
+        self.candidates = _candidates(settings)
+
+    def is_prepared(self, name: str) -> bool:
+        """Tells whether all that this backend needs is in the cache."""
+        graph = not name.startswith("openvino") or self._cache.graph.is_file()
+        return graph and self._cache.reference_file.is_file()
+
+    async def measure_all(self) -> list[Figures]:
+        """Measures every candidate; leaves out what cannot be loaded or differs from fp32."""
+        in_subprocess = [name for name in self.candidates if name == "torch-f32"]
+        others = [name for name in self.candidates if name not in in_subprocess]
+        if self._settings.device != "cpu" or len(self.candidates) == 1:
+            others, in_subprocess = self.candidates, []
+        measured: list[Figures] = []
+        if in_subprocess or not all(self.is_prepared(name) for name in self.candidates):
+            figures = await self._prepare(bool(in_subprocess))
+            if "tokens_per_s" in figures:
+                measured.append(
+                    Figures(
+                        backend="torch-f32",
+                        min_cosine=figures["min_cosine"],
+                        tokens_per_s=figures["tokens_per_s"],
+                    )
+                )
+        refusals: list[NearlineError] = []
+        for name in others:
+            try:
+                measured.append(await asyncio.to_thread(self._measure, name))
+            except NearlineError as error:
+                if len(self.candidates) == 1:
+                    raise
+                refusals.append(error)
+                _log.warning("backend_left_out", extra={"backend": name, "reason": error.message})
+        if not measured:
+            # Where all fail it is for one reason, such as the device: one of them says it.
+            raise refusals[-1]
+        return measured
+
+    def load(self, name: str) -> Backend:
+        """Loads a backend by its name."""
+        engine, _, precision = name.partition("-")
+        threads = self._settings.threads
+        if engine == "torch":
+            from embedding.torch_backend import TorchBackend
+
+            return TorchBackend(
+                self._model, precision, device=self._settings.device, threads=threads
+            )
+        from embedding.openvino_backend import OpenVINOBackend
+
+        return OpenVINOBackend(
+            self._cache.graph, precision, threads=threads, streams=self._settings.streams
+        )
+
+    def check(self, backend: Backend) -> float:
+        """Runs the golden texts; gives the lowest cosine, or raises NotReady."""
+        return reference_texts.check(
+            backend.name, self._golden(backend).embed(backend), self._reference()
+        )
+
+    def _measure(self, name: str) -> Figures:
+        backend = self.load(name)
+        min_cosine = self.check(backend)
+        tokens_per_s = measure(backend, self._golden(backend))
+        return Figures(backend=name, min_cosine=min_cosine, tokens_per_s=tokens_per_s)
+
+    def _golden(self, backend: Backend) -> GoldenSet:
+        return GoldenSet(
+            self._tokenizer, self._model.pad_id, self._settings.token_budget, backend.pad_multiple
+        )
+
+    def _reference(self) -> NDArray[np.float32]:
+        reference = self._cache.reference()
+        if reference is None:
+            raise NotReady(
+                f"{self._cache.reference_file} is gone; start again, and the service makes it anew"
+            )
+        return reference
+
+    async def _prepare(self, measure_torch: bool) -> dict[str, float]:
+        """Converts in a process of its own, so that torch never enters this one."""
+        if importlib.util.find_spec("torch") is None:
+            raise SettingsError(
+                f"model {self._model.name} is not in the cache {self._cache.folder} and torch, "
+                "which converts it once, is not installed; run pip install 'nearline[torch]', or "
+                "copy a cache folder that has the model (python -m embedding.convert makes one)"
+            )
+        arguments = [
+            *("--model", str(self._model.folder)),
+            *("--cache-dir", str(self._cache_folder)),
+            *("--token-budget", str(self._settings.token_budget)),
+            *(["--measure"] if measure_torch else []),
+        ]
+        _log.info("converting", extra={"model": self._model.name})
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "embedding.convert", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, errors = await process.communicate()
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            kind = SettingsError if process.returncode == _SETTINGS_EXIT_CODE else NotReady
+            raise kind(f"model {self._model.name} could not be converted: {_last_words(errors)}")
+        figures = json.loads(output.splitlines()[-1])
+        return {key: value for key, value in figures.items() if isinstance(value, float)}
+
+
+def _candidates(settings: EmbeddingSettings) -> list[str]:
+    """Names of the backends that the settings allow and this machine may have."""
+    on_cpu = settings.device == "cpu"
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    has_torch = importlib.util.find_spec("torch") is not None
+    names: list[str] = []
+    if settings.backend in ("auto", "openvino") and on_cpu and has_openvino:
+        from embedding.openvino_backend import has_bf16
+
+        names += [f"openvino-{p}" for p in ("f32", "bf16") if p == "f32" or has_bf16()]
+    if settings.backend in ("auto", "torch") and has_torch:
+        automatic = ("f32",) if on_cpu else ("bf16", "f16", "f32")
+        given = settings.precision
+        names += [f"torch-{p}" for p in (automatic if given == "auto" else (given,))]
+    if settings.precision != "auto":
+        wanted = f"-{settings.precision}"
+        names = [name for name in names if name.endswith(wanted)]
+    if not names:
+        raise SettingsError(
+            f"backend {settings.backend} with precision {settings.precision} on device "
+            f"{settings.device} cannot be had: openvino is {'' if has_openvino else 'not '}"
+            f"installed, torch is {'' if has_torch else 'not '}installed, and bf16 in OpenVINO "
+            "needs a CPU that has it; install nearline[embedding] or nearline[torch], or set "
+            "--backend auto --precision auto"
+        )
+    return names
+
+
+def _read(file: Path) -> Figures | None:
+    try:
+        return Figures(**json.loads(file.read_text("utf-8"))["chosen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # None was made yet, or by another version: measure again.
+
+
+def _last_words(errors: bytes, lines: int = 5) -> str:
+    words: Sequence[str] = errors.decode("utf-8", "replace").strip().splitlines()
+    for line in reversed(words):
+        if line.startswith("{"):
+            try:
+                reason = json.loads(line).get("reason")
+            except ValueError:
+                continue
+            if reason:
+                return str(reason)
+    return " | ".join(words[-lines:]) or "it said nothing"

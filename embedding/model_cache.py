@@ -1,0 +1,154 @@
+"""What is made once per model and kept: converted graph, golden vectors, chosen backend."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding.model import Model
+from embedding.reference_texts import GOLDEN_ID
+from nearline.errors import NotReady, StoreError
+
+# Raised when the conversion itself changes.
+_CONVERSION = 1
+_CONVERTING = "converting-"
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
+def installed_version(package: str) -> str:
+    """Gives the version of an installed distribution; empty where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+class ModelCache:
+    """The folder of one model in the cache. Files appear whole or not at all.
+
+    Args:
+        folder: Cache folder of nearline.
+        model: The model.
+    """
+
+    def __init__(self, folder: Path, model: Model) -> None:
+        self.folder = folder / "embedding" / model.fingerprint
+        self._model = model
+
+    @property
+    def graph_folder(self) -> Path:
+        """Folder of the graph for the installed OpenVINO: model.xml and model.bin."""
+        return self.folder / f"openvino-{installed_version('openvino')}-{_CONVERSION}"
+
+    @property
+    def graph(self) -> Path:
+        """The converted graph."""
+        return self.graph_folder / "model.xml"
+
+    @property
+    def reference_file(self) -> Path:
+        """Golden vectors of the fp32 reference."""
+        return self.folder / f"golden-{GOLDEN_ID}.npy"
+
+    def reference(self) -> NDArray[np.float32] | None:
+        """Reads the golden vectors, (n, dim) float32; None where there are none.
+
+        Raises: NotReady: the file is damaged.
+        """
+        try:
+            vectors: NDArray[np.float32] = np.load(self.reference_file, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError) as error:
+            raise NotReady(
+                f"{self.reference_file} is damaged ({error}); delete it and start again, with "
+                "torch installed"
+            ) from error
+        return vectors
+
+    def choice_file(self, facts: Mapping[str, object]) -> Path:
+        """Where a choice made under these facts (candidates, limits) on this machine is kept."""
+        key = {
+            "cpu": cpu_name(),
+            "cores": len(os.sched_getaffinity(0)),
+            "openvino": installed_version("openvino"),
+            "torch": installed_version("torch"),
+            "golden": GOLDEN_ID,
+            **facts,
+        }
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        return self.folder / f"choice-{digest}.json"
+
+    def write(self, file: Path, data: bytes) -> None:
+        """Writes a file so that a reader sees the old one or the whole new one.
+
+        Raises: StoreError: the cache folder cannot be written.
+        """
+        with self.temporary("writing-") as folder:
+            new = folder / file.name
+            new.write_bytes(data)
+            os.replace(new, file)
+
+    def sweep(self) -> None:
+        """Removes what a conversion that was killed has left; call it while holding the lock."""
+        for folder in self.folder.glob(f"{_CONVERTING}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def temporary(self, prefix: str = _CONVERTING) -> Iterator[Path]:
+        """Gives a folder on the same file system, gone at the end.
+
+        Raises: StoreError: the cache folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix) as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the model cache {self.folder}: {error.strerror or error}; set "
+                "--cache-dir or NEARLINE_CACHE_DIR to a folder that can be written"
+            ) from error
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds off other processes that would make the same; ends with the process.
+
+        Raises: StoreError: the cache folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the model cache {self.folder}: {error.strerror or error}; set "
+                "--cache-dir or NEARLINE_CACHE_DIR to a folder that can be written"
+            ) from error
+        with stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+def cpu_name() -> str:
+    """Gives the processor's name with what matters for speed."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        pairs = (line.partition(":") for line in lines)
+        facts = {key.strip(): value.strip() for key, _, value in pairs}
+        has = facts.get("flags", "").split()
+        flags = [flag for flag in _FLAGS if flag in has]
+        name = facts.get("model name", platform.machine())
+        return " ".join((name, facts.get("model", ""), *flags))
+    return platform.processor() or platform.machine()

@@ -1,0 +1,230 @@
+"""Checks what a model wrote, sentence by sentence, against the passages that it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from generation.checks.draft_parser import Draft
+from generation.checks.groundedness import Grounding, Rules, best_passages, check, unknown_stems
+from generation.checks.link_filter import REMOVED, addresses, checked
+from generation.checks.markers import NOT_ANSWERED, PATTERN, named
+from generation.checks.quantities import quantities
+from generation.evidence.sources import Shown, Source, Span
+
+NO_SOURCE = "no source is named"
+
+# What leads in to something says nothing by itself; longer, it says something.
+_LEAD_IN_WORDS = 12
+_MOST_LEAD_INS = 3
+# "Steps to", "in short", "care": one word may be the model's own.
+_MOST_UNKNOWN = 1
+# What a model repeats of its prompt: fences, and signs that part the roles.
+_PROMPT_SIGNS = re.compile(
+    r"<{1,2}(?:end of )?(?:passage|conversation)\b[^<>\n]{0,100}>{0,2}|\[/?INST\]|</?s>"
+    r"|<\|[^|<>\n]{0,40}\|>|<(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"#{1,6}\s+")
+_ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s+")
+_EMPHASIS = re.compile(r"\*\*|__|`")
+_CODE_OR_MARKER = re.compile(
+    rf"`[^`\n]*`|(?P<word>\w+)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{PATTERN})", re.IGNORECASE
+)
+
+
+class Verified(NamedTuple):
+    """A sentence that may be sent.
+
+    text: Without markers, with the white space before it. spans: What it rests on, in the order in
+    which it names them. support: Of each span, 0..1. problems: Why the evidence does not support
+    it; empty: it does. body: What it says, without the signs of its form.
+    """
+
+    text: str
+    spans: Sequence[Span]
+    support: Sequence[float]
+    problems: tuple[str, ...]
+    body: str = ""
+
+    @property
+    def supported(self) -> bool:
+        """Whether the evidence supports it."""
+        return not self.problems
+
+
+class Verifier:
+    """Checks the sentences of one answer, in order.
+
+    A sentence is supported if what it names supports it, see `grounding.check`. Without a marker it
+    is not, but for these:
+    - A heading, or what ends with a colon: up to twelve words without a number. It is sent with
+      what follows it, or not at all.
+    - The first row of a table, likewise.
+    - An item of a list, a row or code behind a colon rests on what the words before it name.
+    - Code rests on what the sentence before it names.
+    A bracket directly after a word (`minutes[1]`) is code if the evidence has the very same; else
+    it is a marker.
+
+    Args:
+        shown: What the model was shown, by number.
+        sources: The evidence.
+        question: As the model was asked.
+        mark: Give unsupported sentences with their problems; else leave them out.
+        rules: How strict; None: as for generated text.
+    """
+
+    def __init__(
+        self,
+        shown: Sequence[Shown],
+        sources: Sequence[Source],
+        question: str,
+        *,
+        mark: bool,
+        rules: Rules | None = None,
+    ) -> None:
+        self._shown = shown
+        self._sources = sources
+        self._question = question
+        self._mark = mark
+        self._rules = rules or Rules()
+        self._evidence = "\n".join(
+            f"{source.best.title or ''}\n{source.text(Span(one.passages))}"
+            for one in shown
+            for source in (sources[one.source],)
+        )
+        self._allowed = addresses([self._evidence])
+        self._leads_in: list[str] = []
+        self._in_table = self._lost = False
+        self._before: tuple[int, ...] = ()
+        self._led: tuple[int, ...] = ()
+        # Whether the model said that the passages do not answer.
+        self.declined = False
+        self.dropped_sentences = 0
+        self.dropped_markers = 0
+        self.removed_links = 0
+
+    def verify(self, draft: Draft) -> Verified | None:
+        """Checks the next sentence.
+
+        Returns: None where nothing is to be sent, or not yet.
+        """
+        checked = self.check(draft)
+        return None if checked is None else self.settle(checked)
+
+    def check(self, draft: Draft) -> Verified | None:
+        """Checks the next sentence, and leaves to `settle` what becomes of it.
+
+        Returns: None where nothing is to be sent, or not yet.
+        """
+        self.dropped_markers += draft.dropped_markers
+        text, markers = _PROMPT_SIGNS.sub("", draft.text), draft.markers
+        if not draft.code:
+            text, markers = self._unmarked(text, markers)
+        text, removed = checked(text, self._allowed)
+        self.removed_links += removed
+        if not draft.code:
+            # "&#91;9&#93;", or an invisible sign within: it has become a marker only now.
+            text, markers = self._unmarked(text, markers)
+        row = text.startswith("|")
+        first_row, self._in_table = row and not self._in_table, row
+        says = any(sign.isalnum() for sign in text)
+        if not says and not row:
+            return None
+        if text.strip(" .*`\"'").upper() == NOT_ANSWERED:
+            self.declined = True
+            return None
+        if not says or (not draft.code and _leads_in(text, first_row)):
+            self._lost = self._lost and bool(self._leads_in)
+            if says and not self._known(text):
+                # What it leads to may still be sent, and rests on what it names.
+                self.dropped_sentences += 1
+            elif len(self._leads_in) < _MOST_LEAD_INS:
+                self._leads_in.append(draft.lead + text)
+            if not row:
+                self._before = self._led = markers
+            return None
+        if draft.code or row or _ITEM.match(text):
+            markers = markers or self._led or (self._before if draft.code else ())
+        else:
+            self._led = ()
+            if self._lost:
+                # What they led to is gone; a heading is for all that follows it.
+                self._leads_in = [one for one in self._leads_in if _HEADING.match(one.strip())]
+        self._before = markers
+        return self._grounded(draft.lead + text, markers)
+
+    def settle(self, verified: Verified) -> Verified | None:
+        """Gives what is sent of a sentence that was checked; None: nothing, it is not supported."""
+        if verified.problems and not self._mark:
+            self.dropped_sentences += 1
+            self._lost = True
+            return None
+        text = "".join([*self._leads_in, verified.text])
+        self._leads_in, self._lost = [], False
+        return verified._replace(text=text)
+
+    def _grounded(self, text: str, markers: Sequence[int]) -> Verified:
+        body = _body(text)
+        spans = [self._span(body, self._shown[number - 1]) for number in markers]
+        if not spans:
+            return Verified(text, (), (), (NO_SOURCE,), body)
+        support = [self._grounding(body, [span]).score for span in spans]
+        # What adds nothing, beside what does, is not cited.
+        least = self._rules.floor / 2
+        kept = [at for at, score in enumerate(support) if score >= least] or [*range(len(spans))]
+        self.dropped_markers += len(spans) - len(kept)
+        spans, support = [spans[at] for at in kept], [support[at] for at in kept]
+        return Verified(text, spans, support, self._grounding(body, spans).problems, body)
+
+    def _known(self, text: str) -> bool:
+        """Tells whether what leads in speaks of what the evidence or the question speaks of."""
+        known = f"{self._evidence}\n{self._question}"
+        return unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
+
+    def _span(self, body: str, shown: Shown) -> Span:
+        title = self._sources[shown.source].best.title or ""
+        return Span(
+            best_passages(
+                body, shown.passages, title=title, question=self._question, rules=self._rules
+            )
+        )
+
+    def _grounding(self, body: str, spans: Sequence[Span]) -> Grounding:
+        sources = [self._sources[span.source] for span in spans]
+        return check(
+            body,
+            " ".join(source.text(span) for source, span in zip(sources, spans, strict=True)),
+            title="\n".join({source.best.title or "": None for source in sources}),
+            question=self._question,
+            rules=self._rules,
+        )
+
+    def _unmarked(self, text: str, markers: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+        found = dict.fromkeys(markers)
+
+        def without(match: re.Match[str]) -> str:
+            marker = match["glued"] or match["marker"]
+            if marker is None or (match["glued"] and match.group() in self._evidence):
+                return match.group()
+            numbers, dropped = named(marker, len(self._shown))
+            found.update(dict.fromkeys(numbers))
+            self.dropped_markers += dropped
+            return match["word"] or ""
+
+        return _CODE_OR_MARKER.sub(without, text), tuple(found)
+
+
+def _leads_in(text: str, first_row: bool) -> bool:
+    said = _EMPHASIS.sub("", text)
+    if not first_row and not _HEADING.match(said) and not said.endswith((":", "：")):
+        return False
+    body = _body(said)
+    return len(body.replace("|", " ").split()) <= _LEAD_IN_WORDS and not any(quantities(body))
+
+
+def _body(text: str) -> str:
+    """Gives what a text says, without the signs of its form."""
+    text = _EMPHASIS.sub("", text.strip()).replace(REMOVED, "")
+    return _ITEM.sub("", _HEADING.sub("", text, count=1), count=1).strip()

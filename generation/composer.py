@@ -1,0 +1,319 @@
+"""Composes the answer once the evidence is there: reuse, refuse, or have it written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+from generation.checks.citation_verifier import Verification
+from generation.evidence.calibration import DEFAULT, Calibration, Calibrations
+from generation.evidence.confidence import Confidence
+from generation.evidence.evidence_reader import Found, Reader, Reading
+from generation.evidence.sources import passages_of
+from generation.memory.answer_cache import AnswerCache, AnswerKey, CachedAnswer
+from generation.memory.conversation import Memory
+from generation.memory.token_budgets import Budgets, Purse, TokenLimits
+from generation.model_set import Models
+from generation.protocols import metrics
+from generation.protocols.access import Access
+from generation.protocols.writer import Task, Writer
+from generation.request_context import Call
+from generation.writers.citer import Citer
+from generation.writers.extractive import EXTRACTIVE, ExtractiveWriter
+from generation.writers.routing import POLICY, Router, classify
+from generation.writers.writer_chain import Answering, Outcome
+from nearline import contract as c
+from nearline.errors import NearlineError
+from nearline.filters import admits
+from nearline.sentences import estimate_tokens
+
+_MESSAGES = {
+    c.RefusalReason.OFF_TOPIC: "The collection seems to be about other things.",
+    c.RefusalReason.NO_EVIDENCE: "Nothing that was found answers this.",
+}
+_NOTHING = Confidence(0.0, 0.0)
+
+
+class Composer:
+    """Composes answers from evidence.
+
+    Args:
+        reader: Measures the evidence.
+        models: What writes beside the extractive writer.
+        access: Who may see what.
+        memory: Where the turn goes.
+        verification: Checks the sources of answers that are used again.
+        calibrations: Of snapshots; None: the shipped one for all.
+        cache: Answers given before; None: none are kept.
+        budgets: Of models; None: no limits.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        models: Models,
+        access: Access,
+        memory: Memory,
+        verification: Verification,
+        *,
+        calibrations: Calibrations | None,
+        cache: AnswerCache | None,
+        budgets: Budgets | None,
+    ) -> None:
+        self.writers: dict[str, Writer] = {EXTRACTIVE: ExtractiveWriter(), **models.writers}
+        self._reader = reader
+        self._models = models
+        self._access = access
+        self._memory = memory
+        self._verification = verification
+        self._calibrations = calibrations
+        self._cache = cache
+        self._budgets = budgets or Budgets(None, TokenLimits())
+        self._router = Router(tuple(self.writers))
+
+    async def compose(self, call: Call, found: Found) -> AsyncGenerator[c.AnswerEvent, None]:
+        """Gives everything after the evidence: text and citations, usage, and the end."""
+        calibration, certain = DEFAULT, True
+        if self._calibrations is not None:
+            snapshot = call.collection, call.snapshot_id
+            calibration = await self._calibrations.of(*snapshot, call.left_s())
+            certain = self._calibrations.knows(*snapshot)
+        if not passages_of(found.sources):
+            ends = await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING, calibration)
+            for end in ends:
+                yield end
+            return
+        # Where nobody can tell how this snapshot is to be read, the answer is for once only.
+        key = self._key(call) if certain else None
+        cached = await self._cached(call, key)
+        if cached is not None:
+            for event in await self._repeat(call, cached, calibration):
+                yield event
+            return
+        reading = await self._reader.read(found, call.left_s())
+        sure = calibration.assess(reading.signals)
+        refused = _refused(call.question, sure, calibration)
+        if refused is not None:
+            for end in await self._refuse(call, refused, sure, calibration):
+                yield end
+            return
+        parts = self._write(call, found, reading, sure, calibration, key)
+        async with contextlib.aclosing(parts):
+            async for event in parts:
+                yield event
+
+    async def _write(
+        self,
+        call: Call,
+        found: Found,
+        reading: Reading,
+        sure: Confidence,
+        calibration: Calibration,
+        key: AnswerKey | None,
+    ) -> AsyncGenerator[c.AnswerEvent, None]:
+        asked = call.question
+        query = classify(
+            call.condensed, sure.evidence, [source.best.score for source in found.sources]
+        )
+        route = self._router.route(
+            query, call.snapshot_id, asked=asked.backend, left_s=call.left_s()
+        )
+        route, reservation = await self._budgets.admit(
+            route,
+            self._models.prompt_tokens + asked.max_tokens,
+            Purse(
+                collection=call.collection,
+                tenant=call.caller.tenant,
+                session_id=asked.session_id,
+                now=datetime.now(UTC),
+            ),
+        )
+        task = Task(
+            question=call.condensed,
+            history=call.recalled.turns,
+            found=found,
+            scores=calibration.rank(reading.features),
+            max_tokens=asked.max_tokens,
+            temperature=asked.temperature,
+            timeout_s=call.left_s(),
+            mark=asked.unsupported is c.Unsupported.MARK,
+            may_decline=asked.refuse,
+        )
+        citer = Citer(found.sources, call.snapshot_id, lambda hit: self._may_cite(call, hit))
+        answering = Answering(self.writers, route, task, citer, self._models.prices)
+        sent: list[c.Delta | c.Citation] = []
+        async with contextlib.aclosing(answering.events()) as events:
+            async for event in events:
+                call.sends(event, answering.outcome.backend)
+                sent.append(event)
+                yield event
+        outcome = answering.outcome
+        await self._budgets.settle(reservation, outcome.prompt_tokens + outcome.completion_tokens)
+        metrics.left_out.labels("sentence").inc(outcome.dropped_sentences)
+        metrics.left_out.labels("marker").inc(outcome.dropped_markers)
+        if not outcome.text and outcome.finish is not c.Finish.DEADLINE:
+            # All that could be said is not supported, or may not be cited.
+            for end in await self._refuse(
+                call, c.RefusalReason.NO_EVIDENCE, sure, calibration, outcome
+            ):
+                yield end
+            return
+        reason = "; ".join(filter(None, (outcome.reason, found.degraded, reading.degraded)))
+        for end in await self._done(
+            call, outcome, sure.evidence, calibration, c.Source.LIVE, reason
+        ):
+            yield end
+        # After the end: nobody waits for it.
+        full = _is_full(found.reply.info) and not found.degraded and not reading.degraded
+        if self._cache is not None and key is not None and outcome.whole and full:
+            answer = CachedAnswer(
+                sent,
+                outcome.backend,
+                sure.evidence,
+                outcome.dropped_sentences,
+                outcome.dropped_markers,
+            )
+            await self._cache.put(key, answer)
+
+    async def _repeat(
+        self, call: Call, cached: CachedAnswer, calibration: Calibration
+    ) -> list[c.AnswerEvent]:
+        for event in cached.events:
+            call.sends(event, cached.backend)
+        outcome = Outcome(
+            backend=cached.backend,
+            text=cached.text,
+            citations=len(cached.citations),
+            dropped_sentences=cached.dropped_sentences,
+            dropped_markers=cached.dropped_markers,
+        )
+        ends = await self._done(
+            call, outcome, cached.evidence_probability, calibration, c.Source.CACHE, ""
+        )
+        return [*cached.events, *ends]
+
+    async def _done(
+        self,
+        call: Call,
+        outcome: Outcome,
+        evidence: float,
+        calibration: Calibration,
+        source: c.Source,
+        reason: str,
+    ) -> list[c.AnswerEvent]:
+        cached = source is c.Source.CACHE
+        metrics.answers.labels(call.collection, "cached" if cached else outcome.finish.value).inc()
+        fell = len(outcome.attempts) > 1 or bool(outcome.reason)
+        done = c.Done(
+            tokens=estimate_tokens(outcome.text),
+            citations=outcome.citations,
+            evidence_probability=evidence,
+            calibrated=calibration.calibrated,
+            truncated=outcome.finish is not c.Finish.COMPLETE,
+            finish=outcome.finish,
+            dropped_sentences=outcome.dropped_sentences,
+            dropped_markers=outcome.dropped_markers,
+            session=await self._remember(call, outcome.text),
+            served_by=c.ServedBy(
+                source=c.Source.FALLBACK if fell else source, rung=outcome.backend, reason=reason
+            ),
+        )
+        return [call.usage(outcome), done]
+
+    async def _refuse(
+        self,
+        call: Call,
+        reason: c.RefusalReason,
+        sure: Confidence,
+        calibration: Calibration,
+        outcome: Outcome | None = None,
+    ) -> list[c.AnswerEvent]:
+        metrics.answers.labels(call.collection, reason.value).inc()
+        refusal = c.Refusal(
+            reason=reason,
+            topic_probability=sure.topic,
+            evidence_probability=sure.evidence,
+            calibrated=calibration.calibrated,
+            message=_MESSAGES[reason],
+            session=await self._remember(call, ""),
+        )
+        return [call.usage(outcome or Outcome()), refusal]
+
+    async def _remember(self, call: Call, answer: str) -> c.SessionState | None:
+        return await self._memory.remember(
+            call.question,
+            call.collection,
+            call.caller,
+            call.recalled,
+            condensed=call.condensed,
+            answer=answer,
+            snapshot_id=call.snapshot_id,
+        )
+
+    def _key(self, call: Call) -> AnswerKey | None:
+        """Gives the key of an answer; None where the answer is not one to keep or to use again.
+
+        A model sees the turns before, so its answers are those of one conversation.
+        """
+        asked = call.question
+        alone = not call.recalled.turns or asked.backend == EXTRACTIVE or not self._models.writers
+        if self._cache is None or asked.temperature or not alone or call.info is None:
+            return None
+        return AnswerKey(
+            collection=call.collection,
+            caller=call.caller,
+            question=call.condensed,
+            asked=asked,
+            snapshot_id=call.snapshot_id,
+            fingerprint=call.info.fingerprint,
+            policy=f"{POLICY} {self._models.version} {self._reader.version}",
+        )
+
+    async def _cached(self, call: Call, key: AnswerKey | None) -> CachedAnswer | None:
+        """Gives an answer given before whose every source still stands as it was cited."""
+        if self._cache is None or key is None or call.question.fresh:
+            return None
+        answer = await self._cache.get(key)
+        if answer is None:
+            return None
+        try:
+            stands = await self._verification.stand(
+                answer.citations,
+                call.collection,
+                call.left_s(),
+                call.caller,
+                call.question.filter,
+            )
+        except NearlineError:
+            # Nobody can tell; the answer is written anew.
+            stands = False
+        metrics.cache_reads.labels("hit" if stands else "stale").inc()
+        return answer if stands else None
+
+    def _may_cite(self, call: Call, hit: c.Hit) -> bool:
+        attributes = hit.attributes or {}
+        if not self._access.sees(call.caller, attributes):
+            return False
+        condition = call.question.filter
+        return condition is None or admits(condition, attributes)
+
+
+def _is_full(info: c.ReplyInfo) -> bool:
+    """Tells whether the search was whole: every shard answered, and no rung was lowered."""
+    seen = info.coverage
+    return seen.shards_answered >= seen.shards_total and (
+        info.served_by.source is not c.Source.FALLBACK
+    )
+
+
+def _refused(
+    question: c.Question, sure: Confidence, calibration: Calibration
+) -> c.RefusalReason | None:
+    if not question.refuse:
+        return None
+    if sure.topic < calibration.topic_threshold:
+        return c.RefusalReason.OFF_TOPIC
+    if sure.evidence < calibration.evidence_threshold:
+        return c.RefusalReason.NO_EVIDENCE
+    return None

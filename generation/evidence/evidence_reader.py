@@ -1,0 +1,271 @@
+"""Reads the evidence for a question: finds it, and measures each sentence against the question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence import confidence, sentence_features
+from generation.evidence.reranker import rerank
+from generation.evidence.sources import Source, passages_of, sources
+from nearline import contract as c
+from nearline.errors import NearlineError
+from nearline.filters import admits
+from retrieval.index.lexical.text_analysis import NO_LANGUAGE, Analyser
+
+_CHUNKS_PER_DOCUMENT = 4
+# Sentences embedded for a question: 8 of them are some 300 tokens, about 30 ms on two cores. On
+# SciFact 16 take twice the time and gain less than 0.01 of recall and AUROC: docs/quality.md.
+EMBEDDED = 8
+_EMBED_TIMEOUT_S = 2.0
+_RERANK_TIMEOUT_S = 2.0
+_PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: its reply, and the documents made of the chunks, best first.
+
+    asked: The vector of the question, where it is known. degraded: Why the chunks are in the order
+    of the search, not in that of the reranker that was wanted; empty: they are as wanted.
+    """
+
+    question: str
+    reply: c.SearchReply
+    sources: Sequence[Source]
+    asked: c.Embeddings | None = None
+    degraded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found, measured.
+
+    features: (n, f) of each sentence of all sources in order, see `sentence_features.features`;
+    columns are `sentence_features.FEATURES`. signals: See `confidence.signals`. degraded: Why
+    sentences were ranked by words alone; empty if they were not.
+    """
+
+    features: NDArray[np.float64]
+    signals: dict[str, float]
+    degraded: str
+
+
+class Reader:
+    """Finds and reads evidence.
+
+    Args:
+        retriever: Finds chunks.
+        embedder: Embeds sentences, with the model of the collection; None: words alone rank them.
+        embed_timeout_s: Longest wait for it; words alone rank then.
+        reranker: Puts the best chunks in order; None: the search does.
+        rerank_chunks: How many, >= 0.
+    """
+
+    def __init__(
+        self,
+        retriever: c.Retriever,
+        embedder: c.Embedder | None,
+        embed_timeout_s: float = _EMBED_TIMEOUT_S,
+        *,
+        reranker: c.Reranker | None = None,
+        rerank_chunks: int = 0,
+    ) -> None:
+        self._retriever = retriever
+        self._embedder = embedder
+        self._embed_timeout_s = embed_timeout_s
+        self._reranker = reranker
+        self._rerank_chunks = rerank_chunks if reranker is not None else 0
+        # Of what decides beside the snapshot: part of the key of every cached answer.
+        self.version = f"rerank={self._rerank_chunks}"
+
+    async def find(self, question: c.Question, collection: str, timeout_s: float | None) -> Found:
+        """Finds the chunks nearest to a question, and the documents that they belong to.
+
+        What the question's filter does not admit is left out here, too, whatever the search let
+        through: nobody is shown it, and no writer reads it.
+        """
+        k = question.documents * _CHUNKS_PER_DOCUMENT
+        # Attributes are looked at again below, and before anything is cited.
+        payload = _PAYLOAD | {c.PayloadField.ATTRIBUTES} if question.filter else _PAYLOAD
+        # The router embeds the question, too; asked for at once, both are embedded together, and
+        # once the sentences are known they need not wait for it.
+        asking = asyncio.create_task(self._asked(question.text))
+        try:
+            reply = await self._search(question, k, payload, collection, timeout_s)
+            asked = asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+        allowed = [
+            hit
+            for hit in reply.hits
+            if question.filter is None or admits(question.filter, hit.attributes or {})
+        ]
+        hits, degraded = await self._reranked(question.text, allowed, timeout_s)
+        return Found(question.text, reply, sources(hits, question.documents), asked, degraded)
+
+    async def _reranked(
+        self, question: str, hits: Sequence[c.Hit], timeout_s: float | None
+    ) -> tuple[Sequence[c.Hit], str]:
+        """Gives the chunks in the order of the reranker, if there is one.
+
+        The scores of the search stay, dealt out anew in that order: models and thresholds were
+        learned on them.
+        """
+        if self._reranker is None or not self._rerank_chunks:
+            return hits, ""
+        limit_s = _RERANK_TIMEOUT_S if timeout_s is None else min(_RERANK_TIMEOUT_S, timeout_s)
+        ordered, why = await rerank(self._reranker, question, hits, self._rerank_chunks, limit_s)
+        scores = [hit.score for hit in hits]
+        dealt = [replace(hit, score=score) for hit, score in zip(ordered, scores, strict=True)]
+        return dealt, why
+
+    async def find_beyond(
+        self, question: c.Question, hidden: int, collection: str, timeout_s: float | None
+    ) -> Found:
+        """Finds what `find` would, were the `hidden` documents nearest to the question not there.
+
+        Costs a search for some thousand chunks; for calibration, see `generation.training`.
+        """
+        wanted = question.documents * _CHUNKS_PER_DOCUMENT
+        k = min(c.MAX_K, hidden * _CHUNKS_PER_DOCUMENT + wanted)
+        while True:
+            reply = await self._search(question, k, frozenset(), collection, timeout_s)
+            nearest = frozenset(list(dict.fromkeys(hit.id for hit in reply.hits))[:hidden])
+            rest = [hit for hit in reply.hits if hit.id not in nearest][:wanted]
+            # Long documents have many chunks each: more must be found to see past them.
+            if len(rest) == wanted or len(reply.hits) < k or k == c.MAX_K:
+                break
+            k = min(c.MAX_K, k * _CHUNKS_PER_DOCUMENT)
+        items: dict[str, c.Item] = {}
+        if rest:
+            read = await self._retriever.get_items(
+                list(dict.fromkeys(hit.id for hit in rest)),
+                _PAYLOAD,
+                collection=collection,
+                timeout_s=timeout_s,
+            )
+            items = {item.id: item for item in read.items}
+        hits = [
+            replace(hit, title=item.title, text=item.text[hit.start : hit.end])
+            for hit in rest
+            if (item := items.get(hit.id)) is not None
+        ]
+        left = replace(reply, results=[replace(reply.results[0], hits=hits)])
+        return Found(question.text, left, sources(hits, question.documents))
+
+    async def read(
+        self, found: Found, timeout_s: float | None, *, embedded: int = EMBEDDED
+    ) -> Reading:
+        """Measures what was found; at least one sentence was.
+
+        Args:
+            found: What to measure.
+            timeout_s: Longest wait for the embedding service, beside that of the reader.
+            embedded: Most sentences to embed; the others are ranked without a cosine.
+        """
+        result = found.reply.results[0]
+        terms = [sentence_features.Term(term.word, term.idf) for term in result.terms]
+        # Three passes look at the same sentences: each is stemmed once.
+        words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
+        documents = [source.document() for source in found.sources]
+        shortlist = sentence_features.shortlist(terms, documents, words_of, embedded)
+        cosines, degraded = await self._cosines(found, shortlist, timeout_s)
+        return Reading(
+            sentence_features.features(terms, documents, words_of, cosines, query=found.question),
+            confidence.signals(
+                found.question, terms, found.reply.hits, documents, words_of, cosines
+            ),
+            degraded,
+        )
+
+    async def _search(
+        self,
+        question: c.Question,
+        k: int,
+        payload: frozenset[c.PayloadField],
+        collection: str,
+        timeout_s: float | None,
+    ) -> c.SearchReply:
+        return await self._retriever.search(
+            c.Query(text=question.text),
+            c.SearchOptions(
+                k=k,
+                mode=question.mode,
+                level=c.HitLevel.CHUNK,
+                unit=question.session_id,
+                payload=payload,
+                filter=question.filter,
+                explain=True,
+            ),
+            collection=collection,
+            timeout_s=timeout_s,
+        )
+
+    async def _asked(self, question: str) -> c.Embeddings | None:
+        """Embeds a question; None where that fails: `_cosines` tries again, and tells why."""
+        if self._embedder is None:
+            return None
+        try:
+            return await self._embedder.embed(
+                [question], c.TextRole.QUERY, timeout_s=self._embed_timeout_s
+            )
+        except NearlineError:
+            return None
+
+    async def _cosines(
+        self, found: Found, shortlist: NDArray[np.int64], timeout_s: float | None
+    ) -> tuple[NDArray[np.float32], str]:
+        """Gives the cosine of each sentence to the question, NaN but for the shortlist.
+
+        Returns: (n,) float32, and why there are none; empty where there are.
+        """
+        texts = [passage.text for passage in passages_of(found.sources)]
+        cosines = np.full(len(texts), np.nan, np.float32)
+        fingerprint = found.reply.info.fingerprint
+        if self._embedder is None or not fingerprint:
+            return cosines, "sentences are ranked by words: there is no embedding service"
+        limit_s = self._embed_timeout_s
+        if timeout_s is not None:
+            limit_s = min(limit_s, timeout_s)
+        embed = self._embedder.embed
+        # Two requests, of short and of long sentences: less padding, and a core for each.
+        rows = sorted(shortlist.tolist(), key=lambda row: len(texts[row]))
+        middle = len(rows) // 2 + 1
+        halves = [half for half in (rows[:middle], rows[middle:]) if half]
+        try:
+            read = await asyncio.gather(
+                *(
+                    embed(
+                        [texts[row] for row in half],
+                        expected_fingerprint=fingerprint,
+                        timeout_s=limit_s,
+                    )
+                    for half in halves
+                )
+            )
+            asked = found.asked
+            if asked is None or asked.fingerprint != fingerprint:
+                asked = await embed(
+                    [found.question],
+                    c.TextRole.QUERY,
+                    expected_fingerprint=fingerprint,
+                    timeout_s=limit_s,
+                )
+        except NearlineError as error:
+            # Words alone still rank; who asked is told.
+            return cosines, f"sentences are ranked by words: {error.message}"
+        for half, one in zip(halves, read, strict=True):
+            cosines[half] = one.vectors @ asked.vectors[0]
+        return cosines, ""
+
+
+@lru_cache(16)
+def _analyser(language: str) -> Analyser:
+    # Stop words are not among the question's terms, so here they may stay.
+    return Analyser(language)

@@ -1,0 +1,148 @@
+"""Token budgets of models, in Redis: reserved before the work, settled after it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import quote
+
+from generation.protocols import metrics
+from generation.writers.extractive import EXTRACTIVE
+from generation.writers.routing import Route
+from nearline.errors import NotReady
+from retrieval.redis_client.connection import Redis, answering
+
+# All counters lie in one slot of a Redis Cluster, so that one script may look at them together.
+_PREFIX = "nearline:{budget}"
+_DAY_S = 86_400
+# A counter outlives its day, so that a settlement after midnight finds it.
+_KEPT_S = 2 * _DAY_S
+# KEYS: counters. ARGV: tokens, seconds to keep, then a limit for each counter (0: none).
+# Answers 0 and adds to all, or the number of the first counter that has no room, and adds nothing.
+_RESERVE = """
+for i, key in ipairs(KEYS) do
+  local limit = tonumber(ARGV[2 + i])
+  if limit > 0 and tonumber(redis.call('GET', key) or '0') + tonumber(ARGV[1]) > limit then
+    return i
+  end
+end
+for _, key in ipairs(KEYS) do
+  redis.call('INCRBY', key, ARGV[1])
+  redis.call('EXPIRE', key, ARGV[2])
+end
+return 0
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLimits:
+    """Most tokens that models may read and write; 0: no limit."""
+
+    session: int = 0
+    tenant_day: int = 0
+    day: int = 0
+
+    def __bool__(self) -> bool:
+        """Tells whether there is a limit at all."""
+        return bool(self.session or self.tenant_day or self.day)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purse:
+    """Whose tokens an answer takes. session_id: Empty: of no session. now: Aware."""
+
+    collection: str
+    tenant: str
+    session_id: str
+    now: datetime
+
+
+class Reservation(NamedTuple):
+    """What was set aside for an answer: so many tokens in each of the counters."""
+
+    tokens: int = 0
+    counters: tuple[str, ...] = ()
+
+
+class Budgets:
+    """Counts the tokens of models by session, by tenant and day, and by day; a day is one of UTC.
+
+    An answer that is given up, and one whose service dies, has spent all that was reserved for it.
+
+    Args:
+        redis: Where the counters are; not needed without limits.
+        limits: Limits.
+    """
+
+    def __init__(self, redis: Redis | None, limits: TokenLimits) -> None:
+        self._redis = redis
+        self._limits = limits
+
+    async def admit(self, route: Route, tokens: int, purse: Purse) -> tuple[Route, Reservation]:
+        """Sets tokens aside for the models of a route, or takes the models out of it.
+
+        Args:
+            route: Whom to ask.
+            tokens: Most that the answer can take.
+            purse: Whose tokens.
+        Returns: The route; without models, and with the reason, where a budget has not so much
+            left, or where nobody can tell because Redis is away: money is not spent unseen.
+        """
+        if not self._limits or route.rungs[0] == EXTRACTIVE:
+            return route, Reservation()
+        counters = self._counters(purse)
+        try:
+            full = await self._reserve(tokens, counters)
+        except NotReady as error:
+            return _without_models(f"budgets cannot be checked: {error.message}"), Reservation()
+        if full:
+            whose, _, limit = counters[full - 1]
+            return (
+                _without_models(f"the budget of {whose}, {limit:,} tokens, is used up"),
+                Reservation(),
+            )
+        return route, Reservation(tokens, tuple(key for _, key, _ in counters))
+
+    async def settle(self, reservation: Reservation, spent: int) -> None:
+        """Gives back what was not needed, or takes what was needed beyond.
+
+        Where Redis is away, what was reserved stays spent.
+        """
+        change = spent - reservation.tokens
+        if self._redis is None or not change or not reservation.counters:
+            return
+        with contextlib.suppress(NotReady):
+            async with answering(), self._redis.pipeline(transaction=False) as pipe:
+                for key in reservation.counters:
+                    pipe.incrby(key, change)
+                await pipe.execute()
+
+    def _counters(self, purse: Purse) -> list[tuple[str, str, int]]:
+        """Gives whose, key and limit of each counter."""
+        day = purse.now.astimezone(UTC).strftime("%Y-%m-%d")
+        owner = f"{quote(purse.collection, safe='')}/{quote(purse.tenant, safe='')}"
+        tenant = f"{_PREFIX}:tenant:{day}:{quote(purse.tenant, safe='')}"
+        counters = [
+            ("the day", f"{_PREFIX}:day:{day}", self._limits.day),
+            (f"tenant {purse.tenant!r}", tenant, self._limits.tenant_day),
+        ]
+        if purse.session_id:
+            key = f"{_PREFIX}:session:{owner}/{quote(purse.session_id, safe='')}"
+            counters.append(("the session", key, self._limits.session))
+        return counters
+
+    async def _reserve(self, tokens: int, counters: list[tuple[str, str, int]]) -> int:
+        """Gives the number of the first counter without room, from 1; 0: all have it."""
+        if self._redis is None:
+            raise NotReady("there is no Redis to count in; start the service with --redis URL")
+        names = [key for _, key, _ in counters]
+        arguments = [tokens, _KEPT_S, *(limit for _, _, limit in counters)]
+        async with answering():
+            return int(await self._redis.eval(_RESERVE, len(names), *names, *arguments))
+
+
+def _without_models(reason: str) -> Route:
+    metrics.budget_refusals.inc()
+    return Route((EXTRACTIVE,), reason)

@@ -1,0 +1,194 @@
+"""Asks labelled questions as the service would, and keeps what it measured beside the labels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.evidence.evidence_reader import EMBEDDED, Found, Reader
+from generation.evidence.logistic import Floats
+from generation.evidence.sources import Source, passages_of, sources
+from generation.training.labels import Labelled, Span
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NotReady
+
+# Questions asked at once.
+_AT_ONCE = 4
+# All sentences of a document are embedded, up to so many.
+_INSIDE_EMBEDDED = 256
+_TIMEOUT_S = 120.0
+# Nearest documents that are hidden to make a question one that the collection is not about: 500
+# do well on SciFact, where that is a tenth; 50 give the hiding away.
+_HIDDEN = 500
+_HIDDEN_SHARE = 0.1
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """Sentences to be ranked for a question.
+
+    features: (n, f), columns are `scoring.FEATURES`. held: (n, g) share of each labelled span that
+    a sentence holds, 0..1; a span that was not found at all is a column of zeros. evidence: (n,)
+    whether a sentence holds most of a span, or a span most of the sentence.
+    """
+
+    features: Floats
+    held: Floats
+    evidence: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What was measured for a question.
+
+    found: Sentences of the documents found, ranked as served. inside: of each cited document that
+    answers, all its sentences. signals: See `confidence.signals`. hidden: the same with the nearest
+    documents hidden; None where that was not asked for.
+    """
+
+    question: Labelled
+    found: Ranked
+    inside: Sequence[Ranked]
+    signals: Mapping[str, float]
+    hidden: Mapping[str, float] | None
+
+
+class Observer:
+    """Asks through a reader.
+
+    Args:
+        retriever: Finds chunks.
+        embedder: Embeds sentences, with the model of the collection.
+        collection: Its name.
+        documents: How many it holds.
+    Raises: NotReady: a service was away for long.
+    """
+
+    def __init__(
+        self,
+        retriever: c.Retriever,
+        embedder: c.Embedder,
+        collection: str = c.DEFAULT_COLLECTION,
+        documents: int = 0,
+    ) -> None:
+        self._retriever = retriever
+        self._reader = Reader(retriever, embedder, _TIMEOUT_S)
+        # What only words and cosines of chunks tell needs no sentence embedded.
+        self._by_words = Reader(retriever, None)
+        self._collection = collection
+        self._hidden = max(1, min(_HIDDEN, int(documents * _HIDDEN_SHARE)))
+
+    async def observe(
+        self,
+        questions: Sequence[Labelled],
+        advance: Advance = lambda questions: None,
+        *,
+        inside: bool = False,
+        hide: bool = False,
+    ) -> list[Observed]:
+        """Asks all questions; gives what was measured, in order.
+
+        Args:
+            questions: Questions with their labels.
+            advance: Told of questions done.
+            inside: Also measure all sentences of the cited documents.
+            hide: Also ask with the nearest documents hidden.
+        Raises: InvalidRequest: a label is of another text than the collection has.
+        """
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(question: Labelled) -> Observed:
+            async with slots:
+                observed = await self._one(question, inside=inside, hide=hide)
+                advance(1)
+                return observed
+
+        tasks = [asyncio.create_task(one(question)) for question in questions]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # After the first error nobody asks on.
+            for task in tasks:
+                task.cancel()
+
+    async def _one(self, question: Labelled, *, inside: bool, hide: bool) -> Observed:
+        asked = c.Question(text=question.text)
+        found = await self._reader.find(asked, self._collection, _TIMEOUT_S)
+        ranked, signals = await self._ranked(found, question.spans)
+        within = []
+        if inside:
+            for source in await self._cited(question):
+                alone = _alone(found, source)
+                spans = {source.best.id: question.spans[source.best.id]}
+                within.append((await self._ranked(alone, spans, _INSIDE_EMBEDDED))[0])
+        hidden = None
+        if hide:
+            beyond = await self._reader.find_beyond(
+                asked, self._hidden, self._collection, _TIMEOUT_S
+            )
+            if passages_of(beyond.sources):
+                hidden = (await self._by_words.read(beyond, None)).signals
+        return Observed(
+            question=question, found=ranked, inside=within, signals=signals, hidden=hidden
+        )
+
+    async def _ranked(
+        self, found: Found, spans: Mapping[str, Sequence[Span]], embedded: int = EMBEDDED
+    ) -> tuple[Ranked, Mapping[str, float]]:
+        reading = await self._reader.read(found, None, embedded=embedded)
+        if reading.degraded:
+            raise NotReady(f"{reading.degraded}; labels are measured with all services up")
+        held, evidence = _overlap(found, spans)
+        return Ranked(features=reading.features, held=held, evidence=evidence), reading.signals
+
+    async def _cited(self, question: Labelled) -> list[Source]:
+        """Reads the documents that answer, whole; those that the collection lacks are left out."""
+        if not question.spans:
+            return []
+        reply = await self._retriever.get_items(
+            list(question.spans),
+            frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT}),
+            collection=self._collection,
+            timeout_s=_TIMEOUT_S,
+        )
+        whole = []
+        for item in reply.items:
+            for span in question.spans[item.id]:
+                if item.text[span.start : span.end] != span.text:
+                    raise InvalidRequest(
+                        f"question {question.id}: document {item.id} has "
+                        f"{item.text[span.start : span.end][:40]!r} at {span.start}, not "
+                        f"{span.text[:40]!r}; the labels are of another text",
+                        field="data",
+                    )
+            hit = c.Hit(id=item.id, score=1.0, end=len(item.text), title=item.title, text=item.text)
+            whole += sources([hit], 1)
+        return whole
+
+
+def _alone(found: Found, source: Source) -> Found:
+    """Gives what would be found, were the document the only one."""
+    result = replace(found.reply.results[0], hits=source.chunks)
+    return Found(found.question, replace(found.reply, results=[result]), [source])
+
+
+def _overlap(found: Found, spans: Mapping[str, Sequence[Span]]) -> tuple[Floats, NDArray[np.bool_]]:
+    passages = passages_of(found.sources)
+    labelled = [(document, span) for document, held in spans.items() for span in held]
+    shared = np.zeros((len(passages), len(labelled)))
+    for row, passage in enumerate(passages):
+        for column, (document, span) in enumerate(labelled):
+            if found.sources[passage.document].best.id == document:
+                both = min(passage.end, span.end) - max(passage.start, span.start)
+                shared[row, column] = max(0, both)
+    lengths = np.array([span.end - span.start for _, span in labelled], np.float64)
+    sizes = np.array([passage.end - passage.start for passage in passages], np.float64)
+    most = np.asarray(shared > 0.5 * np.minimum(lengths[None], sizes[:, None]))
+    evidence = np.asarray(most.any(axis=1), np.bool_)
+    return np.asarray(shared / np.maximum(lengths, 1)[None], np.float64), evidence

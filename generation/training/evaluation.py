@@ -1,0 +1,81 @@
+"""Judges a calibration on observed questions that it was not learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from generation.evidence.calibration import Calibration
+from generation.training import eval_metrics
+from generation.training.calibrator import scores
+from generation.training.dataset import Observed, Ranked
+from generation.training.eval_metrics import Operating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How good a calibration is; None where there was nothing to measure it on.
+
+    recall_inside: By k, share of labelled spans among the k best sentences of their document, mean
+    over documents. recall_found: the same over all sentences of the documents found, mean over
+    questions. off_topic: AUROC against questions of another collection. no_evidence: AUROC of
+    questions with an answer against those without. operating: What the thresholds do. half: What
+    the threshold does that answers half. curve: What every threshold would do. kept: Share of the
+    questions not refused as off topic. strange_kept: Of those of another collection.
+    """
+
+    recall_inside: dict[int, float | None]
+    recall_found: dict[int, float | None]
+    off_topic: float | None
+    no_evidence: float | None
+    operating: Operating
+    half: Operating
+    curve: Sequence[Operating]
+    kept: float
+    strange_kept: float | None
+
+
+def judge(
+    calibration: Calibration, observed: Sequence[Observed], strange: Sequence[Observed] = ()
+) -> Judgement:
+    """Judges.
+
+    Args:
+        calibration: What was learned, or what is shipped.
+        observed: At least one question; measured inside of cited documents, too.
+        strange: Questions that are about another collection.
+    """
+    answerable = np.array([one.question.has_answer for one in observed], np.bool_)
+    topic = scores(calibration.topic, observed)
+    evidence = scores(calibration.evidence, observed)
+    foreign = scores(calibration.topic, strange)
+    inside = [ranked for one in observed for ranked in one.inside]
+    found = [one.found for one in observed if one.question.has_answer]
+    curve = eval_metrics.risk_coverage(evidence, answerable)
+    answered = np.where(topic >= calibration.topic_threshold, evidence, -1.0)
+    return Judgement(
+        recall_inside={k: _recall(calibration, inside, k) for k in (3, 5)},
+        recall_found={k: _recall(calibration, found, k) for k in (3, 5)},
+        off_topic=eval_metrics.auroc(topic, foreign) if strange else None,
+        no_evidence=(
+            eval_metrics.auroc(evidence[answerable], evidence[~answerable])
+            if answerable.any() and not answerable.all()
+            else None
+        ),
+        operating=eval_metrics.operate(answered, answerable, calibration.evidence_threshold),
+        half=eval_metrics.at_coverage(curve, 0.5),
+        curve=curve,
+        kept=float((topic >= calibration.topic_threshold).mean()),
+        strange_kept=float((foreign >= calibration.topic_threshold).mean()) if strange else None,
+    )
+
+
+def _recall(calibration: Calibration, ranked: Sequence[Ranked], k: int) -> float | None:
+    values = [
+        eval_metrics.recall(one.held, calibration.rank(one.features), k)
+        for one in ranked
+        if one.held.shape[1]
+    ]
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,112 @@
+"""Answers made of sentences that were found, word for word; needs no model, takes milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.checks.citations import readable
+from generation.evidence.sources import Passage, Source, Span, passages_of
+from generation.protocols.writer import Said, Task, Writing, Written
+from nearline.sentences import estimate_tokens
+
+EXTRACTIVE = "extractive"
+
+# More reads as a dump; SciFact's claims have 1.75 evidence sentences in the mean.
+_MOST_SENTENCES = 5
+# A sentence whose odds are so much below the best one's adds more to read than to know.
+_LOGITS_BELOW_BEST = 2.5
+# Listings and tables come as one long sentence: worth reading only where nothing short is as good.
+_LONG_TOKENS = 96
+# Sentences so near to each other, with nothing but other space between, read as one span.
+_GAP = 2
+_TITLE_CHARACTERS = 64
+
+
+class Chosen(NamedTuple):
+    """spans: In the order to be read. truncated: Sentences as good were left out for length."""
+
+    spans: Sequence[Span]
+    truncated: bool
+
+
+class ExtractiveWriter:
+    """Writes the best sentences of the evidence; a `Writer`."""
+
+    name = EXTRACTIVE
+
+    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
+        """Gives the sentences in the order in which they read; see `Writer.write`."""
+        sources = task.found.sources
+        chosen = choose(sources, task.scores, task.max_tokens)
+        tokens = 0
+        before: Span | None = None
+        for span in chosen.spans:
+            said = readable(sources[span.source].text(span))
+            title = readable(sources[span.source].best.title or "")
+            named = before is None or before.source != span.source
+            if named and 0 < len(title) <= _TITLE_CHARACTERS and title not in said:
+                # A sentence of a manual seldom says what it is about: its title does.
+                said = f"{title}: {said}"
+            yield Said(f"{' ' if before else ''}{said}", [span], [1.0])
+            tokens += estimate_tokens(said)
+            before = span
+        yield Written(chosen.truncated, 0, tokens)
+
+
+def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: int) -> Chosen:
+    """Chooses sentences and puts them in an order that reads.
+
+    The source of the best sentence comes first; within a source, sentences stand as in its text.
+
+    Args:
+        sources: The evidence.
+        scores: (n,) logit of each sentence of all sources, in order.
+        max_tokens: Most tokens, by `estimate_tokens`; the best sentence is taken all the same.
+    """
+    passages = passages_of(sources)
+    lengths = np.array([estimate_tokens(passage.text) for passage in passages])
+    scores = scores - np.where(lengths > _LONG_TOKENS, _LOGITS_BELOW_BEST, 0.0)
+    order = np.argsort(-scores, kind="stable")
+    taken: list[int] = []
+    texts: set[str] = set()
+    spent, truncated = 0, False
+    for at in order.tolist():
+        passage = passages[at]
+        if taken and (
+            len(taken) == _MOST_SENTENCES or scores[at] < scores[taken[0]] - _LOGITS_BELOW_BEST
+        ):
+            break
+        # The same sentence of two documents is said once.
+        said = " ".join(passage.text.lower().split())
+        tokens = int(lengths[at])
+        if said in texts:
+            continue
+        if taken and spent + tokens > max_tokens:
+            truncated = True
+            continue
+        taken.append(at)
+        texts.add(said)
+        spent += tokens
+    ranks: dict[int, int] = {}
+    for at in taken:
+        ranks.setdefault(passages[at].document, len(ranks))
+    read = sorted(taken, key=lambda at: (ranks[passages[at].document], passages[at].start))
+    return Chosen(list(_spans([passages[at] for at in read])), truncated)
+
+
+def _spans(passages: Sequence[Passage]) -> Iterator[Span]:
+    run: list[Passage] = []
+    for passage in passages:
+        near = run and run[-1].document == passage.document and run[-1].chunk == passage.chunk
+        if near and 0 <= passage.start - run[-1].end <= _GAP:
+            run.append(passage)
+            continue
+        if run:
+            yield Span(run)
+        run = [passage]
+    if run:
+        yield Span(run)

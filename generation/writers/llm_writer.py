@@ -1,0 +1,126 @@
+"""Answers that a language model writes from the evidence, checked sentence by sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator
+
+from generation.checks.draft_parser import Drafts
+from generation.checks.entailment import judged
+from generation.checks.groundedness import Rules
+from generation.checks.sentence_verifier import Verifier
+from generation.protocols.chat_model import ChatEnd, ChatError, ChatModel, Failure, Limits
+from generation.protocols.writer import Said, Task, Writing, Written
+from generation.writers.instructions import SHIPPED, Instructions
+from generation.writers.prompt import pack
+from nearline.contract import Entailment
+from nearline.sentences import estimate_tokens
+from retrieval.index.lexical.text_analysis import NO_LANGUAGE
+
+# A model may take no longer, whatever its caller allows.
+_LONGEST_S = 600.0
+# What chat templates add, see `OpenAIChat`.
+_TEMPLATE_TOKENS = 64
+_NONCE_BYTES = 8
+_ENGLISH = "english"
+# A pair takes some 50 ms on a core; a sentence is not held up for longer than this.
+_JUDGE_S = 1.0
+# Failures of requests that no model has read.
+_UNREAD = frozenset(
+    {
+        Failure.CONNECTION,
+        Failure.OPEN,
+        Failure.RATE_LIMITED,
+        Failure.QUOTA,
+        Failure.UNAUTHORISED,
+        Failure.TOO_LONG,
+        Failure.REFUSED_REQUEST,
+        Failure.SERVER,
+    }
+)
+
+
+class PromptedWriter:
+    """Has a model write; a `Writer`.
+
+    Args:
+        model: What writes.
+        context_tokens: Most tokens of its prompt and answer together.
+        prompt_tokens: Most tokens of its prompt.
+        instructions: What it is told to do.
+        entailment: Judges its sentences beside the rules; None: the rules alone do.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        context_tokens: int,
+        prompt_tokens: int,
+        instructions: Instructions = SHIPPED,
+        entailment: Entailment | None = None,
+    ) -> None:
+        self.name = model.name
+        self._entailment = entailment
+        self._model = model
+        self._context_tokens = context_tokens
+        self._prompt_tokens = prompt_tokens
+        self._instructions = instructions
+
+    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
+        """Gives the sentences that the evidence supports; see `Writer.write`."""
+        sources = task.found.sources
+        room = self._context_tokens - task.max_tokens - _TEMPLATE_TOKENS
+        budget = min(self._prompt_tokens, room)
+        nonce = secrets.token_hex(_NONCE_BYTES)
+        packed = pack(task.question, sources, task.history, budget, nonce, self._instructions)
+        if not packed.shown:
+            raise ChatError(
+                Failure.TOO_LONG, f"no passage fits into a prompt of {max(0, budget)} tokens"
+            )
+        language = task.found.reply.results[0].language or NO_LANGUAGE
+        verifier = Verifier(
+            packed.shown,
+            sources,
+            task.question,
+            mark=task.mark,
+            # Names are told by their capitals, as English has them.
+            rules=Rules(names=language == _ENGLISH, language=language),
+        )
+        drafts = Drafts(len(packed.shown))
+        limits = Limits(
+            max_tokens=task.max_tokens,
+            temperature=task.temperature,
+            timeout_s=_LONGEST_S if task.timeout_s is None else min(_LONGEST_S, task.timeout_s),
+        )
+        end = ChatEnd(False, 0, 0)
+        written = 0
+        try:
+            async with contextlib.aclosing(self._model.write(packed.prompt, limits)) as events:
+                async for event in events:
+                    if isinstance(event, ChatEnd):
+                        end = event
+                        finished = drafts.end()
+                    else:
+                        written += estimate_tokens(event)
+                        finished = drafts.feed(event)
+                    for draft in finished:
+                        one = verifier.check(draft)
+                        if one is not None and self._entailment is not None:
+                            one = await judged(self._entailment, one, sources, _JUDGE_S)
+                        one = None if one is None else verifier.settle(one)
+                        if one is not None:
+                            yield Said(one.text, one.spans, one.support, one.problems)
+        except ChatError as error:
+            if error.failure not in _UNREAD:
+                error.prompt_tokens, error.completion_tokens = packed.prompt.tokens, written
+            raise
+        yield Written(
+            end.length,
+            end.prompt_tokens,
+            end.completion_tokens,
+            verifier.dropped_sentences,
+            verifier.dropped_markers,
+            verifier.declined,
+        )

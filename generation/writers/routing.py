@@ -1,0 +1,165 @@
+"""Chooses who writes an answer: sentences as they stand, a small model, or a large one."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from generation.protocols import metrics
+from generation.protocols.chat_model import Failure
+from generation.writers.extractive import EXTRACTIVE
+
+SMALL, LARGE = "small", "large"
+# Part of the keys of cached decisions and answers: change it with anything below.
+POLICY = "route-1"
+# A model that cannot say its first words in this time is not asked.
+MIN_MODEL_S = 1.0
+_REMEMBERED = 1_024
+# Above this probability of evidence a question of fact is answered by the sentence itself.
+_STRONG = 0.7
+# The best document stands alone where the next one's score is so much smaller.
+_ALONE_RATIO = 0.8
+
+_COMPARE = re.compile(r"\b(?:compare[sd]?|comparison|differences?|differ|versus|vs|better)\b")
+_EXPLAIN = re.compile(
+    r"\b(?:why|explain|describe|summari[sz]e|overview|steps?|pros and cons|implications?)\b"
+)
+_FACT = re.compile(
+    r"^(?:who|when|where|which|what(?:'s| is| are| was| were| does)|how (?:many|much|long|old|far"
+    r"|often|big|large)|is|are|was|were|does|do|did|can|has|have)\b"
+)
+
+
+class Kind(Enum):
+    """What kind of answer a question wants."""
+
+    FACT = "fact"
+    COMPARISON = "comparison"
+    EXPLANATION = "explanation"
+    OTHER = "other"
+
+
+class QueryClass(NamedTuple):
+    """What decides: the kind, whether evidence is near certain, whether one document holds it."""
+
+    kind: Kind
+    strong: bool
+    single: bool
+
+
+class Route(NamedTuple):
+    """rungs: Who is asked, one after the other. reason: Why it is not the first choice, if so."""
+
+    rungs: tuple[str, ...]
+    reason: str = ""
+
+
+def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryClass:
+    """Sorts a question.
+
+    Args:
+        question: Its text.
+        evidence: Probability that the evidence answers it, 0..1.
+        scores: Of the documents found, best first; the best is > 0.
+    """
+    text = question.lower().strip()
+    kind = Kind.OTHER
+    if _COMPARE.search(text):
+        kind = Kind.COMPARISON
+    elif _EXPLAIN.search(text):
+        kind = Kind.EXPLANATION
+    elif _FACT.search(text):
+        kind = Kind.FACT
+    alone = len(scores) < 2 or scores[1] < _ALONE_RATIO * scores[0]
+    return QueryClass(kind, evidence >= _STRONG, alone)
+
+
+class Router:
+    """Chooses rungs. Holds nothing but decisions, which it could make again.
+
+    Args:
+        available: Names of the writers of this service.
+    """
+
+    def __init__(self, available: Sequence[str]) -> None:
+        self._available = tuple(available)
+        self._decided: OrderedDict[tuple[QueryClass, str, str], tuple[str, ...]] = OrderedDict()
+
+    def route(
+        self, query: QueryClass, snapshot_id: str, *, asked: str = "", left_s: float | None = None
+    ) -> Route:
+        """Gives the rungs for a question; the extractive one is always the last.
+
+        Args:
+            query: Its class.
+            snapshot_id: Snapshot that it is answered from.
+            asked: Name of the writer that the caller wants; empty: the service chooses.
+            left_s: Until the caller's deadline; None: no limit.
+        """
+        rungs = self._asked(asked) if asked else self._decide(query, snapshot_id)
+        if rungs[0] != EXTRACTIVE and left_s is not None and left_s < MIN_MODEL_S:
+            return Route((EXTRACTIVE,), f"{left_s:.2f} s are too little time for a model")
+        return Route(rungs)
+
+    def _asked(self, name: str) -> tuple[str, ...]:
+        if name == EXTRACTIVE:
+            return (EXTRACTIVE,)
+        rest = (one for one in self._available if one not in (name, EXTRACTIVE))
+        return (name, *rest, EXTRACTIVE)
+
+    def _decide(self, query: QueryClass, snapshot_id: str) -> tuple[str, ...]:
+        key = (query, snapshot_id, POLICY)
+        rungs = self._decided.get(key)
+        if rungs is None:
+            rungs = self._decided[key] = tuple(
+                name for name in _wanted(query) if name in self._available
+            )
+            if len(self._decided) > _REMEMBERED:
+                self._decided.popitem(last=False)
+        metrics.routes.labels(query.kind.value, rungs[0]).inc()
+        return rungs
+
+
+def _wanted(query: QueryClass) -> tuple[str, ...]:
+    if query.kind is Kind.FACT and query.strong:
+        return (EXTRACTIVE,)
+    if query.single and query.kind in (Kind.FACT, Kind.OTHER):
+        return (SMALL, LARGE, EXTRACTIVE)
+    return (LARGE, SMALL, EXTRACTIVE)
+
+
+class Next(Enum):
+    """Whom to ask after a failure."""
+
+    MODEL = "the next model"
+    EXTRACTIVE = "no model"
+
+
+# Total over Failure. A model that was too slow has used up the time that another would need; a
+# request that one model's provider refuses, another may take.
+AFTER: Mapping[Failure, Next] = {
+    Failure.CONNECTION: Next.MODEL,
+    Failure.TIMEOUT: Next.MODEL,
+    Failure.STALLED: Next.MODEL,
+    Failure.DEADLINE: Next.EXTRACTIVE,
+    Failure.RATE_LIMITED: Next.MODEL,
+    Failure.QUOTA: Next.MODEL,
+    Failure.UNAUTHORISED: Next.MODEL,
+    Failure.TOO_LONG: Next.MODEL,
+    Failure.REFUSED_REQUEST: Next.EXTRACTIVE,
+    Failure.SERVER: Next.MODEL,
+    Failure.MALFORMED: Next.MODEL,
+    Failure.CUT: Next.MODEL,
+    Failure.EMPTY: Next.MODEL,
+    Failure.OPEN: Next.MODEL,
+}
+
+
+def after(rungs: Sequence[str], failure: Failure) -> tuple[str, ...]:
+    """Gives the rungs left after the first one failed."""
+    if len(rungs) < 2 or AFTER[failure] is Next.MODEL:
+        return tuple(rungs[1:])
+    return (EXTRACTIVE,)

@@ -1,0 +1,169 @@
+"""Writes one answer: asks the writers of its route, one after the other, until one holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
+
+from generation.backends.prices import Price
+from generation.protocols import metrics
+from generation.protocols.chat_model import ChatError, Failure
+from generation.protocols.writer import Said, Task, Writer, Written
+from generation.writers.citer import Citer
+from generation.writers.extractive import EXTRACTIVE
+from generation.writers.routing import Route, after
+from nearline import contract as c
+
+# Kept of the caller's time when a model writes: enough to answer from the evidence all the same,
+# and for the end to arrive.
+_KEPT_S = 0.25
+# A writer that keeps its own time is given so much more to say what it took until then.
+_GRACE_S = 0.1
+_UNSUPPORTED = "nothing that it wrote is supported by the evidence"
+_DECLINED = "it finds no answer in the evidence"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of an answer; filled while it is written."""
+
+    backend: str = EXTRACTIVE
+    finish: c.Finish = c.Finish.COMPLETE
+    reason: str = ""
+    text: str = ""
+    citations: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    dropped_sentences: int = 0
+    dropped_markers: int = 0
+    declined: bool = False
+    attempts: list[c.Attempt] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the answer that was meant: complete, by the first choice."""
+        return self.finish is c.Finish.COMPLETE and not self.reason
+
+
+class Answering:
+    """One answer.
+
+    Args:
+        writers: By name.
+        route: Whom to ask.
+        task: What to write.
+        citer: Numbers what is cited.
+        prices: By the writer's name; one without costs nothing.
+    """
+
+    def __init__(
+        self,
+        writers: Mapping[str, Writer],
+        route: Route,
+        task: Task,
+        citer: Citer,
+        prices: Mapping[str, Price],
+    ) -> None:
+        self.outcome = Outcome(reason=route.reason)
+        self._writers = writers
+        self._rungs = route.rungs
+        self._task = task
+        self._citer = citer
+        self._prices = prices
+        self._deadline = None if task.timeout_s is None else time.monotonic() + task.timeout_s
+
+    async def events(self) -> AsyncGenerator[c.Delta | c.Citation, None]:
+        """Gives the text and its citations; afterwards `outcome` says what became of it.
+
+        A failure before the first piece goes on with the next rung. One after it ends the answer:
+        what two writers wrote is never made into one text.
+        """
+        outcome, rungs = self.outcome, self._rungs
+        while True:
+            start = time.monotonic()
+            outcome.backend = rungs[0]
+            failed: ChatError | None = None
+            parts = self._parts(rungs[0])
+            try:
+                async with contextlib.aclosing(parts):
+                    async for event in parts:
+                        yield event
+                if not outcome.text:
+                    failed = ChatError(
+                        Failure.EMPTY, _DECLINED if outcome.declined else _UNSUPPORTED
+                    )
+            except ChatError as error:
+                failed = error
+            seconds = time.monotonic() - start
+            outcome.citations = self._citer.count
+            outcome.attempts.append(
+                c.Attempt(
+                    backend=rungs[0], failure=failed.message if failed else "", seconds=seconds
+                )
+            )
+            metrics.rungs.labels(rungs[0], failed.failure.name.lower() if failed else "ok").inc()
+            if failed is None:
+                return
+            self._count(rungs[0], failed.prompt_tokens, failed.completion_tokens)
+            outcome.reason = f"{rungs[0]}: {failed.failure.value} ({failed.message})"
+            if outcome.declined and self._task.may_decline:
+                return
+            rungs = after(rungs, failed.failure)
+            if outcome.text or not rungs:
+                late = failed.failure is Failure.DEADLINE
+                outcome.finish = c.Finish.DEADLINE if late else c.Finish.INTERRUPTED
+                return
+
+    async def _parts(self, name: str) -> AsyncGenerator[c.Delta | c.Citation, None]:
+        outcome = self.outcome
+        limit_s = self._left_s(0.0 if name == EXTRACTIVE else _KEPT_S)
+        task = replace(self._task, timeout_s=limit_s)
+        end = None if limit_s is None else time.monotonic() + limit_s + _GRACE_S
+        async with contextlib.aclosing(self._writers[name].write(task)) as parts:
+            while True:
+                try:
+                    # No `yield` within: a timeout must not reach into what the caller does.
+                    async with asyncio.timeout(None if end is None else end - time.monotonic()):
+                        part = await anext(parts)
+                except TimeoutError:
+                    raise ChatError(Failure.DEADLINE, "the caller's deadline came") from None
+                if isinstance(part, Written):
+                    break
+                for event in self._said(part):
+                    yield event
+        # Of this writer: one before it may have been cut without a word that holds.
+        outcome.finish = c.Finish.LENGTH if part.length else c.Finish.COMPLETE
+        outcome.dropped_sentences += part.dropped_sentences
+        outcome.dropped_markers += part.dropped_markers
+        outcome.declined = part.declined
+        self._count(name, part.prompt_tokens, part.completion_tokens)
+
+    def _said(self, said: Said) -> list[c.Delta | c.Citation]:
+        if not self.outcome.text:
+            said = said._replace(text=said.text.lstrip())
+        events = self._citer.events(said)
+        if not events:
+            self.outcome.dropped_sentences += 1
+        self.outcome.text += "".join(one.text for one in events if isinstance(one, c.Delta))
+        return events
+
+    def _count(self, name: str, prompt_tokens: int, completion_tokens: int) -> None:
+        if name == EXTRACTIVE:
+            return
+        self.outcome.prompt_tokens += prompt_tokens
+        self.outcome.completion_tokens += completion_tokens
+        price = self._prices.get(name)
+        cost = price.of(prompt_tokens, completion_tokens) if price else 0.0
+        self.outcome.cost += cost
+        metrics.tokens.labels(name, "read").inc(prompt_tokens)
+        metrics.tokens.labels(name, "written").inc(completion_tokens)
+        metrics.cost.labels(name).inc(cost)
+
+    def _left_s(self, kept_s: float) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic() - kept_s)

@@ -1,0 +1,62 @@
+"""What the documents of a snapshot say, as one vector each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.spool import Spool
+
+# Documents whose chunks are held at once: 50 MB with 384 numbers and two chunks each.
+_BLOCK = 1 << 14
+
+
+class Documents(NamedTuple):
+    """Documents in order of their ids, with the rows of their chunks.
+
+    ids: Ascending. chunk_rows: (chunks,) int64, document after document. firsts: (documents,)
+        int64, place in chunk_rows of the first of each; every document has one.
+    """
+
+    ids: list[str]
+    chunk_rows: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+
+    def vectors(self, of_chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Gives the mean of a document's chunks at unit length: (documents, d) float32.
+
+        Args:
+            of_chunks: (chunks, d), by row.
+        """
+        found = np.empty((len(self.ids), of_chunks.shape[1]), np.float32)
+        for start in range(0, len(self.ids), _BLOCK):
+            firsts = self.firsts[start : start + _BLOCK + 1]
+            stop = firsts[_BLOCK] if len(firsts) > _BLOCK else len(self.chunk_rows)
+            firsts = firsts[:_BLOCK]
+            chunks = of_chunks[self.chunk_rows[firsts[0] : stop]]
+            sums = np.add.reduceat(chunks, firsts - firsts[0], axis=0)
+            length = np.linalg.norm(sums, axis=1, keepdims=True)
+            found[start : start + _BLOCK] = sums / np.where(length > 0, length, 1)
+        return found
+
+
+def documents_of(spool: Spool, shards: int) -> Documents:
+    """Reads which documents there are, of all shards."""
+    ids: list[str] = []
+    rows = [np.empty(0, np.int64)]
+    counts: list[int] = []
+    for shard in range(shards):
+        rows.append(spool.shard_chunk_rows(shard))
+        for document in spool.shard_documents(shard):
+            ids.append(document.id)
+            counts.append(len(document.bounds))
+    of_shards = np.concatenate(rows)
+    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
+    chunks = np.array(counts, np.int64)
+    before = (np.cumsum(chunks) - chunks)[order]
+    firsts = np.cumsum(chunks[order]) - chunks[order]
+    # Each document's chunks count on from its first one among those of its shard.
+    places = np.arange(len(of_shards)) + np.repeat(before - firsts, chunks[order])
+    return Documents([ids[one] for one in order.tolist()], of_shards[places], firsts)

@@ -1,0 +1,71 @@
+"""What items say of themselves, as vectors in the order of a data set of interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.execution.embedding import BATCH_TEXTS, patiently
+from index_builder.readers.corpus import Corpus
+from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
+from nearline.documents import text_to_embed
+from nearline.errors import InvalidRequest
+
+_ANY = 1 << 62
+# At four characters a token; the model reads a few hundred, and a batch is no load to a service.
+_MAX_CHARACTERS = 2_000
+_TIMEOUT_S = 120.0
+
+
+def read_texts(corpus: Corpus, ids: Sequence[str]) -> dict[str, str]:
+    """Reads what a corpus says of items: title and text, as a build embeds them; by id.
+
+    Rows that cannot be read are passed over, and so is an item that says nothing.
+
+    Raises: InvalidRequest: it says nothing of any of the items.
+    """
+    wanted = set(ids)
+    texts = {}
+    for _, item in corpus.rows(BadRows(_ANY)):
+        text = text_to_embed(item.title, item.text).strip()
+        if item.id in wanted and text:
+            texts[item.id] = text[:_MAX_CHARACTERS]
+    if not texts:
+        raise InvalidRequest(
+            f"the corpus says nothing of any of the {len(wanted)} items of the interactions, such "
+            f"as {ids[0]!r}; check --id-column, --title-column, --text-column and --item-column",
+            field="corpus",
+        )
+    return texts
+
+
+async def embed_texts(
+    ids: Sequence[str], texts: Mapping[str, str], embedder: Embedder, info: EmbedderInfo
+) -> NDArray[np.float32]:
+    """Embeds the beginning of what each item says: (items, d) float32.
+
+    Args:
+        ids: In the order of the rows. texts: By id; an item that is not there has a row of zeros.
+        info: The card of the embedder.
+    Raises: what the embedder raises; NotReady: it was away for a minute.
+    """
+    content = np.zeros((len(ids), info.dim), np.float32)
+    rows = [row for row, one in enumerate(ids) if one in texts]
+    size = min(BATCH_TEXTS, info.max_texts)
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        batch = [texts[ids[row]][: info.max_characters] for row in some]
+        reply = await patiently(
+            lambda batch=batch: embedder.embed(  # type: ignore[misc]
+                batch,
+                TextRole.DOCUMENT,
+                expected_fingerprint=info.fingerprint,
+                lane=Lane.BULK,
+                timeout_s=_TIMEOUT_S,
+            )
+        )
+        content[some] = reply.vectors
+    return content

@@ -1,0 +1,60 @@
+"""Items that come near each other in the order in which a user had them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of_sparse
+from index_builder.behaviour.user_item_matrix import item_counts
+from index_builder.interactions.records import Interactions
+from retrieval.behaviour.item_lists import ItemLists
+
+
+class SessionOptions(NamedTuple):
+    """How pairs are counted.
+
+    window: Pairs at most so many interactions of a user apart.
+    decay: A pair d apart weighs exp(-(d - 1) / decay).
+    beta, shrink: The sum of a pair (a, b) is divided by a^(1 - beta) b^beta + shrink, a and b being
+        the interactions with either: more beta, less of what is popular.
+    directed: Only what came later goes with what came before.
+    """
+
+    window: int = 30
+    decay: float = 15.0
+    beta: float = 0.45
+    shrink: float = 10.0
+    directed: bool = False
+
+
+def session_lists(
+    interactions: Interactions,
+    options: SessionOptions = SessionOptions(),  # noqa: B008  a tuple cannot change
+    length: int = LIST_LENGTH,
+) -> ItemLists:
+    """Makes the lists; see `SessionOptions`."""
+    ordered = interactions.by_time()
+    items = len(interactions.items)
+    pairs = sp.csr_matrix((items, items), dtype=np.float32)
+    for apart in range(1, min(options.window, len(ordered.user) - 1) + 1):
+        same = ordered.user[apart:] == ordered.user[:-apart]
+        before, after = ordered.item[:-apart][same], ordered.item[apart:][same]
+        weight = np.float32(np.exp(-(apart - 1) / options.decay))
+        cells = (np.full(len(before), weight), (before, after))
+        # Added one by one: all pairs at once would take `window` times the room.
+        pairs = pairs + sp.csr_matrix(cells, shape=(items, items), dtype=np.float32)
+    if not options.directed:
+        pairs = pairs + pairs.T
+    pairs.setdiag(0)
+    pairs.eliminate_zeros()
+    pairs = pairs.tocsr()
+    pairs.sort_indices()
+    counts = np.maximum(item_counts(interactions), 1).astype(np.float64)
+    rows = np.repeat(np.arange(items), np.diff(pairs.indptr))
+    beta = options.beta
+    scale = counts[rows] ** (1 - beta) * counts[pairs.indices] ** beta + options.shrink
+    pairs.data = (pairs.data / scale).astype(np.float32)
+    return lists_of_sparse(pairs, length)

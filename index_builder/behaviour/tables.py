@@ -1,0 +1,49 @@
+"""The tables that a snapshot carries, of candidates that were trained and of interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from index_builder.behaviour.candidate_generators import Candidate
+from index_builder.behaviour.ranker_dataset import item_tables
+from index_builder.behaviour.user_item_matrix import item_counts
+from index_builder.interactions.records import Interactions
+from retrieval.behaviour.factors import FactorGenerator, ItemFactors
+from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.tables import FACTORS, OF_ITEMS, POPULARITY, SESSIONS, Tables
+from retrieval.behaviour.user_histories import Histories
+
+_ALWAYS = {POPULARITY, SESSIONS, FACTORS}
+
+
+def tables_of(rows: Interactions, candidates: Sequence[Candidate], chosen: set[str]) -> Tables:
+    """Gives the tables that blends read, and those that are always there."""
+    lists: dict[str, ItemLists] = {}
+    factors: ItemFactors | None = None
+    for one in candidates:
+        generator = one.generator
+        if one.table not in chosen | _ALWAYS:
+            continue
+        if isinstance(generator, ListGenerator):
+            lists[one.table] = generator.lists
+        elif isinstance(generator, FactorGenerator):
+            factors = generator.factors
+    assert factors is not None, "ALS is always trained"
+    kept = chosen.union(_ALWAYS, OF_ITEMS)
+    popularity = {name: table for name, table in item_tables(rows).items() if name in kept}
+    assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
+    return Tables(rows.items, item_counts(rows), popularity, lists, factors, histories_of(rows))
+
+
+def histories_of(rows: Interactions) -> Histories:
+    """Gives the interactions of each user; of rows of one time the later in the file is the newer.
+
+    Args:
+        rows: Users numbered in order of their ids, each with a row.
+    """
+    ordered = rows.some(np.lexsort((np.arange(len(rows.user))[::-1], -rows.time_us, rows.user)))
+    counts = np.bincount(ordered.user)
+    starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    return Histories(rows.users, starts, ordered.item, ordered.time_us, ordered.weight)

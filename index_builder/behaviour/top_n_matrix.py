@@ -1,0 +1,44 @@
+"""Matrices of items by items, cut down to lists of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.behaviour.item_lists import ItemLists
+from retrieval.index.best_rows import cut
+
+LIST_LENGTH = 200
+
+
+def lists_of(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH) -> ItemLists:
+    """Makes lists of the best positive scores of each row; equal ones by item number.
+
+    Args:
+        blocks: Rows of the matrix in order, (n, items) float32 each.
+    """
+    return _lists(((np.arange(len(row)), row) for block in blocks for row in block), length)
+
+
+def lists_of_sparse(matrix: Any, length: int = LIST_LENGTH) -> ItemLists:
+    """Makes the same lists from a matrix in CSR form, (items, items) float32, columns ascending."""
+    parts = map(slice, matrix.indptr[:-1], matrix.indptr[1:])
+    return _lists(((matrix.indices[part], matrix.data[part]) for part in parts), length)
+
+
+def _lists(rows: Iterable[tuple[NDArray[Any], NDArray[np.float32]]], length: int) -> ItemLists:
+    """Makes lists of rows, each as columns and the scores in them."""
+    counts = [0]
+    others = [np.empty(0, np.int32)]
+    scores = [np.empty(0, np.float32)]
+    for columns, values in rows:
+        positive = values > 0
+        columns, values = cut(columns[positive], values[positive], length)
+        order = np.argsort(-values, kind="stable")[:length]
+        counts.append(len(order))
+        others.append(columns[order].astype(np.int32))
+        scores.append(values[order])
+    return ItemLists(np.cumsum(counts), np.concatenate(others), np.concatenate(scores))

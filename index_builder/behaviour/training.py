@@ -1,0 +1,187 @@
+"""Learning from interactions: trained, chosen on validation, trained anew on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.behaviour.candidate_generators import Candidate, train_candidates
+from index_builder.behaviour.evaluation_task import asks_only_known, task_of
+from index_builder.behaviour.id_remap import numbers_in, renumbered
+from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
+from index_builder.behaviour.model_selection import Choice, choose
+from index_builder.behaviour.popularity_selection import popular_table
+from index_builder.behaviour.ranker_selection import WINDOWS, Fitted, fit_rankers, obstacle
+from index_builder.behaviour.tables import tables_of
+from index_builder.behaviour.validation_windows import windows
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import Split
+from index_builder.options.training_options import VALIDATE_ON, Learning
+from nearline.errors import InvalidRequest
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.tables import Tables
+
+# Of fewer users NDCG is known to no better than 0.1, and the best of twenty candidates is chance.
+LEAST_TESTED = 20
+# Serves where there is nothing to choose by: two models that need no settings.
+_UNCHOSEN = {"item_to_item plain": 1.0, "popular plain": 1.0}
+
+
+class Learned(NamedTuple):
+    """What was learned.
+
+    unknown: Interactions left out, since the snapshot lacks their items. notes: What the user
+        should know of.
+    """
+
+    tables: Tables
+    card: snapshot_pb2.BehaviourCard
+    unknown: int
+    notes: Sequence[str]
+
+
+def learn(
+    learning: Learning, ids: Sequence[str], seed: int, advance: Callable[[int], None]
+) -> Learned:
+    """Learns from the interactions with some items; the same for the same arguments.
+
+    Args:
+        learning: What to learn from.
+        ids: Of the items of a snapshot, ascending; numbers are places in it.
+        advance: Told of steps done.
+    Raises: InvalidRequest: no interaction is with any of the items, or the split that was asked for
+        leaves nothing to test on.
+    """
+    rows, unknown = _known(learning.interactions, ids)
+    notes: list[str] = []
+    choices, rankers = _choices(learning, rows, seed, notes, advance)
+    candidates = train_candidates(rows, repeats=True, seed=seed)
+    advance(1)
+    cards = [
+        _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
+        for repeats, weights, choice in choices
+    ]
+    popular = popular_table((choice for *_, choice in choices), candidates)
+    tables = tables_of(rows, candidates, tables_read(cards) | {popular})
+    texts = {repeats: one.text for repeats, one in rankers.items() if one.card.kept}
+    tables = tables._replace(rankers=texts)
+    card = snapshot_pb2.BehaviourCard(
+        interactions=len(rows.user),
+        users=len(rows.users),
+        items=len(rows.items),
+        blends=cards,
+        kind_weights=learning.kind_weights,
+        popularity_table=popular,
+    )
+    card.newest_time.FromMicroseconds(int(rows.time_us.max()))
+    return Learned(renumbered(tables, numbers_in(rows.items, ids), ids), card, unknown, notes)
+
+
+def _known(interactions: Interactions, ids: Sequence[str]) -> tuple[Interactions, int]:
+    """Gives the rows with items of the snapshot, and how many others there are.
+
+    Users and items are those of the rows, in order of their ids.
+    """
+    numbers = numbers_in(interactions.items, ids)
+    known = numbers[interactions.item] >= 0
+    rows = interactions.some(known)
+    if not len(rows.item):
+        raise InvalidRequest(
+            f"none of the {len(known)} interactions is with a document of the corpus: items are "
+            f"called {_some(interactions.items)}, documents {_some(ids)}; check the item column "
+            "and --id-column",
+            field="interactions",
+        )
+    users, user = _in_order(rows.users, rows.user)
+    items, item = _in_order(rows.items, rows.item)
+    return rows._replace(users=users, items=items, user=user, item=item), len(known) - len(
+        rows.item
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(repr(one) for one in ids[:3])
+
+
+def _in_order(
+    ids: Sequence[str], numbers: NDArray[np.int32]
+) -> tuple[Sequence[str], NDArray[np.int32]]:
+    """Numbers those ids that occur in their order."""
+    order = sorted(np.unique(numbers).tolist(), key=ids.__getitem__)
+    place = np.zeros(len(ids), np.int32)
+    place[order] = np.arange(len(order))
+    return [ids[one] for one in order], place[numbers]
+
+
+_Chosen = tuple[bool, dict[str, float], Choice | None]
+
+
+def _choices(
+    learning: Learning,
+    rows: Interactions,
+    seed: int,
+    notes: list[str],
+    advance: Callable[[int], None],
+) -> tuple[list[_Chosen], Mapping[bool, Fitted]]:
+    """Chooses for lists without and with repeats: weights by name of a candidate, and the choice;
+    None: nothing could be chosen. Beside them the rankers that were trained, by the same.
+    """
+    parts = _windows(learning, rows, seed, notes)
+    if not parts:
+        return [(repeats, _UNCHOSEN, None) for repeats in (False, True)], {}
+    trial = train_candidates(parts[0].train, repeats=True, seed=seed)
+    advance(1)
+    how = learning.validate_on or VALIDATE_ON
+    chosen: list[_Chosen] = []
+    for repeats in (False, True):
+        only_known = asks_only_known(how)
+        task = task_of(parts[0], repeats=repeats, only_known=only_known)
+        if len(task.users) < LEAST_TESTED:
+            notes.append(
+                f"{len(task.users)} users can be tested on, {LEAST_TESTED} are needed to choose "
+                f"a blend{' with repeats' if repeats else ''}: item-to-item and popularity serve, "
+                "unweighted"
+            )
+            chosen.append((repeats, _UNCHOSEN, None))
+            continue
+        fitting = [one for one in trial if repeats or not one.only_repeats]
+        choice = choose(fitting, task, learning.k, seed)
+        chosen.append((repeats, dict(choice.weights), choice))
+        advance(1)
+    weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
+    if trouble := obstacle(rows):
+        notes.append(f"no ranker was trained: {trouble}")
+        return chosen, {}
+    return chosen, fit_rankers(parts, trial, weights, how, learning.k, seed, advance)
+
+
+def _windows(
+    learning: Learning, rows: Interactions, seed: int, notes: list[str]
+) -> Sequence[Split]:
+    """Gives the validation split, and earlier ones; none: there is nothing to choose on."""
+    try:
+        return windows(rows, learning.validate_on or VALIDATE_ON, WINDOWS, seed)
+    except InvalidRequest as error:
+        if learning.validate_on:
+            raise
+        notes.append(f"no blend was chosen ({error.message}): item-to-item and popularity serve")
+        return ()
+
+
+def _blend_card(
+    repeats: bool,
+    weights: Mapping[str, float],
+    choice: Choice | None,
+    fitted: Fitted | None,
+    candidates: Sequence[Candidate],
+    learning: Learning,
+) -> snapshot_pb2.BlendCard:
+    card = blend_card(candidates, weights, repeats=repeats)
+    if choice is not None:
+        add_choice(card, choice, learning.validate_on or VALIDATE_ON, learning.k)
+    if fitted is not None:
+        add_ranker(card, fitted, candidates)
+    return card

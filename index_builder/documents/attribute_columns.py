@@ -1,0 +1,177 @@
+"""Attributes as typed Arrow columns: one record per document, in the order of items.arrow.
+
+Columns: string, int64, double, bool, timestamp[us, UTC], or a list of one of those where any
+document has a list; null where a document has no value. Batches end at 4,096 documents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from index_builder.options.build_options import Place
+from nearline.attributes import decode
+from nearline.contract import Attributes, AttributeValue
+from nearline.errors import InvalidRequest
+from nearline.filters import kind_of
+from nearline.store.durable import sync_folder
+from nearline.v1 import snapshot_pb2
+
+MAX_FIELDS = 1_024
+_BATCH_DOCUMENTS = 4_096
+_PROBLEMS_SHOWN = 5
+_Field = snapshot_pb2.AttributeField
+_KINDS = {
+    "string": (_Field.KIND_STRING, pa.string()),
+    "int": (_Field.KIND_INT, pa.int64()),
+    "double": (_Field.KIND_DOUBLE, pa.float64()),
+    "bool": (_Field.KIND_BOOL, pa.bool_()),
+    "time": (_Field.KIND_TIME, pa.timestamp("us", "UTC")),
+}
+_TYPES = dict(_KINDS.values())
+_WORDS = {
+    "string": "text",
+    "int": "a whole number",
+    "double": "a number",
+    "bool": "a truth value",
+    "time": "a time",
+}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one attribute: documents by kind, and where each kind stood first."""
+
+    documents: dict[str, int] = field(default_factory=dict)
+    first: dict[str, Place] = field(default_factory=dict)
+    is_list: bool = False
+
+    def add(self, value: AttributeValue, place: Place) -> None:
+        if isinstance(value, list):
+            self.is_list = True
+            kinds = {kind_of(element) for element in value}
+        else:
+            kinds = {kind_of(value)}
+        for kind in kinds:
+            self.documents[kind] = self.documents.get(kind, 0) + 1
+            self.first.setdefault(kind, place)
+
+    def kind(self) -> str | None:
+        """Gives the one kind that holds every value; None where there is none."""
+        if len(self.documents) > 1:
+            return "double" if self.documents.keys() == {"int", "double"} else None
+        # Only empty lists: any kind holds them.
+        return next(iter(self.documents), "string")
+
+
+def infer_fields(
+    documents: Iterable[tuple[str, Place]], declared: Mapping[str, str], *, lenient: bool = False
+) -> list[snapshot_pb2.AttributeField]:
+    """Finds name and kind of every attribute; whole numbers beside others are numbers.
+
+    Args:
+        documents: Attributes as JSON and where they were read, of all documents.
+        declared: Kinds by name that the user declared; their values are of that kind already.
+        lenient: Leave out what would be refused: it is kept, and cannot be filtered on. For builds
+            that nobody watches.
+    Returns: Fields by name.
+    Raises: InvalidRequest: an attribute is of several kinds, or there are more than 1,024.
+    """
+    seen: dict[str, _Seen] = {}
+    for text, place in documents:
+        if text == "{}":
+            continue
+        for name, value in decode(text).items():
+            if name not in seen:
+                if len(seen) == MAX_FIELDS:
+                    if lenient:
+                        continue
+                    raise InvalidRequest(
+                        f"there are more than {MAX_FIELDS:,} attributes ({place} adds {name!r}); "
+                        "keep those that you need with --attribute-columns",
+                        field="attributes",
+                    )
+                seen[name] = _Seen()
+            seen[name].add(value, place)
+    problems = []
+    fields = []
+    for name in sorted(seen.keys() | declared.keys()):
+        found = seen.get(name, _Seen())
+        kind = declared.get(name) or found.kind()
+        if kind is None:
+            problems.append(_problem(name, found))
+        else:
+            fields.append(_Field(name=name, kind=_KINDS[kind][0], is_list=found.is_list))
+    if problems and not lenient:
+        more = len(problems) - _PROBLEMS_SHOWN
+        raise InvalidRequest(
+            "attributes need one kind each, to be filtered on:\n"
+            + "\n".join(problems[:_PROBLEMS_SHOWN])
+            + (f"\n  and {more} more" if more > 0 else ""),
+            field="attributes",
+        )
+    return fields
+
+
+def write_attributes(
+    path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: Iterable[str]
+) -> None:
+    """Writes a shard's attributes: to a temporary file, forced to disk, renamed.
+
+    Args:
+        path: The file to make.
+        fields: The columns; other attributes are left out.
+        documents: Attributes as JSON, in id order; only one batch of them is held.
+    Raises: OSError: no space, no permission.
+    """
+    schema = pa.schema([(field.name, _column_type(field)) for field in fields])
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as stream:
+        with pa.ipc.new_file(stream, schema) as writer:
+            left = iter(documents)
+            while rows := [decode(text) for text in islice(left, _BATCH_DOCUMENTS)]:
+                columns = [_column(field, rows) for field in fields]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def _column_type(field: snapshot_pb2.AttributeField) -> Any:
+    element = _TYPES[field.kind]
+    return pa.list_(element) if field.is_list else element
+
+
+def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> pa.Array:
+    values: list[Any] = [row.get(field.name) for row in rows]
+    if field.is_list:
+        values = [v if v is None or isinstance(v, list) else [v] for v in values]
+    column = pa.array(values, _column_type(field))
+    if field.kind != _Field.KIND_DOUBLE:
+        return column
+    # One zero only: Arrow's hash tables tell -0.0 from 0.0.
+    if not field.is_list:
+        return pc.add(column, 0.0)
+    numbers = pc.add(column.values, 0.0)
+    return pa.ListArray.from_arrays(column.offsets, numbers, mask=column.is_null())
+
+
+def _problem(name: str, found: _Seen) -> str:
+    kinds = sorted(found.documents, key=lambda kind: -found.documents[kind])
+    counts = " and ".join(
+        f"{_WORDS[kind]} in {found.documents[kind]:,} documents (first in {found.first[kind]})"
+        for kind in kinds
+    )
+    return (
+        f"  {name!r} is {counts}; declare it: --attribute {name}:string keeps every value as text, "
+        f"--attribute {name}:{kinds[0]} counts what is not {_WORDS[kinds[0]]} as malformed rows; "
+        "or leave it out with --attribute-columns"
+    )

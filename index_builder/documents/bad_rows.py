@@ -1,0 +1,79 @@
+"""Malformed rows: counted, a few kept as a sample, refused where there are too many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from index_builder.options.build_options import Place
+from nearline.errors import InvalidRequest
+
+SAMPLE = 5
+
+
+class BadRow(NamedTuple):
+    """One malformed row, and what is wrong with it."""
+
+    place: Place
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class BadRows:
+    """The malformed rows of one build.
+
+    Args:
+        allowed: Most that may be left out.
+        told: Called with each, where somebody wants to know them all.
+    """
+
+    def __init__(self, allowed: int = 0, told: Callable[[BadRow], None] | None = None) -> None:
+        self._allowed = allowed
+        self._told = told
+        self._by_source: Counter[str] = Counter()
+        self.sample: list[BadRow] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._by_source.total()
+
+    def of(self, source: str) -> int:
+        """How many one source has."""
+        return self._by_source[source]
+
+    def counts(self) -> dict[str, int]:
+        """How many each source has."""
+        return dict(self._by_source)
+
+    def restore(
+        self, counts: Mapping[str, int], sample: Iterable[tuple[tuple[str, int], str]]
+    ) -> None:
+        """Takes over what an earlier run counted: what `counts` and `sample` gave then."""
+        self._by_source = Counter(counts)
+        self.sample = [BadRow(Place(*place), reason) for place, reason in sample]
+
+    def add(self, place: Place, reason: str) -> None:
+        """Counts one."""
+        self._by_source[place.source] += 1
+        row = BadRow(place, reason)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(row)
+        if self._told is not None:
+            self._told(row)
+
+    def check(self) -> None:
+        """Raises InvalidRequest with the sample where more were seen than are allowed."""
+        if self.count <= self._allowed:
+            return
+        shown = "".join(f"\n  {row}" for row in self.sample)
+        more = self.count - len(self.sample)
+        rows = "1 malformed row" if self.count == 1 else f"{self.count} malformed rows"
+        raise InvalidRequest(
+            f"{rows}, {self._allowed} allowed; mend them, or leave them out with "
+            f"--max-bad-rows {self.count}:{shown}" + (f"\n  … and {more} more" if more else ""),
+            field="max_bad_rows",
+        )

@@ -1,0 +1,102 @@
+"""Writes the items of a shard as an Arrow file: one record per document, in id order.
+
+Columns: id string; title, text large_string; chunk_starts, chunk_ends list<int64>, code points of
+text, one entry per chunk, so that chunk c of a document is row (chunks before it) + c of the index;
+attributes string, JSON (see `nearline.attributes.encode`). Where any document of the snapshot has
+such, also (see `build_options.Life`): version, changed and placed int64, expires int64 or
+null, patches string; times are microseconds since 1970. Batches end at 4,096 documents or 64 MiB of
+text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from index_builder.documents.spool import StoredDocument
+from nearline.store.durable import sync_folder
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("title", pa.large_string()),
+        ("text", pa.large_string()),
+        ("chunk_starts", pa.list_(pa.int64())),
+        ("chunk_ends", pa.list_(pa.int64())),
+        ("attributes", pa.string()),
+    ]
+)
+_LIFE = pa.schema(
+    [
+        ("version", pa.int64()),
+        ("expires", pa.int64()),
+        ("changed", pa.int64()),
+        ("placed", pa.int64()),
+        ("patches", pa.string()),
+    ]
+)
+_BATCH_DOCUMENTS = 4_096
+_BATCH_CHARACTERS = 64 << 20
+
+
+def write_items(
+    path: Path, documents: Iterable[StoredDocument], lives: Sequence[object] = ()
+) -> None:
+    """Writes a shard's items: to a temporary file, forced to disk, renamed.
+
+    Args:
+        path: The file to make.
+        documents: In id order; only one batch of them is held.
+        lives: Which parts of a `Life` to write, what is true; none: none.
+    Raises: OSError: no space, no permission.
+    """
+    kept = [place for place, wanted in enumerate(lives) if wanted]
+    schema = pa.schema([*SCHEMA, *(_LIFE.field(place) for place in kept)])
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as stream:
+        with pa.ipc.new_file(stream, schema) as writer:
+            waiting: list[StoredDocument] = []
+            characters = 0
+            for document in documents:
+                waiting.append(document)
+                characters += len(document.text) + len(document.attributes)
+                if len(waiting) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+                    writer.write_batch(_batch(waiting, schema, kept))
+                    waiting.clear()
+                    characters = 0
+            if waiting:
+                writer.write_batch(_batch(waiting, schema, kept))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def _batch(
+    documents: list[StoredDocument], schema: pa.Schema, kept: Sequence[int]
+) -> pa.RecordBatch:
+    counts = [len(document.bounds) for document in documents]
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())
+    bounds = np.concatenate([document.bounds for document in documents])
+    starts, ends = (
+        pa.ListArray.from_arrays(offsets, pa.array(bounds[:, side], pa.int64())) for side in (0, 1)
+    )
+    ids, titles, texts, attributes = (
+        [document[place] for document in documents] for place in range(4)
+    )
+    return pa.record_batch(
+        [
+            *(pa.array(ids, pa.string()), pa.array(titles, pa.large_string())),
+            *(pa.array(texts, pa.large_string()), starts, ends),
+            pa.array(attributes, pa.string()),
+            *(
+                pa.array([document.life[place] for document in documents], _LIFE.field(place).type)
+                for place in kept
+            ),
+        ],
+        schema=schema,
+    )

@@ -1,0 +1,288 @@
+"""Does the parts of a job over Ray Data, by a pool of actors that outlives any one of them.
+
+Ray Data restarts an actor that dies, and gives its parts to another, as often as it takes: both are
+its default for actors (max_restarts and max_task_retries are -1). Ray is imported where a cluster
+is opened, and nowhere before: it reads its settings then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import pickle
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pyarrow as pa
+
+from index_builder.execution.executor import Job, OpenEmbedder, Part, Result
+from nearline.contract import Embedder, EmbedderInfo
+from nearline.errors import NearlineError, NotReady, SnapshotMismatch, Unsupported
+
+# Opens an embedder in a worker: its cores, and whether it has a GPU.
+OpenModel = Callable[[int, bool], AbstractAsyncContextManager[Embedder]]
+# More cores make one model hardly faster, and each further model takes half a gigabyte.
+_MODEL_CPUS = 4
+# Of work without a model: who asks a service from more workers than that, only makes it refuse.
+_ASKING_WORKERS = 4
+# Bytes of parts that Ray is given together. Actors are started for each window: seconds in a
+# quarter of an hour. The object store holds it, or spills it to disk.
+_WINDOW_BYTES = 256 << 20
+_CONNECT_S = 5.0
+_OUTCOMES = pa.schema([("outcome", pa.large_binary())])
+
+
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[None]:
+    """Is connected to a Ray cluster for the block; nobody may have imported Ray before.
+
+    Args:
+        address: host:port, or "auto" for the cluster that this machine belongs to; empty: one is
+            started on this machine, listens on its loopback address alone, and ends with the block.
+    Raises: Unsupported: Ray is not installed, or the address is one of Ray Client. NotReady.
+    """
+    if address.startswith("ray://"):
+        raise Unsupported(
+            f"ray_address {address} is one of Ray Client, which Ray Data does not go through; run "
+            "this on a machine of the cluster (ray job submit) with --ray-address auto"
+        )
+    _check_answers(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # It warns of the restarts that Ray Data itself asks for.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options: dict[str, Any] = {"address": address or "local"}
+    with _short_folder() as folder:
+        if not address:
+            _prepare_own()
+            options |= {"include_dashboard": False, "_temp_dir": folder}
+        factory = logging.getLogRecordFactory()
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise Unsupported(
+                f"executor ray needs Ray, which is not installed ({error.name}); run pip install "
+                "'nearline[ray]', or use --executor local"
+            ) from error
+        finally:
+            # Importing Ray marks every record of every logger.
+            logging.setLogRecordFactory(factory)
+        # Ray takes over SIGTERM.
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            # Workers import from where the driver stands: a folder `retrieval` there is not ours.
+            with contextlib.chdir(folder):
+                ray.init(**options, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise _nobody(address or "hand", str(error).splitlines()[0]) from error
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        try:
+            # Where a worker dies, Ray says so on standard output, which is for results.
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Looks whether anybody answers at host:port: Ray would look for two minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise _nobody(address, str(error)) from error
+
+
+def _nobody(address: str, why: str) -> NotReady:
+    return NotReady(
+        f"there is no Ray cluster at {address}: {why}; start one (ray start --head), check "
+        "--ray-address, or use --executor local"
+    )
+
+
+def _short_folder() -> tempfile.TemporaryDirectory[str]:
+    """Makes a folder for the files of a cluster, removed when it ends."""
+    usual = tempfile.gettempdir()
+    # Its sockets lie 65 characters below, and a socket's path has at most 107.
+    parent = usual if len(usual) <= 26 else "/tmp"
+    return tempfile.TemporaryDirectory(prefix="nl-ray-", dir=parent, ignore_cleanup_errors=True)
+
+
+def _prepare_own() -> None:
+    """Sets what Ray reads of the environment as it starts a cluster of one machine."""
+    # What Ray has for other systems: without it, it takes the address of a network card.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Whoever may connect may run anything, so not even others on this machine may.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+class RayExecutor:
+    """An `Executor` over the cluster that this process is connected to; see `cluster`.
+
+    Args:
+        open_model: How a worker comes by an embedder.
+    """
+
+    def __init__(self, open_model: OpenModel) -> None:
+        self._open_model = open_model
+
+    def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
+        """Gives a model in each worker's own process, checked to be that of `here`."""
+        cpus, gpu = _share()
+        return functools.partial(_checked, self._open_model, cpus, gpu, info.fingerprint)
+
+    async def run(
+        self, job: Job[Part, Result], parts: Iterable[Part], take: Callable[[Result], None]
+    ) -> None:
+        """Does the parts; see `Executor.run`."""
+        left = (pickle.dumps(part) for part in parts)
+        while window := await asyncio.to_thread(_window, left):
+            blocks = _outcomes(job, window)
+            try:
+                while (block := await asyncio.to_thread(_next, blocks)) is not None:
+                    for packed in block.column("outcome"):
+                        outcome = pickle.loads(packed.as_py())
+                        if isinstance(outcome, NearlineError):
+                            raise outcome
+                        take(outcome)
+            finally:
+                # Its workers hold the cores until then. Where the collector of garbage comes by
+                # first, in a thread of Ray's own, they hold them for good.
+                await asyncio.to_thread(_close, blocks)
+
+
+def _share() -> tuple[int, bool]:
+    """Gives the cores of a worker with a model, and whether it has a GPU."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # A cluster that grows when there is work may have no node for it yet.
+    widest = max((int(node.get("CPU", 0)) for node in nodes), default=0) or _MODEL_CPUS
+    return min(widest, _MODEL_CPUS), any(node.get("GPU", 0) >= 1 for node in nodes)
+
+
+def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.Table, None, None]:
+    """Begins the work on packed parts; gives packed outcomes in the order that they come in."""
+    import ray.data
+
+    cpus, gpu = _share() if job.model else (1, False)
+    size = job.at_once
+    blocks = [window[first : first + size] for first in range(0, len(window), size)]
+    tables = [pa.table({"part": pa.array(block, pa.large_binary())}) for block in blocks]
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=None if job.model else _ASKING_WORKERS)
+    worked = ray.data.from_arrow(tables).map_batches(
+        _Worker,
+        fn_constructor_args=(job,),
+        batch_size=size,
+        batch_format="pyarrow",
+        compute=pool,
+        num_cpus=cpus,
+        num_gpus=1 if gpu else None,
+    )
+    found: Generator[pa.Table, None, None] = iter(
+        worked.iter_batches(batch_size=None, batch_format="pyarrow")
+    )
+    return found
+
+
+class _Worker:
+    """An actor: opens the job once, then does the parts of a block at a time together."""
+
+    def __init__(self, job: Job[Any, Any]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._opened = job.open()
+        self._refusal: NearlineError | None = None
+        try:
+            self._work = self._loop.run_until_complete(self._opened.__aenter__())
+        except NearlineError as error:
+            # Told by what it gives: from here, it would be told as a cluster that fails.
+            self._refusal = error
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        if self._refusal is not None:
+            outcomes: list[object] = [self._refusal]
+        else:
+            parts = [pickle.loads(packed.as_py()) for packed in block.column("part")]
+            outcomes = self._loop.run_until_complete(_together(self._work, parts))
+        return pa.table([[pickle.dumps(one) for one in outcomes]], schema=_OUTCOMES)
+
+
+async def _together(
+    work: Callable[[Any], Awaitable[object]], parts: Sequence[object]
+) -> list[object]:
+    """Gives what comes of each part: a result, or an error of ours."""
+    outcomes = await asyncio.gather(*map(work, parts), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, NearlineError):
+            raise outcome
+    return outcomes
+
+
+@contextlib.asynccontextmanager
+async def _checked(
+    open_model: OpenModel, cpus: int, gpu: bool, fingerprint: str
+) -> AsyncIterator[Embedder]:
+    async with open_model(cpus, gpu) as embedder:
+        found = (await embedder.info()).fingerprint
+        if found != fingerprint:
+            raise SnapshotMismatch(
+                f"the workers of the Ray cluster have a model with fingerprint {found}, the "
+                f"embedding service one with {fingerprint}; name the same model to both with "
+                "NEARLINE_EMBEDDING_MODEL"
+            )
+        yield embedder
+
+
+def _window(left: Iterator[bytes]) -> list[bytes]:
+    taken, size = [], 0
+    for packed in left:
+        taken.append(packed)
+        size += len(packed)
+        if size >= _WINDOW_BYTES:
+            break
+    return taken
+
+
+def _close(blocks: Generator[pa.Table, None, None]) -> None:
+    """Ends the work that is left."""
+    # Who is interrupted leaves a thread behind that waits for the next block: it ends with Ray.
+    with contextlib.suppress(ValueError):
+        blocks.close()
+
+
+def _next(blocks: Iterator[pa.Table]) -> pa.Table | None:
+    import ray.exceptions
+
+    try:
+        return next(blocks, None)
+    except ray.exceptions.RayTaskError:
+        raise  # A bug of ours, with its traceback.
+    except ray.exceptions.RayError as error:
+        raise NotReady(
+            f"the Ray cluster failed: {error}; the same command goes on from here"
+        ) from error

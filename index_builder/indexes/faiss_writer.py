@@ -1,0 +1,320 @@
+"""Builds, trains and writes FAISS indexes: the one module here that imports faiss."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.options.build_options import AUTO, IndexOptions
+from nearline.errors import InvalidRequest
+from nearline.store.durable import sync_folder
+from retrieval.index.vectors.int8_codec import data_scale, scale_queries, to_whole
+
+FLAT_LIMIT = 20_000
+_FLAT = "Flat"
+_GRAPH = "HNSW32,Flat"
+_BLOCK_ROWS = 16_384
+# FAISS's own sampling: no more than 256 training points per centroid are ever used.
+_POINTS_PER_LIST = 256
+_TRAIN_ROWS = 65_536
+# A refine stage scores again what the graph ranks, so the graph may rank in whole numbers.
+_REFINED_SQ8 = re.compile(r"^(HNSW\d+),SQ8,(?=RFlat$|Refine\()")
+_WHOLE_NUMBERS = "SQ8_direct_signed"
+# Candidates per place for the refine stage, by bits that the base keeps of a number: the less it
+# keeps, the further down it ranks what is best.
+_REFINE_FACTORS = ((8.0, 1.5), (3.5, 3.0), (0.0, 10.0))
+_FAISS_PREFIX = re.compile(r"^Error in .*? at \S+:\d+: (Error: )?", re.DOTALL)
+
+Advance = Callable[[int], None]
+# The stubs of faiss 1.15 leave out most of its classes.
+_faiss: Any = faiss
+FAISS_VERSION: str = faiss.__version__
+
+
+class SearchDefaults(NamedTuple):
+    """Widths used where a request names none; 0 where an index has no such knob."""
+
+    ef_search: int
+    nprobe: int
+
+
+def choose_factory(options: IndexOptions, vectors: int) -> str:
+    """Gives the factory string for a collection of so many vectors.
+
+    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it: 8 bits a number
+    either way, compared in integer arithmetic; see `retrieval.index.vectors.int8_codec`.
+    """
+    if options.factory != AUTO:
+        return _REFINED_SQ8.sub(rf"\1,{_WHOLE_NUMBERS},", options.factory)
+    return _FLAT if vectors <= FLAT_LIMIT else _GRAPH
+
+
+def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
+    """Finds out in time what would fail after hours of embedding.
+
+    Args:
+        factory: FAISS factory string.
+        dim: Numbers in a vector.
+        shard_sizes: Vectors in each shard.
+    Raises: InvalidRequest: FAISS does not know the string, it does not fit the dim, or a shard has
+        too few vectors for its lists.
+    """
+    empty = _empty(factory, dim)
+    if _WHOLE_NUMBERS in factory and _whole_number_graph(empty) is None:
+        raise InvalidRequest(
+            f"index {factory!r} keeps whole numbers, which rank and do not score; use "
+            f"HNSW32,{_WHOLE_NUMBERS},Refine(SQfp16)",
+            field="index",
+        )
+    lists = _part(empty, _faiss.IndexIVF)
+    if lists is None:
+        return
+    for shard, vectors in enumerate(shard_sizes):
+        if 0 < vectors < lists.nlist:
+            raise InvalidRequest(
+                f"index {factory!r} needs at least {lists.nlist:,} vectors a shard to train its "
+                f"{lists.nlist:,} lists, shard {shard} has {vectors:,}; use fewer lists or shards, "
+                "or --index auto",
+                field="index",
+            )
+
+
+def build_index(
+    factory: str,
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    options: IndexOptions,
+    *,
+    shard: int,
+    seed: int,
+    advance: Advance,
+) -> tuple[Any, SearchDefaults]:
+    """Builds the index of one shard in memory.
+
+    Args:
+        factory: FAISS factory string.
+        vectors: (n, d) float32 of the whole collection, mapped from disk; read in blocks.
+        rows: (m,) int64 rows of the shard, in the order that they get their places 0..m-1.
+        options: Widths and threads.
+        shard: Number, for errors.
+        seed: Seed of the training sample.
+        advance: Told of vectors added.
+    Raises: InvalidRequest: a bad factory string, or too few vectors to train it.
+    """
+    # Scoped to the thread that builds; searches in other threads keep theirs.
+    _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    index = _empty(factory, vectors.shape[1])
+    graph = _part(index, _faiss.IndexHNSW)
+    if graph is not None:
+        graph.hnsw.efConstruction = options.ef_construction
+        graph.hnsw.efSearch = options.ef_search
+    if isinstance(_faiss.downcast_index(index), _faiss.IndexRefine):
+        _faiss.downcast_index(index).k_factor = options.refine_factor or _refine_factor(index)
+    add = index.add
+    whole = _whole_number_graph(index) is not None
+    if len(rows) and (whole or not index.is_trained):
+        sample = _sample(index, vectors, rows, seed)
+        _train(index, factory, sample, len(rows), shard)
+        if whole:
+            add = partial(_add_whole, index, data_scale(sample))
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[first : first + _BLOCK_ROWS]
+        try:
+            add(np.ascontiguousarray(vectors[block]))
+        except RuntimeError as error:
+            raise InvalidRequest(
+                f"index {factory!r} cannot take vectors: {_reason(error)}; use another factory "
+                "string (ids are given by place, so IDMap is not needed)",
+                field="index",
+            ) from error
+        advance(len(block))
+    return index, _defaults(index, options)
+
+
+def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
+    """Gives the size that the file of an index has with so many vectors; empties the index.
+
+    Args:
+        index: Trained, with some vectors.
+        vectors: How many there will be.
+        lists: How many lists it will have, where it has any; 0: as many as now.
+    """
+    now, size = index.ntotal, _written_bytes(index)
+    index.reset()
+    empty = _written_bytes(index)
+    inverted = _part(index, _faiss.IndexIVF)
+    grown = (lists or inverted.nlist) / inverted.nlist if inverted is not None else 1.0
+    return int(empty * grown + (size - empty) / max(1, now) * vectors)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps searches of the calling thread to it for the block."""
+    before = _faiss.omp_get_max_threads()
+    _faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        _faiss.omp_set_num_threads(before)
+
+
+def write_index(index: Any, path: Path) -> None:
+    """Writes an index: to a temporary file, forced to disk, renamed.
+
+    Raises: OSError: no space, no permission.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        _faiss.write_index(index, str(temporary))
+    except RuntimeError as error:
+        temporary.unlink(missing_ok=True)
+        # FAISS gives the system's words, not its number.
+        number = next((n for n in errno.errorcode if os.strerror(n) in str(error)), errno.EIO)
+        raise OSError(number, os.strerror(number), str(path)) from error
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def search_index(
+    index: Any, queries: NDArray[np.float32], k: int, defaults: SearchDefaults
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Searches an index with the widths that it will be served with.
+
+    Returns: (n, k) int64 places, best first, -1 where fewer were found; (n, k) float32 scores.
+    """
+    factors = np.ones((len(queries), 1), np.float32)
+    if _whole_number_graph(index) is not None:
+        queries, factors = scale_queries(queries)
+    scores, places = index.search(np.ascontiguousarray(queries), k, params=_params(index, defaults))
+    return places, scores / factors
+
+
+def _written_bytes(index: Any) -> int:
+    writer = _faiss.VectorIOWriter()
+    _faiss.write_index(index, writer)
+    return int(writer.data.size())
+
+
+def _empty(factory: str, dim: int) -> Any:
+    try:
+        return _faiss.index_factory(dim, factory, _faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise InvalidRequest(
+            f"index factory {factory!r} cannot be made for dim {dim} and inner product: "
+            f"{_reason(error)}; use auto, Flat, HNSW32,Flat, IVF1024,SQ8 or another FAISS string",
+            field="index",
+        ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Gives what FAISS says without the C++ function and line that say it."""
+    return _FAISS_PREFIX.sub("", str(error)).partition("\n")[0]
+
+
+def _part(index: Any, kind: type) -> Any:
+    """Finds the index of a kind inside wrappers (pre-transform, refine); None if absent."""
+    index = _faiss.downcast_index(index)
+    if isinstance(index, kind):
+        return index
+    if isinstance(index, _faiss.IndexPreTransform):
+        return _part(index.index, kind)
+    if isinstance(index, _faiss.IndexRefine):
+        return _part(index.base_index, kind)
+    return None
+
+
+def _whole_number_graph(index: Any) -> Any:
+    """Gives the graph that ranks in whole numbers for a refine stage; None where there is none."""
+    index = _faiss.downcast_index(index)
+    if not isinstance(index, _faiss.IndexRefine):
+        return None
+    graph = _faiss.downcast_index(index.base_index)
+    if not isinstance(graph, _faiss.IndexHNSWSQ):
+        return None
+    quantiser = _faiss.downcast_index(graph.storage).sq
+    return graph if quantiser.qtype == _faiss.ScalarQuantizer.QT_8bit_direct_signed else None
+
+
+def _add_whole(index: Any, scale: float, block: NDArray[np.float32]) -> None:
+    """Adds whole numbers to the graph, and the vectors themselves to the refine stage."""
+    index = _faiss.downcast_index(index)
+    _whole_number_graph(index).add(to_whole(block, scale))
+    refine = _faiss.downcast_index(index.refine_index)
+    refine.add(block)
+    index.ntotal = refine.ntotal
+
+
+def _refine_factor(index: Any) -> float:
+    codes = _faiss.downcast_index(_faiss.downcast_index(index).base_index)
+    if isinstance(codes, _faiss.IndexPreTransform):
+        codes = _faiss.downcast_index(codes.index)
+    if isinstance(codes, _faiss.IndexHNSW):
+        codes = _faiss.downcast_index(codes.storage)
+    bits = 8.0 * codes.code_size / codes.d
+    return next(factor for least, factor in _REFINE_FACTORS if bits >= least)
+
+
+def _sample(
+    index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
+) -> NDArray[np.float32]:
+    """Gives as many vectors as training may use."""
+    lists = _part(index, _faiss.IndexIVF)
+    nlist = lists.nlist if lists is not None else 0
+    wanted = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
+    if len(rows) > wanted:
+        chosen = np.random.default_rng(seed).choice(len(rows), wanted, replace=False)
+        rows = rows[np.sort(chosen)]
+    return np.ascontiguousarray(vectors[rows])
+
+
+def _train(index: Any, factory: str, sample: NDArray[np.float32], vectors: int, shard: int) -> None:
+    if index.is_trained:
+        return
+    try:
+        index.train(sample)
+    except RuntimeError as error:
+        raise InvalidRequest(
+            f"index {factory!r} cannot be trained on the {vectors:,} vectors of shard {shard}: "
+            f"{_reason(error)}; use a simpler index, fewer shards, or --index auto",
+            field="index",
+        ) from error
+
+
+def _defaults(index: Any, options: IndexOptions) -> SearchDefaults:
+    lists = _part(index, _faiss.IndexIVF)
+    if lists is not None:
+        nprobe = options.nprobe or min(lists.nlist, max(8, lists.nlist // 16))
+        return SearchDefaults(0, nprobe)
+    graph = _part(index, _faiss.IndexHNSW)
+    return SearchDefaults(options.ef_search if graph is not None else 0, 0)
+
+
+def _params(index: Any, defaults: SearchDefaults) -> Any:
+    """Makes parameters for an index and the wrappers around it; None where nothing is to be set."""
+    index = _faiss.downcast_index(index)
+    if isinstance(index, _faiss.IndexPreTransform):
+        inner = _params(index.index, defaults)
+        return inner and _faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, _faiss.IndexRefine):
+        inner = _params(index.base_index, defaults)
+        return _faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
+    if isinstance(index, _faiss.IndexIVF):
+        return _faiss.SearchParametersIVF(nprobe=defaults.nprobe)
+    if isinstance(index, _faiss.IndexHNSW):
+        return _faiss.SearchParametersHNSW(efSearch=defaults.ef_search)
+    return None

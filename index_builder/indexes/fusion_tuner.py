@@ -1,0 +1,244 @@
+"""Finds the weight of the dense leg by judgements, with the formula that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.spool import Spool
+from index_builder.evaluation import retrieval_metrics
+from index_builder.evaluation.retrieval_metrics import DataSet
+from nearline.errors import InvalidRequest
+from nearline.snapshot import shard_folder
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.search.fusion import CANDIDATES, fuse
+
+STEPS = 20
+_K = 10
+_BLOCK_NUMBERS = 1 << 22
+_WIDEN = 8
+
+
+class Tuned(NamedTuple):
+    """What tuning found. dense_weight: 0..1; ndcg_at_10: mean over the queries with it, 0..1."""
+
+    dense_weight: float
+    ndcg_at_10: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Candidates of one query: documents by number, ascending, and the true scores of both legs."""
+
+    documents: NDArray[np.int64]
+    dense: NDArray[np.float32]
+    lexical: NDArray[np.float32]
+
+
+def tune(
+    judged: DataSet,
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    spool: Spool,
+    shards: int,
+    folder: Path,
+    floor: float,
+    advance: Callable[[int], None] = lambda queries: None,
+) -> Tuned:
+    """Tries weights 0, 0.05, … 1 and gives the one with the best mean nDCG@10.
+
+    The dense leg is an exact scan, so that the weight does not depend on the index over the
+    vectors. Of equal weights the one nearest to the middle of them is taken.
+
+    Args:
+        judged: What `check_judged` lets through; a document that the collection lacks counts as
+            one that was not found.
+        queries: (n, d) float32, vectors of its queries, in their order.
+        vectors: (m, d) float32 of the collection.
+        spool: Documents and their chunks.
+        shards: Shards of the snapshot.
+        folder: Folder of the snapshot, with its lexical index.
+        floor: Of the dense leg, see `retrieval.search.fusion.fuse`.
+        advance: Told of queries done.
+    """
+    firsts = spool.first_rows()
+    grades = _grades(judged, spool, firsts)
+    words = _Words(spool, shards, folder, firsts)
+    dense = _best_documents(vectors, queries, firsts)
+    by_query = []
+    for number, text in enumerate(judged.queries.values()):
+        documents = np.union1d(dense[number], words.best_documents(text))
+        rows, starts = _rows_of(documents, firsts, len(vectors))
+        scores = np.asarray(vectors[rows]) @ queries[number]
+        by_query.append(
+            _Candidates(
+                documents,
+                np.maximum.reduceat(scores, starts),
+                np.maximum.reduceat(words.scores(text, rows), starts),
+            )
+        )
+        advance(1)
+    weights = [step / STEPS for step in range(STEPS + 1)]
+    means = [_mean_ndcg(by_query, grades, weight, floor) for weight in weights]
+    best = [weight for weight, mean in zip(weights, means, strict=True) if mean == max(means)]
+    return Tuned(best[len(best) // 2], max(means), len(by_query))
+
+
+def check_judged(judged: DataSet, spool: Spool, *, embedded: bool) -> None:
+    """Finds out before hours of embedding what would end `tune` afterwards.
+
+    Args:
+        judged: Queries and judgements.
+        spool: Documents.
+        embedded: Whether a model embeds the documents, and so can embed queries.
+    Raises: InvalidRequest: none of the relevant documents is in the collection, or no model can
+        embed the queries.
+    """
+    if not embedded:
+        raise InvalidRequest(
+            "the documents bring their vectors, so no model can embed the queries to tune on; "
+            "leave out --tune-on",
+            field="tune_on",
+        )
+    relevant = (
+        document_id
+        for grades in judged.judgements.values()
+        for document_id, grade in grades.items()
+        if grade > 0
+    )
+    if all(spool.first_row(document_id) is None for document_id in relevant):
+        raise InvalidRequest(
+            "none of the documents judged relevant is in the collection, so there is nothing to "
+            "tune on; give --tune-on a data set that judges these documents",
+            field="tune_on",
+        )
+
+
+def _grades(judged: DataSet, spool: Spool, firsts: NDArray[np.int64]) -> list[Mapping[str, int]]:
+    """Gives grades per query, by the document's number written out.
+
+    A relevant document that the collection lacks stays in the ideal ranking: it is not found.
+    """
+    by_query: list[Mapping[str, int]] = []
+    for query in judged.queries:
+        grades: dict[str, int] = {}
+        for document_id, grade in judged.judgements[query].items():
+            row = spool.first_row(document_id)
+            name = f"no {document_id}" if row is None else str(np.searchsorted(firsts, row))
+            grades[name] = grade
+        by_query.append(grades)
+    return by_query
+
+
+def _mean_ndcg(
+    by_query: Sequence[_Candidates],
+    grades: Sequence[Mapping[str, int]],
+    weight: float,
+    floor: float,
+) -> float:
+    values = []
+    for one, judged in zip(by_query, grades, strict=True):
+        if not any(grade > 0 for grade in judged.values()):
+            continue
+        parts = fuse(one.dense, one.lexical, dense_weight=weight, floor=floor)
+        order = np.argsort(-(parts[0] + parts[1]), kind="stable")[:_K]
+        ranked = [str(document) for document in one.documents[order].tolist()]
+        values.append(retrieval_metrics.ndcg(ranked, judged, _K))
+    return float(np.mean(values))
+
+
+def _best_documents(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], firsts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Gives the best documents of each query by their best chunk: (n, c) int64, in no order."""
+    best = np.empty((len(queries), 0), np.int64)
+    best_scores = np.empty((len(queries), 0), np.float32)
+    for low, high in _blocks(firsts, len(vectors), max(vectors.shape[1], len(queries))):
+        stop = firsts[high] if high < len(firsts) else len(vectors)
+        products = queries @ np.asarray(vectors[firsts[low] : stop]).T
+        of_block = np.maximum.reduceat(products, firsts[low:high] - firsts[low], axis=1)
+        scores = np.concatenate((best_scores, of_block), axis=1)
+        numbers = np.broadcast_to(np.arange(low, high), of_block.shape)
+        documents = np.concatenate((best, numbers), axis=1)
+        kept = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+        best = np.take_along_axis(documents, kept, axis=1)
+        best_scores = np.take_along_axis(scores, kept, axis=1)
+    return best
+
+
+def _blocks(firsts: NDArray[np.int64], rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """Cuts the documents into runs of about as many rows as fit; a document is never cut."""
+    block_rows = max(1, _BLOCK_NUMBERS // width)
+    low = 0
+    while low < len(firsts):
+        # The last document that begins within the block may end beyond it, unless it is the first.
+        high = int(np.searchsorted(firsts, firsts[low] + block_rows, side="right")) - 1
+        high = len(firsts) if rows - firsts[low] <= block_rows else max(low + 1, high)
+        yield low, high
+        low = high
+
+
+def _rows_of(
+    documents: NDArray[np.int64], firsts: NDArray[np.int64], rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Gives the rows of all chunks of documents, and where each document begins among them."""
+    counts = np.diff(np.append(firsts, rows))[documents]
+    starts = np.cumsum(counts) - counts
+    every: NDArray[np.int64] = np.repeat(firsts[documents] - starts, counts)
+    return every + np.arange(len(every)), starts
+
+
+class _Words:
+    """The lexical leg over all shards, in rows of the collection."""
+
+    def __init__(self, spool: Spool, shards: int, folder: Path, firsts: NDArray[np.int64]) -> None:
+        vocabulary = Vocabulary.load(folder)
+        self._firsts = firsts
+        self._rows = [spool.shard_chunk_rows(shard) for shard in range(shards)]
+        self._indexes = [
+            LexicalIndex.load(shard_folder(folder, shard), vocabulary, len(rows))
+            for shard, rows in enumerate(self._rows)
+        ]
+        # Where each row of the collection lies: its shard, and its row there.
+        self._shard = np.empty(spool.chunks, np.int64)
+        self._place = np.empty(spool.chunks, np.int64)
+        for shard, rows in enumerate(self._rows):
+            self._shard[rows] = shard
+            self._place[rows] = np.arange(len(rows))
+
+    def best_documents(self, text: str) -> NDArray[np.int64]:
+        """Gives the best documents by their best chunk."""
+        documents, scores = [], []
+        for index, rows in zip(self._indexes, self._rows, strict=True):
+            numbers, best = self._best_of_shard(index, rows, text)
+            documents.append(numbers)
+            scores.append(best)
+        order = np.argsort(-np.concatenate(scores), kind="stable")[:CANDIDATES]
+        return np.concatenate(documents)[order]
+
+    def _best_of_shard(
+        self, index: LexicalIndex, rows: NDArray[np.int64], text: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        ask = _WIDEN * CANDIDATES
+        while True:
+            found, scores = index.search(text, ask)
+            documents = np.searchsorted(self._firsts, rows[found], side="right") - 1
+            firsts = np.sort(np.unique(documents, return_index=True)[1])[:CANDIDATES]
+            if len(firsts) == CANDIDATES or len(found) < ask:
+                return documents[firsts], scores[firsts]
+            ask *= _WIDEN
+
+    def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Gives the BM25 score of rows of the collection: (n,) float32."""
+        scores = np.zeros(len(rows), np.float32)
+        for shard, index in enumerate(self._indexes):
+            here = self._shard[rows] == shard
+            scores[here] = index.scores(text, self._place[rows[here]])
+        return scores

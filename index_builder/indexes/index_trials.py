@@ -1,0 +1,198 @@
+"""Measures indexes on a sample of the vectors, so that one is chosen by what it does there."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.indexes import golden_queries
+from index_builder.indexes.faiss_writer import (
+    SearchDefaults,
+    build_index,
+    expected_bytes,
+    one_thread,
+    search_index,
+)
+from index_builder.options.build_options import COSINE, IndexOptions
+from index_builder.options.index_selection import (
+    DEFAULT_TARGET_RECALL,
+    Candidate,
+    Choice,
+    Trial,
+    choose,
+    factories,
+    lists_for,
+)
+from nearline.vectors import normalise
+
+QUERIES = 300
+# Of the sample: graphs of more would take minutes to build on two cores.
+_MAX_ROWS = 100_000
+_MAX_NUMBERS = 10_000_000
+_WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+_PROBE_SHARES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+_LISTS = re.compile(r"^IVF(\d+)")
+_TIMED = 100
+_BATCH = 4
+_REPEATS = 3
+_ENOUGH = 0.9995
+_LEAST_TRIED = 3
+
+
+def choose_index(
+    vectors: NDArray[np.float32],
+    options: IndexOptions,
+    shards: int,
+    seed: int,
+    advance: Callable[[int], None] = lambda factories: None,
+    *,
+    budget_s: float = 60.0,
+) -> Choice:
+    """Builds indexes over a sample, measures each at several widths, and chooses.
+
+    Args:
+        vectors: (n, d) float32 of the whole collection, mapped from disk; n >= 2.
+        options: The targets; metric and ef_construction.
+        shards: Shards that the collection will have.
+        seed: Of the sample.
+        advance: Told of each index tried.
+        budget_s: No further index is built after so long; at least three are.
+    Raises: InvalidRequest: no index meets the targets; names the nearest.
+    """
+    start = time.perf_counter()
+    sample, *asked = _split(vectors, options.metric == COSINE, seed)
+    k = min(golden_queries.K, len(sample))
+    answers = []
+    for queries in asked:
+        found, scores = golden_queries.exact_search(sample, queries, k)
+        answers.append(golden_queries.GoldenQueries(vectors=queries, rows=found, scores=scores))
+    target_recall = options.target_recall or DEFAULT_TARGET_RECALL
+    per_shard = -(-len(vectors) // shards)
+    trials: list[Trial] = []
+    for number, factory in enumerate(factories(lists_for(len(sample)))):
+        if number >= _LEAST_TRIED and time.perf_counter() - start > budget_s:
+            break
+        trials += _try(factory, sample, answers, options, seed, per_shard, shards)
+        advance(1)
+    chosen = choose(trials, target_recall, options.max_bytes)
+    return Choice(
+        chosen=chosen,
+        trials=trials,
+        target_recall=target_recall,
+        max_bytes=options.max_bytes,
+        sample=len(sample),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def with_choice(options: IndexOptions, choice: Choice) -> IndexOptions:
+    """Gives the options to build what was chosen."""
+    candidate = choice.chosen.candidate
+    return replace(
+        options,
+        factory=candidate.factory,
+        ef_search=candidate.ef_search or options.ef_search,
+        nprobe=candidate.nprobe,
+    )
+
+
+def _split(
+    vectors: NDArray[np.float32], unit: bool, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Gives vectors to index, and two kinds to ask with: others, held out, and mixtures.
+
+    One looks like an item that resembles items, the other like a question, further from all.
+    """
+    most = min(_MAX_ROWS, max(1_000, _MAX_NUMBERS // vectors.shape[1]))
+    held_out = max(1, min(QUERIES, len(vectors) // 10))
+    chosen = golden_queries.sample_rows(len(vectors), most + held_out, seed)
+    asked = np.random.default_rng(seed).permutation(len(chosen)) < held_out
+    queries = np.ascontiguousarray(vectors[chosen[asked]], np.float32)
+    sample = np.ascontiguousarray(vectors[chosen[~asked]], np.float32)
+    mixed = golden_queries.mixtures(
+        sample, golden_queries.sample_rows(len(sample), len(queries), seed), seed, unit=unit
+    )
+    return sample, normalise(queries) if unit else queries, mixed
+
+
+def _try(
+    factory: str,
+    sample: NDArray[np.float32],
+    answers: Sequence[golden_queries.GoldenQueries],
+    options: IndexOptions,
+    seed: int,
+    per_shard: int,
+    shards: int,
+) -> list[Trial]:
+    rows = np.arange(len(sample))
+    index, _ = build_index(
+        factory, sample, rows, options, shard=0, seed=seed, advance=lambda added: None
+    )
+    # A scan takes longer with every vector, a graph search with their logarithm.
+    growth = per_shard / len(sample)
+    if "HNSW" in factory:
+        growth = math.log2(max(2, per_shard)) / math.log2(max(2, len(sample)))
+    measured = []
+    for defaults in _widths(factory):
+        recall, latency_us = _measure(index, sample, answers, defaults)
+        candidate = _at_full_size(factory, defaults, per_shard)
+        measured.append((candidate, recall, latency_us * max(1.0, growth)))
+        # Wider only costs more.
+        if recall >= _ENOUGH:
+            break
+    size = shards * expected_bytes(index, per_shard, lists_for(per_shard))
+    return [
+        Trial(candidate=candidate, recall=recall, latency_us=latency_us, bytes=size)
+        for candidate, recall, latency_us in measured
+    ]
+
+
+def _widths(factory: str) -> list[SearchDefaults]:
+    if "HNSW" in factory:
+        return [SearchDefaults(width, 0) for width in _WIDTHS]
+    lists = _LISTS.match(factory)
+    if lists is None:
+        return [SearchDefaults(0, 0)]
+    probes = {max(1, round(share * int(lists[1]))) for share in _PROBE_SHARES}
+    return [SearchDefaults(0, probe) for probe in sorted(probes)]
+
+
+def _at_full_size(factory: str, defaults: SearchDefaults, per_shard: int) -> Candidate:
+    """Gives the candidate with the lists of a whole shard, of which it probes the same share."""
+    lists = _LISTS.match(factory)
+    if lists is None:
+        return Candidate(factory=factory, ef_search=defaults.ef_search)
+    few, many = int(lists[1]), lists_for(per_shard)
+    return Candidate(
+        factory=_LISTS.sub(f"IVF{many}", factory),
+        nprobe=min(many, max(1, math.ceil(defaults.nprobe * many / few))),
+    )
+
+
+def _measure(
+    index: object,
+    sample: NDArray[np.float32],
+    answers: Sequence[golden_queries.GoldenQueries],
+    defaults: SearchDefaults,
+) -> tuple[float, float]:
+    """Gives recall, and microseconds of one query in one thread, asked in batches as served."""
+    k = answers[0].rows.shape[1]
+    timed = answers[0].vectors[:_TIMED]
+    recalls, spent_s = [], []
+    with one_thread():
+        for known in answers:
+            places, scores = search_index(index, known.vectors, k, defaults)
+            recalls.append(golden_queries.recall(known, sample, places, scores))
+        for _ in range(_REPEATS):
+            # The processor's time, not the clock's: what else the machine does stays out of it.
+            start = time.thread_time()
+            for first in range(0, len(timed), _BATCH):
+                search_index(index, timed[first : first + _BATCH], k, defaults)
+            spent_s.append(time.thread_time() - start)
+    return min(recalls), min(spent_s) / len(timed) * 1e6

@@ -1,0 +1,277 @@
+"""Writes the lexical index of a snapshot: counts words shard by shard, then scores them.
+
+BM25 as Lucene has it, precomputed for every word of every chunk:
+    ln(1 + (N - n + 0.5) / (n + 0.5)) * f / (f + k1 (1 - b + b l / L))
+N chunks, n of them with the word, f times the word in the chunk, l words in it, L in the mean one.
+
+Source: Kamphuis et al. 2020, "Which BM25 Do You Mean?", row "Lucene (accurate)"; precomputed scores
+as in Lù 2024, "BM25S". The library bm25s holds all texts as lists of numbers while it builds; this
+spills, so that memory is the vocabulary, 4 bytes per chunk of the shard, and one block of postings.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from bm25s import stopwords
+from numpy.typing import NDArray
+
+from index_builder.documents.spool import Spool
+from nearline.snapshot import shard_folder
+from nearline.store.durable import store_errors, sync_folder
+from nearline.v1 import snapshot_pb2
+from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
+from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
+
+# Lucene's own; docs/adr/0008-lexical-unit.md compares others.
+K1, B = 1.2, 0.75
+_STOP_WORDS: dict[str, Sequence[str]] = {
+    "danish": stopwords.STOPWORDS_DANISH,
+    "dutch": stopwords.STOPWORDS_DUTCH,
+    "english": stopwords.STOPWORDS_EN_PLUS,
+    "french": stopwords.STOPWORDS_FRENCH,
+    "german": stopwords.STOPWORDS_GERMAN,
+    "italian": stopwords.STOPWORDS_ITALIAN,
+    "norwegian": stopwords.STOPWORDS_NORWEGIAN,
+    "portuguese": stopwords.STOPWORDS_PORTUGUESE,
+    "russian": stopwords.STOPWORDS_RUSSIAN,
+    "spanish": stopwords.STOPWORDS_SPANISH,
+    "swedish": stopwords.STOPWORDS_SWEDISH,
+    "turkish": stopwords.STOPWORDS_TURKISH,
+}
+_POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<u4")])
+_SPILL_POSTINGS = 1 << 18
+_BLOCK_POSTINGS = 1 << 23
+_STOPPED = -1
+_STEMS_KEPT = 256
+
+
+def analyser_of(language: str) -> Analyser:
+    """Gives the analyser of a language, with its stop words where there is a list of them.
+
+    Raises: InvalidRequest: an unknown language.
+    """
+    # Lists hold forms such as "aren't", of which a text gives "aren" and "t".
+    words = {word for entry in _STOP_WORDS.get(language, ()) for word in split(entry)}
+    if language == "english":
+        # "he'd" and "can't" are no reason to overlook "vitamin D" and "T cells".
+        words = {word for word in words if len(word) > 1} | {"a"}
+    return Analyser(language, words)
+
+
+def write_lexical(
+    spool: Spool,
+    shards: int,
+    language: str,
+    folder: Path,
+    advance: Callable[[int], None] = lambda chunks: None,
+) -> snapshot_pb2.LexicalCard | None:
+    """Writes lexical/ and shards/<nnn>/lexical/ of a snapshot.
+
+    A chunk is indexed with the title of its document, as it is embedded.
+
+    Args:
+        spool: Documents and their chunks.
+        shards: Shards of the snapshot.
+        language: Of the stemmer, see `retrieval.index.lexical.text_analysis.LANGUAGES`.
+        folder: Folder of the snapshot.
+        advance: Told of chunks whose words were counted.
+    Returns: What the manifest says of it; None, and nothing is written, where no text has a word.
+    Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
+    """
+    analyser = analyser_of(language)
+    with (
+        store_errors(folder),
+        tempfile.TemporaryDirectory(prefix=".postings-", dir=folder) as spills,
+    ):
+        counts = _Counts(analyser)
+        spilled = [
+            counts.shard(spool, shard, Path(spills) / f"{shard:03d}", advance)
+            for shard in range(shards)
+        ]
+        if not counts.numbers_of_stems:
+            return None
+        order = _write_vocabulary(folder / FOLDER, counts, analyser)
+        chunks = sum(len(shard.lengths) for shard in spilled)
+        mean_length = sum(int(shard.lengths.sum()) for shard in spilled) / chunks
+        found_in = np.array(counts.chunks, np.float64)[order]
+        idf = np.log(1 + (chunks - found_in + 0.5) / (found_in + 0.5))
+        ranks = np.empty(len(order), np.int32)
+        ranks[order] = np.arange(len(order), dtype=np.int32)
+        for number, shard in enumerate(spilled):
+            _write_shard(shard_folder(folder, number) / FOLDER, shard, ranks, idf, mean_length)
+    return snapshot_pb2.LexicalCard(
+        language=language,
+        k1=K1,
+        b=B,
+        mean_length=mean_length,
+        chunks=chunks,
+        words=len(order),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spilled:
+    """Postings of a shard on disk, by row; lengths: (rows,) words in each chunk."""
+
+    path: Path
+    lengths: NDArray[np.int64]
+
+    def blocks(self, ranks: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.integer[Any]], ...]]:
+        """Yields blocks of (word by its rank, row, count)."""
+        with self.path.open("rb") as stream:
+            while len(block := np.fromfile(stream, _POSTING, _SPILL_POSTINGS)):
+                yield ranks[block["word"]], block["row"], block["count"]
+
+
+class _Counts:
+    """Counts words; they get numbers in the order that they are met."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        self._analyser = analyser
+        self._numbers = _Numbers(self._number)
+        self.numbers_of_stems: dict[str, int] = {}
+        self.chunks: list[int] = []
+
+    def shard(
+        self, spool: Spool, shard: int, path: Path, advance: Callable[[int], None]
+    ) -> _Spilled:
+        """Writes the postings of a shard, chunk by chunk in the order of its rows."""
+        lengths: list[int] = []
+        waiting: list[tuple[int, int, int]] = []
+        with path.open("wb") as stream:
+            for document in spool.shard_documents(shard):
+                for start, end in document.bounds.tolist():
+                    found = Counter(self._words(f"{document.title} {document.text[start:end]}"))
+                    row = len(lengths)
+                    lengths.append(found.total())
+                    for word, count in found.items():
+                        self.chunks[word] += 1
+                        waiting.append((word, row, count))
+                advance(len(document.bounds))
+                if len(waiting) >= _SPILL_POSTINGS:
+                    np.array(waiting, _POSTING).tofile(stream)
+                    waiting.clear()
+            np.array(waiting, _POSTING).tofile(stream)
+        return _Spilled(path, np.array(lengths, np.int64))
+
+    def some_stems(self) -> dict[str, str]:
+        """Gives the stems of words from all over the alphabet."""
+        words = sorted(word for word, number in self._numbers.items() if number != _STOPPED)
+        chosen = words[:: -(-len(words) // _STEMS_KEPT)]
+        return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
+
+    def _words(self, text: str) -> list[int]:
+        numbers = map(self._numbers.__getitem__, split(text))
+        return [number for number in numbers if number != _STOPPED]
+
+    def _number(self, word: str) -> int:
+        """Gives the number of a word as it stands in a text."""
+        if word in self._analyser.stop_words:
+            return _STOPPED
+        (stem,) = self._analyser.stems([word])
+        number = self.numbers_of_stems.setdefault(stem, len(self.chunks))
+        if number == len(self.chunks):
+            self.chunks.append(0)
+        return number
+
+
+class _Numbers(dict[str, int]):
+    """Remembers the number of every word, so that each is stemmed once."""
+
+    def __init__(self, number: Callable[[str], int]) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = self._number(word)
+        return number
+
+
+def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDArray[np.int64]:
+    """Writes the vocabulary; gives the numbers of the words in its order."""
+    ordered = sorted((stem.encode(), number) for stem, number in counts.numbers_of_stems.items())
+    order = np.array([number for _, number in ordered], np.int64)
+    words = pa.array([stem for stem, _ in ordered], pa.large_binary()).cast(pa.large_string())
+    chunks = pa.array(np.array(counts.chunks, np.uint32)[order])
+    schema = vocabulary_schema(analyser, counts.some_stems())
+    folder.mkdir()
+    with (folder / FILE).open("wb") as stream:
+        with pa.ipc.new_file(stream, schema) as writer:
+            writer.write_batch(pa.record_batch([words, chunks], schema=schema))
+        _sync(stream)
+    sync_folder(folder)
+    return order
+
+
+def _write_shard(
+    folder: Path,
+    spilled: _Spilled,
+    ranks: NDArray[np.int32],
+    idf: NDArray[np.float64],
+    mean_length: float,
+) -> None:
+    """Turns postings by row into columns by word, a range of words at a time."""
+    folder.mkdir()
+    sizes = np.zeros(len(idf), np.int64)
+    for words, _, _ in spilled.blocks(ranks):
+        sizes += np.bincount(words, minlength=len(idf))
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    norms = K1 * (1 - B + B * spilled.lengths / mean_length)
+    with (folder / STARTS).open("wb") as stream:
+        _write_array(stream, starts, len(starts))
+    with (folder / ROWS).open("wb") as rows_file, (folder / SCORES).open("wb") as scores_file:
+        _write_head(rows_file, np.dtype(np.int32), int(starts[-1]))
+        _write_head(scores_file, np.dtype(np.float32), int(starts[-1]))
+        for low, high in _ranges(starts):
+            parts = [
+                (words[kept], rows[kept], counts[kept])
+                for words, rows, counts in spilled.blocks(ranks)
+                for kept in [(words >= low) & (words < high)]
+            ]
+            words, rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+            # Postings come by row, and a stable sort keeps that order within a word.
+            order = np.argsort(words, kind="stable")
+            words, rows, counts = words[order], rows[order], counts[order].astype(np.float64)
+            rows_file.write(rows.astype(np.int32).tobytes())
+            scores = idf[words] * (counts / (counts + norms[rows]))
+            scores_file.write(scores.astype(np.float32).tobytes())
+        _sync(rows_file)
+        _sync(scores_file)
+    sync_folder(folder)
+
+
+def _ranges(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cuts the words into ranges of at most a block of postings each; one word is never cut."""
+    low = 0
+    while low < len(starts) - 1 and starts[low] < starts[-1]:
+        high = int(np.searchsorted(starts, starts[low] + _BLOCK_POSTINGS, side="right")) - 1
+        high = max(high, low + 1)
+        yield low, high
+        low = high
+
+
+def _write_head(stream: BinaryIO, dtype: np.dtype[np.generic], length: int) -> None:
+    description = np.lib.format.dtype_to_descr(dtype)
+    head = {"descr": description, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(stream, head)
+
+
+def _write_array(stream: BinaryIO, array: NDArray[np.int64], length: int) -> None:
+    _write_head(stream, array.dtype, length)
+    stream.write(array.tobytes())
+    _sync(stream)
+
+
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())

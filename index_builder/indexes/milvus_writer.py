@@ -1,0 +1,381 @@
+"""Writes a published snapshot into Milvus, as a collection of its own; see `layout`.
+
+The state beside it says that it is whole only once every row is there, indexed, loaded, counted
+and tried. Whatever ends it before leaves a state that is not whole: no router serves that, the next
+export begins anew, and `nearline snapshots prune` finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from index_builder.execution.progress import Progress, Silent, StageClock
+from index_builder.indexes.milvus_source import Source
+from index_builder.lineage.parent_snapshot import keeps_vectors
+from nearline.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    SnapshotMismatch,
+    Unsupported,
+)
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.milvus.client import MilvusClient
+from retrieval.milvus.collection_state import State, States, source_of
+from retrieval.milvus.connection import MANAGE_S
+from retrieval.milvus.filters import any_of
+from retrieval.milvus.layout import collection_name, parts_of
+from retrieval.milvus.schema import Bm25
+from retrieval.snapshots.golden_queries import check_recall
+
+INDEXES = ("HNSW", "FLAT")
+# Scores are inner products; vectors of metric cosine are kept at unit length.
+_METRICS = {"cosine": "IP", "inner_product": "IP"}
+# Source: Milvus' limits.
+_DIMS = range(2, 32_769)
+# A message may have 64 MB, and what it holds is copied several times.
+_BATCH_BYTES = 8 << 20
+_BATCH_ROWS = 5_000
+# Beside texts, attributes and vector.
+_ROW_BYTES = 200
+_TEXTS = ("key", "document", "title", "gap", "passage", "rest", "analysed")
+# Rows of so many documents are read again and compared, whole.
+_SAMPLED = 16
+_SAMPLED_CHUNKS = 8
+_EF = 64
+_GOLDEN_BATCH = 100
+# Seconds between tries while the server is away or overloaded: five minutes in all.
+_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)
+_INDEX_POLL_S = 0.5
+# Seconds without one more row in an index.
+_INDEX_STALLED_S = 900.0
+_R = TypeVar("_R")
+_TO_TRY_AGAIN = (NotReady, Overloaded, DeadlineExceeded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export did.
+
+    name: The collection of Milvus. documents, chunks: In it. index: HNSW or FLAT. words: It has
+    BM25.
+    recall: Of the golden queries, 0..1; None: the snapshot has none, or nothing was done.
+    done: False: it was there already.
+    """
+
+    name: str
+    documents: int
+    chunks: int
+    index: str
+    words: bool
+    seconds: float
+    recall: float | None
+    done: bool
+
+
+async def export(
+    store: Store,
+    collection: str,
+    snapshot_id: str,
+    client: MilvusClient,
+    *,
+    index: str = "HNSW",
+    partition_by: str = "",
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Writes a snapshot into Milvus and has it loaded there.
+
+    Args:
+        store, collection, snapshot_id: The snapshot; its changes since are not written.
+        client: The Milvus.
+        index: HNSW or FLAT.
+        partition_by: Attribute that it is cut up by, such as a tenant: searches with a filter that
+            names its values look nowhere else. Empty: it is not cut up.
+        again: Write it anew where it is there already, live changes in it included.
+        progress: Is told of what happens.
+    Raises: NotFound. Unsupported: its index keeps no exact vectors, or Milvus cannot hold them.
+        InvalidRequest: Milvus cannot hold a document. AlreadyExists: it is there with another
+        index, or from another store. Conflict: another export of it began meanwhile.
+        SnapshotMismatch: Milvus finds less than the snapshot promises. What `MilvusClient` raises.
+    """
+    began = time.monotonic()
+    manifest = store.manifest(collection, snapshot_id)
+    _check(manifest, index)
+    _check_partition(manifest, partition_by)
+    able = await client.capabilities()
+    card = manifest.lexical if able.words and manifest.HasField("lexical") else None
+    states = States(client)
+    await states.make()
+    name = collection_name(collection, snapshot_id)
+    state = State(
+        store=source_of(store),
+        collection=collection,
+        snapshot_id=snapshot_id,
+        whole=False,
+        index=index,
+        words=card is not None,
+        documents=manifest.documents,
+        chunks=manifest.chunks,
+        single_valued=frozenset(one.name for one in manifest.attributes if not one.is_list),
+        expiring=False,
+        started_us=time.time_ns() // 1_000,
+        partition_by=partition_by,
+    )
+
+    def exported(recall: float | None, *, done: bool) -> Exported:
+        return Exported(
+            name=name,
+            documents=state.documents,
+            chunks=state.chunks,
+            index=index,
+            words=state.words,
+            seconds=time.monotonic() - began,
+            recall=recall,
+            done=done,
+        )
+
+    # A server that was started a moment ago may leave its first questions without an answer.
+    if not again and await _patiently(lambda: _is_there(states, name, state)):
+        return exported(None, done=False)
+    clock = StageClock(progress or Silent())
+    with clock.stage("fetch"):
+        source = await clock.in_thread(
+            lambda: Source(store, manifest, words=card is not None, partition_by=partition_by)
+        )
+    try:
+        # The state first: what says that it is whole must not outlive what it speaks of.
+        await states.write(name, state)
+        await client.drop(name)
+        bm25 = None if card is None else Bm25(card.k1, card.b)
+        metric = _METRICS[manifest.metric]
+        await client.create(
+            name, manifest.dim, metric, bm25=bm25, index=index, partitioned=bool(partition_by)
+        )
+        with clock.stage("write", manifest.chunks, "chunks") as advance:
+            batches = _batches(source, manifest.dim)
+            while batch := await clock.in_thread(lambda: next(batches, None)):
+                await _written(client, name, batch)
+                advance(len(batch))
+        with clock.stage("index"):
+            await _patiently(lambda: client.flush(name))
+            await _patiently(lambda: _indexed(client, name))
+            await _patiently(lambda: client.load(name))
+        with clock.stage("check"):
+            await _patiently(lambda: _check_counts(client, name, manifest))
+            await _patiently(lambda: _check_rows(client, name, source))
+            recall = await _patiently(lambda: _recall(client, name, source, manifest, index))
+        whole = replace(state, whole=True, expiring=source.expiring)
+        await _patiently(lambda: _say_whole(states, name, whole))
+    finally:
+        source.close()
+    return exported(recall, done=True)
+
+
+async def _say_whole(states: States, name: str, whole: State) -> None:
+    # A server that came back meanwhile has the table no longer loaded.
+    await states.make()
+    newest = await states.read(name)
+    if newest is None or newest.started_us != whole.started_us:
+        raise Conflict(
+            f"another export of snapshot {whole.snapshot_id} began while this one ran; wait for "
+            "it, or run one more"
+        )
+    await states.write(name, whole)
+
+
+def _check(manifest: snapshot_pb2.Manifest, index: str) -> None:
+    if index not in INDEXES:
+        raise InvalidRequest(f"index {index!r} is not known; use one of {', '.join(INDEXES)}")
+    if manifest.metric not in _METRICS:
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has metric {manifest.metric!r}, "
+            f"{' and '.join(_METRICS)} are written to Milvus; build it with one of these"
+        )
+    if manifest.dim not in _DIMS:
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has vectors of {manifest.dim} numbers, Milvus holds "
+            f"{_DIMS.start} to {_DIMS.stop - 1:,}; build it with another model"
+        )
+    if not keeps_vectors(manifest):
+        raise Unsupported(
+            f"snapshot {manifest.snapshot_id} has index {manifest.index_factory}, which gives its "
+            "vectors back only roughly; build one that keeps them: nearline build --index "
+            "HNSW32,Flat, or add ,RFlat to the index"
+        )
+
+
+def _check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None:
+    usable = [
+        one.name
+        for one in manifest.attributes
+        if one.kind == snapshot_pb2.AttributeField.KIND_STRING and not one.is_list
+    ]
+    if partition_by and partition_by not in usable:
+        raise InvalidRequest(
+            f"snapshot {manifest.snapshot_id} cannot be cut up by {partition_by!r}; it has one "
+            f"text for each document in: {', '.join(usable) or 'no attribute'}"
+        )
+
+
+async def _is_there(states: States, name: str, wanted: State) -> bool:
+    try:
+        found = await states.read(name)
+    except SnapshotMismatch:
+        # Of another version of Nearline, which no router of this one serves.
+        return False
+    if found is None or not found.whole:
+        return False
+    if found.store != wanted.store:
+        raise AlreadyExists(
+            f"snapshot {found.snapshot_id} is in this Milvus, written from {found.store}, not from "
+            f"{wanted.store}; with --again it is written anew"
+        )
+    if (found.index, found.words, found.partition_by) != (
+        wanted.index,
+        wanted.words,
+        wanted.partition_by,
+    ):
+        raise AlreadyExists(
+            f"snapshot {found.snapshot_id} is in this Milvus with {_shape(found)}, not with "
+            f"{_shape(wanted)}; with --again it is written anew"
+        )
+    return True
+
+
+def _shape(state: State) -> str:
+    words = "words" if state.words else "no words"
+    cut = f", cut up by {state.partition_by!r}" if state.partition_by else ""
+    return f"index {state.index}, {words}{cut}"
+
+
+def _batches(source: Source, dim: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Yields rows in batches that a call may have."""
+    batch: list[Mapping[str, Any]] = []
+    size = 0
+    for rows in source.documents():
+        fixed = _ROW_BYTES + 4 * dim + len(json.dumps(rows[0]["attributes"], ensure_ascii=False))
+        for row in rows:
+            row_size = fixed + sum(_size(row.get(field, "")) for field in _TEXTS)
+            if batch and (size + row_size > _BATCH_BYTES or len(batch) == _BATCH_ROWS):
+                yield batch
+                batch, size = [], 0
+            batch.append(row)
+            size += row_size
+    if batch:
+        yield batch
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+async def _written(client: MilvusClient, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows; waits for a server that is away for a while."""
+    try:
+        await client.insert(name, rows)
+    except _TO_TRY_AGAIN:
+        await asyncio.sleep(_PAUSES[0])
+        # They may be there all the same, and an insert would have them there twice.
+        await _patiently(lambda: client.upsert(name, rows, timeout_s=MANAGE_S))
+
+
+async def _patiently(step: Callable[[], Awaitable[_R]]) -> _R:
+    """Takes a step that may be taken again; waits for a server that is away for a while."""
+    for pause_s in _PAUSES:
+        with contextlib.suppress(*_TO_TRY_AGAIN):
+            return await step()
+        await asyncio.sleep(pause_s)
+    return await step()
+
+
+async def _indexed(client: MilvusClient, name: str) -> None:
+    """Waits until all rows are indexed: what is loaded before is searched row by row."""
+    least = None
+    since = time.monotonic()
+    while left := await client.unindexed(name):
+        if least is None or left < least:
+            least, since = left, time.monotonic()
+        if time.monotonic() - since > _INDEX_STALLED_S:
+            raise InternalError(
+                f"Milvus at {client.uri} has not indexed one more row of {name} in "
+                f"{_INDEX_STALLED_S:.0f} s, {left:,} are left; look at its index nodes"
+            )
+        await asyncio.sleep(_INDEX_POLL_S)
+
+
+async def _check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.Manifest) -> None:
+    chunks = await client.count(name, seen=0, timeout_s=MANAGE_S)
+    documents = await client.count(name, "chunk == 0", seen=0, timeout_s=MANAGE_S)
+    if (documents, chunks) != (manifest.documents, manifest.chunks):
+        raise InternalError(
+            f"Milvus collection {name} has {documents:,} documents and {chunks:,} chunks, the "
+            f"snapshot has {manifest.documents:,} and {manifest.chunks:,}; run the export again"
+        )
+
+
+async def _check_rows(client: MilvusClient, name: str, source: Source) -> None:
+    """Reads the rows of some documents again: all that was written must be in them."""
+    wanted = {
+        row["key"]: row
+        for rows in source.sample(_SAMPLED)
+        for row in itertools.islice(rows, _SAMPLED_CHUNKS)
+    }
+    documents = sorted({row["document"] for row in wanted.values()})
+    fields = [field for field in next(iter(wanted.values()), {}) if field != "analysed"]
+    expression = f"{any_of('document', documents)} and chunk < {_SAMPLED_CHUNKS}"
+    found = await client.query(name, expression, fields, seen=0, timeout_s=MANAGE_S)
+    for row in found:
+        expected = wanted.pop(row["key"], {})
+        differ = [field for field in fields if not _equal(row[field], expected.get(field))]
+        if differ:
+            raise InternalError(
+                f"Milvus at {client.uri} gives {', '.join(differ)} of row {row['key']!r} back "
+                "otherwise than written; run the export again"
+            )
+    if wanted:
+        raise InternalError(
+            f"Milvus at {client.uri} does not give row {min(wanted)!r} back; run the export again"
+        )
+
+
+def _equal(found: Any, written: Any) -> bool:
+    if isinstance(written, np.ndarray):
+        return bool(np.array_equal(np.asarray(found, np.float32), written))
+    return bool(found == written)
+
+
+async def _recall(
+    client: MilvusClient, name: str, source: Source, manifest: snapshot_pb2.Manifest, index: str
+) -> float | None:
+    """Asks the golden queries; None where there are none. Raises: SnapshotMismatch."""
+    golden = source.golden
+    wanted = 0 if golden is None else sum(map(len, golden.ids))
+    if golden is None or wanted == 0:
+        return None
+    k = max(map(len, golden.ids))
+    ef = max(k, manifest.default_ef_search or _EF) if index == "HNSW" else None
+    good = 0
+    for at in range(0, len(golden.vectors), _GOLDEN_BATCH):
+        vectors = golden.vectors[at : at + _GOLDEN_BATCH]
+        answers = await client.search(name, vectors, k, ef=ef, seen=0, timeout_s=MANAGE_S)
+        for query, answer in enumerate(answers, at):
+            hits = ((parts_of(one.key)[0], one.score) for one in answer)
+            good += min(golden.good(query, hits), len(golden.ids[query]))
+    recall = good / wanted
+    check_recall(recall, manifest, "in Milvus", "export it with --index FLAT")
+    return round(recall, 4)

@@ -1,0 +1,169 @@
+"""Documents become items of a collection, many with one call: what each one came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from index_builder.ingest.records import Indexed, Settlement, Unit
+from nearline import contract as c
+from nearline.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NearlineError,
+    NotReady,
+    Overloaded,
+)
+from nearline.snapshot import partition_of
+from retrieval.protocols.watermark import decode
+
+# A message may have 64 MiB; the texts of one call stay well below.
+_CALL_CHARACTERS = 4 << 20
+_TIMEOUT_S = 120.0
+_PAUSE_S = 1.0
+# What may be the fault of one document among many, or of their being many.
+_OF_ONE = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
+
+
+class Document(NamedTuple):
+    """A unit, and the item that it is."""
+
+    unit: Unit
+    item: c.Item
+
+
+class Failure(NamedTuple):
+    """A unit that failed, and may not fail the next time. reason, message: As in ErrorInfo."""
+
+    unit: Unit
+    reason: str
+    message: str
+
+
+End: TypeAlias = Settlement | Failure
+
+
+class Indexer:
+    """Writes documents with an `ItemWriter`, and finds the one at fault where a call fails.
+
+    A service that is away or overloaded is waited for: that is no fault of the documents.
+
+    Args:
+        writer: Where items are written; embeds them on its bulk lane.
+    """
+
+    def __init__(self, writer: c.ItemWriter) -> None:
+        self._writer = writer
+
+    async def index(self, collection: str, documents: Sequence[Document]) -> list[End]:
+        """Writes documents of a collection; gives what became of each."""
+        newest, ends = _newest(documents)
+        for call in _calls(newest):
+            ends += await self._write(collection, call)
+        return ends
+
+    async def _write(self, collection: str, documents: Sequence[Document]) -> list[End]:
+        try:
+            reply = await self._patiently(collection, documents)
+        except NearlineError as error:
+            if len(documents) == 1 or not isinstance(error, _OF_ONE):
+                return [end_of(one.unit, one.item.id, error) for one in documents]
+            # One of them is at fault, or all are too much together.
+            middle = len(documents) // 2
+            first = await self._write(collection, documents[:middle])
+            return first + await self._write(collection, documents[middle:])
+        mark = decode(reply.watermark)
+        log_id = "" if mark is None else mark.log_id
+        return [
+            _end_of_result(one.unit, result, log_id)
+            for one, result in zip(documents, reply.results, strict=True)
+        ]
+
+    async def _patiently(self, collection: str, documents: Sequence[Document]) -> c.WriteReply:
+        while True:
+            try:
+                return await self._writer.upsert_items(
+                    [one.item for one in documents],
+                    collection=collection,
+                    as_of={one.item.id: one.unit.as_of for one in documents},
+                    lane=c.Lane.BULK,
+                    timeout_s=_TIMEOUT_S,
+                )
+            except (NotReady, Overloaded) as error:
+                pause_s = error.retry_after_s
+                await asyncio.sleep(_PAUSE_S if pause_s is None else pause_s)
+
+
+def dead(unit: Unit, document_id: str, error: NearlineError) -> Settlement:
+    """Gives the end of a unit that can never succeed."""
+    return Settlement(
+        unit=unit,
+        outcome=c.IngestOutcome.DEAD,
+        document_id=document_id,
+        reason=error.reason,
+        message=error.message,
+    )
+
+
+def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[End]]:
+    """Leaves the one of each id that was submitted last; the others are superseded by it."""
+    by_id: dict[str, Document] = {}
+    older: list[Document] = []
+    for one in documents:
+        known = by_id.get(one.item.id)
+        if known is None or known.unit.as_of < one.unit.as_of:
+            by_id[one.item.id] = one
+            older += [] if known is None else [known]
+        else:
+            older.append(one)
+    ends: list[End] = [
+        Settlement(unit=one.unit, outcome=c.IngestOutcome.SUPERSEDED, document_id=one.item.id)
+        for one in older
+    ]
+    return list(by_id.values()), ends
+
+
+def _calls(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    """Yields documents in calls that a message and the time of a call suffice for."""
+    call: list[Document] = []
+    characters = 0
+    for one in documents:
+        size = len(one.item.text) + len(one.item.title)
+        if call and (characters + size > _CALL_CHARACTERS or len(call) == c.MAX_BATCH):
+            yield call
+            call, characters = [], 0
+        call.append(one)
+        characters += size
+    if call:
+        yield call
+
+
+_DONE: Mapping[c.WriteOutcome, c.IngestOutcome] = {
+    c.WriteOutcome.APPLIED: c.IngestOutcome.INDEXED,
+    c.WriteOutcome.REPLACED: c.IngestOutcome.INDEXED,
+    # Written by a worker that was lost before it could say so.
+    c.WriteOutcome.UNCHANGED: c.IngestOutcome.INDEXED,
+    c.WriteOutcome.SUPERSEDED: c.IngestOutcome.SUPERSEDED,
+}
+
+
+def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> End:
+    outcome = _DONE.get(result.outcome)
+    if outcome is None:
+        if result.reason != InvalidRequest.reason:
+            return Failure(unit, result.reason, result.message)
+        return dead(unit, result.id, InvalidRequest(result.message))
+    indexed = None
+    if outcome is c.IngestOutcome.INDEXED:
+        indexed = Indexed(log_id, partition_of(result.id), result.version)
+    return Settlement(unit=unit, outcome=outcome, document_id=result.id, indexed=indexed)
+
+
+def end_of(unit: Unit, document_id: str, error: NearlineError) -> End:
+    """Gives what an error makes of a unit: dead where it can never succeed, else a failure."""
+    if isinstance(error, InvalidRequest):
+        return dead(unit, document_id, error)
+    return Failure(unit, error.reason, error.message)

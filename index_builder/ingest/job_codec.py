@@ -1,0 +1,71 @@
+"""A job as it stands in Redis becomes a record: what state it is in follows from its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nearline.contract import Job, JobPriority, JobState
+from nearline.snapshot import PARTITIONS
+from nearline.times import from_us
+from retrieval.protocols.watermark import Watermark
+
+
+def is_readable(fields: Mapping[bytes, bytes]) -> bool:
+    """Tells whether these are the fields of a job."""
+    return b"create" in fields
+
+
+def job_of(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> Job:
+    """Gives a job.
+
+    Args:
+        job_id: Its name.
+        fields: Its hash; see `scripts`.
+        expires_ms: When it is forgotten, milliseconds since 1970; below 0: not yet known.
+    """
+
+    def number(name: str) -> int:
+        return int(fields.get(name.encode(), b"0"))
+
+    finish = fields.get(b"finish")
+    positions = [number(f"at:{one}") for one in range(PARTITIONS)]
+    watermark = Watermark(fields[b"log"].decode(), tuple(positions)) if b"log" in fields else None
+    return Job(
+        job_id=job_id,
+        collection=fields[b"collection"].decode(),
+        tenant=fields[b"tenant"].decode(),
+        priority=JobPriority(fields[b"priority"].decode()),
+        callback_id=fields[b"callback"].decode(),
+        state=_state(fields, ended=finish is not None),
+        sources=number("sources"),
+        documents=number("documents"),
+        indexed=number("indexed"),
+        superseded=number("superseded"),
+        dead=number("dead"),
+        cancelled=number("cancelled"),
+        left=number("left"),
+        open=number("open") == 1,
+        create_time=from_us(number("create")),
+        update_time=from_us(number("update")),
+        finish_time=None if finish is None else from_us(int(finish)),
+        expire_time=from_us(expires_ms * 1_000) if expires_ms > 0 else None,
+        watermark=b"" if watermark is None else watermark.encode(),
+    )
+
+
+def _state(fields: Mapping[bytes, bytes], *, ended: bool) -> JobState:
+    done = {
+        name: int(fields.get(name, b"0"))
+        for name in (b"indexed", b"superseded", b"dead", b"cancelled")
+    }
+    if not ended:
+        if b"cancel" in fields:
+            return JobState.CANCELLING
+        return JobState.RUNNING if b"begun" in fields else JobState.QUEUED
+    if done[b"cancelled"]:
+        return JobState.CANCELLED
+    if not done[b"dead"]:
+        # One that was cancelled when all of it was done is done.
+        return JobState.SUCCEEDED
+    good = done[b"indexed"] + done[b"superseded"]
+    return JobState.PARTLY_FAILED if good else JobState.FAILED

@@ -1,0 +1,135 @@
+"""What workers are scaled by: the state of the queue, read from Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from index_builder.ingest import keys
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us, us_of
+from nearline.contract import IngestWorker, QueueState
+from nearline.times import from_us, to_us
+from retrieval.redis_client.connection import Redis, answering
+
+# A worker says so often that it is there; one that has not for so long is not.
+SAYS_EVERY_S: Final = 1.0
+_SILENT_S = 10.0
+# The oldest of what waits is looked for among the tenants whose turn comes next.
+_TENANTS_LOOKED_AT = 16
+
+
+class Signal:
+    """Reads the state of the queue.
+
+    Args:
+        client: Redis.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def read(self) -> QueueState:
+        """Gives the state of the queue. Raises: NotReady: Redis is away."""
+        async with answering(NEEDED_BY):
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.time()
+                pipe.hmget(keys.META, "units", "bytes")
+                pipe.zcard(keys.LEASES)
+                pipe.zcard(keys.DELAYED)
+                pipe.xlen(keys.DEAD)
+                pipe.hgetall(keys.WORKERS)
+                pipe.zrange(keys.TENANTS, 0, _TENANTS_LOOKED_AT - 1)
+                said = await pipe.execute()
+            clock, (units, size), leased, delayed, dead, workers, waiting = said
+            now_us = us_of(clock)
+            oldest_us = await self._oldest_us([one.decode() for one in waiting])
+        alive = _alive(workers, now_us)
+        held = min(leased, int(units or 0))
+        return QueueState(
+            waiting=max(0, int(units or 0) - leased - delayed),
+            in_hand=held,
+            delayed=delayed,
+            dead=dead,
+            oldest_age_s=max(0, now_us - oldest_us) / 1e6 if oldest_us else 0.0,
+            documents_per_s=sum(one.documents_per_s for one in alive),
+            workers=alive,
+            bytes=int(size or 0),
+        )
+
+    async def say(self, worker: IngestWorker) -> None:
+        """Notes what a worker says of itself. Raises: NotReady: Redis is away."""
+        async with answering(NEEDED_BY):
+            now_us = await clock_us(self._client)
+        record = {
+            "in_hand": worker.in_hand,
+            "documents_per_s": worker.documents_per_s,
+            "start_us": to_us(worker.start_time),
+            "said_us": now_us,
+        }
+        async with answering(NEEDED_BY):
+            await self._client.hset(keys.WORKERS, worker.worker_id, json.dumps(record))
+
+    async def forget(self, worker_ids: Sequence[str]) -> None:
+        """Forgets workers that have stopped. Raises: NotReady: Redis is away."""
+        if worker_ids:
+            async with answering(NEEDED_BY):
+                await self._client.hdel(keys.WORKERS, *worker_ids)
+
+    async def silent(self, longer_than_s: float) -> list[str]:
+        """Gives the workers that have said nothing for so long. Raises: NotReady."""
+        async with answering(NEEDED_BY):
+            now_us = await clock_us(self._client)
+            workers: Any = await self._client.hgetall(keys.WORKERS)
+        since_us = now_us - longer_than_s * 1e6
+        return [
+            name.decode()
+            for name, said in workers.items()
+            if json.loads(said)["said_us"] < since_us
+        ]
+
+    async def _oldest_us(self, tenants: Sequence[str]) -> int:
+        """Gives when the oldest of what nobody took yet was submitted; 0: there is nothing."""
+        lanes = [lane.key for tenant in tenants for lane in keys.lanes_of(tenant)]
+        if not lanes:
+            return 0
+        async with self._client.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.execute_command("XINFO", "GROUPS", lane)
+            groups = await pipe.execute(raise_on_error=False)
+        async with self._client.pipeline(transaction=False) as pipe:
+            for lane, said in zip(lanes, groups, strict=True):
+                # A lane with nothing in it is not there.
+                if not isinstance(said, Exception) and said:
+                    pipe.xrange(lane, f"({_last_taken(said[0])}", count=1)
+            firsts = await pipe.execute()
+        times = [int(entries[0][1][b"as_of"]) for entries in firsts if entries]
+        return min(times, default=0)
+
+
+def _last_taken(group: Any) -> str:
+    if isinstance(group, Mapping):
+        fields = {_text(key): one for key, one in group.items()}
+    else:
+        fields = {_text(key): one for key, one in zip(group[::2], group[1::2], strict=True)}
+    return _text(fields["last-delivered-id"])
+
+
+def _text(word: Any) -> str:
+    return word.decode() if isinstance(word, bytes) else str(word)
+
+
+def _alive(workers: Mapping[bytes, bytes], now_us: int) -> list[IngestWorker]:
+    found = []
+    for name, said in sorted(workers.items()):
+        record = json.loads(said)
+        if now_us - record["said_us"] <= _SILENT_S * 1e6:
+            found.append(
+                IngestWorker(
+                    worker_id=name.decode(),
+                    in_hand=record["in_hand"],
+                    documents_per_s=record["documents_per_s"],
+                    start_time=from_us(record["start_us"]),
+                )
+            )
+    return found

@@ -1,0 +1,122 @@
+"""What makes or breaks a submission as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Final
+from urllib.parse import urlsplit
+
+from index_builder.readers.corpus import MATRIX, SUFFIXES
+from nearline import contract as c
+from nearline.documents import check_unicode
+from nearline.errors import InvalidRequest
+from nearline.snapshot import check_collection
+
+_JOB_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{c.MAX_JOB_ID}}}")
+# A matrix alone has no ids that anybody knows.
+KINDS: Final = tuple(one for one in SUFFIXES if one != MATRIX)
+_SCHEMES = ("file", "s3", "gs", "az", "http", "https")
+_MIN_TTL_S = 1.0
+_MAX_URL_BYTES = 4_096
+
+
+def check_submission(
+    sources: Sequence[c.IngestSource],
+    *,
+    collection: str,
+    tenant: str,
+    callback_id: str,
+    job_id: str,
+    offset: int,
+    result_ttl_s: float | None,
+) -> None:
+    """Checks a submission; what is wrong with one document of it, workers find.
+
+    Raises: InvalidRequest: a name, a number or a kind of file that cannot be; names the field.
+    """
+    if not 1 <= len(sources) <= c.MAX_BATCH:
+        raise InvalidRequest(
+            f"sources has {len(sources)} of them; 1..{c.MAX_BATCH} are allowed: send several "
+            "requests, with more set",
+            field="sources",
+        )
+    check_collection(collection)
+    _check_text(tenant, c.MAX_TENANT_BYTES, "tenant")
+    _check_text(callback_id, c.MAX_CALLBACK_BYTES, "callback_id")
+    if not tenant.strip():
+        raise InvalidRequest("tenant is empty", field="tenant")
+    check_job_id(job_id)
+    if offset < 0:
+        raise InvalidRequest(f"offset is {offset}; it counts sources, from 0", field="offset")
+    if result_ttl_s is not None and not _MIN_TTL_S <= result_ttl_s <= c.MAX_RESULT_TTL_S:
+        raise InvalidRequest(
+            f"result_ttl is {result_ttl_s:g} s; {_MIN_TTL_S:g}..{c.MAX_RESULT_TTL_S:g} s are "
+            "allowed",
+            field="result_ttl",
+        )
+    for at, source in enumerate(sources):
+        _check_source(source, f"sources[{at}]")
+
+
+def check_job_id(job_id: str) -> None:
+    """Raises InvalidRequest where this can be no name of a job."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidRequest(
+            f"job_id is {job_id!r}; 1..{c.MAX_JOB_ID} letters, digits, - and _ are needed",
+            field="job_id",
+        )
+
+
+def page_size(given: int) -> int:
+    """Gives the size of a page; 0 is 100.
+
+    Raises: InvalidRequest: more than 1,000.
+    """
+    if not 0 <= given <= 1_000:
+        raise InvalidRequest(f"page_size is {given}; 0..1000 are allowed", field="page_size")
+    return given or 100
+
+
+def _check_source(source: c.IngestSource, field: str) -> None:
+    if isinstance(source, c.SourceFile):
+        _check_text(source.name, c.MAX_ID_BYTES, f"{field}.file.name")
+        _check_kind(source.name, f"{field}.file.name")
+        if len(source.content) > c.MAX_FILE_BYTES:
+            raise InvalidRequest(
+                f"file {source.name} has {len(source.content)} bytes, {c.MAX_FILE_BYTES} are "
+                "allowed; cut it, or put it where workers can read it and submit its address",
+                field=f"{field}.file.content",
+            )
+    elif isinstance(source, c.SourceUrl):
+        _check_text(source.url, _MAX_URL_BYTES, f"{field}.url")
+        try:
+            parts = urlsplit(source.url)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{source.url!r} is no address: {error}", field=f"{field}.url"
+            ) from error
+        if parts.scheme not in _SCHEMES:
+            raise InvalidRequest(
+                f"address {source.url!r} has no scheme that workers read; known are "
+                f"{', '.join(f'{one}://' for one in _SCHEMES)}",
+                field=f"{field}.url",
+            )
+        _check_kind(parts.path, f"{field}.url")
+
+
+def _check_kind(name: str, field: str) -> None:
+    if PurePosixPath(name).suffix.lower() not in KINDS:
+        raise InvalidRequest(
+            f"{name!r} is of a kind that is not read; known endings are {', '.join(KINDS)}",
+            field=field,
+        )
+
+
+def _check_text(text: str, most: int, field: str) -> None:
+    check_unicode(text)
+    if len(text.encode()) > most:
+        raise InvalidRequest(
+            f"{field} has {len(text.encode())} bytes, {most} are allowed", field=field
+        )

@@ -1,0 +1,1 @@
+"""A snapshot's parent, and the changes that lie between the two."""

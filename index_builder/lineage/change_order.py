@@ -1,0 +1,188 @@
+"""Which state of a document counts: what was imported and what was changed live, in order of time.
+
+A document's story is what is known of it before an import, in short: what it was when it was last
+written (or that it was deleted), when that was, and which attributes were set since. An import
+takes its place in that story: what comes later wins over it, what came before loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.attributes import decode, encode
+from nearline.contract import Attributes, AttributeValue
+from retrieval.changelog.records import Entry, Kind
+
+_Vectors = NDArray[np.float32] | None
+
+
+class Patch(NamedTuple):
+    """An attribute as a live change set it, or removed it (None), and when."""
+
+    time_us: int
+    value: AttributeValue
+
+
+Patches = Mapping[str, Patch]
+_NO_PATCHES: Patches = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a document says.
+
+    bounds: (chunks, 2) int64, where it was cut; None: it is yet to be cut.
+    vectors: Gives (chunks, d) float32 of the model in use; None where there are none.
+    """
+
+    title: str
+    text: str
+    attributes: Attributes
+    expires: datetime | None = None
+    bounds: NDArray[np.int64] | None = None
+    vectors: Callable[[], _Vectors] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known of a document.
+
+    content: What it says, patches not included; None: it was deleted, or never was.
+    time_us: When that was written, or its import's place.
+    imported: Whether it came by an import.
+    patches: Attributes set since.
+    version: Number of the last live change; 0: none since it was imported.
+    """
+
+    content: Content | None
+    time_us: int
+    imported: bool
+    patches: Patches = field(default_factory=dict)
+    version: int = 0
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes, patches included."""
+        assert self.content is not None
+        merged = dict(self.content.attributes)
+        for name, patch in self.patches.items():
+            merged.pop(name, None)
+            if patch.value is not None:
+                merged[name] = patch.value
+        return merged
+
+    @property
+    def changed_us(self) -> int:
+        """When it was last changed live; 0: never."""
+        times = (patch.time_us for patch in self.patches.values())
+        return max(times, default=0 if self.imported else self.time_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The live changes of one document, in short.
+
+    whole: The last that wrote or deleted it; None: there is none.
+    patches: Attributes set after that.
+    """
+
+    whole: Entry | None = None
+    patches: Patches = field(default_factory=dict)
+    version: int = 0
+
+    def then(self, entry: Entry) -> Changes:
+        """Gives them with the next one."""
+        if entry.change.kind is not Kind.ATTRIBUTES:
+            return Changes(entry, _NO_PATCHES, entry.position)
+        patches = dict(self.patches)
+        for name, value in entry.change.attributes.items():
+            patches[name] = Patch(entry.time_us, value)
+        return Changes(self.whole, patches, entry.position)
+
+    def not_before(self, time_us: int) -> Changes:
+        """Gives them as if none had been made before a time."""
+        whole = self.whole
+        if whole is not None and whole.time_us < time_us:
+            whole = whole._replace(time_us=time_us)
+        patches = {
+            name: Patch(max(time_us, patch.time_us), patch.value)
+            for name, patch in self.patches.items()
+        }
+        return Changes(whole, patches, self.version)
+
+    def after(self, story: Story | None, content: Callable[[Entry], Content]) -> Story:
+        """Gives the story that goes on with them.
+
+        Args:
+            story: What was known; None: nothing.
+            content: Makes what a document says of the change that wrote it.
+        """
+        if self.whole is not None:
+            deleted = self.whole.change.kind is Kind.DELETE
+            says = None if deleted else content(self.whole)
+            return Story(says, self.whole.time_us, False, self.patches, self.version)
+        if story is None:
+            # Attributes of what is not there, unless an import brings it from before.
+            return Story(None, 0, True, self.patches, self.version)
+        return replace(story, patches={**story.patches, **self.patches}, version=self.version)
+
+
+class Import(NamedTuple):
+    """A document as an import brings it, and the import's place in time."""
+
+    content: Content
+    place_us: int
+
+
+def settle(
+    story: Story | None, found: Import | None, *, keeps_others: bool, absent_us: int = 0
+) -> Story | None:
+    """Puts an import into the story of a document.
+
+    Args:
+        story: What is known of it; None: nothing.
+        found: What the import has of it; None: it lacks it.
+        keeps_others: Whether documents stay that the import lacks (merge), and whether what an
+            earlier import brought is weighed by its place, too; False (replace): an import takes
+            the place of all earlier ones.
+        absent_us: Place of the import where it lacks the document.
+    Returns: The story with the import in it; None: there is no such document any more.
+    """
+    if found is not None:
+        place_us = found.place_us
+        earlier = story is None or story.time_us <= place_us
+        if story is None or earlier or (story.imported and not keeps_others):
+            return _imported(found, story.patches if story else {}, story.version if story else 0)
+        return story
+    if story is None or (story.imported and story.content is None):
+        return None
+    gone = not keeps_others and story.content is not None and story.changed_us <= absent_us
+    return None if gone else story
+
+
+def _imported(found: Import, patches: Patches, version: int) -> Story:
+    later = {name: patch for name, patch in patches.items() if patch.time_us > found.place_us}
+    return Story(found.content, found.place_us, True, later, version if later else 0)
+
+
+def encode_patches(patches: Patches) -> str:
+    """Writes patches as JSON: {name: [time in us, value]}; empty where there are none."""
+    if not patches:
+        return ""
+    # A value may be a list, so that this is no `Attributes`; its JSON is.
+    pairs: Mapping[str, object] = {name: [*patch] for name, patch in patches.items()}
+    return encode(pairs)  # type: ignore[arg-type]
+
+
+def decode_patches(text: str) -> Patches:
+    """Reads what `encode_patches` wrote."""
+    if not text:
+        return _NO_PATCHES
+    pairs: Mapping[str, tuple[int, AttributeValue]] = decode(text)  # type: ignore[assignment]
+    return {name: Patch(time_us, value) for name, (time_us, value) in pairs.items()}

@@ -1,0 +1,107 @@
+"""The live changes that a build takes in, document by document: on disk, so that memory stays flat.
+
+Whatever a document has been through, one row is kept of it: its last whole change, and the
+attributes set after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from index_builder.lineage.change_order import Changes, decode_patches, encode_patches
+from nearline.errors import StoreError
+from nearline.snapshot import partition_of
+from retrieval.changelog import codec
+from retrieval.changelog.records import Entry
+
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE changes (
+    id TEXT PRIMARY KEY, position INTEGER, time_us INTEGER, change BLOB, patches TEXT,
+    version INTEGER, seen INTEGER DEFAULT 0
+) WITHOUT ROWID;
+"""
+_UPSERT = "INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, 0)"
+_SELECT = "SELECT id, position, time_us, change, patches, version FROM changes"
+
+
+class ChangedDocuments:
+    """Documents that were changed live; read once, in order.
+
+    Args:
+        folder: Work folder; the database is made in it, anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "changes.sqlite"
+        self._path.unlink(missing_ok=True)
+        self.count = 0
+        with self._errors():
+            self._connection = sqlite3.connect(self._path, check_same_thread=False)
+            self._connection.executescript(_SCHEMA)
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Takes changes, those of a document in order."""
+        with self._errors():
+            for entry in entries:
+                self.count += 1
+                document_id = entry.change.document_id
+                changes = (self._find(document_id) or Changes()).then(entry)
+                self._connection.execute(_UPSERT, _row(document_id, changes))
+            self._connection.commit()
+
+    def find(self, document_id: str) -> Changes:
+        """Gives the changes of a document, and marks them as seen; empty where there are none."""
+        with self._errors():
+            found = self._find(document_id)
+            if found is None:
+                return Changes()
+            self._connection.execute("UPDATE changes SET seen = 1 WHERE id = ?", (document_id,))
+            return found
+
+    def unseen(self) -> Iterator[tuple[str, Changes]]:
+        """Yields documents that nobody has found yet, in id order."""
+        with self._errors():
+            for row in self._connection.execute(f"{_SELECT} WHERE seen = 0 ORDER BY id"):
+                yield row[0], _changes(row)
+
+    def close(self) -> None:
+        """Closes the database and removes it."""
+        self._connection.close()
+        self._path.unlink(missing_ok=True)
+
+    def _find(self, document_id: str) -> Changes | None:
+        row = self._connection.execute(f"{_SELECT} WHERE id = ?", (document_id,)).fetchone()
+        return None if row is None else _changes(row)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"work folder {self._path.parent}: {error}; free some space or choose another "
+                "--work-dir"
+            ) from error
+
+
+def _row(document_id: str, changes: Changes) -> tuple[object, ...]:
+    whole = changes.whole
+    patches = encode_patches(changes.patches)
+    if whole is None:
+        return document_id, None, None, None, patches, changes.version
+    data = codec.encode(whole.change)
+    return document_id, whole.position, whole.time_us, data, patches, changes.version
+
+
+def _changes(row: tuple[str, int, int, bytes | None, str, int]) -> Changes:
+    document_id, position, time_us, data, patches, version = row
+    whole = None
+    if data is not None:
+        change = codec.decode(data)
+        whole = Entry(partition_of(document_id), position, time_us, change)
+    return Changes(whole, decode_patches(patches), version)

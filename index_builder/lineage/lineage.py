@@ -1,0 +1,257 @@
+"""What a build goes on from: the current snapshot, and the archived changes that it lacks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from index_builder.options.build_options import BuildOptions, Mode, SourceCount
+from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotMismatch
+from nearline.snapshot import Store
+from nearline.store.durable import store_errors, write_durably
+from nearline.times import from_us, to_us
+from nearline.v1 import change_pb2, snapshot_pb2
+from retrieval.changelog.archive import Archive, archive
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Entry
+from retrieval.changelog.retention import chain
+from retrieval.changelog.start_position import start_of, watermark_of
+from retrieval.protocols.watermark import Watermark
+
+_NOTE = "begun.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry:
+    """What a build goes on from.
+
+    parent: The current snapshot; None: there is none.
+    watermark: How far the log was archived when the build began; None: there is no log.
+    places_us: Of each source, in time: microseconds since 1970.
+    notes: What the user should know of.
+    """
+
+    store: Store
+    collection: str
+    mode: Mode
+    parent: snapshot_pb2.Manifest | None
+    watermark: Watermark | None
+    log: ChangeLog | None = None
+    places_us: Sequence[int] = ()
+    notes: Sequence[str] = ()
+
+    def key(self) -> list[str]:
+        """Says what a build that goes on after a kill must have in common.
+
+        The watermark is not in it: such a build goes on from where it began, see `begun`.
+        """
+        parent = self.parent.snapshot_id if self.parent else ""
+        return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
+
+    def begun(self, folder: Path) -> Ancestry:
+        """Gives the ancestry that a killed build wrote down in its folder, else writes this one.
+
+        Changes made since the killed run are none of this snapshot's: replicas replay them.
+        """
+        note = folder / _NOTE
+        if note.exists():
+            known = json.loads(note.read_text("utf-8"))
+            watermark = self.watermark
+            if watermark is not None:
+                watermark = Watermark(watermark.log_id, tuple(known["positions"]))
+            return replace(self, watermark=watermark, places_us=known["places_us"])
+        text = json.dumps(
+            {
+                "places_us": self.places_us,
+                "positions": self.watermark.positions if self.watermark else (),
+            }
+        )
+        with store_errors(note):
+            write_durably(note, text.encode())
+        return self
+
+    def changes(self) -> Iterator[Entry]:
+        """Yields the archived changes that the parent lacks, up to the watermark.
+
+        Raises: SnapshotMismatch: the parent belongs to a log that the one in force does not go on
+            from, or what it lacks is not archived any more. SnapshotCorrupt.
+        """
+        if self.watermark is None:
+            return
+        logs = chain(self.store, self.collection)
+        start = watermark_of(self.parent) if self.parent is not None else Watermark("")
+        if start.log_id and start.log_id not in logs:
+            assert self.parent is not None
+            raise SnapshotMismatch(
+                f"snapshot {self.parent.snapshot_id} belongs to change log {start.log_id}, "
+                f"{self.watermark.log_id} is in force and does not go on from that; promote a "
+                "snapshot of a log that it goes on from"
+            )
+        for log_id in logs[logs.index(start.log_id) if start.log_id else 0 :]:
+            here = start if start.log_id == log_id else Watermark(log_id)
+            end = self.watermark if log_id == self.watermark.log_id else None
+            yield from Archive(self.store, self.collection, log_id).entries(here, end)
+
+    def sources(self, read: Sequence[SourceCount]) -> list[snapshot_pb2.Source]:
+        """Gives the sources as they go into the manifest: with their places, and those kept."""
+        found = [
+            source.message(place_us) for source, place_us in zip(read, self.places_us, strict=True)
+        ]
+        if self.mode is Mode.MERGE and self.parent is not None:
+            again = {source.sha256 for source in read if source.sha256}
+            for kept in self.parent.sources:
+                if kept.sha256 not in again:
+                    one = snapshot_pb2.Source()
+                    one.CopyFrom(kept)
+                    one.import_time.FromMicroseconds(_place_in(self.parent, kept))
+                    found.append(one)
+        return found
+
+    def after_us(self) -> int:
+        """Gives a time that is before all changes that the parent lacks: when the last of what it
+        was built from was imported, whatever the clocks say.
+        """
+        if self.parent is None:
+            return 0
+        return max((_place_in(self.parent, one) for one in self.parent.sources), default=0)
+
+    def check_current(self) -> int:
+        """Refuses to merge into a snapshot that is no longer current: what is in between was lost.
+
+        Returns: Number of the alias record that must be in force when the build is promoted; 0:
+            any may be.
+        Raises: Conflict.
+        """
+        if self.mode is Mode.REPLACE:
+            return 0
+        parent = self.parent.snapshot_id if self.parent else ""
+        current, epoch = _current(self.store, self.collection)
+        now = current.snapshot_id if current else ""
+        if now != parent:
+            raise Conflict(
+                f"{now or 'nothing'} is current in {self.collection!r}, this build went on from "
+                f"{parent or 'nothing'}; run it again"
+            )
+        return epoch
+
+    async def check_followable(self, manifest: snapshot_pb2.Manifest) -> None:
+        """Refuses to publish what replicas could not follow; see `start_of`.
+
+        Raises: Conflict: the log has forgotten changes that the build does not have.
+        """
+        if self.log is None or self.watermark is None:
+            return
+        try:
+            state = await self.log.state()
+        except NotReady:
+            return  # Replicas look again before they serve it.
+        try:
+            start_of(manifest, chain(self.store, self.collection), state)
+        except SnapshotMismatch as error:
+            # Begun anew, the build has them.
+            raise Conflict(f"{error.message}; it was trimmed meanwhile, run this again") from error
+
+
+async def trace(
+    options: BuildOptions, sources: Sequence[SourceCount], log: ChangeLog | None
+) -> Ancestry | None:
+    """Finds what a build goes on from, and archives the log up to now.
+
+    Args:
+        options: Where to look, and how to go on.
+        sources: What is to be imported.
+        log: The change log; None: it is not known where it is.
+    Returns: None where there is nothing to go on from: no change log, and a build that replaces
+        documents and what was learned.
+    Raises: InvalidRequest: there is a change log, and it is not known where. NotReady: it is away,
+        and was never archived. As `archive`.
+    """
+    # Before the archive: no change that is read was made before a place that is "now".
+    now_us = time.time_ns() // 1_000
+    store = Store.open(options.store)
+    record = store.log_in_force(options.collection)
+    learns_on = options.learning is not None and options.learning.adds
+    if record is None and options.mode is Mode.REPLACE and not learns_on:
+        return None
+    parent = _current(store, options.collection)[0]
+    notes: list[str] = []
+    watermark = None
+    if record is not None:
+        if log is None:
+            raise InvalidRequest(
+                f"collection {options.collection!r} has a change log, whose changes belong into "
+                "every snapshot; say where it is with --redis URL",
+                field="redis",
+            )
+        watermark = await _archived(store, log, record, notes)
+    return Ancestry(
+        store=store,
+        collection=options.collection,
+        mode=options.mode,
+        parent=parent,
+        watermark=watermark,
+        log=log,
+        places_us=[_place(source, parent, options, now_us, notes) for source in sources],
+        notes=notes,
+    )
+
+
+async def _archived(
+    store: Store, log: ChangeLog, record: change_pb2.LogRecord, notes: list[str]
+) -> Watermark:
+    try:
+        return (await archive(store, log)).end()
+    except NotReady as error:
+        kept = Archive(store, log.collection, record.log_id)
+        if not kept.numbers():
+            raise NotReady(
+                f"the change log of {log.collection!r} was never archived, and is away: "
+                f"{error.message}",
+                retry_after_s=error.retry_after_s,
+            ) from error
+        notes.append(
+            f"the change log is away ({error.message}): the snapshot has what was archived, "
+            "replicas replay the rest"
+        )
+        _log.warning("building from what is archived", extra={"why": error.message})
+        return kept.end()
+
+
+def _current(store: Store, collection: str) -> tuple[snapshot_pb2.Manifest | None, int]:
+    try:
+        record = store.alias_in_force(collection)
+    except NotFound:
+        return None, 0
+    return store.manifest(collection, record.current), record.epoch
+
+
+def _place(
+    source: SourceCount,
+    parent: snapshot_pb2.Manifest | None,
+    options: BuildOptions,
+    now_us: int,
+    notes: list[str],
+) -> int:
+    """Gives the place of a source: that of the first import of the same bytes, where known."""
+    for one in parent.sources if parent is not None else ():
+        if source.sha256 and one.sha256 == source.sha256:
+            assert parent is not None
+            place_us = _place_in(parent, one)
+            if options.as_of is not None and to_us(options.as_of) != place_us:
+                notes.append(
+                    f"{source.uri} was imported before, as of {from_us(place_us).isoformat()}: "
+                    "that is its place, --as-of is for what is new"
+                )
+            return place_us
+    return to_us(options.as_of) if options.as_of else source.placed_us(now_us)
+
+
+def _place_in(manifest: snapshot_pb2.Manifest, source: snapshot_pb2.Source) -> int:
+    """Gives the place of a source of a snapshot; an old one says only when it was built."""
+    time = source.import_time if source.HasField("import_time") else manifest.create_time
+    return time.ToMicroseconds()

@@ -1,0 +1,201 @@
+"""The documents of the snapshot that a build goes on from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from index_builder.lineage.change_order import Content, Story, decode_patches
+from index_builder.options.build_options import BuildOptions
+from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.times import from_us
+from nearline.v1 import snapshot_pb2
+from retrieval.index.item_table import ItemTable
+from retrieval.index.vectors import faiss_index
+from retrieval.index.vectors.faiss_index import FaissIndex
+
+DELETED_FILE = "changes/deleted.arrow"
+INDEX_FILE = "dense.faiss"
+ITEMS_FILE = "items.arrow"
+_EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat)|.*,(RFlat|Refine\(Flat\))")
+_DELETED = pa.schema([("id", pa.string()), ("time", pa.int64()), ("version", pa.int64())])
+
+Deleted = dict[str, tuple[int, int]]
+
+
+def keeps_vectors(manifest: snapshot_pb2.Manifest) -> bool:
+    """Tells whether an index gives back the vectors that it was built from, to the bit."""
+    return _EXACT.fullmatch(manifest.index_factory) is not None
+
+
+def fits(manifest: snapshot_pb2.Manifest, options: BuildOptions, fingerprint: str) -> bool:
+    """Tells whether chunks and vectors of a snapshot are what a build would make of its texts.
+
+    Args:
+        fingerprint: Of the build's embedder; empty where the user brings the vectors.
+    """
+    if manifest.embedder.fingerprint != fingerprint:
+        return False
+    if not fingerprint:
+        return True
+    cut = (manifest.chunking.max_tokens, manifest.chunking.overlap_sentences)
+    return (
+        cut == (options.chunks.max_tokens, options.chunks.overlap_sentences)
+        and manifest.metric == options.index.metric
+        and keeps_vectors(manifest)
+    )
+
+
+class ParentDocuments:
+    """Documents of a snapshot, by id and in order; blocks while the files are fetched.
+
+    Args:
+        store: The store.
+        manifest: Of the snapshot.
+        with_vectors: Whether cuts and vectors are wanted.
+    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another
+        version of faiss wrote it.
+    """
+
+    def __init__(
+        self, store: Store, manifest: snapshot_pb2.Manifest, *, with_vectors: bool
+    ) -> None:
+        names = [ITEMS_FILE, *([INDEX_FILE] if with_vectors else [])]
+        shards = [shard.shard for shard in manifest.shards]
+        prefixes = [DELETED_FILE, *(f"shards/{n:03d}/{name}" for n in shards for name in names)]
+        store.fetch(manifest.collection, manifest.snapshot_id, prefixes)
+        folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
+        self._shards = [_Shard(folder, manifest, n, with_vectors) for n in range(len(shards))]
+        self._seen = [np.zeros(shard.items.documents, np.bool_) for shard in self._shards]
+        deleted = folder / DELETED_FILE
+        self.deleted = read_deleted(deleted) if deleted.exists() else {}
+
+    def find(self, document_id: str) -> Story | None:
+        """Gives the story of a document, and marks it as seen; None: there is no such document."""
+        number = shard_of(document_id, len(self._shards))
+        document = self._shards[number].items.find(document_id)
+        if document is None:
+            if document_id not in self.deleted:
+                return None
+            time_us, version = self.deleted[document_id]
+            return Story(None, time_us, False, version=version)
+        self._seen[number][document] = True
+        return self._shards[number].story(document)
+
+    def unseen(self, changed_after_us: int | None = None) -> Iterator[tuple[str, Story]]:
+        """Yields the documents that nobody has found yet, shard by shard in id order.
+
+        Args:
+            changed_after_us: Only those changed live after this time; None: all.
+        """
+        for seen, shard in zip(self._seen, self._shards, strict=True):
+            wanted = ~seen
+            if changed_after_us is not None:
+                wanted &= shard.ever_changed
+            for document in np.flatnonzero(wanted).tolist():
+                story = shard.story(document)
+                if changed_after_us is None or story.changed_us > changed_after_us:
+                    yield shard.items.id(document), story
+
+    def close(self) -> None:
+        """Closes the files."""
+        for shard in self._shards:
+            shard.close()
+
+
+class _Shard:
+    def __init__(
+        self, folder: Path, manifest: snapshot_pb2.Manifest, number: int, with_vectors: bool
+    ) -> None:
+        place = shard_folder(folder, number)
+        self.items = ItemTable(place / ITEMS_FILE)
+        self._index: FaissIndex | None = None
+        if with_vectors:
+            faiss_index.check_version(manifest.faiss_version)
+            self._index = FaissIndex.load(
+                place / INDEX_FILE,
+                manifest.index_factory,
+                dim=manifest.dim,
+                rows=manifest.shards[number].chunks,
+            )
+        with pa.memory_map(str(place / ITEMS_FILE)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            rows = table.num_rows
+            self._versions = _numbers(table, "version", rows)
+            self._changed = _numbers(table, "changed", rows)
+            self._placed = _numbers(table, "placed", rows, _only_place(manifest))
+            self._expires = _numbers(table, "expires", rows)
+            patches = table.column("patches").to_pylist() if "patches" in table.schema.names else []
+        self._patches = {row: text for row, text in enumerate(patches) if text}
+        self.ever_changed: NDArray[np.bool_] = self._changed != 0
+        self.ever_changed[list(self._patches)] = True
+
+    def story(self, document: int) -> Story:
+        expires_us = int(self._expires[document])
+        rows = self.items.rows_of(document)
+        bounds = None
+        if self._index is not None:
+            _, starts, ends = self.items.chunks_of(rows, np.full(len(rows), document))
+            bounds = np.column_stack([np.array(starts, np.int64), np.array(ends, np.int64)])
+        changed_us = int(self._changed[document])
+        return Story(
+            Content(
+                self.items.title(document),
+                self.items.text(document),
+                self.items.attributes(document),
+                from_us(expires_us) if expires_us else None,
+                bounds,
+                lambda: None if self._index is None else self._index.reconstruct(rows),
+            ),
+            changed_us or int(self._placed[document]),
+            not changed_us,
+            decode_patches(self._patches.get(document, "")),
+            int(self._versions[document]),
+        )
+
+    def close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+        self.items.close()
+
+
+def read_deleted(path: Path) -> Deleted:
+    """Reads which documents were deleted: time in us since 1970 and version by id.
+
+    Raises: SnapshotCorrupt: not such a file.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            columns = [table.column(name).to_pylist() for name in _DELETED.names]
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise SnapshotCorrupt(f"{path} cannot be read ({error}); rebuild the snapshot") from error
+    return {name: (time, version) for name, time, version in zip(*columns, strict=True)}
+
+
+def write_deleted(path: Path, deleted: Deleted) -> None:
+    """Writes what `read_deleted` reads, in id order. Raises: OSError."""
+    rows = sorted((name, *rest) for name, rest in deleted.items())
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(_DELETED)
+    arrays = [pa.array(c, field.type) for c, field in zip(columns, _DELETED, strict=True)]
+    with path.open("wb") as stream, pa.ipc.new_file(stream, _DELETED) as writer:
+        writer.write_table(pa.table(arrays, schema=_DELETED))
+
+
+def _only_place(manifest: snapshot_pb2.Manifest) -> int:
+    """Gives the place of all documents of a snapshot that does not say it one by one."""
+    places = [source.import_time.ToMicroseconds() for source in manifest.sources]
+    return min(places, default=0)
+
+
+def _numbers(table: pa.Table, name: str, rows: int, absent: int = 0) -> NDArray[np.int64]:
+    if name not in table.schema.names:
+        return np.full(rows, absent, np.int64)
+    column: NDArray[np.int64] = table.column(name).fill_null(0).to_numpy().astype(np.int64)
+    return column

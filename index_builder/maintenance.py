@@ -1,0 +1,190 @@
+"""Keeps change logs short: `python -m index_builder.maintenance --store DIR --redis URL …`.
+
+Every `every_s` seconds it archives the change log of each collection, compacts where changes have
+added up, and trims. Several may run: what one does, the others leave alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from index_builder.execution.progress import Lines
+from index_builder.interactions.merge import NONE
+from index_builder.interactions.recorded_interactions import with_recorded
+from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.options.training_options import Learning
+from index_builder.pipeline import compaction
+from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
+from index_builder.pipeline.training_data import as_before
+from nearline import serving, settings, telemetry
+from nearline.clients import EmbeddingClient
+from nearline.contract import Embedder
+from nearline.errors import Conflict, NearlineError, NotFound, SettingsError
+from nearline.snapshot import Store
+from retrieval.changelog.redis_log import RedisLog
+from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
+from retrieval.changelog.retention import trim
+from retrieval.embedders.endpoints import Embedders
+from retrieval.monitoring.rebuild_requests import Rebuilds
+from retrieval.redis_client.connection import connect
+from retrieval.shards.topology import check_address
+from retrieval.snapshots import aliases
+
+_log = logging.getLogger("index_builder.upkeep")
+
+
+class Upkeep:
+    """Looks after the change logs of a store.
+
+    Args:
+        chosen: Settings.
+        store: The store.
+        logs: Its change logs.
+        embedders: Embed changes that have no vectors; None: there is no service for that.
+        rebuilds: What routers ask for after a drift; None: nobody is heard.
+    """
+
+    def __init__(
+        self,
+        chosen: UpkeepSettings,
+        store: Store,
+        logs: ChangeLogs,
+        embedders: Embedders | None,
+        rebuilds: Rebuilds | None = None,
+    ) -> None:
+        self._chosen = chosen
+        self._store = store
+        self._logs = logs
+        self._embedders = embedders
+        self._rebuilds = rebuilds
+        self._age_s = parse_age(chosen.age)
+
+    async def run(self) -> None:
+        """Goes round for ever; what fails in one round is tried again in the next."""
+        while True:
+            try:
+                names = self._chosen.collection_names()
+                for name in names or await asyncio.to_thread(self._store.collections):
+                    await self._look_after(name)
+            except NearlineError as error:
+                _log.warning("store not looked after", extra={"reason": error.message})
+            await asyncio.sleep(self._chosen.every_s)
+
+    async def _look_after(self, name: str) -> None:
+        try:
+            await self.round(name)
+        except Conflict as error:
+            _log.info("left to others", extra={"collection": name, "reason": error.message})
+        except NearlineError as error:
+            _log.warning("not looked after", extra={"collection": name, "reason": error.message})
+        except Exception:
+            # Whatever it was, the other collections are still looked after.
+            _log.exception("not looked after", extra={"collection": name})
+
+    async def round(self, name: str) -> bool:
+        """Archives, compacts where that is due, and trims; tells whether it compacted.
+
+        Where a router asked for it after a drift, it learns anew, too, if anything was learned. A
+        rebuild that fails is not tried again before it is asked for again.
+
+        Raises: NotReady: the log is away. Conflict: somebody else compacts. As `compact`.
+        """
+        if await asyncio.to_thread(self._store.log_in_force, name) is None:
+            return False
+        log = self._logs.log(name)
+        try:
+            due = await compaction.due(self._store, log, self._chosen.share, self._age_s)
+        except NotFound:
+            return False  # Nothing is published: it is archived, and that is all.
+        asked = await self._asked(name)
+        if not (due.reason or asked) or not self._chosen.compact:
+            await trim(self._store, log)
+            return False
+        _log.info("compacting", extra={"collection": name, "reason": asked or due.reason})
+        options = BuildOptions(
+            store=self._chosen.store,
+            collection=name,
+            golden_queries=self._chosen.golden_queries,
+            index=IndexOptions(threads=self._chosen.threads),
+            work_dir=Path(self._chosen.work_dir) if self._chosen.work_dir else None,
+        )
+        options = await asyncio.to_thread(compaction.compaction_options, options)
+        options = replace(options, erased=partial(log.user_states().deleted, name))
+        if asked:
+            options = replace(options, learning=await self._learning(name, log))
+        progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
+        embedder = await self._embedder_of(name)
+        result = await compaction.compact(options, log, embedder, progress)
+        _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
+        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._chosen.keep)
+        return True
+
+    async def _asked(self, name: str) -> str:
+        """Takes the reason why a router wants a rebuild; empty: none does, or it has to wait."""
+        if self._rebuilds is None or not self._chosen.compact:
+            return ""
+        record = await asyncio.to_thread(self._store.alias_in_force, name)
+        # A new snapshot would end the trial of another one.
+        return "" if record.canary else await self._rebuilds.take(name)
+
+    async def _learning(self, name: str, log: RedisLog) -> Learning | None:
+        """Gives what was recorded, beside what was learned from before; None: nothing was."""
+        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+        if not manifest.HasField("behaviour"):
+            return None
+        learning = as_before(Learning(interactions=NONE, adds=True), manifest.behaviour)
+        logged = log.user_states().logged(name)
+        rows = await with_recorded(learning.interactions, logged, learning.kind_weights)
+        return replace(learning, interactions=rows.interactions, recorded=rows.added)
+
+    async def _embedder_of(self, name: str) -> Embedder | None:
+        """Gives the service of the model that a collection is served with; None: it has none."""
+        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+        fingerprint = manifest.embedder.fingerprint
+        if self._embedders is None or not fingerprint:
+            return None
+        return await self._embedders.endpoint(fingerprint)
+
+
+async def main(argv: list[str]) -> None:
+    """Runs until it is told to stop."""
+    chosen = settings.load_from_process(UpkeepSettings, argv)
+    telemetry.configure_logging(chosen.log_level, "upkeep")
+    if not chosen.redis:
+        raise SettingsError("upkeep looks after change logs; say where they are with --redis URL")
+    parse_age(chosen.age)
+    store = Store.open(chosen.store)
+    async with contextlib.AsyncExitStack() as stack:
+        logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
+        stack.push_async_callback(logs.close)
+        addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
+        clients = {
+            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
+            for one in addresses
+        }
+        redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S)
+        stack.push_async_callback(redis.aclose)
+        embedders = Embedders(clients) if clients else None
+        upkeep = Upkeep(chosen, store, logs, embedders, Rebuilds(redis))
+        tasks: list[asyncio.Task[None]] = []
+
+        async def ready() -> None:
+            tasks.append(asyncio.create_task(upkeep.run()))
+
+        async def close() -> None:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+        await serving.serve(chosen, [], ready=ready, close=close)
+
+
+if __name__ == "__main__":
+    serving.run(main(sys.argv[1:]), "upkeep")

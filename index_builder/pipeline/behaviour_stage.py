@@ -1,0 +1,155 @@
+"""The stage of a build that adds what was learned: from interactions, or by the snapshot before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from index_builder.behaviour.content_factors import place_by_content
+from index_builder.behaviour.document_vectors import Documents, documents_of
+from index_builder.behaviour.id_remap import numbers_in, renumbered
+from index_builder.behaviour.ranker_message import told_ranker
+from index_builder.behaviour.table_writer import write_tables
+from index_builder.interactions.recorded_interactions import forgotten
+from index_builder.options.training_options import STEPS, Learning
+from index_builder.pipeline.snapshot_writer import Material
+from index_builder.pipeline.training_data import Sources, gather
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.tables import BEYOND, SESSIONS, Tables, read_tables
+
+UNKNOWN_ITEM = "an item that is no document of the corpus"
+
+
+class Behaviour(NamedTuple):
+    """What the stage added.
+
+    left_out: Interactions that were left out, by reason. sources: How many were taken from where.
+    inherited: Id of the snapshot that learned it; empty: this one did.
+    notes: What the user should know of.
+    """
+
+    card: snapshot_pb2.BehaviourCard
+    left_out: Mapping[str, int]
+    sources: Sources = Sources()
+    inherited: str = ""
+    notes: Sequence[str] = ()
+
+    def record(self) -> dict[str, object]:
+        """Gives it as one JSON object."""
+        return {
+            "interactions": self.card.interactions,
+            "users": self.card.users,
+            "items": self.card.items,
+            **self.sources._asdict(),
+            "left_out": dict(self.left_out),
+            "blend": {_kind(one): _told(one) for one in self.card.blends},
+            "validation_ndcg": {
+                _kind(one): round(one.validation_ndcg, 4) if one.split else None
+                for one in self.card.blends
+            },
+            "ranker": {_kind(one): told_ranker(one.ranker) for one in self.card.blends},
+            "inherited": self.inherited,
+            "notes": list(self.notes),
+        }
+
+
+async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
+    """Writes the folder `behaviour` of a snapshot.
+
+    Without interactions, what the snapshot before learned is carried over to the new documents.
+
+    Args:
+        folder: Of the snapshot, without its other files or with them.
+    Returns: None where nothing is learned, or nothing is left of what the snapshot before learned.
+    Raises: InvalidRequest: as `gather` and `learn`. SnapshotCorrupt: the snapshot before cannot be
+        read. StoreError: no space, no permission.
+    """
+    parent = material.ancestry.parent if material.ancestry else None
+    learning = material.options.learning
+    if learning is None and not (parent and parent.HasField("behaviour")):
+        return None
+    erased, before = material.options.erased, None
+    if learning is None:
+        assert parent is not None, "there is nothing to add"
+        before = await material.clock.in_thread(
+            lambda: read_tables(Store.open(material.options.store), parent)
+        )
+        if erased is not None:
+            before = before._replace(histories=await forgotten(before.histories, erased))
+    sources = Sources()
+    if learning is not None:
+        learning, sources = await gather(learning, material)
+    total = None if learning is None else STEPS
+    with material.clock.stage("behaviour", total, "steps") as advance:
+        found = await material.clock.in_thread(
+            lambda: _add(material, learning, parent, before, folder, advance)
+        )
+    return None if found is None else found._replace(sources=sources)
+
+
+def _add(
+    material: Material,
+    learning: Learning | None,
+    parent: snapshot_pb2.Manifest | None,
+    before: Tables | None,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> Behaviour | None:
+    options = material.options
+    documents = documents_of(material.spool, options.shards)
+    if learning is not None:
+        # A compaction learns nothing: scipy and implicit stay out of its process.
+        from index_builder.behaviour.training import learn
+
+        learned = learn(learning, documents.ids, options.seed, advance)
+        left_out = dict(learning.left_out)
+        if learned.unknown:
+            left_out[UNKNOWN_ITEM] = learned.unknown
+        found = Behaviour(learned.card, left_out, notes=learned.notes)
+        tables = learned.tables
+    else:
+        assert parent is not None and before is not None, "there is nothing to add"
+        tables = renumbered(before, numbers_in(before.ids, documents.ids), documents.ids)
+        if not tables.interactions.any():
+            return None
+        card = snapshot_pb2.BehaviourCard()
+        card.CopyFrom(parent.behaviour)
+        card.items = int(np.count_nonzero(tables.interactions))
+        found = Behaviour(card, {}, inherited=parent.snapshot_id)
+    tables = _with_cold_items(tables, documents, material)
+    if learning is not None:
+        from index_builder.behaviour.tail_lists import lists_beyond
+
+        beyond = lists_beyond(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
+        tables = tables._replace(lists={**tables.lists, BEYOND: beyond})
+    found.card.factors_id = factors_id(tables)
+    write_tables(tables, folder)
+    advance(1)
+    return found
+
+
+def _with_cold_items(tables: Tables, documents: Documents, material: Material) -> Tables:
+    """Gives factors to items without interactions, from what they say."""
+    if tables.interactions.all():
+        return tables
+    content = documents.vectors(material.vectors.matrix(material.spool.chunks))
+    vectors = place_by_content(content, tables.factors.vectors, tables.interactions)
+    return tables._replace(factors=tables.factors._replace(vectors=vectors))
+
+
+def factors_id(tables: Tables) -> str:
+    """Gives the hash of the factors, lower-case hex."""
+    return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
+
+
+def _kind(blend: snapshot_pb2.BlendCard) -> str:
+    return "repeats" if blend.repeats else "no_repeats"
+
+
+def _told(blend: snapshot_pb2.BlendCard) -> str:
+    return ", ".join(f"{part.weight:g} x {part.model} {part.settings}" for part in blend.parts)

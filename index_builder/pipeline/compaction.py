@@ -1,0 +1,274 @@
+"""Compaction: a snapshot of the current one and the live changes since, made when they add up.
+
+Re-embedding is compaction with another model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.execution.executor import Executor
+from index_builder.execution.progress import Progress
+from index_builder.indexes import faiss_writer
+from index_builder.options.build_options import (
+    AUTO,
+    BuildOptions,
+    BuildResult,
+    ChunkOptions,
+    IndexOptions,
+    Mode,
+    Row,
+)
+from index_builder.pipeline.builder import build
+from nearline.contract import Embedder
+from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.snapshot import KIND_NAMES, Store
+from nearline.v1 import snapshot_pb2
+from retrieval.changelog.archive import Archive, Pending, archive
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.retention import chain, contained, drop_archived, trim
+from retrieval.snapshots import retention
+
+SHARE = 0.2
+AGE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Whether it is time to compact.
+
+    changes: Live changes that the current snapshot lacks. documents: what it has. age_s: seconds
+        since the oldest of the changes. reason: why it is time; empty: it is not.
+    """
+
+    changes: int
+    documents: int
+    age_s: float
+    reason: str
+
+
+def weigh(pending: Pending, documents: int, share: float, age_s: float) -> Due:
+    """Tells whether changes have added up: in number, or in age.
+
+    Args:
+        share: Of changes to documents, beyond which it is time.
+        age_s: Of the oldest change, beyond which it is time.
+    """
+    oldest_s = max(0.0, time.time() - pending.oldest_us / 1e6) if pending.changes else 0.0
+    reason = ""
+    if pending.changes > share * documents:
+        reason = f"{pending.changes:,} changes are more than {share:.0%} of {documents:,} documents"
+    elif pending.changes and oldest_s > age_s:
+        reason = f"the oldest change is {oldest_s / 3600:.1f} hours old"
+    return Due(changes=pending.changes, documents=documents, age_s=oldest_s, reason=reason)
+
+
+async def due(store: Store, log: ChangeLog, share: float = SHARE, age_s: float = AGE_S) -> Due:
+    """Archives the log, and tells whether it is time to compact.
+
+    Raises: NotFound: nothing is published. As `archive`.
+    """
+    await archive(store, log)
+    return await asyncio.to_thread(_due, store, log.collection, share, age_s)
+
+
+def _due(store: Store, collection: str, share: float, age_s: float) -> Due:
+    record = store.alias_in_force(collection)
+    manifest = store.manifest(collection, record.current)
+    found = []
+    logs = chain(store, collection)
+    for log_id in logs:
+        kept = Archive(store, collection, log_id)
+        found.append(kept.pending(contained(manifest, log_id, logs)))
+    oldest = [one.oldest_us for one in found if one.changes]
+    pending = Pending(sum(one.changes for one in found), min(oldest, default=0))
+    weighed = weigh(pending, manifest.documents, share, age_s)
+    # A new snapshot would end the trial of another one: it can wait.
+    return replace(weighed, reason="") if record.canary else weighed
+
+
+async def compact(
+    options: BuildOptions,
+    log: ChangeLog | None,
+    embedder: Embedder | None,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> BuildResult:
+    """Builds a snapshot of the current one and all changes since, and makes it current.
+
+    Then the log forgets, and the archive drops, what every snapshot in the store has by now.
+
+    Args:
+        options: As `compaction_options` gives them; what was learned goes on, or with `learning` is
+            learned anew.
+        log: The change log; None: the collection has none.
+        embedder: Of the model that the snapshot was built with; None where the user brings vectors.
+        progress: Told of the stages; None: nobody is.
+        executor: Embeds what has no vectors; None: this process does.
+    Raises: SnapshotMismatch: another model. Conflict: somebody else compacts, another snapshot
+        became current, or one is tried beside it. As `build`.
+    """
+    store = Store.open(options.store)
+    record = await asyncio.to_thread(store.alias_in_force, options.collection)
+    if record.canary:
+        raise Conflict(
+            f"{record.canary} is tried beside {record.current}, which compacting would end; "
+            "promote or abort it first (nearline rollout)"
+        )
+    manifest = await asyncio.to_thread(current, store, options.collection)
+    wanted = manifest.embedder.fingerprint
+    if wanted:
+        if embedder is None:
+            raise Unsupported(
+                f"snapshot {manifest.snapshot_id} is of model {manifest.embedder.model}; "
+                "compacting needs it for changes without vectors: name an embedding service"
+            )
+        found = (await embedder.info()).fingerprint
+        if found != wanted:
+            raise SnapshotMismatch(
+                f"snapshot {manifest.snapshot_id} is of a model with fingerprint {wanted}, the "
+                f"embedding service has {found}; use the same, or change the model with nearline "
+                "reembed"
+            )
+    return await _build(options, log, embedder if wanted else None, progress, executor)
+
+
+async def reembed(
+    options: BuildOptions,
+    log: ChangeLog | None,
+    embedder: Embedder,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+) -> BuildResult:
+    """Compacts with every document embedded again, by another model.
+
+    The weight of hybrid search and when to answer were learned with the model before, so they are
+    as shipped then.
+
+    Args:
+        options: As `compaction_options` gives them.
+        log: The change log; None: the collection has none.
+        embedder: Of the new model.
+        progress: Told of the stages; None: nobody is.
+        executor: Embeds; None: this process does.
+    Raises: Unsupported: the vectors are the user's. InvalidRequest: it is of this model already.
+        As `compact`.
+    """
+    manifest = await asyncio.to_thread(current, Store.open(options.store), options.collection)
+    before, card = manifest.embedder, await embedder.info()
+    if not before.fingerprint:
+        raise Unsupported(
+            f"the vectors of snapshot {manifest.snapshot_id} were brought by you, not made by a "
+            "model; bring those of the new model with nearline build --vector-column"
+        )
+    if before.fingerprint == card.fingerprint:
+        raise InvalidRequest(
+            f"snapshot {manifest.snapshot_id} has fingerprint {before.fingerprint} (model "
+            f"{before.model}), and so has the embedding service (model {card.model}): nothing is "
+            "to be embedded again; name a service of another model with --embedding",
+            field="embedding",
+        )
+    return await _build(options, log, embedder, progress, executor)
+
+
+async def _build(
+    options: BuildOptions,
+    log: ChangeLog | None,
+    embedder: Embedder | None,
+    progress: Progress | None,
+    executor: Executor | None,
+) -> BuildResult:
+    store = Store.open(options.store)
+    result = await build(
+        _nothing,
+        [],
+        options,
+        embedder,
+        progress,
+        require_vectors=embedder is None,
+        log=log,
+        inherit=True,
+        executor=executor,
+    )
+    if log is not None:
+        await trim(store, log)
+        await asyncio.to_thread(drop_archived, store, options.collection)
+    return result
+
+
+def compaction_options(options: BuildOptions) -> BuildOptions:
+    """Fills in how the current snapshot was built.
+
+    Args:
+        options: store, collection, golden_queries, seed, threads, promote and work_dir are taken.
+    Raises: NotFound: nothing is published.
+    """
+    manifest = current(Store.open(options.store), options.collection)
+    index = IndexOptions(metric=manifest.metric)
+    # Whoever let it go by size lets it grow, too.
+    if faiss_writer.choose_factory(index, manifest.chunks) == manifest.index_factory:
+        factory = AUTO
+    else:
+        factory = manifest.index_factory
+    index = replace(
+        index,
+        factory=factory,
+        ef_search=manifest.default_ef_search or index.ef_search,
+        nprobe=manifest.default_nprobe,
+        threads=options.index.threads,
+    )
+    chunks = ChunkOptions(
+        max_tokens=manifest.chunking.max_tokens,
+        overlap_sentences=manifest.chunking.overlap_sentences,
+    )
+    return replace(
+        options,
+        shards=len(manifest.shards),
+        chunks=chunks,
+        index=index,
+        attributes={one.name: KIND_NAMES[one.kind] for one in manifest.attributes},
+        lexical=manifest.HasField("lexical"),
+        language=manifest.lexical.language or options.language,
+        title_only=True,
+        mode=Mode.MERGE,
+    )
+
+
+def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
+    """Removes snapshots that compaction has made needless: the current one has all of theirs.
+
+    What an import has made needless stays, and so does what `retention.plan` keeps.
+
+    Args:
+        keep: Of all snapshots, this many of the newest stay.
+    Returns: Ids of those removed.
+    """
+    needless: set[str] = set()
+    known = set(store.snapshot_ids(collection))
+    child = current(store, collection)
+    while child.parent_snapshot_id in known:
+        parent = store.manifest(collection, child.parent_snapshot_id)
+        if _origins(parent) != _origins(child):
+            break
+        needless.add(parent.snapshot_id)
+        child = parent
+    planned = [one for one in retention.plan(store, collection, keep) if one.name in needless]
+    retention.prune(store, collection, planned)
+    return [one.name for one in planned if not one.kept]
+
+
+def _origins(manifest: snapshot_pb2.Manifest) -> set[tuple[str, str]]:
+    return {(source.uri, source.sha256) for source in manifest.sources}
+
+
+def current(store: Store, collection: str) -> snapshot_pb2.Manifest:
+    """Reads the manifest of the current snapshot. Raises: NotFound."""
+    return store.manifest(collection, store.alias_in_force(collection).current)
+
+
+def _nothing(bad_rows: BadRows) -> Iterable[Row]:
+    return ()

@@ -1,0 +1,151 @@
+"""Takes rows as read: checks, cuts and spools them, and counts what is malformed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.spool import Spool
+from index_builder.documents.vector_file import VectorFile
+from index_builder.lineage.document_merger import Merging
+from index_builder.options.build_options import COSINE, Arrival, BuildOptions, Row
+from nearline.contract import Item
+from nearline.documents import checked, checked_vector, spans
+from nearline.errors import InvalidRequest
+
+_VECTORS_PER_WRITE = 4096
+_TELL_EVERY = 256
+
+
+class Intake:
+    """Fills the spool, and the vector file where documents bring vectors.
+
+    Args:
+        spool: Where documents go; emptied first.
+        vectors: Where vectors go; emptied first where documents bring them.
+        options: How to cut, and what to allow.
+        bad_rows: Where malformed rows are counted.
+        require_vectors: Refuse documents without a vector; False takes vectors where the first
+            document has one.
+        merging: What the rows are merged with; None: they are all there is.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        vectors: VectorFile,
+        options: BuildOptions,
+        bad_rows: BadRows,
+        *,
+        require_vectors: bool = False,
+        merging: Merging | None = None,
+    ) -> None:
+        self._merging = merging
+        self._spool = spool
+        self._vectors = vectors
+        self._options = options
+        self._bad_rows = bad_rows
+        self.has_vectors: bool | None = True if require_vectors else None
+        self.documents: Counter[str] = Counter()
+        # Rows and vectors that are not written yet.
+        self._rows: list[NDArray[np.int64]] = []
+        self._waiting: list[NDArray[np.float32]] = []
+        self._dim = 0
+
+    def take(
+        self, rows: Iterable[Row], advance: Callable[[int], None] = lambda documents: None
+    ) -> None:
+        """Takes rows; a malformed one is counted and left out.
+
+        Args:
+            rows: As read.
+            advance: Told of documents taken.
+        """
+        told = 0
+        for number, row in enumerate(rows, start=1):
+            if number % _TELL_EVERY == 0:
+                advance(self._spool.documents - told)
+                told = self._spool.documents
+            try:
+                item = checked(
+                    row.item, self._options.attributes, title_only=self._options.title_only
+                )
+                vector = self._checked_vector(item)
+            except InvalidRequest as error:
+                self._bad_rows.add(row.place, error.message)
+                continue
+            if self._merging is not None:
+                arrival = self._merging.arrive(Row(row.place, item), vector)
+                if arrival is not None:
+                    self._add(arrival)
+            else:
+                cut = self._options.chunks
+                bounds = spans(item, cut.max_tokens, cut.overlap_sentences)
+                matrix = None if vector is None else vector[np.newaxis]
+                self._add(Arrival(row.place, item, bounds, matrix))
+            self.documents[row.place.source] += 1
+        for number, arrival in enumerate(self._merging.rest() if self._merging else (), start=1):
+            if number % _TELL_EVERY == 0:
+                advance(self._spool.documents - told)
+                told = self._spool.documents
+            self._add(arrival)
+        advance(self._spool.documents - told)
+
+    def finish(self) -> None:
+        """Ends reading.
+
+        Raises: InvalidRequest: too many malformed rows, an id twice, or no document at all.
+        """
+        self._bad_rows.check()
+        if self._spool.documents == 0:
+            raise InvalidRequest(
+                f"there is no document to build from ({self._bad_rows.count} malformed rows left "
+                "out); check --corpus and the column names",
+                field="corpus",
+            )
+        self._write_vectors()
+        self._vectors.sync()
+        self._spool.finish()
+
+    def _checked_vector(self, item: Item) -> NDArray[np.float32] | None:
+        if self.has_vectors is None:
+            self.has_vectors = item.vector is not None
+        if not self.has_vectors:
+            if item.vector is not None:
+                raise InvalidRequest("it has a vector, the documents before have none")
+            return None
+        if item.vector is None:
+            raise InvalidRequest("the vector is missing")
+        unit_length = self._options.index.metric == COSINE
+        vector = checked_vector(item.vector, self._dim, unit_length=unit_length)
+        self._dim = vector.size
+        return vector
+
+    def _add(self, arrival: Arrival) -> None:
+        first = self._spool.chunks
+        self._spool.add(arrival)
+        if arrival.vectors is None:
+            return
+        found = arrival.vectors.shape[1]
+        if self.has_vectors and found != (self._dim or found):
+            raise InvalidRequest(
+                f"document {arrival.item.id!r} ({arrival.place}) has a vector of {found} numbers, "
+                f"those of the import have {self._dim}; import vectors of one kind, or delete it"
+            )
+        self._dim = found
+        self._rows.append(np.arange(first, first + len(arrival.vectors)))
+        self._waiting.append(arrival.vectors)
+        if len(self._waiting) == _VECTORS_PER_WRITE:
+            self._write_vectors()
+
+    def _write_vectors(self) -> None:
+        if self._waiting:
+            rows, vectors = np.concatenate(self._rows), np.concatenate(self._waiting)
+            # Reading is repeated after a kill: what it wrote needs to be on disk only at its end.
+            self._vectors.write_rows(rows, vectors, sync=False)
+            self._rows.clear()
+            self._waiting.clear()

@@ -1,0 +1,113 @@
+"""Names the models that a snapshot was made with: versions of the store's registry, made as needed.
+
+They are registered before the snapshot is published, since its manifest names them. A build that
+dies in between leaves a version that no snapshot names, which does no harm.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearline.contract import EmbedderInfo
+from nearline.registry import Registry, digest_of, name_of
+from nearline.snapshot import Store
+from nearline.v1 import model_pb2, snapshot_pb2
+from retrieval.behaviour.tables import FOLDER, HISTORIES, ITEMS_FILE, USERS_FILE, ranker_file
+from retrieval.snapshots.aliases import who_am_i
+
+_TRAINED_ON = tuple(f"{FOLDER}/{name}" for name in (f"{HISTORIES}.", ITEMS_FILE, USERS_FILE))
+
+
+def register(
+    store: Store,
+    manifest: snapshot_pb2.Manifest,
+    folder: Path,
+    embedder: EmbedderInfo | None,
+    parent: snapshot_pb2.Manifest | None,
+) -> list[snapshot_pb2.ModelRef]:
+    """Gives the versions of a snapshot's embedder and rankers; what the registry lacks is added.
+
+    Args:
+        store: The store.
+        manifest: What is known of the snapshot: embedder, files and behaviour.
+        folder: Holds the files of the manifest.
+        embedder: The card of the embedder; None where the user brought vectors.
+        parent: The snapshot that this one goes on from, which may have had the same models; None:
+            there is none.
+    Raises: StoreError: no space, no permission.
+    """
+    registry = Registry(store)
+    before = {(one.kind, one.fingerprint): one for one in parent.models} if parent else {}
+    refs = []
+    if manifest.embedder.fingerprint and embedder is not None:
+        known = before.get(("embedder", embedder.fingerprint))
+        refs.append(known or _embedder(registry, embedder))
+    entries = {entry.path: entry for entry in manifest.files}
+    rankers = []
+    for blend in manifest.behaviour.blends:
+        if blend.ranker.kept:
+            # A build that learns nothing carries the file over as it is.
+            file = entries[f"{FOLDER}/{ranker_file(repeats=blend.repeats)}"]
+            known = before.get(("ranker", file.sha256))
+            rankers.append(known or _ranker(registry, manifest, blend, folder, refs))
+    return [*refs, *rankers]
+
+
+def embedder_card(info: EmbedderInfo) -> model_pb2.ModelCard:
+    """Gives what the registry keeps of an embedding model, from what its service says."""
+    backend, _, precision = info.backend.partition("-")
+    return model_pb2.ModelCard(
+        ref=snapshot_pb2.ModelRef(fingerprint=info.fingerprint),
+        who=who_am_i(),
+        metrics={"min_cosine": info.min_cosine},
+        settings={
+            "model": info.model,
+            "dim": str(info.dim),
+            "max_tokens": str(info.max_tokens),
+            "backend": backend,
+            "precision": precision,
+        },
+    )
+
+
+def _embedder(registry: Registry, info: EmbedderInfo) -> snapshot_pb2.ModelRef:
+    """Gives a version with this fingerprint; a new one has no files."""
+    known = registry.find("embedder", info.fingerprint)
+    return known or registry.add("embedder", name_of(info.model), embedder_card(info))
+
+
+def _ranker(
+    registry: Registry,
+    manifest: snapshot_pb2.Manifest,
+    blend: snapshot_pb2.BlendCard,
+    folder: Path,
+    parents: list[snapshot_pb2.ModelRef],
+) -> snapshot_pb2.ModelRef:
+    file = ranker_file(repeats=blend.repeats)
+    name = f"{manifest.collection}-{Path(file).stem}"
+    entries = {entry.path: entry for entry in manifest.files}
+    known = registry.find("ranker", entries[f"{FOLDER}/{file}"].sha256, name)
+    if known is not None:
+        return known
+    ranker = blend.ranker
+    trained_on = [one for path, one in sorted(entries.items()) if path.startswith(_TRAINED_ON)]
+    card = model_pb2.ModelCard(
+        who=who_am_i(),
+        description=f"{ranker.trees} trees over {len(ranker.features)} features",
+        training_data_sha256=digest_of(trained_on),
+        metrics={
+            f"validation_ndcg@{blend.k}": ranker.validation_ndcg,
+            f"blend_ndcg@{blend.k}": ranker.blend_ndcg,
+            "gain_low": ranker.gain_low,
+            "gain_high": ranker.gain_high,
+        },
+        settings={
+            "grown": ranker.settings,
+            "split": blend.split,
+            "factors_id": manifest.behaviour.factors_id,
+        },
+        parents=parents,
+        snapshot_id=manifest.snapshot_id,
+        collection=manifest.collection,
+    )
+    return registry.add("ranker", name, card, folder / FOLDER / file)

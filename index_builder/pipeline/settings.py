@@ -1,0 +1,218 @@
+"""Settings of a build, section `index_builder`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from index_builder.evaluation import retrieval_metrics
+from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions, Mode
+from index_builder.options.index_selection import parse_bytes
+from index_builder.readers.columns import Columns
+from nearline.contract import DEFAULT_COLLECTION
+from nearline.errors import InvalidRequest
+from nearline.settings import Settings
+
+
+class IndexBuilderSettings(Settings):
+    """Settings of a build, as `nearline build` and `python -m index_builder` take them."""
+
+    section: ClassVar[str] = "index_builder"
+
+    corpus: str = Field(
+        "",
+        description="Files and folders to read, separated by commas: .jsonl, .csv, .tsv, .parquet, "
+        ".txt, .md, .html, .pdf, or one .npy matrix of vectors.",
+    )
+    store: str = Field(
+        ".nearline/store",
+        description="What holds the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        "az://container/prefix.",
+    )
+    collection: str = Field(DEFAULT_COLLECTION, description="Collection name.")
+    shards: int = Field(1, description="Shards, 1..64.")
+    index: str = Field(
+        "auto",
+        description="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
+    )
+    target_recall: float = Field(
+        0.0,
+        description="With index auto: measure indexes on a sample of the vectors, and take the "
+        "fastest that reaches this recall@10; 0: go by size.",
+    )
+    max_memory: str = Field(
+        "",
+        description="With index auto: measure, and take no index larger than this over all shards, "
+        "such as 2GiB; empty: no limit.",
+    )
+    refine_factor: float = Field(
+        0.0,
+        description="Candidates that a refine stage scores again per place asked for; 0: as the "
+        "codes before it need.",
+    )
+    metric: Literal["cosine", "inner_product"] = Field("cosine", description="Similarity.")
+    ef_construction: int = Field(200, description="Width of the graph search while building HNSW.")
+    ef_search: int = Field(64, description="Width of the graph search where a request names none.")
+    nprobe: int = Field(
+        0, description="Lists probed where a request names none; 0: a sixteenth, at least 8."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
+    id_column: str = Field("", description="Column of the ids; empty: _id or id.")
+    title_column: str = Field("", description="Column of the titles; empty: title.")
+    text_column: str = Field("", description="Column of the texts; empty: text.")
+    vector_column: str = Field(
+        "", description="Column of vectors that you bring; nothing is embedded then."
+    )
+    attribute_columns: str = Field(
+        "*", description="Columns kept as attributes, separated by commas; *: all others."
+    )
+    attributes: str = Field(
+        "",
+        description="Declared kinds of attributes, NAME:KIND separated by commas, KIND one of "
+        "string, int, double, bool, time; those of the others are found in the documents.",
+    )
+    lexical: bool = Field(
+        True, description="Index the words of the texts, for lexical and hybrid search."
+    )
+    language: str = Field(
+        "english", description="Language of the stemmer and the stop words; none: neither."
+    )
+    tune_on: str = Field(
+        "",
+        description="Folder in BEIR layout whose judgements tune the weight of hybrid search; "
+        "empty: the default weight.",
+    )
+    tune_split: str = Field("train", description="Which judgements of it: qrels/SPLIT.tsv.")
+    chunk_tokens: int = Field(
+        240, description="Most tokens embedded at once, title included; 0: do not cut."
+    )
+    overlap_sentences: int = Field(1, description="Sentences that the next chunk repeats.")
+    max_bad_rows: int = Field(
+        0, description="Malformed rows left out rather than ending the build."
+    )
+    allow_title_only: bool = Field(
+        False, description="Take documents without text where they have a title."
+    )
+    golden_queries: int = Field(200, description="Sampled queries with exact answers.")
+    seed: int = Field(0, ge=0, description="Seed of every sample.")
+    mode: Literal["replace", "merge"] = Field(
+        "replace",
+        description="What becomes of documents that are served now and are not in the corpus: they "
+        "go (replace) or stay (merge). Live changes later than the corpus stay in either case.",
+    )
+    as_of: str = Field(
+        "",
+        description="Place of the corpus among live changes, ISO 8601, UTC unless it says "
+        "otherwise: what was changed after it wins. Empty: when each file was last modified.",
+    )
+    redis: str = Field(
+        "",
+        description="Redis that holds the change log, redis://host:port/0; needed where the "
+        "collection has one.",
+    )
+    promote: bool = Field(
+        True, description="Serve the snapshot once it is built, and the release gate passes it."
+    )
+    force_promote: str = Field(
+        "", description="Serve it although the release gate refuses it: why, for the record."
+    )
+    work_dir: str = Field(
+        "", description="Folder for what a killed build needs to go on; empty: in the store."
+    )
+    embedding: str = Field(
+        "",
+        description="Embedding service, host:port. With executor ray it embeds queries alone; "
+        "workers load the model that the section embedding names, and it must be the same.",
+    )
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="What embeds the documents: local: the embedding service; ray: workers all "
+        "over a Ray cluster.",
+    )
+    ray_address: str = Field(
+        "",
+        description="Ray cluster, host:port, or auto for the one that this machine belongs to; "
+        "empty: one is started on this machine.",
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    def paths(self) -> list[Path]:
+        """Gives what to read."""
+        return [Path(part) for part in self.corpus.split(",") if part]
+
+    def columns(self) -> Columns:
+        """Gives the column names."""
+        every = self.attribute_columns == "*"
+        names = [part.strip() for part in self.attribute_columns.split(",") if part.strip()]
+        return Columns(
+            id=self.id_column,
+            title=self.title_column,
+            text=self.text_column,
+            vector=self.vector_column,
+            attributes=None if every else tuple(names),
+            declared=tuple(self._declared()),
+        )
+
+    def _declared(self) -> dict[str, str]:
+        # A name may hold a colon, a kind never does; what is no kind is refused by `check`.
+        pairs = (
+            part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip()
+        )
+        return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+    def options(self) -> BuildOptions:
+        """Gives what to make of it.
+
+        Raises: InvalidRequest: a value is out of range, or there is nothing to tune on.
+        """
+        options = BuildOptions(
+            store=self.store,
+            collection=self.collection,
+            shards=self.shards,
+            chunks=ChunkOptions(
+                max_tokens=self.chunk_tokens, overlap_sentences=self.overlap_sentences
+            ),
+            index=IndexOptions(
+                factory=self.index,
+                metric=self.metric,
+                ef_construction=self.ef_construction,
+                ef_search=self.ef_search,
+                nprobe=self.nprobe,
+                refine_factor=self.refine_factor,
+                target_recall=self.target_recall,
+                max_bytes=parse_bytes(self.max_memory),
+                threads=self.threads,
+            ),
+            golden_queries=self.golden_queries,
+            seed=self.seed,
+            max_bad_rows=self.max_bad_rows,
+            title_only=self.allow_title_only,
+            attributes=self._declared(),
+            lexical=self.lexical,
+            language=self.language,
+            mode=Mode(self.mode),
+            as_of=_time(self.as_of) if self.as_of else None,
+            judged=retrieval_metrics.load(Path(self.tune_on), self.tune_split)
+            if self.tune_on
+            else None,
+            promote=self.promote,
+            work_dir=Path(self.work_dir) if self.work_dir else None,
+        )
+        options.check()
+        return options
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"as_of is {text!r}, which is no time; give one like 2026-11-25T08:30:00Z",
+            field="as_of",
+        ) from error
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

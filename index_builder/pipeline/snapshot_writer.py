@@ -1,0 +1,287 @@
+"""Writes the files of a snapshot: indexes, items, golden queries, report; makes the manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.attribute_columns import write_attributes
+from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.items_writer import write_items
+from index_builder.documents.spool import Spool
+from index_builder.documents.vector_file import VectorFile
+from index_builder.execution.embedding import embed_queries
+from index_builder.execution.progress import StageClock
+from index_builder.indexes import faiss_writer, golden_queries
+from index_builder.indexes.faiss_writer import SearchDefaults
+from index_builder.indexes.fusion_tuner import tune
+from index_builder.indexes.golden_queries import GoldenQueries
+from index_builder.indexes.lexical_writer import write_lexical
+from index_builder.lineage.lineage import Ancestry
+from index_builder.lineage.parent_snapshot import DELETED_FILE, INDEX_FILE, ITEMS_FILE
+from index_builder.options.build_options import COSINE, BuildOptions, SourceCount
+from index_builder.options.index_selection import Choice
+from index_builder.pipeline.publisher import list_files
+from index_builder.reports.build_report import make_report
+from index_builder.reports.build_report_page import render
+from nearline.contract import Embedder, EmbedderInfo
+from nearline.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
+from nearline.store.durable import store_errors, write_durably
+from nearline.v1 import snapshot_pb2
+from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
+
+ATTRIBUTES_FILE = "attributes.arrow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a snapshot is made of.
+
+    card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
+    choice: How the index was chosen, where it was by measuring.
+    ancestry: What the build goes on from; None: its sources are all. deleted: then the file of
+        what was deleted. inherited: the snapshot whose fusion and answers are taken over.
+    """
+
+    spool: Spool
+    vectors: VectorFile
+    options: BuildOptions
+    sources: Sequence[SourceCount]
+    bad_rows: BadRows
+    fields: Sequence[snapshot_pb2.AttributeField]
+    embedder: Embedder | None
+    card: EmbedderInfo | None
+    clock: StageClock
+    choice: Choice | None = None
+    ancestry: Ancestry | None = None
+    deleted: Path | None = None
+    inherited: snapshot_pb2.Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What became of the indexes."""
+
+    defaults: SearchDefaults
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+async def write_snapshot(
+    material: Material, folder: Path, snapshot_id: str
+) -> snapshot_pb2.Manifest:
+    """Writes all files but the manifest into a folder.
+
+    Returns: The manifest.
+    Raises: InvalidRequest: the index cannot be built. StoreError: no space, no permission.
+    """
+    spool, options, clock = material.spool, material.options, material.clock
+    vectors = material.vectors.matrix(spool.chunks)
+    factory = faiss_writer.choose_factory(options.index, spool.chunks)
+    with clock.stage("golden", spool.chunks, "vectors") as advance:
+        queries = await _golden_vectors(material, vectors)
+        k = min(golden_queries.K, spool.chunks)
+        found = await clock.in_thread(lambda: golden_queries.scan(vectors, queries, k, advance))
+        answers = GoldenQueries(vectors=queries, rows=found.rows, scores=found.scores)
+    with clock.stage("index", spool.chunks, "vectors") as advance:
+        built = await clock.in_thread(
+            lambda: _write_shards(material, vectors, factory, answers, folder, advance)
+        )
+    recall = golden_queries.recall(answers, vectors, built.rows, built.scores)
+    manifest = _manifest(material, snapshot_id, factory, vectors.shape[1], built.defaults)
+    manifest.quality.queries = len(queries)
+    manifest.quality.recall_at_10 = recall
+    floor = float(np.median(found.lowest)) if len(queries) else 0.0
+    await _add_lexical(material, vectors, manifest, folder, floor)
+    _inherit(material, manifest)
+    if material.ancestry is not None and material.deleted is not None:
+        with store_errors(folder):
+            (folder / DELETED_FILE).parent.mkdir()
+            write_durably(folder / DELETED_FILE, material.deleted.read_bytes())
+    with clock.stage("report"), store_errors(folder):
+        target = folder / "golden"
+        target.mkdir()
+        golden_queries.write_golden(target / "queries.arrow", answers, spool)
+        report = make_report(
+            manifest,
+            material.vectors,
+            material.bad_rows,
+            clock.seconds,
+            folder,
+            material.choice,
+        )
+        write_durably(target / "report.json", report.to_json().encode())
+        write_durably(target / "report.html", render(report).encode())
+        manifest.files.extend(await clock.in_thread(lambda: list_files(folder)))
+    manifest.create_time.GetCurrentTime()
+    return manifest
+
+
+async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    options = material.options
+    rows = golden_queries.sample_rows(len(vectors), options.golden_queries, options.seed)
+    embedder, card = material.embedder, material.card
+    if len(rows) == 0:
+        return np.empty((0, vectors.shape[1]), np.float32)
+    if embedder is None or card is None:
+        unit = options.index.metric == COSINE
+        return golden_queries.mixtures(vectors, rows, options.seed, unit=unit)
+    texts = golden_queries.query_texts(material.spool, rows, options.seed)
+    return await embed_queries(texts, embedder, card)
+
+
+async def _add_lexical(
+    material: Material,
+    vectors: NDArray[np.float32],
+    manifest: snapshot_pb2.Manifest,
+    folder: Path,
+    floor: float,
+) -> None:
+    """Writes the lexical leg, where there are words, and says in the manifest how to fuse it."""
+    spool, options, clock = material.spool, material.options, material.clock
+    if not options.lexical:
+        return
+    with clock.stage("lexical", spool.chunks, "chunks") as advance:
+        card = await clock.in_thread(
+            lambda: write_lexical(spool, options.shards, options.language, folder, advance)
+        )
+    if card is None:
+        return
+    manifest.lexical.CopyFrom(card)
+    manifest.fusion.normalisation = NORMALISATION
+    manifest.fusion.dense_constant = floor
+    manifest.fusion.candidates = CANDIDATES
+    manifest.fusion.dense_weight = DEFAULT_DENSE_WEIGHT
+    manifest.fusion.origin = "default"
+    judged, embedder, embedder_card = options.judged, material.embedder, material.card
+    if judged is None or embedder is None or embedder_card is None:
+        return
+    with clock.stage("tune", len(judged.queries), "queries") as advance:
+        queries = await embed_queries(list(judged.queries.values()), embedder, embedder_card)
+        tuned = await clock.in_thread(
+            lambda: tune(judged, queries, vectors, spool, options.shards, folder, floor, advance)
+        )
+    manifest.fusion.dense_weight = tuned.dense_weight
+    manifest.fusion.origin = "tuned"
+    manifest.quality.tuning_queries = tuned.queries
+    manifest.quality.tuning_ndcg_at_10 = tuned.ndcg_at_10
+
+
+def _write_shards(
+    material: Material,
+    vectors: NDArray[np.float32],
+    factory: str,
+    answers: GoldenQueries,
+    folder: Path,
+    advance: faiss_writer.Advance,
+) -> _Built:
+    found_rows, found_scores = [], []
+    defaults = SearchDefaults(0, 0)
+    k = max(1, answers.rows.shape[1])
+    lives = material.spool.has_lives()
+    for shard in range(material.options.shards):
+        rows = material.spool.shard_chunk_rows(shard)
+        index, shard_defaults = faiss_writer.build_index(
+            factory,
+            vectors,
+            rows,
+            material.options.index,
+            shard=shard,
+            seed=material.options.seed,
+            advance=advance,
+        )
+        defaults = max(defaults, shard_defaults)
+        target = shard_folder(folder, shard)
+        with store_errors(target):
+            target.mkdir(parents=True)
+            faiss_writer.write_index(index, target / INDEX_FILE)
+            write_items(target / ITEMS_FILE, material.spool.shard_documents(shard), lives)
+            if material.fields:
+                attributes = material.spool.shard_attributes(shard)
+                write_attributes(target / ATTRIBUTES_FILE, material.fields, attributes)
+        if len(rows) and len(answers.vectors):
+            places, scores = faiss_writer.search_index(index, answers.vectors, k, shard_defaults)
+            found_rows.append(np.where(places >= 0, rows[places], -1))
+            found_scores.append(scores)
+    nothing = np.empty((len(answers.vectors), 0))
+    return _Built(
+        defaults=defaults,
+        rows=np.concatenate([nothing.astype(np.int64), *found_rows], axis=1),
+        scores=np.concatenate([nothing.astype(np.float32), *found_scores], axis=1),
+    )
+
+
+def _manifest(
+    material: Material, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
+) -> snapshot_pb2.Manifest:
+    options, spool, card = material.options, material.spool, material.card
+    now_us = time.time_ns() // 1_000
+    manifest = snapshot_pb2.Manifest(
+        schema_version=SCHEMA_VERSION,
+        snapshot_id=snapshot_id,
+        collection=options.collection,
+        nearline_version=version("nearline"),
+        faiss_version=faiss_writer.FAISS_VERSION,
+        sources=(
+            [source.message(source.placed_us(now_us)) for source in material.sources]
+            if material.ancestry is None
+            else material.ancestry.sources(material.sources)
+        ),
+        dim=dim,
+        metric=options.index.metric,
+        index_factory=factory,
+        default_ef_search=defaults.ef_search,
+        default_nprobe=defaults.nprobe,
+        shards=[
+            snapshot_pb2.ShardEntry(
+                shard=shard,
+                partitions=partitions_of(shard, options.shards),
+                documents=documents,
+                chunks=chunks,
+            )
+            for shard, (documents, chunks) in enumerate(spool.shard_sizes())
+        ],
+        documents=spool.documents,
+        chunks=spool.chunks,
+        max_chunks_per_document=spool.max_chunks,
+        attributes=material.fields,
+    )
+    if material.ancestry is not None:
+        _add_ancestry(material.ancestry, manifest)
+    if card is not None:
+        manifest.embedder.model = card.model
+        manifest.embedder.fingerprint = card.fingerprint
+        manifest.embedder.backend = card.backend
+        manifest.chunking.max_tokens = options.chunks.max_tokens
+        manifest.chunking.overlap_sentences = options.chunks.overlap_sentences
+    return manifest
+
+
+def _add_ancestry(ancestry: Ancestry, manifest: snapshot_pb2.Manifest) -> None:
+    if ancestry.parent is not None:
+        manifest.parent_snapshot_id = ancestry.parent.snapshot_id
+    if ancestry.watermark is not None:
+        manifest.change_log_id = ancestry.watermark.log_id
+        manifest.watermark = ancestry.watermark.encode()
+
+
+def _inherit(material: Material, manifest: snapshot_pb2.Manifest) -> None:
+    """Takes over what was learned from judgements and labels; it holds for a little changed
+    collection, too.
+    """
+    before = material.inherited
+    if before is None:
+        return
+    if before.HasField("fusion") and manifest.HasField("fusion"):
+        manifest.fusion.dense_weight = before.fusion.dense_weight
+        manifest.fusion.origin = before.fusion.origin
+        manifest.quality.tuning_queries = before.quality.tuning_queries
+        manifest.quality.tuning_ndcg_at_10 = before.quality.tuning_ndcg_at_10
+    if before.HasField("answers"):
+        manifest.answers.CopyFrom(before.answers)

@@ -1,0 +1,39 @@
+"""A .npy matrix: one vector per row, mapped into memory; ids are row numbers padded with zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from index_builder.options.build_options import Place, Row
+from nearline.contract import Item
+from nearline.errors import InvalidRequest
+
+_BLOCK_ROWS = 4096
+
+
+def read_matrix(path: Path, source: str) -> Iterator[Row]:
+    """Yields the rows of an (n, d) matrix of float32, float64 or float16.
+
+    Row 7 of 1,000 has the id "007"; the line of its place is 8.
+    Raises: InvalidRequest: not such a matrix.
+    """
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InvalidRequest(
+            f"{source} is not a .npy file that can be read: {error}", field="corpus"
+        ) from error
+    if matrix.ndim != 2 or matrix.dtype.kind != "f":
+        raise InvalidRequest(
+            f"{source} has shape {matrix.shape} and type {matrix.dtype}; (n, d) float32 is needed",
+            field="corpus",
+        )
+    width = len(str(max(len(matrix) - 1, 0)))
+    for first in range(0, len(matrix), _BLOCK_ROWS):
+        with np.errstate(over="ignore"):
+            block = np.asarray(matrix[first : first + _BLOCK_ROWS]).astype(np.float32)
+        for number, vector in enumerate(block, start=first):
+            yield Row(Place(source, number + 1), Item(id=f"{number:0{width}}", vector=vector))

@@ -1,0 +1,92 @@
+"""Check of the hot cache: how many lists would be ready before the flip."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from index_builder.releases.comparison import OFF, Comparison
+from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.probes import Probe
+from index_builder.releases.snapshot_loader import LoadedSnapshot
+from nearline.errors import NearlineError
+from retrieval.cache.cached_list import Level
+from retrieval.cache.tiered_cache import HotLists
+from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.list_builder import Making, Order
+from retrieval.recommend.policies import Policies, default_policies
+from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.user_profile import Subject
+from retrieval.search.request_context import Inquiry
+
+# As many as a router keeps by default, and gets ready for the next snapshot.
+_LISTS = 10_000
+_LEAST = 20
+
+
+async def check_warm(seen: Comparison, policies: Policies | None = None) -> Check:
+    """Plays a flip: a router that was asked for all recorded lists gets ready for the candidate
+    what it would, then is asked for them again.
+
+    Lists of users and sessions are left out: they are made for each.
+    """
+    limit, live = seen.limits.min_warm_ratio, seen.live
+    if limit < 0:
+        return skipped("warm", OFF)
+    if live is None:
+        return skipped("warm", seen.alone)
+    probes = [one for one in seen.probes if one.audience is not None and not one.personal]
+    if len(probes) < _LEAST:
+        return skipped(
+            "warm",
+            f"{len(probes)} lists that are the same for everybody were recorded, {_LEAST} are "
+            "needed; routers record a share of the requests (record_share)",
+        )
+    policies = policies or default_policies()
+    hot = HotCandidates(HotLists(None, capacity=_LISTS), {}, Similar(seen.candidate.embedders))
+    # Asked twice of the candidate, a list is warm anyway: the first time counts for all.
+    is_warm: dict[tuple[object, ...], bool] = {}
+    try:
+        kept = [one for one in probes if await _level(live, hot, one, policies) is not None]
+        await hot.prewarm(seen.candidate.served, _LISTS)
+        for probe in kept:
+            if _name(probe) not in is_warm:
+                level = await _level(seen.candidate, hot, probe, policies)
+                is_warm[_name(probe)] = level not in (None, Level.LIVE)
+    finally:
+        await hot.close()
+    counted = [is_warm[_name(probe)] for probe in kept]
+    if not counted:
+        return skipped("warm", "no recorded list is one that is kept ready")
+    ratio = sum(counted) / len(counted)
+    found = f"{ratio:.0%} of {len(counted)} recorded lists would be ready before the flip"
+    remedy = (
+        "after the flip the others are made anew, which is slow for minutes: look for items that "
+        "are gone or have other ids, or promote when little is asked"
+    )
+    return judged("warm", ratio >= limit, found, remedy, ratio, limit)
+
+
+def _name(probe: Probe) -> tuple[object, ...]:
+    assert probe.audience is not None
+    return (probe.audience, probe.list_options.n, repr(probe.list_options.filter))
+
+
+async def _level(
+    snapshot: LoadedSnapshot, hot: HotCandidates, probe: Probe, policies: Policies
+) -> Level | None:
+    """Asks for a list by way of the caches; gives where it came from.
+
+    None: no cache has such lists, there is no such item, or it is refused.
+    """
+    assert probe.audience is not None
+    try:
+        policy = policies.of(probe.audience.surface)
+        order = Order(audience=probe.audience, options=probe.list_options, policy=policy)
+        similar = Similar(snapshot.embedders)
+        rng = np.random.default_rng(0)
+        making = Making(snapshot.served, order, Inquiry(), similar, hot, rng)
+        making.begin()
+        made = await making.make(Subject())
+    except NearlineError:
+        return None
+    return None if made.hot is None else made.hot.level

@@ -1,0 +1,233 @@
+"""Checks of what is found: recall of the index, and answers beside those of the live snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.evaluation import retrieval_metrics
+from index_builder.indexes.golden_queries import mixtures
+from index_builder.releases.comparison import OFF, Comparison
+from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.judgements import Judged, read_judgements
+from index_builder.releases.probes import Probe
+from index_builder.releases.snapshot_loader import LoadedSnapshot
+from nearline import contract as c
+from nearline.errors import NearlineError
+from retrieval.monitoring.divergence import stability_index
+from retrieval.monitoring.recall_metrics import compare
+from retrieval.protocols.shard import Queries
+from retrieval.search import executor
+from retrieval.search.queries import Asked, ask
+from retrieval.search.request_context import Inquiry
+from retrieval.snapshots.golden_queries import RECALL_SLACK
+
+K = 10
+_MOST_QUERIES = 200
+# Of exact scans in one call: they are one matrix product.
+_AT_ONCE = 16
+_JUDGED_AT_ONCE = 32
+_DIGITS = 5
+_LEAST_IN_BIN, _MOST_BINS = 20, 10
+_CHUNKS = c.SearchOptions(k=K, level=c.HitLevel.CHUNK, explain=True)
+
+
+async def check_recall(seen: Comparison) -> Check:
+    """Compares the index with an exact scan of its own vectors, at the widths that it serves with.
+
+    On golden queries and recorded ones; where there are neither, on mixtures of two stored vectors.
+    """
+    limit = seen.limits.min_recall
+    if limit < 0:
+        return skipped("recall", OFF)
+    snapshot = seen.candidate
+    queries = _queries(snapshot, seen.probes)
+    if not len(queries):
+        return skipped("recall", "the snapshot has no vectors")
+    recalls = await recalls_of(snapshot, queries)
+    mean = float(np.mean(recalls))
+    promised = snapshot.manifest.quality
+    found = f"recall@{K} {mean:.4f} over {len(queries)} queries"
+    # Routers refuse to load what finds so much less than it promises.
+    least = limit
+    if promised.queries:
+        least = max(limit, promised.recall_at_10 - RECALL_SLACK)
+        found += f" (the manifest says {promised.recall_at_10:.4f})"
+    remedy = (
+        "the index is searched too narrowly or is too coarse: build with a larger --ef-search or "
+        f"--nprobe, or with --target-recall {max(limit, 0.95):g}; where less is wanted, nearline "
+        "gate set --min-recall"
+    )
+    return judged("recall", mean >= least, found, remedy, mean, round(least, 4))
+
+
+async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> Sequence[float]:
+    """Gives recall@10 of each query against an exact scan: (n,) numbers of 0..1.
+
+    Args:
+        queries: (n, d) float32, at unit length where the metric is cosine.
+    """
+    served = snapshot.served
+    recalls: list[float] = []
+    for at in range(0, len(queries), _AT_ONCE):
+        part = queries[at : at + _AT_ONCE]
+        asked = Asked(c.SearchMode.DENSE, list(range(len(part))), Queries(part))
+        near = await executor.search(served, asked, _CHUNKS, Inquiry())
+        exact = await executor.search(served, asked, replace(_CHUNKS, exact=True), Inquiry())
+        recalls += [
+            compare(best, found, chunks=True).recall
+            for best, found in zip(exact.lists, near.lists, strict=True)
+            if best
+        ]
+    return recalls
+
+
+def _queries(snapshot: LoadedSnapshot, probes: Sequence[Probe]) -> NDArray[np.float32]:
+    rows = [] if snapshot.golden is None else list(snapshot.golden.vectors[:_MOST_QUERIES])
+    recorded = [
+        vector
+        for one in probes
+        if one.fingerprint == snapshot.fingerprint
+        and (vector := one.vector if one.query is None or one.query.text else one.query.vector)
+        is not None
+        and vector.shape == (snapshot.manifest.dim,)
+        and float(np.abs(vector).max(initial=0)) > 0
+    ]
+    rows += recorded[:_MOST_QUERIES]
+    if not rows:
+        rows = list(_stored_mixtures(snapshot))
+    if not rows:
+        return np.empty((0, snapshot.manifest.dim), np.float32)
+    return snapshot.served.aligned(np.stack(rows).astype(np.float32))
+
+
+def _stored_mixtures(snapshot: LoadedSnapshot) -> NDArray[np.float32]:
+    parts = []
+    rng = np.random.default_rng(0)
+    for one in snapshot.shards:
+        base = one.shard.base
+        most = min(base.items.chunks, 2 * _MOST_QUERIES // len(snapshot.shards))
+        rows = np.sort(rng.choice(base.items.chunks, most, replace=False)).astype(np.int64)
+        parts.append(base.index.reconstruct(rows))
+    stored = np.concatenate(parts)
+    rows = np.arange(0, len(stored), 2)
+    return mixtures(stored, rows, 0, unit=snapshot.served.unit_length)
+
+
+def check_overlap(seen: Comparison) -> Check:
+    """Compares the ten best of searches with those of the live snapshot.
+
+    Lists of recommendations change with every training: they are judged by what people had later.
+    A search that the candidate refuses has nothing in common.
+    """
+    limit, replay = seen.limits.min_overlap, seen.replay
+    if limit < 0:
+        return skipped("overlap", OFF)
+    pairs = [] if replay is None else [one for one in replay.pairs if one.probe.query is not None]
+    if replay is None or not pairs:
+        return skipped("overlap", _nothing_asked(seen))
+    refused = [one for one in replay.pairs if one.refused]
+    mean = float(np.mean([one.overlap for one in pairs]))
+    found = (
+        f"{mean:.0%} of the {replay.k} best are those of the live snapshot, over {len(pairs)} "
+        f"searches ({replay.source})"
+    )
+    if refused:
+        found += f"; {len(refused)} requests are refused, for example: {refused[0].refused}"
+    remedy = (
+        "people would find something else than now: look at what differs with nearline replay "
+        "--against LIVE CANDIDATE --html FILE; if it is meant, try it as a canary (nearline "
+        "rollout start), or --force with a reason"
+    )
+    return judged("overlap", mean >= limit, found, remedy, mean, limit)
+
+
+def check_score_drift(seen: Comparison) -> Check:
+    """Compares the best scores with those of the live snapshot on the same requests."""
+    limit, replay = seen.limits.max_score_drift, seen.replay
+    if limit < 0:
+        return skipped("score_drift", OFF)
+    if replay is None:
+        return skipped("score_drift", _nothing_asked(seen))
+    if not seen.same_model:
+        return skipped("score_drift", "scores of two embedders do not compare")
+    pairs = [one for one in replay.pairs if one.drift is not None and one.probe.query is not None]
+    if not pairs:
+        return skipped("score_drift", _nothing_asked(seen))
+    scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
+    # The last digits differ with the order of sums. In bins of few values chance makes an index.
+    first, second = scores.round(_DIGITS).T
+    bins = int(np.clip(len(pairs) // _LEAST_IN_BIN, 2, _MOST_BINS))
+    drift = stability_index(first, second, bins)
+    found = f"population stability index {drift:.3f} of the best scores of {len(pairs)} searches"
+    remedy = (
+        "what is found is nearer to, or further from, the queries than now: thresholds on scores "
+        "would cut elsewhere; see that documents, metric and weight of fusion are those wanted"
+    )
+    return judged("score_drift", drift <= limit, found, remedy, drift, limit)
+
+
+async def check_ndcg(seen: Comparison) -> Check:
+    """Asks judged queries as texts, and compares with the live snapshot."""
+    limits = seen.limits
+    if limits.min_ndcg < 0 and limits.max_ndcg_loss < 0:
+        return skipped("ndcg", OFF)
+    if not seen.judgements_sha256:
+        return skipped("ndcg", "there are no judged queries: nearline gate set --labels DIR")
+    snapshot = seen.candidate
+    labels = read_judgements(snapshot.store, snapshot.served.name, seen.judgements_sha256)
+    try:
+        ours = await _ndcg(snapshot, labels)
+    except NearlineError as error:
+        return skipped(
+            "ndcg",
+            f"its judged queries could not be asked ({error.message}); name the embedding service "
+            "of its model with --embedding",
+        )
+    least, told = limits.min_ndcg, ""
+    if seen.live is not None and limits.max_ndcg_loss >= 0:
+        try:
+            theirs = await _ndcg(seen.live, labels)
+        except NearlineError as error:
+            told = f" (the live snapshot could not be asked: {error.message})"
+            if least < 0:
+                return skipped("ndcg", f"nDCG@10 {ours:.4f}, with nothing to hold against{told}")
+        else:
+            least = max(least, theirs - limits.max_ndcg_loss)
+            told = f" (the live snapshot {theirs:.4f})"
+    if least < 0:
+        return skipped("ndcg", f"nDCG@10 {ours:.4f}, and nothing says how much there should be")
+    found = f"nDCG@10 {ours:.4f} over {len(labels.queries)} judged queries{told}"
+    remedy = (
+        "judged documents are found less well: look for documents that are gone, another way of "
+        "cutting them or another model; tune the weight of fusion with --tune-on"
+    )
+    return judged("ndcg", ours >= least, found, remedy, ours, round(least, 4))
+
+
+async def _ndcg(snapshot: LoadedSnapshot, labels: Judged) -> float:
+    served = snapshot.served
+    options = c.SearchOptions(k=K)
+    names = list(labels.queries)
+    rankings: dict[str, list[str]] = {}
+    for at in range(0, len(names), _JUDGED_AT_ONCE):
+        part = names[at : at + _JUDGED_AT_ONCE]
+        queries = [c.Query(text=labels.queries[name]) for name in part]
+        asking = await ask(served, snapshot.embedders, queries, part, None, Inquiry())
+        for asked in asking.asked:
+            outcome = await executor.search(served, asked, options, Inquiry())
+            for number, hits in zip(asked.numbers, outcome.lists, strict=True):
+                rankings[part[number]] = [hit.id for hit in hits]
+    return retrieval_metrics.score(rankings, labels.judgements)["ndcg@10"]
+
+
+def _nothing_asked(seen: Comparison) -> str:
+    if seen.live is None:
+        return seen.alone
+    if seen.replay is not None and seen.replay.left_out:
+        reasons = "; ".join(f"{count} {why}" for why, count in seen.replay.left_out.items())
+        return f"nothing could be asked of both snapshots: {reasons}"
+    return "nothing was recorded, and the live snapshot has no golden queries"

@@ -1,0 +1,89 @@
+"""A report of the gate as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from index_builder.releases.gate_report import Check, GateReport, Outcome
+from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.plots import histogram, quantiles, two_histograms
+
+_MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
+
+
+def render(report: GateReport) -> str:
+    """Gives the page."""
+    verdict = "may go live" if report.passed else "is refused"
+    against = f"against <code>{escape(report.live_id)}</code>" if report.live_id else "alone"
+    counts = {outcome: sum(one.outcome is outcome for one in report.checks) for outcome in Outcome}
+    return page(
+        f"{report.collection}: gate of {report.snapshot_id}",
+        [
+            f"<h1>{escape(report.collection)}: the snapshot {verdict}</h1>",
+            f"<p><code>{escape(report.snapshot_id)}</code>, judged {against} on "
+            f"{report.time:%Y-%m-%d %H:%M} UTC, by {_thresholds(report)}</p>",
+            figures((f"{count}", f"checks {one.value}") for one, count in counts.items()),
+            *(_failed(report.failed)),
+            "<h2>All checks</h2>",
+            _checks(report.checks),
+            *_plots(report),
+            *_left_out(report),
+        ],
+    )
+
+
+def number(value: float | None) -> str:
+    """Gives a value or a limit for people; nothing where it is no number."""
+    if value is None:
+        return ""
+    return f"{value:,.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def _thresholds(report: GateReport) -> str:
+    return f"thresholds {report.thresholds}" if report.thresholds else "the default thresholds"
+
+
+def _failed(failed: Sequence[Check]) -> Iterator[str]:
+    if failed:
+        yield "<h2>Why not</h2>"
+        yield table((one.name, one.message) for one in failed)
+
+
+def _checks(checks: Sequence[Check]) -> str:
+    head = "".join(
+        f"<th>{one}</th>" for one in ("check", "outcome", "value", "limit", "what was found")
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{escape(cell)}</td>"
+            for cell in (
+                one.name,
+                _MARKS[one.outcome],
+                number(one.value),
+                number(one.limit),
+                one.message,
+            )
+        )
+        + "</tr>"
+        for one in checks
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _plots(report: GateReport) -> Iterator[str]:
+    seen = report.seen
+    if not seen.overlap:
+        return
+    yield f"<h2>Beside the live snapshot</h2><p>{report.requests:,} {report.source} requests.</p>"
+    yield histogram(seen.overlap, "share of the ten best in common", low=0.0, high=1.0)
+    if any(seen.best):
+        yield two_histograms(*seen.best, "best score")
+    yield quantiles(*seen.latency_ms, "latency in ms, by rank")
+
+
+def _left_out(report: GateReport) -> Iterator[str]:
+    if report.left_out:
+        yield "<h2>Requests that could not be asked</h2>"
+        yield table((reason, f"{count:,}") for reason, count in report.left_out.items())

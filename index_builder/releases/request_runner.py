@@ -1,0 +1,102 @@
+"""One request asked of one snapshot: made ready first, so that only the asking is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
+
+from index_builder.releases.probes import Probe
+from index_builder.releases.snapshot_loader import LoadedSnapshot
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NearlineError
+from retrieval.protocols.shard import Queries
+from retrieval.search import executor
+from retrieval.search.queries import Asked, ask
+from retrieval.search.request_context import Inquiry
+
+
+class Answer(NamedTuple):
+    """ids: Best first. best: The best score; None: nothing was found. seconds: It took."""
+
+    ids: list[str]
+    best: float | None
+    seconds: float
+
+
+Asking: TypeAlias = Callable[[], Awaitable[Answer]]
+
+
+class CannotAsk(Exception):
+    """A request that a snapshot cannot be asked, through no fault of the snapshot; says why."""
+
+
+async def ready(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
+    """Makes a request ready: its text is embedded, its items become a vector.
+
+    Raises: CannotAsk: its vector is of another model, or its text cannot be embedded.
+        NearlineError: the snapshot refuses it.
+    """
+    if probe.query is None:
+        return _listing(snapshot, probe)
+    served = snapshot.served
+    options = probe.options
+    if probe.kind != "text":
+        # A text whose vector alone was recorded goes on as that.
+        options = replace(options, mode=None)
+    served.check(options)
+    asked = await _asked(snapshot, probe, options)
+
+    async def search() -> Answer:
+        start = time.perf_counter()
+        outcome = await executor.search(served, asked, options, Inquiry())
+        seconds = time.perf_counter() - start
+        hits = outcome.lists[0]
+        return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
+
+    return search
+
+
+def _listing(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
+    audience = probe.audience
+    assert audience is not None
+
+    async def recommend() -> Answer:
+        start = time.perf_counter()
+        reply = await snapshot.recommender.recommend(
+            audience, probe.list_options, collection=snapshot.served.name
+        )
+        seconds = time.perf_counter() - start
+        hits = [one.hit for one in reply.recommendations]
+        return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
+
+    return recommend
+
+
+async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOptions) -> Asked:
+    served, query = snapshot.served, probe.query
+    assert query is not None
+    same_model = probe.fingerprint == served.fingerprint
+    if query.vector is not None and not same_model:
+        raise CannotAsk("its vector is of another model")
+    if query.text is not None and options.mode is not c.SearchMode.LEXICAL and served.has_model:
+        if probe.vector is not None and same_model:
+            hybrid = options.mode is not c.SearchMode.DENSE and (
+                served.words_by_default or options.mode is c.SearchMode.HYBRID
+            )
+            matrix = served.aligned(probe.vector[None])
+            texts = (served.text(query, "query"),) if hybrid else ()
+            mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
+            return Asked(mode, [0], Queries(matrix, texts))
+        try:
+            asking = await ask(
+                served, snapshot.embedders, [query], ["query"], options.mode, Inquiry()
+            )
+        except InvalidRequest:
+            raise
+        except NearlineError as error:
+            raise CannotAsk("no embedding service of its model was named: --embedding") from error
+        return asking.asked[0]
+    asking = await ask(served, snapshot.embedders, [query], ["query"], options.mode, Inquiry())
+    return asking.asked[0]

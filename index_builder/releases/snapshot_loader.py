@@ -1,0 +1,114 @@
+"""A snapshot loaded in this process, whether or not an alias names it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nearline.contract import Embedder
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.model import load_learned
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.recommend.policies import Policies, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import Similar
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.loader import LoadedShard
+from retrieval.shards.local_provider import LocalShards
+from retrieval.snapshots.golden_queries import GoldenQueries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSnapshot:
+    """A snapshot that can be asked.
+
+    manifest: As it lies in the store. shards: By number. recommender: Makes lists without any
+    cache, for nobody in particular. load_s: Seconds until it could be asked, its files being on
+    this machine already. bytes: Size of its files. golden: Its golden queries; None: it has none.
+    """
+
+    store: Store
+    manifest: snapshot_pb2.Manifest
+    served: ServedCollection
+    shards: Sequence[LoadedShard]
+    embedders: Embedders
+    recommender: RecommendationService
+    golden: GoldenQueries | None
+    load_s: float
+    bytes: int
+
+    @property
+    def id(self) -> str:
+        """Id of the snapshot."""
+        return self.manifest.snapshot_id
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of its embedder; empty: the vectors were brought."""
+        return self.manifest.embedder.fingerprint
+
+    def ids(self) -> list[str]:
+        """Gives the ids of all its documents, shard by shard."""
+        found: list[str] = []
+        for one in self.shards:
+            items = one.shard.base.items
+            found += [items.id(document) for document in range(items.documents)]
+        return found
+
+
+@contextlib.asynccontextmanager
+async def loaded(
+    store: Store,
+    collection: str,
+    snapshot_id: str,
+    embedders: Mapping[str, Embedder],
+    policies: Policies | None = None,
+) -> AsyncIterator[LoadedSnapshot]:
+    """Loads a snapshot for the block; files of an object store are fetched first.
+
+    Args:
+        embedders: Where texts become vectors, by name; may be empty.
+        policies: What surfaces ask of their lists; None: the built-in ones.
+    Raises: NotFound: there is none. SnapshotCorrupt, SnapshotMismatch: no router could load it
+        either. Overloaded: not enough free memory. That golden queries find less than the manifest
+        says is not looked at here.
+    """
+    manifest = await asyncio.to_thread(store.manifest, collection, snapshot_id)
+    await asyncio.to_thread(store.fetch, collection, snapshot_id)
+    # What it finds is measured; what it promises would refuse it before that.
+    plain = snapshot_pb2.Manifest()
+    plain.CopyFrom(manifest)
+    plain.quality.recall_at_10 = 0
+    snapshot = SnapshotInForce(collection=collection, epoch=0, manifest=plain)
+    hosting = LocalShards(store, threads=1)
+    try:
+        start = time.perf_counter()
+        shards = await hosting.load(snapshot)
+        learned = await asyncio.to_thread(load_learned, store, snapshot)
+        load_s = time.perf_counter() - start
+        served = ServedCollection(snapshot, [one.shard for one in shards], learned)
+        collections = ServedCollections()
+        collections.serve(served)
+        asked = Embedders(embedders)
+        folder = store.snapshot_folder(collection, snapshot_id)
+        yield LoadedSnapshot(
+            store=store,
+            manifest=manifest,
+            served=served,
+            shards=shards,
+            embedders=asked,
+            recommender=RecommendationService(
+                collections, Similar(asked), policies or default_policies()
+            ),
+            golden=GoldenQueries.of(folder, manifest),
+            load_s=load_s,
+            bytes=sum(entry.bytes for entry in manifest.files),
+        )
+    finally:
+        await hosting.close()

@@ -1,0 +1,146 @@
+"""The quality report of a build, as data: what was read, left out, built, and how good it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.vector_file import VectorFile
+from index_builder.options.index_selection import Choice
+from nearline.v1 import snapshot_pb2
+
+_BINS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Chunk lengths in tokens: counts[i] chunks have edges[i] <= tokens < edges[i + 1]."""
+
+    edges: Sequence[int]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a build did.
+
+    golden_queries, recall_at_10: recall of the index, at the widths it is served with, against an
+        exact scan of the same vectors. It says nothing of whether the texts found are relevant.
+    language, words: Of the lexical index; words 0 where there is none.
+    dense_weight: Of hybrid search, 0..1, "tuned" or "default" (weight_origin). tuning_ndcg_at_10:
+        mean nDCG@10 of tuning_queries with it.
+    truncated: Chunks longer than the model reads, so that their end was not embedded.
+    tokens: Lengths of the chunks embedded for this snapshot, as the model counted them; None where
+        none was: the user brought the vectors, or those of the snapshot before were taken over.
+    bytes: Size of the files by name, over all shards. seconds: time by stage.
+    choice: What `Choice.record` gives, where the index was chosen by measuring.
+    """
+
+    snapshot_id: str
+    collection: str
+    sources: Sequence[Mapping[str, str | int]]
+    documents: int
+    bad_rows: int
+    bad_row_sample: Sequence[str]
+    chunks: int
+    max_chunks_per_document: int
+    truncated: int
+    tokens: Histogram | None
+    model: str
+    fingerprint: str
+    dim: int
+    metric: str
+    index_factory: str
+    faiss_version: str
+    ef_search: int
+    nprobe: int
+    documents_per_shard: Sequence[int]
+    language: str
+    words: int
+    dense_weight: float
+    weight_origin: str
+    tuning_queries: int
+    tuning_ndcg_at_10: float
+    golden_queries: int
+    recall_at_10: float
+    bytes: Mapping[str, int]
+    seconds: Mapping[str, float]
+    choice: Mapping[str, object] | None = None
+
+    def to_json(self) -> str:
+        """Writes the report as a JSON object."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def make_report(
+    manifest: snapshot_pb2.Manifest,
+    vectors: VectorFile,
+    bad_rows: BadRows,
+    seconds: Mapping[str, float],
+    folder: Path,
+    choice: Choice | None = None,
+) -> Report:
+    """Makes the report.
+
+    Args:
+        manifest: Of the snapshot; its list of files is not needed.
+        vectors: Knows the length of every chunk.
+        bad_rows: Rows left out.
+        seconds: Time by stage so far.
+        folder: Snapshot folder; files in it are measured.
+        choice: How the index was chosen, where it was by measuring.
+    """
+    tokens, truncated = vectors.lengths(manifest.chunks)
+    sizes: dict[str, int] = {}
+    for path in sorted(folder.rglob("*.*")):
+        sizes[path.name] = sizes.get(path.name, 0) + path.stat().st_size
+    return Report(
+        snapshot_id=manifest.snapshot_id,
+        collection=manifest.collection,
+        sources=[
+            {"uri": source.uri, "documents": source.documents, "bad_rows": source.bad_rows}
+            for source in manifest.sources
+        ],
+        documents=manifest.documents,
+        bad_rows=bad_rows.count,
+        bad_row_sample=[str(row) for row in bad_rows.sample],
+        chunks=manifest.chunks,
+        max_chunks_per_document=manifest.max_chunks_per_document,
+        truncated=int(truncated.sum()),
+        tokens=_histogram(tokens[tokens > 0]) if tokens.any() else None,
+        model=manifest.embedder.model,
+        fingerprint=manifest.embedder.fingerprint,
+        dim=manifest.dim,
+        metric=manifest.metric,
+        index_factory=manifest.index_factory,
+        faiss_version=manifest.faiss_version,
+        ef_search=manifest.default_ef_search,
+        nprobe=manifest.default_nprobe,
+        documents_per_shard=[shard.documents for shard in manifest.shards],
+        language=manifest.lexical.language,
+        words=manifest.lexical.words,
+        dense_weight=manifest.fusion.dense_weight,
+        weight_origin=manifest.fusion.origin,
+        tuning_queries=manifest.quality.tuning_queries,
+        tuning_ndcg_at_10=manifest.quality.tuning_ndcg_at_10,
+        golden_queries=manifest.quality.queries,
+        recall_at_10=manifest.quality.recall_at_10,
+        bytes=sizes,
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        choice=None if choice is None else choice.record(),
+    )
+
+
+def _histogram(tokens: NDArray[np.uint32]) -> Histogram:
+    # Whole numbers fall into bins of equal whole width; one long text must not squeeze the rest.
+    top = int(np.percentile(tokens, 99.5))
+    width = max(1, -(-(top + 1) // _BINS))
+    edges = np.arange(0, _BINS + 1) * width
+    counts, _ = np.histogram(np.minimum(tokens, edges[-1] - 1), edges)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())

@@ -1,0 +1,181 @@
+"""The quality report as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from index_builder.reports import frontier_chart
+from index_builder.reports.build_report import Histogram, Report
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #e3e6ec; --bar: #3b6fd8;
+  --paper: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2b3240;
+  --bar: #7aa2f7; --paper: #12161e; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 46rem; margin: 3rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1rem; margin: 2.25rem 0 .5rem; }
+p { margin: .25rem 0; color: var(--soft); }
+code { font-size: .92em; overflow-wrap: anywhere; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
+.figures b { display: block; font-size: 1.6rem; font-weight: 600; }
+.figures span { color: var(--soft); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { text-align: left; font-weight: normal; padding: .3rem .75rem .3rem 0;
+  border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+th { color: var(--soft); } td:last-child:not(:first-child) { text-align: right; }
+svg { width: 100%; height: auto; } svg rect { fill: var(--bar); }
+svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg line { stroke: var(--line); } svg line.target { stroke: var(--soft); stroke-dasharray: 4 4; }
+svg polyline { fill: none; stroke: var(--bar); opacity: .5; } svg circle { fill: var(--bar); }
+svg circle.beaten { fill: var(--line); } svg circle.chosen { stroke: var(--ink); stroke-width: 3; }
+"""
+_WIDTH, _HEIGHT, _LABELS = 720, 150, 20
+
+
+def render(report: Report) -> str:
+    """Gives the page."""
+    recall = f"{report.recall_at_10:.4f}" if report.golden_queries else "not measured"
+    parts = [
+        f"<h1>{escape(report.collection)}</h1>",
+        f"<p>Snapshot <code>{escape(report.snapshot_id)}</code></p>",
+        figures(
+            [
+                (f"{report.documents:,}", "documents"),
+                (f"{report.chunks:,}", "chunks"),
+                (f"{report.bad_rows:,}", "rows left out"),
+                (f"{report.truncated:,}", "chunks cut short by the model"),
+                (recall, "recall@10"),
+            ]
+        ),
+        f"<p>Recall@10 is the share of the exact ten best that the index finds with its defaults, "
+        f"over {report.golden_queries:,} sampled queries. It judges the index, not the model.</p>",
+        "<h2>Index</h2>",
+        table(_index_rows(report)),
+        *([] if not report.words else ["<h2>Words</h2>", table(_lexical_rows(report))]),
+        *(_choice(report.choice) if report.choice is not None else ()),
+        "<h2>Read</h2>",
+        table(
+            ((str(s["uri"]), f"{s['documents']:,} documents, {s['bad_rows']:,} left out"))
+            for s in report.sources
+        ),
+    ]
+    if report.bad_row_sample:
+        parts += ["<h2>Left out, for example</h2>", table((row,) for row in report.bad_row_sample)]
+    if report.tokens is not None:
+        parts += ["<h2>Chunk length in tokens, title included</h2>", _bars(report.tokens)]
+    parts += [
+        "<h2>Size</h2>",
+        table((name, _size(size)) for name, size in report.bytes.items()),
+        "<h2>Time</h2>",
+        table((stage, f"{seconds:,.1f} s") for stage, seconds in report.seconds.items()),
+    ]
+    return page(f"{report.collection}: {report.snapshot_id}", parts)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """Gives a whole page of parts that are HTML already; a title that is not."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _choice(choice: Mapping[str, object]) -> list[str]:
+    limit = choice["max_bytes"]
+    within = f" within {_size(int(str(limit)))}" if limit else ""
+    return [
+        "<h2>How the index was chosen</h2>",
+        f"<p>The fastest that reaches recall@10 {choice['target_recall']}{within}, measured on "
+        f"{int(str(choice['sample'])):,} of these vectors: one query in one thread, its time and "
+        "the memory carried over to all vectors. Every dot is an index at one width, pale where "
+        "another beats it in recall, time and memory together; the line joins the best recall for "
+        "each time.</p>",
+        frontier_chart.draw(choice),
+        table(frontier_chart.table_rows(choice)),
+    ]
+
+
+def _index_rows(report: Report) -> list[tuple[str, str]]:
+    widths = [
+        f"{name} {value}"
+        for name, value in (("ef_search", report.ef_search), ("nprobe", report.nprobe))
+        if value
+    ]
+    shards = ", ".join(f"{documents:,}" for documents in report.documents_per_shard)
+    return [
+        ("Factory", ", ".join([report.index_factory.replace(",", ", "), *widths])),
+        ("Vectors", f"{report.dim} numbers, {report.metric.replace('_', ' ')}"),
+        ("Model", report.model or "none: the vectors were brought along"),
+        ("Fingerprint", report.fingerprint or "none"),
+        ("Most chunks of one document", f"{report.max_chunks_per_document:,}"),
+        ("Documents per shard", shards),
+        ("FAISS", report.faiss_version),
+    ]
+
+
+def _lexical_rows(report: Report) -> list[tuple[str, str]]:
+    tuned = f"{report.dense_weight:.2f}, {report.weight_origin}"
+    if report.tuning_queries:
+        tuned += (
+            f": nDCG@10 {report.tuning_ndcg_at_10:.4f} over the {report.tuning_queries:,} judged "
+            "queries that it was tuned on"
+        )
+    return [
+        ("Distinct words", f"{report.words:,}"),
+        ("Language", report.language),
+        ("Weight of the vectors in hybrid search", tuned),
+    ]
+
+
+def figures(named: Iterable[tuple[str, str]]) -> str:
+    """Gives a row of large figures: value and name."""
+    cells = "".join(
+        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in named
+    )
+    return f'<div class="figures">{cells}</div>'
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Gives a table without a head."""
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table>{body}</table>"
+
+
+def _bars(histogram: Histogram) -> str:
+    counts, edges = histogram.counts, histogram.edges
+    step = _WIDTH / len(counts)
+    top = max(counts) or 1
+    bars = []
+    for number, count in enumerate(counts):
+        height = count / top * (_HEIGHT - _LABELS)
+        last = number == len(counts) - 1
+        span = f"{edges[number]} or more" if last else f"{edges[number]}–{edges[number + 1] - 1}"
+        bars.append(
+            f'<rect x="{number * step + 1:.1f}" y="{_HEIGHT - height:.1f}" '
+            f'width="{step - 2:.1f}" height="{height:.1f}">'
+            f"<title>{span} tokens: {count:,} chunks</title></rect>"
+        )
+    labels = "".join(
+        f'<text x="{number * step:.1f}" y="{_HEIGHT + 14}">{edges[number]}</text>'
+        for number in range(0, len(counts), 4)
+    )
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _LABELS}" role="img" '
+        f'aria-label="Histogram of chunk lengths">{"".join(bars)}'
+        f'<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>{labels}'
+        f'<text x="{_WIDTH}" y="11" text-anchor="end">tallest bar: {top:,} chunks</text></svg>'
+    )
+
+
+def _size(size: int) -> str:
+    if size < 1024:
+        return f"{size:,} bytes"
+    exponent = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / 1024**exponent:,.1f} {'KMGT'[exponent - 1]}iB"

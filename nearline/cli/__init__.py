@@ -1,1 +1,0 @@
-"""The `nearline` command: the composition root of one machine."""

@@ -1,0 +1,68 @@
+"""`nearline count`: how many items match, and which values their attributes have."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from nearline.clients import RetrievalClient
+from nearline.contract import CountReply, Facet
+from nearline.filter_text import parse_filter
+from nearline_cli.terminal import options, output
+
+
+def count(
+    filter: options.FilterOption = "",
+    facet: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Attribute whose values to count; may be repeated."),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="Values shown of each, 1..1000.")] = 10,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Count items, all or those that match, and the values of their attributes."""
+    condition = parse_filter(filter) if filter else None
+    facets = [Facet(field=name, limit=limit) for name in facet or ()]
+
+    async def run() -> CountReply:
+        async with RetrievalClient(address) as client:
+            return await client.count_items(
+                condition, facets, collection=collection, timeout_s=timeout
+            )
+
+    reply = asyncio.run(run())
+    if as_json:
+        output.print_json(_record(reply))
+        return
+    output.console().print(f"{reply.count:,} items")
+    for found in reply.facets:
+        more = found.distinct - len(found.counts)
+        rows: list[tuple[object, int]] = [(value, number) for value, number in found.counts]
+        output.print_table((found.field, "items"), rows)
+        output.console().print(
+            f"{f'{more:,} more values; ' if more else ''}{found.missing:,} items without any"
+        )
+
+
+def _record(reply: CountReply) -> dict[str, object]:
+    coverage = reply.info.coverage
+    return {
+        "count": reply.count,
+        "facets": [
+            {
+                "field": found.field,
+                "counts": [{"value": value, "count": number} for value, number in found.counts],
+                "distinct": found.distinct,
+                "missing": found.missing,
+            }
+            for found in reply.facets
+        ],
+        "epoch": reply.info.epoch,
+        "snapshot": reply.info.snapshot_id,
+        "coverage": {"answered": coverage.shards_answered, "total": coverage.shards_total},
+    }

@@ -1,0 +1,173 @@
+"""`nearline jobs dead`, `requeue` and `delete`: documents of the queue that cannot be processed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import IngestClient
+from nearline.errors import InvalidRequest
+from nearline_cli.compose.build_context import say
+from nearline_cli.terminal import options, output
+from nearline_cli.views import job_view
+
+_SOURCE_CHARACTERS = 120
+
+_LettersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="LETTER…", help="Dead letters, as jobs dead shows them."),
+]
+_AllFlag = Annotated[
+    bool, typer.Option("--all", help="All there are, or those of --tenant and --job.")
+]
+_OfJobOption = Annotated[str, typer.Option("--job", metavar="ID", help="Only those of this job.")]
+
+
+def dead(
+    tenant: job_view.TenantOption = "",
+    job: _OfJobOption = "",
+    source: Annotated[bool, typer.Option("--source", help="Show what was submitted, too.")] = False,
+    limit: job_view.LimitOption = 50,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List dead letters, oldest first: documents that cannot be processed, and why."""
+
+    async def read(client: IngestClient) -> list[c.DeadLetter]:
+        letters = job_view.letters(client, tenant=tenant, job_id=job, with_source=source)
+        return await job_view.first_ones(letters, limit)
+
+    found = job_view.ask(address, read)
+    if as_json:
+        for one in found:
+            output.print_json(_letter(one))
+        return
+    names = ["letter", "job", "tenant", "document", "attempts", "reason", "why"]
+    rows = [
+        [one.letter_id, one.job_id, one.tenant, one.result.document_id, one.result.attempts]
+        + [one.result.reason, job_view.why(one.result)]
+        + ([_shown(one.source)] if source else [])
+        for one in found
+    ]
+    output.print_table([*names, *(["source"] if source else [])], rows)
+
+
+def requeue(
+    letters: _LettersArgument = None,
+    every: _AllFlag = False,
+    tenant: job_view.TenantOption = "",
+    job: _OfJobOption = "",
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Put dead letters back into the queue, as jobs of their own.
+
+    They keep their place in time: what was changed after they were first submitted stays.
+    """
+    _check_choice(letters, every, tenant, job)
+
+    async def put_back(client: IngestClient) -> list[c.Job]:
+        jobs = []
+        for part in await _parts(client, letters, tenant, job):
+            jobs.append(await client.requeue(part))
+            if not as_json:
+                say(f"{len(part):,} are job {jobs[-1].job_id}")
+        return jobs
+
+    jobs = job_view.ask(address, put_back)
+    for one in jobs if as_json else ():
+        output.print_json(job_view.record(one))
+    if not jobs:
+        say("there are no such dead letters")
+
+
+def delete(
+    letters: _LettersArgument = None,
+    every: _AllFlag = False,
+    tenant: job_view.TenantOption = "",
+    job: _OfJobOption = "",
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Delete dead letters, with what was submitted."""
+    _check_choice(letters, every, tenant, job)
+
+    async def remove(client: IngestClient) -> int:
+        parts = await _parts(client, letters, tenant, job)
+        return sum([await client.delete_dead_letters(part) for part in parts])
+
+    deleted = job_view.ask(address, remove)
+    if as_json:
+        output.print_json({"deleted": deleted})
+    else:
+        output.console().print(f"{deleted:,} deleted")
+
+
+def _check_choice(letters: Sequence[str] | None, every: bool, tenant: str, job: str) -> None:
+    if bool(letters) == every:
+        raise InvalidRequest("name dead letters, or give --all, and not both", field="letters")
+    if letters and (tenant or job):
+        raise InvalidRequest("--tenant and --job go with --all", field="letters")
+
+
+async def _parts(
+    client: IngestClient, named: Sequence[str] | None, tenant: str, job: str
+) -> list[list[str]]:
+    """Gives dead letters in parts that one request takes; those of a job stay together."""
+    by_job: dict[str, list[str]] = {"": list(dict.fromkeys(named or ()))}
+    if not named:
+        # All are read before any is put back: one may soon be dead again, at the end of the list.
+        async for one in job_view.letters(client, tenant=tenant, job_id=job):
+            by_job.setdefault(one.job_id, []).append(one.letter_id)
+    return [
+        ids[at : at + c.MAX_BATCH]
+        for ids in by_job.values()
+        for at in range(0, len(ids), c.MAX_BATCH)
+    ]
+
+
+def _letter(letter: c.DeadLetter) -> dict[str, object]:
+    """Gives a dead letter as JSON can hold it; a file that is no text is in hexadecimal digits."""
+    return {
+        "letter_id": letter.letter_id,
+        "job_id": letter.job_id,
+        "collection": letter.collection,
+        "tenant": letter.tenant,
+        **output.plain(asdict(letter.result)),
+        **({} if letter.source is None else {"source": _source_record(letter.source)}),
+    }
+
+
+def _source_record(source: c.IngestSource) -> dict[str, object]:
+    if isinstance(source, c.SourceUrl):
+        return {"url": source.url}
+    if isinstance(source, c.SourceFile):
+        try:
+            return {"file": source.name, "content": source.content.decode()}
+        except UnicodeDecodeError:
+            return {"file": source.name, "content_hex": source.content.hex()}
+    return {
+        "id": source.id,
+        "title": source.title,
+        "text": source.text,
+        "attributes": output.plain(dict(source.attributes)),
+        "vector": None if source.vector is None else source.vector.tolist(),
+        "expires": None if source.expires is None else source.expires.isoformat(),
+    }
+
+
+def _shown(source: c.IngestSource | None) -> str:
+    """Gives what was submitted on one line."""
+    if isinstance(source, c.SourceUrl):
+        return source.url
+    if isinstance(source, c.SourceFile):
+        text = f"{source.name}, {output.size(len(source.content))}"
+    elif source is not None:
+        text = " — ".join(part for part in (source.title, source.text) if part)
+    else:
+        return ""
+    return output.one_line(text, _SOURCE_CHARACTERS)

@@ -1,0 +1,172 @@
+"""`nearline demo`: an index of this Python's own documentation, served and asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearline.clients import EmbeddingClient, RetrievalClient
+from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
+from nearline.errors import NotFound
+from nearline.snapshot import Store
+from nearline_cli.commands import search
+from nearline_cli.commands.up import bundled_port, end_on_sigterm, redis_environ, supervised
+from nearline_cli.compose.build_context import progress
+from nearline_cli.compose.change_log import log_in_force
+from nearline_cli.local.process_plan import Layout, Processes, planned
+from nearline_cli.terminal import options, output
+from nearline_cli.views.process_report import Report
+
+SHARDS = 2
+HITS = 3
+QUERIES = (
+    "how do I parse a date string",
+    "make a temporary directory that is deleted afterwards",
+    "run a command and capture its output",
+    "count how many times each element occurs in a list",
+    "read a csv file",
+)
+_OPTIONS = SearchOptions(k=HITS, payload=frozenset({PayloadField.TITLE, PayloadField.TEXT}))
+
+
+def demo(
+    oneshot: Annotated[
+        bool, typer.Option("--oneshot", help="End after the answers instead of staying up.")
+    ] = False,
+    folder: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Where corpus and store go. "
+            "\\[default: .nearline/demo, or the user's data folder]",
+        ),
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the router; 0 takes a free one.")
+    ] = options.DEFAULT_PORT,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Index this Python's documentation, serve it and ask five questions."""
+    home = Path(folder) if folder else _home()
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_run(home, port, oneshot, as_json))
+
+
+async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
+    from index_builder.documents import python_docs
+
+    end_on_sigterm()
+    corpus = home / "python.jsonl"
+    entries, digest = await asyncio.to_thread(python_docs.write_corpus, corpus)
+    _say(
+        f"{entries} entries of the documentation of Python {python_docs.python_version()}: {corpus}"
+    )
+    store = Store.open(str(home / "store"))
+    layout = Layout(
+        store=store,
+        shards=SHARDS,
+        port=port,
+        embedding_port=port + 1 if port else 0,
+        generation_port=port + 3 if port else 0,
+        redis_environ=redis_environ(),
+        redis_port=bundled_port(port, None),
+    )
+    report = Report(as_json=as_json, verbose=False)
+    with planned(layout) as processes:
+        if processes.note:
+            _say(processes.note)
+        async with supervised([(*processes.redis, *processes.embedding)], report):
+            await _ensure_snapshot(store, corpus, digest, processes, as_json)
+            async with supervised([processes.routers, processes.generation], report):
+                report.ready(processes.address)
+                await _ask(processes.address, as_json)
+                if not oneshot:
+                    _say(_next(processes, store))
+                    await asyncio.get_running_loop().create_future()
+
+
+async def _ensure_snapshot(
+    store: Store, corpus: Path, digest: str, processes: Processes, as_json: bool
+) -> None:
+    """Builds unless the current snapshot is of this corpus and this model."""
+    async with EmbeddingClient(processes.embedding[0].address) as client:
+        fingerprint = (await client.info()).fingerprint
+        with contextlib.suppress(NotFound):
+            current = store.alias_in_force(DEFAULT_COLLECTION).current
+            manifest = store.manifest(DEFAULT_COLLECTION, current)
+            built_from = [source.sha256 for source in manifest.sources]
+            # One that an older version built may lack what is built today.
+            whole = manifest.HasField("lexical") and len(manifest.attributes) > 0
+            if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
+                _say(f"snapshot {current} is of this corpus and this model: used again")
+                return
+        redis = f"redis://{processes.redis[0].address}/0" if processes.redis else ""
+        await _build(store, corpus, client, redis, as_json)
+
+
+async def _build(
+    store: Store, corpus: Path, client: EmbeddingClient, redis: str, as_json: bool
+) -> None:
+    # Imported late: pyarrow and faiss are needed for a build only.
+    from index_builder.options.build_options import BuildOptions
+    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.readers.columns import Columns
+    from index_builder.readers.corpus import Corpus
+
+    wanted = BuildOptions(store=store.url, shards=SHARDS)
+    # What was changed live since the last run stays.
+    async with log_in_force(store.url, DEFAULT_COLLECTION, redis) as log:
+        with progress(as_json) as shown:
+            result = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown, log)
+    _say(
+        f"snapshot {result.snapshot_id}: {result.documents} documents in {SHARDS} shards, "
+        f"recall@10 {result.recall_at_10:.3f} against an exact scan"
+    )
+
+
+async def _ask(address: str, as_json: bool) -> None:
+    async with RetrievalClient(address) as client:
+        for text in QUERIES:
+            start = time.perf_counter()
+            reply = await client.search(Query(text=text), _OPTIONS)
+            seconds = time.perf_counter() - start
+            if as_json:
+                output.print_json({"query": text, **search.reply_record(reply, seconds)})
+            else:
+                output.console().print(f"\n{text}", style="bold")
+                search.print_hits(reply, seconds)
+
+
+def _home() -> Path:
+    # In a clone the data lie beside it, where git ignores them.
+    if Path("pyproject.toml").is_file() and Path("proto/nearline").is_dir():
+        return Path(".nearline") / "demo"
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("nearline")) / "demo"
+
+
+def _next(processes: Processes, store: Store) -> str:
+    address = processes.address
+    program = Path(sys.argv[0])
+    command = os.path.relpath(program) if program.name == "nearline" else "nearline"
+    return f"""
+It stays up until Ctrl-C. Try, in another terminal:
+  {command} search "compress a file" --address {address}
+  {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
+  {command} ask "how do I run a subprocess with a timeout?" --address {processes.generation_address}
+  {command} search --item datetime.datetime.strptime --address {address}
+  {command} snapshots show --store {os.path.relpath(store.url)}
+  {command} build --help        (your own documents)"""
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,155 @@
+"""`nearline eval`: quality against judgements, through the real services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline.contract import SearchMode
+from nearline.errors import InvalidRequest
+from nearline_cli.compose import milvus_target
+from nearline_cli.compose.build_context import embedder
+from nearline_cli.evaluate import rag, recommendation
+from nearline_cli.evaluate.beir_build import Plan, build
+from nearline_cli.evaluate.retrieval_quality import ask
+from nearline_cli.local.processes import retrieval_process
+from nearline_cli.terminal import options, output
+
+if TYPE_CHECKING:
+    from index_builder.evaluation.retrieval_metrics import DataSet
+
+app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
+app.command("rag")(rag.rag)
+app.command("recommend")(recommendation.recommend)
+
+
+@app.command()
+def retrieval(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/."
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which judgements: qrels/SPLIT.tsv.")] = "test",
+    mode: Annotated[SearchMode, typer.Option(help="How candidates are found.")] = SearchMode.DENSE,
+    shards: Annotated[int, typer.Option(metavar="N", help="Shards of the index built.")] = 4,
+    index: Annotated[
+        str, typer.Option(metavar="FACTORY", help="FAISS factory string of the index built.")
+    ] = "auto",
+    chunk_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Most tokens of a chunk; 0: one vector per document.")
+    ] = 240,
+    overlap_sentences: Annotated[
+        int, typer.Option(metavar="N", help="Sentences that the next chunk repeats.")
+    ] = 1,
+    language: Annotated[
+        str,
+        typer.Option(help="Of the stemmer and the stop words of lexical search; none: neither."),
+    ] = "english",
+    tune_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in BEIR layout whose judgements tune the weight of hybrid search. "
+            "\\[default: the shipped weight]",
+        ),
+    ] = None,
+    tune_split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Which judgements to tune on: qrels/SPLIT.tsv.")
+    ] = "train",
+    embedding: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+    ] = "",
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Router that serves the corpus already. \\[default: build and serve it]",
+        ),
+    ] = "",
+    backend: Annotated[
+        options.Backend,
+        typer.Option(
+            help="What searches. With milvus the snapshot is written there as well, and FAISS is "
+            "asked the same beside it.",
+        ),
+    ] = options.Backend.FAISS,
+    milvus_uri: milvus_target.UriOption = "",
+    milvus_token: milvus_target.TokenOption = "",
+    milvus_index: Annotated[
+        milvus_target.Index, typer.Option(help="Of the vectors in Milvus: HNSW or FLAT.")
+    ] = milvus_target.Index.HNSW,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Measure nDCG@10, recall@100 and MRR@10 over gRPC, with text queries.
+
+    Documents are cut as `nearline build` cuts them. Published figures of a model are mostly those
+    of one vector per document, cut at what the model reads: --chunk-tokens 0.
+    """
+    from index_builder.evaluation import retrieval_metrics
+
+    if tune_on and address:
+        raise InvalidRequest(
+            "--tune-on tunes what is built, and with --address nothing is; leave out one of them",
+            field="tune_on",
+        )
+    by_milvus = backend is options.Backend.MILVUS
+    if by_milvus and (address or not milvus_uri):
+        raise InvalidRequest(
+            "--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530, and no --address"
+        )
+    found = retrieval_metrics.load(data, split)
+    judged = retrieval_metrics.load(tune_on, tune_split) if tune_on else None
+
+    async def run() -> dict[str, object]:
+        if address:
+            return await ask(address, collection, found, mode)
+        plan = Plan(
+            shards=shards,
+            factory=index,
+            chunk_tokens=chunk_tokens,
+            overlap_sentences=overlap_sentences,
+            embedding=embedding,
+            language=language,
+            judged=judged,
+        )
+        if by_milvus:
+            from nearline_cli.evaluate.milvus_comparison import measure
+
+            target = milvus_target.Target(milvus_uri, milvus_token, milvus_index)
+            return await measure(found, mode, plan, target, as_json)
+        return await _build_and_ask(found, mode, plan, as_json)
+
+    began = time.monotonic()
+    measured = asyncio.run(run())
+    record = {"mode": mode.value, "split": split, **measured}
+    record["seconds"] = round(time.monotonic() - began, 1)
+    if as_json:
+        output.print_json(record)
+    else:
+        output.print_table(("figure", "value"), list(record.items()))
+
+
+async def _build_and_ask(
+    found: DataSet, mode: SearchMode, plan: Plan, as_json: bool
+) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
+        async with contextlib.AsyncExitStack() as stack:
+            client = await stack.enter_async_context(embedder(plan.embedding, quiet=as_json))
+            built = await build(folder, found.corpus, plan, client, as_json)
+            router = await stack.enter_async_context(
+                retrieval_process(Path(folder), embedding=client.address)
+            )
+            measured = await ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            if built.tuned_ndcg_at_10 is not None:
+                measured["tuned_ndcg@10"] = round(built.tuned_ndcg_at_10, 4)
+            return measured | {"bad_rows": built.bad_rows}

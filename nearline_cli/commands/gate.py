@@ -1,0 +1,155 @@
+"""`nearline gate` and `nearline snapshots gate`: whether a snapshot may go live, and by what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearline.snapshot import Store
+from nearline.v1 import release_pb2
+from nearline_cli.compose import release_gate
+from nearline_cli.terminal import alias_options, options, output
+
+app = typer.Typer(
+    no_args_is_help=True, help="Look at and set what a snapshot must be like to go live."
+)
+
+
+def _limit(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(help=text, show_default=False, metavar="X")
+    return option
+
+
+def gate(
+    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    embedding: release_gate.EmbeddingOption = "",
+    allow_model_change: release_gate.ModelChangeOption = False,
+    interactions: release_gate.InteractionsOption = None,
+    policies: release_gate.PoliciesOption = None,
+    redis: alias_options.RedisOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Judge a snapshot as promote would, and change nothing; fails where it is refused."""
+    opened = Store.open(store)
+    asked = release_gate.Asked(
+        embedding=embedding,
+        allow_model_change=allow_model_change,
+        interactions=interactions,
+        policies=policies,
+        redis=redis,
+    )
+    report, path = release_gate.judged(opened, collection, snapshot_id, asked)
+    if as_json:
+        output.print_json({**report.record(), "report": path})
+    else:
+        release_gate.show(report, path, opened)
+    if not report.passed:
+        raise release_gate.refusal(report, path)
+
+
+@app.command()
+def show(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show the thresholds in force, and the reports that there are."""
+    from dataclasses import asdict
+
+    from index_builder.releases.report_store import report_names
+    from index_builder.releases.thresholds import limits_of, thresholds_in_force
+
+    opened = Store.open(store)
+    record = thresholds_in_force(opened, collection)
+    limits = asdict(limits_of(record))
+    reports = report_names(opened, collection)
+    about: dict[str, object] = {
+        "number": record.number,
+        "who": record.who,
+        "why": record.why,
+        "created": record.create_time.ToJsonString() if record.number else "",
+        "judgements": record.judgements_sha256,
+    }
+    if as_json:
+        output.print_json({"collection": collection, **about, **limits, "reports": reports})
+        return
+    rows = [
+        (name, "off" if value < 0 else value, "set" if record.HasField(name) else "default")
+        for name, value in limits.items()
+    ]
+    output.print_table(("threshold", "value", ""), rows)
+    output.print_table(("field", "value"), [*about.items(), *(("report", one) for one in reports)])
+
+
+@app.command("set")
+def set_limits(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    min_recall: Annotated[float | None, _limit("Recall@10 against an exact scan.")] = None,
+    max_ndcg_loss: Annotated[float | None, _limit("Loss of nDCG@10 on judged queries.")] = None,
+    min_ndcg: Annotated[float | None, _limit("nDCG@10 on judged queries.")] = None,
+    min_overlap: Annotated[float | None, _limit("Share of the ten best in common.")] = None,
+    max_score_drift: Annotated[float | None, _limit("Drift of the best scores.")] = None,
+    max_missing: Annotated[float | None, _limit("Share of documents that are gone.")] = None,
+    max_moved: Annotated[float | None, _limit("Share whose vector is another.")] = None,
+    max_size_ratio: Annotated[float | None, _limit("Size, times the live one's.")] = None,
+    max_load_ratio: Annotated[float | None, _limit("Time to load, times the live one's.")] = None,
+    max_latency_ratio: Annotated[float | None, _limit("p99, times the live one's.")] = None,
+    max_cold_growth: Annotated[float | None, _limit("More items without behaviour.")] = None,
+    min_warm_ratio: Annotated[float | None, _limit("Share of lists ready at the flip.")] = None,
+    max_recommend_loss: Annotated[float | None, _limit("Loss of NDCG@10 of lists.")] = None,
+    max_broken_promise: Annotated[float | None, _limit("Share of a promise not kept.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in BEIR layout whose judged queries are kept in the store for the gate.",
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Which judgements: qrels/SPLIT.tsv.")
+    ] = "test",
+    why: alias_options.WhyOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Set thresholds; those not named stay as they are. A number below 0 switches a check off."""
+    from index_builder.evaluation import retrieval_metrics
+    from index_builder.releases import thresholds
+    from index_builder.releases.judgements import keep_judgements
+    from retrieval.snapshots.aliases import who_am_i
+
+    given = {
+        "min_recall": min_recall,
+        "max_ndcg_loss": max_ndcg_loss,
+        "min_ndcg": min_ndcg,
+        "min_overlap": min_overlap,
+        "max_score_drift": max_score_drift,
+        "max_missing": max_missing,
+        "max_moved": max_moved,
+        "max_size_ratio": max_size_ratio,
+        "max_load_ratio": max_load_ratio,
+        "max_latency_ratio": max_latency_ratio,
+        "max_cold_growth": max_cold_growth,
+        "min_warm_ratio": min_warm_ratio,
+        "max_recommend_loss": max_recommend_loss,
+        "max_broken_promise": max_broken_promise,
+    }
+    opened = Store.open(store)
+    record = release_pb2.GateThresholds()
+    record.CopyFrom(thresholds.thresholds_in_force(opened, collection))
+    for name, value in given.items():
+        if value is not None:
+            setattr(record, name, value)
+    if labels is not None:
+        found = retrieval_metrics.load(labels, split)
+        record.judgements_sha256 = keep_judgements(opened, collection, found)
+    record.who, record.why = who_am_i(), why
+    made = thresholds.set_thresholds(opened, collection, record)
+    if as_json:
+        output.print_json({"collection": collection, "number": made.number, "why": made.why})
+        return
+    output.console().print(f"thresholds {made.number} of {collection!r} are in force", markup=False)

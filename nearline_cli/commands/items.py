@@ -1,0 +1,256 @@
+"""`nearline items`: add, replace, delete and show items while they are served."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.errors import InvalidRequest
+from nearline_cli.commands import search
+from nearline_cli.terminal import options, output
+from nearline_cli.views.write_tally import WriteTally
+
+if TYPE_CHECKING:
+    from nearline_cli.inputs.item_rows import ItemColumns
+
+_SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
+# Far below what a message may hold, whatever the script.
+_BATCH_CHARACTERS = 4 << 20
+_SNIPPET_CHARACTERS = 96
+
+app = typer.Typer(no_args_is_help=True, help="Add, replace, delete and show items.")
+_BatchOption = Annotated[int, typer.Option(metavar="N", help="Items in a request, 1..1024.")]
+_WaitFlag = Annotated[
+    bool, typer.Option("--wait", help="Return once every shard serves the changes.")
+]
+_TimeoutOption = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Longest wait for a request.")
+]
+
+
+@app.command()
+def upsert(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="JSON lines, CSV, TSV or Parquet; -: JSON lines of standard input.",
+        ),
+    ],
+    id_column: options.IdColumnOption = "",
+    title_column: options.TitleColumnOption = "",
+    text_column: options.TextColumnOption = "",
+    vector_column: options.VectorColumnOption = "",
+    expires_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of times after which an item is gone.")
+    ] = "",
+    only_attributes: Annotated[
+        bool,
+        typer.Option(
+            "--only-attributes",
+            help="Set the attributes of items that exist, null removes; leave the rest as it is.",
+        ),
+    ] = False,
+    batch: _BatchOption = 256,
+    wait: _WaitFlag = False,
+    timeout: _TimeoutOption = 60.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Add items, or replace those that exist; each batch is durable when the next is sent."""
+    from nearline_cli.inputs.item_rows import ItemColumns
+
+    _check_batch(batch)
+    columns = ItemColumns(
+        id=id_column,
+        title=title_column,
+        text=text_column,
+        vector=vector_column,
+        expires=expires_column,
+    )
+    tally = WriteTally(as_json=as_json)
+
+    async def run() -> None:
+        async with RetrievalClient(address) as client:
+            for items in _item_batches(file, columns, only_attributes, batch, tally):
+                await tally.take(
+                    lambda items=items: client.upsert_items(  # type: ignore[misc]
+                        items,
+                        collection=collection,
+                        only_attributes=only_attributes,
+                        timeout_s=timeout,
+                    )
+                )
+            await tally.finish(client, collection, timeout if wait else None)
+
+    asyncio.run(run())
+    tally.print()
+
+
+@app.command()
+def delete(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Items.")] = None,
+    ids_from: Annotated[
+        str, typer.Option(metavar="FILE|-", help="File with an id a line; -: standard input.")
+    ] = "",
+    batch: _BatchOption = 256,
+    wait: _WaitFlag = False,
+    timeout: _TimeoutOption = 60.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Delete items; those that do not exist are no error."""
+    _check_batch(batch)
+    if bool(ids) == bool(ids_from):
+        raise InvalidRequest("give ids, or --ids-from FILE, and not both", field="ids")
+    tally = WriteTally(as_json=as_json)
+
+    async def run() -> None:
+        async with RetrievalClient(address) as client:
+            for part in _id_batches(ids or [], ids_from, batch, tally):
+                await tally.take(
+                    lambda part=part: client.delete_items(  # type: ignore[misc]
+                        part, collection=collection, timeout_s=timeout
+                    )
+                )
+            await tally.finish(client, collection, timeout if wait else None)
+
+    asyncio.run(run())
+    tally.print()
+
+
+@app.command()
+def show(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Items, 1..1024.")],
+    watermark: Annotated[
+        str,
+        typer.Option(metavar="HEX", help="Of a write: read no older state than after it."),
+    ] = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show items as they are served now, with the number of their last live change."""
+    try:
+        least = bytes.fromhex(watermark)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"--watermark {output.one_line(watermark, 20)!r} is not hexadecimal; give it as "
+            "--json of a write prints it",
+            field="min_watermark",
+        ) from error
+
+    async def read() -> c.ItemsReply:
+        async with RetrievalClient(address) as client:
+            return await client.get_items(
+                ids, _SHOWN, collection=collection, min_watermark=least, timeout_s=timeout
+            )
+
+    reply = asyncio.run(read())
+    if as_json:
+        output.print_json(_record(reply))
+    else:
+        names = ("id", "version", "expires", "attributes", "text")
+        output.print_table(names, [_row(item) for item in reply.items])
+        for one in reply.ignored_ids:
+            output.console(error=True).print(f"{one.id}: {one.reason.value}")
+        if reply.info.served_by.reason:
+            output.console(error=True).print(reply.info.served_by.reason)
+    if reply.ignored_ids:
+        raise typer.Exit(1)
+
+
+def _item_batches(
+    source: str, columns: ItemColumns, only_attributes: bool, size: int, tally: WriteTally
+) -> Iterator[Sequence[c.Item]]:
+    """Yields items in batches, no id twice in one; malformed rows go to the tally."""
+    from nearline_cli.inputs.item_rows import ItemRow, read_items
+
+    waiting: list[c.Item] = []
+    characters = 0
+    for row in read_items(source, columns, only_attributes=only_attributes):
+        if not isinstance(row, ItemRow):
+            tally.refuse(str(row.place), InvalidRequest.reason, row.reason)
+            continue
+        full = len(waiting) == size or characters >= _BATCH_CHARACTERS
+        if full or row.item.id in tally.places:
+            yield waiting
+            waiting, characters = [], 0
+        characters += len(row.item.text)
+        waiting.append(row.item)
+        tally.places[row.item.id] = str(row.place)
+    if waiting:
+        yield waiting
+
+
+def _id_batches(
+    given: Sequence[str], source: str, size: int, tally: WriteTally
+) -> Iterator[Sequence[str]]:
+    """Yields ids in batches, none twice."""
+    lines: Sequence[str] = given
+    if source:
+        try:
+            text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(
+                f"--ids-from {source} cannot be read: {error}", field="ids"
+            ) from error
+        lines = text.splitlines()
+    places: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            places.setdefault(line.strip(), f"{source}:{number}" if source else line)
+    ids = list(places)
+    for at in range(0, len(ids), size):
+        part = ids[at : at + size]
+        tally.places.update((one, places[one]) for one in part)
+        yield part
+
+
+def _check_batch(size: int) -> None:
+    if not 1 <= size <= c.MAX_BATCH:
+        raise InvalidRequest(f"--batch is {size}; 1..{c.MAX_BATCH} is allowed", field="batch")
+
+
+def _row(item: c.Item) -> list[object]:
+    attributes = ", ".join(f"{name}={value}" for name, value in item.attributes.items())
+    shown = " — ".join(part for part in (item.title, item.text) if part)
+    return [
+        item.id,
+        item.version,
+        None if item.expires is None else item.expires.isoformat(),
+        attributes,
+        output.one_line(shown, _SNIPPET_CHARACTERS),
+    ]
+
+
+def _record(reply: c.ItemsReply) -> dict[str, object]:
+    info = reply.info
+    return {
+        "items": [
+            {
+                "id": item.id,
+                "version": item.version,
+                "title": item.title,
+                "text": item.text,
+                "attributes": dict(item.attributes),
+                "expires": None if item.expires is None else item.expires.isoformat(),
+            }
+            for item in reply.items
+        ],
+        "ignored_ids": [{"id": one.id, "reason": one.reason.value} for one in reply.ignored_ids],
+        "epoch": info.epoch,
+        "snapshot": info.snapshot_id,
+        "watermark": info.watermark.hex(),
+        "served_by": search.served_by_record(info),
+    }

@@ -1,0 +1,207 @@
+"""`nearline jobs`: what was submitted to the queue, what became of it, and what is to become."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import IngestClient
+from nearline_cli.commands import dead_letters
+from nearline_cli.terminal import options, output
+from nearline_cli.views import job_view
+
+_PAGE = 1_000
+
+app = typer.Typer(no_args_is_help=True, help="Follow, cancel and mend jobs of the ingest queue.")
+_JobArgument = Annotated[str, typer.Argument(metavar="ID", help="Name of the job.")]
+
+
+app.command()(dead_letters.dead)
+app.command()(dead_letters.requeue)
+app.command()(dead_letters.delete)
+
+
+@app.command("list")
+def list_jobs(
+    tenant: job_view.TenantOption = "",
+    collection: Annotated[
+        str, typer.Option(metavar="NAME", help="Only those of this collection.")
+    ] = "",
+    callback_id: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only those with this callback id.")
+    ] = "",
+    state: Annotated[
+        list[c.JobState] | None, typer.Option(help="Only those in this state; may be repeated.")
+    ] = None,
+    limit: job_view.LimitOption = 50,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List jobs, newest first."""
+
+    async def read(client: IngestClient) -> list[c.Job]:
+        found: list[c.Job] = []
+
+        async def next_page(token: str) -> c.JobPage:
+            return await client.jobs(
+                tenant=tenant,
+                collection=collection,
+                callback_id=callback_id,
+                states=state or (),
+                page_size=min(_PAGE, limit - len(found)),
+                token=token,
+            )
+
+        async for page in job_view.pages(next_page):
+            found += page.jobs
+            if len(found) == limit:
+                break
+        return found
+
+    jobs = job_view.ask(address, read)
+    if as_json:
+        for one in jobs:
+            output.print_json(job_view.record(one))
+        return
+    names = ("job", "state", "tenant", "collection", "submitted", "documents", "indexed", "dead")
+    output.print_table((*names, "left"), [_row(one) for one in jobs])
+
+
+@app.command()
+def show(
+    job_id: _JobArgument,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show a job."""
+    record = job_view.record(job_view.ask(address, lambda client: client.job(job_id)))
+    if as_json:
+        output.print_json(record)
+    else:
+        output.print_table(("field", "value"), record.items())
+
+
+@app.command()
+def results(
+    job_id: _JobArgument,
+    outcome: Annotated[
+        list[c.IngestOutcome] | None, typer.Option(help="Only these outcomes; may be repeated.")
+    ] = None,
+    limit: job_view.LimitOption = 1_000_000,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show what became of the documents of a job, in the order in which they were submitted."""
+    wanted = set(outcome or c.IngestOutcome)
+
+    async def read(client: IngestClient) -> list[c.IngestResult]:
+        found: list[c.IngestResult] = []
+        async for page in job_view.pages(
+            lambda token: client.results(job_id, page_size=_PAGE, token=token)
+        ):
+            found += [one for one in page.results if one.outcome in wanted]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    found = job_view.ask(address, read)
+    if as_json:
+        for one in found:
+            output.print_json(output.plain(asdict(one)))
+        return
+    rows = [
+        (
+            one.place,
+            one.document_id,
+            one.outcome.value,
+            one.version,
+            one.attempts,
+            job_view.why(one),
+        )
+        for one in found
+    ]
+    output.print_table(("place", "document", "outcome", "version", "attempts", "why"), rows)
+
+
+@app.command()
+def wait(
+    job_id: _JobArgument,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Longest wait; 0: until it has ended.")
+    ] = 0.0,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Wait until a job has ended; exit code 1 where not all of it is indexed."""
+    from nearline_cli.inputs.submitter import watched
+
+    async def read(client: IngestClient) -> tuple[c.Job, list[c.DeadLetter]]:
+        # Where there is no such job, or nobody answers, that is known at once.
+        await client.job(job_id)
+        with job_view.job_bar(as_json=as_json) as bar:
+            job = await watched(client, job_id, bar, timeout or None)
+        return job, await job_view.first_dead(client, job_id) if job.dead else []
+
+    job, dead = job_view.ask(address, read)
+    if as_json:
+        output.print_json(job_view.record(job))
+    else:
+        output.console().print(job_view.summary(job), markup=False)
+        if job.dead:
+            job_view.tell_dead(job, dead)
+    if job.state is not c.JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cancel(
+    job_id: _JobArgument,
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Cancel what of a job is not processed yet; what is indexed stays."""
+    job = job_view.ask(address, lambda client: client.cancel(job_id))
+    if as_json:
+        output.print_json(job_view.record(job))
+    else:
+        output.console().print(job_view.summary(job), markup=False)
+
+
+@app.command()
+def queue(
+    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show the state of the queue, and its workers."""
+    state = job_view.ask(address, lambda client: client.queue())
+    if as_json:
+        output.print_json({**output.plain(asdict(state)), "lag": state.lag})
+        return
+    figures = {
+        "waiting": state.waiting,
+        "in hand": state.in_hand,
+        "to be tried again": state.delayed,
+        "dead letters": state.dead,
+        "oldest has waited": f"{state.oldest_age_s:,.1f} s",
+        "documents/s": f"{state.documents_per_s:,.1f}",
+        "size": output.size(state.bytes),
+        "workers": len(state.workers),
+    }
+    output.print_table(("queue", "now"), figures.items())
+    rows = [
+        (one.worker_id, one.in_hand, one.documents_per_s, one.start_time.isoformat())
+        for one in state.workers
+    ]
+    if rows:
+        output.print_table(("worker", "in hand", "documents/s", "since"), rows)
+
+
+def _row(job: c.Job) -> list[object]:
+    submitted = job.create_time.isoformat(timespec="seconds")
+    return [
+        *(job.job_id, job.state.value, job.tenant, job.collection, submitted),
+        *(job.documents, job.indexed, job.dead, job.left),
+    ]

@@ -1,0 +1,234 @@
+"""`nearline models`: versions of embedders, rerankers, rankers and prompts in a store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf import json_format
+
+from nearline.errors import InvalidRequest
+from nearline.registry import KINDS, STAGES, Registry, told
+from nearline.snapshot import Store
+from nearline.v1 import model_pb2
+from nearline_cli.terminal import options, output
+
+app = typer.Typer(
+    no_args_is_help=True, help="Versions of embedders, rerankers, rankers and prompts in a store."
+)
+
+_NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[@VERSION]",
+        help="NAME (its newest version), NAME@3 or NAME@production; KIND/NAME where two kinds have "
+        "the name.",
+    ),
+]
+
+
+@app.command()
+def add(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the model; unique in its kind.")],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the files of this folder.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep this file.")] = None,
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            metavar="HEX",
+            help="What tells it from all others. \\[default: of the folder of an embedder or "
+            "reranker that under which it is served, of other files their SHA-256]",
+        ),
+    ] = "",
+    embedding: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Ask this embedding service for the fingerprint and settings of its embedder or "
+            "reranker.",
+        ),
+    ] = "",
+    training_data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What it was trained on: its SHA-256 is kept."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A figure, such as ndcg@10=0.42; may be repeated."),
+    ] = None,
+    description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    parent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[@VERSION]", help="A version that it was made from; may be repeated."
+        ),
+    ] = None,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Add the next version of a model: its files, or what it is known by.
+
+    A prompt without a file is the one that the generation service uses.
+    """
+    from nearline_cli.compose import model_cards
+
+    registry = Registry(Store.open(store))
+    if folder is not None and file is not None:
+        raise InvalidRequest("--folder and --file are both given; name one", field="file")
+    parents = [registry.resolve(one) for one in parent or ()]
+    card = model_pb2.ModelCard()
+    if embedding:
+        card = asyncio.run(model_cards.asked(embedding, kind))
+    model_cards.complete(
+        card,
+        fingerprint=fingerprint,
+        description=description,
+        metrics=metric or (),
+        training_data=training_data,
+    )
+    card.parents.extend(parents)
+    source = folder or file
+    if folder is not None:
+        model_cards.check_folder(card, kind, folder)
+    if kind == "prompt" and source is None and not card.ref.fingerprint:
+        with model_cards.shipped_prompt() as shipped:
+            ref = registry.add(kind, name, card, shipped)
+    else:
+        ref = registry.add(kind, name, card, source)
+    added = registry.show(ref.kind, ref.name, ref.version)
+    if as_json:
+        output.print_json(_record(added, "candidate"))
+        return
+    output.console().print(f"{told(ref)}, fingerprint {ref.fingerprint}", markup=False)
+
+
+@app.command("list")
+def list_models(
+    kind: Annotated[
+        str, typer.Argument(metavar="[KIND]", help="Only this kind.", show_default=False)
+    ] = "",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List all versions: by kind and name, the newest first."""
+    registry = Registry(Store.open(store))
+    rows = []
+    for one in [kind] if kind else KINDS:
+        for name in registry.names(one):
+            stages = registry.stages_of(one, name)
+            cards = (registry.show(one, name, version) for version in stages)
+            rows += [(card, stages[card.ref.version]) for card in cards]
+    if as_json:
+        for card, stage in rows:
+            output.print_json(_record(card, stage))
+        return
+    output.print_table(
+        ("kind", "name", "version", "stage", "fingerprint", "files", "added"),
+        [
+            (
+                card.ref.kind,
+                card.ref.name,
+                card.ref.version,
+                stage,
+                card.ref.fingerprint[:16],
+                len(card.files),
+                card.create_time.ToJsonString(),
+            )
+            for card, stage in rows
+        ],
+    )
+
+
+@app.command()
+def show(
+    name: _NameArgument,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show what is known of a version: its figures, where it came from, its stages."""
+    registry = Registry(Store.open(store))
+    ref = registry.resolve(name)
+    card = registry.show(ref.kind, ref.name, ref.version)
+    stage = registry.stages_of(ref.kind, ref.name)[ref.version]
+    history = [one for one in registry.history(ref.kind, ref.name) if one.version == ref.version]
+    if as_json:
+        output.print_json(_record(card, stage) | {"stages": [_plain(one) for one in history]})
+        return
+    output.print_table(("field", "value"), _described(card, stage, history))
+
+
+@app.command()
+def promote(
+    name: _NameArgument,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    stage: Annotated[
+        str, typer.Option(metavar="STAGE", help=f"One of {', '.join(STAGES)}.")
+    ] = "production",
+    why: Annotated[str, typer.Option("--why", help="Why, for the record.")] = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Say what a version is used for from now on; the one in production before retires.
+
+    This is a record: what is served changes with the snapshot that names the version, and with
+    services whose setting is registry:NAME@production, once they are started again.
+    """
+    from retrieval.snapshots import aliases
+
+    registry = Registry(Store.open(store))
+    ref = registry.resolve(name)
+    record = registry.stage(ref.kind, ref.name, ref.version, stage, who=aliases.who_am_i(), why=why)
+    if as_json:
+        output.print_json({"kind": ref.kind, "name": ref.name} | _plain(record))
+        return
+    output.console().print(f"{told(ref)} is {stage} (record {record.number})", markup=False)
+
+
+def _record(card: model_pb2.ModelCard, stage: str) -> dict[str, object]:
+    plain = json_format.MessageToDict(card, preserving_proto_field_name=True)
+    files = plain.pop("files", [])
+    return {
+        **plain.pop("ref"),
+        "stage": stage,
+        **plain,
+        "files": [one["path"] for one in files],
+        "bytes": sum(entry.bytes for entry in card.files),
+    }
+
+
+def _plain(record: model_pb2.StageRecord) -> dict[str, object]:
+    words = {number: word for word, number in STAGES.items()}
+    return {
+        "number": record.number,
+        "version": record.version,
+        "stage": words.get(record.stage, ""),
+        "who": record.who,
+        "why": record.why,
+        "create_time": record.create_time.ToJsonString(),
+    }
+
+
+def _described(
+    card: model_pb2.ModelCard, stage: str, history: list[model_pb2.StageRecord]
+) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("model", told(card.ref)),
+        ("stage", stage),
+        ("fingerprint", card.ref.fingerprint),
+        ("added", f"{card.create_time.ToJsonString()} by {card.who}"),
+        ("description", card.description),
+        ("training data", card.training_data_sha256),
+        ("snapshot", f"{card.collection} {card.snapshot_id}".strip()),
+        ("made from", ", ".join(told(one) for one in card.parents)),
+    ]
+    rows += [(f"metric {name}", f"{card.metrics[name]:.4f}") for name in sorted(card.metrics)]
+    rows += [(f"setting {name}", card.settings[name]) for name in sorted(card.settings)]
+    rows += [(f"file {one.path}", output.size(one.bytes)) for one in card.files]
+    for one in history:
+        plain = _plain(one)
+        rows.append((f"stage {one.number}", f"{plain['stage']} by {one.who}: {one.why}"))
+    return [(name, value) for name, value in rows if value]

@@ -1,0 +1,190 @@
+"""`nearline snapshots promote`, `rollback` and `prune`: change which snapshot is current."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from nearline_cli.compose import milvus_target, release_gate
+from nearline_cli.compose.alias_admin import Change, admin_of
+from nearline_cli.terminal import alias_options, options, output
+
+
+def promote(
+    snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    why: alias_options.WhyOption = "",
+    force: release_gate.ForceOption = False,
+    embedding: release_gate.EmbeddingOption = "",
+    allow_model_change: release_gate.ModelChangeOption = False,
+    interactions: release_gate.InteractionsOption = None,
+    policies: release_gate.PoliciesOption = None,
+    expect_epoch: alias_options.EpochOption = 0,
+    router: alias_options.RouterOption = "",
+    redis: alias_options.RedisOption = "",
+    wait_s: alias_options.WaitOption = 0.0,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make a snapshot current, once the release gate has judged it beside the one that is.
+
+    Routers load it beside the one they serve and flip when it is ready; `nearline status` shows
+    how far they are. With --router, --store has to name the store of the router all the same: what
+    judges is here.
+    """
+    from retrieval.snapshots import aliases
+
+    release_gate.check_forced(force, why)
+    who = aliases.who_am_i()
+    opened = Store.open(store)
+    asked = release_gate.Asked(
+        embedding=embedding,
+        allow_model_change=allow_model_change,
+        interactions=interactions,
+        policies=policies,
+        redis=redis,
+    )
+    if not router or snapshot_id in opened.snapshot_ids(collection):
+        # Before minutes of judging, not after them; and what it is judged against stays so long.
+        expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
+    admin = admin_of(router, store, collection, redis)
+    admin.check(snapshot_id)
+    gate = release_gate.passed(
+        opened,
+        collection,
+        snapshot_id,
+        asked,
+        forced_because=why if force else "",
+        elsewhere=router,
+        quiet=as_json,
+    )
+    # The gate has just read all files.
+    change = Change(who, why, expect_epoch, gate, verify="files" in gate.failed)
+    record = admin.promote(snapshot_id, change)
+    admin.served(record, wait_s)
+    _show(collection, record, as_json)
+
+
+def rollback(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    why: alias_options.WhyOption = "",
+    expect_epoch: alias_options.EpochOption = 0,
+    router: alias_options.RouterOption = "",
+    redis: alias_options.RedisOption = "",
+    wait_s: alias_options.WaitOption = 0.0,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make the snapshot before the current one current again; once more goes further back."""
+    from retrieval.snapshots import aliases
+
+    who = aliases.who_am_i()
+    admin = admin_of(router, store, collection, redis)
+    record = admin.roll_back(Change(who, why, expect_epoch))
+    admin.served(record, wait_s)
+    _show(collection, record, as_json)
+
+
+def prune(
+    keep: Annotated[
+        int,
+        typer.Option(min=0, help="Snapshots to keep beside those that are needed, newest first."),
+    ] = 2,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove; without it nothing is removed, only shown.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
+    ] = False,
+    milvus_uri: milvus_target.UriOption = "",
+    milvus_token: milvus_target.TokenOption = "",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Remove old snapshots, and what killed builds left behind.
+
+    What the aliases name now and what a rollback would go back to always stays. With --milvus-uri
+    the collections go, too, that Milvus has of snapshots of this store that are gone, and of
+    exports that were interrupted over a day ago.
+    """
+    from retrieval.snapshots import retention
+
+    opened = Store.open(store)
+    planned = retention.plan(opened, collection, keep, force=force)
+    going = [one.name for one in planned if not one.kept]
+    milvus = (opened, collection, milvus_uri, milvus_token)
+    strays = asyncio.run(milvus_target.strays(*milvus, going)) if milvus_uri else []
+    dropped: list[str] = []
+    if yes:
+        retention.prune(opened, collection, planned)
+        # Last, so that what is not dropped now is found again.
+        if strays:
+            dropped = asyncio.run(milvus_target.remove_strays(*milvus, strays))
+    gone = "removed" if yes else "would be removed"
+    rows: list[dict[str, object]] = [
+        {
+            "collection": collection,
+            "snapshot": one.name,
+            "bytes": one.bytes,
+            "removed": yes and not one.kept,
+            "kept": one.kept,
+        }
+        for one in planned
+    ]
+    rows += [
+        {
+            "collection": collection,
+            "snapshot": one.snapshot_id,
+            "milvus_collection": one.name,
+            "chunks": one.chunks,
+            "removed": one.name in dropped,
+            "kept": one.kept,
+        }
+        for one in strays
+    ]
+    if as_json:
+        for row in rows:
+            output.print_json(row)
+        return
+    output.print_table(
+        ("snapshot", "size", "what becomes of it"),
+        [
+            *((one.name, output.size(one.bytes), one.kept or gone) for one in planned),
+            *((one.name, f"{one.chunks:,} chunks", one.kept or gone) for one in strays),
+        ],
+    )
+    if not yes and not all([one.kept for one in planned] + [one.kept for one in strays]):
+        output.console().print("Nothing was removed; add --yes to remove.")
+
+
+def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            {
+                "collection": collection,
+                "epoch": record.epoch,
+                "current": record.current,
+                "rollback_to_epoch": record.rollback_to_epoch or None,
+                "who": record.who,
+                "why": record.why,
+                "gate": _gate(record) if record.HasField("gate") else None,
+            }
+        )
+        return
+    output.console().print(
+        f"{record.current} is current in {collection!r} since epoch {record.epoch}"
+    )
+
+
+def _gate(record: snapshot_pb2.AliasRecord) -> dict[str, object]:
+    return {
+        "passed": record.gate.passed,
+        "failed": list(record.gate.failed),
+        "forced_because": record.gate.forced_because,
+        "report": record.gate.report,
+    }

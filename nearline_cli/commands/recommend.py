@@ -1,0 +1,123 @@
+"""`nearline recommend`: a list for somebody, from a running router."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.filter_text import parse_filter
+from nearline_cli.commands.search import hit_record, served_by_record, summary
+from nearline_cli.terminal import options, output
+
+_SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
+
+
+def recommend(
+    user: Annotated[str, typer.Option(metavar="ID", help="User. \\[default: nobody known]")] = "",
+    session: Annotated[str, typer.Option(metavar="ID", help="Session. \\[default: none]")] = "",
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="What goes with this item; may be repeated."),
+    ] = None,
+    surface: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where the list is shown; names the policy: home, item_page, cart, trending, "
+            "buy_again, or one of the router's policy file.",
+        ),
+    ] = c.DEFAULT_SURFACE,
+    n: Annotated[int, typer.Option("-n", help="Items wanted, 1..1000.")] = 10,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Never this item; may be repeated."),
+    ] = None,
+    filter: options.FilterOption = "",
+    diversity: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Weight of being unlike the items before. \\[default: the policy's]",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what speaks for each item.")
+    ] = False,
+    why_not: Annotated[
+        str, typer.Option(metavar="ID", help="Say why this item is not in the list.")
+    ] = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Recommend items for a user, a session, or items; for nobody, what is popular."""
+    audience = c.Audience(
+        user_id=user, session_id=session, item_ids=tuple(item or ()), surface=surface
+    )
+    wanted = c.RecommendOptions(
+        n=n,
+        exclude_ids=tuple(exclude or ()),
+        filter=parse_filter(filter) if filter else None,
+        payload=_SHOWN,
+        diversity=diversity,
+        explain=explain,
+        why_not_id=why_not,
+    )
+
+    async def run() -> tuple[c.RecommendReply, float]:
+        async with RetrievalClient(address) as client:
+            start = time.perf_counter()
+            reply = await client.recommend(
+                audience, wanted, collection=collection, timeout_s=timeout
+            )
+            return reply, time.perf_counter() - start
+
+    reply, seconds = asyncio.run(run())
+    if as_json:
+        output.print_json(_record(reply, seconds))
+        return
+    output.print_table(
+        ("#", "score", "id", "title", *(("why",) if explain else ())),
+        [
+            (
+                *(place, one.hit.score, one.hit.id, one.hit.title or ""),
+                *((", ".join(one.reasons),) if explain else ()),
+            )
+            for place, one in enumerate(reply.recommendations, 1)
+        ],
+    )
+    for ignored in reply.ignored_ids:
+        output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
+    if reply.why_not is not None:
+        why = reply.why_not
+        output.console().print(f"{why.id}: {why.cause.value}: {why.message}")
+    output.console().print(f"policy {reply.policy} · {summary(reply.info, seconds)}")
+
+
+def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
+    why = reply.why_not
+    return {
+        "recommendations": [
+            {**hit_record(one.hit), "reasons": list(one.reasons), "propensity": one.propensity}
+            for one in reply.recommendations
+        ],
+        "ignored_ids": [
+            {"id": ignored.id, "reason": ignored.reason.value} for ignored in reply.ignored_ids
+        ],
+        "why_not": None
+        if why is None
+        else {"id": why.id, "cause": why.cause.value, "rank": why.rank, "message": why.message},
+        "policy": reply.policy,
+        "list_id": reply.info.list_id,
+        "epoch": reply.info.epoch,
+        "snapshot": reply.info.snapshot_id,
+        "served_by": served_by_record(reply.info),
+        "client_ms": output.milliseconds(seconds),
+        "total_ms": output.milliseconds(reply.info.total_s),
+    }

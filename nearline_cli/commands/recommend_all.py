@@ -1,0 +1,283 @@
+"""`nearline recommend-all`: a list for every user, into a table; goes on where it was ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.errors import Conflict, InvalidRequest, NearlineError, first_of
+from nearline.store.durable import store_errors, write_durably
+from nearline.store.lock import alone_in
+from nearline_cli.compose.build_context import (
+    ExecutorOption,
+    RayAddressOption,
+    executor_of,
+    progress,
+    say,
+)
+from nearline_cli.terminal import options, output
+
+if TYPE_CHECKING:
+    from index_builder.execution.executor import Executor
+    from index_builder.execution.progress import Progress
+
+_Rows = list[dict[str, object]]
+# Number and users of a part, and what comes of it.
+_Part = tuple[int, Sequence[str]]
+_Done = tuple[int, _Rows]
+
+_AT_ONCE = 16
+_WHAT = "what.json"
+_TIMEOUT_S = 30.0
+
+
+def recommend_all(
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Table to write.")],
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="User ids, a line each. \\[default: whom the snapshot in --store learned from]",
+        ),
+    ] = None,
+    store: options.StoreOption = options.DEFAULT_STORE,
+    surface: Annotated[
+        str, typer.Option(metavar="NAME", help="Surface whose policy makes the lists.")
+    ] = c.DEFAULT_SURFACE,
+    n: Annotated[int, typer.Option("-n", help="Items of a list, 1..1000.")] = 20,
+    part: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Users whose lists are saved together.")
+    ] = 1_000,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddressOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Make a list for every user, from a running service.
+
+    The table has a row for each item: user_id, rank (from 1), item_id, score, snapshot_id, policy,
+    served_by. Run the same command again after a kill: it goes on with the users that are left.
+    """
+    if out.suffix != ".parquet":
+        raise InvalidRequest(f"--out {out} does not end in .parquet; name it so", field="out")
+    if out.exists():
+        raise Conflict(f"{out} is there already; remove it, or name another --out")
+    ids = _read(users) if users is not None else _learned(store, collection)
+    told = "\n".join(ids).encode()
+    what = {
+        "users": hashlib.sha256(told).hexdigest(),
+        "collection": collection,
+        "surface": surface,
+        "n": n,
+        "part": part,
+    }
+    folder = out.with_name(out.name + ".parts")
+    with _alone(folder):
+        left = _begin(folder, what, -(-len(ids) // part))
+        parts = {number: ids[number * part : (number + 1) * part] for number in left}
+        asked = sum(map(len, parts.values()))
+        if left and not as_json and asked < len(ids):
+            say(
+                f"going on: {len(ids) - asked:,} of {len(ids):,} users have their lists, of the "
+                f"time that they were made; remove {folder} to make all anew"
+            )
+
+        async def run(doing: Executor, shown: Progress) -> None:
+            from index_builder.execution.executor import Job
+
+            began = time.monotonic()
+            shown.start("recommend", asked, "users")
+            opened = functools.partial(_asker, address, surface, n, collection)
+            job: Job[_Part, _Done] = Job(open=opened, at_once=1)
+
+            def take(done: _Done) -> None:
+                number, rows = done
+                with store_errors(folder):
+                    _write(folder / f"{number:08d}.parquet", rows)
+                shown.advance(len(parts[number]))
+
+            await doing.run(job, parts.items(), take)
+            shown.end(time.monotonic() - began)
+
+        try:
+            with executor_of(executor, ray_address) as doing, progress(as_json) as shown:
+                asyncio.run(run(doing, shown))
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on from here")
+            raise
+        rows = _join(folder, out)
+    record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
+    if as_json:
+        output.print_json(record)
+    else:
+        output.print_table(("figure", "value"), record.items())
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder of parts; what is empty when it goes wrong is removed.
+
+    Raises: Conflict: another run works in it.
+    """
+    busy = f"another run works in {folder}; wait until it ends, or name another --out"
+    with alone_in(folder, busy):
+        try:
+            yield
+        except BaseException:
+            if not any(folder.glob("*.parquet")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        ids = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"--users {path} cannot be read: {error}; give a file with an id on each line",
+            field="users",
+        ) from error
+    return [one for one in dict.fromkeys(ids) if one]
+
+
+def _learned(store: str, collection: str) -> list[str]:
+    from nearline.snapshot import Store
+    from retrieval.behaviour.model import load_learned
+    from retrieval.protocols.snapshot import in_force
+
+    opened = Store.open(store)
+    (snapshot,) = in_force(opened, [collection])
+    learned = load_learned(opened, snapshot)
+    if learned is None:
+        raise InvalidRequest(
+            f"snapshot {snapshot.snapshot_id} learned from no interactions, so it knows no users; "
+            "name them with --users FILE",
+            field="users",
+        )
+    return list(learned.users())
+
+
+def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
+    """Gives the numbers of the parts that are left; parts of something else are an error."""
+    note = folder / _WHAT
+    if note.exists():
+        before = json.loads(note.read_text("utf-8"))
+        if before != what:
+            differs = ", ".join(key for key in what if before.get(key) != what[key])
+            raise Conflict(
+                f"{folder} holds lists that were begun with another {differs} (users are those of "
+                "the snapshot, unless --users names them); remove it to begin anew, or give what "
+                "was given then"
+            )
+    else:
+        with store_errors(folder):
+            write_durably(note, json.dumps(what).encode())
+    return [number for number in range(parts) if not (folder / f"{number:08d}.parquet").exists()]
+
+
+@contextlib.asynccontextmanager
+async def _asker(
+    address: str, surface: str, n: int, collection: str
+) -> AsyncIterator[Callable[[_Part], Awaitable[_Done]]]:
+    """Gives what makes the lists of a part, in whatever process it runs."""
+    async with RetrievalClient(address) as client:
+
+        async def ask(part: _Part) -> _Done:
+            number, users = part
+            return number, await _lists(client, users, surface, n, collection)
+
+        yield ask
+
+
+async def _lists(
+    client: RetrievalClient, users: Sequence[str], surface: str, n: int, collection: str
+) -> _Rows:
+    found: dict[str, _Rows] = {}
+    left = iter(users)
+
+    async def ask() -> None:
+        for user in left:
+            reply = await client.recommend(
+                c.Audience(user_id=user, surface=surface),
+                c.RecommendOptions(n=n),
+                collection=collection,
+                timeout_s=_TIMEOUT_S,
+            )
+            found[user] = [
+                {
+                    "user_id": user,
+                    "rank": rank,
+                    "item_id": one.hit.id,
+                    "score": one.hit.score,
+                    "snapshot_id": reply.info.snapshot_id,
+                    "policy": reply.policy,
+                    "served_by": reply.info.served_by.rung or "full",
+                }
+                for rank, one in enumerate(reply.recommendations, 1)
+            ]
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(ask())
+    except* NearlineError as failed:
+        # All of them met the same: one sentence says it.
+        raise first_of(failed) from None
+    return [row for user in users for row in found[user]]
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("user_id", text),
+            ("rank", pa.int32()),
+            ("item_id", text),
+            ("score", pa.float32()),
+            ("snapshot_id", text),
+            ("policy", text),
+            ("served_by", text),
+        ]
+    )
+
+
+def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    # Whole under its name, or not there.
+    temporary = path.with_suffix(".writing")
+    parquet.write_table(pa.Table.from_pylist(list(rows), _schema()), temporary)
+    temporary.replace(path)
+
+
+def _join(folder: Path, out: Path) -> int:
+    """Writes one table of all parts, and removes them; gives its rows."""
+    from pyarrow import parquet
+
+    rows = 0
+    temporary = folder / "whole.writing"
+    with store_errors(out):
+        with parquet.ParquetWriter(temporary, _schema()) as writer:
+            for path in sorted(folder.glob("*.parquet")):
+                table = parquet.read_table(path)
+                writer.write_table(table)
+                rows += table.num_rows
+        temporary.replace(out)
+        shutil.rmtree(folder)
+    return rows

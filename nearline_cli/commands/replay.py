@@ -1,0 +1,128 @@
+"""`nearline replay`: recorded requests, asked of two snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline.errors import InvalidRequest
+from nearline.snapshot import Store
+from nearline_cli.compose import release_gate
+from nearline_cli.terminal import options, output
+
+if TYPE_CHECKING:
+    from index_builder.releases.replay import Replay
+
+_SHOWN = 20
+
+
+def replay(
+    against: Annotated[
+        tuple[str, str],
+        typer.Option(
+            metavar="FIRST SECOND", help="Ids of the two snapshots, the one before first."
+        ),
+    ],
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    requests: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Requests to ask, the newest recorded ones.")
+    ] = 1_000,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Ids that are compared.")] = 10,
+    passes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How often each is timed, in turns.")
+    ] = 3,
+    embedding: release_gate.EmbeddingOption = "",
+    policies: release_gate.PoliciesOption = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a page with what differs, side by side."),
+    ] = None,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Ask two snapshots what routers recorded, and tell by segment what differs, and which is
+    faster.
+
+    Nothing has to be served: both are loaded here. Lists are asked for without users. Where nothing
+    was recorded the golden queries of the first snapshot stand in. With --json a line per segment.
+    """
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+
+    async def run() -> tuple[Replay, dict[str, str]]:
+        return await _replayed(
+            Store.open(store), collection, against, requests, k, passes, embedding, policies
+        )
+
+    found, titles = asyncio.run(run())
+    from index_builder.releases.breakdown import rows_of, worst
+    from index_builder.releases.replay_page import render, source_told
+
+    rows = rows_of(found)
+    if html is not None:
+        html.write_text(render(found, rows, worst(found, _SHOWN), titles), "utf-8")
+    if as_json:
+        about = {
+            "collection": collection,
+            "first": found.first.id,
+            "second": found.second.id,
+            "source": found.source,
+            "left_out": dict(found.left_out),
+        }
+        for row in rows:
+            output.print_json({**row, **about})
+        return
+    output.print_table(list(rows[0]), [list(row.values()) for row in rows])
+    output.console().print(source_told(found), markup=False)
+    for why, count in found.left_out.items():
+        output.console().print(f"{count:,} requests could not be asked: {why}", markup=False)
+
+
+async def _replayed(
+    store: Store,
+    collection: str,
+    against: tuple[str, str],
+    requests: int,
+    k: int,
+    passes: int,
+    embedding: str,
+    policies: Path | None,
+) -> tuple[Replay, dict[str, str]]:
+    """Gives the replay, and titles of items of the requests that differ most."""
+    from index_builder.releases.breakdown import worst
+    from index_builder.releases.probes import probes_for
+    from index_builder.releases.replay import replay
+    from index_builder.releases.snapshot_loader import loaded
+    from nearline.clients import EmbeddingClient
+    from nearline.contract import PayloadField
+    from retrieval.recommend.policy_file import read_policies
+    from retrieval.search import item_lookup
+    from retrieval.search.request_context import Inquiry
+    from retrieval.shards.topology import check_address
+
+    addresses = [one.strip() for one in embedding.split(",") if one.strip()]
+    rules = read_policies(policies) if policies else None
+    async with contextlib.AsyncExitStack() as stack:
+        embedders = {
+            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
+            for one in addresses
+        }
+        first, second = [
+            await stack.enter_async_context(loaded(store, collection, one, embedders, rules))
+            for one in against
+        ]
+        probes = probes_for(store, collection, first, requests)
+        found = await replay(first, second, probes, k=k, passes=passes)
+        titles: dict[str, str] = {}
+        shown = worst(found, _SHOWN)
+        ids = {one for pair in shown for one in (*pair.first.ids[:k], *pair.second.ids[:k])}
+        for snapshot in (first, second):
+            items = await item_lookup.fetch(
+                snapshot.served, sorted(ids), frozenset({PayloadField.TITLE}), Inquiry()
+            )
+            titles |= {one.id: one.title for one in items.items.values() if one.title}
+        return found, titles

@@ -1,0 +1,62 @@
+"""`nearline sessions`: what is remembered of a conversation, and forgetting it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import GenerationClient
+from nearline_cli.terminal import options, output
+
+app = typer.Typer(no_args_is_help=True, help="Read or forget a conversation.")
+_Id = Annotated[str, typer.Argument(metavar="ID", help="What --session of nearline ask named.")]
+
+
+@app.command()
+def show(
+    session_id: _Id,
+    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    token: options.TokenOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show all that is remembered of a conversation; --json is its export."""
+
+    async def read() -> c.Session:
+        async with GenerationClient(address, token=token) as client:
+            return await client.session(session_id, collection=collection)
+
+    session = asyncio.run(read())
+    if as_json:
+        output.print_json(output.plain(asdict(session)))
+        return
+    for turn in session.turns:
+        asked = f" ({output.one_line(turn.condensed, 100)})" if turn.condensed else ""
+        print(f"Q: {turn.question}{asked}\nA: {turn.answer or '(no answer)'}\n")
+    until = "" if session.expire_time is None else f", kept until {session.expire_time:%F %T} UTC"
+    print(f"version {session.version}, {len(session.turns)} turns{until}")
+
+
+@app.command()
+def delete(
+    session_id: _Id,
+    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    token: options.TokenOption = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Forget a conversation."""
+
+    async def forget() -> bool:
+        async with GenerationClient(address, token=token) as client:
+            return await client.delete_session(session_id, collection=collection)
+
+    deleted = asyncio.run(forget())
+    if as_json:
+        output.print_json({"session_id": session_id, "deleted": deleted})
+    else:
+        print("forgotten" if deleted else "nothing was remembered of it")

@@ -1,0 +1,177 @@
+"""`nearline snapshots`: what a store holds, and whether it is intact."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from nearline.errors import NotFound
+from nearline.registry import told
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from nearline_cli.commands import export, gate, promote
+from nearline_cli.terminal import options, output
+
+app = typer.Typer(no_args_is_help=True, help="Look at the snapshots of a store; choose one.")
+app.command()(promote.promote)
+app.command()(gate.gate)
+app.command()(promote.rollback)
+app.command()(promote.prune)
+app.command()(export.export)
+
+_Id = Annotated[str, typer.Argument(metavar="[ID]", help="Snapshot id; left out: the current one.")]
+
+
+@app.command("list")
+def list_snapshots(
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: Annotated[
+        str, typer.Option("--collection", metavar="NAME", help="Only this collection.")
+    ] = "",
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List the snapshots of every collection, newest first."""
+    opened = Store.open(store)
+    records = [
+        _record(opened, name, snapshot_id, in_force)
+        for name, in_force in _collections(opened, collection)
+        for snapshot_id in opened.snapshot_ids(name)
+    ]
+    if as_json:
+        for record in records:
+            output.print_json(record)
+        return
+    columns = ("collection", "snapshot", "alias", "documents", "chunks", "shards", "index", "bytes")
+    output.print_table(
+        columns,
+        [
+            [*(record[name] for name in columns[:-1]), output.size(_bytes(record))]
+            for record in records
+        ],
+    )
+
+
+@app.command()
+def show(
+    snapshot_id: _Id = "",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Show where one snapshot came from and what it holds."""
+    opened = Store.open(store)
+    record = opened.alias_in_force(collection)
+    manifest = opened.manifest(collection, snapshot_id or record.current)
+    if as_json:
+        from google.protobuf import json_format
+
+        output.print_json(json_format.MessageToDict(manifest, preserving_proto_field_name=True))
+        return
+    output.print_table(("field", "value"), _described(manifest, record))
+    output.print_table(
+        ("shard", "documents", "chunks"),
+        [(shard.shard, shard.documents, shard.chunks) for shard in manifest.shards],
+    )
+
+
+@app.command()
+def verify(
+    snapshot_id: _Id = "",
+    store: options.StoreOption = options.DEFAULT_STORE,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Read every file of a snapshot again and compare it with its manifest."""
+    opened = Store.open(store)
+    chosen = snapshot_id or opened.alias_in_force(collection).current
+    start = time.perf_counter()
+    checked = opened.verify(collection, chosen)
+    seconds = time.perf_counter() - start
+    files = len(opened.manifest(collection, chosen).files)
+    if as_json:
+        output.print_json(
+            {
+                "collection": collection,
+                "snapshot": chosen,
+                "ok": True,
+                "files": files,
+                "bytes": checked,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    output.console().print(
+        f"{chosen}: {files} files, {output.size(checked)} are what the manifest says "
+        f"({seconds:.1f} s)"
+    )
+
+
+def _collections(store: Store, wanted: str) -> list[tuple[str, snapshot_pb2.AliasRecord]]:
+    names = [wanted] if wanted else store.collections()
+    if not names:
+        raise NotFound(
+            f"store {store.url} has no collection; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
+        )
+    return [(name, store.alias_in_force(name)) for name in names]
+
+
+def _record(
+    store: Store, collection: str, snapshot_id: str, in_force: snapshot_pb2.AliasRecord
+) -> dict[str, object]:
+    manifest = store.manifest(collection, snapshot_id)
+    return {
+        "collection": collection,
+        "snapshot": snapshot_id,
+        "alias": _alias(snapshot_id, in_force),
+        "documents": manifest.documents,
+        "chunks": manifest.chunks,
+        "shards": len(manifest.shards),
+        "index": manifest.index_factory,
+        "dim": manifest.dim,
+        "fingerprint": manifest.embedder.fingerprint,
+        "models": [told(one) for one in manifest.models],
+        "created": manifest.create_time.ToJsonString(),
+        "bytes": sum(entry.bytes for entry in manifest.files),
+    }
+
+
+def _alias(snapshot_id: str, in_force: snapshot_pb2.AliasRecord) -> str:
+    return {in_force.current: "current", in_force.canary: "canary"}.get(snapshot_id, "")
+
+
+def _bytes(record: dict[str, object]) -> float:
+    value = record["bytes"]
+    assert isinstance(value, int)
+    return value
+
+
+def _described(
+    manifest: snapshot_pb2.Manifest, record: snapshot_pb2.AliasRecord
+) -> list[tuple[str, object]]:
+    alias = _alias(manifest.snapshot_id, record)
+    rows: list[tuple[str, object]] = [
+        ("collection", manifest.collection),
+        ("snapshot", manifest.snapshot_id),
+        ("alias", f"{alias} since epoch {record.epoch}" if alias else ""),
+        ("created", manifest.create_time.ToJsonString()),
+        ("nearline, faiss", f"{manifest.nearline_version}, {manifest.faiss_version}"),
+        ("model", manifest.embedder.model or "none: the vectors were brought"),
+        ("fingerprint", manifest.embedder.fingerprint),
+        ("models", ", ".join(told(one) for one in manifest.models)),
+        ("dim, metric", f"{manifest.dim}, {manifest.metric}"),
+        ("index", manifest.index_factory),
+        ("documents, chunks", f"{manifest.documents}, {manifest.chunks}"),
+        ("size", output.size(sum(entry.bytes for entry in manifest.files))),
+    ]
+    if manifest.quality.queries:
+        quality = manifest.quality
+        rows.append(
+            ("recall@10", f"{quality.recall_at_10:.4f} over {quality.queries} golden queries")
+        )
+    for source in manifest.sources:
+        bad = f", {source.bad_rows} bad rows left out" if source.bad_rows else ""
+        rows.append(("source", f"{source.uri}: {source.documents} documents{bad}"))
+    return rows

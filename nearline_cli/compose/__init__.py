@@ -1,0 +1,1 @@
+"""Objects that several commands build from their options."""

@@ -1,0 +1,253 @@
+"""Who changes which snapshot answers: a router that is asked to, or this process, in the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from nearline.clients import AdminClient
+from nearline.errors import NotReady
+from nearline.snapshot import Store
+from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
+
+_POLL_S = 0.2
+_R = TypeVar("_R")
+
+
+class Change(NamedTuple):
+    """What goes with a change of the aliases.
+
+    who, why: For the record. expected_epoch: Refuse unless this is the epoch in force; 0: whatever
+    it is. gate: What the gate said of the snapshot; None: it was not asked. verify: Read the files
+    of what is promoted first; a router does in any case.
+    """
+
+    who: str
+    why: str
+    expected_epoch: int = 0
+    gate: release_pb2.GateVerdict | None = None
+    verify: bool = True
+
+
+class RouterAdmin:
+    """Changes the aliases of a collection by asking a router; its calls block.
+
+    Args:
+        address: host:port of the router.
+        collection: The collection.
+    """
+
+    def __init__(self, address: str, collection: str) -> None:
+        self._address = address
+        self._collection = collection
+
+    def check(self, snapshot_id: str) -> None:
+        """Does nothing: the router looks into a change log of its own, when it is asked."""
+
+    def in_force(self) -> snapshot_pb2.AliasRecord:
+        """Reads the alias record in force."""
+        return self._ask(lambda admin: admin.aliases(self._collection)).in_force
+
+    def rollout_status(self) -> admin_pb2.GetRolloutStatusResponse:
+        """Tells how a trial does."""
+        return self._ask(lambda admin: admin.rollout_status(self._collection))
+
+    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
+        """Makes a snapshot current; gives the new record."""
+        return self._ask(
+            lambda admin: admin.promote(
+                snapshot_id,
+                self._collection,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
+                gate=change.gate,
+            )
+        )
+
+    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again."""
+        return self._ask(
+            lambda admin: admin.roll_back(
+                self._collection,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
+            )
+        )
+
+    def split(
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
+    ) -> snapshot_pb2.AliasRecord:
+        """Has a snapshot tried beside the current one."""
+        return self._ask(
+            lambda admin: admin.split(
+                canary,
+                share,
+                self._collection,
+                rollout=rollout,
+                gate=change.gate,
+                expected_epoch=change.expected_epoch,
+                who=change.who,
+                why=change.why,
+            )
+        )
+
+    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Ends that."""
+        return self._ask(
+            lambda admin: admin.split(
+                "", collection=self._collection, who=change.who, why=change.why
+            )
+        )
+
+    def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
+        """Waits until the router serves a record; 0 s: does not.
+
+        Raises: NotReady: it cannot get the snapshot ready, or not in time.
+        """
+        if wait_s:
+            self._ask(lambda admin: _served(admin, self._collection, record, wait_s))
+
+    def _ask(self, call: Callable[[AdminClient], Awaitable[_R]]) -> _R:
+        async def ask() -> _R:
+            async with AdminClient(self._address) as admin:
+                return await call(admin)
+
+        return asyncio.run(ask())
+
+
+class StoreAdmin:
+    """Does in a store what `RouterAdmin` asks for.
+
+    Args:
+        store: The store.
+        collection: The collection.
+        redis: Holds the change log, which a snapshot has to be followed from; empty: it need not.
+    """
+
+    def __init__(self, store: Store, collection: str, redis: str = "") -> None:
+        self._store = store
+        self._collection = collection
+        self._redis = redis
+
+    def check(self, snapshot_id: str) -> None:
+        """Raises for a snapshot that the change log cannot be followed from."""
+        self._check(self._store.manifest(self._collection, snapshot_id))
+
+    def in_force(self) -> snapshot_pb2.AliasRecord:
+        """Reads the alias record in force."""
+        return self._store.alias_in_force(self._collection)
+
+    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
+        """Makes a snapshot current; gives the new record."""
+        from retrieval.snapshots import aliases
+
+        return aliases.promote(
+            self._store,
+            self._collection,
+            snapshot_id,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            verify=change.verify,
+            check=self._check,
+            gate=change.gate,
+        )
+
+    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Makes the snapshot before the current one current again."""
+        from retrieval.snapshots import aliases
+
+        return aliases.roll_back(
+            self._store,
+            self._collection,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            check=self._check,
+        )
+
+    def split(
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
+    ) -> snapshot_pb2.AliasRecord:
+        """Has a snapshot tried beside the current one."""
+        from retrieval.snapshots import aliases
+
+        return aliases.split(
+            self._store,
+            self._collection,
+            canary,
+            share,
+            rollout=rollout,
+            expected_epoch=change.expected_epoch,
+            who=change.who,
+            why=change.why,
+            check=self._check,
+            gate=change.gate,
+        )
+
+    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+        """Ends that."""
+        from retrieval.snapshots import aliases
+
+        return aliases.end_split(self._store, self._collection, who=change.who, why=change.why)
+
+    def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
+        """Does nothing: a store serves nobody."""
+
+    @cached_property
+    def _check(self) -> Callable[[snapshot_pb2.Manifest], None]:
+        from retrieval.changelog.registry import ChangeLogs
+        from retrieval.snapshots.aliases import who_am_i
+        from retrieval.snapshots.promotable import promotable
+
+        async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
+            logs = ChangeLogs(self._store, self._redis, who=who_am_i()) if self._redis else None
+            try:
+                return await promotable(self._store, logs, self._collection)
+            finally:
+                if logs is not None:
+                    await logs.close()
+
+        return asyncio.run(ask())
+
+
+def admin_of(router: str, store: str, collection: str, redis: str = "") -> RouterAdmin | StoreAdmin:
+    """Gives who changes the aliases: a router, or, where none is named, this process in the store.
+
+    Args:
+        router: host:port; empty: none.
+        store: Folder or URL of the store.
+        collection, redis: As in `StoreAdmin`.
+    """
+    if router:
+        return RouterAdmin(router, collection)
+    return StoreAdmin(Store.open(store), collection, redis)
+
+
+async def _served(
+    admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    since = f"{record.current} is current since epoch {record.epoch}, but {admin.address}"
+    while True:
+        for found in (await admin.serving_status()).collections:
+            if found.collection != collection:
+                continue
+            if found.epoch >= record.epoch:
+                return
+            if found.newest_epoch == record.epoch and found.problem:
+                raise NotReady(
+                    f"{since} goes on serving {found.snapshot_id}: {found.problem}; mend it, or "
+                    "roll back"
+                )
+        if loop.time() >= deadline:
+            raise NotReady(
+                f"{since} does not serve it after {wait_s:g} s; `nearline status` shows how far "
+                "it is"
+            )
+        await asyncio.sleep(_POLL_S)

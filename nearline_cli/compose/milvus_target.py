@@ -1,0 +1,113 @@
+"""A Milvus that commands write snapshots to: options, its client, and what stays there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from nearline.snapshot import Store
+
+if TYPE_CHECKING:
+    from retrieval.milvus.client import MilvusClient
+    from retrieval.milvus.orphan_collections import Stray
+
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--milvus-uri",
+        envvar="NEARLINE_RETRIEVAL_MILVUS_URI",
+        metavar="URI",
+        help="A Milvus: http://HOST:PORT, https://HOST:PORT, or a file that ends in .db for Milvus "
+        "Lite.",
+    ),
+]
+TokenOption = Annotated[
+    str,
+    typer.Option(
+        "--milvus-token",
+        envvar="NEARLINE_RETRIEVAL_MILVUS_TOKEN",
+        metavar="TOKEN",
+        help="Says who asks the Milvus: USER:PASSWORD, or an API key.",
+    ),
+]
+
+
+class Index(StrEnum):
+    """How Milvus searches."""
+
+    HNSW = "HNSW"
+    FLAT = "FLAT"
+
+
+class Target(NamedTuple):
+    """A Milvus, and how it is to search."""
+
+    uri: str
+    token: str
+    kind: Index = Index.HNSW
+
+    @property
+    def router(self) -> list[str]:
+        """The arguments of a router before it."""
+        words = ["--backend", "milvus", "--milvus-uri", self.uri]
+        return [*words, "--milvus-token", self.token] if self.token else words
+
+
+class Lent(NamedTuple):
+    """A snapshot in a Milvus for a while. name: Of the collection. version: Of the Milvus."""
+
+    name: str
+    version: str
+
+
+@contextlib.asynccontextmanager
+async def lent(folder: Path, collection: str, target: Target) -> AsyncIterator[Lent]:
+    """Has the current snapshot of a collection in a Milvus for the length of the block."""
+    store = Store(folder)
+    snapshot_id = store.alias_in_force(collection).current
+    async with open_milvus(target.uri, target.token) as client:
+        from index_builder.indexes.milvus_writer import export
+        from retrieval.milvus.collection_state import States
+
+        done = await export(store, collection, snapshot_id, client, index=target.kind)
+        try:
+            yield Lent(done.name, (await client.capabilities()).version)
+        finally:
+            await States(client).remove(done.name)
+            await client.drop(done.name)
+
+
+async def strays(
+    store: Store, collection: str, uri: str, token: str, going: Collection[str]
+) -> list[Stray]:
+    """Tells what becomes of the collections of a Milvus; see `plan_prune`."""
+    from retrieval.milvus.orphan_collections import plan_prune
+
+    async with open_milvus(uri, token) as client:
+        return await plan_prune(store, collection, client, going=going)
+
+
+async def remove_strays(
+    store: Store, collection: str, uri: str, token: str, planned: list[Stray]
+) -> list[str]:
+    """Drops collections of a Milvus; see `retrieval.milvus.orphan_collections.prune`."""
+    from retrieval.milvus.orphan_collections import prune
+
+    async with open_milvus(uri, token) as client:
+        return await prune(store, collection, client, planned)
+
+
+@contextlib.asynccontextmanager
+async def open_milvus(uri: str, token: str) -> AsyncIterator[MilvusClient]:
+    from retrieval.milvus.open_client import open_client
+
+    client = open_client(uri, token)
+    try:
+        yield client
+    finally:
+        await client.close()

@@ -1,0 +1,116 @@
+"""What `nearline models add` puts on a card: from the options, a running service, or the files."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nearline.clients import EmbeddingClient
+from nearline.errors import InvalidRequest
+from nearline.store.durable import sha256_of, store_errors
+from nearline.v1 import model_pb2, snapshot_pb2
+
+
+async def asked(address: str, kind: str) -> model_pb2.ModelCard:
+    """Gives what a running embedding service says of a model of its.
+
+    Raises: InvalidRequest: it has no model of that kind.
+    """
+    from index_builder.pipeline.model_registration import embedder_card
+
+    async with EmbeddingClient(address) as client:
+        info = await client.info()
+    if kind == "embedder":
+        return embedder_card(info)
+    if kind == "reranker" and info.reranker_fingerprint:
+        return model_pb2.ModelCard(
+            ref=snapshot_pb2.ModelRef(fingerprint=info.reranker_fingerprint),
+            settings={"model": info.reranker},
+        )
+    raise InvalidRequest(
+        f"the embedding service at {address} has no {kind}; leave --embedding out, or name a "
+        "service that has one",
+        field="embedding",
+    )
+
+
+def complete(
+    card: model_pb2.ModelCard,
+    *,
+    fingerprint: str,
+    description: str,
+    metrics: Sequence[str],
+    training_data: Path | None,
+) -> None:
+    """Adds what was said to what a service says.
+
+    Args:
+        metrics: Each NAME=VALUE. training_data: File that is hashed; None: not known.
+    Raises: InvalidRequest: a metric that is none, or a fingerprint that the service does not have.
+    """
+    from retrieval.snapshots.aliases import who_am_i
+
+    if fingerprint and card.ref.fingerprint not in ("", fingerprint):
+        raise InvalidRequest(
+            f"--fingerprint is {fingerprint}, the service has {card.ref.fingerprint}; leave one of "
+            "--fingerprint and --embedding out",
+            field="fingerprint",
+        )
+    card.who, card.description = who_am_i(), description
+    card.ref.fingerprint = card.ref.fingerprint or fingerprint
+    for one in metrics:
+        name, equals, value = one.rpartition("=")
+        try:
+            card.metrics[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name or not equals:
+            raise InvalidRequest(
+                f"--metric {one!r} is no figure; write NAME=VALUE, such as ndcg@10=0.42",
+                field="metric",
+            )
+    if training_data is not None:
+        with store_errors(training_data):
+            card.training_data_sha256 = sha256_of(training_data)
+
+
+def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
+    """Fills in the fingerprint under which the model in a folder is served.
+
+    Args:
+        kind: Of an embedder or a reranker there is one; of others it is that of their files.
+    Raises: InvalidRequest: the card has another. SettingsError: it is no model that is served.
+    """
+    if kind == "embedder":
+        from embedding.model import read_model
+
+        model = read_model(folder)
+        found = model.fingerprint
+        for name, number in (("dim", model.dim), ("max_tokens", model.max_tokens)):
+            card.settings[name] = str(number)
+    elif kind == "reranker":
+        from embedding.pair_model import find_pair_model
+
+        found = find_pair_model(str(folder), kind).fingerprint
+    else:
+        return
+    if card.ref.fingerprint not in ("", found):
+        raise InvalidRequest(
+            f"the model in {folder} has fingerprint {found}, {card.ref.fingerprint} was said; what "
+            "is served with fewer --dimensions is added without --folder",
+            field="fingerprint",
+        )
+    card.ref.fingerprint = found
+
+
+@contextlib.contextmanager
+def shipped_prompt() -> Iterator[Path]:
+    """Gives a file with the prompt that the generation service uses, for the block."""
+    from generation.writers.instructions import SHIPPED
+
+    with tempfile.TemporaryDirectory(prefix="nearline-prompt-") as folder:
+        file = Path(folder) / f"{SHIPPED.version}.txt"
+        file.write_text(SHIPPED.text, "utf-8")
+        yield file

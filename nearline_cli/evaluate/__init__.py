@@ -1,0 +1,1 @@
+"""Evaluations that `nearline eval` runs."""

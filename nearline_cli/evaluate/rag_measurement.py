@@ -1,0 +1,162 @@
+"""What `nearline eval rag` measures: one calibration after the other, through real services."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nearline.clients import EmbeddingClient, RetrievalClient
+from nearline.errors import InvalidRequest
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from nearline_cli.compose.calibration import draft_store
+from nearline_cli.evaluate import rag_serving
+from nearline_cli.local.processes import GENERATION_SERVICES, retrieval_process, service_process
+from nearline_cli.terminal import options, output
+
+if TYPE_CHECKING:
+    from generation.evidence.calibration import Calibration
+    from generation.training.dataset import Observed
+    from generation.training.evaluation import Judgement
+    from generation.training.labels import Labelled
+    from index_builder.execution.progress import Progress
+
+TRAIN = "train"
+DISJOINT = "train, disjoint documents"
+SHIPPED = "shipped default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """test: What is measured on. train: What is learned from; may be empty. strange: of another
+    collection, from the data sets of these names.
+    """
+
+    test: Sequence[Labelled]
+    train: Sequence[Labelled]
+    strange: Sequence[Labelled]
+    names: Sequence[str]
+
+
+async def measure(
+    place: Path,
+    client: EmbeddingClient,
+    questions: Questions,
+    target_risk: float,
+    shown: Progress,
+) -> list[tuple[dict[str, object], Judgement]]:
+    """Measures what is learned from all training questions, from those apart, and what is shipped.
+
+    Args:
+        place: Store whose current snapshot is asked.
+        client: The embedding service.
+        questions: Labelled questions.
+        target_risk: Share of answers without evidence that is allowed, 0..1.
+        shown: Told of the stages.
+    Returns: Figures by name, and where they come from; one pair per calibration.
+    """
+    from generation.evidence import calibration
+    from generation.training.calibrator import learn
+    from generation.training.dataset import Observer
+    from generation.training.evaluation import judge
+    from generation.training.labels import disjoint
+    from index_builder.execution.progress import StageClock
+
+    clock = StageClock(shown)
+    store = Store(place)
+    current = store.alias_in_force(options.DEFAULT_COLLECTION).current
+    manifest = store.manifest(options.DEFAULT_COLLECTION, current)
+    async with (
+        retrieval_process(place, embedding=client.address) as router,
+        RetrievalClient(router.address) as retriever,
+    ):
+        observer = Observer(retriever, client, documents=int(manifest.documents))
+        count = len(questions.test) + len(questions.strange) + len(questions.train)
+        with clock.stage("read", count, "questions") as advance:
+            test = await observer.observe(questions.test, advance, inside=True)
+            strange = await observer.observe(questions.strange, advance)
+            train = await observer.observe(questions.train, advance, hide=True)
+    apart = {one.id for one in disjoint(questions.train, questions.test)}
+    regimes: list[tuple[str, Sequence[Observed]]] = [
+        (TRAIN, train),
+        (DISJOINT, [one for one in train if one.question.id in apart]),
+        (SHIPPED, []),
+    ]
+    rows = []
+    for name, learned in regimes:
+        used = calibration.DEFAULT
+        if name != SHIPPED:
+            try:
+                used = learn(learned, target_risk=target_risk)
+            except InvalidRequest as error:
+                output.console(error=True).print(f"{name}: {error.message}", markup=False)
+                continue
+        judged = judge(used, test, strange)
+        folder = store.snapshot_folder(options.DEFAULT_COLLECTION, current)
+        with clock.stage("ask", len(questions.test), "questions") as advance:
+            served = await _serve(folder, manifest, used, client, questions.test, advance)
+        record = {"trained_on": name, "training_questions": len(learned)}
+        rows.append((record | _figures(used, judged) | served, judged))
+    return rows
+
+
+async def _serve(
+    folder: Path,
+    manifest: snapshot_pb2.Manifest,
+    used: Calibration,
+    client: EmbeddingClient,
+    questions: Sequence[Labelled],
+    advance: Callable[[int], None],
+) -> dict[str, object]:
+    """Asks real services over the same files with another calibration in their manifest."""
+    from generation.evidence import calibration
+
+    draft = snapshot_pb2.Manifest()
+    draft.CopyFrom(manifest)
+    draft.ClearField("answers")
+    if used.calibrated:
+        draft.answers.CopyFrom(calibration.to_proto(used))
+    async with contextlib.AsyncExitStack() as stack:
+        store = stack.enter_context(draft_store(folder, draft))
+        router = await stack.enter_async_context(retrieval_process(store, embedding=client.address))
+        generator = await stack.enter_async_context(
+            service_process(
+                "generation",
+                ("--retrieval", router.address, "--embedding", client.address),
+                ready_services=GENERATION_SERVICES,
+            )
+        )
+        return await rag_serving.ask(
+            questions,
+            options.DEFAULT_COLLECTION,
+            advance,
+            generation=generator.address,
+            retrieval=router.address,
+        )
+
+
+def _figures(used: Calibration, judged: Judgement) -> dict[str, object]:
+    at, half = judged.operating, judged.half
+    return {
+        "sentence_recall@3": _rounded(judged.recall_inside[3]),
+        "sentence_recall@5": _rounded(judged.recall_inside[5]),
+        "sentence_recall_end_to_end@3": _rounded(judged.recall_found[3]),
+        "sentence_recall_end_to_end@5": _rounded(judged.recall_found[5]),
+        "auroc_off_topic": _rounded(judged.off_topic),
+        "auroc_no_evidence": _rounded(judged.no_evidence),
+        "target_risk": used.target_risk or None,
+        "risk_at_target": _rounded(at.risk),
+        "coverage_at_target": _rounded(at.coverage),
+        "risk@0.5": _rounded(half.risk),
+        "on_topic_kept": _rounded(judged.kept),
+        "off_topic_kept": _rounded(judged.strange_kept),
+        "topic_threshold": _rounded(used.topic_threshold),
+        "evidence_threshold": _rounded(used.evidence_threshold),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)

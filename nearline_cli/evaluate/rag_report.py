@@ -1,0 +1,78 @@
+"""The figures of `nearline eval rag` as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from index_builder.reports.build_report_page import figures, page, table
+
+if TYPE_CHECKING:
+    from generation.training.evaluation import Judgement
+
+_WIDTH, _HEIGHT, _LEFT, _FOOT = 720, 240, 36, 20
+_SHOWN = (
+    *("offset_accuracy", "sentence_recall@3", "sentence_recall@5"),
+    *("sentence_recall_end_to_end@5", "auroc_off_topic", "auroc_no_evidence", "risk@0.5"),
+)
+
+
+def render(name: str, records: Sequence[Mapping[str, object]], judged: Sequence[Judgement]) -> str:
+    """Gives the page.
+
+    Args:
+        name: Of the data set.
+        records: Figures, one record for each way that was learned.
+        judged: Where they come from, likewise.
+    """
+    parts = [f"<h1>Answers from {escape(name)}</h1>"]
+    for record, one in zip(records, judged, strict=True):
+        parts += [
+            f"<h2>Trained on: {escape(str(record['trained_on']))}</h2>",
+            figures([(_text(record[key]), key) for key in _SHOWN]),
+            "<p>Risk is the share of answered questions that the collection does not answer, by "
+            "the share of questions answered. The dashed line is the target, the dot what the "
+            "threshold does.</p>",
+            _curve(one, record["target_risk"]),
+            table((key, _text(value)) for key, value in record.items() if key != "trained_on"),
+        ]
+    return page(f"{name}: answers", parts)
+
+
+def _curve(judged: Judgement, target: object) -> str:
+    top = max(0.05, *(point.risk for point in judged.curve))
+
+    def place(coverage: float, risk: float) -> str:
+        x = _LEFT + coverage * (_WIDTH - _LEFT)
+        return f"{x:.1f},{_HEIGHT - risk / top * (_HEIGHT - _FOOT):.1f}"
+
+    line = " ".join(place(point.coverage, point.risk) for point in judged.curve)
+    marks = "".join(
+        f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH}" y2="{y}"/>'
+        f'<text x="0" y="{float(y) + 4:.1f}">{value:.2f}</text>'
+        for value in (0.0, top / 2, top)
+        for y in [place(0, value).split(",")[1]]
+    )
+    labels = "".join(
+        f'<text x="{place(value, 0).split(",")[0]}" y="{_HEIGHT + 14}" '
+        f'text-anchor="{"end" if value == 1 else "middle"}">{value:.0%}</text>'
+        for value in (0.25, 0.5, 0.75, 1.0)
+    )
+    if isinstance(target, float) and target <= top:
+        y = place(0, target).split(",")[1]
+        marks += f'<line class="target" x1="{_LEFT}" y1="{y}" x2="{_WIDTH}" y2="{y}"/>'
+    x, y = place(judged.operating.coverage, judged.operating.risk).split(",")
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" '
+        f'aria-label="Risk by coverage">{marks}<polyline points="{line}" stroke-width="2"/>'
+        f'<circle class="chosen" cx="{x}" cy="{y}" r="4"><title>answers '
+        f"{judged.operating.coverage:.0%} at risk {judged.operating.risk:.3f}</title></circle>"
+        f"{labels}</svg>"
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

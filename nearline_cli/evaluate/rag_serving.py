@@ -1,0 +1,156 @@
+"""Asks a running generation service, and checks and times its answers."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nearline import contract as c
+from nearline.clients import GenerationClient, RetrievalClient
+
+if TYPE_CHECKING:
+    from generation.training.labels import Labelled
+
+_TIMEOUT_S = 60.0
+# Asked first and not counted: connections and caches of the machine.
+_WARM_UP = 5
+
+
+@dataclass(slots=True)
+class _Served:
+    """What was counted over all answers."""
+
+    citations: int = 0
+    exact: int = 0
+    cited_where_answered: int = 0
+    touching: int = 0
+    contained: int = 0
+    answerable: int = 0
+    answered: int = 0
+    characters: int = 0
+    calibrated: int = 0
+    first_s: list[float] = field(default_factory=list)
+    search_s: list[float] = field(default_factory=list)
+
+
+async def ask(
+    questions: Sequence[Labelled],
+    collection: str,
+    advance: Callable[[int], None],
+    *,
+    generation: str,
+    retrieval: str,
+) -> dict[str, object]:
+    """Asks one question after the other, refusals off, and checks each answer against the store.
+
+    Args:
+        questions: Labelled questions.
+        collection: Its name.
+        advance: Told of questions done.
+        generation, retrieval: Addresses.
+    Returns: Figures by name; a share over nothing is None.
+    """
+    from generation.evidence.evidence_reader import Reader
+
+    served = _Served()
+    async with (
+        GenerationClient(generation) as generator,
+        RetrievalClient(retrieval) as retriever,
+    ):
+        reader = Reader(retriever, None)
+        for number, question in enumerate([*questions[:_WARM_UP], *questions]):
+            asked = c.Question(text=question.text, refuse=False)
+            counted = served if number >= min(_WARM_UP, len(questions)) else _Served()
+            start = time.perf_counter()
+            await reader.find(asked, collection, _TIMEOUT_S)
+            counted.search_s.append(time.perf_counter() - start)
+            text, cited = await _answer(generator, asked, collection, counted)
+            await _check(retriever, question, text, cited, collection, counted)
+            advance(int(counted is served))
+    return _figures(served)
+
+
+async def _answer(
+    generator: GenerationClient, asked: c.Question, collection: str, served: _Served
+) -> tuple[str, list[c.Citation]]:
+    start = time.perf_counter()
+    text, cited = "", []
+    async for event in generator.generate(asked, collection=collection, timeout_s=_TIMEOUT_S):
+        match event:
+            case c.Delta():
+                if not text:
+                    served.first_s.append(time.perf_counter() - start)
+                text += event.text
+            case c.Citation():
+                cited.append(event)
+            case c.Done():
+                served.calibrated += event.calibrated
+                served.answered += 1
+    return text, cited
+
+
+async def _check(
+    retriever: RetrievalClient,
+    question: Labelled,
+    text: str,
+    cited: Sequence[c.Citation],
+    collection: str,
+    served: _Served,
+) -> None:
+    from generation.checks.citations import readable
+
+    ids = list(dict.fromkeys(one.document_id for one in cited))
+    stored: dict[str, str] = {}
+    if ids:
+        reply = await retriever.get_items(
+            ids, frozenset({c.PayloadField.TEXT}), collection=collection, timeout_s=_TIMEOUT_S
+        )
+        stored = {item.id: item.text for item in reply.items}
+    served.characters += len(text)
+    for one in cited:
+        span = stored.get(one.document_id, "")[one.start : one.end]
+        hashed = hashlib.sha256(span.encode()).hexdigest()
+        served.citations += 1
+        served.exact += bool(span) and hashed == one.text_hash and readable(span) in text
+        if question.has_answer:
+            served.cited_where_answered += 1
+            served.touching += any(
+                one.start < gold.end and gold.start < one.end
+                for gold in question.spans.get(one.document_id, ())
+            )
+    if question.has_answer:
+        served.answerable += 1
+        plain = " ".join(text.lower().split())
+        served.contained += any(
+            " ".join(readable(gold.text).lower().split()) in plain
+            for spans in question.spans.values()
+            for gold in spans
+        )
+
+
+def _figures(served: _Served) -> dict[str, object]:
+    first, search = _median_ms(served.first_s), _median_ms(served.search_s)
+    over = None if first is None or search is None else round(first - search, 2)
+    return {
+        "offset_accuracy": _share(served.exact, served.citations),
+        "citations": served.citations,
+        "citation_precision": _share(served.touching, served.cited_where_answered),
+        "answer_containment": _share(served.contained, served.answerable),
+        "answer_chars_mean": round(served.characters / max(1, served.answered), 1),
+        "served_calibrated": _share(served.calibrated, served.answered),
+        "first_delta_p50_ms": first,
+        "retrieval_p50_ms": search,
+        "first_delta_over_retrieval_p50_ms": over,
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _median_ms(seconds: Sequence[float]) -> float | None:
+    return round(statistics.median(seconds) * 1e3, 2) if seconds else None

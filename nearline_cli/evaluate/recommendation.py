@@ -1,0 +1,187 @@
+"""`nearline eval recommend`: models of behaviour against what users did later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nearline.errors import InvalidRequest
+from nearline_cli.compose.build_context import embedder
+from nearline_cli.inputs import interactions as interacting
+from nearline_cli.terminal import options, output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from index_builder.behaviour.model_evaluation import Evaluation
+    from index_builder.interactions.records import Interactions
+    from index_builder.readers.columns import Columns as TextColumns
+
+_SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:SHARE"
+# Models that know of an item only what was done with it.
+_OF_BEHAVIOUR = "popular, item_to_item, als, ease, session, buy_again, blended"
+
+
+def recommend(
+    interactions: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Interactions: .csv, .csv.gz, .tsv or .parquet."),
+    ],
+    user_column: interacting.UserColumnOption = interacting.USER,
+    item_column: interacting.ItemColumnOption = interacting.ITEM,
+    time_column: interacting.TimeColumnOption = interacting.TIME,
+    kind_column: interacting.KindColumnOption = "",
+    kind: interacting.KindOption = None,
+    value_column: interacting.ValueColumnOption = "",
+    min_per_user: interacting.MinPerUserOption = 1,
+    min_per_item: interacting.MinPerItemOption = 1,
+    max_per_user_day: interacting.MaxPerUserDayOption = 0,
+    duplicates_within: interacting.DuplicatesWithinOption = 0.0,
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help=f"What is held out: {_SPLITS}.")
+    ] = "time:0.8",
+    repeats: Annotated[
+        bool, typer.Option("--repeats", help="What a user had may be recommended again.")
+    ] = False,
+    k: Annotated[int, typer.Option(min=1, max=1_000, help="Places of a list.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="What the items say, as nearline build reads it; needed for cold-items.",
+        ),
+    ] = None,
+    id_column: options.IdColumnOption = "",
+    title_column: options.TitleColumnOption = "",
+    text_column: options.TextColumnOption = "",
+    embedding: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+    ] = "",
+    served: Annotated[
+        bool,
+        typer.Option(
+            "--served/--no-served",
+            help="Also build a snapshot of the training part, serve it, and ask it over gRPC.",
+        ),
+    ] = True,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with the figures.")
+    ] = None,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Measure models of behaviour on interactions that were held out; every item is ranked.
+
+    Settings, and the blend, are chosen on a validation split of the same kind inside the training
+    part. Intervals are 95%, over users; `served_ahead` is the gain of the running service over the
+    model of the row. The models are measured alone, before any rule of a surface; `served` is what
+    the surface home gives, or cart with --repeats. With cold-items, items are held out whole, and
+    ranked by what they say.
+    """
+    from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, is_cold_items
+    from index_builder.behaviour.evaluation_task import asks_only_known
+    from index_builder.behaviour.model_evaluation import evaluate, rows_of
+    from index_builder.interactions.cleanup import Rules
+    from index_builder.interactions.reader import Columns
+    from index_builder.readers.columns import Columns as TextColumns
+
+    # Before minutes of measuring, not after them.
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+    if is_cold_items(split) and corpus is None:
+        raise InvalidRequest(
+            f"{split} ranks items by what they say; name it with --corpus FILE", field="corpus"
+        )
+    if corpus is not None and not is_cold_items(split):
+        raise InvalidRequest(
+            f"--corpus is only for cold-items:SHARE; leave it out with --split {split}",
+            field="corpus",
+        )
+    columns = Columns(user_column, item_column, time_column, kind_column, value_column)
+    began = time.monotonic()
+    rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
+    read = interacting.read(interactions, columns, kind, rules)
+    cleaned = read.interactions
+    about: dict[str, object] = {"split": split}
+    content = None
+    if corpus is not None:
+        texts = TextColumns(
+            id=id_column, title=title_column, text=text_column, attributes=(), needs_text=False
+        )
+        content, without = _content(corpus, texts, cleaned.items, embedding, quiet=as_json)
+        evaluation = evaluate_cold_items(cleaned, split, k, content, seed=seed)
+        about |= {"items_without_text": without, "models_left_out": _OF_BEHAVIOUR}
+    else:
+        evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
+        about |= {"repeats": repeats, "only_known_items": asks_only_known(split)}
+    if served:
+        evaluation = _with_served(evaluation, cleaned, split, k, content, seed)
+    if evaluation.placing:
+        about["validation_explained"] = round(max(evaluation.placing.values()), 4)
+    if evaluation.choice is not None:
+        about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
+    if evaluation.ranker:
+        about["ranker"] = evaluation.ranker
+    about |= {
+        "interactions": len(cleaned.user),
+        "left_out": dict(read.left_out),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    rows = rows_of(evaluation, k)
+    if html is not None:
+        from nearline_cli.evaluate.recommendation_report import render
+
+        html.write_text(render(interactions.name, evaluation, rows, about, k), "utf-8")
+    if as_json:
+        for row in rows:
+            output.print_json({**row, **about})
+        return
+    shown = [name for name in rows[0] if name != "settings"]
+    output.print_table(shown, [[row[name] for name in shown] for row in rows])
+    ours = rows[-1]
+    output.print_table(("figure", "value"), [(ours["model"], ours["settings"]), *about.items()])
+
+
+def _content(
+    corpus: Path, columns: TextColumns, ids: Sequence[str], address: str, *, quiet: bool
+) -> tuple[NDArray[np.float32], int]:
+    """Gives the content of items, and of how many nothing is known."""
+    from index_builder.behaviour.item_texts import embed_texts, read_texts
+    from index_builder.readers.corpus import Corpus
+
+    texts = read_texts(Corpus([corpus], columns), ids)
+
+    async def run() -> NDArray[np.float32]:
+        async with embedder(address, quiet=quiet) as client:
+            return await embed_texts(ids, texts, client, await client.info())
+
+    return asyncio.run(run()), len(ids) - len(texts)
+
+
+def _with_served(
+    evaluation: Evaluation,
+    interactions: Interactions,
+    how: str,
+    k: int,
+    content: NDArray[np.float32] | None,
+    seed: int,
+) -> Evaluation:
+    """Adds what a running service gives for the same task."""
+    from index_builder.behaviour.model_evaluation import Measured
+    from index_builder.evaluation.recommendation_metrics import measure
+    from index_builder.interactions.splits import split
+    from nearline_cli.evaluate.recommendation_serving import measure_served
+
+    task = evaluation.task
+    parts = split(interactions, how, seed)
+    answered = asyncio.run(measure_served(parts, task, how, k, content=content, seed=seed))
+    per_user = measure(answered.lists, task.relevant, k)
+    measured = Measured("served", answered.settings, per_user, answered.lists)
+    return evaluation._replace(measured=[*evaluation.measured, measured])

@@ -1,0 +1,177 @@
+"""Lists for a task from a running router, over a snapshot that is built for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.filters import Equals
+from nearline.times import from_us
+from nearline_cli.local.processes import RETRIEVAL_SERVICES, redis_process, service_process
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from index_builder.behaviour.evaluation_task import Task
+    from index_builder.interactions.splits import Split
+
+COLLECTION = "evaluated"
+_HELD_OUT = "held_out"
+_AT_ONCE = 8
+_TIMEOUT_S = 60.0
+
+
+class Served(NamedTuple):
+    """What the router answered.
+
+    lists: (u, k) int32 item numbers, -1 where there was nothing. settings: What it blends.
+    """
+
+    lists: NDArray[np.int32]
+    settings: str
+
+
+async def measure_served(
+    parts: Split,
+    task: Task,
+    how: str,
+    k: int,
+    *,
+    content: NDArray[np.float32] | None = None,
+    seed: int = 0,
+) -> Served:
+    """Builds a snapshot of the training part, serves it, and asks it for a list for each user.
+
+    Users who are known to the training part are known by the snapshot. What others did before they
+    are asked for is recorded, as in an application.
+
+    Args:
+        parts, task: The split and what it asks.
+        how: The split in words; the blend is chosen on one of the same kind inside the training.
+        k: Places of a list.
+        content: (items, d) float32, what items say; None: nothing.
+        seed: Of what is drawn.
+    Raises: NotReady: a service did not start. What the build raises.
+    """
+    from index_builder.options.build_options import BuildOptions, IndexOptions
+    from index_builder.options.training_options import Learning
+    from index_builder.pipeline.builder import build_snapshot
+
+    cold = parts.held_out_items is not None
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "store")
+        learning = Learning(interactions=parts.train, validate_on="" if cold else how, k=k)
+        options = BuildOptions(
+            store=store,
+            collection=COLLECTION,
+            golden_queries=0,
+            lexical=False,
+            title_only=True,
+            index=IndexOptions(factory="Flat"),
+            seed=seed,
+            learning=learning,
+        )
+        built = await build_snapshot(_documents(parts, task, content), options)
+        async with _router(Path(folder), store, recorded=parts.fold_in is not None) as client:
+            if parts.fold_in is not None:
+                await _record(client, parts)
+            lists = await _lists(client, parts, task, k, cold=cold)
+    behaviour = built.record()["behaviour"]
+    assert isinstance(behaviour, dict)
+    return Served(lists, str(behaviour["blend"]["repeats" if task.repeats else "no_repeats"]))
+
+
+def _documents(parts: Split, task: Task, content: NDArray[np.float32] | None) -> list[c.Item]:
+    """Gives a document for each item that may be listed or was had; its id is its title."""
+    wanted = task.candidates.copy()
+    wanted[parts.train.item] = True
+    cold = np.zeros(len(wanted), np.bool_)
+    if parts.held_out_items is not None:
+        cold[parts.held_out_items] = True
+    nothing = np.ones(1, np.float32)
+    return [
+        c.Item(
+            id=parts.train.items[at],
+            title=parts.train.items[at],
+            vector=_direction(content[at]) if content is not None else nothing,
+            attributes={_HELD_OUT: bool(cold[at])},
+        )
+        for at in np.flatnonzero(wanted).tolist()
+    ]
+
+
+def _direction(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gives what stands for an item that says nothing: some direction, since it needs one."""
+    if vector.any():
+        return vector
+    some = np.zeros_like(vector)
+    some[0] = 1
+    return some
+
+
+@contextlib.asynccontextmanager
+async def _router(folder: Path, store: str, *, recorded: bool) -> AsyncIterator[RetrievalClient]:
+    async with contextlib.AsyncExitStack() as stack:
+        words = ["--store", store]
+        if recorded:
+            words += ["--redis", await stack.enter_async_context(redis_process(folder / "redis"))]
+        router = await stack.enter_async_context(
+            service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
+        )
+        yield await stack.enter_async_context(RetrievalClient(router.address))
+
+
+async def _record(client: RetrievalClient, parts: Split) -> None:
+    rows = parts.fold_in
+    assert rows is not None
+    done = [
+        c.Interaction(
+            item_id=rows.items[item],
+            user_id=rows.users[user],
+            time=from_us(time_us),
+            weight=weight,
+        )
+        for user, item, time_us, weight in zip(
+            rows.user.tolist(),
+            rows.item.tolist(),
+            rows.time_us.tolist(),
+            rows.weight.tolist(),
+            strict=True,
+        )
+    ]
+    for at in range(0, len(done), c.MAX_BATCH):
+        await client.record_interactions(
+            done[at : at + c.MAX_BATCH], collection=COLLECTION, timeout_s=_TIMEOUT_S
+        )
+
+
+async def _lists(
+    client: RetrievalClient, parts: Split, task: Task, k: int, *, cold: bool
+) -> NDArray[np.int32]:
+    options = c.RecommendOptions(n=k, filter=Equals(_HELD_OUT, True) if cold else None)
+    surface = "cart" if task.repeats else "home"
+    numbers = {one: at for at, one in enumerate(parts.train.items)}
+    lists = np.full((len(task.users), k), -1, np.int32)
+    left = iter(range(len(task.users)))
+
+    async def ask() -> None:
+        for row in left:
+            audience = c.Audience(user_id=parts.train.users[int(task.users[row])], surface=surface)
+            reply = await client.recommend(
+                audience, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
+            )
+            found = [numbers[one.hit.id] for one in reply.recommendations]
+            lists[row, : len(found)] = found
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(ask())
+    return lists

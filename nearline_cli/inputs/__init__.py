@@ -1,0 +1,1 @@
+"""Rows, files and sources that users pass to commands."""

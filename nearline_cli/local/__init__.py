@@ -1,0 +1,1 @@
+"""Processes of one machine: their plan, their supervisor, a bundled Redis."""

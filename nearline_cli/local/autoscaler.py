@@ -1,0 +1,148 @@
+"""As many workers as the queue needs: processes of this machine, started and stopped as it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from nearline.clients import IngestClient
+from nearline.contract import QueueState
+from nearline.errors import NearlineError
+from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
+from nearline_cli.local.supervisor import Change, Keeper, Plan
+
+_LOOK_EVERY_S = 1.0
+_ANSWER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """The number of workers was changed. before, after: How many; lag: What was to be done then."""
+
+    before: int
+    after: int
+    lag: int
+    reason: str
+
+
+class Pool:
+    """Processes that are alike, as many as are wanted now; each is started again when it dies.
+
+    Args:
+        plan: Gives the process with a number, from 1.
+        on_change: Called at every change of state.
+        on_line: Called with the name and every line that a process logs.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], Plan],
+        on_change: Callable[[Change], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._on_change = on_change
+        self._on_line = on_line
+        # By number, oldest first; those that are ending have theirs until they are gone.
+        self._running: dict[int, tuple[Keeper, asyncio.Task[None]]] = {}
+        self._ending: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many there are, those that are starting included, those that are ending not."""
+        return len(self._running)
+
+    def resize(self, count: int) -> None:
+        """Starts more, or tells the newest to end; waits for neither."""
+        while self.size < count:
+            number = 1
+            while number in self._running or number in self._ending:
+                number += 1
+            keeper = Keeper(self._plan(number), self._on_change, self._on_line)
+            self._running[number] = keeper, asyncio.create_task(keeper.keep())
+        while self.size > count:
+            number, (keeper, keeping) = self._running.popitem()
+            self._ending[number] = asyncio.create_task(self._end(number, keeper, keeping))
+
+    async def close(self) -> None:
+        """Ends all of them, and waits for that."""
+        self.resize(0)
+        while self._ending:
+            await asyncio.wait(self._ending.values())
+
+    async def _end(self, number: int, keeper: Keeper, keeping: asyncio.Task[None]) -> None:
+        keeping.cancel()
+        await asyncio.wait((keeping,))
+        await keeper.stop()
+        del self._ending[number]
+
+
+class Autoscaler:
+    """Keeps a pool at the size that the queue needs.
+
+    Args:
+        look: Gives the state of the queue. While it raises an error of ours the size stays.
+        pool: The workers.
+        policy: Says how many there should be.
+        on_scaled: Called at every change of their number.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[QueueState]],
+        pool: Pool,
+        policy: ScalingPolicy,
+        on_scaled: Callable[[Scaled], None],
+    ) -> None:
+        self._look = look
+        self._pool = pool
+        self._policy = policy
+        self._on_scaled = on_scaled
+
+    async def run(self) -> None:
+        """Looks at the queue once a second, for ever."""
+        while True:
+            await self.step()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def step(self) -> None:
+        """Looks at the queue once, and acts."""
+        try:
+            queue = await self._look()
+        except NearlineError:
+            self._policy.forget()
+            return
+        before = self._pool.size
+        wanted = self._policy.decide(queue, before, asyncio.get_running_loop().time())
+        if wanted.workers != before:
+            self._on_scaled(
+                Scaled(before=before, after=wanted.workers, lag=queue.lag, reason=wanted.reason)
+            )
+            self._pool.resize(wanted.workers)
+
+
+@contextlib.asynccontextmanager
+async def autoscaled(
+    address: str, pool: Pool, scaling: Scaling, on_scaled: Callable[[Scaled], None]
+) -> AsyncIterator[None]:
+    """Scales a pool for the length of the block, and ends its processes then.
+
+    Args:
+        address: Of the ingest service, which is asked for the state of the queue.
+    """
+    pool.resize(scaling.min_workers)
+    async with IngestClient(address) as client:
+        scaler = Autoscaler(
+            lambda: client.queue(timeout_s=_ANSWER_S), pool, ScalingPolicy(scaling), on_scaled
+        )
+        running = asyncio.create_task(scaler.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
+            await pool.close()
+            if not running.cancelled():
+                running.result()

@@ -1,0 +1,138 @@
+"""The bundled Redis as a supervised process: `python -m nearline_cli.local.redis_process`.
+
+This process becomes the server itself, so that the supervisor ends and watches nothing else. A
+small watcher beside it says when the server answers, and ends it when the supervisor is gone; it
+goes when the server does. It is run as a file, without the packages that it does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+_POLL_S = 0.05
+_TIMEOUT_S = 1.0
+_LOCK = "lock"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Locks the folder, starts the watcher, and becomes the server."""
+    from nearline.errors import NearlineError
+    from nearline.serving import LIFELINE_VARIABLE
+    from nearline_cli.local.bundled_redis import HOST, command, find_program
+
+    parser = argparse.ArgumentParser(prog="python -m nearline_cli.local.redis_process")
+    parser.add_argument("--folder", type=Path, required=True, help="Where its data lie.")
+    parser.add_argument("--port", type=int, required=True, help="Port on the loopback address.")
+    given = parser.parse_args(argv)
+    folder: Path = given.folder.absolute()
+    try:
+        program = find_program()
+        # What people asked is in it.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _lock(folder, f"{HOST}:{given.port}")
+    except NearlineError as error:
+        _fail(error.message)
+    except OSError as error:
+        _fail(
+            f"{folder} cannot hold the data of Redis: {error.strerror or error}; make it writable, "
+            "name another Redis with --redis URL, or go without: --no-redis"
+        )
+    alive, held = os.pipe()
+    lifeline = int(os.environ.get(LIFELINE_VARIABLE, "-1"))
+    subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", __file__),
+            *map(str, (os.getpid(), HOST, given.port, alive, lifeline)),
+        ],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[number for number in (alive, lifeline) if number >= 0],
+    )
+    # The server keeps both as long as it lives: the lock of its folder, and what tells the watcher.
+    os.set_inheritable(lock, True)
+    os.set_inheritable(held, True)
+    if lifeline >= 0:
+        os.set_inheritable(lifeline, False)
+    os.execv(program, command(program, folder, given.port))
+
+
+def _lock(folder: Path, address: str) -> int:
+    """Takes the folder for this process and what it becomes; gives the open file.
+
+    Two servers over one append-only file would destroy it, and do not notice each other.
+    """
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
+        _fail(
+            f"{folder} is in use by {owner}; stop the other `nearline up`, name a Redis of your "
+            "own with --redis URL (that one will do, too), or go without: --no-redis"
+        )
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()}, a Redis on redis://{address}/0\n".encode())
+    return descriptor
+
+
+def watch(server: int, host: str, port: int, alive: int, lifeline: int) -> None:
+    """Logs when the server answers; ends it when the lifeline closes; returns when it is gone.
+
+    Args:
+        server: Its pid.
+        alive: A pipe that closes when the server ends.
+        lifeline: A pipe that closes when the supervisor ends; -1: there is none.
+    """
+    told = False
+    sources = [alive] if lifeline < 0 else [alive, lifeline]
+    while True:
+        readable, _, _ = select.select(sources, [], [], None if told else _POLL_S)
+        if alive in readable:
+            return
+        if lifeline in readable:
+            os.kill(server, signal.SIGTERM)
+            # Once is enough; it syncs its file and goes.
+            sources.remove(lifeline)
+            told = True
+        elif not told and _answers(server, host, port):
+            _log({"level": "info", "event": "serving", "address": f"{host}:{port}"})
+            told = True
+
+
+def _answers(server: int, host: str, port: int) -> bool:
+    """Tells whether this very server has loaded its data; another one may hold the port."""
+    try:
+        with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
+            connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+            with connection.makefile("rb") as reply:
+                said = reply.read()
+    except OSError:
+        return False
+    return said.startswith(b"+PONG\r\n") and b"process_id:%d\r\n" % server in said
+
+
+def _log(fields: dict[str, str]) -> None:
+    sys.stderr.write(json.dumps({"service": "redis", **fields}) + "\n")
+    sys.stderr.flush()
+
+
+def _fail(reason: str) -> NoReturn:
+    _log({"level": "critical", "event": "failed", "reason": reason})
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    if __spec__ is None:
+        watch(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main(sys.argv[1:])

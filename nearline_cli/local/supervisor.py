@@ -1,0 +1,212 @@
+"""Keeps service processes alive: starts in order, restarts what dies, stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from nearline.errors import NearlineError, first_of
+from nearline_cli.local.processes import ServiceProcess, parse_event, start_service
+
+_FIRST_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 30.0
+# A process that ran this long had recovered: its next death starts from the first back-off again.
+_STEADY_S = 60.0
+
+
+class State(Enum):
+    """State of a supervised process."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DIED = "died"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A process to keep alive.
+
+    arguments must fix the port, so that a restarted process is found where its peers look for it.
+    address: Where that is; empty: it has no peers, and listens where there is room.
+    environ: Variables on top of this process's own; no list of processes shows them.
+    """
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    address: str
+    ready_services: tuple[str, ...]
+    ready_timeout_s: float = 120.0
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A process changed its state. pid is 0 where there is none; reason says why it died."""
+
+    name: str
+    address: str
+    pid: int
+    state: State
+    reason: str = ""
+    retry_in_s: float = 0.0
+
+
+class Keeper:
+    """Keeps one process alive.
+
+    Args:
+        plan: The process.
+        on_change: Called at every change of state.
+        on_line: Called with the name and every line that it logs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        on_change: Callable[[Change], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._on_change = on_change
+        self._on_line = on_line
+        self._service: ServiceProcess | None = None
+        self._address = plan.address
+
+    async def start(self) -> ServiceProcess:
+        """Starts it. Raises: what `start_service` raises."""
+        plan, forward = self._plan, self._on_line
+        self._report(State.STARTING)
+        self._service = await start_service(
+            plan.module,
+            plan.arguments,
+            ready_services=plan.ready_services,
+            name=plan.name,
+            ready_timeout_s=plan.ready_timeout_s,
+            environ=plan.environ,
+            on_line=None if forward is None else (lambda line: forward(plan.name, line)),
+        )
+        self._address = plan.address or self._service.address
+        self._report(State.SERVING)
+        return self._service
+
+    async def keep(self) -> None:
+        """Starts it unless it runs, and again whenever it dies; until it is cancelled."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                service = self._service or await self.start()
+                since = time.monotonic()
+                code = await service.wait()
+                self._service = None
+                await service.stop()
+                if time.monotonic() - since >= _STEADY_S:
+                    backoff_s = _FIRST_BACKOFF_S
+                reason = _why(code, service)
+            except NearlineError as error:
+                reason = error.message
+            except OSError as error:
+                # The machine has no room for another process now.
+                reason = str(error)
+            self._report(State.DIED, reason=reason, retry_in_s=backoff_s)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+
+    async def stop(self) -> None:
+        """Ends it where it runs; whoever keeps it has been cancelled before."""
+        service, self._service = self._service, None
+        if service is not None:
+            await service.stop()
+            self._report(State.STOPPED)
+
+    def _report(self, state: State, *, reason: str = "", retry_in_s: float = 0.0) -> None:
+        self._on_change(
+            Change(
+                name=self._plan.name,
+                address=self._address,
+                pid=self._service.pid if self._service else 0,
+                state=state,
+                reason=reason,
+                retry_in_s=retry_in_s,
+            )
+        )
+
+
+class Supervisor:
+    """Runs processes until it is told to stop.
+
+    Args:
+        stages: In order of start: all of a stage start at once, and serve before the next stage
+            starts. They stop in the opposite order: a router before what it calls.
+        on_change: Called at every change of state.
+        on_line: Called with the name and every line that a process logs.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Plan]],
+        on_change: Callable[[Change], None],
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._stages = [[Keeper(plan, on_change, on_line) for plan in stage] for stage in stages]
+
+    async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
+        """Starts everything, calls `started`, and keeps it running until `stop` is set.
+
+        Raises: what `start_service` raises when a process does not come up the first time.
+        """
+        try:
+            if await _unless(stop, self._start_all()):
+                started()
+                async with asyncio.TaskGroup() as group:
+                    keeping = [
+                        group.create_task(keeper.keep())
+                        for stage in self._stages
+                        for keeper in stage
+                    ]
+                    await stop.wait()
+                    for task in keeping:
+                        task.cancel()
+        finally:
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(keeper.stop() for keeper in stage))
+
+    async def _start_all(self) -> None:
+        for stage in self._stages:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for keeper in stage:
+                        group.create_task(keeper.start())
+            except* NearlineError as failures:
+                raise first_of(failures) from None
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Does the work unless the stop comes first; True when the work is done."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    if task.cancelled():
+        return False
+    task.result()
+    return True
+
+
+def _why(code: int, service: ServiceProcess) -> str:
+    for line in reversed(service.log):
+        event = parse_event(line)
+        if event.get("event") == "failed" and event.get("reason"):
+            return str(event["reason"])
+    return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"

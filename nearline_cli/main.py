@@ -1,0 +1,141 @@
+"""The `nearline` command: registers the commands, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nearline
+from nearline.errors import InternalError, InvalidRequest, NearlineError, SettingsError
+from nearline_cli.commands import (
+    ask,
+    build,
+    changes,
+    count,
+    demo,
+    doctor,
+    gate,
+    ingest,
+    items,
+    jobs,
+    load,
+    models,
+    recommend,
+    recommend_all,
+    reembed,
+    replay,
+    rollout,
+    search,
+    sessions,
+    snapshots,
+    status,
+    up,
+    users,
+    worker,
+)
+from nearline_cli.commands import eval as evaluation
+from nearline_cli.terminal import output
+
+_FAILED = 1
+_MISUSED = 2
+
+app = typer.Typer(
+    name="nearline",
+    help="Recommendation and RAG retrieval over your own catalogue and documents.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments or settings, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.command()(demo.demo)
+app.command()(build.build)
+app.command()(changes.compact)
+app.command()(reembed.reembed)
+app.command()(up.up)
+app.command()(ingest.ingest)
+app.command(context_settings=worker.CONTEXT)(worker.worker)
+app.command()(search.search)
+app.command()(recommend.recommend)
+app.command("recommend-all")(recommend_all.recommend_all)
+app.command()(ask.ask)
+app.command()(count.count)
+app.command()(status.status)
+app.command()(doctor.doctor)
+app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(gate.app, name="gate")
+app.command()(replay.replay)
+app.add_typer(rollout.app, name="rollout")
+app.add_typer(models.app, name="models")
+app.add_typer(items.app, name="items")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(users.app, name="users")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(changes.app, name="changes")
+app.add_typer(evaluation.app, name="eval")
+app.command()(load.load)
+# Benchmarks and their baselines are not installed: they are part of a source checkout.
+if (Path(nearline.__file__).parents[1] / "benchmarks" / "app.py").is_file():
+    from benchmarks.app import app as bench
+
+    app.add_typer(bench, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nearline {nearline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Only declares the options that every command takes; `main` acts on --debug."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Wherever it stands: people add it at the end of the command that failed.
+    debug = "--debug" in given
+    words = [word for word in given if word != "--debug"]
+    try:
+        app(words, prog_name="nearline")
+    except SystemExit as ended:
+        # `nearline … | head`: the reader has what it wanted. Typer takes it for a failure.
+        if isinstance(ended.__context__, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        ours = _ours(error)
+        output.print_error(ours, as_json="--json" in words)
+        sys.exit(_MISUSED if isinstance(ours, SettingsError | InvalidRequest) else _FAILED)
+
+
+def _ours(error: Exception) -> NearlineError:
+    if isinstance(error, NearlineError):
+        return error
+    # Python stands a surrogate for each byte of an argument that it could not decode.
+    if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
+        return InvalidRequest("an argument has bytes that are not UTF-8; give it as UTF-8 text")
+    return InternalError(
+        f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
+    )
+
+
+if __name__ == "__main__":
+    main()

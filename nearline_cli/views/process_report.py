@@ -1,0 +1,77 @@
+"""What `nearline up` tells of its processes, to people or to programs."""
+
+from __future__ import annotations
+
+import sys
+
+from nearline_cli.compose.build_context import say
+from nearline_cli.local.autoscaler import Scaled
+from nearline_cli.local.processes import parse_event
+from nearline_cli.local.supervisor import Change, State
+from nearline_cli.terminal import output
+
+_LOUD = ("warning", "error", "critical")
+
+
+class Report:
+    """Tells people, or programs, what the supervisor does."""
+
+    def __init__(self, *, as_json: bool, verbose: bool) -> None:
+        self._json = as_json
+        self._verbose = verbose
+        self._latest: dict[str, Change] = {}
+        self._died: set[str] = set()
+
+    def change(self, change: Change) -> None:
+        """Takes a change of state."""
+        known = self._latest.get(change.name)
+        self._latest[change.name] = change
+        if self._json:
+            output.print_json({"event": "state", **_record(change)})
+        elif change.state is State.DIED:
+            self._died.add(change.name)
+            say(f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s")
+        elif change.state is State.STARTING and known is None:
+            say(f"{change.name} is starting")
+        elif change.state is State.SERVING and change.name in self._died:
+            self._died.discard(change.name)
+            say(f"{change.name} serves again, pid {change.pid}")
+
+    def scaled(self, scaled: Scaled) -> None:
+        """Takes a change of the number of workers."""
+        if self._json:
+            record = {"from": scaled.before, "to": scaled.after, "lag": scaled.lag}
+            output.print_json({"event": "scale", **record, "reason": scaled.reason})
+        else:
+            say(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
+
+    def line(self, name: str, line: str) -> None:
+        """Takes a log line of a process; warnings and errors are passed on."""
+        event = parse_event(line)
+        if self._verbose or str(event.get("level")) in _LOUD:
+            sys.stderr.write(f"[{name}] {line}\n")
+
+    def ready(self, address: str) -> None:
+        """Says that everything serves, and prints the table of addresses."""
+        changes = list(self._latest.values())
+        if self._json:
+            for change in changes:
+                output.print_json({"event": "process", **_record(change)})
+            output.print_json({"event": "ready", "address": address})
+            return
+        output.print_table(
+            ("name", "address", "pid", "state"),
+            [(c.name, c.address, str(c.pid), c.state.value) for c in changes],
+        )
+
+
+def _record(change: Change) -> dict[str, object]:
+    record: dict[str, object] = {
+        "name": change.name,
+        "address": change.address,
+        "pid": change.pid,
+        "state": change.state.value,
+    }
+    if change.reason:
+        record |= {"reason": change.reason, "retry_in_s": change.retry_in_s}
+    return record

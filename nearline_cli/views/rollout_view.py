@@ -1,0 +1,77 @@
+"""How a canary does, for people and programs."""
+
+from __future__ import annotations
+
+from nearline.v1 import admin_pb2, types_pb2
+from nearline_cli.terminal import output
+
+_ARMS = {types_pb2.ARM_CURRENT: "current", types_pb2.ARM_CANARY: "canary"}
+_FIELDS = (
+    *("requests", "errors", "units", "p50_ms", "p99_ms", "recall_samples", "recall", "lists"),
+    *("clicks", "conversions"),
+)
+
+
+def show_status(
+    collection: str, status: admin_pb2.GetRolloutStatusResponse, *, as_json: bool
+) -> None:
+    """Prints the status of a rollout."""
+    record = status.in_force
+    if as_json:
+        output.print_json(
+            {
+                "collection": collection,
+                "epoch": record.epoch,
+                "current": record.current,
+                "canary": record.canary or None,
+                "canary_share": record.canary_share,
+                "running": status.running,
+                "problem": status.problem,
+                "why": record.why,
+                "arms": {
+                    _ARMS[arm.arm]: {
+                        "snapshot": arm.snapshot_id,
+                        **{name: getattr(arm, name) for name in _FIELDS},
+                    }
+                    for arm in status.arms
+                },
+                "tests": {
+                    test.name: {
+                        "evidence": test.evidence,
+                        "limit": test.limit,
+                        "seen": test.seen,
+                    }
+                    for test in status.tests
+                },
+                "compared": status.compared,
+                "overlap": status.overlap if status.compared else None,
+            }
+        )
+        return
+    console = output.console()
+    if not record.canary:
+        console.print(f"nothing is tried: {record.current} answers all since epoch {record.epoch}")
+        if record.why:
+            console.print(f"why: {record.why}", markup=False)
+        return
+    console.print(f"{record.canary} answers {record.canary_share:.1%} since epoch {record.epoch}")
+    if not status.running:
+        console.print(f"not at this router: {status.problem}")
+        return
+    output.print_table(
+        ("arm", "snapshot", *(name.replace("_", " ") for name in _FIELDS)),
+        [
+            (_ARMS[arm.arm], arm.snapshot_id, *(_number(getattr(arm, name)) for name in _FIELDS))
+            for arm in status.arms
+        ],
+    )
+    output.print_table(
+        ("test", "evidence", "backs out at", "seen"),
+        [(t.name, f"{t.evidence:.3g}", f"{t.limit:.3g}", t.seen) for t in status.tests],
+    )
+    if status.compared:
+        console.print(f"{status.compared:,} answers compared: {status.overlap:.1%} in common")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,89 @@
+"""What became of items that a command wrote: told on the way, summed up at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import typer
+
+from nearline import contract as c
+from nearline.clients import RetrievalClient
+from nearline.errors import NearlineError
+from nearline.retry import while_overloaded
+from nearline_cli.inputs.rejects import Refusals
+from nearline_cli.terminal import output
+
+
+@dataclass(slots=True)
+class WriteTally(Refusals):
+    """What became of items so far.
+
+    places: Where the items of the batch on its way were read, by id.
+    """
+
+    counts: Counter[c.WriteOutcome] = field(default_factory=Counter)
+    places: dict[str, str] = field(default_factory=dict)
+    marks: list[bytes] = field(default_factory=list)
+    batches: int = 0
+    start: float = field(default_factory=time.perf_counter)
+    served_s: float | None = None
+
+    async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
+        """Writes a batch; waits for as long as the service says that it is overloaded."""
+        try:
+            reply = await while_overloaded(write)
+        except NearlineError as error:
+            first = next(iter(self.places.values()), "")
+            raise type(error)(
+                f"{error.message}; the {self.batches} batches before {first} "
+                f"({sum(self.counts.values())} items) are durable",
+                field=error.field,
+                retry_after_s=error.retry_after_s,
+            ) from error
+        self.batches += 1
+        self.marks.append(reply.watermark)
+        for one in reply.results:
+            if one.outcome is c.WriteOutcome.REJECTED:
+                self.refuse(self.places.get(one.id, one.id), one.reason, one.message, one.id)
+            else:
+                self.counts[one.outcome] += 1
+        self.places.clear()
+
+    async def finish(self, client: RetrievalClient, collection: str, wait_s: float | None) -> None:
+        """Puts the watermarks together and, where that is wanted, waits until they are reached."""
+        from retrieval.protocols.watermark import decode, merged
+
+        known = tuple(mark for mark in map(decode, reversed(self.marks)) if mark is not None)
+        self.marks = [merged(known).encode()] if known else []
+        if wait_s is not None and self.marks:
+            start = time.perf_counter()
+            await client.count_items(
+                collection=collection, min_watermark=self.marks[0], timeout_s=wait_s
+            )
+            self.served_s = time.perf_counter() - start
+
+    def print(self) -> None:
+        """Prints it all, and ends the command where something was not written."""
+        spent_s = time.perf_counter() - self.start
+        counts = {one.value: self.counts[one] for one in c.WriteOutcome if self.counts[one]}
+        if self.as_json:
+            output.print_json(
+                {
+                    "outcomes": counts,
+                    "refused": self.bad_count,
+                    "refusals": self.bad,
+                    "watermark": self.marks[0].hex() if self.marks else "",
+                    "seconds": round(spent_s, 3),
+                    "waited_ms": output.milliseconds(self.served_s),
+                }
+            )
+        else:
+            parts = [f"{number:,} {name}" for name, number in counts.items()]
+            parts += [f"{self.bad_count:,} refused"] if self.bad_count else []
+            served = "" if self.served_s is None else ", served by every shard"
+            output.console().print(f"{', '.join(parts) or 'no items'} in {spent_s:.1f} s{served}")
+        if self.bad_count:
+            raise typer.Exit(1)

@@ -1,1 +1,0 @@
-"""Index engines; each is the only importer of its library."""

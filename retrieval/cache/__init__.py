@@ -1,0 +1,1 @@
+"""Caches of lists, in process and in Redis, and what invalidates them."""

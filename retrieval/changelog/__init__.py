@@ -1,0 +1,1 @@
+"""The durable log of changes to items: append, read, archive, trim."""

@@ -1,0 +1,84 @@
+"""A request to append as calls of the script, one per partition, and its answers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nearline.contract import WriteOutcome
+from nearline.snapshot import partition_of
+from retrieval.changelog.codec import content_digest, encode
+from retrieval.changelog.keys import keys_of
+from retrieval.changelog.records import Kind, Write, Written
+
+IDEMPOTENT_S = 86_400
+_KINDS = {Kind.UPSERT: "U", Kind.DELETE: "D", Kind.ATTRIBUTES: "A"}
+_OUTCOMES = {
+    "A": WriteOutcome.APPLIED,
+    "R": WriteOutcome.REPLACED,
+    "D": WriteOutcome.DELETED,
+    "N": WriteOutcome.ABSENT,
+    "U": WriteOutcome.UNCHANGED,
+    "S": WriteOutcome.SUPERSEDED,
+}
+
+
+class Call(NamedTuple):
+    """The part of a request that one partition has. numbers: Places of its writes in the whole."""
+
+    partition: int
+    numbers: list[int]
+    keys: list[str]
+    arguments: list[str | bytes | int]
+
+
+class Calls(NamedTuple):
+    """A request, by partition. digest: Of what the user asked; empty without a key."""
+
+    calls: list[Call]
+    digest: str
+
+
+def calls_of(collection: str, log_id: str, writes: Sequence[Write], idempotency_key: str) -> Calls:
+    """Deals a request to its partitions; see `scripts.APPEND`."""
+    digest = content_digest(writes) if idempotency_key else ""
+    nonce = secrets.token_hex(8)
+    calls: dict[int, Call] = {}
+    for number, write in enumerate(writes):
+        partition = partition_of(write.change.document_id)
+        call = calls.get(partition)
+        if call is None:
+            keys = keys_of(collection, partition)
+            names = [keys.meta, keys.log, keys.versions]
+            if idempotency_key:
+                names.append(keys.done(log_id, idempotency_key))
+            call = Call(partition, [], names, [log_id, nonce, digest, IDEMPOTENT_S])
+            calls[partition] = call
+        call.numbers.append(number)
+        call.arguments.extend(
+            (
+                write.change.document_id,
+                _KINDS[write.change.kind],
+                "" if write.base_version is None else write.base_version,
+                write.base_position,
+                "" if write.if_version is None else write.if_version,
+                "" if write.as_of_us is None else write.as_of_us,
+                encode(write.change),
+            )
+        )
+    return Calls(list(calls.values()), digest)
+
+
+def written(word: str, write: Write) -> Written:
+    """Reads what the script says of one write."""
+    letter, version = word[0], int(word[1:])
+    if letter != "C":
+        return Written(_OUTCOMES[letter], version)
+    has = f"it has version {version}" if version else "it was never changed, or is not there"
+    return Written(
+        WriteOutcome.REJECTED,
+        version,
+        "CONFLICT",
+        f"version {write.if_version} of the item was to be changed, but {has}; read it again",
+    )

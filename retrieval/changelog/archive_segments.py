@@ -1,0 +1,148 @@
+"""Segments of an archived change log: Parquet files, one row per change.
+
+Columns: partition uint8; position int64; time_us int64, microseconds since 1970; document_id
+string; kind string; change binary, a nearline.v1.Change. Rows of a partition stand in order. The
+file's metadata say where the segment begins (what was archived before it) and where it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nearline.errors import InvalidRequest, SnapshotCorrupt
+from retrieval.changelog import codec
+from retrieval.changelog.records import Entry
+from retrieval.protocols.watermark import Watermark, decode
+
+_BEFORE, _AFTER, _MADE = b"nearline.before", b"nearline.after", b"nearline.made_us"
+_SCHEMA = pa.schema(
+    [
+        ("partition", pa.uint8()),
+        ("position", pa.int64()),
+        ("time_us", pa.int64()),
+        ("document_id", pa.string()),
+        ("kind", pa.string()),
+        ("change", pa.binary()),
+    ]
+)
+_ROWS_AT_ONCE = 1_024
+
+
+class ArchivedChange(NamedTuple):
+    """A change as a row of a segment."""
+
+    partition: int
+    position: int
+    time_us: int
+    document_id: str
+    kind: str
+    change: bytes
+
+
+class Places(NamedTuple):
+    """Where the changes of a segment stand: (n,) partitions, positions and times in us, int64."""
+
+    partitions: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    times_us: NDArray[np.int64]
+
+
+def archived(entry: Entry) -> ArchivedChange:
+    """Gives the row of an entry."""
+    change = entry.change
+    return ArchivedChange(
+        entry.partition,
+        entry.position,
+        entry.time_us,
+        change.document_id,
+        change.kind.value,
+        codec.encode(change),
+    )
+
+
+def write_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> bytes:
+    """Gives the bytes of a segment.
+
+    Args:
+        rows: In order within each partition; may be empty.
+        before, after: What was archived before it, and what is with it.
+    """
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(_SCHEMA)
+    arrays = [
+        pa.array(values, column.type) for values, column in zip(columns, _SCHEMA, strict=True)
+    ]
+    made_us = time.time_ns() // 1_000
+    metadata = {
+        _BEFORE: before.encode(),
+        _AFTER: after.encode(),
+        _MADE: str(made_us).encode(),
+    }
+    table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS_AT_ONCE)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+class Segment:
+    """A segment as read.
+
+    Args:
+        data: Its bytes.
+        name: For errors.
+    Raises: SnapshotCorrupt: not a segment.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._name = name
+        try:
+            self._file = pq.ParquetFile(pa.BufferReader(data))
+            metadata = self._file.schema_arrow.metadata or {}
+            before = decode(metadata.get(_BEFORE, b""), "segment")
+            after = decode(metadata.get(_AFTER, b""), "segment")
+            self.made_us = int(metadata.get(_MADE, b"0"))
+        except (pa.ArrowException, OSError, ValueError, InvalidRequest) as error:
+            raise self._corrupt(error) from error
+        if before is None or after is None:
+            raise self._corrupt("it does not say where it begins and ends")
+        self.before: Watermark = before
+        self.after: Watermark = after
+        self.changes: int = self._file.metadata.num_rows
+
+    def places(self) -> Places:
+        """Gives where its changes stand, without reading the changes."""
+        try:
+            table = self._file.read(["partition", "position", "time_us"])
+            return Places(*(column.to_numpy().astype(np.int64) for column in table.columns))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._corrupt(error) from error
+
+    def entries(self, start: Watermark) -> Iterator[Entry]:
+        """Yields its changes after a position, those of a partition in order.
+
+        Raises: SnapshotCorrupt: a row cannot be read.
+        """
+        try:
+            for batch in self._file.iter_batches(_ROWS_AT_ONCE):
+                for row in zip(*(batch.column(name) for name in _ENTRY), strict=True):
+                    partition, position, time_us = (value.as_py() for value in row[:3])
+                    if position > start.positions[partition]:
+                        change = codec.decode(row[3].as_py())
+                        yield Entry(partition, position, time_us, change)
+        except (pa.ArrowException, OSError, KeyError, InvalidRequest, IndexError) as error:
+            raise self._corrupt(error) from error
+
+    def _corrupt(self, why: Any) -> SnapshotCorrupt:
+        return SnapshotCorrupt(
+            f"{self._name} is not a segment of a change log that can be read ({why}); restore it"
+        )
+
+
+_ENTRY = ("partition", "position", "time_us", "change")

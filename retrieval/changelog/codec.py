@@ -1,0 +1,101 @@
+"""Changes as the bytes that stand in the log, and what tells two requests apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from nearline import vectors
+from nearline.errors import SnapshotCorrupt
+from nearline.v1 import change_pb2, types_pb2
+from nearline.wire.values import attributes_from_proto, value_to_proto
+from retrieval.changelog.records import OWN_VECTORS, Change, Kind, Write
+
+_KINDS = {
+    Kind.UPSERT: change_pb2.Change.KIND_UPSERT,
+    Kind.DELETE: change_pb2.Change.KIND_DELETE,
+    Kind.ATTRIBUTES: change_pb2.Change.KIND_ATTRIBUTES,
+}
+_KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
+
+
+def encode(change: Change) -> bytes:
+    """Gives a change as bytes; see Change in change.proto."""
+    message = _asked(change)
+    message.starts.extend(change.bounds[:, 0].tolist())
+    message.ends.extend(change.bounds[:, 1].tolist())
+    for fingerprint, matrix in change.vectors.items():
+        message.vectors[fingerprint].CopyFrom(vectors.pack(matrix))
+    return message.SerializeToString()
+
+
+def decode(data: bytes) -> Change:
+    """Reads a change; its vectors are read-only.
+
+    Raises: SnapshotCorrupt: bytes that `encode` did not make, or a newer version of it.
+    """
+    try:
+        message = change_pb2.Change.FromString(data)
+    except DecodeError:
+        message = change_pb2.Change()
+    kind = _KINDS_BACK.get(message.kind)
+    if kind is None or not message.document_id or len(message.starts) != len(message.ends):
+        raise SnapshotCorrupt(
+            f"an entry of the change log ({len(data)} bytes, id {message.document_id!r}, kind "
+            f"{message.kind}) is none that this version of nearline reads; use the version that "
+            "wrote it, or the newest"
+        )
+    return Change(
+        document_id=message.document_id,
+        kind=kind,
+        title=message.title,
+        text=message.text,
+        attributes=attributes_from_proto(message.attributes),
+        bounds=np.column_stack(
+            [np.array(message.starts, np.int64), np.array(message.ends, np.int64)]
+        ),
+        vectors={name: _matrix(packed) for name, packed in message.vectors.items()},
+        expires=message.expire_time.ToDatetime(UTC) if message.HasField("expire_time") else None,
+    )
+
+
+def content_digest(writes: Sequence[Write]) -> str:
+    """Hashes what users asked for, in order: equal where a request is sent again.
+
+    Chunks and vectors that a model made are left out: the same text may give other bits next time.
+    Returns: SHA-256, 64 hex digits.
+    """
+    digest = hashlib.sha256()
+    for change, if_version, _, _, as_of_us in writes:
+        message = _asked(change)
+        if OWN_VECTORS in change.vectors:
+            message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
+        content = message.SerializeToString(deterministic=True)
+        place = "" if as_of_us is None else f"{as_of_us} "
+        digest.update(f"{len(content)} {if_version} {place}".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _asked(change: Change) -> change_pb2.Change:
+    message = change_pb2.Change(
+        document_id=change.document_id,
+        kind=_KINDS[change.kind],
+        title=change.title,
+        text=change.text,
+    )
+    for name, value in change.attributes.items():
+        message.attributes[name].CopyFrom(value_to_proto(value))
+    if change.expires is not None:
+        message.expire_time.FromDatetime(change.expires.astimezone(UTC))
+    return message
+
+
+def _matrix(packed: types_pb2.Vectors) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    if not packed.data:
+        return np.empty((0, packed.dim), np.float32)
+    return vectors.decode(packed)

@@ -1,0 +1,295 @@
+"""The change log of a collection in Redis: a Stream for each of its 64 partitions.
+
+Reads ask for several partitions in one command, so that this is for one Redis, with Sentinel or
+without; a Redis Cluster, for which the keys are made, needs a reader for each of its nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from redis.typing import KeyT, StreamIdT
+
+from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMismatch
+from nearline.snapshot import PARTITIONS, Store, check_collection, partition_of
+from retrieval.changelog import lua_scripts
+from retrieval.changelog.append_calls import IDEMPOTENT_S, Call, Calls, calls_of, written
+from retrieval.changelog.change_log import Appended, LogState
+from retrieval.changelog.creation import found_instead, mismatch, open_log
+from retrieval.changelog.entry_decoder import (
+    HEAD_FIELDS,
+    Chain,
+    Head,
+    RawEntry,
+    entries_of,
+    head_of,
+)
+from retrieval.changelog.keys import keys_of
+from retrieval.changelog.records import Entry, Write, Written
+from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durability
+from retrieval.users.states import UserStates
+
+_APPEND_TIMEOUT_S = 5.0
+_ANSWER_S = 5.0
+# How often a reader makes sure that it still has the log it reads, also while nothing comes.
+_CHECK_EVERY_S = 1.0
+# What comes in one reply: its parsing holds the event loop, about 40 microseconds an entry.
+_MAX_ENTRIES = 512
+_FEW = 16  # Work on no more than these is done at once, not in a thread.
+_TRIM_ENTRIES = 64
+_UNKNOWN = "whether all was appended is not known: try again with the same idempotency key"
+_NOTHING = "nothing was appended: try again"
+
+
+class RedisLog:
+    """The change log of one collection in Redis; see `ChangeLog`.
+
+    For one reader: what was read is what the next entries are held against.
+
+    Args:
+        store: Names the log in force.
+        collection: Name of the collection.
+        client: Sends nothing again by itself; waits for answers longer than `_CHECK_EVERY_S`.
+        durability: Of the same client.
+        who: Who makes the log where there is none, for the record.
+    """
+
+    def __init__(
+        self, store: Store, collection: str, client: Redis, durability: Durability, who: str
+    ) -> None:
+        self._store = store
+        self._collection = check_collection(collection)
+        self._client = client
+        self._durability = durability
+        self._who = who
+        self._opening = asyncio.Lock()
+        # The log that is written, and the one that is read: a new log takes the place of an old one
+        # for writers as soon as they meet it, for readers only when they ask for its state.
+        self._log_id = ""
+        self._chain: Chain | None = None
+        self._read_id = ""
+        self._checked_at = 0.0
+
+    @property
+    def collection(self) -> str:
+        """Name of the collection."""
+        return self._collection
+
+    def user_states(self) -> UserStates:
+        """Gives the state of users that lies in the same Redis."""
+        return UserStates(self._client, self._durability)
+
+    async def state(self) -> LogState:
+        """Tells how far the log in force goes; makes it where the store names none yet."""
+        log_id = await self._open(again=True)
+        heads = await self._heads(range(PARTITIONS), log_id)
+        if log_id != self._read_id:
+            self._read_id, self._chain = log_id, Chain(log_id)
+        return LogState(
+            Watermark(log_id, tuple(head.seq for head in heads.values())),
+            Watermark(log_id, tuple(head.trimmed for head in heads.values())),
+        )
+
+    async def append(
+        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
+    ) -> Appended:
+        """Appends changes; returns when they are durable."""
+        limit = _APPEND_TIMEOUT_S if timeout_s is None else timeout_s
+        sent = False
+        try:
+            async with asyncio.timeout(limit):
+                await self._durability.check()
+                log_id = await self._open()
+                work = (self._collection, log_id, writes, idempotency_key)
+                asked = (
+                    calls_of(*work)
+                    if len(writes) <= _FEW
+                    else await asyncio.to_thread(calls_of, *work)
+                )
+                if idempotency_key:
+                    await self._claim(log_id, idempotency_key, asked.digest)
+                sent = True
+                return await self._append(log_id, asked, writes)
+        except TimeoutError as error:
+            raise NotReady(
+                f"Redis did not answer within {limit:g} s; " + (_UNKNOWN if sent else _NOTHING),
+                retry_after_s=RETRY_AFTER_S,
+            ) from error
+
+    async def read(
+        self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
+    ) -> list[Entry]:
+        """Reads the next entries of some partitions."""
+        if self._chain is None:
+            self._read_id = await self._open()
+            self._chain = Chain(self._read_id)
+        chain = self._chain
+        if not after:
+            return []
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            left = max(until - loop.time(), 0.0)
+            raw = await self._next(after, limit, min(left, _CHECK_EVERY_S))
+            chain.check_came(after, raw)
+            unsure = not all(chain.knows(one, after[one]) for one in raw)
+            if not raw or unsure or loop.time() >= self._checked_at + _CHECK_EVERY_S:
+                for partition, head in (await self._heads(after, self._read_id)).items():
+                    chain.check_head(partition, after[partition], head)
+                self._checked_at = loop.time()
+            if raw or left == 0:
+                break
+        for partition, entries in raw.items():
+            chain.follow(partition, after[partition], entries)
+        found = [entry for entries in raw.values() for entry in entries]
+        if len(found) <= _FEW:
+            return entries_of(found)
+        return await asyncio.to_thread(entries_of, found)
+
+    async def trim(self, upto: Watermark) -> int:
+        """Forgets all changes up to a position; gives how many there were."""
+        log_id = await self._open()
+        if upto.log_id != log_id:
+            raise SnapshotMismatch(
+                f"changes of log {upto.log_id} were to be forgotten, {log_id} is in force"
+            )
+        total = 0
+        partitions = [one for one, position in enumerate(upto.positions) if position]
+        while partitions:
+            calls = []
+            for partition in partitions:
+                keys = keys_of(self._collection, partition)
+                arguments: list[str | bytes | int] = [log_id, upto.positions[partition]]
+                names = [keys.meta, keys.log, keys.versions]
+                calls.append(Call(partition, [], names, [*arguments, _TRIM_ENTRIES]))
+            replies = await self._run(lua_scripts.TRIM, log_id, calls)
+            total += sum(gone for gone, _ in replies)
+            partitions = [one for one, (_, more) in zip(partitions, replies, strict=True) if more]
+        return total
+
+    async def _open(self, *, again: bool = False) -> str:
+        """Gives the id of the log in force; asks the store the first time, or again."""
+        async with self._opening:
+            if again or not self._log_id:
+                record = await open_log(
+                    self._store, self._collection, self._client, self._durability, self._who
+                )
+                self._log_id = record.log_id
+            return self._log_id
+
+    async def _claim(self, log_id: str, idempotency_key: str, digest: str) -> None:
+        """Makes sure that a key belongs to one request, whichever partitions that has.
+
+        Raises: InvalidRequest: it belongs to another one.
+        """
+        name = keys_of(self._collection, partition_of(idempotency_key)).asked(
+            log_id, idempotency_key
+        )
+        async with answering(NEEDED_BY):
+            first = await self._client.set(name, digest, nx=True, get=True, ex=IDEMPOTENT_S)
+        if first is not None and first != digest.encode():
+            raise _key_used()
+
+    async def _append(self, log_id: str, asked: Calls, writes: Sequence[Write]) -> Appended:
+        replies = await self._run(lua_scripts.APPEND, log_id, asked.calls, self._durability)
+        results: list[Written | None] = [None] * len(writes)
+        heads: dict[int, int] = {}
+        for call, (head, words) in zip(asked.calls, replies, strict=True):
+            heads[call.partition] = int(head)
+            for number, word in zip(call.numbers, words.decode().split(" "), strict=True):
+                results[number] = written(word, writes[number])
+        return Appended(
+            [one for one in results if one is not None], Watermark(log_id).advanced(heads)
+        )
+
+    async def _run(
+        self, script: str, log_id: str, calls: Sequence[Call], durability: Durability | None = None
+    ) -> list[Any]:
+        """Runs a script for each of some partitions; gives the answers.
+
+        Raises: NotReady, SnapshotMismatch, InvalidRequest: as `append`.
+        """
+        digest = hashlib.sha1(script.encode()).hexdigest()
+        try:
+            async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+                for number, call in enumerate(calls):
+                    # The first brings the script, the others name it.
+                    run = pipe.evalsha if number else pipe.eval
+                    run(digest if number else script, len(call.keys), *call.keys, *call.arguments)
+                if durability is not None:
+                    pipe.execute_command(*durability.command)
+                replies = await pipe.execute(raise_on_error=False)
+        except NotReady as error:
+            raise NotReady(
+                f"{error.message}; {_UNKNOWN}", retry_after_s=error.retry_after_s
+            ) from error
+        for call, reply in zip(calls, replies, strict=False):
+            if isinstance(reply, Exception):
+                raise self._refused(log_id, call.partition, reply)
+        if durability is not None:
+            durability.judge(replies.pop())
+        return list(replies)
+
+    def _refused(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
+        found = found_instead(reply)
+        if found is not None:
+            # The next writer asks the store which log is in force.
+            self._log_id = ""
+            return mismatch(self._collection, log_id, partition, found)
+        if str(reply) == "KEYUSED":
+            return _key_used()
+        return NotReady(
+            f"Redis refuses ({reply}); see what it is short of with nearline doctor --redis URL; "
+            + _UNKNOWN,
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    async def _next(
+        self, after: Mapping[int, int], limit: int, wait_s: float
+    ) -> dict[int, list[RawEntry]]:
+        """Reads what comes next, by partition; waits for the first entry where there is none."""
+        places: dict[KeyT, StreamIdT] = {
+            keys_of(self._collection, one).log: f"{position}-0" for one, position in after.items()
+        }
+        partitions = {keys_of(self._collection, one).log.encode(): one for one in after}
+        async with answering(NEEDED_BY), asyncio.timeout(wait_s + _ANSWER_S):
+            reply: Any = await self._client.xread(
+                places,
+                count=max(min(limit, _MAX_ENTRIES // len(after)), 1),
+                # Rounded up: 0 would wait for ever.
+                block=int(wait_s * 1_000) + 1 if wait_s else None,
+            )
+        found: dict[int, list[RawEntry]] = {}
+        for name, entries in reply:
+            partition = partitions[name]
+            found[partition] = [
+                RawEntry(partition, int(number.partition(b"-")[0]), fields)
+                for number, fields in entries
+            ]
+        return found
+
+    async def _heads(self, partitions: Iterable[int], log_id: str) -> dict[int, Head]:
+        """Asks partitions what they are. Raises: SnapshotMismatch: one is of another log."""
+        asked = list(partitions)
+        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+            for partition in asked:
+                pipe.hmget(keys_of(self._collection, partition).meta, HEAD_FIELDS)
+            async with asyncio.timeout(_ANSWER_S):
+                replies = await pipe.execute()
+        heads = {one: head_of(reply) for one, reply in zip(asked, replies, strict=True)}
+        for partition, head in heads.items():
+            if head.log_id != log_id:
+                raise mismatch(self._collection, log_id, partition, head.log_id)
+        return heads
+
+
+def _key_used() -> InvalidRequest:
+    return InvalidRequest(
+        "the idempotency key was used with another content within the last 24 hours; use a new one",
+        field="idempotency_key",
+    )

@@ -1,0 +1,1 @@
+"""Embedding endpoints by fingerprint, and the embedding of documents."""

@@ -1,0 +1,160 @@
+"""Finds the embedding endpoint whose model made a collection's vectors, by fingerprint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
+from nearline.errors import NearlineError, NotReady, SnapshotMismatch, Unsupported
+from retrieval.embedders.documents import Embedded, embed_documents
+
+_R = TypeVar("_R")
+_INFO_TIMEOUT_S = 2.0
+
+
+class Embedders:
+    """Embeds texts under a fingerprint.
+
+    Endpoints are asked who they are when a text needs them, not at start: a router serves vectors
+    and ids while its embedder is away.
+
+    Args:
+        endpoints: Embedders by address.
+    """
+
+    def __init__(self, endpoints: Mapping[str, Embedder]) -> None:
+        self._endpoints = dict(endpoints)
+        self._by_fingerprint: dict[str, _Known] = {}
+        self._asking = asyncio.Lock()
+
+    async def embed(
+        self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
+    ) -> NDArray[np.float32]:
+        """Embeds queries.
+
+        Args:
+            texts: n non-empty texts; more than an endpoint takes at once go in several calls.
+            fingerprint: Of the model whose space they must lie in.
+            timeout_s: Seconds left; None: the endpoint's own limit.
+        Returns: (n, d) float32, unit length.
+        Raises: SnapshotMismatch: no endpoint has that model; names what they have. NotReady,
+            Overloaded, DeadlineExceeded, InvalidRequest: as the endpoint says. Unsupported: there
+            is no endpoint.
+        """
+        return await self._call(
+            fingerprint, lambda known: known.embed_queries(texts, fingerprint, timeout_s)
+        )
+
+    async def embed_documents(
+        self, texts: Sequence[str], fingerprint: str, lane: Lane, timeout_s: float | None
+    ) -> Embedded:
+        """Embeds chunks of documents; see `document_vectors.embed_documents`.
+
+        Raises: as `embed`; a text that the endpoint refuses is in the answer.
+        """
+        return await self._call(
+            fingerprint,
+            lambda known: embed_documents(known.embedder, known.info, texts, lane, timeout_s),
+        )
+
+    async def ask(self, fingerprint: str, ask: Callable[[Embedder], Awaitable[_R]]) -> _R:
+        """Asks the endpoint of a model; where it has another one by now, they are looked up anew.
+
+        Raises: as `embed`, and what the call raises.
+        """
+        return await self._call(fingerprint, lambda known: ask(known.embedder))
+
+    async def endpoint(self, fingerprint: str) -> Embedder:
+        """Gives the endpoint that has a model now.
+
+        Raises: SnapshotMismatch: no endpoint has it. NotReady: nor does one that is away, perhaps.
+        """
+        self._by_fingerprint.pop(fingerprint, None)
+        return (await self._find(fingerprint)).embedder
+
+    async def _call(self, fingerprint: str, make: Callable[[_Known], Awaitable[_R]]) -> _R:
+        known = self._by_fingerprint.get(fingerprint)
+        if known is not None:
+            try:
+                return await make(known)
+            except SnapshotMismatch:
+                # It was restarted with another model: look around again.
+                self._by_fingerprint.pop(fingerprint, None)
+        return await make(await self._find(fingerprint))
+
+    async def _find(self, fingerprint: str) -> _Known:
+        async with self._asking:
+            known = self._by_fingerprint.get(fingerprint)
+            if known is not None:
+                return known
+            if not self._endpoints:
+                raise Unsupported(
+                    "this router has no embedding service; start it with --embedding HOST:PORT, or "
+                    "send vectors or item ids",
+                    field="query.text",
+                )
+            answers = await asyncio.gather(*map(_info_of, self._endpoints.values()))
+            found = dict(zip(self._endpoints, answers, strict=True))
+            for address, answer in found.items():
+                if isinstance(answer, EmbedderInfo):
+                    endpoint = _Known(self._endpoints[address], answer)
+                    self._by_fingerprint[answer.fingerprint] = endpoint
+            if fingerprint in self._by_fingerprint:
+                return self._by_fingerprint[fingerprint]
+        raise _nobody(fingerprint, found)
+
+
+class _Known(NamedTuple):
+    """An endpoint that has said who it is."""
+
+    embedder: Embedder
+    info: EmbedderInfo
+
+    async def embed_queries(
+        self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
+    ) -> NDArray[np.float32]:
+        parts = await asyncio.gather(
+            *(
+                self.embedder.embed(
+                    texts[at : at + self.info.max_texts],
+                    TextRole.QUERY,
+                    expected_fingerprint=fingerprint,
+                    timeout_s=timeout_s,
+                )
+                for at in range(0, len(texts), self.info.max_texts)
+            )
+        )
+        return np.concatenate([part.vectors for part in parts])
+
+
+async def _info_of(embedder: Embedder) -> EmbedderInfo | NearlineError:
+    try:
+        async with asyncio.timeout(_INFO_TIMEOUT_S):
+            return await embedder.info()
+    except NearlineError as error:
+        return error
+    except TimeoutError:
+        return NotReady(f"no answer within {_INFO_TIMEOUT_S:g} s")
+
+
+def _nobody(fingerprint: str, found: Mapping[str, EmbedderInfo | NearlineError]) -> NearlineError:
+    away = [answer for answer in found.values() if isinstance(answer, NearlineError)]
+    if away:
+        return NotReady(
+            f"no embedding service with model fingerprint {fingerprint} answers: "
+            + "; ".join(f"{address} {_said(answer)}" for address, answer in found.items())
+        )
+    served = ", ".join(f"{address} {_said(answer)}" for address, answer in found.items())
+    return SnapshotMismatch(
+        f"the collection was embedded under fingerprint {fingerprint}, {served}; start an "
+        "embedding service with the collection's model, or rebuild the collection with this one"
+    )
+
+
+def _said(answer: EmbedderInfo | NearlineError) -> str:
+    return f"says: {answer}" if isinstance(answer, NearlineError) else f"has {answer.fingerprint}"

@@ -1,1 +1,0 @@
-"""Filters in a shard: which documents match, and how the index is searched among them."""

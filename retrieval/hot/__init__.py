@@ -1,1 +1,0 @@
-"""Hot lists: shared lists of items kept near, then in Redis, and computed once when in neither."""

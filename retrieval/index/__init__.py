@@ -1,0 +1,1 @@
+"""A searchable segment: its vectors, words, attributes and stored items."""

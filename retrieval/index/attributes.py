@@ -1,0 +1,51 @@
+"""The attributes of a snapshot's shard and the searches that they narrow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Filter, PlanStrategy, Scalar
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.filtering.filter_cache import FilterCache
+from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
+from retrieval.index.item_table import ItemTable
+from retrieval.index.vectors.vector_index import VectorIndex
+from retrieval.protocols.shard import FieldCounts, Plan
+
+
+class Attributes:
+    """What filters look at, and how vectors are searched under them, in a snapshot's part.
+
+    Args:
+        table: Attributes, a record per document.
+        items: The documents, in the same order.
+        index: The vectors; tried out for a moment, to learn what pays.
+    """
+
+    def __init__(self, table: AttributeTable, items: ItemTable, index: VectorIndex) -> None:
+        self._table = table
+        self._chunks = items.chunks
+        self._cache = FilterCache(table, items.first_rows)
+        self.filtered = FilteredSearch(index, items.chunks, exact_limit=calibrate(index))
+
+    def matches(self, filter: Filter) -> Matches:
+        """Gives what matches.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        return self._cache.matches(filter)
+
+    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
+        """Gives the (first) value of an attribute in each document, None where there is none."""
+        return self._table.first_values(field, documents)
+
+    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
+        """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
+        return self._table.counts(field, matching)
+
+    def word_plan(self, matches: Matches) -> Plan:
+        """Says how words are searched under a filter: only matches are scored, all of them."""
+        strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
+        reason = f"of the chunks with a word of the query, those among {matches.count:,} matches"
+        return Plan(strategy, matches.count, self._chunks, 0, reason)

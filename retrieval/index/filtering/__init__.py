@@ -1,0 +1,1 @@
+"""Filters over attribute columns, and the plan that carries them out."""

@@ -1,0 +1,242 @@
+"""The attributes of a shard as Arrow columns: which documents match a filter.
+
+The file has one record per document, in the order of `items.arrow`, and one column per attribute of
+the manifest: string, int64, double, bool, timestamp[us, UTC], or a list of those; null where the
+document has no value. Values beyond the column's kind cannot occur: the builder saw to that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from nearline import filters as f
+from nearline.contract import Scalar
+from nearline.errors import SnapshotCorrupt
+from nearline.filters import Filter, FilterValue
+from nearline.v1 import snapshot_pb2
+from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
+from retrieval.index.filtering.validation import check_kinds, unknown_attribute
+from retrieval.protocols.shard import FieldCounts
+
+_Kind = snapshot_pb2.AttributeField.Kind
+_KINDS: dict[_Kind, tuple[str, Any]] = {
+    snapshot_pb2.AttributeField.KIND_STRING: ("string", pa.string()),
+    snapshot_pb2.AttributeField.KIND_INT: ("int", pa.int64()),
+    snapshot_pb2.AttributeField.KIND_DOUBLE: ("double", pa.float64()),
+    snapshot_pb2.AttributeField.KIND_BOOL: ("bool", pa.bool_()),
+    snapshot_pb2.AttributeField.KIND_TIME: ("time", pa.timestamp("us", "UTC")),
+}
+
+
+class _Column(NamedTuple):
+    """One attribute. kind: as `kind_of` names it; type: of its values, or of a list's elements."""
+
+    kind: str
+    type: Any
+    is_list: bool
+    data: pa.ChunkedArray
+
+
+class AttributeTable:
+    """The attributes of the documents of one shard.
+
+    Args:
+        table: A column for each field, of its kind, and further ones that are not looked at.
+        fields: The attributes that the manifest names.
+        documents: Records that it must have, where there are fields.
+    Raises: ValueError: another number of records, or a column of another kind. KeyError: none of
+        that name.
+    """
+
+    def __init__(
+        self, table: pa.Table, fields: Sequence[snapshot_pb2.AttributeField], documents: int
+    ) -> None:
+        self._documents = documents
+        self._columns: dict[str, _Column] = {}
+        if fields and table.num_rows != documents:
+            raise ValueError(f"{table.num_rows} records, {documents} are needed")
+        for field in fields:
+            kind, element = _KINDS[field.kind]
+            data = table.column(field.name)
+            wanted = pa.list_(element) if field.is_list else element
+            if data.type != wanted:
+                raise ValueError(f"{field.name!r} is {data.type}, not {wanted}")
+            self._columns[field.name] = _Column(kind, element, field.is_list, data)
+        self._kinds = {name: column.kind for name, column in self._columns.items()}
+
+    @classmethod
+    def load(
+        cls, path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: int
+    ) -> AttributeTable:
+        """Maps a file.
+
+        Args:
+            path: The Arrow file; it must not change while it is mapped. Not read without fields.
+            fields, documents: As the class says.
+        Raises: SnapshotCorrupt: not such a file.
+        """
+        if not fields:
+            return cls(pa.table({}), fields, documents)
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+            return cls(table, fields, documents)
+        except (ValueError, KeyError, OSError) as error:
+            raise SnapshotCorrupt(
+                f"{path} is not an attributes file that can be read ({error}); rebuild the snapshot"
+            ) from error
+
+    def check(self, filter: Filter) -> None:
+        """Refuses a filter on attributes that do not exist, or with values of another kind.
+
+        Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
+            kinds.
+        """
+        check_kinds(filter, self._kinds)
+
+    def matching(self, filter: Filter) -> NDArray[np.bool_]:
+        """Tells which documents match: (documents,) bool; see `nearline.filters`.
+
+        Raises: InvalidRequest: as `check`.
+        """
+        self.check(filter)
+        return self._matching(filter)
+
+    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
+        """Gives the value of an attribute in each of these documents: of a list the first.
+
+        Args:
+            field: Name.
+            documents: (n,) numbers of documents.
+        Returns: n values; None where there is none.
+        Raises: InvalidRequest: no such attribute.
+        """
+        column = self._column(field, "options.grouping.field")
+        values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
+        if column.is_list:
+            values = [value[0] if value else None for value in values]
+        return [_python(column, value) for value in values]
+
+    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
+        """Counts the values of an attribute among documents.
+
+        Args:
+            field: Name.
+            matching: (documents,) bool: those to count.
+        Returns: Every value with the documents that have it, a list counting once per distinct
+            element; and the documents without any value.
+        Raises: InvalidRequest: no such attribute.
+        """
+        column = self._column(field, "facets.field")
+        counted: Counter[Scalar] = Counter()
+        missing = 0
+        at = 0
+        for chunk in column.data.chunks:
+            values = chunk.filter(pa.array(matching[at : at + len(chunk)]))
+            at += len(chunk)
+            if column.is_list:
+                missing += int(
+                    (pc.fill_null(pc.list_value_length(values), 0).to_numpy() == 0).sum()
+                )
+                found = _count_elements(values)
+            else:
+                missing += values.null_count
+                entries = pc.value_counts(values.drop_null())
+                found = zip(*(part.to_pylist() for part in entries.flatten()), strict=True)
+            for value, count in found:
+                counted[_python(column, value)] += count
+        return FieldCounts(counted, missing)
+
+    def _column(self, name: str, asked_by: str) -> _Column:
+        column = self._columns.get(name)
+        if column is None:
+            raise unknown_attribute(name, list(self._columns), asked_by)
+        return column
+
+    def _matching(self, filter: Filter) -> NDArray[np.bool_]:
+        match filter:
+            case f.All(parts):
+                matches = np.ones(self._documents, np.bool_)
+                for part in parts:
+                    matches &= self._matching(part)
+                return matches
+            case f.Any(parts):
+                matches = np.zeros(self._documents, np.bool_)
+                for part in parts:
+                    matches |= self._matching(part)
+                return matches
+            case f.Not(part):
+                return ~self._matching(part)
+        column = self._columns[filter.field]
+        if isinstance(filter, f.Exists):
+            parts_there = [chunk.is_valid() for chunk in column.data.chunks]
+        else:
+            parts_there = [_test(column, chunk, filter) for chunk in column.data.chunks]
+        return np.concatenate(
+            [np.empty(0, np.bool_), *(part.to_numpy(zero_copy_only=False) for part in parts_there)]
+        )
+
+
+def _test(column: _Column, chunk: pa.Array, condition: f.Equals | f.In | f.Range) -> pa.Array:
+    """Tells, for each record of a batch, whether its value (or any element) meets a condition."""
+    elements = chunk.flatten() if column.is_list else chunk
+    match condition:
+        case f.Range():
+            hits = _within(elements, bounds_of(condition, column.kind), column.type)
+        case f.Equals(_, value):
+            hits = _among(elements, equal_values((value,), column.kind), column.type)
+        case f.In(_, values):
+            hits = _among(elements, equal_values(values, column.kind), column.type)
+    if not column.is_list:
+        return hits
+    found = np.zeros(len(chunk), np.bool_)
+    parents = pc.list_parent_indices(chunk).to_numpy()
+    found[parents[hits.to_numpy(zero_copy_only=False)]] = True
+    return pa.array(found)
+
+
+def _among(values: pa.Array, wanted: Sequence[FilterValue], kind: Any) -> pa.Array:
+    if len(wanted) == 1:
+        return pc.fill_null(pc.equal(values, pa.scalar(wanted[0], kind)), False)
+    return pc.is_in(values, value_set=pa.array(wanted, kind))
+
+
+def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.Array:
+    if bounds is None:
+        return pa.array(np.zeros(len(values), np.bool_))
+    # NaN compares as false with any bound; without one left, any value that is there will do.
+    hits = values.is_valid()
+    for bound in bounds:
+        compare = getattr(pc, bound.comparison)
+        hits = pc.and_(hits, pc.fill_null(compare(values, pa.scalar(bound.value, kind)), False))
+    return hits
+
+
+def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
+    """Gives each element with the number of lists that have it."""
+    encoded = lists.flatten().dictionary_encode()
+    distinct = len(encoded.dictionary)
+    if distinct == 0:
+        return ()
+    # A number for each pair of list and element: the distinct ones count once.
+    parents = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
+    pairs = np.unique(parents * distinct + encoded.indices.to_numpy())
+    counts = np.bincount(pairs % distinct, minlength=distinct)
+    return zip(encoded.dictionary.to_pylist(), counts.tolist(), strict=True)
+
+
+def _python(column: _Column, value: Any) -> Scalar:
+    """Gives a value as Python has it; a time in the one zone that all of Nearline uses."""
+    scalar: Scalar = value
+    if column.kind == "time" and value is not None:
+        return value.astimezone(UTC)  # type: ignore[no-any-return]
+    return scalar

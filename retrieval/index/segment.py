@@ -1,0 +1,225 @@
+"""One part of a shard: rows found in it, and what it has stored about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode
+from nearline.filters import All, Exists
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.legs import Legs, Wanted
+from retrieval.index.protocols import AttributeValues, Documents, Words
+from retrieval.index.stored_items import StoredItems
+from retrieval.index.top_units import Found, UnitOf
+from retrieval.index.vectors.vector_index import SearchParams, VectorIndex
+from retrieval.protocols.shard import (
+    HitPayload,
+    LexicalColumns,
+    Plan,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+
+
+class Part:
+    """Documents that are searched together; blocks, and may be used from several threads.
+
+    `alive`, wherever it is asked for, says which of them there still are: None, all.
+
+    Args:
+        index: The vectors.
+        items: Documents; index row r is a chunk of document `items.documents_of(r)`.
+        attributes: What filters look at.
+        words: The words; None where the snapshot has none.
+        unit_length: True where vectors are kept at unit length (metric cosine).
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        items: Documents,
+        attributes: AttributeValues,
+        words: Words | None,
+        *,
+        unit_length: bool,
+    ) -> None:
+        self.index = index
+        self.items = items
+        self._attributes = attributes
+        self._words = words
+        self._legs = Legs(index, items, attributes, words)
+        self._stored = StoredItems(index, items, unit_length=unit_length)
+        # Chunks asked of the index per document wanted, at first.
+        mean = -(-items.chunks // max(1, items.documents))
+        self._chunks_per_document = min(items.max_chunks, 2 * mean)
+
+    def search(
+        self, queries: Queries, options: ShardOptions, alive: Matches | None = None
+    ) -> list[ShardHits]:
+        """Searches; see `Shard.search`. A watermark in the options is the caller's concern."""
+        if self.items.chunks == 0:
+            return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
+        wanted = self._wanted(options, alive)
+        plan: Plan | None = None
+        if options.mode is SearchMode.HYBRID:
+            return self._with_terms(self._candidates(queries, wanted, options), queries, options)
+        if options.mode is SearchMode.LEXICAL:
+            found = self._legs.lexical(queries.texts, wanted)
+            if wanted.matches is not None:
+                plan = self._attributes.word_plan(wanted.matches)
+        else:
+            found, plan = self._legs.dense(queries.vectors, wanted)
+        return self._with_terms(self._hits(found, options, plan), queries, options)
+
+    def fetch(
+        self,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        chunks: Sequence[int] = (),
+        filter: Filter | None = None,
+        alive: Matches | None = None,
+    ) -> list[Item | None]:
+        """Reads items by id, see `Shard.fetch`; None for those that are not here, or do not match.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        return self._stored.fetch(ids, payload, chunks, self._documents(filter, alive))
+
+    def scan(
+        self,
+        after_id: str,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        alive: Matches | None = None,
+    ) -> Iterator[Item]:
+        """Gives the items after an id that match, in id order; each is read when its turn comes.
+
+        Raises (at once): InvalidRequest: an attribute that does not exist, or a value of another
+            kind.
+        """
+        return self._stored.scan(after_id, self._documents(filter, alive), payload)
+
+    def count(
+        self, filter: Filter | None, fields: Sequence[str], alive: Matches | None = None
+    ) -> ShardCounts:
+        """Counts the items that match, and the values of attributes among them.
+
+        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        """
+        matching = self._documents(filter, alive)
+        if matching is None:
+            matching = np.ones(self.items.documents, np.bool_)
+        counts = [self._attributes.counts(field, matching) for field in fields]
+        return ShardCounts(int(np.count_nonzero(matching)), counts)
+
+    def _documents(self, filter: Filter | None, alive: Matches | None) -> NDArray[np.bool_] | None:
+        """Gives which documents match and are alive: (documents,); None: all do."""
+        if filter is None:
+            return None if alive is None else alive.documents
+        matching = self._attributes.matches(filter).documents
+        return matching if alive is None else matching & alive.documents
+
+    def _wanted(self, options: ShardOptions, alive: Matches | None) -> Wanted:
+        filter, units = options.filter, self.items.chunks
+        unit_of: UnitOf | None = None
+        first_ask = options.k
+        if options.level is HitLevel.DOCUMENT:
+            units = self.items.documents
+            if self.items.max_chunks > 1:
+                unit_of = self.items.documents_of
+                first_ask = options.k * self._chunks_per_document
+        if options.grouping is not None and options.mode is not SearchMode.HYBRID:
+            field = options.grouping.field
+            filter = Exists(field) if filter is None else All(filter, Exists(field))
+            unit_of = partial(self._group_numbers, field, {})
+            first_ask = 4 * options.k
+        matches = None if filter is None else self._attributes.matches(filter)
+        if matches is not None and alive is not None:
+            matches = matches.among(alive)
+        return Wanted(
+            min(options.k, units),
+            SearchParams(options.ef_search, options.nprobe, options.exact),
+            unit_of,
+            first_ask,
+            matches,
+            alive,
+        )
+
+    def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:
+        return self._attributes.first_values(field, self.items.documents_of(rows))
+
+    def _group_numbers(
+        self, field: str, known: dict[Scalar, int], rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        numbers = [known.setdefault(value, len(known)) for value in self._groups(field, rows)]
+        return np.array(numbers, np.int64)
+
+    def _hits(
+        self, found: Sequence[Found], options: ShardOptions, plan: Plan | None
+    ) -> list[ShardHits]:
+        """Makes the hits of all queries in one go, query after query.
+
+        After a search the caches are full of vectors, so every Python step is dear: steps are
+        taken once for the whole batch.
+        """
+        one = len(found) == 1
+        rows = found[0].rows if one else np.concatenate([each.rows for each in found])
+        scores = found[0].scores if one else np.concatenate([each.scores for each in found])
+        items = self.items
+        documents = items.documents_of(rows)
+        chunks, starts, ends = items.chunks_of(rows, documents)
+        ids = items.ids(documents)
+        payloads: Sequence[HitPayload] = ()
+        if options.payload:
+            payloads = self._stored.payloads(rows, documents, starts, ends, options.payload)
+        groups = self._groups(options.grouping.field, rows) if options.grouping else ()
+        all_scores = scores.tolist()
+        hits = []
+        at = 0
+        for each in found:
+            mine = slice(at, at + len(each.rows))
+            hits.append(
+                ShardHits(
+                    ids[mine],
+                    all_scores[mine],
+                    chunks[mine],
+                    starts[mine],
+                    ends[mine],
+                    payloads[mine],
+                    None,
+                    groups[mine],
+                    plan,
+                )
+            )
+            at = mine.stop
+        return hits
+
+    def _candidates(
+        self, queries: Queries, wanted: Wanted, options: ShardOptions
+    ) -> list[ShardHits]:
+        documents = options.level is HitLevel.DOCUMENT
+        found, plan = self._legs.candidates(queries, wanted, documents=documents)
+        plain = options._replace(payload=frozenset())
+        results = self._hits([Found(each.rows, each.scores) for each in found], plain, plan)
+        for hits, each in zip(results, found, strict=True):
+            rows = each.lexical_rows
+            of = self.items.documents_of(rows)
+            hits.lexical = LexicalColumns(
+                each.lexical_scores.tolist(), *self.items.chunks_of(rows, of)
+            )
+        return results
+
+    def _with_terms(
+        self, results: list[ShardHits], queries: Queries, options: ShardOptions
+    ) -> list[ShardHits]:
+        """Adds the words of the queries, where they are to be explained."""
+        if options.explain and options.mode is not SearchMode.DENSE and self._words is not None:
+            for hits, text in zip(results, queries.texts, strict=True):
+                hits.terms = self._words.terms(text)
+        return results

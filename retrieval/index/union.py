@@ -1,0 +1,120 @@
+"""What the two parts of a shard found, as one: a document is wholly in one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar
+
+from nearline.contract import Scalar, SearchMode
+from retrieval.protocols.shard import (
+    FieldCounts,
+    LexicalColumns,
+    Plan,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+
+_T = TypeVar("_T")
+
+
+def join_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHits:
+    """Joins the hits of one query.
+
+    Args:
+        base: From the snapshot's part.
+        live: From the part that live changes made, with the same options.
+        options: How both were asked.
+    Returns: As `ShardHits` says, at most k (grouped: of k groups, the best hit of each); hybrid:
+        all candidates, so that the router can choose among them.
+    """
+    joined = _joined(base, live, options)
+    joined.plan = _join_plans(base.plan, live.plan)
+    joined.terms = base.terms or live.terms
+    return joined
+
+
+def join_counts(base: ShardCounts, live: ShardCounts) -> ShardCounts:
+    """Adds counts of items, and of the values of the same fields."""
+    fields = [
+        FieldCounts(Counter(one.counts) + Counter(other.counts), one.missing + other.missing)
+        for one, other in zip(base.fields, live.fields, strict=True)
+    ]
+    return ShardCounts(base.count + live.count, fields)
+
+
+def _joined(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHits:
+    if not live.ids:
+        return base
+    if not base.ids:
+        return live
+    if options.mode is SearchMode.HYBRID:
+        return _side_by_side(base, live)
+    # Most live documents are far from most queries.
+    if len(base.ids) >= options.k and live.scores[0] < base.scores[-1]:
+        return base
+    both = _side_by_side(base, live)
+    scores, ids, chunks = both.scores, both.ids, both.chunks
+    order = sorted(range(len(ids)), key=lambda at: (-scores[at], ids[at], chunks[at]))
+    if options.grouping is not None:
+        order = _firsts(order, both.groups)
+    return _chosen(both, order[: options.k])
+
+
+def _side_by_side(base: ShardHits, live: ShardHits) -> ShardHits:
+    lexical: LexicalColumns | None = None
+    if base.lexical is not None and live.lexical is not None:
+        lexical = LexicalColumns(
+            [*base.lexical.scores, *live.lexical.scores],
+            [*base.lexical.chunks, *live.lexical.chunks],
+            [*base.lexical.starts, *live.lexical.starts],
+            [*base.lexical.ends, *live.lexical.ends],
+        )
+    return ShardHits(
+        [*base.ids, *live.ids],
+        [*base.scores, *live.scores],
+        [*base.chunks, *live.chunks],
+        [*base.starts, *live.starts],
+        [*base.ends, *live.ends],
+        [*base.payloads, *live.payloads],
+        lexical,
+        [*base.groups, *live.groups],
+    )
+
+
+def _firsts(order: Sequence[int], groups: Sequence[Scalar]) -> list[int]:
+    seen: dict[Scalar, int] = {}
+    for at in order:
+        seen.setdefault(groups[at], at)
+    return list(seen.values())
+
+
+def _chosen(hits: ShardHits, places: Sequence[int]) -> ShardHits:
+    return ShardHits(
+        _take(hits.ids, places),
+        _take(hits.scores, places),
+        _take(hits.chunks, places),
+        _take(hits.starts, places),
+        _take(hits.ends, places),
+        _take(hits.payloads, places) if hits.payloads else (),
+        None,
+        _take(hits.groups, places) if hits.groups else (),
+    )
+
+
+def _take(column: Sequence[_T], places: Sequence[int]) -> list[_T]:
+    return [column[at] for at in places]
+
+
+def _join_plans(base: Plan | None, live: Plan | None) -> Plan | None:
+    """Tells of both; the snapshot's part is the one where it matters how it was searched."""
+    if base is None or live is None:
+        return base or live
+    return Plan(
+        base.strategy if base.matches else live.strategy,
+        base.matches + live.matches,
+        base.chunks + live.chunks,
+        base.ef_search,
+        f"{base.reason}; of live changes, {live.matches:,} of {live.chunks:,} match",
+    )

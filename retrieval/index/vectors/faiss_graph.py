@@ -1,0 +1,84 @@
+"""What FAISS does for vectors that change: exact scores of some rows, and graphs over many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.index.vectors.faiss_index import read_index
+
+# The stubs of faiss leave out most of what it has.
+_faiss: Any = faiss
+_LINKS = 32
+_EF_CONSTRUCTION = 64
+
+
+def inner_products(
+    query: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Gives the inner product of a query with some rows: (n,) float32.
+
+    To the bit what an exact search of a Flat index gives, whatever else is asked for beside it.
+
+    Args:
+        query: (d,) float32, C order.
+        vectors: (m, d) float32, C order.
+        rows: (n,) int64 of them.
+    """
+    products = np.empty(len(rows), np.float32)
+    if len(rows):
+        _faiss.fvec_inner_products_by_idx(
+            _faiss.swig_ptr(products),
+            _faiss.swig_ptr(query),
+            _faiss.swig_ptr(vectors),
+            _faiss.swig_ptr(rows),
+            len(query),
+            1,
+            len(rows),
+        )
+    return products
+
+
+class Graph:
+    """An HNSW graph over vectors by inner product, which holds the vectors too.
+
+    Args:
+        dim: Numbers in a vector.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._index = _faiss.IndexHNSWFlat(dim, _LINKS, _faiss.METRIC_INNER_PRODUCT)
+        self._index.hnsw.efConstruction = _EF_CONSTRUCTION
+
+    @classmethod
+    def read(cls, path: Path) -> Graph:
+        """Reads what `write` wrote."""
+        graph = cls.__new__(cls)
+        graph._index = read_index(path)
+        return graph
+
+    def write(self, path: Path) -> None:
+        """Writes it to a file, for this version of faiss."""
+        _faiss.write_index(self._index, str(path))
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Adds (n, d) float32; with as many threads as faiss has in the calling one."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Gives (n, d) float32, not a copy: valid until more are added or the graph is gone."""
+        storage = _faiss.downcast_index(self._index.storage)
+        n, dim = self._index.ntotal, self._index.d
+        vectors: NDArray[np.float32] = _faiss.rev_swig_ptr(storage.get_xb(), n * dim)
+        return vectors.reshape(n, dim)
+
+    def search(self, query: NDArray[np.float32], ef: int) -> NDArray[np.int64]:
+        """Finds about the `ef` best rows: (n,) int64, n <= ef, best first."""
+        params = _faiss.SearchParametersHNSW(efSearch=ef)
+        _, found = self._index.search(query[None], ef, params=params)
+        rows: NDArray[np.int64] = found[0]
+        return rows[rows >= 0]

@@ -1,0 +1,400 @@
+"""FAISS behind `VectorIndex`; the one module of this package that imports faiss."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
+from retrieval.index.vectors.int8_codec import scale_queries
+from retrieval.index.vectors.matrix_scan import MOST_QUERIES, MatrixScan
+from retrieval.index.vectors.result_shapes import ordered, shaped, stacked
+from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
+
+# The same module without its stubs, which do not know its constructors by keyword.
+_keywords: Any = faiss
+# HNSW does not break ties by row, and a top-k heap drops ties at its edge: ask for a few more,
+# sort, then cut.
+_TIE_SLACK = 4
+# An exact search widens until the group of equal scores at its edge is whole, up to this many.
+_TIE_LIMIT = 4_096
+# Beyond, a Flat index hands the batch to BLAS, which rounds differently: a query would then score
+# otherwise in a batch than alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
+_BLAS_NUMBERS = 128_000
+# From so many queries and rows on, a product of matrices finds the few rows to be scored as above.
+_PRODUCT_QUERIES, _PRODUCT_ROWS = 4, 4_096
+# Lists have to be read whole to find a few rows in them: fewer than one in so many are fetched by
+# number instead. Measured with 49,800 x 384, IVF256, on a busy machine: 1 % of the rows take 6 to
+# 8 ms by lists and 0.2 to 0.6 ms by number, 5 % take 5 to 8 ms and 2.2 ms.
+_GATHER_FACTOR = 10
+_WARM_QUERIES = 32
+_REFINED = re.compile(r",R(Flat$|efine\()")
+# The limits are process-wide in faiss.
+_load_lock = threading.Lock()
+
+
+def use_one_thread() -> None:
+    """Keeps faiss to the calling thread; call it once in every thread that searches.
+
+    The setting belongs to the thread: setting it elsewhere leaves this one at all cores.
+    """
+    faiss.omp_set_num_threads(1)
+
+
+def check_version(written_by: str) -> None:
+    """Refuses an index that another minor version of faiss wrote.
+
+    Raises: SnapshotMismatch: names both versions.
+    """
+    if written_by.split(".")[:2] != faiss.__version__.split(".")[:2]:
+        raise SnapshotMismatch(
+            f"the snapshot was written by faiss {written_by or '(unknown)'}, this process has "
+            f"{faiss.__version__}; rebuild the snapshot or install faiss "
+            f"{'.'.join(written_by.split('.')[:2])}"
+        )
+
+
+def read_index(path: Path, flags: int = 0) -> Any:
+    """Reads an index file; the only way to, since faiss keeps the limits of the last one.
+
+    Raises: RuntimeError, MemoryError: it is none, or a length in it is longer than the file.
+    """
+    size = path.stat().st_size
+    with _load_lock:
+        # No vector in the file can be longer than the file: refuse lengths that lie.
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        return faiss.read_index(str(path), flags)
+
+
+class FaissIndex:
+    """A memory-mapped FAISS index.
+
+    Args:
+        index: What faiss loaded.
+        ef_search, nprobe: Widths where a request names none; 0 leaves faiss's own.
+    """
+
+    def __init__(self, index: Any, *, ef_search: int = 0, nprobe: int = 0) -> None:
+        # A downcast wrapper owns nothing: the object that faiss gave must stay referred to.
+        self._owner = index
+        self._index = _downcast(index)
+        self._default_ef = ef_search or 64
+        self._default_nprobe = nprobe or 1
+        self._negate = index.metric_type == faiss.METRIC_L2
+        # Parameters are only read by faiss, so one object per pair of widths serves all threads.
+        self._params: dict[tuple[int, int], Any] = {}
+        layers = list(_layers(self._index))
+        knobs = [name for layer in layers for kind, name in _KNOBS if isinstance(layer, kind)]
+        nobody = np.zeros((1, index.d), np.float32)
+        self._info = IndexInfo(
+            kind=" > ".join(type(layer).__name__ for layer in layers),
+            dim=index.d,
+            rows=index.ntotal,
+            knobs=frozenset(knobs),
+            exact_together="exact" in knobs and _is_product(_storage(self._index, nobody)[0]),
+            ef_search=self._default_ef,
+            nprobe=self._default_nprobe,
+        )
+        # An index that scans anyway is searched exactly, ties included.
+        self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
+            isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]
+        )
+        refine = next((layer for layer in layers if isinstance(layer, faiss.IndexRefine)), None)
+        # The base finds so many times what is asked for, and the refine stage scores it again.
+        self._refine_factor = 1.0 if refine is None else float(refine.k_factor)
+        self._whole_numbers = refine is not None and _ranks_whole_numbers(layers[-1])
+        self._product: MatrixScan | None = None
+        ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
+        # A refine stage keeps vectors by row of itself.
+        if ivf is not None and refine is None:
+            # Without it a row number does not lead to its list, and `reconstruct` cannot work.
+            ivf.make_direct_map()
+
+    @classmethod
+    def load(
+        cls, path: Path, factory: str, *, dim: int, rows: int, ef_search: int = 0, nprobe: int = 0
+    ) -> FaissIndex:
+        """Maps an index file into memory.
+
+        Args:
+            path: The file; it must not change while it is mapped.
+            factory: Factory string that built it; decides how it is mapped.
+            dim, rows: What the manifest says.
+            ef_search, nprobe: Widths where a request names none.
+        Raises: SnapshotCorrupt: not an index, or another number of rows. SnapshotMismatch: dim or
+            metric is another.
+        """
+        # Lists are mapped in one way, codes and graphs in the other: of an IVF index with a refine
+        # stage it is the refine stage that is large.
+        lists = "IVF" in factory and not _REFINED.search(factory)
+        flags = faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC
+        try:
+            index = read_index(path, flags)
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).strip().splitlines()[-1:]
+            raise SnapshotCorrupt(
+                f"{path} is not a FAISS index that can be read ({reason}); rebuild the snapshot"
+            ) from error
+        if index.d != dim:
+            raise SnapshotMismatch(
+                f"{path} has dim {index.d}, the manifest says {dim}; rebuild the snapshot"
+            )
+        if index.ntotal != rows:
+            raise SnapshotCorrupt(
+                f"{path} has {index.ntotal} vectors, the manifest says {rows}; rebuild the snapshot"
+            )
+        if index.metric_type not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
+            raise SnapshotMismatch(
+                f"{path} has faiss metric {index.metric_type}; inner product and L2 are served"
+            )
+        return cls(index, ef_search=ef_search, nprobe=nprobe)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        params: SearchParams = SearchParams(),  # noqa: B008  a tuple cannot change
+        allow: NDArray[np.uint8] | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> Neighbours:
+        """Finds neighbours; see `VectorIndex.search`.
+
+        Equal scores stand in row order. Where more rows than `k + 4` (exact: `k + 4,096`) share
+        the score at the edge, which of them are in is the engine's choice.
+        """
+        self._check(params)
+        if params.exact or self._scans:
+            found = self._search_exact(queries, min(k, self._info.rows), allow, rows)
+        else:
+            ask = min(k + _TIE_SLACK, self._info.rows)
+            found = self._search_near(queries, ask, self._plan(params, ask, allow))
+        return shaped(found, k)
+
+    def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Gives stored vectors: (n, d) float32, a copy."""
+        if len(rows) == 0:
+            return np.empty((0, self._info.dim), np.float32)
+        vectors: NDArray[np.float32] = self._index.reconstruct_batch(
+            np.ascontiguousarray(rows, dtype=np.int64)
+        )
+        return vectors
+
+    def describe(self) -> IndexInfo:
+        """Gives the card of the index."""
+        return self._info
+
+    def warm(self) -> None:
+        """Touches every page that searches read, so that the first request does not wait for disk.
+
+        The mapping itself must be touched: reading the file fills the page cache only.
+        """
+        if self._info.rows == 0:
+            return
+        rows = np.linspace(0, self._info.rows - 1, _WARM_QUERIES).astype(np.int64)
+        queries = self.reconstruct(rows)
+        self.search(queries, 10)
+        if "exact" in self._info.knobs:
+            self.search(queries[:1], 10, SearchParams(exact=True))
+
+    def close(self) -> None:
+        """Lets go of the mapping."""
+        self._params.clear()
+        self._product = None
+        self._index = self._owner = None
+
+    def _check(self, params: SearchParams) -> None:
+        for name, value in zip(SearchParams._fields, params, strict=True):
+            if value and name not in self._info.knobs:
+                raise Unsupported(
+                    f"the index ({self._info.kind}) has no {name}; leave options.{name} unset",
+                    field=f"options.{name}",
+                )
+
+    def _search_near(self, queries: NDArray[np.float32], k: int, params: Any) -> Neighbours:
+        if not self._whole_numbers:
+            return ordered(*self._ask(self._index, queries, k, params))
+        scaled, factors = scale_queries(queries)
+        ids, scores = self._ask(self._index, scaled, k, params)
+        return ordered(ids, scores / factors)
+
+    def _search_exact(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allow: NDArray[np.uint8] | None,
+        rows: NDArray[np.int64] | None,
+    ) -> Neighbours:
+        index, queries = _storage(self._index, queries)
+        if isinstance(index, faiss.IndexIVF) and rows is not None:
+            if 0 < len(rows) * _GATHER_FACTOR <= index.ntotal:
+                return self._search_gathered(index, queries, k, rows)
+        if allow is None and len(queries) >= _PRODUCT_QUERIES and _is_product(index):
+            return self._search_product(index, queries, k)
+        selector, _held = _exact_selector(index, allow, rows)
+        params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
+        return self._ask_alike(index, queries, k, params)
+
+    def _search_product(self, index: Any, queries: NDArray[np.float32], k: int) -> Neighbours:
+        """Scores only those rows that may be among the best of any query."""
+        if self._product is None:
+            stored = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+            self._product = MatrixScan(stored.reshape(index.ntotal, index.d))
+        parts = []
+        for at in range(0, len(queries), MOST_QUERIES):
+            some = queries[at : at + MOST_QUERIES]
+            rows = self._product.candidates(some, k)
+            if 2 * len(rows) > index.ntotal:
+                return self._ask_alike(index, queries, k, None)
+            parts.append(self._search_gathered(index, some, k, rows))
+        return stacked(parts)
+
+    def _search_gathered(
+        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
+    ) -> Neighbours:
+        gathered = faiss.IndexFlat(index.d, index.metric_type)
+        gathered.add(index.reconstruct_batch(rows))
+        places, scores = self._ask_alike(gathered, queries, k, None)[:2]
+        return Neighbours(np.where(places >= 0, rows[places], -1), scores)
+
+    def _ask_alike(
+        self, index: Any, queries: NDArray[np.float32], k: int, params: Any
+    ) -> Neighbours:
+        """Asks for so few queries at once that each scores as it does alone."""
+        step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
+        cuts = [queries[at : at + step] for at in range(0, len(queries), step)]
+        return stacked([self._ask_whole_ties(index, cut, k, params) for cut in cuts])
+
+    def _ask_whole_ties(
+        self, index: Any, queries: NDArray[np.float32], k: int, params: Any
+    ) -> Neighbours:
+        rows = self._info.rows
+        ask = min(k + _TIE_SLACK, rows)
+        while True:
+            ids, scores = self._ask(index, queries, ask, params)
+            full = ask == rows or ask >= k + _TIE_LIMIT
+            # Whole once the last score asked for lies below the last one wanted.
+            if full or not ((scores[:, -1] == scores[:, k - 1]) & (ids[:, -1] >= 0)).any():
+                return ordered(ids, scores)
+            ask = min(k + 4 * (ask - k), k + _TIE_LIMIT, rows)
+
+    def _plan(self, params: SearchParams, ask: int, allow: NDArray[np.uint8] | None) -> Any:
+        # Never fewer than asked for: a graph search that is narrower than k comes back short.
+        ef = max(params.ef_search or self._default_ef, math.ceil(ask * self._refine_factor))
+        nprobe = params.nprobe or self._default_nprobe
+        if allow is not None:
+            # A selector without widths would set them to faiss's 16 and 1: give all together.
+            return _params_of(self._index, ef, nprobe, _bitmap(allow))
+        cached = self._params.get((ef, nprobe))
+        if cached is None:
+            cached = _params_of(self._index, ef, nprobe, None)
+            if len(self._params) < 256:
+                self._params[ef, nprobe] = cached
+        return cached
+
+    def _ask(
+        self, index: Any, queries: NDArray[np.float32], k: int, params: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        scores, ids = index.search(queries, k, params=params)
+        if self._negate:
+            scores = -scores
+        # Places left over are the last ones.
+        if ids[:, -1].min() < 0:
+            scores[ids < 0] = -np.inf
+        return ids, scores
+
+
+# What an index, or one that it wraps, lets a request choose.
+_KNOBS = (
+    (faiss.IndexHNSW, "ef_search"),
+    (faiss.IndexIVF, "nprobe"),
+    ((faiss.IndexHNSW, faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexRefine), "exact"),
+)
+
+
+def _downcast(index: Any) -> Any:
+    return faiss.downcast_index(index)
+
+
+def _layers(index: Any) -> list[Any]:
+    """Gives the index and what it wraps, outermost first."""
+    if isinstance(index, faiss.IndexPreTransform):
+        return [index, *_layers(_downcast(index.index))]
+    if isinstance(index, faiss.IndexRefine):
+        return [index, *_layers(_downcast(index.base_index))]
+    return [index]
+
+
+def _ranks_whole_numbers(index: Any) -> bool:
+    if not isinstance(index, faiss.IndexHNSW):
+        return False
+    storage = _downcast(index.storage)
+    return (
+        isinstance(storage, faiss.IndexScalarQuantizer)
+        and storage.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct_signed
+    )
+
+
+def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
+    """Makes the parameters of an index with everything set explicitly."""
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = _params_of(_downcast(index.index), ef, nprobe, selector)
+        return _keywords.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _params_of(_downcast(index.base_index), ef, nprobe, selector)
+        return _keywords.IndexRefineSearchParameters(
+            k_factor=index.k_factor, base_index_params=inner
+        )
+    if isinstance(index, faiss.IndexHNSW):
+        return _keywords.SearchParametersHNSW(efSearch=ef, sel=selector)
+    if isinstance(index, faiss.IndexIVF):
+        return _keywords.SearchParametersIVF(nprobe=min(nprobe, index.nlist), sel=selector)
+    return None if selector is None else _keywords.SearchParameters(sel=selector)
+
+
+def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+    """Gives the part of an index that a scan of all rows goes through, and the queries for it."""
+    if isinstance(index, faiss.IndexPreTransform):
+        chain: Any = index.chain
+        for number in range(chain.size()):
+            queries = faiss.downcast_VectorTransform(chain.at(number)).apply(queries)
+        return _storage(_downcast(index.index), queries)
+    if isinstance(index, faiss.IndexRefine):
+        return _storage(_downcast(index.refine_index), queries)
+    if isinstance(index, faiss.IndexHNSW):
+        return _downcast(index.storage), queries
+    if isinstance(index, faiss.IndexIVF | faiss.IndexFlatCodes):
+        return index, queries
+    raise TypeError(f"{type(index).__name__} cannot be scanned. This is a bug.")
+
+
+def _is_product(index: Any) -> bool:
+    """Tells whether scores are products of many vectors that lie in memory as they are."""
+    product = index.metric_type == faiss.METRIC_INNER_PRODUCT
+    return index.ntotal >= _PRODUCT_ROWS and product and isinstance(index, faiss.IndexFlat)
+
+
+def _bitmap(allow: NDArray[np.uint8]) -> Any:
+    return _keywords.IDSelectorBitmap(allow)
+
+
+def _exact_selector(
+    index: Any, allow: NDArray[np.uint8] | None, rows: NDArray[np.int64] | None
+) -> tuple[Any, Any]:
+    """Gives the selector for a scan, and what must stay alive with it."""
+    if allow is None:
+        return None, None
+    if isinstance(index, faiss.IndexFlat):
+        # Reads the allowed rows only. On compressed storage it would decode them one by one.
+        if rows is None:
+            rows = np.flatnonzero(np.unpackbits(allow, bitorder="little")).astype(np.int64)
+            rows = rows[rows < index.ntotal]
+        return _keywords.IDSelectorArray(rows), rows
+    return _bitmap(allow), allow

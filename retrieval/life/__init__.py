@@ -1,1 +1,0 @@
-"""The life of a snapshot: named by an alias, loaded, in force, drained, let go."""

@@ -1,0 +1,109 @@
+"""The live documents of a shard with all that is searched of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.v1 import snapshot_pb2
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.segment import Part
+from retrieval.live.attributes import LiveColumns
+from retrieval.live.documents import LiveDocuments, LiveItem
+from retrieval.live.growable_array import Growing
+from retrieval.live.vectors import LiveVectors
+from retrieval.live.words import LiveWords
+from retrieval.protocols.snapshot import COSINE
+
+
+class LiveStore:
+    """Documents, vectors, words and attributes, in step; one writer.
+
+    Args:
+        manifest: Of the snapshot beside which they stand.
+        vocabulary: Its words; None where it has no lexical index.
+    """
+
+    def __init__(self, manifest: snapshot_pb2.Manifest, vocabulary: Vocabulary | None) -> None:
+        self._manifest = manifest
+        self._vocabulary = vocabulary
+        self.items = LiveDocuments()
+        self.vectors = LiveVectors(manifest.dim, manifest.default_ef_search)
+        self._words = None if vocabulary is None else LiveWords(manifest.lexical, vocabulary)
+        self._columns = LiveColumns(manifest.attributes)
+        self._alive = Growing(np.bool_)
+        self.alive_documents = 0
+        self.dead_rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows, dead ones too."""
+        return self.items.rows
+
+    @property
+    def documents(self) -> int:
+        """Documents, dead ones too."""
+        return len(self.items.items)
+
+    def add(self, item: LiveItem, bounds: NDArray[np.int64], vectors: NDArray[np.float32]) -> int:
+        """Adds a document; gives its number.
+
+        Args:
+            bounds: (chunks, 2) code points. vectors: (chunks, d) float32.
+        """
+        row = self.rows
+        self.vectors.add(vectors)
+        if self._words is not None:
+            for at, (start, end) in enumerate(bounds.tolist()):
+                self._words.add(row + at, f"{item.title} {item.text[start:end]}")
+        document = self.items.add(item, bounds)
+        self._columns.catch_up(self.items.items)
+        self._alive.add(True)
+        self.alive_documents += 1
+        return document
+
+    def find(self, document_id: str) -> int | None:
+        """Finds a document that is alive."""
+        document = self.items.newest.get(document_id, -1)
+        return document if document >= 0 and self.is_alive(document) else None
+
+    def is_alive(self, document: int) -> bool:
+        """Tells whether a document was neither replaced nor deleted."""
+        return bool(self._alive.values[document])
+
+    def remove(self, document: int) -> bool:
+        """Lets a document be dead; False where it is already."""
+        if not self.is_alive(document):
+            return False
+        self._alive.values[document] = False
+        self.alive_documents -= 1
+        self.dead_rows += len(self.items.rows_of(document))
+        return True
+
+    def part(self) -> tuple[Part | None, Matches | None]:
+        """Gives what is there now, and what of it is alive.
+
+        Returns: None: nothing is alive. None: all is.
+        """
+        if self.alive_documents == 0:
+            return None, None
+        alive = self._alive.values.copy()
+        view = self.items.view(alive)
+        index = self.vectors.view(view.names_of)
+        part = Part(
+            index,
+            view,
+            self._columns.view(self.items.items, view, index),
+            None if self._words is None else self._words.view(view.chunks, view.names_of),
+            unit_length=self._manifest.metric == COSINE,
+        )
+        if self.alive_documents == view.documents:
+            return part, None
+        chunks = alive[self.items.document_of]
+        bitmap = np.packbits(chunks, bitorder="little")
+        return part, Matches(alive, chunks, bitmap, view.chunks - self.dead_rows)
+
+    def empty(self) -> LiveStore:
+        """Gives another one for the same, with nothing in it."""
+        return LiveStore(self._manifest, self._vocabulary)

@@ -1,0 +1,107 @@
+"""How far live changes are beside a shard, and those who wait for them to be further."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nearline.errors import NearlineError, NotApplied
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
+
+# A change is applied within milliseconds; whoever set no deadline waits no longer than this.
+PATIENCE_S = 5.0
+_RETRY_AFTER_S = 1.0
+# An answer that says why is worth more than the whole of the time.
+_MARGIN_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardProgress:
+    """How far live changes are beside one shard; see DeltaStatus in shard.proto.
+
+    away_s: Seconds for which they have not been followed; None: they are.
+    oldest_change: Aware time of the oldest change that the snapshot does not have.
+    """
+
+    applied: Applied
+    rows: int = 0
+    dead_rows: int = 0
+    hidden_rows: int = 0
+    changes: int = 0
+    behind: int = 0
+    away_s: float | None = None
+    oldest_change: datetime | None = None
+
+
+class ShardLive:
+    """Live changes beside one shard; a `Live`. All but `view` belongs to the event loop.
+
+    Args:
+        number: Shard number, for errors.
+        partitions: Partitions of the shard.
+        view: The first state.
+    """
+
+    def __init__(self, number: int, partitions: Sequence[int], view: LiveView) -> None:
+        self.view = view
+        self._number = number
+        self._partitions = tuple(partitions)
+        self._waiting: dict[asyncio.Future[None], Watermark] = {}
+
+    def publish(self, view: LiveView) -> None:
+        """Shows a new state, and wakes those who waited for it."""
+        self.view = view
+        for future, least in self._waiting.items():
+            if future.done():
+                continue
+            try:
+                if self.reached(least):
+                    future.set_result(None)
+            except NearlineError as error:
+                # Another log has taken the place of the one that was asked for.
+                future.set_exception(error)
+
+    def reached(self, least: Watermark) -> bool:
+        """Tells whether the view is that far; see `Live.reached`."""
+        return self.view.applied.watermark.covers(least, self._partitions)
+
+    async def wait(self, least: Watermark, deadline: float | None) -> None:
+        """Returns once the view is that far; see `Live.wait`."""
+        if self.reached(least):
+            return
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting[future] = least
+        start = loop.time()
+        until = start + PATIENCE_S if deadline is None else deadline - _MARGIN_S
+        try:
+            async with asyncio.timeout_at(until):
+                await future
+        except TimeoutError:
+            raise self._not_applied(least, loop.time() - start) from None
+        finally:
+            del self._waiting[future]
+
+    def close(self, error: NearlineError) -> None:
+        """Ends the wait of all who wait."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
+
+    def _not_applied(self, least: Watermark, waited_s: float) -> NotApplied:
+        applied = self.view.applied
+        missing = sum(
+            max(0, least.positions[one] - applied.watermark.positions[one])
+            for one in self._partitions
+        )
+        why = f" ({applied.stale})" if applied.stale else ""
+        return NotApplied(
+            f"shard {self._number} has not applied {missing} of the changes that min_watermark "
+            f"names, after {max(0.0, waited_s):.1f} s{why}; ask again, or leave min_watermark out",
+            field="options.min_watermark",
+            retry_after_s=_RETRY_AFTER_S,
+        )

@@ -1,0 +1,197 @@
+"""Changes of a batch put together: what each document is after all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Attributes
+from nearline.errors import InvalidRequest
+from nearline.times import to_us
+from nearline.v1 import snapshot_pb2
+from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.milvus.rows import attributes_of, parted, rows_of, stored_attributes
+from retrieval.protocols import metrics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole:
+    """A document that a change brought as a whole, and its rows."""
+
+    change: Change
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gone:
+    """A document that is not there, or is past its time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patched:
+    """A document that is as it was, but for some attributes."""
+
+    entries: Sequence[Entry]
+
+
+Outcome: TypeAlias = Whole | Gone | Patched
+
+
+class Folding:
+    """Puts the changes of one snapshot together.
+
+    A change that Milvus cannot hold is left out, told of, and counted: the document stays as it
+    was. The router refuses such changes; they come by way of one with another backend.
+
+    Args:
+        collection: Collection name.
+        manifest: Of the snapshot.
+        kinds: Kinds of its attributes, by name.
+        analyser: Makes the words of the chunks; None: the Milvus collection has none.
+        partition_by: Attribute that the Milvus collection is cut up by; empty: it is not.
+    """
+
+    def __init__(
+        self,
+        collection: str,
+        manifest: snapshot_pb2.Manifest,
+        kinds: Mapping[str, str],
+        analyser: Analyser | None,
+        partition_by: str = "",
+    ) -> None:
+        self._collection = collection
+        self._fingerprint = manifest.embedder.fingerprint
+        self._dim = manifest.dim
+        self._kinds = kinds
+        self._analyser = analyser
+        self._partition_by = partition_by
+
+    def fold(self, entries: Sequence[Entry], now: datetime) -> Mapping[str, Outcome]:
+        """Gives what becomes of each document; those without a change that counts are left out.
+
+        Args:
+            entries: Those of a document in order.
+            now: Aware; what expires until then is gone.
+        """
+        outcomes: dict[str, Outcome] = {}
+        for entry in entries:
+            document_id = entry.change.document_id
+            try:
+                after = self._after(outcomes.get(document_id), entry, now)
+            except InvalidRequest as error:
+                self._leave_out(entry, error)
+                continue
+            outcomes[document_id] = after
+        return outcomes
+
+    def patched(
+        self, rows: Sequence[Mapping[str, Any]], patch: Patched, now: datetime
+    ) -> Sequence[Mapping[str, Any]]:
+        """Gives the rows of a document with its attributes changed; none: nothing is to be written.
+
+        Args:
+            rows: All of them, as they are.
+        """
+        if not rows or rows[0]["expires"] <= to_us(now):
+            return ()
+        document_id, stored = rows[0]["document"], rows[0]["attributes"]
+        version, expires = rows[0]["version"], rows[0]["expires"]
+        changed = False
+        for entry in patch.entries:
+            merged = _merged(attributes_of(stored, self._kinds), entry.change.attributes)
+            try:
+                stored = stored_attributes(document_id, merged, self._kinds)
+            except InvalidRequest as error:
+                self._leave_out(entry, error)
+                continue
+            version, changed = entry.position, True
+            expires = to_us(entry.change.expires) if entry.change.expires else expires
+        if not changed:
+            return ()
+        patched = [
+            {**row, "attributes": stored, "version": version, "expires": expires} for row in rows
+        ]
+        return parted(patched, self._partition_by)
+
+    def check(self, change: Change) -> None:
+        """Checks that Milvus can hold what a change brings; its vectors may be still to come.
+
+        Raises: InvalidRequest: names the field, the limit and the remedy.
+        """
+        if change.kind is Kind.UPSERT:
+            self._rows(change, 0, np.zeros((len(change.bounds), 0), np.float32))
+        elif change.kind is Kind.ATTRIBUTES:
+            stored_attributes(change.document_id, change.attributes, self._kinds)
+
+    def _after(self, before: Outcome | None, entry: Entry, now: datetime) -> Outcome:
+        change = entry.change
+        match change.kind, before:
+            case Kind.DELETE, _:
+                return Gone()
+            case Kind.UPSERT, _:
+                return self._whole(change, entry.position, now)
+            case Kind.ATTRIBUTES, Gone():
+                return before
+            case Kind.ATTRIBUTES, Whole(old):
+                merged = replace(
+                    old,
+                    attributes=_merged(old.attributes, change.attributes),
+                    expires=change.expires or old.expires,
+                )
+                return self._whole(merged, entry.position, now)
+            case Kind.ATTRIBUTES, Patched(entries):
+                return Patched([*entries, entry])
+        return Patched([entry])
+
+    def _whole(self, change: Change, version: int, now: datetime) -> Outcome:
+        vectors = change.vectors[self._fingerprint]
+        wanted = (len(change.bounds), self._dim)
+        assert vectors.shape == wanted, (
+            f"{change.document_id!r} has vectors of shape {vectors.shape}, {wanted} are needed. "
+            "This is a bug."
+        )
+        if change.expires is not None and change.expires <= now:
+            return Gone()
+        return Whole(change, self._rows(change, version, vectors))
+
+    def _rows(
+        self, change: Change, version: int, vectors: NDArray[np.float32]
+    ) -> Sequence[Mapping[str, Any]]:
+        rows = rows_of(
+            change.document_id,
+            change.title,
+            change.text,
+            change.attributes,
+            version=version,
+            expires=change.expires,
+            bounds=change.bounds,
+            vectors=vectors,
+            kinds=self._kinds,
+            analyser=self._analyser,
+        )
+        return parted(rows, self._partition_by)
+
+    def _leave_out(self, entry: Entry, error: InvalidRequest) -> None:
+        metrics.changes_refused.labels(self._collection).inc()
+        _log.error(
+            "a change is left out: milvus cannot hold it, and keeps the item as it was",
+            extra={
+                "collection": self._collection,
+                "id": entry.change.document_id,
+                "version": entry.position,
+                "reason": error.message,
+            },
+        )
+
+
+def _merged(old: Attributes, changes: Attributes) -> Attributes:
+    return {name: v for name, v in {**old, **changes}.items() if v is not None}

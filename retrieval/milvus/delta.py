@@ -1,0 +1,264 @@
+"""Live changes of a snapshot that lies in Milvus: written by one router, awaited by the others.
+
+    read the state -> (say what is begun) -> rows -> state -> show it to searches
+
+A router that dies anywhere in between leaves rows that another one writes again: the log has the
+changes, and the state says from where. Where a document changes twice in a batch, doing the first
+of them again after the second was seen would take it back in time: `State.begun` then has whoever
+takes over do all of the batch at one go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+from nearline.errors import NearlineError, NotReady, SnapshotMismatch
+from nearline.snapshot import PARTITIONS
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Entry
+from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
+from retrieval.live.view import Live, LiveView
+from retrieval.milvus.collection_state import State
+from retrieval.milvus.document_writes import WRITE_S
+from retrieval.milvus.lease import Lease
+from retrieval.milvus.live_collection import LiveCollection, expire, lists_of
+from retrieval.protocols.shard import Applied
+from retrieval.protocols.watermark import Watermark
+
+# How often whoever does not write looks how far the other one is.
+_LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
+# After so long without a word from who writes, it is told that changes are not followed.
+_PATIENCE_S = 5.0
+_EVERY = tuple(range(PARTITIONS))
+_NOWHERE = (0,) * PARTITIONS
+
+
+def followed(collection: LiveCollection, attach: Callable[[Live], None]) -> FollowedShard:
+    """Gives a snapshot in Milvus as what live changes are applied to.
+
+    Args:
+        attach: Has searches ask how far they are.
+    """
+    return FollowedShard(
+        number=0, partitions=_EVERY, new_delta=partial(_new_delta, collection), attach=attach
+    )
+
+
+async def _new_delta(
+    collection: LiveCollection, start: Watermark, log: ChangeLog | None
+) -> FollowedDelta:
+    """Makes a delta that goes on from where Milvus is; see `MakeDelta`."""
+    state = await collection.read_state()
+    at = start
+    if log is None:
+        if state.log_id:
+            at = Watermark(state.log_id, state.positions)
+    else:
+        if state.log_id == start.log_id:
+            at = start.advanced(dict(enumerate(state.positions)))
+        await collection.check(state, at, log)
+    collection.show(state)
+    return MilvusDelta(collection, state, start, at)
+
+
+class MilvusDelta:
+    """What live changes have made of a snapshot in Milvus; a `FollowedDelta`.
+
+    Args:
+        collection: The snapshot in Milvus.
+        state: As it was read.
+        start: How far the snapshot has the log.
+        at: How far Milvus has it.
+    """
+
+    def __init__(
+        self, collection: LiveCollection, state: State, start: Watermark, at: Watermark
+    ) -> None:
+        self._collection = collection
+        self._state = state
+        self._start = start
+        self._at = at
+        self._term = 0
+        # Timestamp of the last write, for reads; 0: reads have to wait for all there is.
+        self._seen = 0
+        # What waits for more: it is to be written together with that.
+        self._held: dict[tuple[int, int], Entry] = {}
+        self._view = LiveView(Applied(at))
+
+    @property
+    def view(self) -> LiveView:
+        """How far it is; what changed is in Milvus."""
+        return self._view
+
+    async def apply(self, entries: Sequence[Entry]) -> None:
+        """Writes changes, or waits until somebody else has; see `FollowedDelta.apply`."""
+        try:
+            await self._apply(entries)
+        except (NearlineError, asyncio.CancelledError) as error:
+            # What is there has to be looked at anew; and whoever cannot write lets others try.
+            self._term = 0
+            self._collection.is_unsure()
+            if not isinstance(error, asyncio.CancelledError):
+                await self._collection.close()
+            raise
+
+    async def _apply(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._held[entry.partition, entry.position] = entry
+        self._collection.expect(entries)
+        loop = asyncio.get_running_loop()
+        until, pause_s = loop.time() + _PATIENCE_S, _LOOK_S
+        while True:
+            self._forget_applied()
+            if not self._held:
+                return
+            state = await self._collection.read_state(newest=False)
+            self._check_same(state)
+            # Only whoever can read tries to write.
+            lease = await self._collection.lease(state)
+            if await lease.take():
+                await self._written(lease)
+                return
+            if self._is_further(state):
+                self._reached(state)
+                until = loop.time() + _PATIENCE_S
+                continue
+            if loop.time() > until:
+                raise NotReady(
+                    f"another router holds the right to write live changes into Milvus collection "
+                    f"{self._collection.name}, and has not written any for {_PATIENCE_S:g} s"
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _LONGEST_LOOK_S)
+
+    async def expire(self, now: datetime) -> None:
+        """Needs nothing: reads ask for what has not expired."""
+
+    def set_back(self, reason: str) -> None:
+        """Takes in that the log has lost changes."""
+        self._collection.set_back(reason)
+
+    def stats(self) -> DeltaStats:
+        """Tells how many changes there are; rows are Milvus' own affair."""
+        changes = 0
+        if self._at.log_id == self._start.log_id:
+            changes = sum(self._at.positions) - sum(self._start.positions)
+        return DeltaStats(0, 0, 0, changes, self._state.oldest_change_us)
+
+    async def close(self) -> None:
+        """Needs nothing: the right to write stays with the process."""
+
+    async def _written(self, lease: Lease) -> None:
+        """Writes what is held, or leaves it where more has to come."""
+        if lease.term != self._term:
+            state = await self._collection.read_state()
+            self._check_same(state)
+            self._take_over(state)
+            self._term = lease.term
+        entries = list(self._held.values())
+        if entries and self._is_complete():
+            await self._write(entries, lease)
+
+    async def _write(self, entries: Sequence[Entry], lease: Lease) -> None:
+        def may_write() -> None:
+            if lease.left_s < WRITE_S:
+                raise NotReady(
+                    "the right to write live changes into Milvus may lapse before they are "
+                    "written: Redis has not renewed it"
+                )
+
+        now = datetime.now(UTC)
+        outcomes = await asyncio.to_thread(self._collection.folding.fold, entries, now)
+        positions = self._at.advanced(_last(entries)).positions
+        before = self._state
+        state = replace(
+            before,
+            log_id=self._at.log_id,
+            positions=self._at.positions,
+            expiring=before.expiring or expire(entries),
+            single_valued=before.single_valued - lists_of(entries),
+            oldest_change_us=before.oldest_change_us or min(one.time_us for one in entries),
+        )
+        told = replace(state, begun=positions if _is_twice(entries) else before.begun)
+        if (told.begun, told.expiring, told.single_valued, told.log_id) != (
+            before.begun,
+            before.expiring,
+            before.single_valued,
+            before.log_id,
+        ):
+            may_write()
+            await self._collection.write_state(told)
+            self._state = told
+        writes = self._collection.writes(state, may_write)
+        self._seen = await writes.write(outcomes, self._seen, now)
+        done = replace(told, positions=positions, seen=self._seen)
+        may_write()
+        await self._collection.write_state(done)
+        self._reached(done)
+
+    def _take_over(self, state: State) -> None:
+        """Goes on from where whoever wrote before has come to."""
+        # He may have written more than the state says.
+        self._seen = 0
+        if not self._is_of_log(state):
+            state = replace(state, log_id="", positions=_NOWHERE, begun=_NOWHERE)
+        self._reached(state)
+
+    def _is_complete(self) -> bool:
+        """Tells whether all is held that was begun together and is not done."""
+        reached = dict(enumerate(self._at.positions))
+        for partition, position in self._held:
+            reached[partition] = max(reached[partition], position)
+        return all(reached[one] >= at for one, at in enumerate(self._state.begun))
+
+    def _reached(self, state: State) -> None:
+        self._state = state
+        if state.log_id == self._at.log_id:
+            self._at = self._at.advanced(dict(enumerate(state.positions)))
+        self._collection.show(state)
+        self._view = LiveView(Applied(self._at))
+        self._forget_applied()
+
+    def _forget_applied(self) -> None:
+        positions = self._at.positions
+        for partition, position in tuple(self._held):
+            if position <= positions[partition]:
+                del self._held[partition, position]
+
+    def _check_same(self, state: State) -> None:
+        """Checks that the collection is still the one that was begun with.
+
+        Raises: SnapshotMismatch: it was written anew, or its changes are lost in the log.
+        """
+        mine = self._state
+        if state.started_us != mine.started_us or state.lost:
+            raise SnapshotMismatch(
+                f"Milvus collection {self._collection.name} was written anew, or its changes are "
+                "lost in the log; it is looked at again"
+            )
+
+    def _is_of_log(self, state: State) -> bool:
+        return state.log_id == self._at.log_id
+
+    def _is_further(self, state: State) -> bool:
+        return self._is_of_log(state) and any(
+            there > here for there, here in zip(state.positions, self._at.positions, strict=True)
+        )
+
+
+def _last(entries: Iterable[Entry]) -> Mapping[int, int]:
+    last: dict[int, int] = {}
+    for entry in entries:
+        last[entry.partition] = max(last.get(entry.partition, 0), entry.position)
+    return last
+
+
+def _is_twice(entries: Iterable[Entry]) -> bool:
+    """Tells whether some document is changed more than once."""
+    counts = Counter(entry.change.document_id for entry in entries)
+    return max(counts.values(), default=0) > 1

@@ -1,0 +1,96 @@
+"""Candidates of a hybrid search over Milvus: both true scores, whichever leg found them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+from retrieval.milvus.filters import any_of
+from retrieval.milvus.layout import key_of
+from retrieval.milvus.raw_hits import Found
+from retrieval.milvus.reader import in_batches
+from retrieval.milvus.top_units import Row, UnitOf, best_units, document_of
+
+# Finds the best rows of a leg for one query: how many at most, and what they must meet.
+FindAmong = Callable[[int, str], Awaitable[Sequence[Found]]]
+
+
+class Candidate(NamedTuple):
+    """A candidate of both legs. dense: Its best row by vector. lexical: By words.
+
+    Where it has no word of the query, lexical is its row by vector with score 0.
+    """
+
+    dense: Row
+    lexical: Row
+
+
+class Completion:
+    """Finds the scores that one leg has not found of what the other has.
+
+    Args:
+        chunks: Rows to ask for, at first, for each document.
+    """
+
+    def __init__(self, chunks: int) -> None:
+        self._chunks = chunks
+
+    async def of(
+        self,
+        dense: Sequence[Row],
+        lexical: Sequence[Row],
+        *,
+        unit_of: UnitOf,
+        find_dense: FindAmong,
+        find_words: FindAmong,
+    ) -> list[Candidate]:
+        """Completes the candidates of one query.
+
+        Args:
+            dense, lexical: The best units of each leg.
+            unit_of: `document_of` or `chunk_of`.
+            find_dense, find_words: Search for the same query.
+        """
+        by_vector = {unit_of(row): row for row in dense}
+        by_words = {unit_of(row): row for row in lexical}
+        more_dense, more_words = await asyncio.gather(
+            self._among(
+                [row for row in lexical if unit_of(row) not in by_vector], unit_of, find_dense
+            ),
+            self._among(
+                [row for row in dense if unit_of(row) not in by_words], unit_of, find_words
+            ),
+        )
+        by_vector |= more_dense
+        by_words |= more_words
+        return [
+            Candidate(row, by_words.get(unit) or row._replace(negated=0.0))
+            for unit, row in by_vector.items()
+        ]
+
+    async def _among(
+        self, rows: Sequence[Row], unit_of: UnitOf, find: FindAmong
+    ) -> dict[Hashable, Row]:
+        async def read(expression: str, units: int) -> list[Row]:
+            async def asked(_: Sequence[int], ask: int) -> list[Sequence[Found]]:
+                return [await find(ask, expression)]
+
+            chunks = self._chunks if unit_of is document_of else 1
+            (best,) = await best_units(
+                asked, 1, units, first_ask=units * chunks, unit_of=unit_of, exact=True
+            )
+            return best
+
+        expressions = _expressions(rows, unit_of)
+        found = await asyncio.gather(*(read(text, units) for text, units in expressions.items()))
+        return {unit_of(row): row for best in found for row in best}
+
+
+def _expressions(rows: Sequence[Row], unit_of: UnitOf) -> Mapping[str, int]:
+    """Gives expressions that find the units of rows, and how many units each finds."""
+    if unit_of is document_of:
+        batches = in_batches(dict.fromkeys(row.id for row in rows))
+        return {any_of("document", batch): len(batch) for batch in batches}
+    batches = in_batches(key_of(row.id, row.chunk) for row in rows)
+    return {any_of("key", batch): len(batch) for batch in batches}

@@ -1,0 +1,287 @@
+"""Snapshots that lie in Milvus; a `Hosting`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from nearline.contract import HitLevel, SearchMode
+from nearline.errors import NearlineError, NotFound, NotReady, SnapshotGone, SnapshotMismatch
+from nearline.snapshot import KIND_NAMES, Store
+from nearline.v1 import snapshot_pb2
+from retrieval.changelog.records import Change
+from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
+from retrieval.live.progress import ShardProgress
+from retrieval.milvus.change_merge import Folding
+from retrieval.milvus.client import MilvusClient
+from retrieval.milvus.collection_state import State, States
+from retrieval.milvus.layout import collection_name
+from retrieval.milvus.live_snapshots import FollowedSnapshot, LiveSnapshots
+from retrieval.milvus.read_context import Contents
+from retrieval.milvus.reader import Reading
+from retrieval.milvus.searcher import Searching
+from retrieval.milvus.shard import MilvusShard
+from retrieval.milvus.stored_items import StoredRows
+from retrieval.milvus.vector_leg import Card
+from retrieval.protocols import metrics
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import COSINE, SnapshotInForce
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots.loaded import Key
+
+FLAT = "FLAT"
+_DEFAULT_EF_SEARCH = 64
+_TRIED_K = 10
+_log = logging.getLogger(__name__)
+
+
+class _Opened(NamedTuple):
+    """A snapshot that answers. folding: Knows what its Milvus can hold. live: Its live changes."""
+
+    shard: MilvusShard
+    folding: Folding
+    live: FollowedSnapshot | None
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A snapshot on its way."""
+
+    opened: asyncio.Task[_Opened]
+
+
+class MilvusShards:
+    """Snapshots that lie in Milvus, each as one shard whatever its manifest says.
+
+    Args:
+        store: Where the snapshots come from; their words are read from there.
+        client: The Milvus; closed with these shards.
+        live: Has live changes written there, closed with these shards; None: nobody does.
+    """
+
+    def __init__(
+        self, store: Store, client: MilvusClient, *, live: LiveSnapshots | None = None
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._states = States(client)
+        self._live = live
+        self._made = False
+        self._held: dict[Key, _Held] = {}
+
+    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[MilvusShard]:
+        """Gets a snapshot ready; see `Hosting.prepare`. Whoever asks again waits for the same."""
+        key = Key(snapshot.collection, snapshot.snapshot_id)
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(asyncio.ensure_future(self._open(snapshot)))
+            held.opened.add_done_callback(partial(self._opened, key, held))
+        try:
+            return [(await asyncio.shield(held.opened)).shard]
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if held.opened.cancelled() and not (task and task.cancelling()):
+                raise SnapshotGone(
+                    f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
+                    "the one that is current now"
+                ) from None
+            raise
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        """Tells how far live changes are; see `Hosting.progress`."""
+        if self._live is None:
+            return {}
+        found = self._live.progress(collection, snapshot_id)
+        return {number: (one,) for number, one in found.items()}
+
+    def check(self, served: ServedCollection, change: Change) -> None:
+        """Checks that Milvus can hold what a change brings; see `Folding.check`."""
+        held = self._held.get(Key(served.name, served.snapshot_id))
+        if held is not None and held.opened.done() and not held.opened.cancelled():
+            held.opened.result().folding.check(change)
+
+    async def release(self, collection: str, snapshot_id: str) -> None:
+        """Lets go of a snapshot, and has Milvus do so where no alias of the store names it.
+
+        Another router may still answer from it: that one asks Milvus to load it again.
+        """
+        held = self._held.pop(Key(collection, snapshot_id), None)
+        if held is not None:
+            await self._end(held)
+        try:
+            named = await asyncio.to_thread(self._named, collection)
+            if snapshot_id not in named:
+                await self._client.release(collection_name(collection, snapshot_id))
+        except SnapshotGone:
+            # It was never there.
+            return
+        except NearlineError as error:
+            # Memory of Milvus alone is at stake.
+            _log.warning(
+                "milvus keeps a snapshot in memory",
+                extra={
+                    "collection": collection,
+                    "snapshot_id": snapshot_id,
+                    "reason": error.message,
+                },
+            )
+
+    async def close(self) -> None:
+        """Closes the shards and the connection."""
+        every = [*self._held.values()]
+        self._held.clear()
+        for held in every:
+            await self._end(held)
+        if self._live is not None:
+            await self._live.close()
+        await self._client.close()
+
+    async def _open(self, snapshot: SnapshotInForce) -> _Opened:
+        begun = time.perf_counter()
+        name = collection_name(snapshot.collection, snapshot.snapshot_id)
+        if not self._made:
+            await self._states.make()
+            self._made = True
+        state = self._checked(snapshot, await self._states.read(name))
+        await self._client.load(name)
+        rows = await self._client.count(name)
+        if snapshot.manifest.chunks and not rows:
+            raise NotReady(
+                f"Milvus collection {name} at {self._client.uri} has lost all of its rows; "
+                f"{self._remedy(snapshot)} --again"
+            )
+        shard, folding = await self._shard(snapshot, name, state)
+        await _try(shard, snapshot.manifest, words=state.words)
+        live = None
+        if self._live is not None:
+            remedy = self._remedy(snapshot)
+            live = await self._live.begin(snapshot, name, state, shard, folding, remedy)
+        labels = (snapshot.collection, "0")
+        metrics.shard_vectors.labels(*labels).set(rows)
+        _log.info(
+            "snapshot ready in milvus",
+            extra={
+                "collection": snapshot.collection,
+                "snapshot_id": snapshot.snapshot_id,
+                "epoch": snapshot.epoch,
+                "milvus_collection": name,
+                "index": state.index,
+                "rows": rows,
+                "elapsed_s": round(time.perf_counter() - begun, 3),
+            },
+        )
+        return _Opened(shard, folding, live)
+
+    async def _end(self, held: _Held) -> None:
+        held.opened.cancel()
+        await asyncio.wait((held.opened,))
+        if not held.opened.cancelled() and held.opened.exception() is None:
+            opened = held.opened.result()
+            if self._live is not None and opened.live is not None:
+                await self._live.end(opened.live)
+            await opened.shard.close()
+
+    def _checked(self, snapshot: SnapshotInForce, state: State | None) -> State:
+        where = f"snapshot {snapshot.snapshot_id} of {snapshot.collection!r}"
+        if state is None:
+            raise NotReady(
+                f"{where} is not in Milvus at {self._client.uri}; {self._remedy(snapshot)}"
+            )
+        if not state.whole:
+            raise NotReady(
+                f"{where} is not wholly in Milvus at {self._client.uri}: it is being written, or "
+                f"writing it was interrupted; {self._remedy(snapshot)}"
+            )
+        manifest = snapshot.manifest
+        if (state.documents, state.chunks) != (manifest.documents, manifest.chunks):
+            raise SnapshotMismatch(
+                f"{where} has {manifest.documents:,} documents and {manifest.chunks:,} chunks, "
+                f"Milvus at {self._client.uri} was given {state.documents:,} and "
+                f"{state.chunks:,}; {self._remedy(snapshot)} --again"
+            )
+        return state
+
+    def _remedy(self, snapshot: SnapshotInForce) -> str:
+        return (
+            f"run nearline snapshots export {snapshot.snapshot_id} --collection "
+            f"{snapshot.collection} --to milvus --milvus-uri {self._client.uri}"
+        )
+
+    async def _shard(
+        self, snapshot: SnapshotInForce, name: str, state: State
+    ) -> tuple[MilvusShard, Folding]:
+        manifest = snapshot.manifest
+        vocabulary = None
+        if state.words:
+            vocabulary = await asyncio.to_thread(self._vocabulary, snapshot)
+        able = await self._client.capabilities()
+        kinds = {
+            one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
+        }
+        analyser = None if vocabulary is None else vocabulary.analyser
+        folding = Folding(snapshot.collection, manifest, kinds, analyser, state.partition_by)
+        contents = Contents(
+            expiring=state.expiring,
+            single_valued=state.single_valued,
+            partition_by=state.partition_by,
+        )
+        reading = Reading(self._client, name, contents, kinds)
+        mean = -(-manifest.chunks // max(1, manifest.documents))
+        card = Card(
+            able.version,
+            state.index == FLAT,
+            manifest.default_ef_search or _DEFAULT_EF_SEARCH,
+            manifest.chunks,
+            min(max(1, manifest.max_chunks_per_document), 2 * mean),
+            able.lite,
+        )
+        shard = MilvusShard(
+            snapshot.snapshot_id,
+            reading,
+            Searching(reading, card, vocabulary),
+            StoredRows(reading, unit_length=manifest.metric == COSINE),
+            has_words=vocabulary is not None,
+            observe=metrics.batch_vectors.labels(snapshot.collection, "0").observe,
+        )
+        return shard, folding
+
+    def _vocabulary(self, snapshot: SnapshotInForce) -> Vocabulary:
+        collection, snapshot_id = snapshot.collection, snapshot.snapshot_id
+        self._store.fetch(collection, snapshot_id, [f"{FOLDER}/"])
+        return Vocabulary.load(self._store.snapshot_folder(collection, snapshot_id))
+
+    def _named(self, collection: str) -> frozenset[str]:
+        try:
+            record = self._store.alias_in_force(collection)
+        except NotFound:
+            return frozenset()
+        return frozenset({record.current, record.canary})
+
+    def _opened(self, key: Key, held: _Held, opened: asyncio.Task[_Opened]) -> None:
+        failed = opened.cancelled() or opened.exception() is not None
+        if failed and self._held.get(key) is held:
+            del self._held[key]
+
+
+async def _try(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
+    """Searches once, by vector and by words: the first request shall not find out."""
+    vector = np.full((1, manifest.dim), 1 / math.sqrt(manifest.dim), np.float32)
+    options = ShardOptions(_TRIED_K, level=HitLevel.CHUNK)
+    (found,) = await shard.search(manifest.snapshot_id, Queries(vector), options)
+    if manifest.chunks and not found.ids:
+        raise NotReady(
+            f"Milvus finds nothing in snapshot {manifest.snapshot_id} of {manifest.collection!r} "
+            "although its rows are there; its servers may still be loading it"
+        )
+    if words:
+        none = Queries(np.empty((0, manifest.dim), np.float32), ("a",))
+        by_words = options._replace(mode=SearchMode.LEXICAL)
+        await shard.search(manifest.snapshot_id, none, by_words)

@@ -1,0 +1,250 @@
+"""Searches of a Milvus collection: by vector, by words, and by both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import HitLevel, PlanStrategy, SearchMode
+from nearline.errors import Unsupported
+from nearline.filters import All, Exists
+from retrieval.index.filtering.validation import unknown_attribute
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.milvus.hits import FIELDS, hits_of
+from retrieval.milvus.hybrid import Completion, FindAmong
+from retrieval.milvus.raw_hits import Found
+from retrieval.milvus.reader import Reading
+from retrieval.milvus.row_values import first_value
+from retrieval.milvus.top_units import FindRows, Row, UnitOf, best_units, chunk_of, document_of
+from retrieval.milvus.vector_leg import Card, VectorLeg
+from retrieval.protocols.shard import LexicalColumns, Plan, Queries, ShardHits, ShardOptions
+
+# Rows asked for per group, at first.
+_PER_GROUP = 4
+
+
+class _Wanted(NamedTuple):
+    """What is looked for in a leg; see `best_units`."""
+
+    k: int
+    first_ask: int
+    unit_of: UnitOf
+    expression: str
+    fields: Sequence[str]
+    ef_search: int
+    deadline: float | None
+
+
+class Searching:
+    """Searches a collection; see `Shard.search`.
+
+    Args:
+        reading: The collection.
+        card: What it is.
+        vocabulary: Makes words of texts; None: the collection has none.
+    """
+
+    def __init__(self, reading: Reading, card: Card, vocabulary: Vocabulary | None) -> None:
+        self._reading = reading
+        self._card = card
+        self._vocabulary = vocabulary
+        self._leg = VectorLeg(reading, card)
+
+    async def search(
+        self, queries: Queries, options: ShardOptions, deadline: float | None
+    ) -> list[ShardHits]:
+        """Searches; a watermark in the options is the caller's concern."""
+        self._check(options)
+        kinds = self._reading.kinds
+        wanted = self._wanted(options, deadline)
+        plan = self._plan(options, wanted)
+        if options.mode is SearchMode.HYBRID:
+            return await self._candidates(queries, wanted, options, plan)
+        if options.mode is SearchMode.LEXICAL:
+            found = await self._lexical(queries.texts, wanted)
+        else:
+            found = await self._dense(queries, wanted)
+        return [hits_of(rows, options, kinds, plan) for rows in found]
+
+    def _check(self, options: ShardOptions) -> None:
+        card = self._card
+        if options.mode is not SearchMode.DENSE and self._vocabulary is None:
+            raise Unsupported(
+                f"mode {options.mode.value} needs a Milvus of 2.5 or newer, which makes BM25, and "
+                f"a snapshot that was exported to it with its words; this one is {card.version}: "
+                "use mode dense",
+                field="options.mode",
+            )
+        if options.mode is not SearchMode.LEXICAL:
+            kind = "FLAT" if card.flat else "HNSW"
+            for name in ("nprobe", "ef_search") if card.flat else ("nprobe",):
+                if getattr(options, name):
+                    raise Unsupported(
+                        f"the index (Milvus {kind}) has no {name}; leave options.{name} unset",
+                        field=f"options.{name}",
+                    )
+            if options.exact and not card.flat:
+                raise Unsupported(
+                    "the index (Milvus HNSW) has no exact; leave options.exact unset, or export "
+                    "the snapshot with --index FLAT",
+                    field="options.exact",
+                )
+        kinds = self._reading.kinds
+        if options.grouping is not None and options.grouping.field not in kinds:
+            raise unknown_attribute(options.grouping.field, list(kinds), "options.grouping.field")
+
+    def _wanted(self, options: ShardOptions, deadline: float | None) -> _Wanted:
+        filter, grouping = options.filter, options.grouping
+        unit_of: UnitOf = chunk_of
+        first_ask = options.k
+        if options.level is HitLevel.DOCUMENT:
+            unit_of = document_of
+            first_ask = options.k * self._card.chunks_per_document
+        names = {"start", "stop"}
+        if options.mode is not SearchMode.HYBRID:
+            names |= {FIELDS[part] for part in options.payload}
+        if grouping is not None:
+            names.add("attributes")
+            if options.mode is not SearchMode.HYBRID:
+                there = Exists(grouping.field)
+                filter = there if filter is None else All(filter, there)
+                unit_of = self._group_of(grouping.field)
+                first_ask = _PER_GROUP * options.k
+        return _Wanted(
+            options.k,
+            first_ask,
+            unit_of,
+            self._reading.matching(filter),
+            sorted(names),
+            options.ef_search or self._card.ef_search,
+            deadline,
+        )
+
+    def _group_of(self, field: str) -> UnitOf:
+        kind = self._reading.kinds[field]
+        return lambda row: first_value(row.fields["attributes"], field, kind)
+
+    def _plan(self, options: ShardOptions, wanted: _Wanted) -> Plan | None:
+        if options.filter is None and (
+            options.grouping is None or options.mode is SearchMode.HYBRID
+        ):
+            return None
+        dense = options.mode is not SearchMode.LEXICAL and not self._card.flat
+        return Plan(
+            PlanStrategy.BACKEND,
+            0,
+            self._card.chunks,
+            wanted.ef_search if dense else 0,
+            f"Milvus {self._card.version} looked at it inside its search; it does not tell how "
+            "many match",
+        )
+
+    async def _dense(self, queries: Queries, wanted: _Wanted) -> list[list[Row]]:
+        return await best_units(
+            self._find(queries.vectors, wanted),
+            len(queries.vectors),
+            wanted.k,
+            first_ask=wanted.first_ask,
+            unit_of=wanted.unit_of,
+            exact=self._card.flat,
+        )
+
+    def _find(self, vectors: NDArray[np.float32], wanted: _Wanted) -> FindRows:
+        async def find(places: Sequence[int], ask: int) -> list[list[Found]]:
+            asked = vectors if len(places) == len(vectors) else vectors[list(places)]
+            return await self._leg.search(
+                asked, ask, wanted.expression, wanted.fields, wanted.ef_search, wanted.deadline
+            )
+
+        return find
+
+    async def _lexical(self, texts: Sequence[str], wanted: _Wanted) -> list[list[Row]]:
+        words = [self._words(text) for text in texts]
+
+        async def find(places: Sequence[int], ask: int) -> list[list[Found]]:
+            some = [place for place in places if words[place]]
+            found: dict[int, list[Found]] = {}
+            if some:
+                results = await self._reading.search_words(
+                    [words[place] for place in some],
+                    ask,
+                    wanted.expression,
+                    wanted.fields,
+                    wanted.deadline,
+                )
+                found = dict(zip(some, results, strict=True))
+            return [found.get(place, []) for place in places]
+
+        return await best_units(
+            find,
+            len(texts),
+            wanted.k,
+            first_ask=wanted.first_ask,
+            unit_of=wanted.unit_of,
+            exact=True,
+        )
+
+    async def _candidates(
+        self, queries: Queries, wanted: _Wanted, options: ShardOptions, plan: Plan | None
+    ) -> list[ShardHits]:
+        dense, lexical = await asyncio.gather(
+            self._dense(queries, wanted), self._lexical(queries.texts, wanted)
+        )
+        completion = Completion(self._card.chunks_per_document)
+        completed = await asyncio.gather(
+            *(
+                completion.of(
+                    dense[place],
+                    lexical[place],
+                    unit_of=wanted.unit_of,
+                    find_dense=self._dense_among(queries, place, wanted),
+                    find_words=self._words_among(queries.texts[place], wanted),
+                )
+                for place in range(queries.count)
+            )
+        )
+        results = []
+        plain, kinds = options._replace(payload=frozenset()), self._reading.kinds
+        for found in completed:
+            hits = hits_of([one.dense for one in found], plain, kinds, plan)
+            by_words = [one.lexical for one in found]
+            hits.lexical = LexicalColumns(
+                [-row.negated for row in by_words],
+                [row.chunk for row in by_words],
+                [row.fields["start"] for row in by_words],
+                [row.fields["stop"] for row in by_words],
+            )
+            results.append(hits)
+        return results
+
+    def _dense_among(self, queries: Queries, place: int, wanted: _Wanted) -> FindAmong:
+        vector = queries.vectors[place : place + 1]
+
+        async def find(ask: int, expression: str) -> Sequence[Found]:
+            (found,) = await self._leg.search(
+                vector, ask, expression, wanted.fields, wanted.ef_search, wanted.deadline
+            )
+            return found
+
+        return find
+
+    def _words_among(self, text: str, wanted: _Wanted) -> FindAmong:
+        words = self._words(text)
+
+        async def find(ask: int, expression: str) -> Sequence[Found]:
+            if not words:
+                return ()
+            (found,) = await self._reading.search_words(
+                [words], ask, expression, wanted.fields, wanted.deadline
+            )
+            return found
+
+        return find
+
+    def _words(self, text: str) -> str:
+        assert self._vocabulary is not None
+        return " ".join(self._vocabulary.words(text))

@@ -1,0 +1,197 @@
+"""What a Milvus collection has stored about items: by id, and in the order of ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.contract import Filter, Item, PayloadField
+from nearline.times import from_us
+from retrieval.milvus.filters import any_of, quoted
+from retrieval.milvus.layout import NEVER, SEPARATOR, key_of, parts_of
+from retrieval.milvus.raw_hits import MOST_ROWS
+from retrieval.milvus.reader import Reading, in_batches
+from retrieval.milvus.rows import attributes_of
+
+_Row = Mapping[str, Any]
+_TEXT = ("start", "stop", "gap", "passage", "rest")
+# Greater than the separator: stands after all chunks of an id, and before any greater id.
+_AFTER = chr(ord(SEPARATOR) + 1)
+_FIRST = "chunk == 0"
+
+
+class StoredRows:
+    """Reads items; see `Shard.fetch` and `Shard.scan`.
+
+    Args:
+        reading: The collection.
+        unit_length: True where vectors are kept at unit length (metric cosine).
+    """
+
+    def __init__(self, reading: Reading, *, unit_length: bool) -> None:
+        self._reading = reading
+        self._unit_length = unit_length
+
+    async def fetch(
+        self,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        chunks: Sequence[int],
+        filter: Filter | None,
+        deadline: float | None,
+    ) -> list[Item]:
+        """Reads items by id, in order; those that do not exist, or match, are left out."""
+        if chunks:
+            keys = [key_of(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
+            fields = _fields(payload, ("passage",))
+            rows = await self._rows("key", _possible(keys, 1), filter, fields, deadline)
+            by_key = {
+                row["key"]: self._item([row], payload, row.get("passage", "")) for row in rows
+            }
+            return [by_key[key] for key in keys if key in by_key]
+        found = await self._documents(_possible(ids, 0), payload, filter, deadline)
+        return [found[one] for one in ids if one in found]
+
+    async def scan(
+        self,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None,
+    ) -> list[Item]:
+        """Reads the first `limit` items after an id that match, in id order."""
+        items: list[Item] = []
+        whole = _is_whole(payload)
+        fields = [] if whole else _fields(payload, ())
+        after = _before_separator(after_id)
+        while len(items) < limit:
+            asked = min(limit - len(items), MOST_ROWS)
+            parts = (_FIRST, f"key > {quoted(after + _AFTER)}") if after else (_FIRST,)
+            wanted = self._reading.matching(filter, *parts)
+            rows = await self._reading.query(wanted, fields, asked, deadline)
+            ids = [parts_of(row["key"])[0] for row in rows]
+            if whole:
+                found = await self._documents(ids, payload, filter, deadline)
+                # Some may have gone in the meantime.
+                items += [found[one] for one in ids if one in found]
+            else:
+                items += [self._item([row], payload, "") for row in rows]
+            if len(rows) < asked:
+                break
+            after = ids[-1]
+        return items
+
+    async def _documents(
+        self,
+        ids: Iterable[str],
+        payload: frozenset[PayloadField],
+        filter: Filter | None,
+        deadline: float | None,
+    ) -> dict[str, Item]:
+        if not _is_whole(payload):
+            keys = [key_of(one, 0) for one in ids]
+            fields = _fields(payload, ())
+            rows = await self._rows("key", keys, filter, fields, deadline)
+            return {parts_of(row["key"])[0]: self._item([row], payload, "") for row in rows}
+        fields = _fields(payload, _TEXT)
+        rows = await self._rows("document", ids, filter, fields, deadline)
+        grouped: dict[str, list[_Row]] = {}
+        for row in rows:
+            grouped.setdefault(parts_of(row["key"])[0], []).append(row)
+        items = {}
+        for one, chunks in grouped.items():
+            # Where a document has just been replaced, chunks of the one before may be left. Not the
+            # greatest version is the newest: a new log counts from 1.
+            if parts_of(chunks[0]["key"])[1] > 0:
+                continue
+            mine = [row for row in chunks if row["version"] == chunks[0]["version"]]
+            text = text_of(mine) if PayloadField.TEXT in payload else ""
+            items[one] = self._item(mine, payload, text)
+        return items
+
+    async def _rows(
+        self,
+        field: str,
+        values: Iterable[str],
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None,
+    ) -> list[_Row]:
+        """Reads the rows that have one of some values, and match, in no particular order."""
+        # A filter that cannot be carried out is refused whatever ids there are.
+        self._reading.matching(filter)
+
+        async def read(batch: Sequence[str]) -> list[_Row]:
+            wanted = self._reading.matching(filter, any_of(field, batch))
+            return [
+                row async for page in self._reading.pages(wanted, fields, deadline) for row in page
+            ]
+
+        batches = in_batches(dict.fromkeys(values))
+        return [row for rows in await asyncio.gather(*map(read, batches)) for row in rows]
+
+    def _item(self, rows: Sequence[_Row], payload: frozenset[PayloadField], text: str) -> Item:
+        """Makes an item of rows: all of a document, or one."""
+        row = rows[0]
+        expires = row["expires"]
+        kinds = self._reading.kinds
+        return Item(
+            id=parts_of(row["key"])[0],
+            title=row["title"] if PayloadField.TITLE in payload else "",
+            text=text,
+            attributes=attributes_of(row["attributes"], kinds)
+            if PayloadField.ATTRIBUTES in payload
+            else {},
+            vector=self._vector(rows) if PayloadField.VECTOR in payload else None,
+            expires=None if expires == NEVER else from_us(expires),
+            version=row["version"],
+        )
+
+    def _vector(self, rows: Sequence[_Row]) -> NDArray[np.float32]:
+        vectors = np.array([row["vector"] for row in rows], np.float32)
+        mean: NDArray[np.float32] = vectors.mean(axis=0)
+        norm = float(np.linalg.norm(mean))
+        return mean / np.float32(norm) if self._unit_length and norm > 0 else mean
+
+
+def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Puts the text of a document together from all its rows, in order; see `layout`."""
+    pieces: list[str] = []
+    reached = 0
+    for row in rows:
+        start, stop = row["start"], row["stop"]
+        pieces += (row["gap"], row["passage"][max(0, reached - start) :])
+        reached = max(reached, stop)
+    return "".join((*pieces, rows[-1]["rest"]))
+
+
+def _is_whole(payload: frozenset[PayloadField]) -> bool:
+    """Tells whether all chunks of a document are needed."""
+    return PayloadField.TEXT in payload or PayloadField.VECTOR in payload
+
+
+def _fields(payload: frozenset[PayloadField], text: Sequence[str]) -> list[str]:
+    """Gives the fields to read; text: those that hold the text."""
+    fields = ["version", "expires"]
+    fields += ["title"] if PayloadField.TITLE in payload else []
+    fields += ["attributes"] if PayloadField.ATTRIBUTES in payload else []
+    fields += ["vector"] if PayloadField.VECTOR in payload else []
+    return [*fields, *(text if PayloadField.TEXT in payload else ())]
+
+
+def _possible(values: Iterable[str], separators: int) -> list[str]:
+    """Leaves out the ids, or keys, that no row can have."""
+    return [one for one in values if one.count(SEPARATOR) == separators and "\0" not in one]
+
+
+def _before_separator(after_id: str) -> str:
+    """Gives an id that as many ids come after: none has the separator, or what is less than it."""
+    for place, sign in enumerate(after_id):
+        if sign <= SEPARATOR:
+            return after_id[:place]
+    return after_id

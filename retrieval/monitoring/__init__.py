@@ -1,0 +1,1 @@
+"""Recall, drift and recorded traffic, measured alongside requests."""

@@ -1,0 +1,116 @@
+"""Does searches again, exactly, on the same snapshot, and as they were where that has to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from retrieval.protocols.shard import Queries
+from retrieval.protocols.watermark import decode
+from retrieval.search import executor
+from retrieval.search.collection import ServedCollection
+from retrieval.search.queries import Asked
+from retrieval.search.request_context import Inquiry
+
+PLACES = 10
+# Searches of the index take turns with requests, which would wait behind a long batch.
+_SLICE = 4
+_PATIENCE_S = 30.0
+# Of all documents, that may change between two searches. A change is among the best of one
+# search in as many as there are tens of documents, and costs it a tenth of its recall: the mean is
+# off by no more than this.
+_MOST_CHANGED = 0.002
+
+
+class Sampled(NamedTuple):
+    """A search.
+
+    vectors: Its one, (1, d) float32. excluded: Documents that it must not find. found: The hits of
+    the index, best first; None: they have to be looked for again. watermark: How far live changes
+    are in these.
+    """
+
+    vectors: NDArray[np.float32]
+    excluded: frozenset[str]
+    found: Sequence[c.Hit] | None = None
+    watermark: bytes = b""
+
+
+class Again(NamedTuple):
+    """What came of searches.
+
+    pairs: Of each that can be compared, the exact hits, explained, and those of the index.
+    left_out: How many others there are, by reason: partial, changed.
+    """
+
+    pairs: Sequence[tuple[Sequence[c.Hit], Sequence[c.Hit]]]
+    left_out: Mapping[str, int]
+
+
+async def search_again(
+    served: ServedCollection, sampled: Sequence[Sampled], options: c.SearchOptions
+) -> Again:
+    """Does searches with the same options again.
+
+    Args:
+        served: Has an index that may miss some of what is best.
+        sampled: At least one.
+        options: As they were asked.
+    Raises: NearlineError: as of any search.
+    """
+    exact, then = await _search(served, sampled, _exactly(options))
+    if then.failures:
+        return Again((), {"partial": len(sampled)})
+    pairs: list[tuple[Sequence[c.Hit], Sequence[c.Hit]]] = []
+    left: list[int] = []
+    for number, one in enumerate(sampled):
+        if one.found is not None and _about_the_same(one.watermark, then.watermark, served):
+            pairs.append((exact[number], one.found))
+        else:
+            left.append(number)
+    left_out: Counter[str] = Counter()
+    for at in range(0, len(left), _SLICE):
+        numbers = left[at : at + _SLICE]
+        found, now = await _search(served, [sampled[number] for number in numbers], options)
+        if now.failures:
+            left_out["partial"] += len(left) - at
+            break
+        if _about_the_same(now.watermark, then.watermark, served):
+            pairs += zip([exact[number] for number in numbers], found, strict=True)
+        else:
+            left_out["changed"] += len(numbers)
+    return Again(pairs, left_out)
+
+
+async def _search(
+    served: ServedCollection, sampled: Sequence[Sampled], options: c.SearchOptions
+) -> tuple[list[list[c.Hit]], Inquiry]:
+    excluded = {place: one.excluded for place, one in enumerate(sampled) if one.excluded}
+    vectors = np.concatenate([one.vectors for one in sampled])
+    asked = Asked(c.SearchMode.DENSE, range(len(sampled)), Queries(vectors), excluded)
+    inquiry = Inquiry(asyncio.get_running_loop().time() + _PATIENCE_S)
+    found = await executor.search(served, asked, options, inquiry)
+    return found.lists, inquiry
+
+
+def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool:
+    """Tells whether next to no live changes lie between two answers."""
+    if mark == other:
+        return True
+    first, second = decode(mark), decode(other)
+    if first is None or second is None:
+        return False
+    changes = first.changes_from(second)
+    return changes is not None and changes <= _MOST_CHANGED * served.documents
+
+
+def _exactly(options: c.SearchOptions) -> c.SearchOptions:
+    return c.SearchOptions(
+        k=PLACES, level=options.level, filter=options.filter, explain=True, exact=True
+    )

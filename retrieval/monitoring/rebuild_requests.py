@@ -1,0 +1,46 @@
+"""Rebuilds that a router asks for, and that upkeep takes: through Redis, one an hour at most."""
+
+from __future__ import annotations
+
+from retrieval.redis_client.connection import Redis, answering
+
+_PAUSE_S = 3_600
+_LASTS_S = 86_400
+
+
+class Rebuilds:
+    """What is asked for, by collection.
+
+    Args:
+        redis: That of the change logs.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def ask(self, collection: str, reason: str) -> bool:
+        """Asks for a rebuild.
+
+        Returns: False where one was asked for within the last hour, by whomever.
+        Raises: NotReady: Redis is away.
+        """
+        wanted, pause = _keys(collection)
+        async with answering("rebuilds after drift"):
+            if not await self._redis.set(pause, b"", nx=True, ex=_PAUSE_S):
+                return False
+            await self._redis.set(wanted, reason.encode(), ex=_LASTS_S)
+        return True
+
+    async def take(self, collection: str) -> str:
+        """Takes what was asked for, and gives the reason; empty: nothing was.
+
+        Raises: NotReady: Redis is away.
+        """
+        async with answering("rebuilds after drift"):
+            reason = await self._redis.getdel(_keys(collection)[0])
+        return reason.decode() if isinstance(reason, bytes) else reason or ""
+
+
+def _keys(collection: str) -> tuple[str, str]:
+    prefix = f"nl:{{{collection}}}:rebuild"
+    return prefix, f"{prefix}:pause"

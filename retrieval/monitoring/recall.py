@@ -1,0 +1,288 @@
+"""How much of what is best the index finds: some live searches are done again, exactly.
+
+That happens beside the requests: a sample waits for others that are alike, since many at once cost
+little more than a few. Such pieces are taken one after another, with so long a rest after each that
+all of it stays below a tenth of one core's time. What cannot be compared is left out and counted; a
+search is never kept waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from nearline import contract as c
+from nearline.errors import NearlineError, SnapshotGone, Unsupported
+from retrieval.monitoring import metrics
+from retrieval.monitoring.exact_rerun import PLACES, Sampled, search_again
+from retrieval.monitoring.filter_shape import filter_shape
+from retrieval.monitoring.recall_metrics import Compared, compare
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.events import Happening, Searched
+from retrieval.search.collection import ServedCollection
+
+_MOST_PLACES = 100
+_MOST_WAITING = 512
+# Searches in a piece: as many as are done in the time wanted, which large snapshots do few of.
+_MOST_PIECE = 64
+_FIRST_PIECE = 4
+_PIECE_S = 0.5
+_MOST_SHAPES = 32
+# 16 searches of 50,000 x 384 numbers, done together, cost 12 ms of a core, and 64 cost 36 ms.
+_GATHER_S = 3.0
+# Of the time of one core; a piece is followed by a rest of so many times what it cost.
+_BUSY_RATIO = 0.1
+_REST = 1 / _BUSY_RATIO - 1
+# What a core compares: measured 2.5e10 with 16 queries at once, 3.4e10 with 64, and 6e9 with one
+# after another.
+_NUMBERS_PER_S = 1e10
+_SEARCH_S = 5e-4
+_OF_LAST = 500
+_FORGOTTEN_S = 300.0
+_log = logging.getLogger(__name__)
+
+# Gives the share of searches to look at, 0..1, of a snapshot that answers as an arm.
+Shares = Callable[[ServedCollection, c.Arm | None], float]
+OnRecall = Callable[[str, c.Arm | None, float], None]
+
+
+class _Alike(NamedTuple):
+    """What searches must share to be done again together."""
+
+    collection: str
+    snapshot_id: str
+    arm: c.Arm | None
+    options: c.SearchOptions
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Searches that are alike. ready: Clock time from which they are done, however few they are."""
+
+    ready: float
+    sampled: list[Sampled] = field(default_factory=list)
+
+
+class _Lately(NamedTuple):
+    """What the last searches of a snapshot gave, and when the newest of them was looked at."""
+
+    snapshot_id: str
+    recalls: deque[float]
+    time: float
+
+
+def cost_s(spent_s: float, searches: int, numbers: int) -> float:
+    """Gives the seconds of a core that a piece cost.
+
+    Where requests keep the machine busy it takes ten times as long as it works: then what its
+    arithmetic takes is counted.
+
+    Args:
+        spent_s: Seconds that it took.
+        searches: That were compared.
+        numbers: In all vectors that each was compared with.
+    """
+    if not searches:
+        return spent_s
+    return min(spent_s, searches * (_SEARCH_S + numbers / _NUMBERS_PER_S))
+
+
+class RecallMonitor:
+    """Measures recall@10 on a sample of live searches; an `Observe`. Belongs to the event loop.
+
+    Searches that went through the vectors of an index are looked at: those of mode dense, and of
+    hybrid ones the dense leg, as wide as it was. Not those that were exact, answered from a cache,
+    or of a snapshot whose index compares every vector anyhow.
+
+    Args:
+        collections: What is loaded; a snapshot is held while it is asked.
+        shares: Share of searches to look at.
+        on_recall: Told of every search looked at: collection, arm, and recall 0..1.
+        clock: Gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        collections: ServedCollections,
+        shares: Shares,
+        on_recall: OnRecall = lambda collection, arm, value: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._collections = collections
+        self._shares = shares
+        self._on_recall = on_recall
+        self._clock = clock
+        self._waiting: dict[_Alike, _Waiting] = {}
+        self._count = 0
+        self._filled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # By collection and arm.
+        self._lately: dict[tuple[str, c.Arm | None], _Lately] = {}
+        self._shapes: set[str] = set()
+        self._piece = _FIRST_PIECE
+        self._numbers = 0
+        # Snapshots that cannot be searched exactly.
+        self._unable: set[str] = set()
+
+    def start(self) -> None:
+        """Begins to look at what is sampled; on a running loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stops; what still waits is dropped."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def observe(self, happening: Happening) -> None:
+        """Takes a search into the sample, or leaves it; never raises."""
+        if not isinstance(happening, Searched):
+            return
+        served, arm, _, options, asked, hits, mark = happening
+        share = self._shares(served, arm)
+        if not share or random.random() >= share or asked is None or options.exact:
+            return
+        vectors = asked.queries.vectors
+        if len(vectors) != 1 or not served.approximate or served.snapshot_id in self._unable:
+            return
+        if self._count >= _MOST_WAITING:
+            metrics.recall_skipped.labels(served.name, "full").inc()
+            return
+        places = options.k
+        if asked.mode is c.SearchMode.HYBRID:
+            places = max(places, served.fusion.candidates)
+        alike = c.SearchOptions(
+            # As wide as it was asked: what is wanted widens the search of a graph.
+            k=min(max(places, PLACES), _MOST_PLACES),
+            level=options.level,
+            ef_search=options.ef_search,
+            nprobe=options.nprobe,
+            filter=options.filter,
+        )
+        key = _Alike(served.name, served.snapshot_id, arm, alike)
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = _Waiting(self._clock() + _GATHER_S)
+        waiting.sampled.append(
+            Sampled(
+                vectors,
+                asked.excluded.get(0, frozenset()),
+                hits[:PLACES] if _are_what_was_found(asked.mode, options) else None,
+                mark,
+            )
+        )
+        self._count += 1
+        self._filled.set()
+
+    async def look(self) -> int:
+        """Does one piece of what waits again, the options that wait longest first.
+
+        Returns: Searches that were compared.
+        """
+        if not self._waiting:
+            return 0
+        alike = min(self._waiting, key=lambda one: self._waiting[one].ready)
+        waiting = self._waiting.pop(alike)
+        piece, left = waiting.sampled[: self._piece], waiting.sampled[self._piece :]
+        if left:
+            # Behind the others: none of them waits for one that is asked for all the time.
+            self._waiting[alike] = _Waiting(max(self._clock(), waiting.ready), left)
+        self._count -= len(piece)
+        if not self._waiting:
+            self._filled.clear()
+        try:
+            return await self._compare(alike, piece)
+        except Unsupported as error:
+            self._unable.add(alike.snapshot_id)
+            self._skip(alike, "unsupported", len(piece), error.message)
+        except SnapshotGone:
+            self._skip(alike, "gone", len(piece))
+        except NearlineError as error:
+            self._skip(alike, "failed", len(piece), error.message)
+        return 0
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            soonest = min(one.ready for one in self._waiting.values())
+            if (gathers_s := soonest - self._clock()) > 0:
+                await asyncio.sleep(gathers_s)
+            start, compared = time.perf_counter(), 0
+            try:
+                compared = await self.look()
+            except Exception:
+                # Whatever it was, requests are answered all the same.
+                _log.exception("recall not measured")
+            spent_s = time.perf_counter() - start
+            fit = int(self._piece * _PIECE_S / max(spent_s, 1e-6))
+            self._piece = min(max(1, fit), _MOST_PIECE)
+            await asyncio.sleep(_REST * cost_s(spent_s, compared, self._numbers))
+
+    async def _compare(self, alike: _Alike, piece: Sequence[Sampled]) -> int:
+        held = self._collections.holdings.get(alike.collection, alike.snapshot_id)
+        if held is None:
+            self._skip(alike, "gone", len(piece))
+            return 0
+        with held as served:
+            again = await search_again(served, piece, alike.options)
+            self._numbers = served.chunks * served.dim
+        for reason, count in again.left_out.items():
+            self._skip(alike, reason, count)
+        chunks = alike.options.level is c.HitLevel.CHUNK
+        for best, near in again.pairs:
+            if best:
+                self._tell(alike, compare(best[:PLACES], near[:PLACES], chunks=chunks))
+        return len(again.pairs)
+
+    def _tell(self, alike: _Alike, compared: Compared) -> None:
+        name, arm = alike.collection, "" if alike.arm is None else alike.arm.value
+        shape = filter_shape(alike.options.filter)
+        if shape not in self._shapes and len(self._shapes) >= _MOST_SHAPES:
+            shape = "other"
+        self._shapes.add(shape)
+        metrics.online_recall.labels(name, arm, shape).observe(compared.recall)
+        for shard, recall in compared.by_shard.items():
+            metrics.shard_recall.labels(name, arm, str(shard)).observe(recall)
+        lately = self._lately.get((name, alike.arm))
+        same = lately is not None and lately.snapshot_id == alike.snapshot_id
+        last = lately.recalls if lately is not None and same else deque(maxlen=_OF_LAST)
+        last.append(compared.recall)
+        self._lately[name, alike.arm] = _Lately(alike.snapshot_id, last, self._clock())
+        metrics.online_recall_mean.labels(name, arm).set(sum(last) / len(last))
+        self._forget_arms(name)
+        self._on_recall(name, alike.arm, compared.recall)
+
+    def _forget_arms(self, name: str) -> None:
+        """Takes back the mean of arms that nobody asks any more: a trial has ended, or begun."""
+        gone = self._clock() - _FORGOTTEN_S
+        for key in [one for one, lately in self._lately.items() if lately.time < gone]:
+            if key[0] == name:
+                del self._lately[key]
+                metrics.online_recall_mean.remove(name, "" if key[1] is None else key[1].value)
+
+    def _skip(self, alike: _Alike, reason: str, count: int, why: str = "") -> None:
+        metrics.recall_skipped.labels(alike.collection, reason).inc(count)
+        if why:
+            _log.warning(
+                "recall not measured",
+                extra={
+                    "collection": alike.collection,
+                    "snapshot_id": alike.snapshot_id,
+                    "reason": why,
+                },
+            )
+
+
+def _are_what_was_found(mode: c.SearchMode, options: c.SearchOptions) -> bool:
+    """Tells whether the first hits of an answer are what the index found best, and no fewer."""
+    plain = options.min_score is None and options.grouping is None and not options.diversity
+    return mode is c.SearchMode.DENSE and options.k >= PLACES and plain

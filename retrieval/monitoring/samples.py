@@ -1,0 +1,111 @@
+"""Samples of bounded size of what was asked and done, to compare with others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from retrieval.behaviour.model import Learned
+
+_MOST_ITEMS = 1_000
+# Fewer interactions say too little of so many items: one item for ten of them.
+_PER_ITEM = 10
+_LEAST_INTERACTIONS = 500
+
+
+class Asking(NamedTuple):
+    """What is kept of one search.
+
+    score: Of its best hit; None: it has none, or a filter. vector: (d,) float32; None: it has none.
+    """
+
+    mode: c.SearchMode
+    score: float | None
+    vector: NDArray[np.float32] | None
+
+
+class Sample:
+    """Some of what was offered, each as likely as another.
+
+    Args:
+        most: How many are kept, >= 1.
+
+    Source: Vitter (1985), Random Sampling with a Reservoir, algorithm R.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.kept: list[Asking] = []
+        self.offered = 0
+        self._most = most
+
+    def offer(self, one: Asking) -> None:
+        """Keeps one, or leaves it."""
+        self.offered += 1
+        if len(self.kept) < self._most:
+            self.kept.append(one)
+        elif (place := random.randrange(self.offered)) < self._most:
+            self.kept[place] = one
+
+
+def vectors_of(askings: Sequence[Asking]) -> NDArray[np.float32]:
+    """Gives the vectors of those that have one: (n, d)."""
+    rows = [one.vector for one in askings if one.vector is not None]
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def scores_of(askings: Sequence[Asking]) -> Mapping[c.SearchMode, list[float]]:
+    """Gives the best scores by mode: those of one mode cannot be held against another's."""
+    found: dict[c.SearchMode, list[float]] = {}
+    for one in askings:
+        if one.score is not None:
+            found.setdefault(one.mode, []).append(one.score)
+    return found
+
+
+class ItemCounts:
+    """Counts interactions with the items that were most popular when a snapshot was built.
+
+    Args:
+        learned: Of the snapshot.
+    """
+
+    def __init__(self, learned: Learned) -> None:
+        counts = learned.counts
+        best = np.argsort(-counts, kind="stable")[:_MOST_ITEMS]
+        best = best[counts[best] > 0]
+        self._before = counts[best].astype(np.float64)
+        self._rest_before = max(0.0, float(counts.sum(dtype=np.float64) - self._before.sum()))
+        self._places = {learned.ids[number]: place for place, number in enumerate(best.tolist())}
+        self._weights = learned.kind_weights
+        self._now = np.zeros(len(best))
+        self._rest_now = 0.0
+        self._count = 0
+
+    def add(self, interactions: Iterable[c.Interaction]) -> None:
+        """Counts interactions, each with its weight or that of its kind."""
+        for one in interactions:
+            weight = self._weights.get(one.kind, 1.0) if one.weight is None else one.weight
+            place = self._places.get(one.item_id)
+            if place is None:
+                self._rest_now += weight
+            else:
+                self._now[place] += weight
+            self._count += 1
+
+    def compared(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Gives the popularity of the items then and now, the last number being the rest.
+
+        Of so few items that there are ten interactions for each. None: there are fewer than 500
+        interactions, or none was learned from.
+        """
+        items = min(len(self._before), self._count // _PER_ITEM)
+        if self._count < _LEAST_INTERACTIONS or not items:
+            return None
+        before = np.append(self._before[:items], self._rest_before + self._before[items:].sum())
+        now = np.append(self._now[:items], self._rest_now + self._now[items:].sum())
+        return before, now

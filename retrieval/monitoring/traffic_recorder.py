@@ -1,0 +1,193 @@
+"""Records a sample of what is asked, in the store, so that other snapshots can be judged by it.
+
+Nothing that is written says who asked: no user, no session, and no text unless texts are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import defaultdict
+from typing import Literal
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nearline import contract as c
+from nearline import wire
+from nearline.errors import NearlineError
+from nearline.snapshot import Store
+from nearline.traffic import remove_old_traffic, write_traffic
+from nearline.v1.traffic_pb2 import RecordedRequest
+from retrieval.monitoring import metrics
+from retrieval.router.events import Happening, Recommended, Searched
+
+Privacy = Literal["off", "vectors", "texts"]
+KEPT_FILES = 20
+_EVERY_S = 60.0
+_FULL_FILE = 500
+# While the store is slow; beyond, requests are dropped.
+_MOST_WAITING = 2_000
+_MOST_IDS = 100
+_log = logging.getLogger(__name__)
+
+
+class TrafficRecorder:
+    """Keeps a sample of searches and lists; an `Observe`. Belongs to the event loop.
+
+    What was sampled is written every 60 s, and once there are 500 requests of a collection; the
+    newest 20 files of a collection stay. A store that refuses costs what was to be written.
+
+    Args:
+        store: Where it is written.
+        share: Of requests that are sampled, 0..1.
+        privacy: "vectors": a text is written as the vector that it was embedded to, and left out
+            where it was not; "texts": as it is, with that vector; "off": nothing is recorded.
+    """
+
+    def __init__(self, store: Store, share: float, privacy: Privacy = "vectors") -> None:
+        self._store = store
+        self._share = 0.0 if privacy == "off" else share
+        self._texts = privacy == "texts"
+        self._waiting: dict[str, list[RecordedRequest]] = defaultdict(list)
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._complained = False
+
+    def start(self) -> None:
+        """Begins to write what is sampled; on a running loop."""
+        if self._share:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Writes what still waits, and stops."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+            await self.write()
+
+    def observe(self, happening: Happening) -> None:
+        """Takes a request into the sample, or leaves it; never raises."""
+        if random.random() >= self._share:
+            return
+        if isinstance(happening, Searched):
+            request = self._search(happening)
+        elif isinstance(happening, Recommended):
+            request = _list(happening)
+        else:
+            return
+        if request is None:
+            return
+        name = happening.served.name
+        waiting = self._waiting[name]
+        if len(waiting) >= _MOST_WAITING:
+            metrics.recorded.labels(name, "dropped").inc()
+            return
+        waiting.append(request)
+        if len(waiting) >= _FULL_FILE:
+            self._full.set()
+
+    async def write(self) -> None:
+        """Writes what waits, a file per collection; what fails is counted, and said once."""
+        self._full.clear()
+        for name in list(self._waiting):
+            # One by one: where this is cancelled, the others still wait.
+            requests = self._waiting.pop(name)
+            outcome = await asyncio.to_thread(self._write_now, name, requests)
+            metrics.recorded.labels(name, outcome).inc(len(requests))
+
+    def _write_now(self, collection: str, requests: list[RecordedRequest]) -> str:
+        try:
+            write_traffic(self._store, collection, requests)
+            remove_old_traffic(self._store, collection, KEPT_FILES)
+        except (NearlineError, OSError) as error:
+            if not self._complained:
+                self._complained = True
+                _log.warning(
+                    "requests are not recorded; said once",
+                    extra={"collection": collection, "reason": str(error)},
+                )
+            return "failed"
+        self._complained = False
+        return "written"
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY_S):
+                    await self._full.wait()
+            try:
+                await self.write()
+            except Exception:
+                # Whatever it was, requests are answered all the same.
+                _log.exception("requests are not recorded")
+
+    def _search(self, happening: Searched) -> RecordedRequest | None:
+        served, _, query, options, asked, hits, _ = happening
+        vector = b""
+        if query.text is not None and asked is not None and len(asked.queries.vectors) == 1:
+            vector = asked.queries.vectors[0].astype("<f4").tobytes()
+        shown = query
+        if query.text is not None and not self._texts:
+            if not vector:
+                return None
+            assert asked is not None
+            shown = c.Query(vector=asked.queries.vectors[0])
+        message = RecordedRequest(
+            time=_now(),
+            snapshot_id=served.snapshot_id,
+            fingerprint=served.fingerprint,
+            vector=vector,
+            ids=[hit.id for hit in hits[:_MOST_IDS]],
+            scores=[hit.score for hit in hits[:_MOST_IDS]],
+        )
+        message.search.collection = served.name
+        message.search.query.CopyFrom(wire.query_to_proto(shown))
+        plain = c.SearchOptions(
+            k=options.k,
+            # Of a text only its vector is left, and that cannot be asked for by words.
+            mode=options.mode if shown.text is not None else None,
+            level=options.level,
+            payload=options.payload,
+            ef_search=options.ef_search,
+            nprobe=options.nprobe,
+            exact=options.exact,
+            filter=options.filter,
+            min_score=None if shown is not query else options.min_score,
+            grouping=options.grouping,
+            diversity=options.diversity,
+            dense_weight=options.dense_weight if shown.text is not None else None,
+        )
+        message.search.options.CopyFrom(wire.options_to_proto(plain))
+        return message
+
+
+def _list(happening: Recommended) -> RecordedRequest:
+    served, _, audience, options, reply, personal = happening
+    shown = reply.recommendations[:_MOST_IDS]
+    message = RecordedRequest(
+        time=_now(),
+        snapshot_id=served.snapshot_id,
+        fingerprint=served.fingerprint,
+        ids=[one.hit.id for one in shown],
+        scores=[one.hit.score for one in shown],
+        personal=personal,
+    )
+    anybody = c.Audience(item_ids=audience.item_ids, surface=audience.surface)
+    plain = c.RecommendOptions(
+        n=options.n,
+        filter=options.filter,
+        payload=options.payload,
+        diversity=options.diversity,
+    )
+    message.recommend.CopyFrom(wire.recommend_request(anybody, plain, served.name))
+    return message
+
+
+def _now() -> Timestamp:
+    time_us = time.time_ns() // 1_000
+    return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1_000)

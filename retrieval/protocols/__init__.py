@@ -1,0 +1,1 @@
+"""Seams that every room may use: shards, watermarks, snapshot references."""

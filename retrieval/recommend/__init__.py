@@ -1,0 +1,1 @@
+"""Recommendation lists: candidates, ranking, rules, explanations."""

@@ -1,0 +1,260 @@
+"""The file of policies: TOML, every key and value checked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from nearline.contract import MAX_EXCLUDED, MAX_K, MAX_KIND_BYTES, MAX_RECOMMENDED
+from nearline.documents import check_id
+from nearline.errors import InvalidRequest, SettingsError
+from nearline.filter_text import parse_filter
+from nearline.filters import Filter
+from retrieval.protocols.suggestions import nearest_first
+from retrieval.recommend.policies import (
+    NOTHING_TWICE,
+    ExploreRule,
+    FreshRule,
+    Origin,
+    Policies,
+    Policy,
+    Quota,
+    SeenRule,
+    default_policies,
+)
+
+MAX_PINNED = 100
+MAX_QUOTAS = 16
+MAX_DAYS = 36_500
+MAX_VERSION = 2**31 - 1
+_KINDS: Mapping[type, str] = {
+    bool: "a truth value",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "a table",
+}
+_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
+
+
+def read_policies(path: Path) -> Policies:
+    """Reads a policy file; surfaces that are not in it keep their built-in policies.
+
+    Raises: SettingsError: the file cannot be read, has a key that is not known, or a value of
+        another type or out of range; names the key, the value and what is allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"policy file {path} cannot be read: {error}; name a readable file of UTF-8 text, or "
+            "none for the built-in policies"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"policy file {path} is not TOML: {error}; see docs/surfaces.md for an example"
+        ) from error
+    try:
+        return default_policies().replaced_by(_policies(_Table(content, "")))
+    except InvalidRequest as error:
+        raise SettingsError(f"policy file {path}: {error}") from error
+
+
+class _Table:
+    """A table of the file: gives its values checked. Refusals are InvalidRequest."""
+
+    def __init__(self, value: object, path: str) -> None:
+        if not isinstance(value, dict):
+            raise _refused(path, value, "a table is needed")
+        self.values: Mapping[str, Any] = value
+        self.path = path
+
+    def knows(self, known: Collection[str], needed: Collection[str] = ()) -> None:
+        for key in self.values:
+            if key not in known:
+                raise InvalidRequest(
+                    f"{self.at(key)} is not known; known here: {nearest_first(key, known)}"
+                )
+        for key in needed:
+            if key not in self.values:
+                raise InvalidRequest(f"{self.at(key)} is missing; give it")
+
+    def at(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def table(self, key: str) -> _Table:
+        return _Table(self.values.get(key, {}), self.at(key))
+
+    def whole(self, key: str, least: int, most: int, default: int = 0) -> int:
+        value = self.values.get(key, default)
+        if type(value) is not int or not least <= value <= most:
+            raise _refused(self.at(key), value, f"a whole number in {least}..{most} is allowed")
+        return value
+
+    def share(self, key: str) -> float:
+        value = self.values.get(key, 0.0)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise _refused(self.at(key), value, "a number in 0..1 is allowed")
+        return float(value)
+
+    def word(self, key: str, allowed: Collection[str]) -> str:
+        value: str = self.values.get(key, next(iter(allowed)))
+        if value not in allowed:
+            raise _refused(self.at(key), value, f"{' or '.join(map(repr, allowed))} is allowed")
+        return value
+
+    def filter(self, key: str) -> Filter | None:
+        text = self.values.get(key)
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise _refused(self.at(key), text, "a filter as text is needed: see docs/filters.md")
+        try:
+            return parse_filter(text)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{self.at(key)}: {error}") from error
+
+    def texts(self, key: str, most: int, check: Callable[[str], None]) -> tuple[str, ...]:
+        values = self.values.get(key, [])
+        if not isinstance(values, list):
+            raise _refused(self.at(key), values, "a list of texts is needed")
+        if len(values) > most:
+            raise InvalidRequest(
+                f"{self.at(key)} has {len(values)} entries; at most {most} are allowed"
+            )
+        before: set[str] = set()
+        for place, value in enumerate(values):
+            if not isinstance(value, str):
+                raise _refused(f"{self.at(key)}[{place}]", value, "a text is needed: quote it")
+            if value in before:
+                raise _refused(f"{self.at(key)}[{place}]", value, "it is there before; drop one")
+            before.add(value)
+            try:
+                check(value)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"{self.at(key)}[{place}]: {error}") from error
+        return tuple(values)
+
+
+def _policies(file: _Table) -> list[Policy]:
+    file.knows(("version", "surfaces"), needed=("version",))
+    version = file.whole("version", 1, MAX_VERSION)
+    surfaces = file.table("surfaces")
+    for name in surfaces.values:
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"surface {name!r} has no good name; 1..64 letters, digits, '_', '-' or '.' are "
+                "allowed"
+            )
+    return [_policy(name, version, surfaces.table(name)) for name in surfaces.values]
+
+
+def _policy(name: str, version: int, table: _Table) -> Policy:
+    table.knows(
+        (
+            *("seen", "seen_kinds", "seen_days", "quotas", "pinned", "blocked", "diversity"),
+            *("fresh", "explore", "candidates", "from", "only"),
+        )
+    )
+    origin = Origin(table.word("from", [one.value for one in Origin]))
+    seen = _seen(table, origin)
+    pinned = table.texts("pinned", MAX_PINNED, check_id)
+    blocked = table.texts("blocked", MAX_EXCLUDED, check_id)
+    for item_id in pinned:
+        if item_id in blocked:
+            raise _refused(table.at("pinned"), item_id, "it is blocked, too; drop one")
+    candidates = table.whole("candidates", 1, MAX_K, default=200)
+    return Policy(
+        name=name,
+        version=version,
+        origin=origin,
+        only=table.filter("only"),
+        seen=seen,
+        quotas=_quotas(table.table("quotas")),
+        pinned=pinned,
+        blocked=frozenset(blocked),
+        diversity=table.share("diversity"),
+        fresh=_fresh(table.table("fresh")) if "fresh" in table.values else None,
+        explore=_explore(table.table("explore"), candidates) if "explore" in table.values else None,
+        candidates=candidates,
+    )
+
+
+def _seen(table: _Table, origin: Origin) -> SeenRule:
+    again = origin is Origin.BUY_AGAIN
+    limited = "seen_kinds" in table.values or "seen_days" in table.values
+    choices = ("repeat", "exclude") if again and not limited else ("exclude", "repeat")
+    rule = SeenRule(
+        repeat=table.word("seen", choices) == "repeat",
+        kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
+        days=table.whole("seen_days", 0, MAX_DAYS),
+    )
+    if again and rule == NOTHING_TWICE:
+        raise _refused(
+            table.at("seen"),
+            "exclude",
+            "buy_again lists what the user had, and this leaves all of it out; leave `seen` out, "
+            "or give seen_days or seen_kinds, too",
+        )
+    return rule
+
+
+def _quotas(table: _Table) -> tuple[Quota, ...]:
+    if len(table.values) > MAX_QUOTAS:
+        raise InvalidRequest(
+            f"{table.path} has {len(table.values)} attributes; at most {MAX_QUOTAS} are allowed"
+        )
+    for name, value in table.values.items():
+        if isinstance(value, dict):
+            raise _refused(
+                table.at(name),
+                value,
+                f"quote a name with points: {{ {_example(name, value)} = 2 }}",
+            )
+    return tuple(
+        Quota(name, table.whole(name, 1, MAX_RECOMMENDED)) for name in sorted(table.values)
+    )
+
+
+def _fresh(table: _Table) -> FreshRule:
+    keys = ("attribute", "days", "places")
+    table.knows(keys, needed=keys)
+    attribute = table.values["attribute"]
+    if not isinstance(attribute, str) or not attribute:
+        raise _refused(table.at("attribute"), attribute, "the name of an attribute is needed")
+    return FreshRule(
+        attribute, table.whole("days", 1, MAX_DAYS), table.whole("places", 1, MAX_RECOMMENDED)
+    )
+
+
+def _explore(table: _Table, candidates: int) -> ExploreRule:
+    keys = ("places", "pool")
+    table.knows(keys, needed=keys)
+    places = table.whole("places", 1, MAX_RECOMMENDED)
+    pool = table.whole("pool", 1, MAX_K)
+    if not places <= pool <= candidates:
+        raise _refused(
+            table.at("pool"),
+            pool,
+            f"{places}..{candidates} is allowed: from places to candidates of the surface",
+        )
+    return ExploreRule(places, pool)
+
+
+def _check_kind(kind: str) -> None:
+    size = len(kind.encode())
+    if not 1 <= size <= MAX_KIND_BYTES:
+        raise InvalidRequest(f"the kind {kind!r} has {size} bytes; 1..{MAX_KIND_BYTES} are allowed")
+
+
+def _example(name: str, value: Mapping[str, object]) -> str:
+    return f'"{name}.{next(iter(value), "name")}"'
+
+
+def _refused(path: str, value: object, remedy: str) -> InvalidRequest:
+    kind = _KINDS.get(type(value), "a date or time")
+    return InvalidRequest(f"{path} is {kind}, {value!r}; {remedy}")

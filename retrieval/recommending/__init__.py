@@ -1,1 +1,0 @@
-"""How a recommended list is made for a surface."""

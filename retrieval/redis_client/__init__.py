@@ -1,0 +1,1 @@
+"""The connection to Redis, its durability, and its cool-down after a failure."""

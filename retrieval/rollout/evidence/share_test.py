@@ -1,0 +1,80 @@
+"""Does the canary have its share of the events, no more and no less?"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from retrieval.rollout.evidence.e_process import Capital, factor
+
+Side = Literal["greater", "less", "either"]
+
+# Log odds ratios, from a tenth more to hundreds of times as many: what lies between two of them is
+# found with nine tenths of the evidence that a test made for it would have.
+_STRENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+# Weight of the share itself against what is counted, as events, where it may be off either way.
+_PRIOR_EVENTS = 100.0
+
+
+class ShareTest:
+    """Tests whether each event comes from the canary with the chance that requests are dealt by.
+
+    Who is asked is drawn by lot. So where the canary is as good, an event (a request failed, a list
+    was clicked) is its own with the chance `share`, whatever load, bursts and users do to the
+    number of events. That makes the evidence exact: it ever reaches 1/a with a chance of at most a.
+    For "greater" that holds, too, where the chance is smaller, for "less" where it is greater. It
+    fails where one draw decides several events: count one event for each draw.
+
+    Source: "either": the beta-binomial mixture of Lindon and Malek, "Anytime-Valid Inference for
+    Multinomial Count Data", NeurIPS 2022; else a likelihood ratio mixed over a few alternatives,
+    Robbins, "Statistical methods related to the law of the iterated logarithm", 1970.
+
+    Args:
+        share: Chance of the canary, more than 0 and less than 1.
+        side: What speaks against it: that its share of events is greater, less, or either.
+    """
+
+    def __init__(self, share: float, side: Side) -> None:
+        self.canary = 0
+        self.current = 0
+        self._share = share
+        sign = -1.0 if side == "less" else 1.0
+        odds = share / (1 - share)
+        chances = [
+            odds * math.exp(sign * one) / (1 + odds * math.exp(sign * one)) for one in _STRENGTHS
+        ]
+        self._canary_gains = [math.log(one / share) for one in chances]
+        self._current_gains = [math.log((1 - one) / (1 - share)) for one in chances]
+        self._capital = None if side == "either" else Capital(len(chances))
+
+    def event(self, canary: bool) -> None:
+        """Counts an event of the canary, or of the current snapshot."""
+        if canary:
+            self.canary += 1
+        else:
+            self.current += 1
+        if self._capital is not None:
+            self._capital.bet(self._canary_gains if canary else self._current_gains)
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the evidence."""
+        if self._capital is not None:
+            return self._capital.log
+        prior_canary = _PRIOR_EVENTS * self._share
+        prior_current = _PRIOR_EVENTS - prior_canary
+        return (
+            _log_beta(prior_canary + self.canary, prior_current + self.current)
+            - _log_beta(prior_canary, prior_current)
+            - self.canary * math.log(self._share)
+            - self.current * math.log1p(-self._share)
+        )
+
+    @property
+    def evidence(self) -> float:
+        """Evidence against the canary as a factor, > 0; 1: none."""
+        return factor(self.log_evidence)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

@@ -1,0 +1,1 @@
+"""The retrieval service and its gRPC servicers."""

@@ -1,0 +1,249 @@
+"""AdminService over gRPC: snapshots, aliases, what is served, promotion and rollback."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+
+import nearline
+from nearline.call_guard import Context
+from nearline.contract import DEFAULT_COLLECTION
+from nearline.errors import InvalidRequest
+from nearline.snapshot import Store, check_collection
+from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.collections import ServedCollections
+from retrieval.rollout.status_message import fill_rollout_status
+from retrieval.router.live_reports import LiveReport, LiveReports
+from retrieval.snapshots import aliases
+from retrieval.snapshots.desired_state import Pursuit
+
+_PAGE_SIZE = 100
+_MAX_PAGE_SIZE = 1_000
+_MAX_HISTORY = 1_000
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """Answers from the store and from what the router serves.
+
+    Args:
+        store: The snapshot store.
+        collections: What the router has loaded.
+        pursuits: How far it is behind the aliases, by collection.
+        live: Tells of live changes.
+        canaries: What is tried beside the snapshots in force.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        collections: ServedCollections,
+        pursuits: Mapping[str, Pursuit],
+        live: LiveReports,
+        canaries: Canaries,
+    ) -> None:
+        self._store = store
+        self._collections = collections
+        self._pursuits = pursuits
+        self._live = live
+        self._canaries = canaries
+
+    async def ListSnapshots(
+        self, request: admin_pb2.ListSnapshotsRequest, context: Context
+    ) -> admin_pb2.ListSnapshotsResponse:
+        """Lists manifests, newest first; the token of a page is the last id before it."""
+        size = request.page_size or _PAGE_SIZE
+        if size > _MAX_PAGE_SIZE:
+            raise InvalidRequest(
+                f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
+            )
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+
+        def read() -> admin_pb2.ListSnapshotsResponse:
+            ids = self._store.snapshot_ids(collection)
+            if request.page_token:
+                ids = [one for one in ids if one < request.page_token]
+            elif not ids:
+                self._store.alias_in_force(collection)  # Raises NotFound with the remedy.
+            page = ids[:size]
+            manifests = [_without_files(self._store.manifest(collection, one)) for one in page]
+            token = page[-1] if len(ids) > size else ""
+            return admin_pb2.ListSnapshotsResponse(snapshots=manifests, next_page_token=token)
+
+        return await asyncio.to_thread(read)
+
+    async def GetSnapshot(
+        self, request: admin_pb2.GetSnapshotRequest, context: Context
+    ) -> admin_pb2.GetSnapshotResponse:
+        """Reads one manifest."""
+        collection = request.collection or DEFAULT_COLLECTION
+
+        def read() -> snapshot_pb2.Manifest:
+            wanted = request.snapshot_id or self._store.alias_in_force(collection).current
+            return self._store.manifest(collection, wanted)
+
+        return admin_pb2.GetSnapshotResponse(snapshot=await asyncio.to_thread(read))
+
+    async def GetAliases(
+        self, request: admin_pb2.GetAliasesRequest, context: Context
+    ) -> admin_pb2.GetAliasesResponse:
+        """Reads the alias record in force and older ones."""
+        collection = request.collection or DEFAULT_COLLECTION
+        if request.history > _MAX_HISTORY:
+            raise InvalidRequest(
+                f"history is {request.history}; 0..{_MAX_HISTORY} is allowed", field="history"
+            )
+
+        def read() -> admin_pb2.GetAliasesResponse:
+            in_force = self._store.alias_in_force(collection)
+            records = self._store.alias_records(collection)
+            older = itertools.islice(records, 1, 1 + request.history)
+            return admin_pb2.GetAliasesResponse(in_force=in_force, history=list(older))
+
+        return await asyncio.to_thread(read)
+
+    async def GetServingStatus(
+        self, request: admin_pb2.GetServingStatusRequest, context: Context
+    ) -> admin_pb2.GetServingStatusResponse:
+        """Tells what is served, and what should be."""
+        collections = []
+        for served in self._collections.in_force:
+            pursuit = self._pursuits.get(served.name)
+            held = self._collections.holdings.of(served.name)
+            replicas = await served.ready_replicas()
+            live = await self._live.of(served)
+            tried = self._collections.tried(served.name)
+            collections.append(
+                admin_pb2.CollectionStatus(
+                    collection=served.name,
+                    epoch=served.epoch,
+                    snapshot_id=served.snapshot_id,
+                    fingerprint=served.fingerprint,
+                    documents=served.documents,
+                    chunks=served.chunks,
+                    shards_total=len(served.shards),
+                    shards_ready=sum(map(bool, replicas)),
+                    replicas_ready=replicas,
+                    newest_epoch=pursuit.epoch if pursuit else served.epoch,
+                    newest_snapshot_id=pursuit.snapshot_id if pursuit else served.snapshot_id,
+                    problem=pursuit.problem if pursuit else "",
+                    loaded_snapshot_ids=[one.key.snapshot_id for one in held],
+                    live=None if live is None else _live_status(live),
+                    canary_snapshot_id=tried.snapshot_id if tried else "",
+                )
+            )
+        served_names = {one.collection for one in collections}
+        for name, pursuit in sorted(self._pursuits.items()):
+            if name not in served_names:
+                # Published, and never got ready here.
+                collections.append(
+                    admin_pb2.CollectionStatus(
+                        collection=name,
+                        newest_epoch=pursuit.epoch,
+                        newest_snapshot_id=pursuit.snapshot_id,
+                        problem=pursuit.problem,
+                    )
+                )
+        return admin_pb2.GetServingStatusResponse(
+            collections=collections, nearline_version=nearline.__version__
+        )
+
+    async def PromoteSnapshot(
+        self, request: admin_pb2.PromoteSnapshotRequest, context: Context
+    ) -> admin_pb2.PromoteSnapshotResponse:
+        """Checks a snapshot and makes it current; routers flip once it is loaded."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        record = await asyncio.to_thread(
+            aliases.promote,
+            self._store,
+            collection,
+            request.snapshot_id,
+            check=await self._live.promotable(collection),
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+            gate=request.gate if request.HasField("gate") else None,
+        )
+        return admin_pb2.PromoteSnapshotResponse(record=record)
+
+    async def RollbackSnapshot(
+        self, request: admin_pb2.RollbackSnapshotRequest, context: Context
+    ) -> admin_pb2.RollbackSnapshotResponse:
+        """Makes the snapshot before the current one current again."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        record = await asyncio.to_thread(
+            aliases.roll_back,
+            self._store,
+            collection,
+            check=await self._live.promotable(collection),
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+        )
+        return admin_pb2.RollbackSnapshotResponse(record=record)
+
+    async def SetTrafficSplit(
+        self, request: admin_pb2.SetTrafficSplitRequest, context: Context
+    ) -> admin_pb2.SetTrafficSplitResponse:
+        """Has a snapshot tried beside the current one, or ends that."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        if not request.canary_snapshot_id:
+            record = await asyncio.to_thread(
+                aliases.end_split,
+                self._store,
+                collection,
+                expected_epoch=request.expected_epoch,
+                who=request.who,
+                why=request.why,
+            )
+            return admin_pb2.SetTrafficSplitResponse(record=record)
+        record = await asyncio.to_thread(
+            aliases.split,
+            self._store,
+            collection,
+            request.canary_snapshot_id,
+            request.canary_share,
+            rollout=request.rollout if request.HasField("rollout") else None,
+            check=await self._live.promotable(collection),
+            expected_epoch=request.expected_epoch,
+            who=request.who,
+            why=request.why,
+            gate=request.gate if request.HasField("gate") else None,
+        )
+        return admin_pb2.SetTrafficSplitResponse(record=record)
+
+    async def GetRolloutStatus(
+        self, request: admin_pb2.GetRolloutStatusRequest, context: Context
+    ) -> admin_pb2.GetRolloutStatusResponse:
+        """Tells how a canary does."""
+        collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        record = await asyncio.to_thread(self._store.alias_in_force, collection)
+        reply = admin_pb2.GetRolloutStatusResponse(
+            in_force=record, problem=self._canaries.problem(collection)
+        )
+        trial = self._collections.trials.get(collection)
+        if trial is not None and trial.split.epoch == record.epoch:
+            fill_rollout_status(reply, trial)
+        return reply
+
+
+def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
+    status = admin_pb2.LiveStatus(
+        log_id=report.log_id,
+        problem=report.problem,
+        rows=report.rows,
+        hidden_rows=report.hidden_rows,
+        behind=report.behind,
+        not_archived=report.not_archived,
+    )
+    if report.oldest_change is not None:
+        status.oldest_change_time.FromDatetime(report.oldest_change)
+    if report.archive_time is not None:
+        status.archive_time.FromDatetime(report.archive_time)
+    return status
+
+
+def _without_files(manifest: snapshot_pb2.Manifest) -> snapshot_pb2.Manifest:
+    manifest.ClearField("files")
+    return manifest

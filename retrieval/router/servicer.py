@@ -1,0 +1,234 @@
+"""RetrievalService over gRPC: messages to records and back, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Protocol
+
+from nearline import contract as c
+from nearline import wire
+from nearline.call_guard import Context, time_left_s
+from nearline.errors import InvalidRequest, Unsupported
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from retrieval.writes.bulk import WriteBatch, write_batches
+
+
+class RetrieverAndWriter(c.Retriever, c.ItemWriter, Protocol):
+    """Finds and changes items."""
+
+
+class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
+    """Answers for a service; methods of later versions stay UNIMPLEMENTED.
+
+    Args:
+        service: What finds and changes items.
+        recommender: What recommends them; None: lists and users are UNIMPLEMENTED.
+    """
+
+    def __init__(
+        self, service: RetrieverAndWriter, recommender: c.Recommender | None = None
+    ) -> None:
+        self._service = service
+        self._recommender = recommender
+
+    async def Search(
+        self, request: retrieval_pb2.SearchRequest, context: Context
+    ) -> retrieval_pb2.SearchResponse:
+        """Finds the best items for one query."""
+        reply = await self._service.search(
+            wire.query_from_proto(request.query),
+            wire.options_from_proto(request.options),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.search_response(reply)
+
+    async def SearchBatch(
+        self, request: retrieval_pb2.SearchBatchRequest, context: Context
+    ) -> retrieval_pb2.SearchBatchResponse:
+        """Finds the best items for many queries."""
+        reply = await self._service.search_batch(
+            [wire.query_from_proto(query) for query in request.queries],
+            wire.options_from_proto(request.options),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.batch_response(reply)
+
+    async def Recommend(
+        self, request: retrieval_pb2.RecommendRequest, context: Context
+    ) -> retrieval_pb2.RecommendResponse:
+        """Lists items for a user, a session or example items."""
+        reply = await self._recommending().recommend(
+            wire.audience_from_proto(request),
+            wire.recommend_options(request),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.recommend_response(reply)
+
+    async def RecordInteractions(
+        self, request: retrieval_pb2.RecordInteractionsRequest, context: Context
+    ) -> retrieval_pb2.RecordInteractionsResponse:
+        """Stores views, purchases and the like."""
+        reply = await self._recommending().record_interactions(
+            wire.interactions_from_proto(request.interactions),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            idempotency_key=request.idempotency_key,
+            timeout_s=time_left_s(context),
+        )
+        return retrieval_pb2.RecordInteractionsResponse(
+            recorded=reply.recorded, duplicates=reply.duplicates
+        )
+
+    async def GetUser(
+        self, request: retrieval_pb2.GetUserRequest, context: Context
+    ) -> retrieval_pb2.GetUserResponse:
+        """Reads what is stored about a user."""
+        record = await self._recommending().get_user(
+            request.user_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.user_response(record)
+
+    async def DeleteUser(
+        self, request: retrieval_pb2.DeleteUserRequest, context: Context
+    ) -> retrieval_pb2.DeleteUserResponse:
+        """Deletes everything stored about a user."""
+        receipt = await self._recommending().delete_user(
+            request.user_id,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
+        )
+        return wire.deletion_response(receipt)
+
+    async def GetItems(
+        self, request: retrieval_pb2.GetItemsRequest, context: Context
+    ) -> retrieval_pb2.GetItemsResponse:
+        """Reads items by id."""
+        reply = await self._service.get_items(
+            request.ids,
+            wire.payload_from_proto(request.payload),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
+            timeout_s=time_left_s(context),
+        )
+        return wire.items_response(reply)
+
+    async def ListItems(
+        self, request: retrieval_pb2.ListItemsRequest, context: Context
+    ) -> retrieval_pb2.ListItemsResponse:
+        """Reads a page of items."""
+        reply = await self._service.list_items(
+            page_size=request.page_size or 100,
+            page_token=request.page_token,
+            filter=wire.filter_of(request),
+            payload=wire.payload_from_proto(request.payload),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
+            timeout_s=time_left_s(context),
+        )
+        return wire.list_response(reply)
+
+    async def CountItems(
+        self, request: retrieval_pb2.CountItemsRequest, context: Context
+    ) -> retrieval_pb2.CountItemsResponse:
+        """Counts items and values of attributes."""
+        reply = await self._service.count_items(
+            wire.filter_of(request),
+            [c.Facet(field=one.field, limit=one.limit or 10) for one in request.facets],
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
+            timeout_s=time_left_s(context),
+        )
+        return wire.count_response(reply)
+
+    async def UpsertItems(
+        self, request: retrieval_pb2.UpsertItemsRequest, context: Context
+    ) -> retrieval_pb2.UpsertItemsResponse:
+        """Adds or replaces items."""
+        reply = await self._upsert(request, time_left_s(context))
+        return wire.upsert_response(reply)
+
+    async def DeleteItems(
+        self, request: retrieval_pb2.DeleteItemsRequest, context: Context
+    ) -> retrieval_pb2.DeleteItemsResponse:
+        """Deletes items."""
+        reply = await self._delete(request, time_left_s(context))
+        return wire.delete_response(reply)
+
+    async def UpsertItemsStream(
+        self,
+        request_iterator: AsyncIterator[retrieval_pb2.UpsertItemsStreamRequest],
+        context: Context,
+    ) -> retrieval_pb2.UpsertItemsStreamResponse:
+        """Adds or replaces the items of many batches."""
+
+        async def batches() -> AsyncIterator[WriteBatch]:
+            named = None
+            async for message in request_iterator:
+                named = _one_collection(named, message.request.collection)
+                yield partial(self._upsert, message.request, None)
+
+        return wire.upsert_stream_response(await write_batches(batches()))
+
+    async def DeleteItemsStream(
+        self,
+        request_iterator: AsyncIterator[retrieval_pb2.DeleteItemsStreamRequest],
+        context: Context,
+    ) -> retrieval_pb2.DeleteItemsStreamResponse:
+        """Deletes the items of many batches."""
+
+        async def batches() -> AsyncIterator[WriteBatch]:
+            named = None
+            async for message in request_iterator:
+                named = _one_collection(named, message.request.collection)
+                yield partial(self._delete, message.request, None)
+
+        return wire.delete_stream_response(await write_batches(batches()))
+
+    def _recommending(self) -> c.Recommender:
+        if self._recommender is None:
+            raise Unsupported("this service recommends nothing; ask the router of the collection")
+        return self._recommender
+
+    async def _upsert(
+        self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None
+    ) -> c.WriteReply:
+        return await self._service.upsert_items(
+            wire.items_of(request),
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            if_versions=dict(request.if_versions),
+            idempotency_key=request.idempotency_key,
+            only_attributes=request.only_attributes,
+            as_of=wire.as_of_of(request),
+            lane=wire.lane_of(request),
+            timeout_s=timeout_s,
+        )
+
+    async def _delete(
+        self, request: retrieval_pb2.DeleteItemsRequest, timeout_s: float | None
+    ) -> c.WriteReply:
+        return await self._service.delete_items(
+            request.ids,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            if_versions=dict(request.if_versions),
+            idempotency_key=request.idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+
+def _one_collection(named: str | None, collection: str) -> str:
+    """Gives the collection of a stream.
+
+    Raises: InvalidRequest: a batch names another one than those before it.
+    """
+    if named not in (None, collection):
+        raise InvalidRequest(
+            f"it names collection {collection!r}, the batches before it name {named!r}; use a "
+            "stream for each",
+            field="request.collection",
+        )
+    return collection

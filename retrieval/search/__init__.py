@@ -1,0 +1,1 @@
+"""A search from request to hits: queries, fan-out, merge, fusion, payloads."""

@@ -1,0 +1,176 @@
+"""Lists and counts over all items of a collection."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import heapq
+import itertools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest, SnapshotGone
+from retrieval.protocols.shard import FieldCounts
+from retrieval.search import fanout
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import Inquiry
+
+_MAX_FACET_VALUES = 1_000
+
+
+class _Token(NamedTuple):
+    """Where a page ended: the snapshot, the last id, and which filter it was."""
+
+    snapshot_id: str
+    after_id: str
+    filter_digest: str
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(json.dumps(self).encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> _Token:
+        try:
+            snapshot_id, after_id, digest = json.loads(base64.urlsafe_b64decode(text))
+            return cls(str(snapshot_id), str(after_id), str(digest))
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise InvalidRequest(
+                "page_token is not one that this service gave; start again without it",
+                field="page_token",
+            ) from error
+
+
+class Page(NamedTuple):
+    """Items in id order, and the token of the next page."""
+
+    items: Sequence[c.Item]
+    next_page_token: str
+
+
+def snapshot_of(token: str) -> str:
+    """Gives the snapshot that a list began on.
+
+    Raises: InvalidRequest: not a token of ours.
+    """
+    return _Token.decode(token).snapshot_id
+
+
+async def page(
+    served: ServedCollection,
+    *,
+    size: int,
+    token: str,
+    filter: c.Filter | None,
+    payload: frozenset[c.PayloadField],
+    inquiry: Inquiry,
+) -> Page:
+    """Reads one page of the items that match.
+
+    Raises: InvalidRequest: a bad size, or a token of another list. SnapshotGone: the token's
+        snapshot is not served any more. ShardsUnavailable: a shard did not answer.
+    """
+    if not 1 <= size <= c.MAX_PAGE:
+        raise InvalidRequest(f"page_size is {size}; 1..{c.MAX_PAGE} is allowed", field="page_size")
+    digest = _digest(filter)
+    after_id = ""
+    if token:
+        last = _Token.decode(token)
+        if last.filter_digest != digest:
+            raise InvalidRequest(
+                "page_token belongs to a list with another filter; send the same filter for "
+                "every page",
+                field="page_token",
+            )
+        if last.snapshot_id != served.snapshot_id:
+            raise SnapshotGone(
+                f"the list began on snapshot {last.snapshot_id}, {served.snapshot_id} is in force "
+                "now; start again without page_token",
+                field="page_token",
+            )
+        after_id = last.after_id
+    calls = {
+        number: asyncio.ensure_future(
+            shard.scan(
+                served.snapshot_id, after_id, size, filter, payload, inquiry.deadline, inquiry.least
+            )
+        )
+        for number, shard in enumerate(served.shards)
+    }
+    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=True)
+    for number, fetched in answers.results.items():
+        inquiry.heard(number, (fetched.applied,))
+    parts = [fetched.items for fetched in answers.results.values()]
+    merged = heapq.merge(*parts, key=lambda item: item.id)
+    items = list(itertools.islice(merged, size))
+    # A full page may be the last one; the next is then empty.
+    more = len(items) == size
+    following = _Token(served.snapshot_id, items[-1].id, digest).encode() if more else ""
+    return Page(items, following)
+
+
+async def count(
+    served: ServedCollection,
+    filter: c.Filter | None,
+    facets: Sequence[c.Facet],
+    inquiry: Inquiry,
+) -> tuple[int, list[c.FacetCounts]]:
+    """Counts the items that match, and the values of attributes among them.
+
+    Raises: InvalidRequest: too many facets, or a bad limit; what the shards raise.
+    """
+    if len(facets) > c.MAX_FACETS:
+        raise InvalidRequest(
+            f"there are {len(facets)} facets; at most {c.MAX_FACETS} are allowed", field="facets"
+        )
+    for number, facet in enumerate(facets):
+        if not 1 <= facet.limit <= _MAX_FACET_VALUES:
+            raise InvalidRequest(
+                f"facets[{number}].limit is {facet.limit}; 1..{_MAX_FACET_VALUES} is allowed",
+                field=f"facets[{number}].limit",
+            )
+    fields = [facet.field for facet in facets]
+    calls = {
+        number: asyncio.ensure_future(
+            shard.count(served.snapshot_id, filter, fields, inquiry.deadline, inquiry.least)
+        )
+        for number, shard in enumerate(served.shards)
+    }
+    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=False)
+    inquiry.failures.update(answers.failures)
+    for number, counts in answers.results.items():
+        inquiry.heard(number, (counts.applied,))
+    parts = list(answers.results.values())
+    counted = [
+        _facet(facet, [part.fields[number] for part in parts])
+        for number, facet in enumerate(facets)
+    ]
+    return sum(part.count for part in parts), counted
+
+
+def _facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:
+    total: Counter[c.Scalar] = Counter()
+    for part in parts:
+        total.update(part.counts)
+    order = sorted(total.items(), key=lambda one: (-one[1], _sortable(one[0])))
+    return c.FacetCounts(
+        field=facet.field,
+        counts=order[: facet.limit],
+        distinct=len(total),
+        missing=sum(part.missing for part in parts),
+    )
+
+
+def _sortable(value: c.Scalar) -> tuple[str, float, str]:
+    if isinstance(value, datetime):
+        return ("", value.timestamp(), "")
+    return ("", 0.0, value) if isinstance(value, str) else ("", float(value or 0), "")
+
+
+def _digest(filter: c.Filter | None) -> str:
+    return hashlib.sha256(repr(filter).encode()).hexdigest()[:16] if filter else ""

@@ -1,0 +1,56 @@
+"""The exact merge of what shards found."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from nearline.contract import Hit
+from retrieval.protocols.shard import ShardHits
+
+_Key = tuple[float, str, int, int, int]
+
+
+def merge_hits(parts: Sequence[tuple[int, ShardHits]], k: int) -> list[tuple[int, Hit]]:
+    """Merges the hits of one query from disjoint shards.
+
+    Args:
+        parts: Shard number and its hits, ordered as `ShardHits` says.
+        k: Hits wanted.
+    Returns: At most k hits with the number of their shard, by (score descending, document id
+        ascending, chunk ascending).
+    Source: exact, since the k best of a union are among the k best of its parts.
+    """
+    if len(parts) == 1:
+        shard, hits = parts[0]
+        return [(shard, _hit(hits, place)) for place in range(min(k, len(hits.ids)))]
+    # A document lies in one shard, so two keys never agree up to the part.
+    keys = heapq.merge(*(_keys(number, hits) for number, (_, hits) in enumerate(parts)))
+    return [
+        (parts[number][0], _hit(parts[number][1], place))
+        for _, _, _, number, place in islice(keys, k)
+    ]
+
+
+def _keys(number: int, hits: ShardHits) -> Iterator[_Key]:
+    columns = zip(hits.scores, hits.ids, hits.chunks, strict=True)
+    return (
+        (-score, document_id, chunk, number, place)
+        for place, (score, document_id, chunk) in enumerate(columns)
+    )
+
+
+def _hit(hits: ShardHits, place: int) -> Hit:
+    hit = Hit(
+        id=hits.ids[place],
+        score=hits.scores[place],
+        chunk=hits.chunks[place],
+        start=hits.starts[place],
+        end=hits.ends[place],
+    )
+    if hits.payloads:
+        hit.title, hit.text, hit.attributes, hit.vector = hits.payloads[place]
+    if hits.groups:
+        hit.group = hits.groups[place]
+    return hit

@@ -1,0 +1,156 @@
+"""One shard server, over gRPC: records in, records out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from nearline import wire
+from nearline.channel import ServiceChannel
+from nearline.contract import Filter, PayloadField
+from nearline.v1 import shard_pb2, shard_pb2_grpc
+from retrieval.live.progress import ShardProgress
+from retrieval.protocols.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.watermark import Watermark
+from retrieval.shards import codec
+from retrieval.shards.progress_codec import progress_of
+
+# Applies where the caller set no deadline: a server that hangs must not hold a slot for ever.
+_PATIENCE_S = 10.0
+# Large shards take minutes to read; the router gives up earlier where the server goes away.
+_LOAD_TIMEOUT_S = 3_600.0
+
+
+class ShardKey(NamedTuple):
+    """Names one shard of one snapshot."""
+
+    collection: str
+    snapshot_id: str
+    number: int
+
+
+class ShardClient(ServiceChannel):
+    """A channel to a shard server; it may hold several shards.
+
+    Every method raises what the server raises; NotReady where there is no server.
+
+    Args:
+        address: "host:port" of the server, or a target like "dns:///name:port".
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._stub = shard_pb2_grpc.ShardServiceStub(self.grpc_channel)
+
+    async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
+        """Gives what the server can answer from now, and how far live changes are beside it.
+
+        None: it follows no change log.
+        """
+        request = shard_pb2.GetStatusRequest()
+        reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
+        return {
+            ShardKey(one.collection, one.snapshot_id, one.shard): progress_of(one)
+            for one in reply.shards
+            if one.ready
+        }
+
+    async def load(self, collection: str, snapshot_id: str) -> None:
+        """Has the server load its shards of a snapshot; returns when they are ready."""
+        request = shard_pb2.LoadSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
+        await self.call(lambda: self._stub.LoadSnapshot(request, timeout=_LOAD_TIMEOUT_S))
+
+    async def search(
+        self, key: ShardKey, queries: Queries, options: ShardOptions, deadline: float | None
+    ) -> Sequence[ShardHits]:
+        """Searches; see `Shard.search`."""
+        request = shard_pb2.SearchShardRequest(
+            collection=key.collection,
+            snapshot_id=key.snapshot_id,
+            shard=key.number,
+            options=codec.options_to_proto(options),
+        )
+        codec.fill_queries(request, queries)
+        reply = await self.call(
+            lambda: self._stub.SearchShard(request, timeout=time_left_s(deadline))
+        )
+        return codec.hits_from_proto(reply)
+
+    async def fetch(
+        self,
+        key: ShardKey,
+        ids: Sequence[str],
+        payload: frozenset[PayloadField],
+        deadline: float | None,
+        chunks: Sequence[int],
+        min_watermark: Watermark | None,
+        filter: Filter | None,
+    ) -> Fetched:
+        """Reads items; see `Shard.fetch`."""
+        request = shard_pb2.FetchItemsRequest(
+            collection=key.collection,
+            snapshot_id=key.snapshot_id,
+            shard=key.number,
+            ids=ids,
+            payload=wire.payload_to_proto(payload),
+            chunks=chunks,
+            filter=None if filter is None else wire.filter_to_proto(filter),
+            min_watermark=codec.watermark_to_bytes(min_watermark),
+        )
+        return codec.fetched_from_proto(
+            await self.call(lambda: self._stub.FetchItems(request, timeout=time_left_s(deadline)))
+        )
+
+    async def scan(
+        self,
+        key: ShardKey,
+        after_id: str,
+        limit: int,
+        filter: Filter | None,
+        payload: frozenset[PayloadField],
+        deadline: float | None,
+        min_watermark: Watermark | None,
+    ) -> Fetched:
+        """Lists items; see `Shard.scan`."""
+        request = shard_pb2.ScanItemsRequest(
+            collection=key.collection,
+            snapshot_id=key.snapshot_id,
+            shard=key.number,
+            after_id=after_id,
+            limit=limit,
+            filter=None if filter is None else wire.filter_to_proto(filter),
+            payload=wire.payload_to_proto(payload),
+            min_watermark=codec.watermark_to_bytes(min_watermark),
+        )
+        return codec.fetched_from_proto(
+            await self.call(lambda: self._stub.ScanItems(request, timeout=time_left_s(deadline)))
+        )
+
+    async def count(
+        self,
+        key: ShardKey,
+        filter: Filter | None,
+        fields: Sequence[str],
+        deadline: float | None,
+        min_watermark: Watermark | None,
+    ) -> ShardCounts:
+        """Counts items; see `Shard.count`."""
+        request = shard_pb2.CountShardRequest(
+            collection=key.collection,
+            snapshot_id=key.snapshot_id,
+            shard=key.number,
+            filter=None if filter is None else wire.filter_to_proto(filter),
+            fields=fields,
+            min_watermark=codec.watermark_to_bytes(min_watermark),
+        )
+        return codec.counts_from_proto(
+            await self.call(lambda: self._stub.CountShard(request, timeout=time_left_s(deadline)))
+        )
+
+
+def time_left_s(deadline: float | None) -> float:
+    """Gives the seconds until a time of the loop, as the timeout of a call; never 0 or less."""
+    if deadline is None:
+        return _PATIENCE_S
+    return max(1e-3, deadline - asyncio.get_running_loop().time())

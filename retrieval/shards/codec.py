@@ -1,0 +1,247 @@
+"""Pure converters between the records of the `Shard` seam and the messages of ShardService."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from nearline import contract as c
+from nearline import wire
+from nearline.errors import InvalidRequest
+from nearline.v1 import retrieval_pb2, shard_pb2
+from nearline.vectors import pack, unpack
+from retrieval.protocols.shard import (
+    Applied,
+    Fetched,
+    FieldCounts,
+    HitPayload,
+    LexicalColumns,
+    Plan,
+    Queries,
+    ShardCounts,
+    ShardHits,
+    ShardOptions,
+)
+from retrieval.protocols.watermark import Watermark, decode
+from retrieval.search.request_context import oldest
+
+_Response: TypeAlias = (
+    shard_pb2.SearchShardResponse
+    | shard_pb2.FetchItemsResponse
+    | shard_pb2.ScanItemsResponse
+    | shard_pb2.CountShardResponse
+)
+
+
+def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
+    """Gives the message of shard options."""
+    return wire.options_to_proto(
+        c.SearchOptions(
+            k=options.k,
+            mode=options.mode,
+            level=options.level,
+            payload=options.payload,
+            ef_search=options.ef_search,
+            nprobe=options.nprobe,
+            exact=options.exact,
+            filter=options.filter,
+            grouping=options.grouping,
+            explain=options.explain,
+            min_watermark=watermark_to_bytes(options.min_watermark),
+        )
+    )
+
+
+def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
+    """Gives the shard options of a message."""
+    options = wire.options_from_proto(message)
+    return ShardOptions(
+        options.k,
+        options.mode or c.SearchMode.DENSE,
+        options.level,
+        options.payload,
+        options.ef_search,
+        options.nprobe,
+        options.exact,
+        options.filter,
+        options.grouping,
+        options.explain,
+        decode(options.min_watermark, "options.min_watermark"),
+    )
+
+
+def watermark_to_bytes(least: Watermark | None) -> bytes:
+    """Gives a watermark as requests carry it; empty for None."""
+    return b"" if least is None else least.encode()
+
+
+def fill_queries(target: shard_pb2.SearchShardRequest, queries: Queries) -> None:
+    """Puts queries into a request."""
+    if len(queries.vectors):
+        target.vectors.CopyFrom(pack(queries.vectors))
+    target.texts.extend(queries.texts)
+
+
+def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Queries:
+    """Gives the queries of a request to a shard with vectors of this dim.
+
+    Raises: InvalidRequest: another dim, or not as many texts as vectors.
+    """
+    texts = tuple(message.texts)
+    if not message.HasField("vectors"):
+        return Queries(np.empty((0, dim), np.float32), texts)
+    vectors = unpack(message.vectors)
+    if vectors.shape[1] != dim:
+        raise InvalidRequest(
+            f"vectors have dim {vectors.shape[1]}, the shard has dim {dim}", field="vectors"
+        )
+    if texts and len(texts) != len(vectors):
+        raise InvalidRequest(
+            f"there are {len(texts)} texts and {len(vectors)} vectors; send as many of each",
+            field="texts",
+        )
+    return Queries(vectors, texts)
+
+
+def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse:
+    """Gives the message of the hits of many queries."""
+    message = shard_pb2.SearchShardResponse()
+    for hits in results:
+        target = message.results.add(
+            ids=hits.ids,
+            scores=hits.scores,
+            chunks=hits.chunks,
+            starts=hits.starts,
+            ends=hits.ends,
+        )
+        for payload in hits.payloads:
+            _fill_payload(target.payloads.add(), payload)
+        if hits.lexical is not None:
+            target.lexical_scores.extend(hits.lexical.scores)
+            target.lexical_chunks.extend(hits.lexical.chunks)
+            target.lexical_starts.extend(hits.lexical.starts)
+            target.lexical_ends.extend(hits.lexical.ends)
+        target.groups.extend(wire.value_to_proto(value) for value in hits.groups)
+        if hits.plan is not None:
+            target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
+        for word, chunks in hits.terms:
+            target.terms.add(word=word, chunks=chunks)
+    _fill_applied(message, oldest(hits.applied for hits in results))
+    return message
+
+
+def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
+    """Gives the hits of many queries, all of the oldest state among them."""
+    applied = _applied_from_proto(message)
+    found = [_hits_from_proto(hits) for hits in message.results]
+    for hits in found:
+        hits.applied = applied
+    return found
+
+
+def fetched_to_proto(fetched: Fetched) -> shard_pb2.FetchItemsResponse:
+    """Gives the message of items read by id."""
+    message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
+    _fill_applied(message, fetched.applied)
+    return message
+
+
+def scanned_to_proto(fetched: Fetched) -> shard_pb2.ScanItemsResponse:
+    """Gives the message of items listed."""
+    message = shard_pb2.ScanItemsResponse(items=map(wire.item_to_proto, fetched.items))
+    _fill_applied(message, fetched.applied)
+    return message
+
+
+def fetched_from_proto(
+    message: shard_pb2.FetchItemsResponse | shard_pb2.ScanItemsResponse,
+) -> Fetched:
+    """Gives the items of a message."""
+    return Fetched(
+        [wire.item_from_proto(one) for one in message.items], _applied_from_proto(message)
+    )
+
+
+def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
+    found = ShardHits(
+        list(hits.ids),
+        list(hits.scores),
+        list(hits.chunks),
+        list(hits.starts),
+        list(hits.ends),
+        [_payload_from_proto(payload) for payload in hits.payloads],
+    )
+    if hits.lexical_scores:
+        found.lexical = LexicalColumns(
+            list(hits.lexical_scores),
+            list(hits.lexical_chunks),
+            list(hits.lexical_starts),
+            list(hits.lexical_ends),
+        )
+    if hits.groups:
+        found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
+    if hits.terms:
+        found.terms = [(term.word, term.chunks) for term in hits.terms]
+    if hits.HasField("plan"):
+        plan = wire.plan_from_proto(hits.plan)
+        found.plan = Plan(plan.strategy, plan.matches, plan.chunks, plan.ef_search, plan.reason)
+    return found
+
+
+def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.CountShardResponse:
+    """Gives the message of counted items."""
+    message = shard_pb2.CountShardResponse(count=counts.count)
+    for field, one in zip(fields, counts.fields, strict=True):
+        target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
+        for value, count in one.counts.items():
+            target.counts.add(value=wire.value_to_proto(value), count=count)
+    _fill_applied(message, counts.applied)
+    return message
+
+
+def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
+    """Gives the counted items of a message."""
+    return ShardCounts(
+        message.count,
+        [
+            FieldCounts(
+                {wire.scalar_from_proto(one.value): one.count for one in facet.counts},
+                facet.missing,
+            )
+            for facet in message.facets
+        ],
+        _applied_from_proto(message),
+    )
+
+
+def _fill_applied(target: _Response, applied: Applied | None) -> None:
+    if applied is not None:
+        target.watermark, target.stale = applied.watermark.encode(), applied.stale
+
+
+def _applied_from_proto(message: _Response) -> Applied | None:
+    watermark = decode(message.watermark, "watermark of a shard")
+    return None if watermark is None else Applied(watermark, message.stale)
+
+
+def _fill_payload(target: shard_pb2.HitPayload, payload: HitPayload) -> None:
+    if payload.title is not None:
+        target.title = payload.title
+    if payload.text is not None:
+        target.text = payload.text
+    if payload.attributes is not None:
+        for name, value in payload.attributes.items():
+            target.attributes[name].CopyFrom(wire.value_to_proto(value))
+    if payload.vector is not None:
+        target.vector.CopyFrom(pack(payload.vector))
+
+
+def _payload_from_proto(message: shard_pb2.HitPayload) -> HitPayload:
+    return HitPayload(
+        message.title if message.HasField("title") else None,
+        message.text if message.HasField("text") else None,
+        wire.attributes_from_proto(message.attributes),
+        unpack(message.vector)[0] if message.HasField("vector") else None,
+    )

@@ -1,0 +1,85 @@
+"""Deltas in memory beside the loaded shards of a snapshot, changed in one worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Entry
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.live.delta import Delta
+from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
+from retrieval.live.graphs import build_apart
+from retrieval.live.view import LiveView
+from retrieval.protocols.watermark import Watermark
+from retrieval.shards.loader import LoadedShard
+
+
+class DeltaInThread:
+    """A delta in memory as a `FollowedDelta`.
+
+    Args:
+        delta: The delta.
+        worker: One thread; all that changes the delta runs there.
+    """
+
+    def __init__(self, delta: Delta, worker: SearchThreads) -> None:
+        self._delta = delta
+        self._worker = worker
+
+    @property
+    def view(self) -> LiveView:
+        """The newest state."""
+        return self._delta.view
+
+    async def apply(self, entries: Sequence[Entry]) -> None:
+        """Applies changes; see `Delta.apply`."""
+        await self._worker.call(lambda: self._delta.apply(entries))
+
+    async def expire(self, now: datetime) -> None:
+        """Hides what is served no more; see `Delta.expire`."""
+        await self._worker.call(lambda: self._delta.expire(now))
+
+    def set_back(self, reason: str) -> None:
+        """Needs nothing: another delta, made from the snapshot on, will take its place."""
+
+    def stats(self) -> DeltaStats:
+        """Tells how large it is."""
+        return self._delta.stats()
+
+    async def close(self) -> None:
+        """Stops what runs in the background."""
+        await self._worker.call(self._delta.close)
+
+
+def beside(loaded: LoadedShard, worker: SearchThreads) -> FollowedShard:
+    """Gives a loaded shard as one that live changes are applied to, in memory.
+
+    Args:
+        worker: One thread, that of `LiveChanges`.
+    """
+    (entry,) = (one for one in loaded.manifest.shards if one.shard == loaded.number)
+    partitions = frozenset(entry.partitions)
+
+    async def new_delta(start: Watermark, log: ChangeLog | None) -> FollowedDelta:
+        mine = (at if one in partitions else 0 for one, at in enumerate(start.positions))
+
+        def make() -> Delta:
+            return Delta(
+                loaded.shard.base,
+                loaded.manifest,
+                loaded.vocabulary,
+                loaded.number,
+                Watermark(start.log_id, tuple(mine)),
+                build_apart,
+            )
+
+        return DeltaInThread(await worker.call(make), worker)
+
+    return FollowedShard(
+        number=loaded.number,
+        partitions=tuple(sorted(partitions)),
+        new_delta=new_delta,
+        attach=loaded.shard.attach,
+    )

@@ -1,0 +1,185 @@
+"""Loads shards of the snapshots in force: checked, mapped, warmed and tried before they serve."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearline.contract import HitLevel
+from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.v1 import snapshot_pb2
+from retrieval.index.attributes import Attributes
+from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.item_table import ItemTable
+from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.segment import Part
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.vectors import faiss_index
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.protocols import metrics
+from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.snapshot import COSINE, SnapshotInForce
+from retrieval.shards.local_shard import LocalShard
+from retrieval.snapshots.golden_queries import GoldenQueries, check_recall
+
+_GOLDEN_K = 10
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedShard:
+    """One shard of one snapshot in this process; vocabulary: None where it has no words."""
+
+    collection: str
+    snapshot_id: str
+    number: int
+    dim: int
+    shard: LocalShard
+    manifest: snapshot_pb2.Manifest
+    vocabulary: Vocabulary | None
+
+    def check_dim(self, dim: int) -> None:
+        """Raises InvalidRequest where vectors have another dim."""
+        if dim != self.dim:
+            raise InvalidRequest(
+                f"vectors have dim {dim}, collection {self.collection!r} has {self.dim}",
+                field="vectors",
+            )
+
+
+def load_shards(
+    store: Store,
+    snapshot: SnapshotInForce,
+    numbers: Collection[int] | None,
+    *,
+    threads: SearchThreads,
+    scanners: SearchThreads | None = None,
+) -> list[LoadedShard]:
+    """Loads shards of a snapshot; blocks for as long as the files take to read.
+
+    Args:
+        store: The store.
+        snapshot: What to load.
+        numbers: Shards to load, as far as the snapshot has them; None: all.
+        threads, scanners: What they search in; see `LocalShard`.
+    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another faiss,
+        dim or recall than the manifest's.
+    """
+    start = time.perf_counter()
+    faiss_index.use_one_thread()
+    manifest = snapshot.manifest
+    entries = {entry.shard: entry for entry in manifest.shards}
+    wanted = sorted(entries.keys() if numbers is None else entries.keys() & numbers)
+    if not wanted:
+        return []
+    faiss_index.check_version(manifest.faiss_version)
+    folder = store.snapshot_folder(snapshot.collection, snapshot.snapshot_id)
+    prefixes = [f"shards/{number:03d}/" for number in wanted]
+    prefixes += ["golden/", "lexical/"]
+    verified = store.fetch(snapshot.collection, snapshot.snapshot_id, prefixes)
+    vocabulary = Vocabulary.load(folder) if manifest.HasField("lexical") else None
+    loaded = [
+        _load_shard(
+            folder, snapshot, entries[number], vocabulary, threads=threads, scanners=scanners
+        )
+        for number in wanted
+    ]
+    recall = _check_golden(folder, manifest, loaded)
+    _log.info(
+        "snapshot loaded",
+        extra={
+            "collection": snapshot.collection,
+            "snapshot_id": snapshot.snapshot_id,
+            "epoch": snapshot.epoch,
+            "shards": wanted,
+            "bytes": verified,
+            "golden_recall": recall,
+            "elapsed_s": round(time.perf_counter() - start, 3),
+        },
+    )
+    return loaded
+
+
+def _load_shard(
+    folder: Path,
+    snapshot: SnapshotInForce,
+    entry: snapshot_pb2.ShardEntry,
+    vocabulary: Vocabulary | None,
+    *,
+    threads: SearchThreads,
+    scanners: SearchThreads | None,
+) -> LoadedShard:
+    manifest = snapshot.manifest
+    path = shard_folder(folder, entry.shard)
+    items = ItemTable(path / "items.arrow")
+    if (items.documents, items.chunks) != (entry.documents, entry.chunks):
+        raise SnapshotCorrupt(
+            f"{path / 'items.arrow'} has {items.documents} documents and {items.chunks} chunks, "
+            f"the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
+        )
+    index = FaissIndex.load(
+        path / "dense.faiss",
+        manifest.index_factory,
+        dim=manifest.dim,
+        rows=entry.chunks,
+        ef_search=manifest.default_ef_search,
+        nprobe=manifest.default_nprobe,
+    )
+    index.warm()
+    labels = (snapshot.collection, str(entry.shard))
+    metrics.shard_vectors.labels(*labels).set(entry.chunks)
+    table = AttributeTable.load(path / "attributes.arrow", manifest.attributes, entry.documents)
+    lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
+    shard = LocalShard(
+        snapshot.snapshot_id,
+        entry.shard,
+        Part(
+            index,
+            items,
+            Attributes(table, items, index),
+            lexical,
+            unit_length=manifest.metric == COSINE,
+        ),
+        threads=threads,
+        scanners=scanners,
+        files=[index, items] if lexical is None else [index, items, lexical],
+        observe=metrics.batch_vectors.labels(*labels).observe,
+    )
+    return LoadedShard(
+        collection=snapshot.collection,
+        snapshot_id=snapshot.snapshot_id,
+        number=entry.shard,
+        dim=manifest.dim,
+        shard=shard,
+        manifest=manifest,
+        vocabulary=vocabulary,
+    )
+
+
+def _check_golden(
+    folder: Path, manifest: snapshot_pb2.Manifest, loaded: Sequence[LoadedShard]
+) -> float | None:
+    """Tries the golden queries on the shards loaded; gives their recall, None without any."""
+    golden = GoldenQueries.of(folder, manifest) if loaded else None
+    if golden is None:
+        return None
+    shards = len(manifest.shards)
+    here = {shard.number for shard in loaded}
+    options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
+    found = [one.shard.search_now(Queries(golden.vectors), options) for one in loaded]
+    matched = total = 0
+    for query, parts in enumerate(zip(*found, strict=True)):
+        wanted = sum(shard_of(answer, shards) in here for answer in golden.ids[query])
+        total += wanted
+        hits = (hit for part in parts for hit in zip(part.ids, part.scores, strict=True))
+        matched += min(golden.good(query, hits), wanted)
+    if total == 0:
+        return None
+    recall = matched / total
+    check_recall(recall, manifest, "here", "rebuild it on this machine")
+    return round(recall, 4)

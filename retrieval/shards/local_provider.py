@@ -1,0 +1,174 @@
+"""Shards in this process; a `Hosting`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from nearline.errors import NearlineError, SnapshotGone
+from nearline.snapshot import Store
+from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.vectors import faiss_index
+from retrieval.live.live_changes import LiveChanges
+from retrieval.live.log_follower import Following
+from retrieval.live.progress import ShardProgress
+from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.shards.live_shards import beside
+from retrieval.shards.loader import LoadedShard, load_shards
+from retrieval.shards.local_shard import LocalShard
+from retrieval.snapshots.loaded import Key
+from retrieval.snapshots.memory import HEADROOM, bytes_of, check_memory
+
+# Threads that search, for each that does exact searches; one at least.
+_THREADS_PER_SCANNER = 4
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A snapshot on its way, and what is let go of with it.
+
+    files: Its shards. ready: They are at the head of the change log, where there is one.
+    """
+
+    files: asyncio.Future[Sequence[LoadedShard]]
+    following: Following | None = None
+    ready: asyncio.Future[Sequence[LoadedShard]] = field(init=False)
+
+
+class LocalShards:
+    """Shards of this process, and the threads that search them.
+
+    Args:
+        store: Where snapshots are loaded from.
+        threads: Threads; FAISS stays on one core in each.
+        numbers: Shards to load of every snapshot; None: all.
+        headroom: Free memory wanted for a load, as a multiple of its bytes; 0: do not look.
+        live: Applies live changes to what is loaded, closed with these shards; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        threads: int,
+        numbers: Collection[int] | None = None,
+        *,
+        headroom: float = HEADROOM,
+        live: LiveChanges | None = None,
+    ) -> None:
+        self._store = store
+        self._numbers = numbers
+        self._headroom = headroom
+        self._live = live
+        self._threads = SearchThreads(threads, faiss_index.use_one_thread)
+        # Exact searches read everything: others do not wait behind them.
+        scanners = max(1, threads // _THREADS_PER_SCANNER)
+        self._scanners = SearchThreads(scanners, faiss_index.use_one_thread)
+        # One snapshot after another: two at once would each count the same memory as free.
+        self._loader = SearchThreads(1, faiss_index.use_one_thread)
+        self._loads: dict[Key, _Load] = {}
+
+    async def load(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
+        """Loads the shards of a snapshot, and brings them to the head of the change log.
+
+        Whoever asks again waits for the same load.
+
+        Raises: as `load_shards` and `LiveChanges.follow`. Overloaded: not enough free memory.
+        """
+        key = Key(snapshot.collection, snapshot.snapshot_id)
+        load = self._loads.get(key)
+        if load is None:
+            work = self._loader.call(partial(self._load_now, snapshot))
+            load = self._loads[key] = _Load(asyncio.ensure_future(work))
+            load.ready = asyncio.ensure_future(self._ready(snapshot, load))
+            load.ready.add_done_callback(partial(self._loaded, key, load))
+        try:
+            # Whoever goes away leaves the load to those who still wait, or come back for it.
+            return await asyncio.shield(load.ready)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if load.ready.cancelled() and not (task and task.cancelling()):
+                raise SnapshotGone(
+                    f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
+                    "the one that is current now"
+                ) from None
+            raise
+
+    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[LocalShard]:
+        """Loads a snapshot; see `Hosting.prepare`."""
+        return [loaded.shard for loaded in await self.load(snapshot)]
+
+    def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
+        """Tells how far live changes are; see `Hosting.progress`."""
+        if self._live is None:
+            return {}
+        found = self._live.progress(collection, snapshot_id)
+        return {number: (one,) for number, one in found.items()}
+
+    async def release(self, collection: str, snapshot_id: str) -> None:
+        """Closes a snapshot once searches that nobody waits for any more have ended, too."""
+        load = self._loads.pop(Key(collection, snapshot_id), None)
+        if load is None:
+            return
+        # It may be waiting for the log.
+        load.ready.cancel()
+        await load.files
+        await self._threads.settled()
+        await self._scanners.settled()
+        await self._let_go(load)
+
+    async def close(self) -> None:
+        """Waits for searches that run, then lets go of the files."""
+        for load in self._loads.values():
+            load.ready.cancel()
+        await asyncio.to_thread(self._loader.close)
+        await asyncio.to_thread(self._threads.close)
+        await asyncio.to_thread(self._scanners.close)
+        if self._live is not None:
+            await self._live.close()
+        for load in self._loads.values():
+            if load.files.done() and not load.files.cancelled() and not load.files.exception():
+                _close(load.files.result())
+        self._loads.clear()
+
+    async def _ready(self, snapshot: SnapshotInForce, load: _Load) -> Sequence[LoadedShard]:
+        loaded = await asyncio.shield(load.files)
+        if self._live is None:
+            return loaded
+        worker = self._live.worker
+        load.following = await self._live.begin(snapshot, [beside(one, worker) for one in loaded])
+        if load.following is not None:
+            try:
+                await load.following.ready()
+            except NearlineError:
+                await self._let_go(load)
+                raise
+        return loaded
+
+    async def _let_go(self, load: _Load) -> None:
+        if self._live is not None and load.following is not None:
+            await self._live.end(load.following)
+        # Unmapping gigabytes takes a while.
+        await asyncio.to_thread(_close, load.files.result())
+
+    def _load_now(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
+        needed = bytes_of(snapshot.manifest, self._numbers)
+        check_memory(snapshot.snapshot_id, needed, self._headroom)
+        return load_shards(
+            self._store,
+            snapshot,
+            self._numbers,
+            threads=self._threads,
+            scanners=self._scanners,
+        )
+
+    def _loaded(self, key: Key, load: _Load, ready: asyncio.Future[Sequence[LoadedShard]]) -> None:
+        failed = ready.cancelled() or ready.exception() is not None
+        if failed and self._loads.get(key) is load:
+            del self._loads[key]
+
+
+def _close(loaded: Sequence[LoadedShard]) -> None:
+    for one in loaded:
+        one.shard.close()

@@ -1,0 +1,1 @@
+"""Replicas of a shard: load balancing, hedging, retries, health."""

@@ -1,0 +1,131 @@
+"""ShardService over gRPC: messages to records and back, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from nearline import wire
+from nearline.call_guard import Context, time_left_s
+from nearline.v1 import shard_pb2, shard_pb2_grpc
+from retrieval.protocols.watermark import decode
+from retrieval.shards import codec, progress_codec
+from retrieval.shards.shard_host import ShardHost
+
+
+class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
+    """Answers for the shards of this process.
+
+    Args:
+        host: The shards; it fills while the service loads.
+    """
+
+    def __init__(self, host: ShardHost) -> None:
+        self._host = host
+
+    async def SearchShard(
+        self, request: shard_pb2.SearchShardRequest, context: Context
+    ) -> shard_pb2.SearchShardResponse:
+        """Searches one shard."""
+        start = time.perf_counter()
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            queries = codec.queries_from_proto(request, loaded.dim)
+            results = await loaded.shard.search(
+                request.snapshot_id,
+                queries,
+                codec.options_from_proto(request.options),
+                _deadline(context),
+            )
+            response = codec.hits_to_proto(results)
+            wire.set_duration(response.elapsed, time.perf_counter() - start)
+            return response
+
+    async def FetchItems(
+        self, request: shard_pb2.FetchItemsRequest, context: Context
+    ) -> shard_pb2.FetchItemsResponse:
+        """Reads items of one shard."""
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            fetched = await loaded.shard.fetch(
+                request.snapshot_id,
+                request.ids,
+                wire.payload_from_proto(request.payload),
+                _deadline(context),
+                request.chunks,
+                decode(request.min_watermark),
+                wire.filter_of(request),
+            )
+            return codec.fetched_to_proto(fetched)
+
+    async def ScanItems(
+        self, request: shard_pb2.ScanItemsRequest, context: Context
+    ) -> shard_pb2.ScanItemsResponse:
+        """Lists items of one shard."""
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            fetched = await loaded.shard.scan(
+                request.snapshot_id,
+                request.after_id,
+                request.limit,
+                wire.filter_of(request),
+                wire.payload_from_proto(request.payload),
+                _deadline(context),
+                decode(request.min_watermark),
+            )
+            return codec.scanned_to_proto(fetched)
+
+    async def CountShard(
+        self, request: shard_pb2.CountShardRequest, context: Context
+    ) -> shard_pb2.CountShardResponse:
+        """Counts items of one shard."""
+        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            counts = await loaded.shard.count(
+                request.snapshot_id,
+                wire.filter_of(request),
+                request.fields,
+                _deadline(context),
+                decode(request.min_watermark),
+            )
+            return codec.counts_to_proto(counts, request.fields)
+
+    async def GetStatus(
+        self, request: shard_pb2.GetStatusRequest, context: Context
+    ) -> shard_pb2.GetStatusResponse:
+        """Tells what is loaded."""
+        response = shard_pb2.GetStatusResponse()
+        for loaded in self._host:
+            message = response.shards.add(
+                collection=loaded.collection,
+                snapshot_id=loaded.snapshot_id,
+                shard=loaded.number,
+                ready=True,
+                vectors=loaded.shard.chunks,
+            )
+            progress = self._host.progress(loaded)
+            if progress is not None:
+                progress_codec.fill(message, progress)
+        return response
+
+    async def LoadSnapshot(
+        self, request: shard_pb2.LoadSnapshotRequest, context: Context
+    ) -> shard_pb2.LoadSnapshotResponse:
+        """Loads a snapshot, or waits for the load that runs."""
+        start = time.perf_counter()
+        await self._host.load(request.collection, request.snapshot_id)
+        response = shard_pb2.LoadSnapshotResponse()
+        wire.set_duration(response.elapsed, time.perf_counter() - start)
+        return response
+
+    async def UnloadSnapshot(
+        self, request: shard_pb2.UnloadSnapshotRequest, context: Context
+    ) -> shard_pb2.UnloadSnapshotResponse:
+        """Lets go of a snapshot as soon as nobody needs it."""
+        await self._host.unload(request.collection, request.snapshot_id)
+        return shard_pb2.UnloadSnapshotResponse()
+
+
+def _deadline(context: Context) -> float | None:
+    left = time_left_s(context)
+    return None if left is None else asyncio.get_running_loop().time() + left

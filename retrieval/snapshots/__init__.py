@@ -1,0 +1,1 @@
+"""Which snapshots are loaded and served, and how the aliases decide it."""

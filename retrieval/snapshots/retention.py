@@ -1,0 +1,132 @@
+"""Which snapshots of a collection may be removed from the store, and their removal."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from nearline.errors import InvalidRequest, NearlineError
+from nearline.snapshot import Store
+from nearline.store.durable import store_errors
+from retrieval.changelog import retention
+from retrieval.snapshots.aliases import rollback_target
+
+YOUNG = timedelta(hours=1)
+UPLOAD = timedelta(days=1)
+_TEMPORARY = ".tmp-*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """A snapshot, or what a killed build left of one, and what becomes of it.
+
+    kept: Why it stays; empty: it goes.
+    """
+
+    name: str
+    bytes: int
+    kept: str
+    folder: Path | None = None
+
+
+def plan(
+    store: Store, collection: str, keep: int, *, force: bool = False, now: datetime | None = None
+) -> list[Pruned]:
+    """Decides what may go, newest first, orphans of killed builds last.
+
+    What stays: what the alias record in force names, what a rollback would go back to, the newest
+    `keep`, and what is younger than an hour, since a build may be about to promote it.
+
+    Args:
+        store: The store.
+        collection: Name of the collection.
+        keep: Snapshots to keep beside those that the aliases need, newest first; >= 0.
+        force: Remove snapshots younger than an hour, too.
+        now: Time to count from; None: now.
+    Raises: NotFound: nothing is published. InvalidRequest: keep is negative.
+    """
+    if keep < 0:
+        raise InvalidRequest(f"keep is {keep}; give 0 or more", field="keep")
+    now = now or datetime.now(UTC)
+    in_force = store.alias_in_force(collection)
+    target = rollback_target(list(store.alias_records(collection)))
+    reasons = {in_force.current: "current", in_force.canary: "canary"}
+    if target is not None:
+        reasons.setdefault(target.current, "rollback goes back to it")
+    decided = []
+    spare = keep
+    for snapshot_id in store.snapshot_ids(collection):
+        created, size = _card(store, collection, snapshot_id)
+        kept = reasons.get(snapshot_id, "")
+        if not kept and spare > 0:
+            spare -= 1
+            kept = f"one of the newest {keep}"
+        elif not kept and not force and now - created < YOUNG:
+            kept = "younger than an hour"
+        decided.append(Pruned(name=snapshot_id, bytes=size, kept=kept))
+    return decided + _orphans(store, collection, now)
+
+
+def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
+    """Removes what a plan says, each snapshot's manifest first, so that none is seen in part.
+
+    Then archived changes go that every snapshot left has, so that deleted texts leave for good.
+    """
+    for one in planned:
+        if one.kept:
+            continue
+        if one.folder is None:
+            # Somebody may have promoted it since the plan was made.
+            in_force = store.alias_in_force(collection)
+            if one.name not in (in_force.current, in_force.canary):
+                store.remove_snapshot(collection, one.name)
+        else:
+            with store_errors(one.folder):
+                shutil.rmtree(one.folder)
+    if any(not one.kept for one in planned):
+        retention.drop_archived(store, collection)
+
+
+def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
+    """Gives the time of creation and the bytes of a snapshot."""
+    by_name = _made(snapshot_id)
+    try:
+        manifest = store.manifest(collection, snapshot_id)
+    except NearlineError:
+        # Unreadable: its name still says when it was made.
+        return by_name, 0
+    size = sum(entry.bytes for entry in manifest.files)
+    if not manifest.HasField("create_time"):
+        return by_name, size
+    return manifest.create_time.ToDatetime(UTC), size
+
+
+def _made(snapshot_id: str) -> datetime:
+    """Gives the time in the id of a snapshot."""
+    return datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _orphans(store: Store, collection: str, now: datetime) -> list[Pruned]:
+    """Finds what builds were killed in; what is still written to is somebody's."""
+    found = [
+        Pruned(name=name, bytes=0, kept="its upload may still run" if young else "")
+        for name in store.unfinished_ids(collection)
+        for young in [now - _made(name) < UPLOAD]
+    ]
+    for folder in sorted(store.snapshots_folder(collection).glob(_TEMPORARY)):
+        files = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
+        newest = max((one.st_mtime for one in files), default=time.time())
+        quiet = now - datetime.fromtimestamp(newest, UTC) >= YOUNG
+        found.append(
+            Pruned(
+                name=folder.name,
+                bytes=sum(one.st_size for one in files),
+                kept="" if quiet else "written to within the hour",
+                folder=folder,
+            )
+        )
+    return found

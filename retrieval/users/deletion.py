@@ -1,0 +1,56 @@
+"""Erases a user: what was kept goes, when it went stays."""
+
+from __future__ import annotations
+
+from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.durability import Durability
+from retrieval.users import lua_scripts
+from retrieval.users.codec import size_of
+from retrieval.users.keys import session_keys, user_keys
+from retrieval.users.log_reader import entries_of_user
+from retrieval.users.records import NEEDED_BY, Erased
+
+
+async def erase(
+    client: Redis, durability: Durability, collection: str, user_id: str, ttl_s: int
+) -> Erased:
+    """Erases history, events, log entries and sessions of a user; returns when that is durable.
+
+    Nothing reads them any more; Redis itself overwrites a log entry when its log is trimmed that
+    far, and its append-only file when it rewrites that.
+
+    Args:
+        client, durability: Of one Redis.
+        collection, user_id: Whose.
+        ttl_s: How long the deletion is remembered.
+    Raises: NotReady: part of it may be done; do it again.
+    """
+    await durability.check()
+    keys = user_keys(collection, user_id)
+    async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+        pipe.eval(lua_scripts.ERASE, 3, keys.state, keys.recent, keys.log, ttl_s)
+        pipe.execute_command(*durability.command)
+        reply, kept = await pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+    durability.judge(kept)
+    deleted_us, blob, last = reply
+    entries = sessions = 0
+    async for page in entries_of_user(client, keys.log, user_id, last):
+        names = {entry.fields.get(b"session", b"").decode() for entry in page} - {""}
+        async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+            # Sessions first: entries that are left name them to whoever tries again.
+            for name in names:
+                session = session_keys(collection, name)
+                pipe.delete(session.state)
+                pipe.delete(session.recent)
+            pipe.xdel(keys.log, *(entry.place for entry in page))
+            pipe.execute_command(*durability.command)
+            *gone, kept = await pipe.execute(raise_on_error=False)
+            for one in gone:
+                if isinstance(one, Exception):
+                    raise one
+        durability.judge(kept)
+        sessions += sum(gone[:-1:2])
+        entries += gone[-1]
+    return Erased(int(deleted_us), size_of(blob), entries, sessions)

@@ -1,0 +1,1 @@
+"""Writes of items: validated, embedded, appended to the change log."""

@@ -1,0 +1,352 @@
+"""Changes of items: checked, embedded, and acknowledged once the change log has them durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
+from nearline.snapshot import partition_of, shard_of
+from nearline.times import to_us
+from nearline.wire import in_utc
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.records import Change, Kind, Write
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols import metrics
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search import item_lookup
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import Inquiry
+from retrieval.writes.bulk import WriteBatch, write_batches
+from retrieval.writes.validation import (
+    attributes_of,
+    check_places,
+    check_request,
+    delete_of,
+    upsert_of,
+    valid_ids,
+)
+
+# Up to here a request is one that somebody waits for; more is a load that may take its time.
+_INTERACTIVE_CHUNKS = 64
+# A shard that says nothing in this time, or in half of the caller's, holds up no write.
+_VERSIONS_S = 2.0
+_VERSIONS_RATIO = 0.5
+_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
+# Makes the changes of a request: in its order, an error for what is refused.
+_Make: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
+# Raises InvalidRequest where what holds the shards cannot hold a change; runs in any thread.
+CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
+
+
+class Logs(Protocol):
+    """Gives the change log of a collection."""
+
+    def log(self, collection: str) -> ChangeLog:
+        """Gives the log.
+
+        Raises: Unsupported: this router keeps none.
+        """
+        ...
+
+
+class _Known(NamedTuple):
+    """What the snapshots being served say of items.
+
+    versions: By id. away: Shards that did not say. positions: By partition, how far the snapshot
+    has the log; empty where that is another log's.
+    """
+
+    versions: Mapping[str, int]
+    away: frozenset[int]
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """What a request says beside its items; see UpsertItemsRequest in retrieval.proto."""
+
+    if_versions: Mapping[str, int]
+    idempotency_key: str
+    as_of: Mapping[str, datetime] = field(default_factory=dict)
+    lane: c.Lane | None = None
+
+
+class Writer:
+    """Changes items; an `ItemWriter`.
+
+    Args:
+        collections: What is served: says how texts are cut and embedded, and which items there are.
+        embedders: Where texts become vectors.
+        logs: Where changes are kept.
+        check: Knows limits of the backend; None: it has none.
+    """
+
+    def __init__(
+        self,
+        collections: ServedCollections,
+        embedders: Embedders,
+        logs: Logs,
+        check: CheckChange | None = None,
+    ) -> None:
+        self._collections = collections
+        self._embedders = embedders
+        self._logs = logs
+        self._check = check
+
+    async def upsert_items(
+        self,
+        items: Sequence[c.Item],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        only_attributes: bool = False,
+        as_of: Mapping[str, datetime] | None = None,
+        lane: c.Lane | None = None,
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Adds or replaces items; see `ItemWriter.upsert_items`."""
+        make = attributes_of if only_attributes else upsert_of
+        condition = _Condition(if_versions or {}, idempotency_key, as_of or {}, lane)
+
+        def change_of(item: c.Item, served: ServedCollection) -> Change:
+            change = make(item, served)
+            if self._check is not None:
+                self._check(served, change)
+            return change
+
+        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+            return [_attempt(partial(change_of, item, served)) for item in items]
+
+        ids = [item.id for item in items]
+        check_request(ids, condition.if_versions, idempotency_key, "items")
+        check_places(ids, condition.as_of, whole=not only_attributes)
+        return await self._write(ids, changes, collection, condition, timeout_s)
+
+    async def delete_items(
+        self,
+        ids: Sequence[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> c.WriteReply:
+        """Deletes items; see `ItemWriter.delete_items`."""
+
+        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+            return [_attempt(partial(delete_of, document_id)) for document_id in ids]
+
+        condition = _Condition(if_versions or {}, idempotency_key)
+        check_request(ids, condition.if_versions, idempotency_key, "ids")
+        return await self._write(ids, changes, collection, condition, timeout_s)
+
+    async def upsert_batches(
+        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`."""
+
+        async def calls() -> AsyncIterator[WriteBatch]:
+            async for items in batches:
+                yield partial(self.upsert_items, items, collection=collection)
+
+        return await write_batches(calls())
+
+    async def delete_batches(
+        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+    ) -> c.BulkWriteReply:
+        """Deletes the items of many batches; see `ItemWriter.delete_batches`."""
+
+        async def calls() -> AsyncIterator[WriteBatch]:
+            async for ids in batches:
+                yield partial(self.delete_items, ids, collection=collection)
+
+        return await write_batches(calls())
+
+    async def _write(
+        self,
+        ids: Sequence[str],
+        make: _Make,
+        collection: str,
+        condition: _Condition,
+        timeout_s: float | None,
+    ) -> c.WriteReply:
+        log = self._logs.log(collection)
+        start = asyncio.get_running_loop().time()
+        deadline = None if timeout_s is None else start + timeout_s
+
+        async def prepare(served: ServedCollection) -> list[Write | c.WriteResult]:
+            changes, known = await asyncio.gather(
+                self._embedded(served, make, condition.lane, deadline),
+                _known(served, ids, deadline),
+            )
+            return [
+                _write_of(document_id, change, condition, known, served)
+                for document_id, change in zip(ids, changes, strict=True)
+            ]
+
+        prepared = await self._collections.answer(collection, prepare)
+        writes = [one for one in prepared if isinstance(one, Write)]
+        results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
+        watermark = b""
+        if writes:
+            appended = await log.append(writes, condition.idempotency_key, _left_s(deadline))
+            watermark = appended.watermark.encode()
+            for write, written in zip(writes, appended.results, strict=True):
+                document_id = write.change.document_id
+                results[document_id] = c.WriteResult(id=document_id, **written._asdict())
+        spent_s = asyncio.get_running_loop().time() - start
+        metrics.write_seconds.labels(collection).observe(spent_s)
+        for result in results.values():
+            metrics.writes.labels(collection, result.outcome.value).inc()
+        return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)
+
+    async def _embedded(
+        self, served: ServedCollection, make: _Make, lane: c.Lane | None, deadline: float | None
+    ) -> Sequence[Change | InvalidRequest]:
+        """Makes the changes, with their vectors."""
+        # In a thread: cutting long texts takes a while.
+        changes = list(await asyncio.to_thread(make, served))
+        if not served.has_model:
+            return changes
+        texts: list[str] = []
+        places: list[tuple[int, slice]] = []
+        for number, change in enumerate(changes):
+            if isinstance(change, Change) and change.kind is Kind.UPSERT:
+                places.append((number, slice(len(texts), len(texts) + len(change.bounds))))
+                texts += change.texts
+        if not texts:
+            return changes
+        if lane is None:
+            lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
+        embedded, beside = await asyncio.gather(
+            self._embedders.embed_documents(texts, served.fingerprint, lane, _left_s(deadline)),
+            self._embedded_beside(served, texts, lane, deadline),
+        )
+        for number, rows in places:
+            change = changes[number]
+            assert isinstance(change, Change)
+            refused = [
+                embedded.refused[at]
+                for at in range(rows.start, rows.stop)
+                if at in embedded.refused
+            ]
+            changes[number] = (
+                InvalidRequest(f"the embedder refuses the text: {refused[0].message}")
+                if refused
+                else replace(
+                    change,
+                    vectors={
+                        served.fingerprint: embedded.vectors[rows],
+                        **{name: vectors[rows] for name, vectors in beside.items()},
+                    },
+                )
+            )
+        return changes
+
+    async def _embedded_beside(
+        self, served: ServedCollection, texts: Sequence[str], lane: c.Lane, deadline: float | None
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Embeds texts with the model of a canary, too, where that is another one.
+
+        Returns: Vectors by fingerprint. Without them followers embed the texts themselves, so what
+        fails here fails no write.
+        """
+        tried = self._collections.tried(served.name)
+        if tried is None or tried.fingerprint in ("", served.fingerprint):
+            return {}
+        try:
+            embedded = await self._embedders.embed_documents(
+                texts, tried.fingerprint, lane, _left_s(deadline)
+            )
+        except NearlineError:
+            return {}
+        return {} if embedded.refused else {tried.fingerprint: embedded.vectors}
+
+
+async def _known(served: ServedCollection, ids: Sequence[str], deadline: float | None) -> _Known:
+    """Asks the shards for the versions of items; those that are away are not waited for."""
+    now = asyncio.get_running_loop().time()
+    patience_s = _VERSIONS_S
+    if deadline is not None:
+        patience_s = min(patience_s, _VERSIONS_RATIO * (deadline - now))
+    inquiry = Inquiry(now + patience_s)
+    asked = valid_ids(ids)
+    if not asked:
+        return _Known({}, frozenset(), ())
+    try:
+        found = await item_lookup.fetch(served, asked, _NO_PAYLOAD, inquiry)
+    except (NotReady, DeadlineExceeded):
+        return _Known({}, frozenset(range(len(served.shards))), ())
+    versions = {document_id: item.version for document_id, item in found.items.items()}
+    followed = {one.watermark.log_id for one in inquiry.applied.values()}
+    same_log = followed == {served.watermark.log_id}
+    return _Known(
+        versions, frozenset(inquiry.failures), served.watermark.positions if same_log else ()
+    )
+
+
+def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
+    try:
+        return make()
+    except InvalidRequest as error:
+        return error
+
+
+def _write_of(
+    document_id: str,
+    change: Change | InvalidRequest,
+    condition: _Condition,
+    known: _Known,
+    served: ServedCollection,
+) -> Write | c.WriteResult:
+    if isinstance(change, InvalidRequest):
+        return _rejected(document_id, change)
+    if_version = condition.if_versions.get(document_id)
+    place = condition.as_of.get(document_id)
+    as_of_us = None if place is None else to_us(in_utc(place))
+    shard = shard_of(document_id, len(served.shards))
+    if shard in known.away:
+        if if_version is not None or change.kind is Kind.ATTRIBUTES:
+            return _rejected(
+                document_id,
+                NotReady(
+                    f"shard {shard} does not answer, so it is not known whether and in which "
+                    "version the item exists; try again later"
+                ),
+            )
+        # A delete is written all the same: deleting what is not there does no harm.
+        base = 0 if change.kind is Kind.DELETE else None
+        return Write(change, None, base, as_of_us=as_of_us)
+    position = known.positions[partition_of(document_id)] if known.positions else 0
+    return Write(change, if_version, known.versions.get(document_id), position, as_of_us)
+
+
+def _rejected(document_id: str, error: NearlineError) -> c.WriteResult:
+    return c.WriteResult(
+        id=document_id,
+        outcome=c.WriteOutcome.REJECTED,
+        reason=error.reason,
+        message=error.message,
+    )
+
+
+def _left_s(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left = deadline - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise DeadlineExceeded(
+            "the time was up before the items were written; none of them was: raise the timeout, "
+            "or send fewer at once"
+        )
+    return left
