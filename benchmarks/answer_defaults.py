@@ -17,8 +17,8 @@ from generation.evidence.calibration import Calibration
 from generation.evidence.logistic import LogisticModel
 from generation.evidence.sentence_features import CONTENT
 from generation.training import labels
-from generation.training.calibrator import learn
-from generation.training.dataset import Observer
+from generation.training.calibrator import fit_calibration
+from generation.training.dataset import DatasetBuilder
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.snapshot import Store
@@ -53,10 +53,10 @@ async def _learn(given: argparse.Namespace) -> Calibration:
         RetrievalClient(router.address) as retriever,
         EmbeddingClient(embedding.address) as embedder,
     ):
-        observer = Observer(retriever, embedder, documents=int(manifest.documents))
-        questions = labels.load(Path(given.data), given.split)
+        observer = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
+        questions = labels.load_labels(Path(given.data), given.split)
         observed = await observer.observe(questions, hide=True)
-    return learn(
+    return fit_calibration(
         observed,
         target_risk=given.target_risk,
         lost=given.lost,

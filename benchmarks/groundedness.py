@@ -19,7 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from generation.checks.groundedness import Grounding, Rules, best_passages, check
+from generation.checks.groundedness import (
+    Groundedness,
+    GroundednessRules,
+    best_passages,
+    check_groundedness,
+)
 from generation.evidence.sources import Passage
 from generation.training.eval_metrics import auroc
 
@@ -34,7 +39,7 @@ RULES = {
 # Of claims that have one.
 OFTEN_ABSENT = ("number or date", "name")
 FLOORS = (0.2, 0.3, 0.4, 0.5)
-_LENIENT = Rules(floor=0.0)
+_LENIENT = GroundednessRules(floor=0.0)
 _ABSTRACTS = 100
 
 
@@ -51,7 +56,10 @@ def _pairs(data: Path, split: str) -> Iterator[tuple[str, str, str, str]]:
                 span = " ".join(sentences[row] for row in rows)
                 yield gold[0]["label"], claim["text"], abstracts[id]["title"], span
             elif not claim["evidence"]:
-                scored = [check(claim["text"], one, rules=_LENIENT).score for one in sentences]
+                scored = [
+                    check_groundedness(claim["text"], one, rules=_LENIENT).score
+                    for one in sentences
+                ]
                 rows = sorted(sorted(range(len(sentences)), key=lambda row: -scored[row])[:2])
                 span = " ".join(sentences[row] for row in rows)
                 yield "NONE", claim["text"], abstracts[id]["title"], span
@@ -62,12 +70,12 @@ def _abstracts(data: Path) -> dict[str, dict[str, Any]]:
     return {one["doc_id"]: one for one in map(json.loads, lines)}
 
 
-def _broken(found: Grounding, starts: Sequence[str]) -> bool:
+def _broken(found: Groundedness, starts: Sequence[str]) -> bool:
     return any(problem.startswith(tuple(starts)) for problem in found.problems)
 
 
 def _located(data: Path, split: str) -> float:
-    """Gives how often the passages chosen inside a supporting abstract hold labelled evidence."""
+    """Returns how often the passages chosen inside a supporting abstract hold labelled evidence."""
     abstracts = _abstracts(data)
     hits = []
     for line in (data / f"claims_{split}.jsonl").read_text("utf-8").splitlines():
@@ -87,11 +95,11 @@ def _passages(sentences: Sequence[str]) -> list[Passage]:
 
 def _supported(sentence: str, sentences: Sequence[str], title: str) -> bool:
     chosen = best_passages(sentence, _passages(sentences), title=title)
-    return check(sentence, " ".join(one.text for one in chosen), title=title).supported
+    return check_groundedness(sentence, " ".join(one.text for one in chosen), title=title).supported
 
 
 def verbatim(data: Path) -> dict[str, Any]:
-    """Gives how often sentences of the first abstracts pass, under the default rules."""
+    """Returns how often sentences of the first abstracts pass, under the default rules."""
     abstracts = list(_abstracts(data).values())[:_ABSTRACTS]
     passed: dict[str, list[bool]] = {"own": [], "own without it": [], "another": []}
     for at, one in enumerate(abstracts):
@@ -106,13 +114,13 @@ def verbatim(data: Path) -> dict[str, Any]:
 
 
 def measure(data: Path, split: str) -> dict[str, Any]:
-    """Gives the figures of a split."""
-    found: dict[str, list[Grounding]] = {label: [] for label in LABELS}
-    alone: dict[str, list[Grounding]] = {label: [] for label in LABELS}
+    """Returns the figures of a split."""
+    found: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
+    alone: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
     for label, claim, title, span in _pairs(data, split):
-        found[label].append(check(claim, span, title=title, rules=_LENIENT))
+        found[label].append(check_groundedness(claim, span, title=title, rules=_LENIENT))
         # Against nothing: tells whether the claim has a number, or a name, at all.
-        alone[label].append(check(claim, "", rules=_LENIENT))
+        alone[label].append(check_groundedness(claim, "", rules=_LENIENT))
     scores = {label: np.array([one.score for one in each]) for label, each in found.items()}
     passed = {
         name: {
@@ -153,7 +161,7 @@ def _share(passed: Iterable[bool]) -> float:
     return round(float(np.mean(list(passed))), 3)
 
 
-def _passes(found: Grounding, floor: float, names: bool) -> bool:
+def _passes(found: Groundedness, floor: float, names: bool) -> bool:
     rest = [one for one in found.problems if names or not one.startswith("name")]
     return not rest and found.score >= floor
 

@@ -26,7 +26,7 @@ _IN_FLIGHT = 4
 
 
 def sentences(files: Sequence[Path], n: int) -> list[str]:
-    """Gives up to n different sentences of at least 20 characters."""
+    """Returns up to n different sentences of at least 20 characters."""
     found: dict[str, None] = {}
     for sentence in _all_sentences(files):
         found.setdefault(sentence)

@@ -21,7 +21,7 @@ import numpy as np
 
 from nearline_cli.local.processes import redis_process
 from retrieval.redis_client.connection import connect
-from retrieval.users.codec import History, pack
+from retrieval.users.codec import EncodedHistory, pack
 from retrieval.users.keys import user_keys
 
 NOW_S = 1_800_000_000
@@ -31,7 +31,7 @@ _MAX_EVENTS = 113
 _AT_ONCE = 1_000
 
 
-def histories(users: int, rng: np.random.Generator) -> Iterator[History]:
+def histories(users: int, rng: np.random.Generator) -> Iterator[EncodedHistory]:
     """Makes histories up; an item's number is its place by popularity."""
     popularity = np.cumsum(1 / np.arange(1, _ITEMS + 1))
     popularity /= popularity[-1]
@@ -40,7 +40,7 @@ def histories(users: int, rng: np.random.Generator) -> Iterator[History]:
         # One event in eight begins a visit.
         visits = rng.random(n) < 1 / 8
         gaps = np.where(visits, rng.exponential(5 * 86_400, n), rng.exponential(120, n))
-        yield History(
+        yield EncodedHistory(
             np.searchsorted(popularity, rng.random(n)).tolist(),
             (NOW_S - np.cumsum(gaps.astype(np.int64))).tolist(),
             rng.choice(3, n, p=(0.8, 0.15, 0.05)).tolist(),

@@ -26,7 +26,7 @@ async def main(argv: list[str]) -> None:
     broken: list[str] = []
 
     def on_broken() -> None:
-        # Health must not stay green over a dead model: end, and let the supervisor start anew.
+        # Health must not stay green over a dead model: end, and let the supervisor start again.
         broken.append("the model fails on every text; see the log for the engine's error")
         _log.critical("model_broken")
         os.kill(os.getpid(), signal.SIGTERM)

@@ -95,7 +95,7 @@ class PaddedBackend:
 
 
 def round_up(length: int, multiple: int) -> int:
-    """Gives the smallest multiple that is not below the length."""
+    """Returns the smallest multiple that is not below the length."""
     return -(-length // multiple) * multiple
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from embedding import reference_texts
 from embedding.backend import Backend
-from embedding.model import Model
+from embedding.model import EmbeddingModel
 from embedding.model_cache import ModelCache
-from embedding.reference_texts import GoldenSet
+from embedding.reference_texts import ReferenceSet
 from embedding.settings import EmbeddingSettings
-from embedding.throughput import measure
+from embedding.throughput import measure_throughput
 from embedding.tokenizer import TextTokenizer
 from nearline.errors import NearlineError, NotReady, SettingsError, StoreError
 
@@ -29,7 +29,7 @@ _SETTINGS_EXIT_CODE = 2  # See `nearline.serving.run`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class BackendMeasurement:
     """What was measured of one backend over the golden texts."""
 
     backend: str
@@ -38,14 +38,16 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedBackend:
     """A loaded backend that has just shown its golden vectors, and its figures."""
 
     backend: Backend
-    figures: Figures
+    figures: BackendMeasurement
 
 
-async def choose(model: Model, settings: EmbeddingSettings, cache_folder: Path) -> Chosen:
+async def select_backend(
+    model: EmbeddingModel, settings: EmbeddingSettings, cache_folder: Path
+) -> SelectedBackend:
     """Loads the backend to serve with.
 
     The first start under the same circumstances converts and measures; later ones read the choice.
@@ -54,7 +56,7 @@ async def choose(model: Model, settings: EmbeddingSettings, cache_folder: Path) 
         with the fp32 reference. StoreError: the cache cannot be written.
     """
     cache = ModelCache(cache_folder, model)
-    work = _Calibration(model, settings, cache, cache_folder)
+    work = _BackendSelection(model, settings, cache, cache_folder)
     file = cache.choice_file(
         {
             "candidates": work.candidates,
@@ -77,15 +79,21 @@ async def choose(model: Model, settings: EmbeddingSettings, cache_folder: Path) 
         _log.info("backend_measured", extra=record)
     backend = await asyncio.to_thread(work.load, kept.backend)
     min_cosine = await asyncio.to_thread(work.check, backend)
-    return Chosen(
+    return SelectedBackend(
         backend,
-        Figures(backend=kept.backend, min_cosine=min_cosine, tokens_per_s=kept.tokens_per_s),
+        BackendMeasurement(
+            backend=kept.backend, min_cosine=min_cosine, tokens_per_s=kept.tokens_per_s
+        ),
     )
 
 
-class _Calibration:
+class _BackendSelection:
     def __init__(
-        self, model: Model, settings: EmbeddingSettings, cache: ModelCache, cache_folder: Path
+        self,
+        model: EmbeddingModel,
+        settings: EmbeddingSettings,
+        cache: ModelCache,
+        cache_folder: Path,
     ) -> None:
         self._model = model
         self._settings = settings
@@ -95,22 +103,22 @@ class _Calibration:
         self.candidates = _candidates(settings)
 
     def is_prepared(self, name: str) -> bool:
-        """Tells whether all that this backend needs is in the cache."""
+        """Returns whether all that this backend needs is in the cache."""
         graph = not name.startswith("openvino") or self._cache.graph.is_file()
         return graph and self._cache.reference_file.is_file()
 
-    async def measure_all(self) -> list[Figures]:
+    async def measure_all(self) -> list[BackendMeasurement]:
         """Measures every candidate; leaves out what cannot be loaded or differs from fp32."""
         in_subprocess = [name for name in self.candidates if name == "torch-f32"]
         others = [name for name in self.candidates if name not in in_subprocess]
         if self._settings.device != "cpu" or len(self.candidates) == 1:
             others, in_subprocess = self.candidates, []
-        measured: list[Figures] = []
+        measured: list[BackendMeasurement] = []
         if in_subprocess or not all(self.is_prepared(name) for name in self.candidates):
             figures = await self._prepare(bool(in_subprocess))
             if "tokens_per_s" in figures:
                 measured.append(
-                    Figures(
+                    BackendMeasurement(
                         backend="torch-f32",
                         min_cosine=figures["min_cosine"],
                         tokens_per_s=figures["tokens_per_s"],
@@ -148,18 +156,18 @@ class _Calibration:
 
     def check(self, backend: Backend) -> float:
         """Runs the golden texts; gives the lowest cosine, or raises NotReady."""
-        return reference_texts.check(
+        return reference_texts.check_vectors(
             backend.name, self._golden(backend).embed(backend), self._reference()
         )
 
-    def _measure(self, name: str) -> Figures:
+    def _measure(self, name: str) -> BackendMeasurement:
         backend = self.load(name)
         min_cosine = self.check(backend)
-        tokens_per_s = measure(backend, self._golden(backend))
-        return Figures(backend=name, min_cosine=min_cosine, tokens_per_s=tokens_per_s)
+        tokens_per_s = measure_throughput(backend, self._golden(backend))
+        return BackendMeasurement(backend=name, min_cosine=min_cosine, tokens_per_s=tokens_per_s)
 
-    def _golden(self, backend: Backend) -> GoldenSet:
-        return GoldenSet(
+    def _golden(self, backend: Backend) -> ReferenceSet:
+        return ReferenceSet(
             self._tokenizer, self._model.pad_id, self._settings.token_budget, backend.pad_multiple
         )
 
@@ -167,7 +175,7 @@ class _Calibration:
         reference = self._cache.reference()
         if reference is None:
             raise NotReady(
-                f"{self._cache.reference_file} is gone; start again, and the service makes it anew"
+                f"{self._cache.reference_file} is gone; start again, and the service makes it again"
             )
         return reference
 
@@ -233,9 +241,9 @@ def _candidates(settings: EmbeddingSettings) -> list[str]:
     return names
 
 
-def _read(file: Path) -> Figures | None:
+def _read(file: Path) -> BackendMeasurement | None:
     try:
-        return Figures(**json.loads(file.read_text("utf-8"))["chosen"])
+        return BackendMeasurement(**json.loads(file.read_text("utf-8"))["chosen"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # None was made yet, or by another version: measure again.
 

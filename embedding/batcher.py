@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedding.admission import RateMeter, admit
 from embedding.backend import Engine, round_up
 from embedding.metrics import Metrics
-from embedding.queue import Batch, DropReason, Job, Lanes
+from embedding.queue import Batch, BatchQueue, DropReason, InferenceJob
 from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 
@@ -33,7 +33,7 @@ Item = TypeVar("Item", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
-class Inferred:
+class InferenceResult:
     """Rows (n, width) float32 of one request, and the seconds it waited and was in the model."""
 
     rows: NDArray[np.float32]
@@ -75,14 +75,14 @@ class Batcher(Generic[Item]):
         self._on_broken = on_broken
         # Shared with the model threads, all under the lock.
         self._work = threading.Condition()
-        self._lanes = Lanes(budget, pad_multiple=engine.pad_multiple)
+        self._lanes = BatchQueue(budget, pad_multiple=engine.pad_multiple)
         self._meter = RateMeter(tokens_per_s)
         self._running_tokens = 0
         self._failures_in_a_row = 0
         self._stopping = False
         # Of the loop alone.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._futures: dict[Job, asyncio.Future[None]] = {}
+        self._futures: dict[InferenceJob, asyncio.Future[None]] = {}
         self._room: deque[asyncio.Future[None]] = deque()
         self._threads = [
             threading.Thread(
@@ -151,7 +151,7 @@ class Batcher(Generic[Item]):
         *,
         left_s: float = math.inf,
         wait: bool = False,
-    ) -> Inferred:
+    ) -> InferenceResult:
         """Runs one request; cancelling it drops what has not run yet.
 
         Args:
@@ -169,7 +169,7 @@ class Batcher(Generic[Item]):
         else:
             self.check(lane, left_s, tokens)
         now = self._clock()
-        job = Job.of(items, lane, now + left_s, self._engine.width)
+        job = InferenceJob.of(items, lane, now + left_s, self._engine.width)
         future: asyncio.Future[None] = self._loop.create_future()
         self._futures[job] = future
         with self._work:
@@ -187,7 +187,7 @@ class Batcher(Generic[Item]):
                 late = self._clock() >= job.deadline
                 self._drop(job, DropReason.EXPIRED if late else DropReason.CANCELLED)
         started = job.started_at if job.started_at is not None else now
-        return Inferred(job.rows, started - now, self._clock() - started)
+        return InferenceResult(job.rows, started - now, self._clock() - started)
 
     # --- on the loop ---
 
@@ -232,7 +232,7 @@ class Batcher(Generic[Item]):
                     future.set_result(None)
         self._after_batch()
 
-    def _expired(self, jobs: Sequence[Job]) -> None:
+    def _expired(self, jobs: Sequence[InferenceJob]) -> None:
         for job in jobs:
             self._fail(
                 job,
@@ -267,12 +267,12 @@ class Batcher(Generic[Item]):
             on_broken, self._on_broken = self._on_broken, None
             on_broken()
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _fail(self, job: InferenceJob, error: Exception) -> None:
         future = self._futures.get(job)
         if future is not None and not future.done():
             future.set_exception(error)
 
-    def _drop(self, job: Job, reason: DropReason) -> None:
+    def _drop(self, job: InferenceJob, reason: DropReason) -> None:
         with self._work:
             self._lanes.drop(job, reason)
         self._after_batch()

@@ -13,11 +13,11 @@ import warnings
 
 import numpy as np
 
-from embedding.model import Model, find_model
+from embedding.model import EmbeddingModel, find_model
 from embedding.model_cache import ModelCache, installed_version
-from embedding.reference_texts import GoldenSet, check
+from embedding.reference_texts import ReferenceSet, check_vectors
 from embedding.settings import EmbeddingSettings, cache_folder
-from embedding.throughput import measure
+from embedding.throughput import measure_throughput
 from embedding.tokenizer import TextTokenizer
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError
@@ -26,7 +26,9 @@ from nearline.errors import SettingsError
 MEASURE_FLAG = "--measure"
 
 
-def convert(model: Model, cache: ModelCache, *, measure_budget: int = 0) -> dict[str, float]:
+def convert(
+    model: EmbeddingModel, cache: ModelCache, *, measure_budget: int = 0
+) -> dict[str, float]:
     """Fills the cache with what is missing.
 
     Args:
@@ -51,7 +53,7 @@ def convert(model: Model, cache: ModelCache, *, measure_budget: int = 0) -> dict
                 "pip install 'nearline[torch]', or copy a cache folder that has it"
             ) from error
         backend = TorchBackend(model)
-        golden = GoldenSet(
+        golden = ReferenceSet(
             TextTokenizer(model.folder, model.max_tokens), model.pad_id, measure_budget or 1024, 1
         )
         vectors = golden.embed(backend)
@@ -63,12 +65,12 @@ def convert(model: Model, cache: ModelCache, *, measure_budget: int = 0) -> dict
         if needs_graph:
             _write_graph(model, cache)
     if measure_budget:
-        figures["min_cosine"] = check(backend.name, vectors, reference)
-        figures["tokens_per_s"] = measure(backend, golden)
+        figures["min_cosine"] = check_vectors(backend.name, vectors, reference)
+        figures["tokens_per_s"] = measure_throughput(backend, golden)
     return figures
 
 
-def _write_graph(model: Model, cache: ModelCache) -> None:
+def _write_graph(model: EmbeddingModel, cache: ModelCache) -> None:
     import torch
 
     from embedding.openvino_backend import save_graph

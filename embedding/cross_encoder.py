@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from torch import nn
 
-from embedding.pairs import Pair
+from embedding.pairs import TextPair
 from nearline.errors import SettingsError
 
 # Where neither tokenizer nor model says how much it reads.
@@ -69,7 +69,7 @@ class CrossEncoderEngine:
         # Softmax wants logits, whatever activation the model was saved with; None: the model's own.
         self._activation = nn.Identity() if probabilities else None
 
-    def run(self, items: Sequence[Pair], slot: int) -> NDArray[np.float32]:
+    def run(self, items: Sequence[TextPair], slot: int) -> NDArray[np.float32]:
         """Scores pairs as one batch; see `Engine.run`. Returns: (n, labels) float32, finite."""
         scores = self._encoder.predict(
             [(pair.first, pair.second) for pair in items],

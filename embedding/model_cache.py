@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.model import Model
-from embedding.reference_texts import GOLDEN_ID
+from embedding.model import EmbeddingModel
+from embedding.reference_texts import REFERENCE_ID
 from nearline.errors import NotReady, StoreError
 
 # Raised when the conversion itself changes.
@@ -28,7 +28,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def installed_version(package: str) -> str:
-    """Gives the version of an installed distribution; empty where it is not installed."""
+    """Returns the version of an installed distribution; empty where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ class ModelCache:
         model: The model.
     """
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: EmbeddingModel) -> None:
         self.folder = folder / "embedding" / model.fingerprint
         self._model = model
 
@@ -60,7 +60,7 @@ class ModelCache:
     @property
     def reference_file(self) -> Path:
         """Golden vectors of the fp32 reference."""
-        return self.folder / f"golden-{GOLDEN_ID}.npy"
+        return self.folder / f"golden-{REFERENCE_ID}.npy"
 
     def reference(self) -> NDArray[np.float32] | None:
         """Reads the golden vectors, (n, dim) float32; None where there are none.
@@ -85,7 +85,7 @@ class ModelCache:
             "cores": len(os.sched_getaffinity(0)),
             "openvino": installed_version("openvino"),
             "torch": installed_version("torch"),
-            "golden": GOLDEN_ID,
+            "golden": REFERENCE_ID,
             **facts,
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -108,7 +108,7 @@ class ModelCache:
 
     @contextlib.contextmanager
     def temporary(self, prefix: str = _CONVERTING) -> Iterator[Path]:
-        """Gives a folder on the same file system, gone at the end.
+        """Yields a folder on the same file system, gone at the end.
 
         Raises: StoreError: the cache folder cannot be written.
         """
@@ -142,7 +142,7 @@ class ModelCache:
 
 
 def cpu_name() -> str:
-    """Gives the processor's name with what matters for speed."""
+    """Returns the processor's name with what matters for speed."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         pairs = (line.partition(":") for line in lines)

@@ -11,11 +11,11 @@ from pathlib import Path
 from nearline.errors import NotReady, SettingsError
 
 # What a loader may read of a model's folder; pickled weights are not among it.
-PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+MODEL_FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def locate(name: str, revision: str = "", *, instead: str) -> Path:
+def locate_model(name: str, revision: str = "", *, instead: str) -> Path:
     """Finds the folder of a model.
 
     Args:
@@ -36,7 +36,7 @@ def locate(name: str, revision: str = "", *, instead: str) -> Path:
 
 
 def sha256(files: Sequence[Path]) -> str:
-    """Gives the SHA-256 of a file; of several, that of their SHA-256s."""
+    """Returns the SHA-256 of a file; of several, that of their SHA-256s."""
     digests: list[str] = []
     for file in files:
         with file.open("rb") as stream:
@@ -46,7 +46,7 @@ def sha256(files: Sequence[Path]) -> str:
     )
 
 
-def weights(folder: Path) -> list[Path]:
+def list_weights(folder: Path) -> list[Path]:
     """Lists the files with a model's weights.
 
     Raises: SettingsError: there are none, or only pickled ones.
@@ -94,7 +94,10 @@ def _download(name: str, revision: str, instead: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                name, revision=chosen, allow_patterns=list(PATTERNS), local_files_only=True
+                name,
+                revision=chosen,
+                allow_patterns=list(MODEL_FILE_PATTERNS),
+                local_files_only=True,
             )
         )
     except LocalEntryNotFoundError:
@@ -102,7 +105,9 @@ def _download(name: str, revision: str, instead: str) -> Path:
     except (ValueError, OSError):
         pass  # Not in the hub's cache in a usable form: ask the hub.
     try:
-        return Path(snapshot_download(name, revision=chosen, allow_patterns=list(PATTERNS)))
+        return Path(
+            snapshot_download(name, revision=chosen, allow_patterns=list(MODEL_FILE_PATTERNS))
+        )
     # The library raises its own, its HTTP client's and the system's errors.
     except Exception as error:
         raise NotReady(

@@ -29,7 +29,7 @@ VERSION = str(ov.__version__)
 
 
 def has_bf16() -> bool:
-    """Tells whether this CPU computes in bf16 (AVX512_BF16 or AMX) rather than imitating it."""
+    """Returns whether this CPU computes in bf16 (AVX512_BF16 or AMX) rather than imitating it."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding.model_files import PATTERNS, locate, read_json, sha256
-from embedding.registry_models import find, is_registered
+from embedding.model_files import MODEL_FILE_PATTERNS, locate_model, read_json, sha256
+from embedding.registry_models import fetch_model, is_registry_name
 from nearline.errors import SettingsError
 
 # Loaded as a cross-encoder, another kind of model gets a last layer of random numbers.
@@ -40,11 +40,11 @@ def find_pair_model(
     Raises: SettingsError: no such model, or one of another kind. NotReady: the hub cannot be
         reached. As `registered.find`.
     """
-    if is_registered(name):
-        found = find(name, "reranker", store=store, cache_folder=cache_folder)
+    if is_registry_name(name):
+        found = fetch_model(name, "reranker", store=store, cache_folder=cache_folder)
         name, folder = found.name, found.folder
     else:
-        folder = locate(name, instead=f"leave the setting {setting} empty to serve without")
+        folder = locate_model(name, instead=f"leave the setting {setting} empty to serve without")
     config = read_json(folder / "config.json", maker="CrossEncoder")
     own = read_json(
         folder / "config_sentence_transformers.json", missing_ok=True, maker="CrossEncoder"
@@ -83,4 +83,6 @@ def _files(folder: Path) -> list[Path]:
             f"{folder / 'modules.json'} cannot be read ({type(error).__name__}); download the "
             "model again"
         ) from error
-    return sorted({file for one in folders for pattern in PATTERNS for file in one.glob(pattern)})
+    return sorted(
+        {file for one in folders for pattern in MODEL_FILE_PATTERNS for file in one.glob(pattern)}
+    )

@@ -17,7 +17,7 @@ from embedding.backend import Engine
 from embedding.batcher import Batcher
 from embedding.metrics import Metrics
 from embedding.pair_model import PairModel, find_pair_model
-from embedding.pairs import Pair, pairs_of
+from embedding.pairs import TextPair, make_pairs
 from embedding.settings import EmbeddingSettings
 from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, SettingsError
@@ -48,7 +48,7 @@ class PairScorer:
     def __init__(
         self,
         model: PairModel,
-        engine: Engine[Pair],
+        engine: Engine[TextPair],
         *,
         columns: Sequence[int] = (0,),
         max_tokens: int,
@@ -108,9 +108,9 @@ class PairScorer:
             device=settings.device,
             threads=settings.threads,
         )
-        columns = columns_of(setting, engine.labels, name)
+        columns = label_columns(setting, engine.labels, name)
         try:
-            engine.run(pairs_of(["warm"], ["up"], engine.max_tokens), 0)
+            engine.run(make_pairs(["warm"], ["up"], engine.max_tokens), 0)
         # Whatever the engine raises, the model is of no use.
         except Exception as error:
             raise SettingsError(
@@ -173,7 +173,7 @@ class PairScorer:
         self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, deadline: float
     ) -> NDArray[np.float32]:
         start = time.monotonic()
-        pairs = await asyncio.to_thread(pairs_of, firsts, seconds, self._max_tokens)
+        pairs = await asyncio.to_thread(make_pairs, firsts, seconds, self._max_tokens)
         now = time.monotonic()
         scored = await self._batcher.infer(pairs, lane, left_s=deadline - now)
         self._metrics.lanes[lane].request(
@@ -182,8 +182,9 @@ class PairScorer:
         return scored.rows[:, self._columns]
 
 
-def columns_of(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:
-    """Tells which of a model's labels are served: the one of a reranker; entailment, contradiction.
+def label_columns(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:
+    """Returns which of a model's labels are served: the one of a reranker; entailment,
+    contradiction.
 
     Args:
         setting: "reranker" or "entailment".

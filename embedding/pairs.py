@@ -15,7 +15,7 @@ _SPECIAL_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TextPair:
     """Two texts to read together; its len is an estimate of its tokens, at least 1."""
 
     first: str
@@ -26,7 +26,7 @@ class Pair:
         return self.tokens
 
 
-def pairs_of(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> list[Pair]:
+def make_pairs(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> list[TextPair]:
     """Makes pairs, without the ends of texts that no model of so many tokens reads.
 
     Args:
@@ -40,6 +40,6 @@ def pairs_of(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> 
     # One query stands in every pair of its request: it is counted once.
     tokens = {text: estimate_tokens(part) for text, part in cut.items()}
     return [
-        Pair(cut[a], cut[b], min(max_tokens, tokens[a] + tokens[b] + _SPECIAL_TOKENS))
+        TextPair(cut[a], cut[b], min(max_tokens, tokens[a] + tokens[b] + _SPECIAL_TOKENS))
         for a, b in zip(firsts, seconds, strict=True)
     ]

@@ -47,19 +47,19 @@ class DropReason(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueueEntry:
     """One item of a job (a text, or a pair of texts): its row, and its length in tokens."""
 
     item: Sized
     length: int
-    job: Job
+    job: InferenceJob
     row: int
     number: int = 0
     state: EntryState = EntryState.WAITING
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class InferenceJob:
     """The items of one request, which wait together and finish together.
 
     deadline: Time of the lanes' clock; infinite where the caller set none.
@@ -69,17 +69,17 @@ class Job:
     lane: Lane
     deadline: float
     rows: NDArray[np.float32]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[QueueEntry] = field(default_factory=list)
     tokens: int = 0
     pending: int = 0
     pushed_at: float = 0.0
     started_at: float | None = None
 
     @classmethod
-    def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> Job:
+    def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> InferenceJob:
         """Makes the job of some items, each as long as it has tokens."""
         job = cls(lane, deadline, np.empty((len(items), width), np.float32))
-        job.entries = [Entry(item, len(item), job, row) for row, item in enumerate(items)]
+        job.entries = [QueueEntry(item, len(item), job, row) for row, item in enumerate(items)]
         job.tokens = sum(entry.length for entry in job.entries)
         job.pending = len(items)
         return job
@@ -90,7 +90,7 @@ class Batch:
     """Entries to run together."""
 
     lane: Lane
-    entries: list[Entry]
+    entries: list[QueueEntry]
 
     @property
     def tokens(self) -> int:
@@ -99,28 +99,28 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Taken:
+class QueuePoll:
     """What one look at the queue gave: a batch or none, and the jobs whose time was up."""
 
     batch: Batch | None
-    expired: list[Job]
+    expired: list[InferenceJob]
 
 
-class _Queue:
+class _LaneQueue:
     """One lane: arrivals wait in order; their head is kept sorted by length."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.tokens = 0
-        self._backlog: deque[Entry] = deque()
-        self._window: list[Entry] = []
-        self._arrivals: deque[Entry] = deque()
+        self._backlog: deque[QueueEntry] = deque()
+        self._window: list[QueueEntry] = []
+        self._arrivals: deque[QueueEntry] = deque()
         self._window_tokens = 0
 
-    def push(self, entries: Sequence[Entry]) -> None:
+    def push(self, entries: Sequence[QueueEntry]) -> None:
         self._backlog.extend(entries)
 
-    def refill(self, window_tokens: int, now: float) -> list[Job]:
+    def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
         """Throws out the dead, fills the window, and gives the jobs whose time is up."""
         expired = {e.job: None for e in self._window if _waits(e) and e.job.deadline <= now}
         self._window = [e for e in self._window if _waits(e) and e.job not in expired]
@@ -163,11 +163,11 @@ class _Queue:
         self._window_tokens -= sums[end] - sums[start]
         return Batch(self.lane, taken)
 
-    def _position(self, entry: Entry) -> int:
+    def _position(self, entry: QueueEntry) -> int:
         return next(i for i, other in enumerate(self._window) if other is entry)
 
 
-class Lanes:
+class BatchQueue:
     """Both lanes.
 
     Args:
@@ -181,7 +181,7 @@ class Lanes:
         self._budget = budget
         self._max_texts = max_texts
         self._pad_multiple = pad_multiple
-        self._queues = {lane: _Queue(lane) for lane in Lane}
+        self._queues = {lane: _LaneQueue(lane) for lane in Lane}
         self._halves: deque[Batch] = deque()
         self._numbers = 0
         self._interactive_seen = float("-inf")
@@ -191,7 +191,7 @@ class Lanes:
         """Tokens that wait in a lane."""
         return self._queues[lane].tokens
 
-    def push(self, job: Job, now: float) -> None:
+    def push(self, job: InferenceJob, now: float) -> None:
         """Puts the texts of a job at the end of its lane."""
         job.pushed_at = now
         for entry in job.entries:
@@ -203,7 +203,7 @@ class Lanes:
         queue.push(job.entries)
         queue.tokens += job.tokens
 
-    def drop(self, job: Job, reason: DropReason) -> None:
+    def drop(self, job: InferenceJob, reason: DropReason) -> None:
         """Takes what still waits of a job out of the queue; what runs is not stopped."""
         for entry in job.entries:
             if entry.state in (EntryState.WAITING, EntryState.RETRYING):
@@ -211,8 +211,8 @@ class Lanes:
                 self._queues[job.lane].tokens -= entry.length
                 self.drops[job.lane, reason] += 1
 
-    def take(self, now: float) -> Taken:
-        """Gives the next batch to run."""
+    def take(self, now: float) -> QueuePoll:
+        """Returns the next batch to run."""
         window = _WINDOW_BUDGETS * self._budget
         expired = [job for q in self._queues.values() for job in q.refill(window, now)]
         for job in expired:
@@ -224,7 +224,7 @@ class Lanes:
                 self._queues[batch.lane].tokens -= entry.length
                 if entry.job.started_at is None:
                     entry.job.started_at = now
-        return Taken(batch, expired)
+        return QueuePoll(batch, expired)
 
     def split(self, batch: Batch) -> None:
         """Puts a failed batch of several texts back as two halves, which run before all else."""
@@ -262,9 +262,9 @@ class Lanes:
         return None
 
 
-def _waits(entry: Entry) -> bool:
+def _waits(entry: QueueEntry) -> bool:
     return entry.state is EntryState.WAITING
 
 
-def _by_length(entry: Entry) -> tuple[int, int]:
+def _by_length(entry: QueueEntry) -> tuple[int, int]:
     return entry.length, entry.number

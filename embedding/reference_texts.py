@@ -33,7 +33,7 @@ _PARAGRAPHS = (
     " the first frost came the letter was still three lines long.",
 )
 
-GOLDEN_TEXTS: tuple[str, ...] = (
+REFERENCE_TEXTS: tuple[str, ...] = (
     "a",
     "42",
     "?!",
@@ -76,10 +76,10 @@ GOLDEN_TEXTS: tuple[str, ...] = (
     "\n\n".join(f"{number}. {text}" for number, text in enumerate(_PARAGRAPHS, 1)) * 2,
     "0123456789 " * 120,
 )
-GOLDEN_ID = hashlib.sha256("\0".join(GOLDEN_TEXTS).encode()).hexdigest()[:12]
+REFERENCE_ID = hashlib.sha256("\0".join(REFERENCE_TEXTS).encode()).hexdigest()[:12]
 
 
-class GoldenSet:
+class ReferenceSet:
     """The golden texts as one model's tokens, cut into batches as the service would cut them.
 
     Args:
@@ -92,7 +92,7 @@ class GoldenSet:
     def __init__(
         self, tokenizer: TextTokenizer, pad_id: int, budget: int, pad_multiple: int
     ) -> None:
-        texts = tokenizer.tokenize(GOLDEN_TEXTS)
+        texts = tokenizer.tokenize(REFERENCE_TEXTS)
         self.rows = _cut(texts, budget, pad_multiple)
         self.batches: list[TokenBatch] = [
             pad([texts[row].ids for row in rows], pad_id, pad_multiple) for rows in self.rows
@@ -100,15 +100,15 @@ class GoldenSet:
         self.tokens = sum(len(text.ids) for text in texts)
 
     def embed(self, backend: Backend) -> NDArray[np.float32]:
-        """Gives the vectors of all golden texts, (n, dim) float32, in their order."""
-        vectors = np.empty((len(GOLDEN_TEXTS), backend.dim), np.float32)
+        """Returns the vectors of all golden texts, (n, dim) float32, in their order."""
+        vectors = np.empty((len(REFERENCE_TEXTS), backend.dim), np.float32)
         for number, (rows, batch) in enumerate(zip(self.rows, self.batches, strict=True)):
             vectors[rows] = backend.embed(batch, number % backend.slots)
         return vectors
 
 
 def cosines(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives the cosine of each pair of rows, (n,) float32; NaN counts as -1."""
+    """Returns the cosine of each pair of rows, (n,) float32; NaN counts as -1."""
     wide, other = vectors.astype(np.float64), reference.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(other, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -116,7 +116,7 @@ def cosines(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> NDA
     return np.asarray(np.nan_to_num(result, nan=-1.0), np.float32)
 
 
-def check(name: str, vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+def check_vectors(name: str, vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """Compares with the stored vectors of the fp32 reference.
 
     Args:

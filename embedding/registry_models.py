@@ -11,7 +11,7 @@ from nearline.snapshot import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
+class RegistryModel:
     """A version of the registry with its files.
 
     name: "NAME@VERSION". folder: Where the files lie, as the card says they are.
@@ -23,12 +23,14 @@ class Registered:
     fingerprint: str
 
 
-def is_registered(name: str) -> bool:
-    """Tells whether a setting names a version of the registry."""
+def is_registry_name(name: str) -> bool:
+    """Returns whether a setting names a version of the registry."""
     return name.startswith(PREFIX)
 
 
-def find(name: str, kind: str, *, store: str, cache_folder: Path | None = None) -> Registered:
+def fetch_model(
+    name: str, kind: str, *, store: str, cache_folder: Path | None = None
+) -> RegistryModel:
     """Fetches the files of a version, each compared with the SHA-256 on its card.
 
     Args:
@@ -46,6 +48,6 @@ def find(name: str, kind: str, *, store: str, cache_folder: Path | None = None) 
         )
     registry = Registry(Store.open(store, str(cache_folder) if cache_folder else ""))
     ref = registry.resolve(name, kind)
-    return Registered(
+    return RegistryModel(
         name=f"{ref.name}@{ref.version}", folder=registry.fetch(ref), fingerprint=ref.fingerprint
     )

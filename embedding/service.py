@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding.backend import Backend, PaddedBackend
-from embedding.backend_selection import choose
+from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
 from embedding.metrics import Metrics
-from embedding.model import Model, find_model
+from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
 from embedding.settings import EmbeddingSettings
 from embedding.stream_window import StreamWindow
@@ -59,7 +59,7 @@ class EmbeddingService:
 
     def __init__(
         self,
-        model: Model,
+        model: EmbeddingModel,
         backend: Backend,
         settings: EmbeddingSettings,
         *,
@@ -104,7 +104,8 @@ class EmbeddingService:
     ) -> Self:
         """Loads and checks the models, choosing the embedding model's backend, and starts.
 
-        Raises: SettingsError, NotReady, StoreError: as `PairScorer.load`, `find_model`, `choose`.
+        Raises: SettingsError, NotReady, StoreError: as `PairScorer.load`, `find_model`,
+            `select_backend`.
         """
         # Before the embedding model, whose first start takes minutes.
         reranker, entailment = [
@@ -128,7 +129,7 @@ class EmbeddingService:
         )
         served = model.truncated(settings.dimensions)
         # What is kept of a model, and its golden vectors, are those of the whole one.
-        chosen = await choose(model, settings, cache_folder)
+        chosen = await select_backend(model, settings, cache_folder)
         service = cls(
             served,
             chosen.backend,
@@ -274,7 +275,7 @@ class EmbeddingService:
         )
 
     async def info(self) -> c.EmbedderInfo:
-        """Gives the embedder's card."""
+        """Returns the embedder's card."""
         return c.EmbedderInfo(
             model=self._model.name,
             fingerprint=self._fingerprint,

@@ -92,7 +92,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 
 def registration(service: Callable[[], EmbeddingService]) -> Registration:
-    """Gives what `nearline.serving.serve` needs to host the service."""
+    """Returns what `nearline.serving.serve` needs to host the service."""
 
     def add(server: grpc.aio.Server) -> None:
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(

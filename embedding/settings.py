@@ -93,6 +93,6 @@ class EmbeddingSettings(ServerSettings):
 
 
 def cache_folder(settings: EmbeddingSettings, environ: Mapping[str, str]) -> Path:
-    """Gives the cache folder: the setting, NEARLINE_CACHE_DIR, or the user's."""
+    """Returns the cache folder: the setting, NEARLINE_CACHE_DIR, or the user's."""
     given = settings.cache_dir or environ.get("NEARLINE_CACHE_DIR", "")
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("nearline"))

@@ -38,7 +38,7 @@ class StreamWindow:
         self._left.set()
 
     async def next(self) -> tuple[asyncio.Task[c.Embeddings], int] | None:
-        """Gives the next batch in order; None after the last."""
+        """Returns the next batch in order; None after the last."""
         return await self._work.get()
 
     def end(self) -> None:

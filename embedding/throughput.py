@@ -6,11 +6,11 @@ import threading
 import time
 
 from embedding.backend import Backend
-from embedding.reference_texts import GoldenSet
+from embedding.reference_texts import ReferenceSet
 
 
-def measure(backend: Backend, golden: GoldenSet, seconds: float = 1.0) -> float:
-    """Gives tokens per second over the golden texts with all slots busy; warms the backend first.
+def measure_throughput(backend: Backend, golden: ReferenceSet, seconds: float = 1.0) -> float:
+    """Returns tokens per second over the golden texts with all slots busy; warms the backend first.
 
     Args:
         backend: The backend.
@@ -26,7 +26,7 @@ def measure(backend: Backend, golden: GoldenSet, seconds: float = 1.0) -> float:
     return golden.tokens * rounds / (time.perf_counter() - start)
 
 
-def _round(backend: Backend, golden: GoldenSet) -> None:
+def _round(backend: Backend, golden: ReferenceSet) -> None:
     # The longest first, so that no slot idles long at the end.
     batches = iter(sorted(golden.batches, key=lambda batch: -batch.ids.size))
     lock = threading.Lock()

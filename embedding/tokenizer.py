@@ -51,7 +51,7 @@ class TextTokenizer:
         self._tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Gives the token ids of each text."""
+        """Returns the token ids of each text."""
         return [
             TokenizedText(self._cut(encoding.ids), len(encoding.ids))
             for encoding in self._tokenizer.encode_batch_fast(list(texts))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedding.backend import TokenBatch
-from embedding.model import Model, Pooling
+from embedding.model import EmbeddingModel, PoolingMode
 from nearline.errors import SettingsError
 
 PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -27,7 +27,7 @@ class PooledEncoder(nn.Module):
         dtype: Number format of the weights; pooling is done in float32.
     """
 
-    def __init__(self, model: Model, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: EmbeddingModel, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -38,11 +38,11 @@ class PooledEncoder(nn.Module):
         self.pooling = model.pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Gives (n, dim) float32 of unit length from (n, longest) ids and mask."""
+        """Returns (n, dim) float32 of unit length from (n, longest) ids and mask."""
         hidden = self.encoder(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state.float()
-        if self.pooling is Pooling.CLS:
+        if self.pooling is PoolingMode.CLS:
             pooled = hidden[:, 0]
         else:
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
@@ -65,7 +65,12 @@ class TorchBackend:
     slots = 1
 
     def __init__(
-        self, model: Model, precision: str = "f32", *, device: str = "cpu", threads: int = 0
+        self,
+        model: EmbeddingModel,
+        precision: str = "f32",
+        *,
+        device: str = "cpu",
+        threads: int = 0,
     ) -> None:
         if precision not in PRECISIONS:
             raise SettingsError(

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from generation import model_set
-from generation.evidence.calibration import Calibrations
-from generation.evidence.embedder_router import OneOfModel
-from generation.evidence.evidence_reader import Reader
+from generation.evidence.calibration import CalibrationStore
+from generation.evidence.embedder_router import EmbedderRouter
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.conversation import Memory
-from generation.memory.sessions import Sessions
-from generation.memory.token_budgets import Budgets, TokenLimits
-from generation.protocols.access import Access
+from generation.memory.conversation import ConversationMemory
+from generation.memory.sessions import SessionStore
+from generation.memory.token_budgets import TokenBudgets, TokenLimits
+from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from generation.settings import GenerationSettings
@@ -29,7 +29,7 @@ async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop."""
     chosen = settings.load_from_process(GenerationSettings, argv)
     telemetry.configure_logging(chosen.log_level, "generation")
-    access = Access.load(chosen.callers, chosen.readers_attribute)
+    access = AccessControl.load(chosen.callers, chosen.readers_attribute)
     async with contextlib.AsyncExitStack() as stack:
         retrieval = await stack.enter_async_context(RetrievalClient(chosen.retrieval))
         admin = await stack.enter_async_context(AdminClient(chosen.retrieval))
@@ -40,19 +40,21 @@ async def main(argv: Sequence[str]) -> None:
         }
         embedding = clients[addresses[0]] if addresses else None
         # Two serve while a collection goes over from one model to another.
-        embedder = embedding if len(clients) < 2 else OneOfModel(clients)
+        embedder = embedding if len(clients) < 2 else EmbedderRouter(clients)
         redis = None
         if chosen.redis:
             redis = connect(chosen.redis)
             stack.push_async_callback(redis.aclose)
         service = GenerationService(
             retrieval,
-            Reader(retrieval, embedder, reranker=embedding, rerank_chunks=chosen.rerank_chunks),
-            models=await stack.enter_async_context(model_set.opened(chosen, embedding)),
-            calibrations=Calibrations(admin),
+            EvidenceReader(
+                retrieval, embedder, reranker=embedding, rerank_chunks=chosen.rerank_chunks
+            ),
+            models=await stack.enter_async_context(model_set.open_model_set(chosen, embedding)),
+            calibrations=CalibrationStore(admin),
             access=access,
-            memory=Memory(
-                Sessions(redis, ttl_s=chosen.session_ttl_s, max_turns=chosen.session_turns)
+            memory=ConversationMemory(
+                SessionStore(redis, ttl_s=chosen.session_ttl_s, max_turns=chosen.session_turns)
                 if redis
                 else None,
                 chosen.history_tokens,
@@ -60,7 +62,7 @@ async def main(argv: Sequence[str]) -> None:
             cache=AnswerCache(redis, chosen.answer_ttl_s)
             if redis and chosen.answer_ttl_s
             else None,
-            budgets=Budgets(
+            budgets=TokenBudgets(
                 redis,
                 TokenLimits(
                     session=chosen.tokens_per_session,
@@ -89,5 +91,5 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.let_run_on()
+    serving.use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "generation")

@@ -6,23 +6,23 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
-from generation.checks.citation_verifier import Verification
-from generation.evidence.calibration import DEFAULT, Calibration, Calibrations
+from generation.checks.citation_verifier import CitationVerifier
+from generation.evidence.calibration import DEFAULT_CALIBRATION, Calibration, CalibrationStore
 from generation.evidence.confidence import Confidence
-from generation.evidence.evidence_reader import Found, Reader, Reading
-from generation.evidence.sources import passages_of
+from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, EvidenceReader
+from generation.evidence.sources import list_passages
 from generation.memory.answer_cache import AnswerCache, AnswerKey, CachedAnswer
-from generation.memory.conversation import Memory
-from generation.memory.token_budgets import Budgets, Purse, TokenLimits
-from generation.model_set import Models
+from generation.memory.conversation import ConversationMemory
+from generation.memory.token_budgets import BudgetScope, TokenBudgets, TokenLimits
+from generation.model_set import ModelSet
 from generation.protocols import metrics
-from generation.protocols.access import Access
-from generation.protocols.writer import Task, Writer
-from generation.request_context import Call
+from generation.protocols.access import AccessControl
+from generation.protocols.writer import AnswerTask, Writer
+from generation.request_context import RequestContext
 from generation.writers.citer import Citer
 from generation.writers.extractive import EXTRACTIVE, ExtractiveWriter
-from generation.writers.routing import POLICY, Router, classify
-from generation.writers.writer_chain import Answering, Outcome
+from generation.writers.routing import ROUTING_POLICY, ModelRouter, classify
+from generation.writers.writer_chain import AnswerOutcome, WriterChain
 from nearline import contract as c
 from nearline.errors import NearlineError
 from nearline.filters import admits
@@ -35,7 +35,7 @@ _MESSAGES = {
 _NOTHING = Confidence(0.0, 0.0)
 
 
-class Composer:
+class AnswerComposer:
     """Composes answers from evidence.
 
     Args:
@@ -51,15 +51,15 @@ class Composer:
 
     def __init__(
         self,
-        reader: Reader,
-        models: Models,
-        access: Access,
-        memory: Memory,
-        verification: Verification,
+        reader: EvidenceReader,
+        models: ModelSet,
+        access: AccessControl,
+        memory: ConversationMemory,
+        verification: CitationVerifier,
         *,
-        calibrations: Calibrations | None,
+        calibrations: CalibrationStore | None,
         cache: AnswerCache | None,
-        budgets: Budgets | None,
+        budgets: TokenBudgets | None,
     ) -> None:
         self.writers: dict[str, Writer] = {EXTRACTIVE: ExtractiveWriter(), **models.writers}
         self._reader = reader
@@ -69,17 +69,19 @@ class Composer:
         self._verification = verification
         self._calibrations = calibrations
         self._cache = cache
-        self._budgets = budgets or Budgets(None, TokenLimits())
-        self._router = Router(tuple(self.writers))
+        self._budgets = budgets or TokenBudgets(None, TokenLimits())
+        self._router = ModelRouter(tuple(self.writers))
 
-    async def compose(self, call: Call, found: Found) -> AsyncGenerator[c.AnswerEvent, None]:
-        """Gives everything after the evidence: text and citations, usage, and the end."""
-        calibration, certain = DEFAULT, True
+    async def compose(
+        self, call: RequestContext, found: Evidence
+    ) -> AsyncGenerator[c.AnswerEvent, None]:
+        """Yields everything after the evidence: text and citations, usage, and the end."""
+        calibration, certain = DEFAULT_CALIBRATION, True
         if self._calibrations is not None:
             snapshot = call.collection, call.snapshot_id
             calibration = await self._calibrations.of(*snapshot, call.left_s())
             certain = self._calibrations.knows(*snapshot)
-        if not passages_of(found.sources):
+        if not list_passages(found.sources):
             ends = await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING, calibration)
             for end in ends:
                 yield end
@@ -93,7 +95,7 @@ class Composer:
             return
         reading = await self._reader.read(found, call.left_s())
         sure = calibration.assess(reading.signals)
-        refused = _refused(call.question, sure, calibration)
+        refused = _refusal_reason(call.question, sure, calibration)
         if refused is not None:
             for end in await self._refuse(call, refused, sure, calibration):
                 yield end
@@ -105,9 +107,9 @@ class Composer:
 
     async def _write(
         self,
-        call: Call,
-        found: Found,
-        reading: Reading,
+        call: RequestContext,
+        found: Evidence,
+        reading: EvidenceFeatures,
         sure: Confidence,
         calibration: Calibration,
         key: AnswerKey | None,
@@ -122,14 +124,14 @@ class Composer:
         route, reservation = await self._budgets.admit(
             route,
             self._models.prompt_tokens + asked.max_tokens,
-            Purse(
+            BudgetScope(
                 collection=call.collection,
                 tenant=call.caller.tenant,
                 session_id=asked.session_id,
                 now=datetime.now(UTC),
             ),
         )
-        task = Task(
+        task = AnswerTask(
             question=call.condensed,
             history=call.recalled.turns,
             found=found,
@@ -141,7 +143,7 @@ class Composer:
             may_decline=asked.refuse,
         )
         citer = Citer(found.sources, call.snapshot_id, lambda hit: self._may_cite(call, hit))
-        answering = Answering(self.writers, route, task, citer, self._models.prices)
+        answering = WriterChain(self.writers, route, task, citer, self._models.prices)
         sent: list[c.Delta | c.Citation] = []
         async with contextlib.aclosing(answering.events()) as events:
             async for event in events:
@@ -177,11 +179,11 @@ class Composer:
             await self._cache.put(key, answer)
 
     async def _repeat(
-        self, call: Call, cached: CachedAnswer, calibration: Calibration
+        self, call: RequestContext, cached: CachedAnswer, calibration: Calibration
     ) -> list[c.AnswerEvent]:
         for event in cached.events:
             call.sends(event, cached.backend)
-        outcome = Outcome(
+        outcome = AnswerOutcome(
             backend=cached.backend,
             text=cached.text,
             citations=len(cached.citations),
@@ -195,8 +197,8 @@ class Composer:
 
     async def _done(
         self,
-        call: Call,
-        outcome: Outcome,
+        call: RequestContext,
+        outcome: AnswerOutcome,
         evidence: float,
         calibration: Calibration,
         source: c.Source,
@@ -223,11 +225,11 @@ class Composer:
 
     async def _refuse(
         self,
-        call: Call,
+        call: RequestContext,
         reason: c.RefusalReason,
         sure: Confidence,
         calibration: Calibration,
-        outcome: Outcome | None = None,
+        outcome: AnswerOutcome | None = None,
     ) -> list[c.AnswerEvent]:
         metrics.answers.labels(call.collection, reason.value).inc()
         refusal = c.Refusal(
@@ -238,9 +240,9 @@ class Composer:
             message=_MESSAGES[reason],
             session=await self._remember(call, ""),
         )
-        return [call.usage(outcome or Outcome()), refusal]
+        return [call.usage(outcome or AnswerOutcome()), refusal]
 
-    async def _remember(self, call: Call, answer: str) -> c.SessionState | None:
+    async def _remember(self, call: RequestContext, answer: str) -> c.SessionState | None:
         return await self._memory.remember(
             call.question,
             call.collection,
@@ -251,8 +253,8 @@ class Composer:
             snapshot_id=call.snapshot_id,
         )
 
-    def _key(self, call: Call) -> AnswerKey | None:
-        """Gives the key of an answer; None where the answer is not one to keep or to use again.
+    def _key(self, call: RequestContext) -> AnswerKey | None:
+        """Returns the key of an answer; None where the answer is not one to keep or to use again.
 
         A model sees the turns before, so its answers are those of one conversation.
         """
@@ -267,11 +269,11 @@ class Composer:
             asked=asked,
             snapshot_id=call.snapshot_id,
             fingerprint=call.info.fingerprint,
-            policy=f"{POLICY} {self._models.version} {self._reader.version}",
+            policy=f"{ROUTING_POLICY} {self._models.version} {self._reader.version}",
         )
 
-    async def _cached(self, call: Call, key: AnswerKey | None) -> CachedAnswer | None:
-        """Gives an answer given before whose every source still stands as it was cited."""
+    async def _cached(self, call: RequestContext, key: AnswerKey | None) -> CachedAnswer | None:
+        """Returns an answer given before whose every source still stands as it was cited."""
         if self._cache is None or key is None or call.question.fresh:
             return None
         answer = await self._cache.get(key)
@@ -286,12 +288,12 @@ class Composer:
                 call.question.filter,
             )
         except NearlineError:
-            # Nobody can tell; the answer is written anew.
+            # Nobody can tell; the answer is written again.
             stands = False
         metrics.cache_reads.labels("hit" if stands else "stale").inc()
         return answer if stands else None
 
-    def _may_cite(self, call: Call, hit: c.Hit) -> bool:
+    def _may_cite(self, call: RequestContext, hit: c.Hit) -> bool:
         attributes = hit.attributes or {}
         if not self._access.sees(call.caller, attributes):
             return False
@@ -300,14 +302,14 @@ class Composer:
 
 
 def _is_full(info: c.ReplyInfo) -> bool:
-    """Tells whether the search was whole: every shard answered, and no rung was lowered."""
+    """Returns whether the search was whole: every shard answered, and no rung was lowered."""
     seen = info.coverage
     return seen.shards_answered >= seen.shards_total and (
         info.served_by.source is not c.Source.FALLBACK
     )
 
 
-def _refused(
+def _refusal_reason(
     question: c.Question, sure: Confidence, calibration: Calibration
 ) -> c.RefusalReason | None:
     if not question.refuse:

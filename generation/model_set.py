@@ -7,17 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from generation.backends.factory import models_from, prices_from, rows
-from generation.backends.prices import Price
+from generation.backends.factory import create_models, model_configs, model_prices
+from generation.backends.prices import TokenPrice
 from generation.protocols.writer import Writer
 from generation.settings import GenerationSettings
-from generation.writers.instructions import instructions_from
-from generation.writers.llm_writer import PromptedWriter
+from generation.writers.instructions import load_instructions
+from generation.writers.llm_writer import LLMWriter
 from nearline.contract import Entailment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
+class ModelSet:
     """What writes beside the extractive writer.
 
     writers: By name. prices: By name; a model without one costs nothing.
@@ -26,41 +26,41 @@ class Models:
     """
 
     writers: Mapping[str, Writer] = field(default_factory=dict)
-    prices: Mapping[str, Price] = field(default_factory=dict)
+    prices: Mapping[str, TokenPrice] = field(default_factory=dict)
     prompt_tokens: int = 0
     version: str = ""
 
 
-NO_MODELS = Models()
+NO_MODELS = ModelSet()
 
 
 @contextlib.asynccontextmanager
-async def opened(
+async def open_model_set(
     settings: GenerationSettings, entailment: Entailment | None = None
-) -> AsyncIterator[Models]:
-    """Gives the models that are set, and lets go of them at the end of the block.
+) -> AsyncIterator[ModelSet]:
+    """Yields the models that are set, and releases them at the end of the block.
 
     Args:
         settings: Which models, and where.
         entailment: Judges what they write, where `check_entailment` is set.
-    Raises: SettingsError: a key cannot be sent. As `instructions_from`.
+    Raises: SettingsError: a key cannot be sent. As `load_instructions`.
     """
-    instructions = await asyncio.to_thread(instructions_from, settings.prompt, settings.store)
-    chosen = {row.name: row for row in rows(settings)}
+    instructions = await asyncio.to_thread(load_instructions, settings.prompt, settings.store)
+    chosen = {row.name: row for row in model_configs(settings)}
     async with contextlib.AsyncExitStack() as stack:
         writers = {}
-        for name, model in models_from(settings).items():
+        for name, model in create_models(settings).items():
             stack.push_async_callback(model.close)
-            writers[name] = PromptedWriter(
+            writers[name] = LLMWriter(
                 model,
                 context_tokens=chosen[name].context_tokens,
                 prompt_tokens=settings.prompt_tokens,
                 instructions=instructions,
                 entailment=entailment if settings.check_entailment else None,
             )
-        yield Models(
+        yield ModelSet(
             writers=writers,
-            prices=prices_from(settings),
+            prices=model_prices(settings),
             prompt_tokens=settings.prompt_tokens,
             version=" ".join(
                 [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from generation.memory.conversation import Recalled
+from generation.memory.conversation import ConversationHistory
 from generation.protocols import metrics
 from generation.protocols.access import Caller
-from generation.writers.writer_chain import Outcome
+from generation.writers.writer_chain import AnswerOutcome
 from nearline import contract as c
 
 # Kept of the caller's time, so that the end of an answer arrives before the deadline does.
@@ -16,7 +16,7 @@ _KEPT_S = 0.05
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """A question, and what is known of it so far. timeout_s: The caller's; None: no limit.
 
     condensed: The question as it stands on its own.
@@ -26,7 +26,7 @@ class Call:
     collection: str
     caller: Caller
     timeout_s: float | None
-    recalled: Recalled = field(default_factory=lambda: Recalled(()))
+    recalled: ConversationHistory = field(default_factory=lambda: ConversationHistory(()))
     condensed: str = ""
     info: c.ReplyInfo | None = None
     _start: float = field(default_factory=time.monotonic)
@@ -39,7 +39,7 @@ class Call:
         return self.info.snapshot_id if self.info else ""
 
     def left_s(self) -> float | None:
-        """Gives the seconds that are left for work; None: no limit."""
+        """Returns the seconds that are left for work; None: no limit."""
         if self.timeout_s is None:
             return None
         return max(0.0, self._start + self.timeout_s - _KEPT_S - time.monotonic())
@@ -57,8 +57,8 @@ class Call:
                 self._first_delta_s
             )
 
-    def usage(self, outcome: Outcome) -> c.Usage:
-        """Gives what the answer took."""
+    def usage(self, outcome: AnswerOutcome) -> c.Usage:
+        """Returns what the answer took."""
         return c.Usage(
             prompt_tokens=outcome.prompt_tokens,
             completion_tokens=outcome.completion_tokens,

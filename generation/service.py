@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-from generation.checks.citation_verifier import Verification
-from generation.composer import Composer
-from generation.evidence.calibration import Calibrations
-from generation.evidence.evidence_reader import Reader
+from generation.checks.citation_verifier import CitationVerifier
+from generation.composer import AnswerComposer
+from generation.evidence.calibration import CalibrationStore
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.conversation import Memory
-from generation.memory.query_rewriter import condense
-from generation.memory.token_budgets import Budgets
-from generation.model_set import NO_MODELS, Models
+from generation.memory.conversation import ConversationMemory
+from generation.memory.query_rewriter import rewrite_query
+from generation.memory.token_budgets import TokenBudgets
+from generation.model_set import NO_MODELS, ModelSet
 from generation.protocols import request_validation
-from generation.protocols.access import ANYBODY, Access, Caller
-from generation.request_context import Call
+from generation.protocols.access import ANONYMOUS, AccessControl, Caller
+from generation.request_context import RequestContext
 from nearline import contract as c
 from nearline.errors import NotFound
 
@@ -39,20 +39,20 @@ class GenerationService:
     def __init__(
         self,
         retriever: c.Retriever,
-        reader: Reader,
+        reader: EvidenceReader,
         *,
-        models: Models = NO_MODELS,
-        calibrations: Calibrations | None = None,
-        access: Access | None = None,
-        memory: Memory | None = None,
+        models: ModelSet = NO_MODELS,
+        calibrations: CalibrationStore | None = None,
+        access: AccessControl | None = None,
+        memory: ConversationMemory | None = None,
         cache: AnswerCache | None = None,
-        budgets: Budgets | None = None,
+        budgets: TokenBudgets | None = None,
     ) -> None:
         self._reader = reader
-        self._access = access or Access()
-        self._memory = memory or Memory(None)
-        self._verification = Verification(retriever, self._access)
-        self._composer = Composer(
+        self._access = access or AccessControl()
+        self._memory = memory or ConversationMemory(None)
+        self._verification = CitationVerifier(retriever, self._access)
+        self._composer = AnswerComposer(
             reader,
             models,
             self._access,
@@ -69,13 +69,13 @@ class GenerationService:
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
-        caller: Caller = ANYBODY,
+        caller: Caller = ANONYMOUS,
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Answers a question; see `Generator.generate`."""
-        request_validation.check(question, self._composer.writers)
-        call = Call(question, collection, caller, timeout_s)
+        request_validation.check_question(question, self._composer.writers)
+        call = RequestContext(question, collection, caller, timeout_s)
         call.recalled = await self._memory.recall(question, collection, caller)
-        call.condensed = condense(question.text, call.recalled.turns)
+        call.condensed = rewrite_query(question.text, call.recalled.turns)
         narrowed = self._access.narrow(question.filter, caller)
         asked = replace(question, text=call.condensed, filter=narrowed)
         found = await self._reader.find(asked, collection, call.left_s())
@@ -96,7 +96,7 @@ class GenerationService:
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
-        caller: Caller = ANYBODY,
+        caller: Caller = ANONYMOUS,
     ) -> c.VerifyReply:
         """Checks citations against what is served now; see `Generator.verify`."""
         return await self._verification.check(cited, collection, timeout_s, caller)
@@ -107,9 +107,9 @@ class GenerationService:
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
-        caller: Caller = ANYBODY,
+        caller: Caller = ANONYMOUS,
     ) -> c.Session:
-        """Gives all that is remembered of a conversation; see `Generator.session`."""
+        """Returns all that is remembered of a conversation; see `Generator.session`."""
         session = await self._memory.sessions.load(collection, caller.owner, session_id)
         if not session.version:
             raise NotFound(
@@ -124,7 +124,7 @@ class GenerationService:
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
-        caller: Caller = ANYBODY,
+        caller: Caller = ANONYMOUS,
     ) -> bool:
         """Forgets a conversation; see `Generator.delete_session`."""
         return await self._memory.sessions.delete(collection, caller.owner, session_id)

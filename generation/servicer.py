@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from generation.protocols.access import Access
+from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from nearline import contract as c
 from nearline import wire
@@ -21,7 +21,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         access: Tells callers by the metadata of their calls.
     """
 
-    def __init__(self, service: GenerationService, access: Access) -> None:
+    def __init__(self, service: GenerationService, access: AccessControl) -> None:
         self._service = service
         self._access = access
 
@@ -55,7 +55,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def GetSession(
         self, request: generation_pb2.GetSessionRequest, context: Context
     ) -> generation_pb2.GetSessionResponse:
-        """Gives all that is remembered of a conversation."""
+        """Returns all that is remembered of a conversation."""
         session = await self._service.session(
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,

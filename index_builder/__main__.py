@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from index_builder.execution.executor_factory import open_executor
-from index_builder.execution.progress import Lines
+from index_builder.execution.progress import TextProgress
 from index_builder.pipeline.corpus_build import build_corpus
 from index_builder.pipeline.settings import IndexBuilderSettings
 from index_builder.readers.corpus import Corpus
@@ -36,7 +36,7 @@ async def main(argv: list[str]) -> None:
     telemetry.configure_logging(chosen.log_level, "index_builder")
     options = replace(chosen.options(), gate=gate_of_build(chosen.force_promote))
     corpus = Corpus(chosen.paths(), chosen.columns())
-    progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
+    progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(chosen.store)
     async with contextlib.AsyncExitStack() as stack:
         # First: it starts processes, and gRPC does not like to be forked.
@@ -45,7 +45,7 @@ async def main(argv: list[str]) -> None:
         )
         log = None
         if chosen.redis and store.log_in_force(chosen.collection) is not None:
-            logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
+            logs = ChangeLogs(store, chosen.redis, who=aliases.operator_name())
             stack.push_async_callback(logs.close)
             log = logs.log(chosen.collection)
         embedder = None

@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from index_builder.execution.progress import Lines
-from index_builder.interactions.merge import NONE
-from index_builder.interactions.recorded_interactions import with_recorded
+from index_builder.execution.progress import TextProgress
+from index_builder.interactions.merge import NO_INTERACTIONS
+from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, IndexOptions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction
 from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
-from index_builder.pipeline.training_data import as_before
+from index_builder.pipeline.training_data import inherit_options
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.contract import Embedder
@@ -29,9 +29,9 @@ from nearline.errors import Conflict, NearlineError, NotFound, SettingsError
 from nearline.snapshot import Store
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
-from retrieval.changelog.retention import trim
+from retrieval.changelog.retention import trim_log
 from retrieval.embedders.endpoints import Embedders
-from retrieval.monitoring.rebuild_requests import Rebuilds
+from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import connect
 from retrieval.shards.topology import check_address
 from retrieval.snapshots import aliases
@@ -39,7 +39,7 @@ from retrieval.snapshots import aliases
 _log = logging.getLogger("index_builder.upkeep")
 
 
-class Upkeep:
+class Maintenance:
     """Looks after the change logs of a store.
 
     Args:
@@ -56,7 +56,7 @@ class Upkeep:
         store: Store,
         logs: ChangeLogs,
         embedders: Embedders | None,
-        rebuilds: Rebuilds | None = None,
+        rebuilds: RebuildRequests | None = None,
     ) -> None:
         self._chosen = chosen
         self._store = store
@@ -90,7 +90,7 @@ class Upkeep:
     async def round(self, name: str) -> bool:
         """Archives, compacts where that is due, and trims; tells whether it compacted.
 
-        Where a router asked for it after a drift, it learns anew, too, if anything was learned. A
+        Where a router asked for it after a drift, it learns again, too, if anything was learned. A
         rebuild that fails is not tried again before it is asked for again.
 
         Raises: NotReady: the log is away. Conflict: somebody else compacts. As `compact`.
@@ -99,12 +99,14 @@ class Upkeep:
             return False
         log = self._logs.log(name)
         try:
-            due = await compaction.due(self._store, log, self._chosen.share, self._age_s)
+            due = await compaction.check_compaction(
+                self._store, log, self._chosen.share, self._age_s
+            )
         except NotFound:
             return False  # Nothing is published: it is archived, and that is all.
         asked = await self._asked(name)
         if not (due.reason or asked) or not self._chosen.compact:
-            await trim(self._store, log)
+            await trim_log(self._store, log)
             return False
         _log.info("compacting", extra={"collection": name, "reason": asked or due.reason})
         options = BuildOptions(
@@ -118,7 +120,7 @@ class Upkeep:
         options = replace(options, erased=partial(log.user_states().deleted, name))
         if asked:
             options = replace(options, learning=await self._learning(name, log))
-        progress = Lines(lambda line: _log.info("progress", extra={"line": line}))
+        progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
         embedder = await self._embedder_of(name)
         result = await compaction.compact(options, log, embedder, progress)
         _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
@@ -133,19 +135,21 @@ class Upkeep:
         # A new snapshot would end the trial of another one.
         return "" if record.canary else await self._rebuilds.take(name)
 
-    async def _learning(self, name: str, log: RedisLog) -> Learning | None:
-        """Gives what was recorded, beside what was learned from before; None: nothing was."""
-        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+    async def _learning(self, name: str, log: RedisLog) -> TrainingOptions | None:
+        """Returns what was recorded, beside what was learned from before; None: nothing was."""
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         if not manifest.HasField("behaviour"):
             return None
-        learning = as_before(Learning(interactions=NONE, adds=True), manifest.behaviour)
+        learning = inherit_options(
+            TrainingOptions(interactions=NO_INTERACTIONS, adds=True), manifest.behaviour
+        )
         logged = log.user_states().logged(name)
-        rows = await with_recorded(learning.interactions, logged, learning.kind_weights)
+        rows = await add_recorded(learning.interactions, logged, learning.kind_weights)
         return replace(learning, interactions=rows.interactions, recorded=rows.added)
 
     async def _embedder_of(self, name: str) -> Embedder | None:
-        """Gives the service of the model that a collection is served with; None: it has none."""
-        manifest = await asyncio.to_thread(compaction.current, self._store, name)
+        """Returns the service of the model that a collection is served with; None: it has none."""
+        manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         fingerprint = manifest.embedder.fingerprint
         if self._embedders is None or not fingerprint:
             return None
@@ -161,7 +165,7 @@ async def main(argv: list[str]) -> None:
     parse_age(chosen.age)
     store = Store.open(chosen.store)
     async with contextlib.AsyncExitStack() as stack:
-        logs = ChangeLogs(store, chosen.redis, who=aliases.who_am_i())
+        logs = ChangeLogs(store, chosen.redis, who=aliases.operator_name())
         stack.push_async_callback(logs.close)
         addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
         clients = {
@@ -171,7 +175,7 @@ async def main(argv: list[str]) -> None:
         redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
         embedders = Embedders(clients) if clients else None
-        upkeep = Upkeep(chosen, store, logs, embedders, Rebuilds(redis))
+        upkeep = Maintenance(chosen, store, logs, embedders, RebuildRequests(redis))
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:

@@ -52,7 +52,7 @@ async def _fed(batches: Iterable[_Batch]) -> AsyncIterator[_Batch]:
         yield batch
 
 
-class _Closing:
+class _ClosableClient:
     """Closes a client at the end of a block."""
 
     _client: IngestClient | RetrievalClient
@@ -73,7 +73,7 @@ class _Closing:
         self.close()
 
 
-class BlockingRetrievalClient(_Closing):
+class BlockingRetrievalClient(_ClosableClient):
     """RetrievalClient without async; same methods, same errors. Safe to share between threads.
 
     Args:
@@ -303,7 +303,7 @@ class BlockingRetrievalClient(_Closing):
         )
 
 
-class BlockingIngestClient(_Closing):
+class BlockingIngestClient(_ClosableClient):
     """IngestClient without async; same methods, same errors. Safe to share between threads.
 
     Args:
@@ -347,7 +347,7 @@ class BlockingIngestClient(_Closing):
         )
 
     def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
-        """Gives a job; see `Ingestor.job`."""
+        """Returns a job; see `Ingestor.job`."""
         return _loop.run(self._client.job(job_id, timeout_s=timeout_s))
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:

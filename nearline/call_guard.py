@@ -31,7 +31,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def time_left_s(context: Context) -> float | None:
-    """Gives the seconds until the caller's deadline; None where the caller set none."""
+    """Returns the seconds until the caller's deadline; None where the caller set none."""
     left: float | None = context.time_remaining()
     return left
 
@@ -154,7 +154,7 @@ class _Calls:
 
 
 def _request_id(context: Context) -> str:
-    """Gives the caller's request id, or a fresh one; asked only where somebody will read it."""
+    """Returns the caller's request id, or a fresh one; asked only where somebody will read it."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
             return str(value)

@@ -18,8 +18,10 @@ MAX_DIM = 65_536
 _NONE: Mapping[str, str] = {}
 
 
-def checked(item: Item, declared: Mapping[str, str] = _NONE, *, title_only: bool = False) -> Item:
-    """Gives a document with clean attributes.
+def clean_document(
+    item: Item, declared: Mapping[str, str] = _NONE, *, title_only: bool = False
+) -> Item:
+    """Returns a document with clean attributes.
 
     Args:
         item: As it came.
@@ -68,10 +70,10 @@ def check_unicode(text: str) -> None:
         ) from error
 
 
-def checked_vector(
+def clean_vector(
     vector: NDArray[np.float32], dim: int, *, unit_length: bool
 ) -> NDArray[np.float32]:
-    """Gives a vector that a user brought as the collection keeps it: (d,) float32.
+    """Returns a vector that a user brought as the collection keeps it: (d,) float32.
 
     Args:
         vector: As it came.
@@ -99,7 +101,7 @@ def checked_vector(
     return (vector / norm).astype(np.float32)
 
 
-def spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[Span]:
+def document_spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[Span]:
     """Cuts a checked document into chunks; one with a vector is a single chunk.
 
     Args:
@@ -115,5 +117,6 @@ def spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[Span]:
 
 
 def text_to_embed(title: str, text: str) -> str:
-    """Gives what the model reads for a chunk: the title, where the text does not begin with it."""
+    """Returns what the model reads for a chunk: the title, where the text does not begin with
+    it."""
     return text if text.startswith(title) else f"{title} {text}"

@@ -190,6 +190,6 @@ class StoreError(NearlineError):
 
 
 def first_of(group: BaseExceptionGroup[_E]) -> _E:
-    """Gives the first error of a task group: callers know our classes, not groups of them."""
+    """Returns the first error of a task group: callers know our classes, not groups of them."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -81,7 +81,7 @@ class _Token(NamedTuple):
     at: int
 
     def keyword(self) -> str:
-        """Gives the keyword that a bare word is; empty where it is none."""
+        """Returns the keyword that a bare word is; empty where it is none."""
         upper = self.text.upper()
         return upper if self.kind == "word" and upper in _KEYWORDS else ""
 

@@ -110,7 +110,8 @@ def check_filter(condition: Filter, path: str = "options.filter") -> None:
 
 
 def admits(condition: Filter, attributes: Mapping[str, object]) -> bool:
-    """Tells whether an item of these attributes fulfils a filter; shards ask their columns instead.
+    """Returns whether an item of these attributes fulfils a filter; shards ask their columns
+    instead.
 
     A value of a kind that the condition cannot compare fulfils nothing.
     """
@@ -143,7 +144,7 @@ def _meets(value: typing.Any, condition: Equals | In | Range) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """Gives the kind of a value: string, int, double, bool or time; else the name of its type."""
+    """Returns the kind of a value: string, int, double, bool or time; else the name of its type."""
     if isinstance(value, bool):  # Before int: a bool is an int in Python.
         return "bool"
     for kind, name in ((str, "string"), (int, "int"), (float, "double"), (datetime, "time")):

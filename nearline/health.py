@@ -33,7 +33,7 @@ def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Gives the exit code: 0 it serves, 1 it does not, 2 bad arguments."""
+    """Returns the exit code: 0 it serves, 1 it does not, 2 bad arguments."""
     if len(argv) != 1 or not argv[0].rpartition(":")[2].isdigit():
         print("usage: python -m nearline.health HOST:PORT", file=sys.stderr)
         return 2

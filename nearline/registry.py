@@ -136,7 +136,7 @@ class Registry:
                 yield self.show(kind, name, version)
 
     def find(self, kind: str, fingerprint: str, name: str = "") -> snapshot_pb2.ModelRef | None:
-        """Gives a version with a fingerprint, of a name the newest; None: there is none.
+        """Returns a version with a fingerprint, of a name the newest; None: there is none.
 
         Args:
             name: Only of this name; empty: of any.
@@ -188,7 +188,7 @@ class Registry:
         return records
 
     def stages_of(self, kind: str, name: str) -> dict[int, str]:
-        """Gives the stage of each version of a name; what was never staged is a candidate."""
+        """Returns the stage of each version of a name; what was never staged is a candidate."""
         known = dict.fromkeys(self.versions(kind, name), "candidate")
         words = {number: word for word, number in STAGES.items()}
         for record in reversed(self.history(kind, name)):
@@ -203,7 +203,7 @@ class Registry:
         return known
 
     def in_production(self, kind: str, name: str) -> int | None:
-        """Gives the version in production; None: none is."""
+        """Returns the version in production; None: none is."""
         stages = self.stages_of(kind, name)
         return next((one for one, stage in stages.items() if stage == "production"), None)
 
@@ -312,7 +312,7 @@ class Registry:
 
 
 def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
-    """Gives the SHA-256 of a file; of several, that of what `sha256sum` prints; of none, ""."""
+    """Returns the SHA-256 of a file; of several, that of what `sha256sum` prints; of none, ""."""
     if len(files) < 2:
         return files[0].sha256 if files else ""
     lines = "".join(f"{one.sha256}  {one.path}\n" for one in files)
@@ -320,7 +320,7 @@ def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
 
 
 def name_of(model: str) -> str:
-    """Gives the name that a model has in the registry: the last part of its own.
+    """Returns the name that a model has in the registry: the last part of its own.
 
     "sentence-transformers/all-MiniLM-L6-v2" is all-MiniLM-L6-v2, and so is "all-MiniLM-L6-v2@3".
     """
@@ -329,8 +329,8 @@ def name_of(model: str) -> str:
     return kept or "model"
 
 
-def told(ref: snapshot_pb2.ModelRef) -> str:
-    """Gives a version as people write it: "embedder all-MiniLM-L6-v2@1"."""
+def describe_ref(ref: snapshot_pb2.ModelRef) -> str:
+    """Returns a version as people write it: "embedder all-MiniLM-L6-v2@1"."""
     return f"{ref.kind} {ref.name}@{ref.version}"
 
 

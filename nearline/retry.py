@@ -11,7 +11,7 @@ from nearline.errors import Overloaded
 _R = TypeVar("_R")
 
 
-async def while_overloaded(call: Callable[[], Awaitable[_R]]) -> _R:
+async def retry_while_overloaded(call: Callable[[], Awaitable[_R]]) -> _R:
     """Makes a call, again after as long as the service says for as long as it is overloaded.
 
     Raises: Overloaded: it does not say when to come back. Whatever else the call raises.

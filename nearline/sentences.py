@@ -64,7 +64,7 @@ def sentences(text: str) -> list[Span]:
 
 
 def _is_abbreviation(text: str, stop: int, end: int) -> bool:
-    """Tells whether the full stop at `stop` belongs to its word: `e.g.`, `Fig.`, `J.`."""
+    """Returns whether the full stop at `stop` belongs to its word: `e.g.`, `Fig.`, `J.`."""
     match = _WORD_BEFORE.search(text, max(0, stop - _MAX_WORD_LOOKBACK), stop)
     if match is None or end != stop + 1:
         return False

@@ -24,7 +24,15 @@ from nearline.errors import NearlineError, SettingsError
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
 
-__all__ = ["Context", "Registration", "let_run_on", "run", "running", "serve", "time_left_s"]
+__all__ = [
+    "Context",
+    "Registration",
+    "run",
+    "running",
+    "serve",
+    "time_left_s",
+    "use_batch_scheduling",
+]
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _log = logging.getLogger(__name__)
@@ -107,7 +115,7 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
-def let_run_on() -> None:
+def use_batch_scheduling() -> None:
     """Has the threads that this process starts from now on wait for a core rather than interrupt.
 
     A thread of grpc.aio wakes for every event of every call and, on Linux, interrupts the event

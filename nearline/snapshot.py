@@ -50,22 +50,22 @@ _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 
 
 def partition_of(document_id: str) -> int:
-    """Gives the partition of a document, 0..63: CRC-32 of its UTF-8 id modulo 64."""
+    """Returns the partition of a document, 0..63: CRC-32 of its UTF-8 id modulo 64."""
     return zlib.crc32(document_id.encode()) % PARTITIONS
 
 
 def shard_of(document_id: str, shards: int) -> int:
-    """Gives the shard of a document: partitions are dealt to shards in contiguous runs."""
+    """Returns the shard of a document: partitions are dealt to shards in contiguous runs."""
     return partition_of(document_id) * shards // PARTITIONS
 
 
 def partitions_of(shard: int, shards: int) -> list[int]:
-    """Gives the partitions of a shard, ascending."""
+    """Returns the partitions of a shard, ascending."""
     return [one for one in range(PARTITIONS) if one * shards // PARTITIONS == shard]
 
 
 def check_collection(name: str) -> str:
-    """Gives the name back, or raises InvalidRequest where it is not [a-z0-9][a-z0-9_-]{0,62}."""
+    """Returns the name back, or raises InvalidRequest where it is not [a-z0-9][a-z0-9_-]{0,62}."""
     if not _COLLECTION.fullmatch(name):
         raise InvalidRequest(
             f"collection name {name!r} is not allowed; use 1..63 of a-z 0-9 _ -, starting with a "
@@ -81,7 +81,7 @@ def new_snapshot_id() -> str:
 
 
 def shard_folder(snapshot: Path, shard: int) -> Path:
-    """Gives the folder of one shard."""
+    """Returns the folder of one shard."""
     return snapshot / "shards" / f"{shard:03d}"
 
 
@@ -138,14 +138,14 @@ class Store:
         ]
 
     def snapshots_folder(self, collection: str) -> Path:
-        """Gives the local folder that holds the snapshots of a collection, or those in the cache.
+        """Returns the local folder that holds the snapshots of a collection, or those in the cache.
 
         A snapshot is written beside its place, in a name that starts with a dot.
         """
         return self.files.folder / check_collection(collection) / "snapshots"
 
     def snapshot_folder(self, collection: str, snapshot_id: str) -> Path:
-        """Gives the local folder of a snapshot; of an object store it holds what was fetched.
+        """Returns the local folder of a snapshot; of an object store it holds what was fetched.
 
         Raises: InvalidRequest: not a snapshot id. NotFound: no such snapshot.
         """
@@ -241,7 +241,7 @@ class Store:
         self.files.create(path, message_to_json(record).encode())
 
     def log_ready(self, collection: str, number: int) -> bool:
-        """Tells whether the log of a record was made; where it is no longer, it is lost."""
+        """Returns whether the log of a record was made; where it is no longer, it is lost."""
         return self.files.holds(f"{_logs(collection)}/{number:010d}.ready")
 
     def mark_log_ready(self, collection: str, number: int) -> None:

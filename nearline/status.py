@@ -55,7 +55,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
 
 
 def status_code(error: NearlineError) -> grpc.StatusCode:
-    """Gives the gRPC status of an error; local ones (settings, store) are INTERNAL."""
+    """Returns the gRPC status of an error; local ones (settings, store) are INTERNAL."""
     return grpc.StatusCode[error.status]
 
 
@@ -90,7 +90,7 @@ def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
-    """Gives the error that the server raised, of the same class, with its field and retry delay.
+    """Returns the error that the server raised, of the same class, with its field and retry delay.
 
     Args:
         error: What grpc raised.

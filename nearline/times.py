@@ -11,10 +11,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_us(time: datetime) -> int:
-    """Gives an aware time in microseconds since 1970."""
+    """Returns an aware time in microseconds since 1970."""
     return (time - _EPOCH) // _MICROSECOND
 
 
 def from_us(time_us: int) -> datetime:
-    """Gives microseconds since 1970 as an aware time."""
+    """Returns microseconds since 1970 as an aware time."""
     return _EPOCH + timedelta(microseconds=time_us)

@@ -29,7 +29,7 @@ _MOST_MESSAGE_BYTES = 1 << 24
 
 
 def encode_traffic(requests: Iterable[RecordedRequest]) -> bytes:
-    """Gives the bytes of a file; the same requests give the same bytes."""
+    """Returns the bytes of a file; the same requests give the same bytes."""
     plain = bytearray()
     for request in requests:
         message = request.SerializeToString(deterministic=True)

@@ -14,37 +14,37 @@ from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
-from retrieval.behaviour.model import load_learned
+from retrieval.behaviour.model import load_behaviour_model
 from retrieval.blas_threads import use_one_core
-from retrieval.cache.tiered_cache import HotLists
-from retrieval.cache.tracker_registry import Touchings
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.cache.tracker_registry import ChangeTrackerRegistry
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.embedders.endpoints import Embedders
-from retrieval.monitors import Watchers
-from retrieval.protocols.snapshot import SnapshotInForce
-from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.monitors import Monitors
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.policy_file import read_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
-from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.trial_recall import RecallOfTrials
+from retrieval.rollout.trial_recall import TrialRecall
 from retrieval.router.admin_servicer import AdminServicer
-from retrieval.router.live_reports import LiveReports
-from retrieval.router.reply_info import Reports
+from retrieval.router.live_reports import LiveReporter
+from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.search.collection import ServedCollection
-from retrieval.search.search_cache import KeptSearches
+from retrieval.search.search_cache import SearchCache
 from retrieval.settings import RouterSettings
-from retrieval.shards.provider import Hosting
-from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.shards.provider import ShardProvider
+from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.topology import check_address, parse_topology
-from retrieval.snapshots.aliases import who_am_i
-from retrieval.snapshots.follower import Follower, Life
+from retrieval.snapshots.aliases import operator_name
+from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
 from retrieval.users.states import UserStates
 from retrieval.writes.writer import CheckChange, Writer
 
@@ -61,22 +61,24 @@ async def main(argv: Sequence[str]) -> None:
     logs = None
     user_redis = None
     if chosen.redis:
-        logs = ChangeLogs(store, chosen.redis, who=who_am_i(), replicas=chosen.log_replicas)
+        logs = ChangeLogs(store, chosen.redis, who=operator_name(), replicas=chosen.log_replicas)
         # What was recorded may have been carried out without an answer: never sent again unasked.
         user_redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
-    hosting, check = _hosted(chosen, store, logs, embedders if embedding else None, user_redis)
+    hosting, check = _make_backend(
+        chosen, store, logs, embedders if embedding else None, user_redis
+    )
     use_one_core()
     collections = ServedCollections(chosen.snapshot_drain_s)
     writer = None if logs is None else Writer(collections, embedders, logs, check)
-    reports = Reports(collections)
-    touchings = Touchings(store, logs)
+    reports = ReplyInfoBuilder(collections)
+    touchings = ChangeTrackerRegistry(store, logs)
     kept = None
     if chosen.search_cache:
         fresh_s = chosen.search_cache_s
-        lists = HotLists(None, capacity=chosen.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
-        kept = KeptSearches(lists, touchings)
-    recalled = RecallOfTrials(collections.trials, chosen.recall_sample)
-    watchers = Watchers(
+        lists = TieredCache(None, capacity=chosen.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
+        kept = SearchCache(lists, touchings)
+    recalled = TrialRecall(collections.trials, chosen.recall_sample)
+    watchers = Monitors(
         chosen,
         store,
         collections,
@@ -86,8 +88,8 @@ async def main(argv: Sequence[str]) -> None:
         on_recall=recalled.tell,
     )
     service = RetrievalService(embedders, collections, writer, reports, kept, watchers.observe)
-    similar = Similar(embedders)
-    hot = HotCandidates(HotLists(user_redis, capacity=chosen.hot_lists), touchings, similar)
+    similar = SimilarItems(embedders)
+    hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings, similar)
     recommender = RecommendationService(
         collections,
         similar,
@@ -99,23 +101,23 @@ async def main(argv: Sequence[str]) -> None:
         observe=watchers.observe,
     )
 
-    async def load(snapshot: SnapshotInForce) -> ServedCollection:
+    async def load(snapshot: SnapshotRef) -> ServedCollection:
         _, shards, learned = await asyncio.gather(
             _make_log(logs, snapshot.collection),
             hosting.prepare(snapshot),
-            asyncio.to_thread(load_learned, store, snapshot),
+            asyncio.to_thread(load_behaviour_model, store, snapshot),
         )
         served = ServedCollection(snapshot, shards, learned)
         await touchings.follow(snapshot)
         await hot.prewarm(served, chosen.hot_lists)
         return served
 
-    canaries = Canaries(store, collections, load, lambda *key: follower.forget(*key))
-    follower = Follower(
+    canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))
+    follower = AliasFollower(
         store,
         chosen.collection_names(),
         collections.holdings,
-        Life(load=load, unload=hosting.release),
+        LifecycleHooks(load=load, unload=hosting.release),
         poll_s=chosen.alias_poll_s,
         seen=canaries.see,
     )
@@ -156,7 +158,7 @@ async def main(argv: Sequence[str]) -> None:
                         store,
                         collections,
                         follower.pursuits,
-                        LiveReports(store, logs, hosting),
+                        LiveReporter(store, logs, hosting),
                         canaries,
                     ),
                     server,
@@ -168,22 +170,22 @@ async def main(argv: Sequence[str]) -> None:
     )
 
 
-class _Hosted(NamedTuple):
+class _Backend(NamedTuple):
     """What holds the shards; check: what it can hold of a change, see `Writer`."""
 
-    hosting: Hosting
+    hosting: ShardProvider
     check: CheckChange | None = None
 
 
-def _hosted(
+def _make_backend(
     chosen: RouterSettings,
     store: Store,
     logs: ChangeLogs | None,
     embedders: Embedders | None,
     redis: Redis | None,
-) -> _Hosted:
+) -> _Backend:
     if chosen.shards:
-        return _Hosted(RemoteShards(parse_topology(chosen.shards), chosen.shard_wait_s))
+        return _Backend(RemoteShardProvider(parse_topology(chosen.shards), chosen.shard_wait_s))
     # Imported late: a router without shards of its own runs where faiss is not installed.
     from retrieval.live.live_changes import LiveChanges
 
@@ -194,14 +196,16 @@ def _hosted(
 
         client = open_client(chosen.milvus_uri, chosen.milvus_token)
         from retrieval.milvus.live_snapshots import LiveSnapshots
-        from retrieval.milvus.provider import MilvusShards
+        from retrieval.milvus.provider import MilvusShardProvider
 
-        in_milvus = MilvusShards(store, client, live=LiveSnapshots(store, client, live, redis))
-        return _Hosted(in_milvus, in_milvus.check)
-    from retrieval.shards.local_provider import LocalShards
+        in_milvus = MilvusShardProvider(
+            store, client, live=LiveSnapshots(store, client, live, redis)
+        )
+        return _Backend(in_milvus, in_milvus.check)
+    from retrieval.shards.local_provider import LocalShardProvider
 
     headroom = chosen.load_headroom
-    return _Hosted(LocalShards(store, chosen.thread_count(), headroom=headroom, live=live))
+    return _Backend(LocalShardProvider(store, chosen.thread_count(), headroom=headroom, live=live))
 
 
 async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
@@ -216,5 +220,5 @@ async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
 
 
 if __name__ == "__main__":
-    serving.let_run_on()
+    serving.use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "retrieval")

@@ -7,18 +7,18 @@ import asyncio
 from nearline import contract as c
 from nearline.snapshot import Store
 from retrieval.monitoring.drift import DriftMonitor
-from retrieval.monitoring.rebuild_requests import Rebuilds
-from retrieval.monitoring.recall import OnRecall, RecallMonitor, Shares
+from retrieval.monitoring.rebuild_requests import RebuildRequests
+from retrieval.monitoring.recall import OnRecall, RecallMonitor, SampleShare
 from retrieval.monitoring.traffic_recorder import TrafficRecorder
 from retrieval.redis_client.connection import Redis
 from retrieval.rollout.collections import ServedCollections
-from retrieval.router.events import Happening
+from retrieval.router.events import RequestEvent
 from retrieval.search.collection import ServedCollection
 from retrieval.settings import RouterSettings
-from retrieval.shards.provider import Hosting
+from retrieval.shards.provider import ShardProvider
 
 
-class Watchers:
+class Monitors:
     """Those who are told what is asked and answered.
 
     Args:
@@ -37,10 +37,10 @@ class Watchers:
         chosen: RouterSettings,
         store: Store,
         collections: ServedCollections,
-        hosting: Hosting,
+        hosting: ShardProvider,
         redis: Redis | None = None,
         *,
-        shares: Shares | None = None,
+        shares: SampleShare | None = None,
         on_recall: OnRecall | None = None,
     ) -> None:
         def as_set(served: ServedCollection, arm: c.Arm | None) -> float:
@@ -66,10 +66,10 @@ class Watchers:
             window_s=chosen.drift_window_s,
             live_rows=live_rows,
             limit=chosen.drift_rebuild,
-            ask_rebuild=None if redis is None else Rebuilds(redis).ask,
+            ask_rebuild=None if redis is None else RebuildRequests(redis).ask,
         )
 
-    def observe(self, happening: Happening) -> None:
+    def observe(self, happening: RequestEvent) -> None:
         """Tells all of them; costs some microseconds, and never raises."""
         self._recall.observe(happening)
         self._recorder.observe(happening)

@@ -57,11 +57,11 @@ class SnapshotSettings(ServerSettings):
     )
 
     def collection_names(self) -> list[str]:
-        """Gives the collections named; none: all."""
+        """Returns the collections named; none: all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
     def thread_count(self) -> int:
-        """Gives the number of threads to search in; one core is left to the event loop."""
+        """Returns the number of threads to search in; one core is left to the event loop."""
         return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
@@ -112,7 +112,7 @@ class RouterSettings(SnapshotSettings):
         ge=0,
         le=10_000_000,
         description="Answers to searches kept in this process; 0: none. What was deleted since is "
-        "left out, and an answer with an item that was changed is found anew.",
+        "left out, and an answer with an item that was changed is found again.",
     )
     search_cache_s: float = Field(
         10.0,
@@ -214,7 +214,7 @@ class ShardSettings(SnapshotSettings):
     )
 
     def numbers(self) -> frozenset[int] | None:
-        """Gives the shards to hold; None: all.
+        """Returns the shards to hold; None: all.
 
         Raises: SettingsError: not numbers in 0..63.
         """

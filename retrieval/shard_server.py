@@ -14,11 +14,11 @@ from retrieval.changelog.registry import ChangeLogs
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.live_changes import LiveChanges
 from retrieval.settings import ShardSettings
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.servicer import ShardServicer
 from retrieval.shards.shard_host import ShardHost
 from retrieval.shards.topology import check_address
-from retrieval.snapshots.aliases import who_am_i
+from retrieval.snapshots.aliases import operator_name
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -28,8 +28,8 @@ async def main(argv: Sequence[str]) -> None:
     store = Store.open(chosen.store, chosen.cache_dir)
     addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
     embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
-    logs = ChangeLogs(store, chosen.redis, who=who_am_i()) if chosen.redis else None
-    shards = LocalShards(
+    logs = ChangeLogs(store, chosen.redis, who=operator_name()) if chosen.redis else None
+    shards = LocalShardProvider(
         store,
         chosen.thread_count(),
         chosen.numbers(),
@@ -74,5 +74,5 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.let_run_on()
+    serving.use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "shard")

@@ -38,13 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """Gives a seeded generator."""
+    """Returns a seeded generator."""
     return np.random.default_rng(20261125)
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Gives the folder of shared data sets; skips where there is none."""
+    """Returns the folder of shared data sets; skips where there is none."""
     default = Path(__file__).parents[1].parent / "shared" / "data"
     folder = Path(os.environ.get("NEARLINE_DATA", default))
     if not folder.is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 
 import faiss
 
-from benchmarks.workloads.closed_loop import Task, exact_answers
+from benchmarks.workloads.closed_loop import SearchTask, exact_answers
 from benchmarks.workloads.retrieval_dataset import index_file
 from retrieval.index.vectors.int8_codec import scale_queries
 
@@ -19,7 +19,7 @@ _faiss: Any = faiss
 _kept: dict[str, Any] = {}
 
 
-def raw_round(task: Task, seconds: float) -> float:
+def faiss_round(task: SearchTask, seconds: float) -> float:
     """Searches for so long; gives queries per second."""
     index, queries = _index(task), exact_answers(task)["queries"]
     params = search_params(index, task.ef)
@@ -48,7 +48,7 @@ def raw_round(task: Task, seconds: float) -> float:
 
 
 def search_params(index: Any, ef: int) -> Any:
-    """Gives the parameters of a graph, also before a refine stage; None where it has none."""
+    """Returns the parameters of a graph, also before a refine stage; None where it has none."""
     if isinstance(index, _faiss.IndexHNSW):
         return _faiss.SearchParametersHNSW(efSearch=ef)
     if isinstance(index, _faiss.IndexRefine):
@@ -59,7 +59,7 @@ def search_params(index: Any, ef: int) -> Any:
     return None
 
 
-def _index(task: Task) -> Any:
+def _index(task: SearchTask) -> Any:
     if "index" not in _kept:
         _kept["index"] = faiss.read_index(str(index_file(task)))
     return _kept["index"]

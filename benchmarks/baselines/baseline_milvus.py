@@ -11,10 +11,10 @@ import numpy as np
 import pymilvus
 import uvloop
 
-from benchmarks.workloads.closed_loop import Round, Task, exact_answers, recall_of
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, exact_answers, mean_recall
 
 
-class Place(NamedTuple):
+class MilvusCollection(NamedTuple):
     """A collection of chunks in a Milvus, and how it is reached."""
 
     uri: str
@@ -22,13 +22,13 @@ class Place(NamedTuple):
     name: str
 
 
-def milvus_round(task: Task, place: Place, seconds: float) -> Round:
+def milvus_round(task: SearchTask, place: MilvusCollection, seconds: float) -> SearchRound:
     """Searches in a closed loop through pymilvus' asyncio client, as its documentation does it."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_round(task, place, seconds))
 
 
-async def _round(task: Task, place: Place, seconds: float) -> Round:
+async def _round(task: SearchTask, place: MilvusCollection, seconds: float) -> SearchRound:
     exact = exact_answers(task)
     queries = [row.tolist() for row in exact["queries"]]
     params = {"params": {"ef": max(task.ef, task.k)}}
@@ -62,9 +62,9 @@ async def _round(task: Task, place: Place, seconds: float) -> Round:
 
         await asyncio.gather(*(caller() for _ in range(task.concurrency)))
         spent_s = clock() - start
-    return Round(
+    return SearchRound(
         qps=len(latencies) / spent_s,
         latencies_s=np.array(latencies),
-        recall=recall_of(task, found),
+        recall=mean_recall(task, found),
         replies=len(found),
     )

@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import uvloop
 
-from nearline.serving import let_run_on
+from nearline.serving import use_batch_scheduling
 from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
 
 
-class Echo(retrieval_pb2_grpc.RetrievalServiceServicer):
+class EchoServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Answers Recommend with an empty list."""
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
@@ -27,7 +27,7 @@ class Echo(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 async def main() -> None:
     server = grpc.aio.server()
-    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(Echo(), server)
+    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(EchoServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
@@ -37,6 +37,6 @@ async def main() -> None:
 
 if __name__ == "__main__":
     # The same event loop and scheduling as nearline's servers.
-    let_run_on()
+    use_batch_scheduling()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

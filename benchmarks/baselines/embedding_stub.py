@@ -41,7 +41,7 @@ class SlowEmbedder:
         self._rng = np.random.default_rng(0)
 
     async def info(self) -> EmbedderInfo:
-        """Gives the card."""
+        """Returns the card."""
         return _INFO
 
     async def embed(
@@ -83,7 +83,7 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def slow_embedding(embedder: SlowEmbedder) -> AsyncIterator[str]:
+async def serve_slow_embedder(embedder: SlowEmbedder) -> AsyncIterator[str]:
     """Serves it inside this process for the length of the block; gives the address."""
 
     def add(server: grpc.aio.Server) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import uvloop
 
 from benchmarks.baselines.baseline_faiss import search_params
-from nearline.serving import let_run_on
+from nearline.serving import use_batch_scheduling
 from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
 from retrieval.index.vectors.int8_codec import scale_queries
@@ -28,7 +28,7 @@ from retrieval.index.vectors.int8_codec import scale_queries
 _faiss: Any = faiss  # Its stubs do not know SearchParametersHNSW.
 
 
-class Floor(retrieval_pb2_grpc.RetrievalServiceServicer):
+class FloorServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Answers Search by vector with ids and scores."""
 
     def __init__(self, index: Any, ids: list[str], threads: int) -> None:
@@ -72,7 +72,7 @@ async def main() -> None:
     with open(given.ids, encoding="utf-8") as lines:
         ids = lines.read().splitlines()
     server = grpc.aio.server()
-    floor = Floor(faiss.read_index(given.index), ids, given.threads)
+    floor = FloorServicer(faiss.read_index(given.index), ids, given.threads)
     retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(floor, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -83,6 +83,6 @@ async def main() -> None:
 
 if __name__ == "__main__":
     # The same event loop and scheduling as nearline's servers.
-    let_run_on()
+    use_batch_scheduling()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -43,6 +43,6 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
         await process.wait()
 
 
-def own_process() -> ProcessPoolExecutor:
+def single_process_pool() -> ProcessPoolExecutor:
     """Makes a process of its own: spawned, so that it inherits no threads and no memory."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))

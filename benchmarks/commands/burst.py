@@ -11,18 +11,24 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.workloads.burst_load import Load, Run, drive, items_of, outcome
+from benchmarks.workloads.burst_load import (
+    BurstLoad,
+    BurstRun,
+    count_outcomes,
+    numbered_items,
+    run_burst,
+)
 from nearline.clients import IngestClient, RetrievalClient
 from nearline.contract import Embedder
 from nearline.errors import NotReady
 from nearline.snapshot import Store
-from nearline_cli.commands.up import supervised
-from nearline_cli.local.autoscaler import Pool, Scaled, autoscaled
-from nearline_cli.local.process_plan import Layout, Processes, planned
-from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, Scaling
-from nearline_cli.local.supervisor import Plan
+from nearline_cli.commands.up import run_supervised
+from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool, run_autoscaler
+from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
+from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, ScalingOptions
+from nearline_cli.local.supervisor import ProcessSpec
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
-from nearline_cli.views.process_report import Report
+from nearline_cli.views.process_report import ProcessReport
 
 _DOCUMENTS = 500
 _PROBE = 100
@@ -68,14 +74,14 @@ def bench_burst(
     nothing waited again, whether every document was indexed, and whether no worker was left;
     `timeline` is a sample every 0.5 s.
     """
-    scaling = Scaling(max_workers=max_workers, target_s=target_s, idle_s=idle_s)
-    load = Load(rate=rate, factor=factor, steady_s=steady_s, burst_s=burst_s, after_s=after_s)
+    scaling = ScalingOptions(max_workers=max_workers, target_s=target_s, idle_s=idle_s)
+    load = BurstLoad(rate=rate, factor=factor, steady_s=steady_s, burst_s=burst_s, after_s=after_s)
     with tempfile.TemporaryDirectory(prefix="nearline-burst-") as folder:
         row = asyncio.run(_measure(Path(folder), load, scaling, batch, embed_s))
     if html is not None:
-        from benchmarks.commands.burst_report import render
+        from benchmarks.commands.burst_report import render_burst_report
 
-        html.write_text(render(row), "utf-8")
+        html.write_text(render_burst_report(row), "utf-8")
     if as_json:
         print_json(row)
     else:
@@ -84,10 +90,10 @@ def bench_burst(
 
 
 async def _measure(
-    folder: Path, load: Load, scaling: Scaling, batch: int, embed_s: float
+    folder: Path, load: BurstLoad, scaling: ScalingOptions, batch: int, embed_s: float
 ) -> dict[str, object]:
     # Imported late: it loads what only servers need, and every command imports this module.
-    from benchmarks.baselines.embedding_stub import SlowEmbedder, slow_embedding
+    from benchmarks.baselines.embedding_stub import SlowEmbedder, serve_slow_embedder
 
     await _build(folder / "store", SlowEmbedder(0.0))
     layout = Layout(
@@ -99,42 +105,42 @@ async def _measure(
         ingest_port=0,
     )
     # What people see goes to standard error, so that standard output has the row alone.
-    report = Report(as_json=False, verbose=False)
-    run = Run()
+    report = ProcessReport(as_json=False, verbose=False)
+    run = BurstRun()
 
-    def scaled(change: Scaled) -> None:
+    def scaled(change: ScalingEvent) -> None:
         run.scalings.append((round(run.now(), 2), change))
         report.scaled(change)
 
-    with planned(layout) as processes:
+    with plan_processes(layout) as processes:
         if processes.worker is None:
             raise NotReady(processes.note)
         worker = _few_at_once(processes.worker, batch)
         async with (
-            slow_embedding(SlowEmbedder(embed_s)) as embedding,
-            supervised(_embedding_at(embedding, processes).stages, report),
+            serve_slow_embedder(SlowEmbedder(embed_s)) as embedding,
+            run_supervised(_embedding_at(embedding, processes).stages, report),
             IngestClient(processes.ingest[0].address) as door,
             RetrievalClient(processes.address) as router,
         ):
-            capacity = await _capacity(door, Pool(worker, report.change, report.line))
+            capacity = await _capacity(door, WorkerPool(worker, report.change, report.line))
             load = replace(load, rate=load.rate or round(0.6 * capacity, 1))
-            pool = Pool(worker, report.change, report.line)
-            async with autoscaled(processes.ingest[0].address, pool, scaling, scaled):
-                await drive(door, load, run, pool, scaling.idle_s)
-            counts = await outcome(door, router, run)
+            pool = WorkerPool(worker, report.change, report.line)
+            async with run_autoscaler(processes.ingest[0].address, pool, scaling, scaled):
+                await run_burst(door, load, run, pool, scaling.idle_s)
+            counts = await count_outcomes(door, router, run)
     return _row(load, scaling, capacity, run, counts) | {"batch": batch, "embed_s": embed_s}
 
 
-def _embedding_at(address: str, processes: Processes) -> Processes:
+def _embedding_at(address: str, processes: ProcessPlan) -> ProcessPlan:
     (router,) = processes.routers
     told = replace(router, arguments=(*router.arguments, "--embedding", address))
     return replace(processes, routers=(told,))
 
 
-def _few_at_once(worker: Callable[[int], Plan], batch: int) -> Callable[[int], Plan]:
+def _few_at_once(worker: Callable[[int], ProcessSpec], batch: int) -> Callable[[int], ProcessSpec]:
     """Has workers take so many documents at once, and no more."""
 
-    def plan(number: int) -> Plan:
+    def plan(number: int) -> ProcessSpec:
         one = worker(number)
         few = ("--batch", str(batch), "--in-flight", "1")
         return replace(one, arguments=(*one.arguments, *few))
@@ -147,13 +153,13 @@ async def _build(store: Path, embedder: Embedder) -> None:
     from index_builder.pipeline.builder import build_snapshot
 
     options = BuildOptions(store=str(store), shards=1)
-    await build_snapshot(items_of("d", 0, _DOCUMENTS), options, embedder)
+    await build_snapshot(numbered_items("d", 0, _DOCUMENTS), options, embedder)
 
 
-async def _capacity(door: IngestClient, pool: Pool) -> float:
+async def _capacity(door: IngestClient, pool: WorkerPool) -> float:
     """Measures how many documents one worker ends in a second."""
     clock = asyncio.get_running_loop().time
-    await door.submit(items_of("probe", 0, _PROBE), timeout_s=30.0)
+    await door.submit(numbered_items("probe", 0, _PROBE), timeout_s=30.0)
     pool.resize(1)
     try:
         async with asyncio.timeout(120):
@@ -169,7 +175,11 @@ async def _capacity(door: IngestClient, pool: Pool) -> float:
 
 
 def _row(
-    load: Load, scaling: Scaling, capacity: float, run: Run, counts: Mapping[str, int]
+    load: BurstLoad,
+    scaling: ScalingOptions,
+    capacity: float,
+    run: BurstRun,
+    counts: Mapping[str, int],
 ) -> dict[str, object]:
     burst_end_s = load.steady_s + load.burst_s
     samples = run.samples

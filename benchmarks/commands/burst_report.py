@@ -24,8 +24,8 @@ class _Curve(NamedTuple):
     style: str
 
 
-def render(row: Mapping[str, object]) -> str:
-    """Gives the page of a row of `nearline bench burst`."""
+def render_burst_report(row: Mapping[str, object]) -> str:
+    """Returns the page of a row of `nearline bench burst`."""
     timeline = row["timeline"]
     assert isinstance(timeline, list)
     zero_s = row["lag_zero_after_s"]
@@ -64,7 +64,7 @@ def render(row: Mapping[str, object]) -> str:
 
 
 def _rates(timeline: Sequence[Mapping[str, float]], name: str) -> Points:
-    """Gives the growth per second of a figure that counts up."""
+    """Returns the growth per second of a figure that counts up."""
     return [
         (new["t"], (new[name] - old[name]) / (new["t"] - old["t"]))
         for old, new in zip(timeline, timeline[_SMOOTH:], strict=False)
@@ -72,7 +72,7 @@ def _rates(timeline: Sequence[Mapping[str, float]], name: str) -> Points:
 
 
 def _steps(points: Points) -> Points:
-    """Gives a line that stays until the next point, and goes up or down there."""
+    """Returns a line that stays until the next point, and goes up or down there."""
     stepped = list(points[:1])
     for (_, before), (t, value) in pairwise(points):
         stepped += [(t, before), (t, value)]

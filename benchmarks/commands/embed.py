@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_embedding import Bulk, OtherWork, Rate
+from benchmarks.workloads.bulk_embedding import BulkCallers, EmbeddingRate, OtherCpuUse
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
 from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process
@@ -37,7 +37,7 @@ _TIMEOUT_S = 120.0
 _QUERY_WORDS = 8
 
 
-class Load(NamedTuple):
+class EmbeddingLoad(NamedTuple):
     """How the service is asked. query_rate: queries per second, open loop, beside the bulk."""
 
     batch_texts: int
@@ -48,7 +48,7 @@ class Load(NamedTuple):
 
 
 @dataclass(slots=True)
-class Measured:
+class EmbeddingMeasurements:
     """Medians come from these: one number per round, latencies of all rounds together."""
 
     texts_per_s: list[float] = field(default_factory=list)
@@ -91,8 +91,8 @@ def bench_embed(
     beside it, and plain encode (torch f32, batches of 32, service idle) take turns, so that
     whatever else the machine does meets all three.
     """
-    chosen = text_samples.sample(texts, sample, seed)
-    load = Load(batch_texts, in_flight, query_rate, seconds, rounds)
+    chosen = text_samples.sample_texts(texts, sample, seed)
+    load = EmbeddingLoad(batch_texts, in_flight, query_rate, seconds, rounds)
     arguments = ["--backend", backend]
     arguments += ["--model", model] if model else []
     arguments += ["--cache-dir", cache_dir] if cache_dir else []
@@ -114,10 +114,10 @@ def bench_embed(
 
 
 async def _measure(
-    texts: Sequence[str], load: Load, arguments: Sequence[str], model: str, cache_dir: str
+    texts: Sequence[str], load: EmbeddingLoad, arguments: Sequence[str], model: str, cache_dir: str
 ) -> dict[str, object]:
     loop = asyncio.get_running_loop()
-    measured = Measured()
+    measured = EmbeddingMeasurements()
     metrics_port = free_port()
     with _process() as baseline:
         async with (
@@ -132,12 +132,12 @@ async def _measure(
             EmbeddingClient(service.address) as asking,
         ):
             info = await client.info()
-            bulk = Bulk(client, texts, info, load.batch_texts, load.in_flight)
+            bulk = BulkCallers(client, texts, info, load.batch_texts, load.in_flight)
             vectors = await bulk.vectors()
             reference = await loop.run_in_executor(baseline, _encode_all, texts, model, cache_dir)
             similar = _cosines(vectors, reference)
             await bulk.rate(_WARM_UP_S)
-            others = OtherWork()
+            others = OtherCpuUse()
             before = await asyncio.to_thread(_counted, metrics_port)
             for _ in range(load.rounds):
                 alone = await bulk.rate(load.seconds)
@@ -174,8 +174,8 @@ async def _measure(
 
 
 async def _beside(
-    bulk: Bulk, client: EmbeddingClient, texts: Sequence[str], load: Load
-) -> tuple[Rate, list[float]]:
+    bulk: BulkCallers, client: EmbeddingClient, texts: Sequence[str], load: EmbeddingLoad
+) -> tuple[EmbeddingRate, list[float]]:
     """Runs the bulk load with single short queries beside it, sent on a clock of their own."""
     latencies: list[float] = []
     queries = itertools.cycle([" ".join(text.split()[:_QUERY_WORDS]) for text in texts])

@@ -37,7 +37,7 @@ _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class SearchLoad:
     """How searches arrive: so many per second, whether or not earlier ones have been answered."""
 
     rate: float
@@ -46,7 +46,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Phase:
+class PhaseResult:
     """What came of the searches of one phase.
 
     latencies_s: Of all of them, failed ones too, from the time they were due.
@@ -76,7 +76,7 @@ def bench_faults(
     with tempfile.TemporaryDirectory(prefix="nearline-faults-") as folder:
         matrix = np.random.default_rng(seed).standard_normal((_DOCUMENTS, _DIM), np.float32)
         asyncio.run(_build(Path(folder), matrix))
-        load = Load(rate=rate, seconds=seconds, timeout_s=timeout_s)
+        load = SearchLoad(rate=rate, seconds=seconds, timeout_s=timeout_s)
         rows: list[dict[str, object]] = []
 
         def report(row: dict[str, object]) -> None:
@@ -101,7 +101,7 @@ async def _build(store: Path, matrix: NDArray[np.float32]) -> None:
 async def _run(
     store: Path,
     matrix: NDArray[np.float32],
-    load: Load,
+    load: SearchLoad,
     report: Callable[[dict[str, object]], None],
 ) -> None:
     queries = [c.Query(vector=row) for row in matrix]
@@ -191,9 +191,11 @@ class _Cluster:
         await asyncio.gather(*(process.stop() for process in self._running.values()))
 
 
-async def _open_loop(client: RetrievalClient, queries: Sequence[c.Query], load: Load) -> Phase:
+async def _open_loop(
+    client: RetrievalClient, queries: Sequence[c.Query], load: SearchLoad
+) -> PhaseResult:
     clock = time.perf_counter
-    found = Phase()
+    found = PhaseResult()
 
     async def ask(query: c.Query, due: float) -> None:
         try:
@@ -215,7 +217,7 @@ async def _open_loop(client: RetrievalClient, queries: Sequence[c.Query], load: 
 
 
 async def _refused(client: RetrievalClient, query: c.Query, timeout_s: float) -> bool:
-    """Tells whether a caller who wants every shard gets the error for it."""
+    """Returns whether a caller who wants every shard gets the error for it."""
     try:
         await client.search(query, c.SearchOptions(require_full_coverage=True), timeout_s=timeout_s)
     except ShardsUnavailable:
@@ -235,7 +237,7 @@ async def _nothing() -> dict[str, object]:
     return {}
 
 
-def _row(name: str, found: Phase, load: Load) -> dict[str, object]:
+def _row(name: str, found: PhaseResult, load: SearchLoad) -> dict[str, object]:
     spent_ms = np.array(found.latencies_s) * 1e3
     return {
         "phase": name,

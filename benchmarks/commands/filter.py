@@ -33,7 +33,7 @@ _PAIRS = ((0.5, 0.5), (0.5, 0.2), (0.5, 0.08), (0.2, 0.2), (0.2, 0.05), (0.1, 0.
 _TOPICS = (0.5, 0.2, 0.05)
 
 
-class Case(NamedTuple):
+class FilterCase(NamedTuple):
     """One filter to measure. share: of rows that match, about; filter: empty for none."""
 
     name: str
@@ -41,19 +41,19 @@ class Case(NamedTuple):
     filter: str
 
 
-class Exact(NamedTuple):
+class ExactResults(NamedTuple):
     """What is right for one filter: matches, and the score of each query's exact k-th best."""
 
     matches: int
     edges: NDArray[np.float32]
 
 
-class Prepared(NamedTuple):
+class FilterDataset(NamedTuple):
     """The queries (n, d) float32, the rows that are served, and an answer for each case."""
 
     queries: NDArray[np.float32]
     rows: NDArray[np.float32]
-    exact: Sequence[Exact]
+    exact: Sequence[ExactResults]
 
 
 def bench_filter(
@@ -88,19 +88,19 @@ def bench_filter(
         print_table(columns, [[record[name] for name in columns] for record in records])
 
 
-def cases() -> list[Case]:
-    """Gives the filters that are measured, none first."""
+def filter_cases() -> list[FilterCase]:
+    """Returns the filters that are measured, none first."""
     pairs = [
-        Case(f"{100 * a:g}% and {100 * b:g}%", a * b, f"first < {a} AND second < {b}")
+        FilterCase(f"{100 * a:g}% and {100 * b:g}%", a * b, f"first < {a} AND second < {b}")
         for a, b in _PAIRS
     ]
     return [
-        Case("none", 1.0, ""),
-        *(Case(f"{100 * share:g}%", share, f"first < {share}") for share in _SHARES),
+        FilterCase("none", 1.0, ""),
+        *(FilterCase(f"{100 * share:g}%", share, f"first < {share}") for share in _SHARES),
         *pairs,
-        *(Case(f"topic {100 * share:g}%", share, f"topic < {share}") for share in _TOPICS),
+        *(FilterCase(f"topic {100 * share:g}%", share, f"topic < {share}") for share in _TOPICS),
         *(
-            Case(f"off topic {100 * share:g}%", share, f"topic >= {1 - share:g}")
+            FilterCase(f"off topic {100 * share:g}%", share, f"topic >= {1 - share:g}")
             for share in _TOPICS
         ),
     ]
@@ -111,7 +111,7 @@ def cases() -> list[Case]:
 
 def _prepare(
     store: Path, vectors: Path, queries: int, k: int, ef: int, index: str, seed: int
-) -> Prepared:
+) -> FilterDataset:
     """Builds the snapshot and the exact answers."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
@@ -148,8 +148,8 @@ def _prepare(
         index=IndexOptions(factory=index, ef_search=ef),
     )
     asyncio.run(build_snapshot(documents, options))
-    exact = [_exact(base, asked, k, _chosen(case, values, len(base))) for case in cases()]
-    return Prepared(asked, base, exact)
+    exact = [_exact(base, asked, k, _chosen(case, values, len(base))) for case in filter_cases()]
+    return FilterDataset(asked, base, exact)
 
 
 def _read(path: Path) -> NDArray[np.float32]:
@@ -169,7 +169,9 @@ def _read(path: Path) -> NDArray[np.float32]:
     return unit
 
 
-def _chosen(case: Case, values: dict[str, NDArray[np.float64]], rows: int) -> NDArray[np.bool_]:
+def _chosen(
+    case: FilterCase, values: dict[str, NDArray[np.float64]], rows: int
+) -> NDArray[np.bool_]:
     """Carries out the filter of a case by arithmetic, apart from what is measured."""
     chosen = np.ones(rows, np.bool_)
     for condition in case.filter.split(" AND ") if case.filter else ():
@@ -180,20 +182,20 @@ def _chosen(case: Case, values: dict[str, NDArray[np.float64]], rows: int) -> ND
 
 def _exact(
     base: NDArray[np.float32], asked: NDArray[np.float32], k: int, chosen: NDArray[np.bool_]
-) -> Exact:
+) -> ExactResults:
     kept = base[chosen]
     place = min(k, len(kept))
     edges = [
         np.partition(asked[first : first + 100] @ kept.T, -place, axis=1)[:, -place]
         for first in range(0, len(asked), 100)
     ]
-    return Exact(len(kept), np.concatenate(edges))
+    return ExactResults(len(kept), np.concatenate(edges))
 
 
 # --- the measurement -------------------------------------------------------------------------
 
 
-async def _measure(store: Path, prepared: Prepared, k: int) -> list[dict[str, object]]:
+async def _measure(store: Path, prepared: FilterDataset, k: int) -> list[dict[str, object]]:
     from nearline_cli.local.processes import retrieval_process
 
     async with (
@@ -202,7 +204,7 @@ async def _measure(store: Path, prepared: Prepared, k: int) -> list[dict[str, ob
     ):
         # Without serialisers bytes go out and come back as they are.
         call: Any = channel.unary_unary(_METHOD)
-        asked = [_requests(case, prepared.queries, k) for case in cases()]
+        asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
         for _ in range(20):
             await call(asked[0][0])
         first_ms = [await _timed(call, requests[0]) for requests in asked]
@@ -216,7 +218,7 @@ async def _measure(store: Path, prepared: Prepared, k: int) -> list[dict[str, ob
                 replies[number].append(reply)
         plans = [
             await _strategies(call, _requests(case, prepared.queries, k, explain=True))
-            for case in cases()
+            for case in filter_cases()
         ]
     p50 = np.median(latencies, axis=1)
     return [
@@ -232,13 +234,13 @@ async def _measure(store: Path, prepared: Prepared, k: int) -> list[dict[str, ob
             "strategy": plans[number],
         }
         for number, (case, exact, mine) in enumerate(
-            zip(cases(), prepared.exact, replies, strict=True)
+            zip(filter_cases(), prepared.exact, replies, strict=True)
         )
     ]
 
 
 def _requests(
-    case: Case, queries: NDArray[np.float32], k: int, *, explain: bool = False
+    case: FilterCase, queries: NDArray[np.float32], k: int, *, explain: bool = False
 ) -> list[bytes]:
     options = retrieval_pb2.SearchOptions(
         k=k,
@@ -271,9 +273,9 @@ async def _strategies(call: Any, requests: Sequence[bytes]) -> str:
 
 
 def _quality(
-    replies: Sequence[bytes], prepared: Prepared, exact: Exact, k: int
+    replies: Sequence[bytes], prepared: FilterDataset, exact: ExactResults, k: int
 ) -> dict[str, object]:
-    """Gives recall against the exact answers, and the hits of the query that got fewest."""
+    """Returns recall against the exact answers, and the hits of the query that got fewest."""
     wanted = min(k, exact.matches)
     found, fewest = 0, k
     for query, edge, reply in zip(prepared.queries, exact.edges, replies, strict=True):

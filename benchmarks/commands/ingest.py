@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_embedding import Bulk, OtherWork
+from benchmarks.workloads.bulk_embedding import BulkCallers, OtherCpuUse
 from nearline import contract as c
 from nearline.clients import EmbeddingClient, IngestClient
 from nearline.errors import InternalError
@@ -42,14 +42,14 @@ _WARM_UP_S = 2.0
 _CHUNK_TOKENS = 240
 
 
-class Addresses(NamedTuple):
+class ServiceAddresses(NamedTuple):
     """Where everything answers."""
 
     embedding: str
     door: str
 
 
-class _Reads:
+class _ResultReader:
     """Reads finished results on a clock of its own, while others are made."""
 
     def __init__(self, door: IngestClient, job_id: str, rate: float) -> None:
@@ -105,7 +105,7 @@ def bench_ingest(
     """
     chosen = [
         one
-        for one in text_samples.sample(texts, 10 * documents, seed)
+        for one in text_samples.sample_texts(texts, 10 * documents, seed)
         if estimate_tokens(one) <= _CHUNK_TOKENS
     ][:documents]
     record = asyncio.run(
@@ -149,10 +149,10 @@ async def _measure(
             IngestClient(addresses.door) as door,
         ):
             info = await embedder.info()
-            bulk = Bulk(embedder, texts, info, _BATCH_TEXTS, _IN_FLIGHT)
+            bulk = BulkCallers(embedder, texts, info, _BATCH_TEXTS, _IN_FLIGHT)
             await bulk.rate(_WARM_UP_S)
             warm, _ = await _ingest(door, texts[: len(texts) // 4], "warm")
-            others = OtherWork()
+            others = OtherCpuUse()
             for number in range(rounds):
                 # As long as a round of the queue takes, more or less.
                 alone.append((await bulk.rate(len(texts) / warm)).texts)
@@ -191,7 +191,7 @@ async def _ingest(
     async with asyncio.TaskGroup() as group:
         reads = None
         if read_rate:
-            reads = _Reads(door, read[0].job_id, read_rate)
+            reads = _ResultReader(door, read[0].job_id, read_rate)
             reading = group.create_task(reads.run())
         job_id = c.new_job_id()
         for at in range(0, len(items), _SUBMITTED_AT_ONCE):
@@ -213,7 +213,7 @@ async def _ingest(
 @contextlib.asynccontextmanager
 async def _running(
     folder: Path, workers: int, batch: int, in_flight: int, backend: str
-) -> AsyncIterator[Addresses]:
+) -> AsyncIterator[ServiceAddresses]:
     """Runs everything, with a collection of one document."""
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_snapshot
@@ -233,4 +233,4 @@ async def _running(
         for _ in range(workers):
             sizes = ("--batch", str(batch), "--in-flight", str(in_flight))
             await stack.enter_async_context(worker_process(redis, router.address, sizes))
-        yield Addresses(embedding.address, door.address)
+        yield ServiceAddresses(embedding.address, door.address)

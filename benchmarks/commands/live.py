@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
-from nearline_cli.commands.load import open_loop
+from nearline_cli.commands.load import run_open_loop
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
@@ -215,7 +215,7 @@ async def _searches(
     Raises: NotReady: one failed.
     """
     asked = [c.Query(vector=row) for row in queries]
-    outcome = await open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    outcome = await run_open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
     if outcome.errors:
         raise NotReady(f"searches of {name!r} failed: {dict(outcome.errors)}")
     return outcome.latencies_s
@@ -224,7 +224,7 @@ async def _searches(
 async def _recall(
     client: RetrievalClient, name: str, queries: _Matrix, documents: _Matrix, watermark: bytes
 ) -> float:
-    """Gives the share of hits that score as well as the exact ten best."""
+    """Returns the share of hits that score as well as the exact ten best."""
     options = c.SearchOptions(k=_K, min_watermark=watermark)
     good = 0
     for query in queries:
@@ -268,10 +268,10 @@ def _write(
     stop: Event,
     sender: Any,
 ) -> None:
-    from nearline.serving import let_run_on
+    from nearline.serving import use_batch_scheduling
 
     # Writers are other machines: on this one they should not interrupt the services.
-    let_run_on()
+    use_batch_scheduling()
     sender.send(0)
     sender.send(asyncio.run(_write_at_rate(address, ids, vectors, upserts, batch, stop)))
 

@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.baselines.processes import own_process
-from benchmarks.workloads.closed_loop import Round, Task, call_round, percentile_ms
-from benchmarks.workloads.retrieval_dataset import Prepared, Side, prepare
+from benchmarks.baselines.processes import single_process_pool
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, percentile_ms, run_round
+from benchmarks.workloads.retrieval_dataset import IndexVariant, RetrievalDataset, prepare_dataset
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port, retrieval_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
@@ -62,11 +62,11 @@ def bench_monitor(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
-        side = Side(index, Task(Path(folder), 10, ef, concurrency, threads))
+        side = IndexVariant(index, SearchTask(Path(folder), 10, ef, concurrency, threads))
         if "HNSW" not in index:
             side = side._replace(task=side.task._replace(ef=0))
-        with own_process() as one:
-            prepared = one.submit(prepare, [side], vectors, queries, seed, 0.0).result()
+        with single_process_pool() as one:
+            prepared = one.submit(prepare_dataset, [side], vectors, queries, seed, 0.0).result()
         work = _measure(prepared, sample=sample, seconds=seconds, rounds=rounds)
         measured = asyncio.run(work)
     record = measured | {
@@ -93,14 +93,14 @@ def bench_monitor(
 
 
 async def _measure(
-    prepared: Prepared, *, sample: float, seconds: float, rounds: int
+    prepared: RetrievalDataset, *, sample: float, seconds: float, rounds: int
 ) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     task = prepared.sides[0].task
     port = free_port()
     watching = ("--recall-sample", str(sample), "--metrics-port", str(port))
-    found: tuple[list[Round], list[Round]] = ([], [])
-    with own_process() as caller:
+    found: tuple[list[SearchRound], list[SearchRound]] = ([], [])
+    with single_process_pool() as caller:
         async with (
             retrieval_process(task.store, _BLIND) as blind,
             retrieval_process(task.store, watching) as watched,
@@ -109,7 +109,7 @@ async def _measure(
             for number in range(rounds):
                 # Who goes first changes, so that a drift of the machine meets both alike.
                 for side in (1, 0) if number % 2 else (0, 1):
-                    asking = partial(call_round, task, addresses[side], seconds, lead_s=_LEAD_S)
+                    asking = partial(run_round, task, addresses[side], seconds, lead_s=_LEAD_S)
                     found[side].append(await loop.run_in_executor(caller, asking))
             seen = await _settled(port)
     without, with_all = found

@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import numpy as np
 import typer
 
-from benchmarks.baselines.processes import minimal_server, own_process
-from benchmarks.workloads.prepared_calls import Calls, call_at_rate, call_each, call_in_loop
+from benchmarks.baselines.processes import minimal_server, single_process_pool
+from benchmarks.workloads.prepared_calls import (
+    CallResults,
+    call_closed_loop,
+    call_each,
+    call_open_loop,
+)
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.times import from_us
@@ -103,14 +108,14 @@ async def _measure(
             )
         )
         echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
-        caller = stack.enter_context(own_process())
+        caller = stack.enter_context(single_process_pool())
         await _record(router.address, had)
         asked = _drawn(rng, items, _ASKED)
         hot = _requests(rng.integers(0, users, len(asked)), asked, n)
         await _in(caller, call_each, router.address, _METHOD, hot, concurrency)
         # Lists with other parts of the items are other lists.
         unasked = rng.permutation(items)
-        found: dict[str, list[Calls]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
+        found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         size = int(rate * seconds)
         for number in range(rounds):
             fresh = unasked[number * size : (number + 1) * size]
@@ -120,11 +125,11 @@ async def _measure(
                 ("hot", router.address, hot),
             ):
                 calls = await _in(
-                    caller, call_in_loop, address, _METHOD, requests, concurrency, seconds
+                    caller, call_closed_loop, address, _METHOD, requests, concurrency, seconds
                 )
                 found[path].append(calls)
             found["cold"].append(
-                await _in(caller, call_at_rate, router.address, _METHOD, cold, rate)
+                await _in(caller, call_open_loop, router.address, _METHOD, cold, rate)
             )
             found["redis_get"].append(
                 await _in(caller, read_states, url, users, concurrency, seconds)
@@ -132,8 +137,8 @@ async def _measure(
     return [_row(path, calls) for path, calls in found.items()]
 
 
-def _row(path: str, rounds: Sequence[Calls]) -> dict[str, object]:
-    """Gives the figures of a path; those of time are medians over rounds."""
+def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
+    """Returns the figures of a path; those of time are medians over rounds."""
     levels: Counter[str] = Counter()
     if path in ("hot", "cold"):
         for calls in rounds:
@@ -185,7 +190,7 @@ def _requests(
 
 async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> None:
     from index_builder.options.build_options import BuildOptions, IndexOptions
-    from index_builder.options.training_options import Learning
+    from index_builder.options.training_options import TrainingOptions
     from index_builder.pipeline.builder import build_snapshot
 
     rng = np.random.default_rng(seed)
@@ -200,13 +205,13 @@ async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> 
         golden_queries=0,
         title_only=True,
         index=IndexOptions(factory="Flat"),
-        learning=Learning(interactions=_interactions(items, had[:_LEARNED_USERS], rng)),
+        learning=TrainingOptions(interactions=_interactions(items, had[:_LEARNED_USERS], rng)),
     )
     await build_snapshot(documents, options)
 
 
 def _interactions(items: int, had: NDArray[np.int64], rng: np.random.Generator) -> Interactions:
-    """Gives what the snapshot learns from; every item was had by somebody, or it would be new."""
+    """Returns what the snapshot learns from; every item was had by somebody, or it would be new."""
     from index_builder.interactions.records import Interactions
 
     users = len(had)
@@ -250,12 +255,12 @@ async def _record(address: str, had: NDArray[np.int64]) -> None:
                 group.create_task(write())
 
 
-def read_states(url: str, users: int, concurrency: int, seconds: float) -> Calls:
+def read_states(url: str, users: int, concurrency: int, seconds: float) -> CallResults:
     """Reads states of users in a closed loop, as the router does."""
     return asyncio.run(_read_states(url, users, concurrency, seconds))
 
 
-async def _read_states(url: str, users: int, concurrency: int, seconds: float) -> Calls:
+async def _read_states(url: str, users: int, concurrency: int, seconds: float) -> CallResults:
     from retrieval.redis_client.connection import connect
     from retrieval.users.keys import user_keys
 
@@ -277,7 +282,7 @@ async def _read_states(url: str, users: int, concurrency: int, seconds: float) -
     await asyncio.gather(*(caller(number) for number in range(concurrency)))
     spent_s = clock() - start
     await client.aclose()
-    return Calls(len(latencies) / spent_s, np.array(latencies), ())
+    return CallResults(len(latencies) / spent_s, np.array(latencies), ())
 
 
 async def _in(caller: ProcessPoolExecutor, what: Any, *arguments: Any) -> Any:

@@ -16,9 +16,20 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.baselines.processes import minimal_server, own_process
-from benchmarks.workloads.closed_loop import Round, Task, call_round, figures_of, percentile_ms
-from benchmarks.workloads.retrieval_dataset import Prepared, Side, index_file, prepare
+from benchmarks.baselines.processes import minimal_server, single_process_pool
+from benchmarks.workloads.closed_loop import (
+    SearchRound,
+    SearchTask,
+    percentile_ms,
+    round_figures,
+    run_round,
+)
+from benchmarks.workloads.retrieval_dataset import (
+    IndexVariant,
+    RetrievalDataset,
+    index_file,
+    prepare_dataset,
+)
 from nearline.errors import InvalidRequest
 from nearline_cli.compose import milvus_target
 from nearline_cli.terminal.options import Backend
@@ -59,8 +70,8 @@ def bench_retrieval(
             "with a cache under queries of which a few are popular.",
         ),
     ] = Backend.FAISS,
-    milvus_uri: milvus_target.UriOption = "",
-    milvus_token: milvus_target.TokenOption = "",
+    milvus_uri: milvus_target.MilvusUriOption = "",
+    milvus_token: milvus_target.MilvusTokenOption = "",
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a process of its own.")
     ] = False,
@@ -84,7 +95,9 @@ def bench_retrieval(
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
         sides = [
-            Side(factory, Task(Path(folder), k, width, concurrency, threads, f"bench{number}"))
+            IndexVariant(
+                factory, SearchTask(Path(folder), k, width, concurrency, threads, f"bench{number}")
+            )
             for number, (factory, width) in enumerate(((index, ef), (compare_index, compare_ef)))
             if factory
         ]
@@ -92,13 +105,15 @@ def bench_retrieval(
             side if "HNSW" in side.factory else side._replace(task=side.task._replace(ef=0))
             for side in sides
         ]
-        with own_process() as one:
-            prepared = one.submit(prepare, sides, vectors, queries, seed, target_recall).result()
+        with single_process_pool() as one:
+            prepared = one.submit(
+                prepare_dataset, sides, vectors, queries, seed, target_recall
+            ).result()
         if backend is Backend.MILVUS:
-            from benchmarks.commands.retrieval_milvus import measure
+            from benchmarks.commands.retrieval_milvus import measure_milvus
 
-            target = milvus_target.Target(milvus_uri, milvus_token)
-            work = measure(prepared, target, seconds=seconds, rounds=rounds)
+            target = milvus_target.MilvusTarget(milvus_uri, milvus_token)
+            work = measure_milvus(prepared, target, seconds=seconds, rounds=rounds)
         else:
             take_turns = _compare if compare_index else _measure
             work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
@@ -131,29 +146,29 @@ def bench_retrieval(
 
 
 async def _measure(
-    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+    prepared: RetrievalDataset, *, separate: bool, seconds: float, rounds: int
 ) -> dict[str, object]:
-    from benchmarks.baselines.baseline_faiss import raw_round
+    from benchmarks.baselines.baseline_faiss import faiss_round
 
     loop = asyncio.get_running_loop()
     task = prepared.sides[0].task
     raw_qps: list[float] = []
-    floors: list[Round] = []
-    ours: list[Round] = []
-    with own_process() as raw_process, own_process() as caller:
+    floors: list[SearchRound] = []
+    ours: list[SearchRound] = []
+    with single_process_pool() as raw_process, single_process_pool() as caller:
         async with _floor(task) as floor, _nearline(task, separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 # The first turn warms all three up and is not kept.
                 length = seconds if number else _WARM_UP_S
-                raw = await loop.run_in_executor(raw_process, raw_round, task, length)
-                least = await loop.run_in_executor(caller, call_round, task, floor, length)
-                mine = await loop.run_in_executor(caller, call_round, task, address, length)
+                raw = await loop.run_in_executor(raw_process, faiss_round, task, length)
+                least = await loop.run_in_executor(caller, run_round, task, floor, length)
+                mine = await loop.run_in_executor(caller, run_round, task, address, length)
                 if number:
                     raw_qps.append(raw)
                     floors.append(least)
                     ours.append(mine)
             rss = sum(_rss_bytes(pid) for pid in pids)
-    figures = figures_of(ours, task.k)
+    figures = round_figures(ours, task.k)
     floor_qps = median(r.qps for r in floors)
     return figures | {
         "rss_bytes": rss,
@@ -167,15 +182,15 @@ async def _measure(
 
 
 async def _compare(
-    prepared: Prepared, *, separate: bool, seconds: float, rounds: int
+    prepared: RetrievalDataset, *, separate: bool, seconds: float, rounds: int
 ) -> dict[str, object]:
     """Lets two collections of one server take turns; the ratio is the median over pairs."""
     loop = asyncio.get_running_loop()
     tasks = [side.task for side in prepared.sides]
-    found: list[list[Round]] = [[], []]
+    found: list[list[SearchRound]] = [[], []]
     # What a request costs the server: all that a busy machine leaves comparable.
     server_us: list[list[float]] = [[], []]
-    with own_process() as caller:
+    with single_process_pool() as caller:
         async with _nearline(tasks[0], separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 length = seconds if number else _WARM_UP_S
@@ -183,16 +198,18 @@ async def _compare(
                 for side in (0, 1) if number % 2 else (1, 0):
                     before_s = _cpu_s(pids)
                     one = await loop.run_in_executor(
-                        caller, call_round, tasks[side], address, length
+                        caller, run_round, tasks[side], address, length
                     )
                     if number:
                         found[side].append(one)
                         spent = _cpu_s(pids) - before_s
                         server_us[side].append(spent / len(one.latencies_s) * 1e6)
     ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
-    others = {f"compare_{name}": value for name, value in figures_of(found[1], tasks[1].k).items()}
+    others = {
+        f"compare_{name}": value for name, value in round_figures(found[1], tasks[1].k).items()
+    }
     return {
-        **figures_of(found[0], tasks[0].k),
+        **round_figures(found[0], tasks[0].k),
         **others,
         "server_us": round(median(server_us[0]), 1),
         "compare_server_us": round(median(server_us[1]), 1),
@@ -208,7 +225,7 @@ async def _compare(
 # --- the servers -----------------------------------------------------------------------------
 
 
-def _floor(task: Task) -> AbstractAsyncContextManager[str]:
+def _floor(task: SearchTask) -> AbstractAsyncContextManager[str]:
     return minimal_server(
         "benchmarks.baselines.floor_server",
         *("--threads", str(task.threads)),
@@ -217,7 +234,7 @@ def _floor(task: Task) -> AbstractAsyncContextManager[str]:
 
 
 @contextlib.asynccontextmanager
-async def _nearline(task: Task, *, separate: bool) -> AsyncIterator[tuple[str, list[int]]]:
+async def _nearline(task: SearchTask, *, separate: bool) -> AsyncIterator[tuple[str, list[int]]]:
     from nearline_cli.local.processes import SHARD_SERVICES, retrieval_process, service_process
 
     async with contextlib.AsyncExitStack() as stack:

@@ -6,10 +6,16 @@ import asyncio
 from concurrent.futures import Executor
 from statistics import median
 
-from benchmarks.baselines.processes import own_process
-from benchmarks.workloads.closed_loop import Round, Task, call_round, figures_of, percentile_ms
-from benchmarks.workloads.retrieval_dataset import Prepared
-from nearline_cli.compose.milvus_target import Target, lent
+from benchmarks.baselines.processes import single_process_pool
+from benchmarks.workloads.closed_loop import (
+    SearchRound,
+    SearchTask,
+    percentile_ms,
+    round_figures,
+    run_round,
+)
+from benchmarks.workloads.retrieval_dataset import RetrievalDataset
+from nearline_cli.compose.milvus_target import MilvusTarget, export_temporarily
 from nearline_cli.local.processes import retrieval_process
 
 _WARM_UP_S = 2.0
@@ -18,24 +24,24 @@ _ENTRIES = 10_000
 _ZIPF = 1.0
 
 
-async def measure(
-    prepared: Prepared, target: Target, *, seconds: float, rounds: int
+async def measure_milvus(
+    prepared: RetrievalDataset, target: MilvusTarget, *, seconds: float, rounds: int
 ) -> dict[str, object]:
     """Writes the vectors into a Milvus, and has three ask it in turns.
 
     They are pymilvus alone; our router, each query in turn; and our router with a cache of answers,
     queries by a law of Zipf. The collection is dropped afterwards.
     """
-    from benchmarks.baselines.baseline_milvus import Place, milvus_round
+    from benchmarks.baselines.baseline_milvus import MilvusCollection, milvus_round
 
     task = prepared.sides[0].task
     loop = asyncio.get_running_loop()
-    alone: list[Round] = []
-    ours: list[Round] = []
-    hot: list[Round] = []
-    async with lent(task.store, task.collection, target) as there:
-        place = Place(target.uri, target.token, there.name)
-        with own_process() as client, own_process() as caller:
+    alone: list[SearchRound] = []
+    ours: list[SearchRound] = []
+    hot: list[SearchRound] = []
+    async with export_temporarily(task.store, task.collection, target) as there:
+        place = MilvusCollection(target.uri, target.token, there.name)
+        with single_process_pool() as client, single_process_pool() as caller:
             for number in range(rounds + 1):
                 # The first turn warms all up and is not kept.
                 length = seconds if number else _WARM_UP_S
@@ -55,9 +61,9 @@ async def measure(
     return {
         "backend": "milvus",
         "milvus": there.version,
-        **figures_of(ours, task.k),
-        **figures_of(alone, task.k, "alone_"),
-        **figures_of(hot, task.k, "hot_"),
+        **round_figures(ours, task.k),
+        **round_figures(alone, task.k, "alone_"),
+        **round_figures(hot, task.k, "hot_"),
         "hot_share": round(median(one.cached for one in hot), 4),
         "zipf": _ZIPF,
         "ratio_to_alone": round(median(one.qps for one in ours) / qps, 3),
@@ -67,7 +73,7 @@ async def measure(
 
 
 async def _asked(
-    caller: Executor, task: Task, address: str, seconds: float, zipf: float = 0.0
-) -> Round:
+    caller: Executor, task: SearchTask, address: str, seconds: float, zipf: float = 0.0
+) -> SearchRound:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(caller, call_round, task, address, seconds, zipf)
+    return await loop.run_in_executor(caller, run_round, task, address, seconds, zipf)

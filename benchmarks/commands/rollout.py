@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.workloads.rollout_simulation import Setting, simulate
+from benchmarks.workloads.rollout_simulation import CanaryScenario, simulate
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
@@ -69,7 +69,7 @@ def bench_rollout(
     Four settings: a canary that is as good, one that is as slow as it may be, one that is 30 %
     slower, and one with recall 0.8. The trace is of searches of a router under an open loop.
     """
-    from retrieval.rollout.analysis import Limits
+    from retrieval.rollout.analysis import CanaryLimits
     from retrieval.rollout.quantiles import quantiles
 
     if trace is not None:
@@ -79,16 +79,30 @@ def bench_rollout(
             trace_s = asyncio.run(_record(Path(folder) / "store", rate, seconds, seed))
     if save_trace is not None:
         np.savetxt(save_trace, trace_s, fmt="%.6f")
-    limits = Limits(false_alarm=false_alarm, latency_ratio=latency_ratio, min_recall=min_recall)
+    limits = CanaryLimits(
+        false_alarm=false_alarm, latency_ratio=latency_ratio, min_recall=min_recall
+    )
     good, at_limit, slow, forgetful = (
         simulate(
-            trace_s, setting, limits, runs=runs, requests=requests, share=share,
-            recall_sample=recall_sample, users=users, seed=seed + number,
+            trace_s,
+            setting,
+            limits,
+            runs=runs,
+            requests=requests,
+            share=share,
+            recall_sample=recall_sample,
+            users=users,
+            seed=seed + number,
         )
         for number, setting in enumerate(
-            (Setting(), Setting(slower=latency_ratio), Setting(slower=1.3), Setting(recall=0.8))
+            (
+                CanaryScenario(),
+                CanaryScenario(slower=latency_ratio),
+                CanaryScenario(slower=1.3),
+                CanaryScenario(recall=0.8),
+            )
         )
-    )  # fmt: skip
+    )
     p50, p99 = quantiles(trace_s.tolist(), (0.5, 0.99))
     record: dict[str, object] = {
         "runs": runs,

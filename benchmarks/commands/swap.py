@@ -12,9 +12,21 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 
-from benchmarks.workloads.swap_checks import Judge
-from benchmarks.workloads.swap_dataset import COLLECTION, MOST_DOCUMENTS, Built, build, questions_of
-from benchmarks.workloads.swap_load import Kind, Load, Phase, Seen, open_loop
+from benchmarks.workloads.swap_checks import ReplyChecker
+from benchmarks.workloads.swap_dataset import (
+    COLLECTION,
+    MOST_DOCUMENTS,
+    SwapDataset,
+    build_snapshots,
+    common_questions,
+)
+from benchmarks.workloads.swap_load import (
+    LoadPhase,
+    LoadResults,
+    RequestKind,
+    SwapLoad,
+    run_swap_load,
+)
 from nearline import contract as c
 from nearline.clients import AdminClient, EmbeddingClient, GenerationClient, RetrievalClient
 from nearline.errors import NotReady
@@ -82,10 +94,10 @@ def bench_swap(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         phases = {
-            Phase.WARM_UP: warm_up_s,
-            Phase.REST: rest_s,
-            Phase.FLIPS: flips * every_s,
-            Phase.SETTLE: drain_s + 1.0,
+            LoadPhase.WARM_UP: warm_up_s,
+            LoadPhase.REST: rest_s,
+            LoadPhase.FLIPS: flips * every_s,
+            LoadPhase.SETTLE: drain_s + 1.0,
         }
         row = asyncio.run(
             _measure(Path(folder), phases, rate, flips, every_s, routers, replicas, shards,
@@ -99,7 +111,7 @@ def bench_swap(
 
 async def _measure(
     folder: Path,
-    phases: dict[Phase, float],
+    phases: dict[LoadPhase, float],
     rate: float,
     flips: int,
     every_s: float,
@@ -110,21 +122,21 @@ async def _measure(
     drain_s: float,
     seed: int,
 ) -> dict[str, object]:
-    seen = Seen()
+    seen = LoadResults()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         embedding = (await enter(embedding_process())).address
         embedder = await enter(EmbeddingClient(embedding))
-        built = await build(folder / "store", embedder, documents, shards, seed)
-        questions = questions_of(documents, _QUESTIONS, np.random.default_rng(seed))
+        built = await build_snapshots(folder / "store", embedder, documents, shards, seed)
+        questions = common_questions(documents, _QUESTIONS, np.random.default_rng(seed))
         vectors = (await embedder.embed(questions, c.TextRole.QUERY, timeout_s=60.0)).vectors
         services = await enter(
             _deployed(folder / "store", embedding, routers, replicas, shards, drain_s)
         )
-        load = Load(
+        load = SwapLoad(
             routers=[await enter(RetrievalClient(one)) for one in services.routers],
             generator=await enter(GenerationClient(services.generation)),
-            judge=Judge(built.stamps, built.texts),
+            judge=ReplyChecker(built.stamps, built.texts),
             questions=questions,
             vectors=vectors,
             documents=documents,
@@ -137,13 +149,13 @@ async def _measure(
         for admin in admins:
             await admin.serving_status()
         start = asyncio.get_running_loop().time()
-        first = start + phases[Phase.WARM_UP] + phases[Phase.REST]
+        first = start + phases[LoadPhase.WARM_UP] + phases[LoadPhase.REST]
         async with asyncio.TaskGroup() as running:
-            running.create_task(open_loop(load, start, seen))
+            running.create_task(run_swap_load(load, start, seen))
             swaps = running.create_task(_swap(admins, built, first, flips, every_s))
         await _reached(admins, swaps.result())
     return {
-        **figures_of(seen, flips),
+        **swap_figures(seen, flips),
         "rate": rate,
         **{f"{phase.value}_s": seconds for phase, seconds in phases.items()},
         "every_s": every_s,
@@ -154,8 +166,8 @@ async def _measure(
     }
 
 
-def figures_of(seen: Seen, flips: int) -> dict[str, object]:
-    """Gives the figures of a row; times in milliseconds, None where nothing was answered."""
+def swap_figures(seen: LoadResults, flips: int) -> dict[str, object]:
+    """Returns the figures of a row; times in milliseconds, None where nothing was answered."""
     figures: dict[str, object] = {
         "requests": seen.requests,
         "failed": sum(seen.errors.values()),
@@ -169,10 +181,10 @@ def figures_of(seen: Seen, flips: int) -> dict[str, object]:
     }
     ratios: dict[str, object] = {}
     times: dict[str, object] = {}
-    for name, kinds in (("", tuple(Kind)), *((one.value, (one,)) for one in Kind)):
+    for name, kinds in (("", tuple(RequestKind)), *((one.value, (one,)) for one in RequestKind)):
         flipping, rest = (
             [at * 1e3 for kind in kinds for at in seen.latencies_s.get((phase, kind), ())]
-            for phase in (Phase.FLIPS, Phase.REST)
+            for phase in (LoadPhase.FLIPS, LoadPhase.REST)
         )
         during, before = _percentile(flipping, 99), _percentile(rest, 99)
         ratio = None if during is None or before is None else round(during / before, 3)
@@ -189,7 +201,7 @@ def _percentile(values: Sequence[float], percentile: float) -> float | None:
 
 
 async def _swap(
-    admins: Sequence[AdminClient], built: Built, first: float, flips: int, every_s: float
+    admins: Sequence[AdminClient], built: SwapDataset, first: float, flips: int, every_s: float
 ) -> int:
     """Promotes the next snapshot again and again, each time by another router; gives the epoch."""
     loop = asyncio.get_running_loop()

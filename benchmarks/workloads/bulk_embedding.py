@@ -17,14 +17,14 @@ from nearline.contract import EmbedderInfo, Lane
 _TIMEOUT_S = 120.0
 
 
-class Rate(NamedTuple):
+class EmbeddingRate(NamedTuple):
     """Texts and tokens in a second."""
 
     texts: float
     tokens: float
 
 
-class Bulk:
+class BulkCallers:
     """Callers on the bulk lane: so many requests in flight, each replaced when it is answered.
 
     Args:
@@ -58,7 +58,7 @@ class Bulk:
             parts.append(reply.vectors)
         return np.concatenate(parts)
 
-    async def rate(self, seconds: float) -> Rate:
+    async def rate(self, seconds: float) -> EmbeddingRate:
         """Keeps the lane full and gives texts and tokens per second of the answers in that time."""
         texts = tokens = 0
         batches = itertools.cycle(self._batches)
@@ -76,17 +76,17 @@ class Bulk:
 
         await asyncio.gather(*(call() for _ in range(self._in_flight)))
         spent = time.perf_counter() - start
-        return Rate(texts / spent, tokens / spent)
+        return EmbeddingRate(texts / spent, tokens / spent)
 
 
-class OtherWork:
+class OtherCpuUse:
     """Share of the machine's CPU time that went to processes that are not ours, since made."""
 
     def __init__(self) -> None:
         self._before = self._look()
 
     def cpu_ratio(self) -> float:
-        """Gives the share, 0..1."""
+        """Returns the share, 0..1."""
         all_s, busy_s, ours_s = (b - a for a, b in zip(self._before, self._look(), strict=True))
         return max(0.0, busy_s - ours_s) / all_s
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from nearline import contract as c
 from nearline.clients import IngestClient, RetrievalClient
-from nearline.retry import while_overloaded
-from nearline_cli.local.autoscaler import Pool, Scaled
+from nearline.retry import retry_while_overloaded
+from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool
 
 _TICK_S = 0.1
 _SAMPLE_S = 0.5
@@ -17,7 +17,7 @@ _GONE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class BurstLoad:
     """How documents arrive, open loop: a steady rate, `factor` times it, the same again, none."""
 
     rate: float
@@ -32,14 +32,14 @@ class Load:
         return self.steady_s + self.burst_s + self.after_s
 
     def due(self, at_s: float) -> int:
-        """Gives how many documents should have been submitted by then."""
+        """Returns how many documents should have been submitted by then."""
         at_s = min(at_s, self.seconds)
         in_burst_s = min(max(at_s - self.steady_s, 0.0), self.burst_s)
         return round(self.rate * (at_s + (self.factor - 1) * in_burst_s))
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class QueueSample:
     """The queue at a time. t: Seconds from the start of the load; done: documents that ended."""
 
     t: float
@@ -52,29 +52,31 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Run:
+class BurstRun:
     """What happened so far. jobs: The ids of the documents of each."""
 
     began: float = 0.0
     submitted: int = 0
-    samples: list[Sample] = field(default_factory=list)
-    scalings: list[tuple[float, Scaled]] = field(default_factory=list)
+    samples: list[QueueSample] = field(default_factory=list)
+    scalings: list[tuple[float, ScalingEvent]] = field(default_factory=list)
     jobs: dict[str, list[str]] = field(default_factory=dict)
 
     def now(self) -> float:
-        """Gives the seconds since the load began."""
+        """Returns the seconds since the load began."""
         return asyncio.get_running_loop().time() - self.began
 
 
-def items_of(prefix: str, first: int, end: int) -> list[c.Item]:
-    """Gives the documents with these numbers."""
+def numbered_items(prefix: str, first: int, end: int) -> list[c.Item]:
+    """Returns the documents with these numbers."""
     return [
         c.Item(id=f"{prefix}-{number:07d}", text=f"document {number}")
         for number in range(first, end)
     ]
 
 
-async def drive(door: IngestClient, load: Load, run: Run, pool: Pool, idle_s: float) -> None:
+async def run_burst(
+    door: IngestClient, load: BurstLoad, run: BurstRun, pool: WorkerPool, idle_s: float
+) -> None:
     """Submits the load, and watches until no worker is left."""
     run.began = asyncio.get_running_loop().time()
     sampling = asyncio.create_task(_sample(door, run))
@@ -95,13 +97,13 @@ async def drive(door: IngestClient, load: Load, run: Run, pool: Pool, idle_s: fl
         sampling.result()
 
 
-async def _submit(door: IngestClient, load: Load, run: Run) -> None:
+async def _submit(door: IngestClient, load: BurstLoad, run: BurstRun) -> None:
     """Submits what is due every tick, whether or not earlier ones were taken already."""
 
     async def send(first: int, end: int) -> None:
-        items = items_of("burst", first, end)
+        items = numbered_items("burst", first, end)
         job_id = c.new_job_id()
-        await while_overloaded(lambda: door.submit(items, job_id=job_id, timeout_s=30.0))
+        await retry_while_overloaded(lambda: door.submit(items, job_id=job_id, timeout_s=30.0))
         run.jobs[job_id] = [item.id for item in items]
         run.submitted += len(items)
 
@@ -117,7 +119,7 @@ async def _submit(door: IngestClient, load: Load, run: Run) -> None:
             sent = due
 
 
-async def _sample(door: IngestClient, run: Run) -> None:
+async def _sample(door: IngestClient, run: BurstRun) -> None:
     done = 0
     while True:
         submitted = run.submitted
@@ -125,7 +127,7 @@ async def _sample(door: IngestClient, run: Run) -> None:
         # What was submitted meanwhile may be in the lag already.
         done = max(done, submitted - queue.lag)
         run.samples.append(
-            Sample(
+            QueueSample(
                 t=round(run.now(), 2),
                 submitted=submitted,
                 done=done,
@@ -138,7 +140,9 @@ async def _sample(door: IngestClient, run: Run) -> None:
         await asyncio.sleep(len(run.samples) * _SAMPLE_S - run.now())
 
 
-async def outcome(door: IngestClient, router: RetrievalClient, run: Run) -> dict[str, int]:
+async def count_outcomes(
+    door: IngestClient, router: RetrievalClient, run: BurstRun
+) -> dict[str, int]:
     """Counts what became of the documents, and those that the router does not have."""
     counts = {"indexed": 0, "dead": 0, "lost": 0}
     for job_id, ids in run.jobs.items():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.prepared_calls import call_in_loop
+from benchmarks.workloads.prepared_calls import call_closed_loop
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
 
@@ -24,7 +24,7 @@ _DRAWN = 100_000
 _kept: dict[str, Any] = {}
 
 
-class Task(NamedTuple):
+class SearchTask(NamedTuple):
     """What is measured.
 
     folder: Holds the store and what the measuring processes share.
@@ -51,7 +51,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class SearchRound:
     """One stretch of closed-loop calls.
 
     latencies_s: one per call. recall: Over all replies. replies: How many, those that led in
@@ -65,9 +65,9 @@ class Round:
     cached: float = 0.0
 
 
-def call_round(
-    task: Task, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
-) -> Round:
+def run_round(
+    task: SearchTask, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
+) -> SearchRound:
     """Calls Search in a closed loop; requests are serialised before, replies parsed after.
 
     Args:
@@ -79,16 +79,16 @@ def call_round(
     requests = _requests(task, exact["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
     asked = [requests[one] for one in order]
-    calls = call_in_loop(address, METHOD, asked, task.concurrency, seconds, lead_s)
+    calls = call_closed_loop(address, METHOD, asked, task.concurrency, seconds, lead_s)
     replies = [
         (order[number], retrieval_pb2.SearchResponse.FromString(reply))
         for number, reply in calls.replies
     ]
     kept = sum(reply.info.served_by.source == _CACHE for _, reply in replies)
-    return Round(
+    return SearchRound(
         qps=calls.qps,
         latencies_s=calls.latencies_s,
-        recall=recall_of(
+        recall=mean_recall(
             task, [(number, [hit.id for hit in reply.result.hits]) for number, reply in replies]
         ),
         replies=len(replies),
@@ -96,8 +96,8 @@ def call_round(
     )
 
 
-def figures_of(rounds: Sequence[Round], k: int, prefix: str = "") -> dict[str, object]:
-    """Gives the medians over rounds, each name after a prefix."""
+def round_figures(rounds: Sequence[SearchRound], k: int, prefix: str = "") -> dict[str, object]:
+    """Returns the medians over rounds, each name after a prefix."""
     return {
         f"{prefix}qps": round(median(one.qps for one in rounds), 1),
         f"{prefix}p50_ms": percentile_ms(rounds, 50),
@@ -106,8 +106,8 @@ def figures_of(rounds: Sequence[Round], k: int, prefix: str = "") -> dict[str, o
     }
 
 
-def percentile_ms(rounds: Sequence[Round], percentile: float) -> float:
-    """Gives the median over rounds of a percentile of their latencies."""
+def percentile_ms(rounds: Sequence[SearchRound], percentile: float) -> float:
+    """Returns the median over rounds of a percentile of their latencies."""
     each = [float(np.percentile(one.latencies_s, percentile)) for one in rounds]
     return round(median(each) * 1e3, 3)
 
@@ -120,7 +120,7 @@ def _popular(queries: int, zipf: float) -> list[int]:
     return drawn
 
 
-def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
+def _requests(task: SearchTask, queries: NDArray[np.float32]) -> list[bytes]:
     options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef or None)
     return [
         retrieval_pb2.SearchRequest(
@@ -130,8 +130,8 @@ def _requests(task: Task, queries: NDArray[np.float32]) -> list[bytes]:
     ]
 
 
-def recall_of(task: Task, replies: Sequence[tuple[int, Sequence[str]]]) -> float:
-    """Gives the share of the exact k best that was found.
+def mean_recall(task: SearchTask, replies: Sequence[tuple[int, Sequence[str]]]) -> float:
+    """Returns the share of the exact k best that was found.
 
     Args:
         replies: Number of the query, and the ids found; what follows U+0001 in an id is no part.
@@ -149,8 +149,8 @@ def recall_of(task: Task, replies: Sequence[tuple[int, Sequence[str]]]) -> float
     return found / (len(replies) * task.k)
 
 
-def exact_answers(task: Task) -> dict[str, NDArray[np.float32]]:
-    """Gives the queries, and the score of each one's exact k-th best."""
+def exact_answers(task: SearchTask) -> dict[str, NDArray[np.float32]]:
+    """Returns the queries, and the score of each one's exact k-th best."""
     if "exact" not in _kept:
         with np.load(task.folder / "exact.npz") as file:
             _kept["exact"] = {name: file[name] for name in file.files}

@@ -15,7 +15,7 @@ import uvloop
 from numpy.typing import NDArray
 
 
-class Calls(NamedTuple):
+class CallResults(NamedTuple):
     """What came of calls.
 
     qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply;
@@ -27,14 +27,14 @@ class Calls(NamedTuple):
     replies: Sequence[tuple[int, bytes]]
 
 
-def call_in_loop(
+def call_closed_loop(
     address: str,
     method: str,
     requests: Sequence[bytes],
     concurrency: int,
     seconds: float,
     lead_s: float = 0.0,
-) -> Calls:
+) -> CallResults:
     """Calls in a closed loop: each caller sends its next request when the last is answered.
 
     Args:
@@ -46,13 +46,17 @@ def call_in_loop(
         return runner.run(_closed(address, method, requests, concurrency, seconds, lead_s))
 
 
-def call_each(address: str, method: str, requests: Sequence[bytes], concurrency: int) -> Calls:
+def call_each(
+    address: str, method: str, requests: Sequence[bytes], concurrency: int
+) -> CallResults:
     """Calls with each request once, in a closed loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_closed(address, method, requests, concurrency, None))
 
 
-def call_at_rate(address: str, method: str, requests: Sequence[bytes], rate: float) -> Calls:
+def call_open_loop(
+    address: str, method: str, requests: Sequence[bytes], rate: float
+) -> CallResults:
     """Calls in an open loop: each request once, at its time, whatever became of those before.
 
     Latencies count from the time that a request was due.
@@ -71,7 +75,7 @@ async def _closed(
     concurrency: int,
     seconds: float | None,
     lead_s: float = 0.0,
-) -> Calls:
+) -> CallResults:
     clock = time.perf_counter
     numbers = itertools.count()
     replies: list[tuple[int, bytes]] = []
@@ -95,10 +99,10 @@ async def _closed(
 
         await asyncio.gather(*(caller() for _ in range(concurrency)))
         spent_s = clock() - start
-    return Calls(len(latencies) / spent_s, np.array(latencies), replies)
+    return CallResults(len(latencies) / spent_s, np.array(latencies), replies)
 
 
-async def _open(address: str, method: str, requests: Sequence[bytes], rate: float) -> Calls:
+async def _open(address: str, method: str, requests: Sequence[bytes], rate: float) -> CallResults:
     loop = asyncio.get_running_loop()
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
@@ -117,4 +121,4 @@ async def _open(address: str, method: str, requests: Sequence[bytes], rate: floa
                 await asyncio.sleep(due - loop.time())
                 running.create_task(ask(number, due))
         spent_s = loop.time() - start
-    return Calls(len(latencies) / spent_s, np.array(latencies), replies)
+    return CallResults(len(latencies) / spent_s, np.array(latencies), replies)

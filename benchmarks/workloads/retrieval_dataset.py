@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.closed_loop import TIE, Task, exact_answers
+from benchmarks.workloads.closed_loop import TIE, SearchTask, exact_answers
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
@@ -22,26 +22,26 @@ INDEX_FILE = "dense.faiss"
 _WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
 
-class Side(NamedTuple):
+class IndexVariant(NamedTuple):
     """An index to measure: its FAISS factory string, and the task of asking it."""
 
     factory: str
-    task: Task
+    task: SearchTask
 
 
-class Prepared(NamedTuple):
+class RetrievalDataset(NamedTuple):
     """What was built. sides: With widths chosen. build_s, index_bytes: of each side."""
 
-    sides: Sequence[Side]
+    sides: Sequence[IndexVariant]
     build_s: Sequence[float]
     index_bytes: Sequence[int]
     rows: int
     dim: int
 
 
-def prepare(
-    sides: Sequence[Side], vectors: Path, queries: int, seed: int, target_recall: float
-) -> Prepared:
+def prepare_dataset(
+    sides: Sequence[IndexVariant], vectors: Path, queries: int, seed: int, target_recall: float
+) -> RetrievalDataset:
     """Builds a collection for each side, and the exact answers that both are held against.
 
     Args:
@@ -78,11 +78,11 @@ def prepare(
             )
         chosen.append(side)
     sizes = [index_file(side.task).stat().st_size for side in chosen]
-    return Prepared(chosen, build_s, sizes, len(base), base.shape[1])
+    return RetrievalDataset(chosen, build_s, sizes, len(base), base.shape[1])
 
 
-def index_file(task: Task) -> Path:
-    """Gives the index that is served."""
+def index_file(task: SearchTask) -> Path:
+    """Returns the index that is served."""
     from nearline.snapshot import Store, shard_folder
 
     store = Store(task.store)
@@ -90,7 +90,7 @@ def index_file(task: Task) -> Path:
     return shard_folder(store.snapshot_folder(task.collection, snapshot_id), 0) / INDEX_FILE
 
 
-def _build(side: Side, documents: Iterator[Item]) -> None:
+def _build(side: IndexVariant, documents: Iterator[Item]) -> None:
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
 
@@ -102,7 +102,7 @@ def _build(side: Side, documents: Iterator[Item]) -> None:
     asyncio.run(build_snapshot(documents, options))
 
 
-def _least_width(side: Side, base: NDArray[np.float32], target_recall: float) -> int:
+def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: float) -> int:
     from retrieval.index.vectors.faiss_index import FaissIndex
     from retrieval.index.vectors.vector_index import SearchParams
 
@@ -140,7 +140,7 @@ def _read(path: Path) -> NDArray[Any]:
 
 
 def _edges(base: NDArray[np.float32], asked: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Gives the score of each query's exact k-th best row: what scores as well is found right."""
+    """Returns the score of each query's exact k-th best row: what scores as well is found right."""
     edges = []
     for first in range(0, len(asked), 100):
         scores = asked[first : first + 100] @ base.T

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from retrieval.rollout.analysis import Limits
+    from retrieval.rollout.analysis import CanaryLimits
 
 # Bursts are shorter than a second; blocks at the usual 200 requests/s are one.
 BLOCK = 200
@@ -22,7 +22,7 @@ _LOOKS_EVERY = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class CanaryScenario:
     """How a canary does in truth.
 
     slower: Its latency as a multiple of what was recorded. recall: Its mean recall@10, 0..1.
@@ -33,7 +33,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SimulationResult:
     """What came of runs.
 
     backed_out: Requests of each run until it was backed out, of those that were. tests: How often
@@ -57,8 +57,8 @@ class Outcome:
 
 def simulate(
     trace_s: NDArray[np.float64],
-    setting: Setting,
-    limits: Limits,
+    setting: CanaryScenario,
+    limits: CanaryLimits,
     *,
     runs: int,
     requests: int,
@@ -66,7 +66,7 @@ def simulate(
     recall_sample: float,
     users: int,
     seed: int,
-) -> Outcome:
+) -> SimulationResult:
     """Judges rollouts of so many requests by the very code that judges them in a router.
 
     Latencies are drawn from the trace in blocks, round the end, so that bursts stay: Politis and
@@ -78,18 +78,18 @@ def simulate(
         users: Who ask, each as often, dealt to an arm for good; 0: each request by itself.
         seed: Every run has its own generator, made of it and the number of the run.
     """
-    from retrieval.rollout.analysis import Judge
+    from retrieval.rollout.analysis import CanaryAnalysis
 
     backed_out = []
     tests: Counter[str] = Counter()
     for run in range(runs):
         rng = np.random.default_rng((seed, run))
-        judge = Judge(share, limits, dealt_by_unit=users > 0)
+        judge = CanaryAnalysis(share, limits, dealt_by_unit=users > 0)
         asking = rng.integers(users, size=requests) if users else np.arange(requests)
         canary = (rng.random(users or requests) < share)[asking]
         units = rng.integers(2**63, size=users or requests)[asking]
-        seconds = resampled(trace_s, requests, rng) * np.where(canary, setting.slower, 1.0)
-        recalls = recalls_of(setting.recall, requests, rng)
+        seconds = resample_latencies(trace_s, requests, rng) * np.where(canary, setting.slower, 1.0)
+        recalls = sample_recalls(setting.recall, requests, rng)
         recalls[~(canary & (rng.random(requests) < recall_sample))] = np.nan
         for number in range(0, requests, _LOOKS_EVERY):
             part = slice(number, number + _LOOKS_EVERY)
@@ -104,10 +104,10 @@ def simulate(
                 backed_out.append(min(number + _LOOKS_EVERY, requests))
                 tests[judge.broken] += 1
                 break
-    return Outcome(runs=runs, backed_out=backed_out, tests=tests)
+    return SimulationResult(runs=runs, backed_out=backed_out, tests=tests)
 
 
-def resampled(
+def resample_latencies(
     trace_s: NDArray[np.float64], requests: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Draws latencies in blocks of `BLOCK`, shape (requests,)."""
@@ -117,7 +117,7 @@ def resampled(
     return drawn
 
 
-def recalls_of(mean: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def sample_recalls(mean: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draws the recall@10 of queries: 0, 0.1, .. 1, beta-binomial, shape (count,).
 
     Args:

@@ -14,7 +14,7 @@ _STAMP = re.compile(rf"\b({'|'.join(STAMPS)})\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ReplyChecker:
     """Knows what the snapshots hold; says what is wrong with a reply, empty: nothing.
 
     stamps: By snapshot id. texts: By item id. lists: Ids that a user was given first, by snapshot
@@ -64,7 +64,7 @@ class Judge:
             return problem
         stamp = self.stamps[snapshot_id]
         said = "".join(event.text for event in events if isinstance(event, c.Delta))
-        if said and (found := stamps_in([said])) != {stamp}:
+        if said and (found := find_stamps([said])) != {stamp}:
             return f"an answer from {stamp} says {_told(found)}: {said[:200]!r}"
         shown = {hit.id for hit in evidence.documents}
         for event in events:
@@ -88,15 +88,15 @@ class Judge:
             return f"a reply from {stamp} has ids of {_told(found)}"
         for hit in hits:
             parts = [part for part in (hit.title, hit.text) if part is not None]
-            if any(stamps_in([part]) != {stamp} for part in parts):
+            if any(find_stamps([part]) != {stamp} for part in parts):
                 return f"a reply from {stamp} shows of {hit.id}: {' / '.join(parts)!r}"
             if hit.text is not None and hit.text not in self.texts.get(hit.id, ""):
                 return f"a reply from {stamp} has a text of {hit.id} that it does not have"
         return ""
 
 
-def stamps_in(texts: Iterable[str]) -> set[str]:
-    """Gives the stamps that texts carry."""
+def find_stamps(texts: Iterable[str]) -> set[str]:
+    """Returns the stamps that texts carry."""
     return {stamp for text in texts for stamp in _STAMP.findall(text)}
 
 

@@ -40,7 +40,7 @@ _QUESTIONS = (
 )
 
 
-class Built(NamedTuple):
+class SwapDataset(NamedTuple):
     """The snapshots. stamps: By snapshot id, in the order of `STAMPS`. texts: By item id."""
 
     stamps: dict[str, str]
@@ -48,25 +48,25 @@ class Built(NamedTuple):
 
 
 def item_id(stamp: str, row: int) -> str:
-    """Gives the id of a document: each snapshot has other ones."""
+    """Returns the id of a document: each snapshot has other ones."""
     return f"{stamp}-d{row:06d}"
 
 
 def user_id(number: int) -> str:
-    """Gives the id of a user; all snapshots know the same ones."""
+    """Returns the id of a user; all snapshots know the same ones."""
     return f"u{number:04d}"
 
 
 def is_liked(stamp: str, row: int) -> bool:
-    """Tells whether anybody had a document: in each snapshot it is another third of them.
+    """Returns whether anybody had a document: in each snapshot it is another third of them.
 
     So a list tells what it was learned from, whatever stamp its ids carry.
     """
     return row % len(STAMPS) == STAMPS.index(stamp)
 
 
-def items_of(stamp: str, documents: int, rng: np.random.Generator) -> list[c.Item]:
-    """Gives the documents of a snapshot: every sentence of one carries its stamp."""
+def snapshot_items(stamp: str, documents: int, rng: np.random.Generator) -> list[c.Item]:
+    """Returns the documents of a snapshot: every sentence of one carries its stamp."""
     found = []
     for row, place in enumerate(_places(documents)):
         figures = rng.integers(10, 1_000, len(_SENTENCES)).tolist()
@@ -78,8 +78,8 @@ def items_of(stamp: str, documents: int, rng: np.random.Generator) -> list[c.Ite
     return found
 
 
-def questions_of(documents: int, count: int, rng: np.random.Generator) -> list[str]:
-    """Gives questions that a document of every snapshot answers."""
+def common_questions(documents: int, count: int, rng: np.random.Generator) -> list[str]:
+    """Returns questions that a document of every snapshot answers."""
     places = _places(documents)
     asked = zip(
         rng.integers(0, documents, count).tolist(),
@@ -89,9 +89,9 @@ def questions_of(documents: int, count: int, rng: np.random.Generator) -> list[s
     return [_QUESTIONS[which].format(place=places[row]) for row, which in asked]
 
 
-async def build(
+async def build_snapshots(
     store: Path, embedding: EmbeddingClient, documents: int, shards: int, seed: int
-) -> Built:
+) -> SwapDataset:
     """Builds the snapshots, and promotes the first.
 
     Args:
@@ -102,18 +102,18 @@ async def build(
         seed: Of figures in texts, and of who had what.
     """
     from index_builder.options.build_options import BuildOptions
-    from index_builder.options.training_options import Learning
+    from index_builder.options.training_options import TrainingOptions
     from index_builder.pipeline.builder import build_snapshot
 
     rng = np.random.default_rng(seed)
-    built = Built({}, {})
+    built = SwapDataset({}, {})
     for stamp in STAMPS:
-        items = items_of(stamp, documents, rng)
+        items = snapshot_items(stamp, documents, rng)
         options = BuildOptions(
             store=str(store),
             collection=COLLECTION,
             shards=shards,
-            learning=Learning(interactions=_interactions(stamp, documents, rng)),
+            learning=TrainingOptions(interactions=_interactions(stamp, documents, rng)),
             promote=stamp == STAMPS[0],
         )
         built.stamps[(await build_snapshot(items, options, embedding)).snapshot_id] = stamp
@@ -128,7 +128,7 @@ def _places(documents: int) -> list[str]:
 
 
 def _interactions(stamp: str, documents: int, rng: np.random.Generator) -> Interactions:
-    """Gives what a snapshot learns from: every liked document was had by somebody."""
+    """Returns what a snapshot learns from: every liked document was had by somebody."""
     from index_builder.interactions.records import Interactions
 
     liked = np.array([row for row in range(documents) if is_liked(stamp, row)])

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.swap_checks import Judge
+from benchmarks.workloads.swap_checks import ReplyChecker
 from benchmarks.workloads.swap_dataset import COLLECTION, STAMPS, USERS, is_liked, item_id, user_id
 from nearline import contract as c
 from nearline.clients import GenerationClient, RetrievalClient
@@ -26,7 +26,7 @@ _TEXT_SEARCH = c.SearchOptions(k=_K, mode=c.SearchMode.HYBRID, payload=_TEXTS)
 _LIST = c.RecommendOptions(n=_K, payload=_TEXTS)
 
 
-class Kind(Enum):
+class RequestKind(Enum):
     """What is asked for; values name figures."""
 
     SEARCH = "search"
@@ -35,7 +35,7 @@ class Kind(Enum):
     GENERATE = "generate"
 
 
-class Phase(Enum):
+class LoadPhase(Enum):
     """When a request was due.
 
     WARM_UP: Counts for nothing. FLIPS: From the first promotion until as long after the last one as
@@ -50,13 +50,18 @@ class Phase(Enum):
 
 # How many of twenty requests are of which kind; of lists, half are for a user, a third go with an
 # item, and the others are for nobody.
-MIX = {Kind.SEARCH: 11, Kind.TEXT_SEARCH: 2, Kind.RECOMMEND: 6, Kind.GENERATE: 1}
+MIX = {
+    RequestKind.SEARCH: 11,
+    RequestKind.TEXT_SEARCH: 2,
+    RequestKind.RECOMMEND: 6,
+    RequestKind.GENERATE: 1,
+}
 _AUDIENCES = ("user", "item", "user", "nobody", "user", "item")
 _WHOLE = (c.Finish.COMPLETE, c.Finish.LENGTH)
 
 
 @dataclass(slots=True)
-class Seen:
+class LoadResults:
     """What the callers saw, but for the warm-up.
 
     latencies_s: From the time a request was due to the end of its reply, by phase and kind.
@@ -66,7 +71,7 @@ class Seen:
     """
 
     requests: int = 0
-    latencies_s: dict[tuple[Phase, Kind], list[float]] = field(default_factory=dict)
+    latencies_s: dict[tuple[LoadPhase, RequestKind], list[float]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     mixed: int = 0
     partial: int = 0
@@ -78,7 +83,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class SwapLoad:
     """What is sent where: questions and their vectors, in turn, to each router in turn.
 
     generator: Stands behind the first router. documents: Of a snapshot. rate: Requests per second.
@@ -87,16 +92,16 @@ class Load:
 
     routers: Sequence[RetrievalClient]
     generator: GenerationClient
-    judge: Judge
+    judge: ReplyChecker
     questions: Sequence[str]
     vectors: NDArray[np.float32]
     documents: int
     rate: float
-    phases: Sequence[tuple[Phase, float]]
+    phases: Sequence[tuple[LoadPhase, float]]
     seed: int
 
 
-async def open_loop(load: Load, start: float, seen: Seen) -> None:
+async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None:
     """Sends requests at fixed times, whether or not earlier ones have been answered.
 
     Args:
@@ -107,7 +112,7 @@ async def open_loop(load: Load, start: float, seen: Seen) -> None:
     callers = _Callers(load, seen)
     rng = np.random.default_rng(load.seed)
     block = [kind for kind, many in MIX.items() for _ in range(many)]
-    kinds: list[Kind] = []
+    kinds: list[RequestKind] = []
     number, end = 0, 0.0
     async with asyncio.TaskGroup() as running:
         for phase, seconds in load.phases:
@@ -125,7 +130,7 @@ async def open_loop(load: Load, start: float, seen: Seen) -> None:
 class _Callers:
     """Ask, and have judged what they get; what they get last of a router is what they know of."""
 
-    def __init__(self, load: Load, seen: Seen) -> None:
+    def __init__(self, load: SwapLoad, seen: LoadResults) -> None:
         self._load = load
         self._seen = seen
         self._lists = 0
@@ -135,16 +140,16 @@ class _Callers:
             for stamp in STAMPS
         }
 
-    async def ask(self, kind: Kind, number: int, phase: Phase, due: float) -> None:
-        seen = self._seen if phase is not Phase.WARM_UP else Seen()
+    async def ask(self, kind: RequestKind, number: int, phase: LoadPhase, due: float) -> None:
+        seen = self._seen if phase is not LoadPhase.WARM_UP else LoadResults()
         seen.requests += 1
         try:
             match kind:
-                case Kind.RECOMMEND:
+                case RequestKind.RECOMMEND:
                     judged = await self._recommend(number, seen)
-                case Kind.GENERATE:
+                case RequestKind.GENERATE:
                     judged = await self._generate(number, seen)
-                case Kind.SEARCH | Kind.TEXT_SEARCH:
+                case RequestKind.SEARCH | RequestKind.TEXT_SEARCH:
                     judged = await self._search(kind, number, seen)
         except NearlineError as error:
             name = type(error).__name__
@@ -157,10 +162,10 @@ class _Callers:
             seen.mixed += 1
             seen.first.setdefault("mixed", f"{phase.value}, {kind.value}: {problem}")
 
-    async def _search(self, kind: Kind, number: int, seen: Seen) -> Callable[[], str]:
+    async def _search(self, kind: RequestKind, number: int, seen: LoadResults) -> Callable[[], str]:
         load, at = self._load, number % len(self._load.questions)
         query, options = c.Query(vector=load.vectors[at]), _VECTOR_SEARCH
-        if kind is Kind.TEXT_SEARCH:
+        if kind is RequestKind.TEXT_SEARCH:
             query, options = c.Query(text=load.questions[at]), _TEXT_SEARCH
         router = number % len(load.routers)
         reply = await load.routers[router].search(
@@ -170,7 +175,7 @@ class _Callers:
         seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
         return lambda: load.judge.search(reply)
 
-    async def _recommend(self, number: int, seen: Seen) -> Callable[[], str]:
+    async def _recommend(self, number: int, seen: LoadResults) -> Callable[[], str]:
         load, audience = self._load, c.Audience()
         router = number % len(load.routers)
         whom = _AUDIENCES[self._lists % len(_AUDIENCES)]
@@ -190,7 +195,7 @@ class _Callers:
             seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
         return lambda: load.judge.recommendations(reply, audience)
 
-    async def _generate(self, number: int, seen: Seen) -> Callable[[], str]:
+    async def _generate(self, number: int, seen: LoadResults) -> Callable[[], str]:
         load = self._load
         question = c.Question(text=load.questions[number % len(load.questions)])
         events = [
@@ -211,7 +216,7 @@ class _Callers:
         seen.partial += bool(events[0].info.coverage.missing_shards)
         return lambda: load.judge.answer(events)
 
-    def _read(self, info: c.ReplyInfo, router: int, seen: Seen) -> None:
+    def _read(self, info: c.ReplyInfo, router: int, seen: LoadResults) -> None:
         seen.epochs.setdefault(router, set()).add(info.epoch)
         seen.partial += bool(info.coverage.missing_shards)
         self._shown[router] = self._load.judge.stamps.get(info.snapshot_id, STAMPS[0])

@@ -12,8 +12,8 @@ from nearline.errors import InvalidRequest
 _LEAST = 32
 
 
-def sample(file: Path | None, count: int, seed: int) -> list[str]:
-    """Gives texts of a file, or docstrings of this Python, at random and without empty ones.
+def sample_texts(file: Path | None, count: int, seed: int) -> list[str]:
+    """Returns texts of a file, or docstrings of this Python, at random and without empty ones.
 
     Args:
         file: One text a line, or .jsonl with "text"; None: the docstrings.

@@ -20,19 +20,21 @@ from generation.protocols.chat_model import (
     ChatEnd,
     ChatError,
     ChatEvent,
+    ChatFailure,
+    ChatLimits,
     ChatModel,
-    Failure,
-    Limits,
     Prompt,
 )
 
 # They say nothing about the model: the request or its caller is the reason.
-_NEUTRAL = frozenset({Failure.DEADLINE, Failure.TOO_LONG, Failure.REFUSED_REQUEST, Failure.OPEN})
+_NEUTRAL = frozenset(
+    {ChatFailure.DEADLINE, ChatFailure.TOO_LONG, ChatFailure.REFUSED_REQUEST, ChatFailure.OPEN}
+)
 # No later request will fare better until somebody does something about it.
-_LASTING = frozenset({Failure.QUOTA, Failure.UNAUTHORISED})
+_LASTING = frozenset({ChatFailure.QUOTA, ChatFailure.UNAUTHORISED})
 
 
-class State(Enum):
+class BreakerState(Enum):
     """What becomes of a request; the values are those of the metric."""
 
     CLOSED = 0
@@ -41,7 +43,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class BreakerPolicy:
     """When a breaker opens, and for how long; all in seconds but counts and shares.
 
     window_s: How long an outcome counts. failures: Fewest that open it, within the window.
@@ -58,7 +60,7 @@ class Policy:
     lasting_s: float = 300.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts outcomes and decides who is let through. Not safe across threads.
 
     Closed: everybody. Open: nobody, for a time. Then half-open: one, whose success closes it and
@@ -75,11 +77,11 @@ class Breaker:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: BreakerPolicy,
         clock: Callable[[], float] = time.monotonic,
-        changed: Callable[[State], None] = lambda state: None,
+        changed: Callable[[BreakerState], None] = lambda state: None,
     ) -> None:
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self._policy = policy
         self._clock = clock
         self._changed = changed
@@ -92,7 +94,7 @@ class Breaker:
     @property
     def wait_s(self) -> float:
         """Seconds until somebody may be let through; 0 where that is now."""
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             return max(0.0, self._until - self._clock())
         # How long a probe takes is not known.
         return self._policy.open_s if self._probing else 0.0
@@ -102,11 +104,11 @@ class Breaker:
 
         Returns: A permit, to be handed back by exactly one of the three methods below.
         """
-        if self.state is not State.CLOSED:
+        if self.state is not BreakerState.CLOSED:
             if self.wait_s > 0:
                 return None
-            if self.state is State.OPEN:
-                self._turn(State.HALF_OPEN)
+            if self.state is BreakerState.OPEN:
+                self._turn(BreakerState.HALF_OPEN)
             self._probing = True
         return self._period
 
@@ -114,9 +116,9 @@ class Breaker:
         """Counts a success."""
         if permit != self._period:
             return
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._open_s = self._policy.open_s
-            self._turn(State.CLOSED)
+            self._turn(BreakerState.CLOSED)
         self._count(True)
 
     def fail(self, permit: int, stay_away_s: float | None = None) -> None:
@@ -129,7 +131,7 @@ class Breaker:
         if stay_away_s:
             self._open(stay_away_s)
         elif permit == self._period:
-            if self.state is State.HALF_OPEN:
+            if self.state is BreakerState.HALF_OPEN:
                 self._open_s = min(2 * self._open_s, self._policy.longest_s)
                 self._open(self._open_s)
             else:
@@ -151,10 +153,10 @@ class Breaker:
 
     def _open(self, for_s: float) -> None:
         until = self._clock() + for_s
-        self._until = max(self._until, until) if self.state is State.OPEN else until
-        self._turn(State.OPEN)
+        self._until = max(self._until, until) if self.state is BreakerState.OPEN else until
+        self._turn(BreakerState.OPEN)
 
-    def _turn(self, state: State) -> None:
+    def _turn(self, state: BreakerState) -> None:
         self.state = state
         self._period += 1
         self._probing = False
@@ -162,7 +164,7 @@ class Breaker:
         self._changed(state)
 
 
-class Guarded:
+class GuardedModel:
     """A model with a breaker, a bound on the requests at a time, and metrics.
 
     Args:
@@ -177,23 +179,23 @@ class Guarded:
         self,
         model: ChatModel,
         *,
-        policy: Policy | None = None,
+        policy: BreakerPolicy | None = None,
         max_concurrent: int = 8,
         place_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = model.name
         self._model = model
-        self._policy = policy or Policy()
+        self._policy = policy or BreakerPolicy()
         self._clock = clock
         self._places = asyncio.Semaphore(max_concurrent)
         self._place_s = place_s
         gauge = metrics.breaker_state.labels(self.name)
-        gauge.set(State.CLOSED.value)
-        self._breaker = Breaker(self._policy, clock, lambda state: gauge.set(state.value))
+        gauge.set(BreakerState.CLOSED.value)
+        self._breaker = CircuitBreaker(self._policy, clock, lambda state: gauge.set(state.value))
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """State of the breaker; open may mean that the next request will be the probe."""
         return self._breaker.state
 
@@ -201,7 +203,7 @@ class Guarded:
         """Closes the model."""
         await self._model.close()
 
-    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+    async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
         Raises: ChatError: of the model; OPEN: it is left alone, for `retry_after_s`; RATE_LIMITED:
@@ -254,7 +256,7 @@ class Guarded:
                 await self._places.acquire()
         except TimeoutError:
             self._count("busy")
-            raise ChatError(Failure.RATE_LIMITED, "as many requests as allowed run") from None
+            raise ChatError(ChatFailure.RATE_LIMITED, "as many requests as allowed run") from None
         try:
             yield
         finally:
@@ -263,7 +265,9 @@ class Guarded:
     def _refused(self) -> ChatError:
         self._count("open")
         wait_s = self._breaker.wait_s
-        return ChatError(Failure.OPEN, f"left alone for {wait_s:.1f} s more", retry_after_s=wait_s)
+        return ChatError(
+            ChatFailure.OPEN, f"left alone for {wait_s:.1f} s more", retry_after_s=wait_s
+        )
 
     def _count(self, outcome: str) -> None:
         metrics.model_attempts.labels(self.name, outcome).inc()

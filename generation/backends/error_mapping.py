@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from generation.protocols.chat_model import ChatError, Failure
+from generation.protocols.chat_model import ChatError, ChatFailure
 
 # Codes, types and phrases of OpenAI, Azure, vLLM, llama.cpp, Ollama, LiteLLM and OpenRouter.
 _QUOTA = re.compile(
@@ -24,8 +24,8 @@ _CODE = re.compile(r"[A-Za-z_]{3,40}")
 _DAY_S = 86_400.0
 
 
-def error_of(status: int, body: object, headers: Mapping[str, str]) -> ChatError:
-    """Gives the error that a reply stands for.
+def map_error(status: int, body: object, headers: Mapping[str, str]) -> ChatError:
+    """Returns the error that a reply stands for.
 
     Args:
         status: HTTP status, 400 or above; or the code within an error event of a stream.
@@ -38,11 +38,11 @@ def error_of(status: int, body: object, headers: Mapping[str, str]) -> ChatError
     return ChatError(
         failure,
         f"HTTP {status}{f' ({code})' if code else ''}",
-        retry_after_s=retry_after_s(headers),
+        retry_after_s=parse_retry_after(headers),
     )
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Reads for how long a server asks to be left alone; None where it does not say.
 
     Returns: Seconds, 0..86,400.
@@ -65,22 +65,22 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _failure(status: int, said: str) -> Failure:
+def _failure(status: int, said: str) -> ChatFailure:
     if status == 402 or (status in (400, 403, 429) and _QUOTA.search(said)):
-        return Failure.QUOTA
+        return ChatFailure.QUOTA
     if status in (401, 403):
-        return Failure.UNAUTHORISED
+        return ChatFailure.UNAUTHORISED
     if status == 413 or (status != 429 and _TOO_LONG.search(said)):
-        return Failure.TOO_LONG
+        return ChatFailure.TOO_LONG
     if status == 429:
-        return Failure.RATE_LIMITED
+        return ChatFailure.RATE_LIMITED
     if status == 408 or status >= 500:
-        return Failure.SERVER
-    return Failure.REFUSED_REQUEST
+        return ChatFailure.SERVER
+    return ChatFailure.REFUSED_REQUEST
 
 
 def _code_and_text(body: object) -> tuple[str, str]:
-    """Gives a one-word code, if there is one, and all that may tell what went wrong."""
+    """Returns a one-word code, if there is one, and all that may tell what went wrong."""
     if not isinstance(body, Mapping):
         return "", str(body).lower()
     said = [body.get(key) for key in ("code", "type", "message", "detail")]

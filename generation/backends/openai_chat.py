@@ -10,8 +10,15 @@ from typing import NamedTuple, TypeVar, cast
 import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from generation.backends.error_mapping import error_of
-from generation.protocols.chat_model import ChatEnd, ChatError, ChatEvent, Failure, Limits, Prompt
+from generation.backends.error_mapping import map_error
+from generation.protocols.chat_model import (
+    ChatEnd,
+    ChatError,
+    ChatEvent,
+    ChatFailure,
+    ChatLimits,
+    Prompt,
+)
 from nearline.sentences import estimate_tokens
 
 # What a chat template adds around each message, at most, in tokens.
@@ -47,7 +54,7 @@ class OpenAIChat:
         api_key: Empty where the server wants none.
         context_tokens: Most tokens of prompt and answer together; checked before sending, since a
             server may say nothing but an empty reply.
-        timeouts: Of the phases; the whole has `Limits.timeout_s`.
+        timeouts: Of the phases; the whole has `ChatLimits.timeout_s`.
     """
 
     def __init__(
@@ -75,10 +82,10 @@ class OpenAIChat:
         self._client.organization = self._client.project = None
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Releases connections."""
         await self._client.close()
 
-    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+    async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
         Raises: ChatError: of any class but OPEN.
@@ -86,7 +93,7 @@ class OpenAIChat:
         needed = prompt.tokens + _TEMPLATE_TOKENS * len(prompt.messages) + limits.max_tokens
         if needed > self._context_tokens:
             raise ChatError(
-                Failure.TOO_LONG,
+                ChatFailure.TOO_LONG,
                 f"about {needed:,} tokens with the answer; {self._context_tokens:,} fit",
             )
         answer = _Answer(limits.timeout_s, self._timeouts)
@@ -106,7 +113,7 @@ class OpenAIChat:
         yield answer.end(prompt)
 
     async def _send(
-        self, prompt: Prompt, limits: Limits
+        self, prompt: Prompt, limits: ChatLimits
     ) -> openai.AsyncStream[ChatCompletionChunk]:
         # The client's types have one class per role.
         messages = [{"role": one.role, "content": one.text} for one in prompt.messages]
@@ -148,32 +155,33 @@ class _Answer:
         """
         if self._next_by is None:
             self._next_by = self._now() + self._between_s
-        by, late = self._next_by, Failure.STALLED if self._texts else Failure.TIMEOUT
+        by, late = self._next_by, ChatFailure.STALLED if self._texts else ChatFailure.TIMEOUT
         if self._deadline < by:
-            by, late = self._deadline, Failure.DEADLINE
+            by, late = self._deadline, ChatFailure.DEADLINE
         try:
             async with asyncio.timeout_at(by):
                 return await step
         except TimeoutError:
             raise ChatError(late, f"nothing came in time after {len(self._texts)} texts") from None
         except openai.APIStatusError as error:
-            raise error_of(error.status_code, error.body, error.response.headers) from None
+            raise map_error(error.status_code, error.body, error.response.headers) from None
         except openai.APIConnectionError as error:
             cause = type(error.__cause__ or error).__name__
-            failure = Failure.CUT if self._texts else Failure.CONNECTION
+            failure = ChatFailure.CUT if self._texts else ChatFailure.CONNECTION
             raise ChatError(failure, f"the connection failed ({cause})") from None
         except openai.APIError as error:
             # An error within a stream; some servers give it the status that it would have had.
             status = int(error.code or "") if _STATUS.fullmatch(error.code or "") else 500
-            raise error_of(status, error.body, {}) from None
+            raise map_error(status, error.body, {}) from None
         except (ValueError, RecursionError) as error:
             # Of JSON and UTF-8, and of a number with too many digits.
             raise ChatError(
-                Failure.MALFORMED, f"an event is no JSON ({type(error).__name__})"
+                ChatFailure.MALFORMED, f"an event is no JSON ({type(error).__name__})"
             ) from None
 
     async def next_of(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> object:
-        """Gives the next event, or _END; after the finish reason nothing is a failure any more."""
+        """Returns the next event, or _END; after the finish reason nothing is a failure any
+        more."""
         try:
             return await self.wait_for(anext(stream, _END))
         except ChatError:
@@ -194,7 +202,7 @@ class _Answer:
         text = getattr(getattr(choice, "delta", None), "content", None) or ""
         finish = getattr(choice, "finish_reason", None)
         if choice is None or not isinstance(text, str) or not isinstance(finish, str | None):
-            raise ChatError(Failure.MALFORMED, "an event has no choice of text")
+            raise ChatError(ChatFailure.MALFORMED, "an event has no choice of text")
         if text:
             self._texts.append(text)
             self._next_by = None
@@ -204,21 +212,21 @@ class _Answer:
         return text
 
     def end(self, prompt: Prompt) -> ChatEnd:
-        """Gives the good end.
+        """Returns the good end.
 
         Raises: ChatError: it was none.
         """
         if not self._events:
-            raise ChatError(Failure.MALFORMED, "a reply without any event")
+            raise ChatError(ChatFailure.MALFORMED, "a reply without any event")
         if self.finish is None:
-            raise ChatError(Failure.CUT, f"no finish reason after {len(self._texts)} texts")
+            raise ChatError(ChatFailure.CUT, f"no finish reason after {len(self._texts)} texts")
         if self.finish == "content_filter":
-            raise ChatError(Failure.REFUSED_REQUEST, "the server's filter stopped the answer")
+            raise ChatError(ChatFailure.REFUSED_REQUEST, "the server's filter stopped the answer")
         if self.finish != "length" and self.finish not in _STOPPED:
-            raise ChatError(Failure.CUT, "the finish reason is not a known one")
+            raise ChatError(ChatFailure.CUT, "the finish reason is not a known one")
         text = "".join(self._texts)
         if not text.strip():
-            raise ChatError(Failure.EMPTY, "the answer has no text")
+            raise ChatError(ChatFailure.EMPTY, "the answer has no text")
         # llama.cpp sends no usage with a stream, but one text per token.
         counted = max(len(self._texts), estimate_tokens(text))
         return ChatEnd(

@@ -8,14 +8,21 @@ import dataclasses
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from generation.protocols.chat_model import ChatError, ChatEvent, ChatModel, Failure, Limits, Prompt
+from generation.protocols.chat_model import (
+    ChatError,
+    ChatEvent,
+    ChatFailure,
+    ChatLimits,
+    ChatModel,
+    Prompt,
+)
 
 # Others would fail again, or have used up the time.
-_RETRIED = frozenset({Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER})
+_RETRIED = frozenset({ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER})
 _FIRST_PAUSE_S = 0.25
 
 
-class Retrying:
+class RetryingModel:
     """A model that is asked up to `retries` times more, each time within what is left of the time.
 
     After the first text nothing is repeated. A pause doubles, and varies by half so that callers
@@ -50,7 +57,7 @@ class Retrying:
         """Closes the model."""
         await self._model.close()
 
-    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+    async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
         Raises: ChatError: of the last attempt that was made.
@@ -68,7 +75,7 @@ class Retrying:
                         yield event
                 return
             except ChatError as error:
-                if error.failure is Failure.OPEN and last is not None:
+                if error.failure is ChatFailure.OPEN and last is not None:
                     # Somebody else was let through to probe; what happened to us is the reason.
                     raise last from None
                 pause_s = self._pause_s(attempt, error.retry_after_s)

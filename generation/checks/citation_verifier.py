@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from generation.checks import citations
-from generation.protocols.access import Access, Caller
+from generation.protocols.access import AccessControl, Caller
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady
 from nearline.filters import Filter, admits
@@ -14,7 +14,7 @@ from nearline.filters import Filter, admits
 _PAYLOAD = frozenset({c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
 
-class Verification:
+class CitationVerifier:
     """Looks cited documents up, as they are now.
 
     Args:
@@ -22,7 +22,7 @@ class Verification:
         access: Who may see which; what a caller may not see is gone for them.
     """
 
-    def __init__(self, retriever: c.Retriever, access: Access) -> None:
+    def __init__(self, retriever: c.Retriever, access: AccessControl) -> None:
         self._retriever = retriever
         self._access = access
 
@@ -34,7 +34,7 @@ class Verification:
         caller: Caller,
         condition: Filter | None = None,
     ) -> c.VerifyReply:
-        """Tells what became of each citation; see `Generator.verify`.
+        """Returns what became of each citation; see `Generator.verify`.
 
         A document that does not fulfil `condition` is gone, as is one the caller may not see.
         Raises: InvalidRequest: none, or too many. NotReady: a shard does not answer.
@@ -62,7 +62,7 @@ class Verification:
         }
 
         def checked() -> list[c.CitationCheck]:
-            return [citations.check(one, texts.get(one.document_id)) for one in cited]
+            return [citations.check_citation(one, texts.get(one.document_id)) for one in cited]
 
         # A long document takes a hash per word.
         return c.VerifyReply(checks=await asyncio.to_thread(checked), info=reply.info)
@@ -75,7 +75,8 @@ class Verification:
         caller: Caller,
         condition: Filter | None = None,
     ) -> bool:
-        """Tells whether every citation stands where it stood, and may be cited; none at all do."""
+        """Returns whether every citation stands where it stood, and may be cited; none at all
+        do."""
         if not cited:
             return True
         reply = await self.check(cited, collection, timeout_s, caller, condition)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from generation.checks.hidden_text import visible
-from generation.checks.markers import unmarked
+from generation.checks.hidden_text import strip_hidden_text
+from generation.checks.markers import escape_markers
 from nearline.contract import Citation, CitationCheck, Verdict
 
 _WORD_START = re.compile(r"(?<!\S)\S")
@@ -15,12 +15,12 @@ _MOST_HASHED = 1 << 25
 
 
 def text_hash(text: str) -> str:
-    """Gives the SHA-256 of a text in UTF-8, lower-case hex."""
+    """Returns the SHA-256 of a text in UTF-8, lower-case hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def holds(citation: Citation, start: int, text: str) -> bool:
-    """Tells whether a citation's span of a text is what it says.
+def span_matches(citation: Citation, start: int, text: str) -> bool:
+    """Returns whether a citation's span of a text is what it says.
 
     Args:
         citation: With offsets in the stored text.
@@ -33,8 +33,8 @@ def holds(citation: Citation, start: int, text: str) -> bool:
     return text_hash(text[first:last]) == citation.text_hash
 
 
-def check(citation: Citation, text: str | None) -> CitationCheck:
-    """Tells what became of a citation.
+def check_citation(citation: Citation, text: str | None) -> CitationCheck:
+    """Returns what became of a citation.
 
     Args:
         citation: Its span and hash.
@@ -46,7 +46,7 @@ def check(citation: Citation, text: str | None) -> CitationCheck:
     """
     if text is None:
         return CitationCheck(Verdict.GONE)
-    if holds(citation, 0, text):
+    if span_matches(citation, 0, text):
         return CitationCheck(Verdict.VALID, citation.start, citation.end)
     length = citation.end - citation.start
     if 0 < length <= len(text):
@@ -58,9 +58,9 @@ def check(citation: Citation, text: str | None) -> CitationCheck:
     return CitationCheck(Verdict.CHANGED)
 
 
-def readable(text: str) -> str:
-    """Gives stored text as a part of an answer: in one line, nothing invisible, no false markers.
+def clean_text(text: str) -> str:
+    """Returns stored text as a part of an answer: in one line, nothing invisible, no false markers.
 
     A stored "[12]" would read as a marker of the answer, so it becomes "(12)".
     """
-    return unmarked(" ".join(visible(text).split()))
+    return escape_markers(" ".join(strip_hidden_text(text).split()))

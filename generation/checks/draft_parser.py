@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from generation.checks.markers import PATTERN, named
+from generation.checks.markers import MARKER_PATTERN, parse_marker
 from nearline.sentences import sentences, token_starts
 
 _MOST_TOKENS = 400
@@ -41,13 +41,13 @@ _OPEN = rf"""(?P<open>
     | (?:{_URL}|h(?:t(?:t(?:ps?)?)?)?|ww?w?|/)\Z
 )"""
 # No stop inside of what is opaque ends a sentence, and no marker stands there.
-_CLOSED = rf"""{PATTERN}
+_CLOSED = rf"""{MARKER_PATTERN}
     | (?P<opaque>`[^`\n]{{1,200}}` | !?\[[^\[\]\n]{{0,200}}\]\([^()\n]{{0,400}}\) | {_URL}[\w/])"""
 _ENDED = re.compile(_CLOSED, re.IGNORECASE | re.VERBOSE)
 _GOING_ON = re.compile(rf"{_OPEN} | {_CLOSED}", re.IGNORECASE | re.VERBOSE)
 
 
-class Draft(NamedTuple):
+class DraftSentence(NamedTuple):
     """A sentence of an answer; or a heading, an item of a list, a block of code.
 
     lead: White space that parts it from the text before, as it was written. text: Without markers,
@@ -62,7 +62,7 @@ class Draft(NamedTuple):
     code: bool = False
 
 
-class Drafts:
+class DraftParser:
     """Takes an answer in pieces, and gives its sentences.
 
     Markers behind a stop, on the same line, belong to the sentence before; so do those on a line of
@@ -81,8 +81,8 @@ class Drafts:
         self._begun = self._in_code = False
         self._next_look = 0
 
-    def feed(self, piece: str) -> list[Draft]:
-        """Gives the sentences that a piece completes."""
+    def feed(self, piece: str) -> list[DraftSentence]:
+        """Returns the sentences that a piece completes."""
         self._text += piece
         if len(self._text) < self._next_look:
             return []
@@ -92,8 +92,8 @@ class Drafts:
         self._next_look = int(len(self._text) * _LONG_GROWTH) if long else 0
         return drafts
 
-    def end(self) -> list[Draft]:
-        """Gives what is left when there are no more pieces; half a marker is dropped."""
+    def end(self) -> list[DraftSentence]:
+        """Returns what is left when there are no more pieces; half a marker is dropped."""
         in_code = (len(_FENCE.findall(self._text)) + self._in_code) % 2
         half = None if in_code else _HALF_MARKER.search(self._text)
         if half:
@@ -104,13 +104,13 @@ class Drafts:
             drafts[-1] = last._replace(dropped_markers=last.dropped_markers + 1)
         return drafts
 
-    def _complete(self, *, whole: bool) -> list[Draft]:
+    def _complete(self, *, whole: bool) -> list[DraftSentence]:
         drafts = []
         while (draft := self._next(whole)) is not None:
             drafts.append(draft)
         return drafts
 
-    def _next(self, whole: bool) -> Draft | None:
+    def _next(self, whole: bool) -> DraftSentence | None:
         """Takes the first sentence off the text, once all of it is known."""
         text = self._text
         if self._in_code:
@@ -130,7 +130,7 @@ class Drafts:
         marked = [span for span in prose.markers if span[1] <= end] + behind
         return self._take(start, end, marked)
 
-    def _next_code(self, before: _Prose | None, whole: bool) -> Draft | None:
+    def _next_code(self, before: _Prose | None, whole: bool) -> DraftSentence | None:
         """Does so where a block of code begins, or goes on; `before`: what stands before it."""
         text = self._text
         start = len(text) - len(text[before.known if before else 0 :].lstrip())
@@ -153,7 +153,7 @@ class Drafts:
         return self._take(start, end, marked, code=True)
 
     def _limit(self, text: str, start: int) -> int | None:
-        """Gives where the first token begins that is too many; None: there is none."""
+        """Returns where the first token begins that is too many; None: there is none."""
         starts = token_starts(text, start, len(text))
         return next(islice(starts, self._most_tokens, None), None)
 
@@ -165,10 +165,10 @@ class Drafts:
         *,
         code: bool = False,
         goes_on: bool = False,
-    ) -> Draft:
+    ) -> DraftSentence:
         text = self._text
-        found = [named(text[first:last], self._sources) for first, last in marked]
-        draft = Draft(
+        found = [parse_marker(text[first:last], self._sources) for first, last in marked]
+        draft = DraftSentence(
             _without(text, 0, start, marked) if self._begun else "",
             _without(text, start, end, marked).strip(),
             tuple(dict.fromkeys(number for each in found for number in each.numbers)),
@@ -213,12 +213,12 @@ class _Prose:
         return len(self.plain)
 
     def first(self, start: int) -> int | None:
-        """Gives the first sign that is neither space nor marker."""
+        """Returns the first sign that is neither space nor marker."""
         at = self.known - len(self.plain[start:].lstrip())
         return at if at < self.known else None
 
     def sentence_end(self, start: int) -> int | None:
-        """Gives the end of the sentence that begins at `start`; None: it is not known yet."""
+        """Returns the end of the sentence that begins at `start`; None: it is not known yet."""
         if _LINE.match(self.plain, start):
             end = self.plain.find("\n", start)
             if end < 0 and not self.ended:
@@ -234,7 +234,8 @@ class _Prose:
         return start + found[0][1]
 
     def cut(self, start: int, limit: int) -> int:
-        """Gives where a text is cut before `limit`, which is known: at a space, if there is one."""
+        """Returns where a text is cut before `limit`, which is known: at a space, if there is
+        one."""
         at = limit
         for first, last in (*self.markers, *self._opaque):
             if start < first < at < last:
@@ -248,7 +249,7 @@ class _Prose:
         return start + len(self.plain[start : start + solid[-1] if solid else at].rstrip())
 
     def behind(self, end: int) -> list[_Range] | None:
-        """Gives the markers behind a sentence that belong to it; None: they are not known yet."""
+        """Returns the markers behind a sentence that belong to it; None: they are not known yet."""
         following = self.first(end)
         if following is None and not self.ended:
             return None
@@ -267,7 +268,7 @@ class _Prose:
 
 
 def _without(text: str, start: int, end: int, marked: Sequence[_Range]) -> str:
-    """Gives text[start:end] without markers, and without the space before each."""
+    """Returns text[start:end] without markers, and without the space before each."""
     parts, at = [], start
     for first, last in marked:
         if not start <= first < end:

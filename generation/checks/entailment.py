@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from generation.checks.groundedness import LITTLE
-from generation.checks.sentence_verifier import Verified
-from generation.evidence.sources import Source
+from generation.checks.groundedness import WEAK_SUPPORT
+from generation.checks.sentence_verifier import VerifiedSentence
+from generation.evidence.sources import EvidenceSource
 from nearline.contract import Entailment
 from nearline.errors import NearlineError
 
 _SURE = 0.5
 
 
-async def judged(
-    model: Entailment, sentence: Verified, sources: Sequence[Source], timeout_s: float
-) -> Verified:
-    """Gives a sentence with what a model thinks of it.
+async def apply_entailment(
+    model: Entailment,
+    sentence: VerifiedSentence,
+    sources: Sequence[EvidenceSource],
+    timeout_s: float,
+) -> VerifiedSentence:
+    """Returns a sentence with what a model thinks of it.
 
     A contradiction is a problem that no rule sees. Where the only problem is that the wording
     differs, entailment takes it away; other problems stay, since a model overlooks a number.
@@ -37,6 +40,6 @@ async def judged(
     if scores.contradiction[0] >= _SURE:
         why = f"the source says otherwise, by a model ({scores.contradiction[0]:.2f})"
         return sentence._replace(problems=(*sentence.problems, why))
-    if scores.entailment[0] >= _SURE and sentence.problems == (LITTLE,):
+    if scores.entailment[0] >= _SURE and sentence.problems == (WEAK_SUPPORT,):
         return sentence._replace(problems=())
     return sentence

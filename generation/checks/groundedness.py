@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from generation.checks.hidden_text import visible
-from generation.checks.quantities import MONTHS, Quantities, Quantity, quantities
+from generation.checks.hidden_text import strip_hidden_text
+from generation.checks.quantities import MONTHS, Quantities, Quantity, extract_quantities
 from generation.evidence.sentence_features import character_runs
 from generation.evidence.sources import Passage
 from nearline.sentences import sentences
-from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.text_analysis import Analyser, split_words
 
 # Longest run of neighbouring sentences that is one citation.
 _MOST_PASSAGES = 3
@@ -61,10 +61,10 @@ _PARTS = re.compile(r"[\W_]+")
 
 
 # The one problem that a model of entailment may overrule: wording is only a sign of meaning.
-LITTLE = "the source says little of it"
+WEAK_SUPPORT = "the source says little of it"
 
 
-class Grounding(NamedTuple):
+class Groundedness(NamedTuple):
     """What a check found.
 
     supported: No rule is broken, and the score is high enough. score: How much of the sentence's
@@ -76,7 +76,7 @@ class Grounding(NamedTuple):
     problems: tuple[str, ...]
 
 
-class Rules(NamedTuple):
+class GroundednessRules(NamedTuple):
     """How strict a check is.
 
     floor: Least score, 0..1; on SciFact train 0.4 lets 70 % of true paraphrases through, and 28 %
@@ -102,9 +102,14 @@ class _Facts(NamedTuple):
     negated: tuple[tuple[str, ...], ...]
 
 
-def check(
-    sentence: str, span: str, *, title: str = "", question: str = "", rules: Rules | None = None
-) -> Grounding:
+def check_groundedness(
+    sentence: str,
+    span: str,
+    *,
+    title: str = "",
+    question: str = "",
+    rules: GroundednessRules | None = None,
+) -> Groundedness:
     """Checks a sentence of an answer.
 
     Args:
@@ -114,7 +119,7 @@ def check(
         question: Names in it are known, too.
         rules: How strict; None: as for generated text.
     """
-    rules = rules or Rules()
+    rules = rules or GroundednessRules()
     said, source = _facts(sentence, rules.language), _facts(span, rules.language)
     titled = _facts(title, rules.language)
     parts = [_facts(span[start:end], rules.language) for start, end in sentences(span)]
@@ -131,11 +136,11 @@ def check(
     ]
     score = _score(said, source, titled)
     if score < rules.floor:
-        problems.append(LITTLE)
-    return Grounding(not problems, score, tuple(problems))
+        problems.append(WEAK_SUPPORT)
+    return Groundedness(not problems, score, tuple(problems))
 
 
-def unknown_stems(sentence: str, known: str, language: str) -> int:
+def count_unknown_stems(sentence: str, known: str, language: str) -> int:
     """Counts the content stems of a sentence that a text does not have."""
     return len(_facts(sentence, language).stems - _facts(known, language).stems)
 
@@ -146,17 +151,17 @@ def best_passages(
     *,
     title: str = "",
     question: str = "",
-    rules: Rules | None = None,
+    rules: GroundednessRules | None = None,
 ) -> Sequence[Passage]:
-    """Gives the passage, or up to three neighbours, that support a sentence best.
+    """Returns the passage, or up to three neighbours, that support a sentence best.
 
     Args:
         sentence: Without markers.
         passages: At least one, neighbours all.
-        title, question, rules: As for `check`.
+        title, question, rules: As for `check_groundedness`.
     Returns: That with most of the wording; a broken rule weighs against it, and so does length.
     """
-    rules = rules or Rules()
+    rules = rules or GroundednessRules()
     said, titled = _facts(sentence, rules.language), _facts(title, rules.language)
     alone = [_score(said, _facts(one.text, rules.language), titled) for one in passages]
     best = sorted(range(len(passages)), key=lambda at: -alone[at])[:_BEST]
@@ -170,7 +175,7 @@ def best_passages(
 
     def cost(run: tuple[int, int]) -> float:
         text = " ".join(one.text for one in passages[slice(*run)])
-        found = check(sentence, text, title=title, question=question, rules=rules)
+        found = check_groundedness(sentence, text, title=title, question=question, rules=rules)
         return (run[1] - run[0]) * _LONGER + len(found.problems) * _BROKEN - found.score
 
     return passages[slice(*min(sorted(runs), key=cost))]
@@ -185,7 +190,7 @@ def _analyser(language: str) -> Analyser:
 def _facts(text: str, language: str) -> _Facts:
     words_of = _analyser(language).words
     # Soft hyphens stand in stored text, and in no answer.
-    text = visible(text)
+    text = strip_hidden_text(text)
     negated, rest, at = [], [], 0
     for match in _NEGATION.finditer(text):
         end = _CLAUSE_END.search(text, match.end())
@@ -201,14 +206,14 @@ def _facts(text: str, language: str) -> _Facts:
         text,
         stems,
         frozenset(character_runs(text)),
-        quantities(text),
+        extract_quantities(text),
         frozenset(rest),
         tuple(negated),
     )
 
 
 def _score(said: _Facts, source: _Facts, titled: _Facts) -> float:
-    """Gives the mean of two shares: of content stems, and of runs of five characters."""
+    """Returns the mean of two shares: of content stems, and of runs of five characters."""
     stems = len(said.stems & (source.stems | titled.stems)) / (len(said.stems) or 1)
     runs = len(said.runs & (source.runs | titled.runs)) / (len(said.runs) or 1)
     if not said.stems or not said.runs:
@@ -270,7 +275,7 @@ def _direction_problems(said: _Facts, source: _Facts) -> list[str]:
 def _name_problems(sentence: str, source: str, question: str) -> list[str]:
     known = f"{source}\n{question}"
     plain = known.lower()
-    words = set(split(known))
+    words = set(split_words(known))
     stems = set(_analyser("english").stems(sorted(words)))
     problems = []
     for match in _TOKEN.finditer(sentence):

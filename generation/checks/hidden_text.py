@@ -15,8 +15,8 @@ _LINE_END = re.compile("\r\n?|[\u000b\u000c\u0085\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
-def visible(text: str) -> str:
-    """Gives a text without invisible, direction and control signs, and without lone surrogates.
+def strip_hidden_text(text: str) -> str:
+    """Returns a text without invisible, direction and control signs, and without lone surrogates.
 
     Line ends of every kind become "\\n"; other control signs become a space, tabs stay. Persian and
     some Indic words lose a joiner, and emoji a variant: that is seen, but reads the same.

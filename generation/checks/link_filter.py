@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from generation.checks.hidden_text import visible
+from generation.checks.hidden_text import strip_hidden_text
 
-REMOVED = "(link removed)"
+REMOVED_LINK = "(link removed)"
 
 # An address ends at these; what stands before, but no sign of its own end, is the address.
 _STOP = r"\s<>\"`"
@@ -55,33 +55,33 @@ _ENTITY = re.compile(
 )
 
 
-class Linked(NamedTuple):
+class FilteredText(NamedTuple):
     """text: What may be shown. removed: How many links and images were taken out of it."""
 
     text: str
     removed: int
 
 
-def addresses(texts: Iterable[str]) -> dict[str, str]:
+def find_addresses(texts: Iterable[str]) -> dict[str, str]:
     """Finds the addresses in the evidence that was shown.
 
     Returns: Each as it is compared, and as it stands there.
     """
     found: dict[str, str] = {}
     for text in texts:
-        for match in _ADDRESS.finditer(visible(text)):
-            address = _trimmed(_WIDE_STOP.split(match.group())[0])
-            if key := _normal(address):
+        for match in _ADDRESS.finditer(strip_hidden_text(text)):
+            address = _trim_address(_WIDE_STOP.split(match.group())[0])
+            if key := _normalize_address(address):
                 found.setdefault(key, address)
     return found
 
 
-def checked(text: str, allowed: Mapping[str, str]) -> Linked:
+def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
     """Takes out of a text every link that is not allowed.
 
     Args:
         text: Of an answer, Markdown or plain.
-        allowed: What `addresses` found.
+        allowed: What `find_addresses` found.
     Returns: Removed addresses leave "(link removed)"; removed links and images leave their text.
     """
     counted = 0
@@ -94,14 +94,14 @@ def checked(text: str, allowed: Mapping[str, str]) -> Linked:
     def link(match: re.Match[str]) -> str:
         nonlocal counted
         target = match["target"][1:-1].strip().split(maxsplit=1)
-        address = allowed.get(_normal(target[0].strip("<>"))) if target else None
+        address = allowed.get(_normalize_address(target[0].strip("<>"))) if target else None
         if address is not None:
             return match["text"] if match["text"] == address else f"{match['text']} ({address})"
         counted += 1
-        return match["text"] or REMOVED
+        return match["text"] or REMOVED_LINK
 
     def definition(match: re.Match[str]) -> str:
-        address = allowed.get(_normal(match["target"].strip("<>")))
+        address = allowed.get(_normalize_address(match["target"].strip("<>")))
         # With a space before its colon it defines nothing; its address is looked at below.
         return f"{match['label']} : {match['target']}" if address is None else match.group()
 
@@ -109,18 +109,18 @@ def checked(text: str, allowed: Mapping[str, str]) -> Linked:
         nonlocal counted
         found = match.group()
         for end in (len(found), *(stop.start() for stop in _WIDE_STOP.finditer(found))):
-            address = _trimmed(found[:end])
-            if (known := allowed.get(_normal(address))) is not None:
+            address = _trim_address(found[:end])
+            if (known := allowed.get(_normalize_address(address))) is not None:
                 # A space, so that no reader takes what follows for a part of the address.
                 rest = _ADDRESS.sub(plain, found[len(address) :])
                 return f"{known}{' ' if rest.strip(_NEVER_IN) else ''}{rest}"
         counted += 1
-        rest = found[len(_trimmed(_WIDE_STOP.split(found)[0])) :]
-        return REMOVED + (_ADDRESS.sub(plain, rest) if len(rest) < len(found) else "")
+        rest = found[len(_trim_address(_WIDE_STOP.split(found)[0])) :]
+        return REMOVED_LINK + (_ADDRESS.sub(plain, rest) if len(rest) < len(found) else "")
 
-    text = visible(text)
+    text = strip_hidden_text(text)
     while (read := _ENTITY.sub(lambda match: html.unescape(match.group()), text)) != text:
-        text = visible(read)
+        text = strip_hidden_text(read)
     for pattern, change in ((_IMAGE, image), (_LINK, link)):
         while (changed := pattern.sub(change, text)) != text:
             text = changed
@@ -129,11 +129,11 @@ def checked(text: str, allowed: Mapping[str, str]) -> Linked:
     text = _ADDRESS.sub(plain, text)
     # What is left of a link, an image or a tag is none any more.
     text = text.replace("](", "] (").replace("![", "! [")
-    return Linked(_TAG.sub("< ", text), counted)
+    return FilteredText(_TAG.sub("< ", text), counted)
 
 
-def _trimmed(address: str) -> str:
-    """Gives an address without the signs of the sentence around it."""
+def _trim_address(address: str) -> str:
+    """Returns an address without the signs of the sentence around it."""
     while address and address[-1] in _TRAILING:
         if address[-1] == ")" and address.count("(") >= address.count(")"):
             break
@@ -141,8 +141,8 @@ def _trimmed(address: str) -> str:
     return address
 
 
-def _normal(address: str) -> str:
-    """Gives an address as a browser reads it, to compare; empty where it is none."""
+def _normalize_address(address: str) -> str:
+    """Returns an address as a browser reads it, to compare; empty where it is none."""
     text = address.replace("\\", "/")
     if text.lower().startswith("www."):
         text = f"http://{text}"
@@ -153,7 +153,7 @@ def _normal(address: str) -> str:
     except ValueError:
         return ""
     if not parts.scheme and not host:
-        return _normal(f"mailto:{text}") if "@" in text else ""
+        return _normalize_address(f"mailto:{text}") if "@" in text else ""
     try:
         host = host.encode("idna").decode()
     except UnicodeError:

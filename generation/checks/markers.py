@@ -17,8 +17,10 @@ _LINK = r"\([^()\s]{0,400}\)"
 _ONE = rf"(?:\[{{1,2}}{_LIST}\]{{1,2}}(?:{_LINK})?|【{_LIST}(?:†[^】\n]{{0,200}})?】)"
 _RUN = rf"{_ONE}(?:[ \t]*(?:(?:[,;–—-]|and|&)[ \t]*)?{_ONE}){{0,40}}"
 # `index`: a bracket directly after a word, and those after it (`x[0][1]`).
-PATTERN = rf"(?P<index>[^\W{_UNSPACED}](?:\[\d+\])+)|(?P<marker>\([ \t]*{_RUN}[ \t]*\)|{_RUN})"
-_MARKER = re.compile(PATTERN, re.IGNORECASE)
+MARKER_PATTERN = (
+    rf"(?P<index>[^\W{_UNSPACED}](?:\[\d+\])+)|(?P<marker>\([ \t]*{_RUN}[ \t]*\)|{_RUN})"
+)
+_MARKER = re.compile(MARKER_PATTERN, re.IGNORECASE)
 # A target is that of a link, or what stands behind a dagger; it may hold digits.
 _READ = re.compile(r"(?P<target>\]\([^()\s]*\)|†[^】]*)|\d+|[–—-]|\bto\b", re.IGNORECASE)
 
@@ -26,7 +28,7 @@ _READ = re.compile(r"(?P<target>\]\([^()\s]*\)|†[^】]*)|\d+|[–—-]|\bto\b"
 NOT_ANSWERED = "NOT IN THE PASSAGES"
 
 
-class Named(NamedTuple):
+class MarkerTargets(NamedTuple):
     """What a marker names.
 
     numbers: In order, each once, all within range. dropped: How many name no source.
@@ -36,7 +38,7 @@ class Named(NamedTuple):
     dropped: int
 
 
-def named(marker: str, sources: int) -> Named:
+def parse_marker(marker: str, sources: int) -> MarkerTargets:
     """Reads a marker that PATTERN found.
 
     "[0]", "[9]" of 5, "[^1]", "[[1]]", "【1】", "[1](http://x)" and "[Source 1]" are markers;
@@ -60,11 +62,11 @@ def named(marker: str, sources: int) -> Named:
         numbers |= dict.fromkeys(range(max(1, first), min(last, sources) + 1))
         dropped += not 1 <= number <= sources
         before, is_range = number, False
-    return Named(tuple(numbers), dropped)
+    return MarkerTargets(tuple(numbers), dropped)
 
 
-def unmarked(text: str) -> str:
-    """Gives a text in which nothing reads as a marker: a stored "[12]" becomes "(12)"."""
+def escape_markers(text: str) -> str:
+    """Returns a text in which nothing reads as a marker: a stored "[12]" becomes "(12)"."""
     return _MARKER.sub(_in_parentheses, text)
 
 

@@ -133,7 +133,7 @@ class Date(NamedTuple):
     day: int
 
     def within(self, other: Date) -> bool:
-        """Tells whether another date says at least as much, and the same."""
+        """Returns whether another date says at least as much, and the same."""
         return all(mine in (0, its) for mine, its in zip(self, other, strict=True))
 
 
@@ -144,7 +144,7 @@ class Quantities(NamedTuple):
     dates: dict[Date, str]
 
 
-def quantities(text: str) -> Quantities:
+def extract_quantities(text: str) -> Quantities:
     """Reads the numbers, units and dates of an English text.
 
     Thousands are parted by comma, apostrophe or a narrow space; another comma is a decimal sign,
@@ -190,7 +190,8 @@ def _unit(text: str) -> str:
 
 
 def _number(text: str, sign: str, times: int) -> str:
-    """Gives a number as it is compared: without separators, signs of plus, and zeros at its end."""
+    """Returns a number as it is compared: without separators, signs of plus, and zeros at its
+    end."""
     text = _WORDS.get(text.lower()) or _FRACTIONS.get(text) or text
     if ":" in text or text.count(".") > 1:
         return text

@@ -6,12 +6,18 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from generation.checks.draft_parser import Draft
-from generation.checks.groundedness import Grounding, Rules, best_passages, check, unknown_stems
-from generation.checks.link_filter import REMOVED, addresses, checked
-from generation.checks.markers import NOT_ANSWERED, PATTERN, named
-from generation.checks.quantities import quantities
-from generation.evidence.sources import Shown, Source, Span
+from generation.checks.draft_parser import DraftSentence
+from generation.checks.groundedness import (
+    Groundedness,
+    GroundednessRules,
+    best_passages,
+    check_groundedness,
+    count_unknown_stems,
+)
+from generation.checks.link_filter import REMOVED_LINK, filter_links, find_addresses
+from generation.checks.markers import MARKER_PATTERN, NOT_ANSWERED, parse_marker
+from generation.checks.quantities import extract_quantities
+from generation.evidence.sources import EvidenceSource, PromptChunk, Span
 
 NO_SOURCE = "no source is named"
 
@@ -30,11 +36,12 @@ _HEADING = re.compile(r"#{1,6}\s+")
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s+")
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _CODE_OR_MARKER = re.compile(
-    rf"`[^`\n]*`|(?P<word>\w+)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{PATTERN})", re.IGNORECASE
+    rf"`[^`\n]*`|(?P<word>\w+)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{MARKER_PATTERN})",
+    re.IGNORECASE,
 )
 
 
-class Verified(NamedTuple):
+class VerifiedSentence(NamedTuple):
     """A sentence that may be sent.
 
     text: Without markers, with the white space before it. spans: What it rests on, in the order in
@@ -54,7 +61,7 @@ class Verified(NamedTuple):
         return not self.problems
 
 
-class Verifier:
+class SentenceVerifier:
     """Checks the sentences of one answer, in order.
 
     A sentence is supported if what it names supports it, see `grounding.check`. Without a marker it
@@ -77,24 +84,24 @@ class Verifier:
 
     def __init__(
         self,
-        shown: Sequence[Shown],
-        sources: Sequence[Source],
+        shown: Sequence[PromptChunk],
+        sources: Sequence[EvidenceSource],
         question: str,
         *,
         mark: bool,
-        rules: Rules | None = None,
+        rules: GroundednessRules | None = None,
     ) -> None:
         self._shown = shown
         self._sources = sources
         self._question = question
         self._mark = mark
-        self._rules = rules or Rules()
+        self._rules = rules or GroundednessRules()
         self._evidence = "\n".join(
             f"{source.best.title or ''}\n{source.text(Span(one.passages))}"
             for one in shown
             for source in (sources[one.source],)
         )
-        self._allowed = addresses([self._evidence])
+        self._allowed = find_addresses([self._evidence])
         self._leads_in: list[str] = []
         self._in_table = self._lost = False
         self._before: tuple[int, ...] = ()
@@ -105,7 +112,7 @@ class Verifier:
         self.dropped_markers = 0
         self.removed_links = 0
 
-    def verify(self, draft: Draft) -> Verified | None:
+    def verify(self, draft: DraftSentence) -> VerifiedSentence | None:
         """Checks the next sentence.
 
         Returns: None where nothing is to be sent, or not yet.
@@ -113,7 +120,7 @@ class Verifier:
         checked = self.check(draft)
         return None if checked is None else self.settle(checked)
 
-    def check(self, draft: Draft) -> Verified | None:
+    def check(self, draft: DraftSentence) -> VerifiedSentence | None:
         """Checks the next sentence, and leaves to `settle` what becomes of it.
 
         Returns: None where nothing is to be sent, or not yet.
@@ -122,7 +129,7 @@ class Verifier:
         text, markers = _PROMPT_SIGNS.sub("", draft.text), draft.markers
         if not draft.code:
             text, markers = self._unmarked(text, markers)
-        text, removed = checked(text, self._allowed)
+        text, removed = filter_links(text, self._allowed)
         self.removed_links += removed
         if not draft.code:
             # "&#91;9&#93;", or an invisible sign within: it has become a marker only now.
@@ -155,8 +162,9 @@ class Verifier:
         self._before = markers
         return self._grounded(draft.lead + text, markers)
 
-    def settle(self, verified: Verified) -> Verified | None:
-        """Gives what is sent of a sentence that was checked; None: nothing, it is not supported."""
+    def settle(self, verified: VerifiedSentence) -> VerifiedSentence | None:
+        """Returns what is sent of a sentence that was checked; None: nothing, it is not
+        supported."""
         if verified.problems and not self._mark:
             self.dropped_sentences += 1
             self._lost = True
@@ -165,25 +173,25 @@ class Verifier:
         self._leads_in, self._lost = [], False
         return verified._replace(text=text)
 
-    def _grounded(self, text: str, markers: Sequence[int]) -> Verified:
+    def _grounded(self, text: str, markers: Sequence[int]) -> VerifiedSentence:
         body = _body(text)
         spans = [self._span(body, self._shown[number - 1]) for number in markers]
         if not spans:
-            return Verified(text, (), (), (NO_SOURCE,), body)
+            return VerifiedSentence(text, (), (), (NO_SOURCE,), body)
         support = [self._grounding(body, [span]).score for span in spans]
         # What adds nothing, beside what does, is not cited.
         least = self._rules.floor / 2
         kept = [at for at, score in enumerate(support) if score >= least] or [*range(len(spans))]
         self.dropped_markers += len(spans) - len(kept)
         spans, support = [spans[at] for at in kept], [support[at] for at in kept]
-        return Verified(text, spans, support, self._grounding(body, spans).problems, body)
+        return VerifiedSentence(text, spans, support, self._grounding(body, spans).problems, body)
 
     def _known(self, text: str) -> bool:
-        """Tells whether what leads in speaks of what the evidence or the question speaks of."""
+        """Returns whether what leads in speaks of what the evidence or the question speaks of."""
         known = f"{self._evidence}\n{self._question}"
-        return unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
+        return count_unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
 
-    def _span(self, body: str, shown: Shown) -> Span:
+    def _span(self, body: str, shown: PromptChunk) -> Span:
         title = self._sources[shown.source].best.title or ""
         return Span(
             best_passages(
@@ -191,9 +199,9 @@ class Verifier:
             )
         )
 
-    def _grounding(self, body: str, spans: Sequence[Span]) -> Grounding:
+    def _grounding(self, body: str, spans: Sequence[Span]) -> Groundedness:
         sources = [self._sources[span.source] for span in spans]
-        return check(
+        return check_groundedness(
             body,
             " ".join(source.text(span) for source, span in zip(sources, spans, strict=True)),
             title="\n".join({source.best.title or "": None for source in sources}),
@@ -208,7 +216,7 @@ class Verifier:
             marker = match["glued"] or match["marker"]
             if marker is None or (match["glued"] and match.group() in self._evidence):
                 return match.group()
-            numbers, dropped = named(marker, len(self._shown))
+            numbers, dropped = parse_marker(marker, len(self._shown))
             found.update(dict.fromkeys(numbers))
             self.dropped_markers += dropped
             return match["word"] or ""
@@ -221,10 +229,12 @@ def _leads_in(text: str, first_row: bool) -> bool:
     if not first_row and not _HEADING.match(said) and not said.endswith((":", "：")):
         return False
     body = _body(said)
-    return len(body.replace("|", " ").split()) <= _LEAD_IN_WORDS and not any(quantities(body))
+    return len(body.replace("|", " ").split()) <= _LEAD_IN_WORDS and not any(
+        extract_quantities(body)
+    )
 
 
 def _body(text: str) -> str:
-    """Gives what a text says, without the signs of its form."""
-    text = _EMPHASIS.sub("", text.strip()).replace(REMOVED, "")
+    """Returns what a text says, without the signs of its form."""
+    text = _EMPHASIS.sub("", text.strip()).replace(REMOVED_LINK, "")
     return _ITEM.sub("", _HEADING.sub("", text, count=1), count=1).strip()

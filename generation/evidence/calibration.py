@@ -23,7 +23,7 @@ _WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class CalibrationStats:
     """What a calibration was learned from, and what cross-validation says of it; all 0..1.
 
     questions, answerable: Labelled questions, and those that the collection answers. risk: Share of
@@ -53,7 +53,7 @@ class Calibration:
     topic_threshold: float
     evidence_threshold: float
     target_risk: float = 0.0
-    learned: Learned | None = None
+    learned: CalibrationStats | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -61,15 +61,15 @@ class Calibration:
         return self.learned is not None
 
     def rank(self, features: Floats) -> Floats:
-        """Gives each sentence of (n, f) `scoring.features` its logit (n,)."""
+        """Returns each sentence of (n, f) `scoring.features` its logit (n,)."""
         return self.sentences.score(features, FEATURES)
 
     def assess(self, signals: Mapping[str, float]) -> Confidence:
-        """Gives both probabilities from `confidence.signals`."""
+        """Returns both probabilities from `confidence.signals`."""
         return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
 
 
-DEFAULT = Calibration(
+DEFAULT_CALIBRATION = Calibration(
     sentences=LogisticModel.of(defaults.SENTENCES, defaults.SENTENCES_BIAS, FEATURES),
     topic=LogisticModel.of(defaults.TOPIC, defaults.TOPIC_BIAS, SIGNALS),
     evidence=LogisticModel.of(defaults.EVIDENCE, defaults.EVIDENCE_BIAS, SIGNALS),
@@ -79,7 +79,7 @@ DEFAULT = Calibration(
 
 
 def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:
-    """Gives what the manifest of a snapshot holds."""
+    """Returns what the manifest of a snapshot holds."""
     card = snapshot_pb2.AnswerCard(
         sentences=_model_to_proto(calibration.sentences),
         topic=_model_to_proto(calibration.topic),
@@ -104,7 +104,7 @@ def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
 
     Raises: SnapshotMismatch: a model reads what this version does not measure.
     """
-    learned = Learned(
+    learned = CalibrationStats(
         questions=card.questions,
         answerable=card.answerable,
         topic_auroc=card.topic_auroc,
@@ -123,7 +123,7 @@ def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
     )
 
 
-class Manifests(Protocol):
+class ManifestReader(Protocol):
     """What reads manifests; `nearline.clients.AdminClient` does."""
 
     async def snapshot(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
@@ -131,7 +131,7 @@ class Manifests(Protocol):
         ...
 
 
-class Calibrations:
+class CalibrationStore:
     """The calibration of each snapshot: read from its manifest once, and kept.
 
     Args:
@@ -139,20 +139,20 @@ class Calibrations:
         kept: Snapshots remembered; the one not asked for longest goes first.
     """
 
-    def __init__(self, manifests: Manifests, kept: int = _KEPT) -> None:
+    def __init__(self, manifests: ManifestReader, kept: int = _KEPT) -> None:
         self._manifests = manifests
         self._room = kept
         self._kept: OrderedDict[tuple[str, str], Calibration] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Task[Calibration | None]] = {}
 
     def knows(self, collection: str, snapshot_id: str) -> bool:
-        """Tells whether a manifest was read: that `of` gives what belongs to its snapshot."""
+        """Returns whether a manifest was read: that `of` gives what belongs to its snapshot."""
         return (collection, snapshot_id) in self._kept
 
     async def of(
         self, collection: str, snapshot_id: str, timeout_s: float | None = None
     ) -> Calibration:
-        """Gives the calibration of a snapshot; DEFAULT where it has none or nobody can tell.
+        """Returns the calibration of a snapshot; DEFAULT where it has none or nobody can tell.
 
         A manifest never changes, so what was read is kept; a router that cannot tell is asked
         again at the next call. Callers that ask at once share one request, and wait for it up to
@@ -171,7 +171,7 @@ class Calibrations:
         limit_s = _WAIT_S if timeout_s is None else min(_WAIT_S, timeout_s)
         done, _ = await asyncio.wait([reading], timeout=limit_s)
         found = reading.result() if done else None
-        return DEFAULT if found is None else found
+        return DEFAULT_CALIBRATION if found is None else found
 
     async def _read(self, collection: str, snapshot_id: str) -> Calibration | None:
         try:
@@ -179,7 +179,7 @@ class Calibrations:
         except NearlineError as error:
             _LOG.warning("no calibration of %s %s: %s", collection, snapshot_id, error.message)
             return None
-        found = DEFAULT
+        found = DEFAULT_CALIBRATION
         if manifest.HasField("answers"):
             try:
                 found = from_proto(manifest.answers)

@@ -9,7 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.sentence_features import Document, Term, WordsOf, character_runs
+from generation.evidence.sentence_features import (
+    EvidenceDocument,
+    QueryTerm,
+    WordsOf,
+    character_runs,
+)
 from nearline.contract import Hit
 
 # A gap is between documents, each by its best chunk; 0 where there is no second one.
@@ -40,15 +45,15 @@ class Confidence(NamedTuple):
     evidence: float
 
 
-def signals(
+def compute_signals(
     question: str,
-    terms: Sequence[Term],
+    terms: Sequence[QueryTerm],
     hits: Sequence[Hit],
-    documents: Sequence[Document],
+    documents: Sequence[EvidenceDocument],
     words_of: WordsOf,
     cosines: NDArray[np.float32],
 ) -> dict[str, float]:
-    """Gives SIGNALS, by name.
+    """Returns SIGNALS, by name.
 
     Args:
         question: Its text.
@@ -99,7 +104,7 @@ def signals(
 
 
 def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:
-    """Gives the best score of each document, largest first."""
+    """Returns the best score of each document, largest first."""
     best: dict[str, float] = {}
     for name, score in scores:
         best[name] = max(score, best.get(name, score))
@@ -107,9 +112,9 @@ def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:
 
 
 def _gap(scores: Sequence[float], rank: int) -> float:
-    """Gives how far the best is above that of a rank, or above the last where there are fewer."""
+    """Returns how far the best is above that of a rank, or above the last where there are fewer."""
     return scores[0] - scores[min(rank, len(scores)) - 1] if scores else 0.0
 
 
-def _mass(terms: Sequence[Term], words: set[str]) -> float:
+def _mass(terms: Sequence[QueryTerm], words: set[str]) -> float:
     return sum(term.idf for term in terms if term.word in words)

@@ -8,7 +8,7 @@ from nearline import contract as c
 from retrieval.embedders.endpoints import Embedders
 
 
-class OneOfModel:
+class EmbedderRouter:
     """An `Embedder` that asks the service of the model that is expected.
 
     Where none is expected it asks the one of the model expected last, at first the first service:
@@ -54,5 +54,5 @@ class OneOfModel:
         return await ask(self._first)
 
     async def info(self) -> c.EmbedderInfo:
-        """Gives the card of the first."""
+        """Returns the card of the first."""
         return await self._first.info()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from generation.evidence import confidence, sentence_features
 from generation.evidence.reranker import rerank
-from generation.evidence.sources import Source, passages_of, sources
+from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from nearline import contract as c
 from nearline.errors import NearlineError
 from nearline.filters import admits
@@ -21,14 +21,14 @@ from retrieval.index.lexical.text_analysis import NO_LANGUAGE, Analyser
 _CHUNKS_PER_DOCUMENT = 4
 # Sentences embedded for a question: 8 of them are some 300 tokens, about 30 ms on two cores. On
 # SciFact 16 take twice the time and gain less than 0.01 of recall and AUROC: docs/quality.md.
-EMBEDDED = 8
+MAX_EMBEDDED_SENTENCES = 8
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
 _PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Evidence:
     """What a search found: its reply, and the documents made of the chunks, best first.
 
     asked: The vector of the question, where it is known. degraded: Why the chunks are in the order
@@ -37,13 +37,13 @@ class Found:
 
     question: str
     reply: c.SearchReply
-    sources: Sequence[Source]
+    sources: Sequence[EvidenceSource]
     asked: c.Embeddings | None = None
     degraded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class EvidenceFeatures:
     """What was found, measured.
 
     features: (n, f) of each sentence of all sources in order, see `sentence_features.features`;
@@ -56,7 +56,7 @@ class Reading:
     degraded: str
 
 
-class Reader:
+class EvidenceReader:
     """Finds and reads evidence.
 
     Args:
@@ -84,7 +84,9 @@ class Reader:
         # Of what decides beside the snapshot: part of the key of every cached answer.
         self.version = f"rerank={self._rerank_chunks}"
 
-    async def find(self, question: c.Question, collection: str, timeout_s: float | None) -> Found:
+    async def find(
+        self, question: c.Question, collection: str, timeout_s: float | None
+    ) -> Evidence:
         """Finds the chunks nearest to a question, and the documents that they belong to.
 
         What the question's filter does not admit is left out here, too, whatever the search let
@@ -107,14 +109,16 @@ class Reader:
             if question.filter is None or admits(question.filter, hit.attributes or {})
         ]
         hits, degraded = await self._reranked(question.text, allowed, timeout_s)
-        return Found(question.text, reply, sources(hits, question.documents), asked, degraded)
+        return Evidence(
+            question.text, reply, group_sources(hits, question.documents), asked, degraded
+        )
 
     async def _reranked(
         self, question: str, hits: Sequence[c.Hit], timeout_s: float | None
     ) -> tuple[Sequence[c.Hit], str]:
-        """Gives the chunks in the order of the reranker, if there is one.
+        """Returns the chunks in the order of the reranker, if there is one.
 
-        The scores of the search stay, dealt out anew in that order: models and thresholds were
+        The scores of the search stay, dealt out again in that order: models and thresholds were
         learned on them.
         """
         if self._reranker is None or not self._rerank_chunks:
@@ -127,7 +131,7 @@ class Reader:
 
     async def find_beyond(
         self, question: c.Question, hidden: int, collection: str, timeout_s: float | None
-    ) -> Found:
+    ) -> Evidence:
         """Finds what `find` would, were the `hidden` documents nearest to the question not there.
 
         Costs a search for some thousand chunks; for calibration, see `generation.training`.
@@ -157,11 +161,11 @@ class Reader:
             if (item := items.get(hit.id)) is not None
         ]
         left = replace(reply, results=[replace(reply.results[0], hits=hits)])
-        return Found(question.text, left, sources(hits, question.documents))
+        return Evidence(question.text, left, group_sources(hits, question.documents))
 
     async def read(
-        self, found: Found, timeout_s: float | None, *, embedded: int = EMBEDDED
-    ) -> Reading:
+        self, found: Evidence, timeout_s: float | None, *, embedded: int = MAX_EMBEDDED_SENTENCES
+    ) -> EvidenceFeatures:
         """Measures what was found; at least one sentence was.
 
         Args:
@@ -170,15 +174,17 @@ class Reader:
             embedded: Most sentences to embed; the others are ranked without a cosine.
         """
         result = found.reply.results[0]
-        terms = [sentence_features.Term(term.word, term.idf) for term in result.terms]
+        terms = [sentence_features.QueryTerm(term.word, term.idf) for term in result.terms]
         # Three passes look at the same sentences: each is stemmed once.
         words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
         documents = [source.document() for source in found.sources]
-        shortlist = sentence_features.shortlist(terms, documents, words_of, embedded)
+        shortlist = sentence_features.select_shortlist(terms, documents, words_of, embedded)
         cosines, degraded = await self._cosines(found, shortlist, timeout_s)
-        return Reading(
-            sentence_features.features(terms, documents, words_of, cosines, query=found.question),
-            confidence.signals(
+        return EvidenceFeatures(
+            sentence_features.compute_features(
+                terms, documents, words_of, cosines, query=found.question
+            ),
+            confidence.compute_signals(
                 found.question, terms, found.reply.hits, documents, words_of, cosines
             ),
             degraded,
@@ -219,13 +225,13 @@ class Reader:
             return None
 
     async def _cosines(
-        self, found: Found, shortlist: NDArray[np.int64], timeout_s: float | None
+        self, found: Evidence, shortlist: NDArray[np.int64], timeout_s: float | None
     ) -> tuple[NDArray[np.float32], str]:
-        """Gives the cosine of each sentence to the question, NaN but for the shortlist.
+        """Returns the cosine of each sentence to the question, NaN but for the shortlist.
 
         Returns: (n,) float32, and why there are none; empty where there are.
         """
-        texts = [passage.text for passage in passages_of(found.sources)]
+        texts = [passage.text for passage in list_passages(found.sources)]
         cosines = np.full(len(texts), np.nan, np.float32)
         fingerprint = found.reply.info.fingerprint
         if self._embedder is None or not fingerprint:

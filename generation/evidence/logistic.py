@@ -29,7 +29,7 @@ class LogisticModel:
     bias: float
 
     def score(self, rows: Floats, columns: Sequence[str]) -> Floats:
-        """Gives each row its logit (n,); NaN counts as the mean.
+        """Returns each row its logit (n,); NaN counts as the mean.
 
         Args:
             rows: (n, c).
@@ -40,13 +40,13 @@ class LogisticModel:
         return np.asarray(standard @ self.weights + self.bias, np.float64)
 
     def probability(self, found: Mapping[str, float]) -> float:
-        """Gives the probability, 0..1, that one set of named features stands for."""
+        """Returns the probability, 0..1, that one set of named features stands for."""
         row = np.array([[found[name] for name in self.names]], np.float64)
         logit = float(self.score(row, self.names)[0])
         return 1 / (1 + math.exp(-max(-_STEEPEST, min(_STEEPEST, logit))))
 
     def terms(self) -> dict[str, tuple[float, float, float]]:
-        """Gives weight, mean and scale by name."""
+        """Returns weight, mean and scale by name."""
         parts = (self.weights.tolist(), self.means.tolist(), self.scales.tolist())
         return dict(zip(self.names, zip(*parts, strict=True), strict=True))
 

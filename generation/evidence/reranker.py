@@ -1,4 +1,4 @@
-"""Orders the chunks found anew, by a cross-encoder that reads each beside the question."""
+"""Orders the chunks found again, by a cross-encoder that reads each beside the question."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ async def rerank(
 
 
 def _text(hit: Hit) -> str:
-    """Gives what the reranker reads: title and text, as the index was embedded."""
+    """Returns what the reranker reads: title and text, as the index was embedded."""
     title, text = hit.title or "", hit.text or ""
     return text if text.startswith(title) else f"{title} {text}"

@@ -45,7 +45,7 @@ _PURPOSE = re.compile(
 _FIRST_OF_EACH = 2  # of each document come first; 0 to 3 do equally well on SciFact train
 
 
-class Term(NamedTuple):
+class QueryTerm(NamedTuple):
     """A stem of the query, and its idf (> 0): how much it tells."""
 
     word: str
@@ -53,14 +53,14 @@ class Term(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """Where a row of `features` lies: document (index), code points start..end-1 of its text."""
+    """A row of `compute_features`: document (index), code points start..end-1 of its text."""
 
     document: int
     start: int
     end: int
 
 
-class Document(NamedTuple):
+class EvidenceDocument(NamedTuple):
     """A retrieved text: score (larger is better), sentences as (start, end) in code points."""
 
     title: str
@@ -69,20 +69,20 @@ class Document(NamedTuple):
     sentences: Sequence[tuple[int, int]]
 
 
-def rows(documents: Sequence[Document]) -> list[Sentence]:
-    """Lists the sentences of all documents, in the order of the rows of `features`."""
+def list_sentences(documents: Sequence[EvidenceDocument]) -> list[Sentence]:
+    """Lists the sentences of all documents, in the order of the rows of `compute_features`."""
     return [Sentence(at, *span) for at, one in enumerate(documents) for span in one.sentences]
 
 
 def character_runs(text: str) -> set[str]:
-    """Gives the distinct runs of five characters of a text, whatever its case and spaces."""
+    """Returns the distinct runs of five characters of a text, whatever its case and spaces."""
     plain = _plain(text)
     return {plain[at : at + _GRAM] for at in range(len(plain) - _GRAM + 1)}
 
 
-def features(
-    terms: Sequence[Term],
-    documents: Sequence[Document],
+def compute_features(
+    terms: Sequence[QueryTerm],
+    documents: Sequence[EvidenceDocument],
     words_of: WordsOf,
     cosines: NDArray[np.float32],
     *,
@@ -96,13 +96,17 @@ def features(
         cosines: (n,) cosine of each sentence to the query; NaN where it was not embedded: such a
             sentence was not shortlisted, and counts as the least of those that were.
         query: Text of the query, for runs of characters; empty: that feature is 0.
-    Returns: (n, f), in the order of `rows`; cosine columns are NaN where no cosine is known.
+    Returns: (n, f), in the order of `list_sentences`; cosine columns are NaN where no cosine is
+        known.
     """
     idf, owners, words = _read(terms, documents, words_of)
     ratio, rank = _rated(documents)
     held = _held(terms, words)
     titled = _held(terms, [words_of(document.title) for document in documents])[owners]
-    texts = [_plain(documents[one.document].text[one.start : one.end]) for one in rows(documents)]
+    texts = [
+        _plain(documents[one.document].text[one.start : one.end])
+        for one in list_sentences(documents)
+    ]
     coverage, least = _share(held, idf), np.fmin.reduce(cosines, initial=np.nan)
     cosine = np.where(np.isnan(cosines), least, cosines).astype(np.float64)
     best = np.zeros(len(documents))
@@ -130,10 +134,10 @@ def features(
     return np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float64)
 
 
-def shortlist(
-    terms: Sequence[Term], documents: Sequence[Document], words_of: WordsOf, most: int
+def select_shortlist(
+    terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf, most: int
 ) -> NDArray[np.int64]:
-    """Gives the rows to embed, (min(most, n),) ascending, where only `most` may be.
+    """Returns the rows to embed, (min(most, n),) ascending, where only `most` may be.
 
     The best two of each document come first, best documents first, then the best of all; better is
     more coverage of the query plus the document's score as a share of the best document's.
@@ -150,27 +154,29 @@ def shortlist(
 
 
 def _read(
-    terms: Sequence[Term], documents: Sequence[Document], words_of: WordsOf
+    terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf
 ) -> tuple[Floats, NDArray[np.int64], list[list[str]]]:
-    """Gives idf (t,), and of each sentence its document (n,) and its words."""
-    words = [words_of(documents[at].text[start:end]) for at, start, end in rows(documents)]
-    owners = np.array([sentence.document for sentence in rows(documents)], np.int64)
+    """Returns idf (t,), and of each sentence its document (n,) and its words."""
+    words = [
+        words_of(documents[at].text[start:end]) for at, start, end in list_sentences(documents)
+    ]
+    owners = np.array([sentence.document for sentence in list_sentences(documents)], np.int64)
     return np.array([term.idf for term in terms], np.float64), owners, words
 
 
-def _held(terms: Sequence[Term], words: Sequence[list[str]]) -> Floats:
-    """Gives which terms each text holds: (n, t), 0 or 1."""
+def _held(terms: Sequence[QueryTerm], words: Sequence[list[str]]) -> Floats:
+    """Returns which terms each text holds: (n, t), 0 or 1."""
     held = [term.word in text for text in map(set, words) for term in terms]
     return np.array(held, np.float64).reshape(len(words), len(terms))
 
 
 def _share(held: Floats, idf: Floats) -> Floats:
-    """Gives the share of the idf mass in each row of (n, t) 0..1; 0 where there are no terms."""
+    """Returns the share of the idf mass in each row of (n, t) 0..1; 0 where there are no terms."""
     return np.asarray(held @ idf / (idf.sum() or 1.0), np.float64)
 
 
 def _grams(query: str, texts: Sequence[str]) -> Floats:
-    """Gives the share of the query's runs of characters in each text; 0 where it is too short."""
+    """Returns the share of the query's runs of characters in each text; 0 where it is too short."""
     asked = character_runs(query)
     shares = [len(asked & character_runs(text)) / (len(asked) or 1) for text in texts]
     return np.array(shares, np.float64)
@@ -181,14 +187,14 @@ def _plain(text: str) -> str:
 
 
 def _standing(values: Floats, owners: NDArray[np.int64], size: NDArray[np.int64]) -> Floats:
-    """Gives standard deviations from the document's mean; 0 where all are equal."""
+    """Returns standard deviations from the document's mean; 0 where all are equal."""
     apart = values - (np.bincount(owners, values, len(size)) / size)[owners]
     spread = np.sqrt(np.bincount(owners, apart**2, len(size)) / size)
     return np.asarray(apart / np.where(spread < 1e-9, 1.0, spread)[owners], np.float64)
 
 
-def _rated(documents: Sequence[Document]) -> tuple[Floats, NDArray[np.int64]]:
-    """Gives scores as shares of the best (1 where that is not positive), and ranks from 0."""
+def _rated(documents: Sequence[EvidenceDocument]) -> tuple[Floats, NDArray[np.int64]]:
+    """Returns scores as shares of the best (1 where that is not positive), and ranks from 0."""
     scores = np.array([document.score for document in documents], np.float64)
     best = scores.max(initial=0.0)
     ranks = np.argsort(np.argsort(-scores, kind="stable"), kind="stable")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from generation.evidence.sentence_features import Document
+from generation.evidence.sentence_features import EvidenceDocument
 from nearline.contract import Hit
 from nearline.sentences import sentences
 
@@ -45,7 +45,7 @@ class Span(NamedTuple):
         return self.passages[-1].end
 
 
-class Shown(NamedTuple):
+class PromptChunk(NamedTuple):
     """A part of a chunk that a model was shown.
 
     number: Its marker, from 1. source: Index of its source. chunk: Its number in the document.
@@ -69,7 +69,7 @@ class Shown(NamedTuple):
 
 
 @dataclass(slots=True)
-class Source:
+class EvidenceSource:
     """A document of the evidence: its chunks, best first, and their sentences in text order."""
 
     chunks: Sequence[Hit]
@@ -81,25 +81,25 @@ class Source:
         return self.chunks[0]
 
     def chunk(self, number: int) -> Hit:
-        """Gives the chunk of a number that a passage names."""
+        """Returns the chunk of a number that a passage names."""
         return next(hit for hit in self.chunks if hit.chunk == number)
 
     def text(self, span: Span) -> str:
-        """Gives the stored text of a span."""
+        """Returns the stored text of a span."""
         chunk = self.chunk(span.passages[0].chunk)
         return (chunk.text or "")[span.start - chunk.start : span.end - chunk.start]
 
-    def document(self) -> Document:
-        """Gives the document as `scoring` wants it: with offsets of its own."""
+    def document(self) -> EvidenceDocument:
+        """Returns the document as `scoring` wants it: with offsets of its own."""
         spans, at = [], 0
         for passage in self.passages:
             spans.append((at, at + len(passage.text)))
             at += len(passage.text) + 1
         text = " ".join(passage.text for passage in self.passages)
-        return Document(self.best.title or "", text, self.best.score, spans)
+        return EvidenceDocument(self.best.title or "", text, self.best.score, spans)
 
 
-def sources(hits: Sequence[Hit], documents: int) -> list[Source]:
+def group_sources(hits: Sequence[Hit], documents: int) -> list[EvidenceSource]:
     """Puts the chunks of a document together, and leaves near copies out.
 
     Args:
@@ -111,7 +111,7 @@ def sources(hits: Sequence[Hit], documents: int) -> list[Source]:
     by_id: dict[str, list[Hit]] = {}
     for hit in hits:
         by_id.setdefault(hit.id, []).append(hit)
-    kept: list[Source] = []
+    kept: list[EvidenceSource] = []
     seen: list[frozenset[str]] = []
     for chunks in by_id.values():
         if len(kept) == documents:
@@ -120,14 +120,14 @@ def sources(hits: Sequence[Hit], documents: int) -> list[Source]:
         if any(_share(words, other) >= _DUPLICATE_RATIO for other in seen):
             continue
         seen.append(words)
-        source = Source(chunks)
+        source = EvidenceSource(chunks)
         source.passages = _passages(len(kept), chunks)
         kept.append(source)
     return kept
 
 
-def passages_of(sources: Sequence[Source]) -> list[Passage]:
-    """Gives the sentences of all sources, in the order in which they are scored."""
+def list_passages(sources: Sequence[EvidenceSource]) -> list[Passage]:
+    """Returns the sentences of all sources, in the order in which they are scored."""
     return [passage for source in sources for passage in source.passages]
 
 

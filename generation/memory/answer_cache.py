@@ -14,7 +14,7 @@ from generation.protocols import metrics
 from generation.protocols.access import Caller
 from nearline import contract as c
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # The number counts the forms of a value.
 _PREFIX = "nearline:answer:1"
@@ -57,13 +57,13 @@ class AnswerKey:
     policy: str
 
     def digest(self) -> str:
-        """Gives the name under which the answer is kept."""
+        """Returns the name under which the answer is kept."""
         asked = self.asked
         parts = (
             self.collection,
             self.caller.tenant,
             sorted(self.caller.roles),
-            normalised(self.question),
+            normalize_question(self.question),
             repr(asked.filter),
             None if asked.mode is None else asked.mode.value,
             asked.max_tokens,
@@ -78,8 +78,8 @@ class AnswerKey:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def normalised(question: str) -> str:
-    """Gives a question as two people may write it; letters keep their case, which code needs."""
+def normalize_question(question: str) -> str:
+    """Returns a question as two people may write it; letters keep their case, which code needs."""
     text = " ".join(unicodedata.normalize("NFKC", question).split())
     return text.rstrip("?!. ") or text
 
@@ -97,9 +97,9 @@ class AnswerCache:
         self._ttl_s = ttl_s
 
     async def get(self, key: AnswerKey) -> CachedAnswer | None:
-        """Gives an answer; None where there is none, or Redis is away."""
+        """Returns an answer; None where there is none, or Redis is away."""
         try:
-            async with answering():
+            async with translate_redis_errors():
                 value = await self._redis.get(_name(key))
         except NotReady:
             metrics.cache_reads.labels("away").inc()
@@ -117,7 +117,7 @@ class AnswerCache:
     async def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
         """Keeps an answer, where Redis is there."""
         with contextlib.suppress(NotReady):
-            async with answering():
+            async with translate_redis_errors():
                 await self._redis.set(_name(key), _encoded(answer), ex=self._ttl_s)
 
 

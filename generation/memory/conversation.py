@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from generation.memory.sessions import Sessions, window
+from generation.memory.sessions import SessionStore, recent_turns
 from generation.protocols.access import Caller
 from nearline import contract as c
 from nearline.errors import Conflict, NearlineError, Unsupported
@@ -14,14 +14,14 @@ from nearline.errors import Conflict, NearlineError, Unsupported
 _TRIES = 3
 
 
-class Recalled(NamedTuple):
+class ConversationHistory(NamedTuple):
     """turns: Before the question, oldest first, within the budget. version: Of the session."""
 
     turns: Sequence[c.Turn]
     version: int = 0
 
 
-class Memory:
+class ConversationMemory:
     """Reads and writes conversations; remembers nothing itself.
 
     Args:
@@ -29,12 +29,12 @@ class Memory:
         history_tokens: Most tokens of turns that a question sees.
     """
 
-    def __init__(self, sessions: Sessions | None, history_tokens: int = 1_000) -> None:
+    def __init__(self, sessions: SessionStore | None, history_tokens: int = 1_000) -> None:
         self._sessions = sessions
         self._history_tokens = history_tokens
 
     @property
-    def sessions(self) -> Sessions:
+    def sessions(self) -> SessionStore:
         """Where conversations are. Raises: Unsupported: nowhere."""
         if self._sessions is None:
             raise Unsupported(
@@ -42,28 +42,32 @@ class Memory:
             )
         return self._sessions
 
-    async def recall(self, question: c.Question, collection: str, caller: Caller) -> Recalled:
-        """Gives the turns before a question.
+    async def recall(
+        self, question: c.Question, collection: str, caller: Caller
+    ) -> ConversationHistory:
+        """Returns the turns before a question.
 
         Raises: Unsupported, NotReady: no sessions, or they are away. Conflict: the session has
             another version than the caller has seen. InvalidRequest: the id is malformed.
         """
         if not question.session_id:
-            return Recalled(window(question.history, self._history_tokens))
+            return ConversationHistory(recent_turns(question.history, self._history_tokens))
         session = await self.sessions.load(collection, caller.owner, question.session_id)
         if question.session_version not in (0, session.version):
             raise Conflict(
                 f"session {question.session_id!r} has version {session.version}, the question was "
                 f"asked after {question.session_version}; read the session and ask again"
             )
-        return Recalled(window(session.turns, self._history_tokens), session.version)
+        return ConversationHistory(
+            recent_turns(session.turns, self._history_tokens), session.version
+        )
 
     async def remember(
         self,
         question: c.Question,
         collection: str,
         caller: Caller,
-        recalled: Recalled,
+        recalled: ConversationHistory,
         *,
         condensed: str,
         answer: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def words_of(words: str) -> frozenset[str]:
-    """Gives the words of a list that is written as one text."""
+    """Returns the words of a list that is written as one text."""
     return frozenset(words.split())
 
 

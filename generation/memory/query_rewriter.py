@@ -32,7 +32,7 @@ from generation.memory.english_words import (
     words_of,
 )
 from nearline.contract import MAX_QUERY_CHARACTERS, Turn
-from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.text_analysis import Analyser, split_words
 
 _MOST_CARRIED = 12  # Words.
 _LONG = 30  # Words of a question that is no longer repeated whole.
@@ -105,8 +105,8 @@ _BOUNDARY = re.compile(r"[,;.!?]\s|\b(?:and|then|but)\b", re.I)
 _SUBORDINATE = re.compile(r"\b(?:when|if|while|because|until|after|before|that)\b", re.I)
 
 
-def condense(question: str, turns: Sequence[Turn]) -> str:
-    """Gives a question as it stands on its own.
+def rewrite_query(question: str, turns: Sequence[Turn]) -> str:
+    """Returns a question as it stands on its own.
 
     Args:
         question: As it was asked.
@@ -123,15 +123,15 @@ def _resolve(question: str, standing: str) -> str:
     """Adds to a question what it lacks from the last one that stood on its own."""
     if not standing or not question.strip() or len(question) > _VERY_MUCH:
         return question
-    resolved = _completed(question.strip(), standing) or question
+    resolved = _complete(question.strip(), standing) or question
     return question if len(resolved) > MAX_QUERY_CHARACTERS else resolved
 
 
-def _completed(question: str, standing: str) -> str:
-    """Gives the completed question; empty where it lacks nothing."""
+def _complete(question: str, standing: str) -> str:
+    """Returns the completed question; empty where it lacks nothing."""
     if not _is_english(question, standing):
         few = _SHORT_SIGNS if _SIGN.search(question) else _SHORT
-        return f"{_repeated(standing)} {question}" if len(split(question)) <= few else ""
+        return f"{_repeated(standing)} {question}" if len(split_words(question)) <= few else ""
     asked = _without(_POLITE, question)
     joined = _without(_JOINED, asked)
     body = _without(_ABOUT, joined)
@@ -163,13 +163,13 @@ def _without(lead: re.Pattern[str], text: str) -> str:
 
 
 def _surfaces(text: str) -> list[str]:
-    """Gives the words of a text as they are written: `asyncio.run`, `3.12`, `don't`."""
+    """Returns the words of a text as they are written: `asyncio.run`, `3.12`, `don't`."""
     found = (match.group().strip(".'`’-") for match in _TOKEN.finditer(text))
     return [word for word in found if word]
 
 
 def _plain(word: str) -> str:
-    """Gives a word as `generation.english` has it: "it's" is "it", "don't" is "do"."""
+    """Returns a word as `generation.english` has it: "it's" is "it", "don't" is "do"."""
     return re.split(r"n['’]t$|['’]", word.lower())[0] or word.lower()
 
 
@@ -178,12 +178,12 @@ def _words(text: str) -> list[str]:
 
 
 def _content(text: str) -> list[str]:
-    """Gives the words that say what a text is about, as they are written."""
+    """Returns the words that say what a text is about, as they are written."""
     return [word for word in _surfaces(text) if _plain(word) not in FUNCTION]
 
 
 def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) -> bool:
-    """Tells whether this is no clause: "with a timeout", "if it fails", "Python 3.12".
+    """Returns whether this is no clause: "with a timeout", "if it fails", "Python 3.12".
 
     Args:
         led: It follows "and", "what about", …
@@ -204,7 +204,7 @@ def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) ->
 
 
 def _is_clause(body: str, words: list[str]) -> bool:
-    """Tells whether this asks or demands: it has a question word, or begins with a verb."""
+    """Returns whether this asks or demands: it has a question word, or begins with a verb."""
     if words[0] in PREPOSITIONS and words[1:2] in (["what"], ["which"]):
         # "at what dose?", but not "at what dose is it safe?"
         return not AUXILIARIES.isdisjoint(words)
@@ -220,7 +220,7 @@ def _is_clause(body: str, words: list[str]) -> bool:
 
 
 def _refers(body: str) -> bool:
-    """Tells whether something in it means what was said before."""
+    """Returns whether something in it means what was said before."""
     if _REFERENCES.search(body):
         return True
     expletive = _EXPLETIVE.search(body)
@@ -250,7 +250,7 @@ def _refers(body: str) -> bool:
 
 
 def _has_antecedent(before: str) -> bool:
-    """Tells whether a clause before a pronoun names a thing: "open a file and read" it."""
+    """Returns whether a clause before a pronoun names a thing: "open a file and read" it."""
     cuts = [match.start() for match in _BOUNDARY.finditer(before)]
     if cuts and _names(before[: cuts[-1]], DETERMINERS | PREPOSITIONS | AUXILIARIES):
         return True
@@ -263,7 +263,7 @@ def _has_antecedent(before: str) -> bool:
 
 
 def _names(clause: str, leads: frozenset[str]) -> bool:
-    """Tells whether a clause names a thing: a word behind one of `leads`, or a written name."""
+    """Returns whether a clause names a thing: a word behind one of `leads`, or a written name."""
     surfaces = _surfaces(clause)
     return any(
         _plain(before) in leads or re.search(r"[._\d]|(?!^)[A-Z]", surface)
@@ -273,7 +273,7 @@ def _names(clause: str, leads: frozenset[str]) -> bool:
 
 
 def _is_generic(words: list[str], content: list[str]) -> bool:
-    """Tells whether it asks for what everything has: "which exceptions are raised?"."""
+    """Returns whether it asks for what everything has: "which exceptions are raised?"."""
     if not (GENERIC | GENERIC_TRAITS).issuperset(map(_plain, content)) or "between" in words:
         return False
     named = {words[at - 1] if at else "" for at, word in enumerate(words) if word in GENERIC}
@@ -343,7 +343,7 @@ def _with_words(question: str, standing: str) -> str:
 
 
 def _carried(standing: str, question: str) -> list[str]:
-    """Gives the words that a question takes over, each once, none that it has itself."""
+    """Returns the words that a question takes over, each once, none that it has itself."""
     verb = _VERB.search(standing) if _OBJECT.search(question) else None
     acted = verb.group(1).lower() if verb else ""
     seen = {_stem(word) for word in _surfaces(question)}

@@ -18,13 +18,13 @@ from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, Unsupported
 from nearline.sentences import estimate_tokens, token_starts
 from nearline.snapshot import check_collection
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 TTL_S = 86_400
 MAX_TURNS = 50
 MAX_BYTES = 1 << 18
 _HEAD = re.compile(rb"nearline-session 1 ([0-9]{1,15}) ([0-9a-f]{16})")
-# Adds a turn unless somebody else came first, drops the oldest ones, and starts the time anew.
+# Adds a turn unless somebody else came first, drops the oldest ones, and starts the time again.
 # KEYS: the session. ARGV: version expected, name of this change, turn, seconds, turns, bytes.
 # Answers the new version; -1 and what is there: another version; nothing: not a session.
 # A change whose answer was lost is sent again; it finds its own name, and has succeeded.
@@ -63,7 +63,7 @@ return {version + 1}
 """
 
 
-class Sessions:
+class SessionStore:
     """Reads, extends and forgets conversations; holds nothing of them itself.
 
     Every method raises InvalidRequest where an id is malformed, and NotReady where Redis is away.
@@ -88,12 +88,12 @@ class Sessions:
         self._limits = (ttl_s, max_turns, max_bytes)
 
     async def load(self, collection: str, tenant: str, session_id: str) -> Session:
-        """Gives a conversation, all that is remembered of it; version 0 where nothing is.
+        """Returns a conversation, all that is remembered of it; version 0 where nothing is.
 
         Raises: Unsupported: what lies there is not a session that this version can read.
         """
-        key = key_of(collection, tenant, session_id)
-        async with answering(), self._redis.pipeline(transaction=True) as pipe:
+        key = session_key(collection, tenant, session_id)
+        async with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.type(key)
             pipe.lrange(key, 0, -1)
             pipe.pttl(key)
@@ -102,14 +102,14 @@ class Sessions:
         if kind == b"none":
             return Session(id=session_id, version=0, turns=())
         if kind != b"list":
-            raise _unreadable(session_id)
+            raise _unreadable_error(session_id)
         head = _HEAD.fullmatch(values[0])
         if head is None:
-            raise _unreadable(session_id)
+            raise _unreadable_error(session_id)
         try:
             turns = [_decoded(value) for value in values[1:]]
         except (ValueError, KeyError, TypeError) as error:
-            raise _unreadable(session_id) from error
+            raise _unreadable_error(session_id) from error
         expires = datetime.now(UTC) + timedelta(milliseconds=left_ms) if left_ms >= 0 else None
         return Session(id=session_id, version=int(head[1]), turns=turns, expire_time=expires)
 
@@ -123,14 +123,14 @@ class Sessions:
         Returns: The new version.
         Raises: Conflict: the session has another version. Unsupported: as `load`.
         """
-        key = key_of(collection, tenant, session_id)
+        key = session_key(collection, tenant, session_id)
         change = secrets.token_hex(8)
-        async with answering():
+        async with translate_redis_errors():
             said = await self._append(
                 keys=[key], args=[expected_version, change, _encoded(turn), *self._limits]
             )
         if not said:
-            raise _unreadable(session_id)
+            raise _unreadable_error(session_id)
         if said[0] < 0:
             raise Conflict(
                 f"session {session_id!r} has version {said[1]}, not {expected_version}: somebody "
@@ -140,13 +140,13 @@ class Sessions:
 
     async def delete(self, collection: str, tenant: str, session_id: str) -> bool:
         """Forgets a conversation, readable or not; False where there was none."""
-        key = key_of(collection, tenant, session_id)
-        async with answering():
+        key = session_key(collection, tenant, session_id)
+        async with translate_redis_errors():
             return bool(await self._redis.delete(key))
 
 
-def key_of(collection: str, tenant: str, session_id: str) -> str:
-    """Gives the key of a session; what is in braces decides its slot in a Redis Cluster.
+def session_key(collection: str, tenant: str, session_id: str) -> str:
+    """Returns the key of a session; what is in braces decides its slot in a Redis Cluster.
 
     Raises: InvalidRequest: a malformed id or collection.
     """
@@ -161,8 +161,8 @@ def key_of(collection: str, tenant: str, session_id: str) -> str:
     return "nearline:{" + "/".join(parts) + "}:session"
 
 
-def window(turns: Sequence[Turn], max_tokens: int) -> list[Turn]:
-    """Gives the newest turns whose questions and answers fit into so many tokens, oldest first.
+def recent_turns(turns: Sequence[Turn], max_tokens: int) -> list[Turn]:
+    """Returns the newest turns whose questions and answers fit into so many tokens, oldest first.
 
     Where not even the newest turn fits, it comes with the beginning of its answer, since a
     follow-up question needs it most; with nothing where not even its question fits.
@@ -208,7 +208,7 @@ def _decoded(value: bytes) -> Turn:
     return Turn(question, answer, condensed, snapshot_id, time)
 
 
-def _unreadable(session_id: str) -> Unsupported:
+def _unreadable_error(session_id: str) -> Unsupported:
     return Unsupported(
         f"what is kept of session {session_id!r} is not what this version of Nearline writes; "
         "forget it with nearline sessions delete, or go on under another id"

@@ -12,7 +12,7 @@ from generation.protocols import metrics
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import Route
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # All counters lie in one slot of a Redis Cluster, so that one script may look at them together.
 _PREFIX = "nearline:{budget}"
@@ -45,12 +45,12 @@ class TokenLimits:
     day: int = 0
 
     def __bool__(self) -> bool:
-        """Tells whether there is a limit at all."""
+        """Returns whether there is a limit at all."""
         return bool(self.session or self.tenant_day or self.day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Purse:
+class BudgetScope:
     """Whose tokens an answer takes. session_id: Empty: of no session. now: Aware."""
 
     collection: str
@@ -66,7 +66,7 @@ class Reservation(NamedTuple):
     counters: tuple[str, ...] = ()
 
 
-class Budgets:
+class TokenBudgets:
     """Counts the tokens of models by session, by tenant and day, and by day; a day is one of UTC.
 
     An answer that is given up, and one whose service dies, has spent all that was reserved for it.
@@ -80,7 +80,9 @@ class Budgets:
         self._redis = redis
         self._limits = limits
 
-    async def admit(self, route: Route, tokens: int, purse: Purse) -> tuple[Route, Reservation]:
+    async def admit(
+        self, route: Route, tokens: int, purse: BudgetScope
+    ) -> tuple[Route, Reservation]:
         """Sets tokens aside for the models of a route, or takes the models out of it.
 
         Args:
@@ -114,13 +116,13 @@ class Budgets:
         if self._redis is None or not change or not reservation.counters:
             return
         with contextlib.suppress(NotReady):
-            async with answering(), self._redis.pipeline(transaction=False) as pipe:
+            async with translate_redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                 for key in reservation.counters:
                     pipe.incrby(key, change)
                 await pipe.execute()
 
-    def _counters(self, purse: Purse) -> list[tuple[str, str, int]]:
-        """Gives whose, key and limit of each counter."""
+    def _counters(self, purse: BudgetScope) -> list[tuple[str, str, int]]:
+        """Returns whose, key and limit of each counter."""
         day = purse.now.astimezone(UTC).strftime("%Y-%m-%d")
         owner = f"{quote(purse.collection, safe='')}/{quote(purse.tenant, safe='')}"
         tenant = f"{_PREFIX}:tenant:{day}:{quote(purse.tenant, safe='')}"
@@ -134,12 +136,12 @@ class Budgets:
         return counters
 
     async def _reserve(self, tokens: int, counters: list[tuple[str, str, int]]) -> int:
-        """Gives the number of the first counter without room, from 1; 0: all have it."""
+        """Returns the number of the first counter without room, from 1; 0: all have it."""
         if self._redis is None:
             raise NotReady("there is no Redis to count in; start the service with --redis URL")
         names = [key for _, key, _ in counters]
         arguments = [tokens, _KEPT_S, *(limit for _, _, limit in counters)]
-        async with answering():
+        async with translate_redis_errors():
             return int(await self._redis.eval(_RESERVE, len(names), *names, *arguments))
 
 

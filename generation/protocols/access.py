@@ -38,15 +38,15 @@ class Caller:
         return (PUBLIC, f"tenant:{self.tenant}", *(f"role:{role}" for role in self.roles))
 
 
-ANYBODY = Caller()
+ANONYMOUS = Caller()
 
 
-class Access:
+class AccessControl:
     """Tells callers by their tokens, and narrows what they see.
 
     Args:
         callers: Callers by the SHA-256 of their token, lower-case hex; None: everybody may call,
-            as `ANYBODY`.
+            as `ANONYMOUS`.
         attribute: Attribute of items that lists their readers: "public", "tenant:NAME" and
             "role:NAME". Items without it are nobody's. Empty: everybody sees everything.
     """
@@ -56,7 +56,7 @@ class Access:
         self._attribute = attribute
 
     @classmethod
-    def load(cls, file: str, attribute: str) -> Access:
+    def load(cls, file: str, attribute: str) -> AccessControl:
         """Reads callers from TOML, `[[caller]]` with token_sha256, tenant and roles for each.
 
         Args:
@@ -79,14 +79,14 @@ class Access:
         return cls(callers, attribute)
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Gives who sent a call.
+        """Returns who sent a call.
 
         Args:
             metadata: Of the call: "authorization: Bearer TOKEN".
         Raises: Unauthenticated: callers are known here, and this is none of them.
         """
         if self._callers is None:
-            return ANYBODY
+            return ANONYMOUS
         given = next((str(value) for key, value in metadata if key == _HEADER), "")
         if not given.lower().startswith(_SCHEME):
             raise Unauthenticated(
@@ -101,14 +101,14 @@ class Access:
         return caller
 
     def narrow(self, condition: Filter | None, caller: Caller) -> Filter | None:
-        """Gives the filter that leaves what both the question and the caller's rights admit."""
+        """Returns the filter that leaves what both the question and the caller's rights admit."""
         if not self._attribute:
             return condition
         mine = In(self._attribute, caller.reads)
         return mine if condition is None else All(condition, mine)
 
     def sees(self, caller: Caller, attributes: Attributes) -> bool:
-        """Tells whether a caller may see an item, by its attributes as they are now."""
+        """Returns whether a caller may see an item, by its attributes as they are now."""
         if not self._attribute:
             return True
         readers = attributes.get(self._attribute)

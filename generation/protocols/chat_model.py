@@ -29,7 +29,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ChatLimits:
     """What one answer may take.
 
     max_tokens: Most tokens to write. temperature: 0..2. timeout_s: Of the whole answer.
@@ -51,7 +51,7 @@ class ChatEnd(NamedTuple):
     completion_tokens: int
 
 
-class Failure(Enum):
+class ChatFailure(Enum):
     """Why a model gave no answer, or no whole one; each is a reason in `served_by` and metrics."""
 
     CONNECTION = "cannot connect"
@@ -80,7 +80,7 @@ class ChatError(Exception):
     """
 
     def __init__(
-        self, failure: Failure, message: str, *, retry_after_s: float | None = None
+        self, failure: ChatFailure, message: str, *, retry_after_s: float | None = None
     ) -> None:
         super().__init__(message)
         self.failure = failure
@@ -102,7 +102,7 @@ class ChatModel(Protocol):
         """Name in settings, metrics and replies; never a path."""
         ...
 
-    def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+    def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams pieces of text (non-empty), then exactly one `ChatEnd`.
 
         Closing the generator, or cancelling the task while it waits, stops the work at the server
@@ -113,5 +113,5 @@ class ChatModel(Protocol):
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Releases connections."""
         ...

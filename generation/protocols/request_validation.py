@@ -8,7 +8,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 
 
-def check(question: c.Question, writers: Collection[str]) -> None:
+def check_question(question: c.Question, writers: Collection[str]) -> None:
     """Raises InvalidRequest where a question can never be answered; names the field.
 
     Args:

@@ -9,13 +9,13 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.evidence_reader import Found
+from generation.evidence.evidence_reader import Evidence
 from generation.evidence.sources import Span
 from nearline.contract import Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class AnswerTask:
     """What to write.
 
     question: As it stands on its own. history: Turns before, oldest first, within a budget.
@@ -26,7 +26,7 @@ class Task:
 
     question: str
     history: Sequence[Turn]
-    found: Found
+    found: Evidence
     scores: NDArray[np.float64]
     max_tokens: int
     temperature: float = 0.0
@@ -35,7 +35,7 @@ class Task:
     may_decline: bool = True
 
 
-class Said(NamedTuple):
+class AnswerPiece(NamedTuple):
     """A piece of an answer whose sources were checked: usually a sentence.
 
     text: Without markers, and with the space that parts it from the piece before. spans: What it
@@ -49,7 +49,7 @@ class Said(NamedTuple):
     problems: Sequence[str] = ()
 
 
-class Written(NamedTuple):
+class WriterEnd(NamedTuple):
     """The end of what was written.
 
     length: Whether it ended at `max_tokens`. dropped_sentences, dropped_markers: Left out by the
@@ -64,7 +64,7 @@ class Written(NamedTuple):
     declined: bool = False
 
 
-Writing: TypeAlias = Said | Written
+WriterEvent: TypeAlias = AnswerPiece | WriterEnd
 
 
 class Writer(Protocol):
@@ -75,8 +75,8 @@ class Writer(Protocol):
         """Name in requests, metrics and replies."""
         ...
 
-    def write(self, task: Task) -> AsyncGenerator[Writing, None]:
-        """Gives pieces, then exactly one `Written`; closing it stops the work.
+    def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
+        """Returns pieces, then exactly one `WriterEnd`; closing it stops the work.
 
         Raises: ChatError: at any point.
         """

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.calibration import DEFAULT, Calibration, Learned
+from generation.evidence.calibration import DEFAULT_CALIBRATION, Calibration, CalibrationStats
 from generation.evidence.logistic import Floats, LogisticModel
 from generation.evidence.sentence_features import FEATURES
 from generation.training import eval_metrics
-from generation.training.dataset import Observed, Ranked
-from generation.training.labels import Labelled
-from generation.training.regression import cross_validated, fit, groups_of, matrix
+from generation.training.dataset import QuestionExample, RankingExample
+from generation.training.labels import LabelledQuestion
+from generation.training.regression import cross_validated, feature_matrix, fit, group_questions
 from nearline.errors import InvalidRequest
 
 TARGET_RISK = 0.15
@@ -29,14 +29,14 @@ EVIDENCE = (
 # Of questions of each kind; fewer say nothing about a share of 0.15.
 MIN_QUESTIONS = 20
 # Share of the labelled questions that may be refused as off topic.
-LOST = 0.02
+MAX_OFF_TOPIC_SHARE = 0.02
 
 
-def learn(
-    observed: Sequence[Observed],
+def fit_calibration(
+    observed: Sequence[QuestionExample],
     *,
     target_risk: float = TARGET_RISK,
-    lost: float = LOST,
+    lost: float = MAX_OFF_TOPIC_SHARE,
     sentence_features: Sequence[str] = FEATURES,
 ) -> Calibration:
     """Fits models and thresholds.
@@ -51,21 +51,21 @@ def learn(
         sentence_features: What the sentence model reads, of `scoring.FEATURES`.
     Raises: InvalidRequest: fewer than MIN_QUESTIONS with an answer, or without one.
     """
-    check([one.question for one in observed])
+    check_question_counts([one.question for one in observed])
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)
-    groups = groups_of([one.question.cited for one in observed])
+    groups = group_questions([one.question.cited for one in observed])
     topic, topic_threshold, topic_auroc = _topic(observed, groups, lost)
-    rows = matrix([one.signals for one in observed], EVIDENCE)
+    rows = feature_matrix([one.signals for one in observed], EVIDENCE)
     seen = cross_validated(rows, answerable, groups, EVIDENCE)
     point = eval_metrics.at_risk(eval_metrics.risk_coverage(seen, answerable), target_risk)
     return Calibration(
-        sentences=sentence_model(observed, sentence_features),
+        sentences=fit_sentence_model(observed, sentence_features),
         topic=topic,
         evidence=fit(rows, answerable, EVIDENCE),
         topic_threshold=topic_threshold,
         evidence_threshold=_probability(point.threshold),
         target_risk=target_risk,
-        learned=Learned(
+        learned=CalibrationStats(
             questions=len(observed),
             answerable=int(answerable.sum()),
             topic_auroc=topic_auroc,
@@ -76,7 +76,7 @@ def learn(
     )
 
 
-def check(questions: Sequence[Labelled]) -> None:
+def check_question_counts(questions: Sequence[LabelledQuestion]) -> None:
     """Raises InvalidRequest where there are too few questions of either kind to calibrate on."""
     count = sum(one.has_answer for one in questions)
     for kind, there in (("with", count), ("without", len(questions) - count)):
@@ -88,25 +88,28 @@ def check(questions: Sequence[Labelled]) -> None:
             )
 
 
-def sentence_model(observed: Sequence[Observed], names: Sequence[str]) -> LogisticModel:
+def fit_sentence_model(observed: Sequence[QuestionExample], names: Sequence[str]) -> LogisticModel:
     """Fits which sentences are evidence, on what was found for questions that have some."""
-    ranked: list[Ranked] = [one.found for one in observed if one.found.evidence.any()]
+    ranked: list[RankingExample] = [one.found for one in observed if one.found.evidence.any()]
     if len(ranked) < MIN_QUESTIONS:
-        return DEFAULT.sentences
+        return DEFAULT_CALIBRATION.sentences
     columns = [FEATURES.index(name) for name in names]
     rows = np.concatenate([one.features for one in ranked])[:, columns]
     return fit(rows, np.concatenate([one.evidence for one in ranked]), names)
 
 
 def _topic(
-    observed: Sequence[Observed], groups: NDArray[np.int64], lost: float
+    observed: Sequence[QuestionExample], groups: NDArray[np.int64], lost: float
 ) -> tuple[LogisticModel, float, float]:
-    """Gives the model, its threshold and its AUROC; the shipped model where nothing was hidden."""
+    """Returns the model, its threshold and its AUROC; the shipped model where nothing was
+    hidden."""
     hidden = [(one.hidden, group) for one, group in zip(observed, groups, strict=True)]
     strange = [(signals, group) for signals, group in hidden if signals is not None]
     if len(strange) < MIN_QUESTIONS:
-        return DEFAULT.topic, DEFAULT.topic_threshold, 0.0
-    rows = matrix([*(one.signals for one in observed), *(signals for signals, _ in strange)], TOPIC)
+        return DEFAULT_CALIBRATION.topic, DEFAULT_CALIBRATION.topic_threshold, 0.0
+    rows = feature_matrix(
+        [*(one.signals for one in observed), *(signals for signals, _ in strange)], TOPIC
+    )
     ours = np.arange(len(rows)) < len(observed)
     both = np.concatenate([groups, [group for _, group in strange]])
     seen = cross_validated(rows, ours, both, TOPIC, balanced=True)
@@ -119,6 +122,6 @@ def _probability(logit: float) -> float:
     return float(1 / (1 + np.exp(-logit)))
 
 
-def scores(model: LogisticModel, observed: Sequence[Observed]) -> Floats:
-    """Gives each question (n,) the probability that a model over its signals has."""
+def predict_probabilities(model: LogisticModel, observed: Sequence[QuestionExample]) -> Floats:
+    """Returns each question (n,) the probability that a model over its signals has."""
     return np.array([model.probability(one.signals) for one in observed], np.float64)

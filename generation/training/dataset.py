@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.evidence_reader import EMBEDDED, Found, Reader
+from generation.evidence.evidence_reader import MAX_EMBEDDED_SENTENCES, Evidence, EvidenceReader
 from generation.evidence.logistic import Floats
-from generation.evidence.sources import Source, passages_of, sources
-from generation.training.labels import Labelled, Span
+from generation.evidence.sources import EvidenceSource, group_sources, list_passages
+from generation.training.labels import LabelledQuestion, LabelSpan
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady
 
@@ -26,11 +26,11 @@ _TIMEOUT_S = 120.0
 _HIDDEN = 500
 _HIDDEN_SHARE = 0.1
 
-Advance = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
+class RankingExample:
     """Sentences to be ranked for a question.
 
     features: (n, f), columns are `scoring.FEATURES`. held: (n, g) share of each labelled span that
@@ -44,7 +44,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class QuestionExample:
     """What was measured for a question.
 
     found: Sentences of the documents found, ranked as served. inside: of each cited document that
@@ -52,14 +52,14 @@ class Observed:
     documents hidden; None where that was not asked for.
     """
 
-    question: Labelled
-    found: Ranked
-    inside: Sequence[Ranked]
+    question: LabelledQuestion
+    found: RankingExample
+    inside: Sequence[RankingExample]
     signals: Mapping[str, float]
     hidden: Mapping[str, float] | None
 
 
-class Observer:
+class DatasetBuilder:
     """Asks through a reader.
 
     Args:
@@ -78,20 +78,20 @@ class Observer:
         documents: int = 0,
     ) -> None:
         self._retriever = retriever
-        self._reader = Reader(retriever, embedder, _TIMEOUT_S)
+        self._reader = EvidenceReader(retriever, embedder, _TIMEOUT_S)
         # What only words and cosines of chunks tell needs no sentence embedded.
-        self._by_words = Reader(retriever, None)
+        self._by_words = EvidenceReader(retriever, None)
         self._collection = collection
         self._hidden = max(1, min(_HIDDEN, int(documents * _HIDDEN_SHARE)))
 
     async def observe(
         self,
-        questions: Sequence[Labelled],
-        advance: Advance = lambda questions: None,
+        questions: Sequence[LabelledQuestion],
+        advance: ProgressCallback = lambda questions: None,
         *,
         inside: bool = False,
         hide: bool = False,
-    ) -> list[Observed]:
+    ) -> list[QuestionExample]:
         """Asks all questions; gives what was measured, in order.
 
         Args:
@@ -103,7 +103,7 @@ class Observer:
         """
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(question: Labelled) -> Observed:
+        async def one(question: LabelledQuestion) -> QuestionExample:
             async with slots:
                 observed = await self._one(question, inside=inside, hide=hide)
                 advance(1)
@@ -117,7 +117,9 @@ class Observer:
             for task in tasks:
                 task.cancel()
 
-    async def _one(self, question: Labelled, *, inside: bool, hide: bool) -> Observed:
+    async def _one(
+        self, question: LabelledQuestion, *, inside: bool, hide: bool
+    ) -> QuestionExample:
         asked = c.Question(text=question.text)
         found = await self._reader.find(asked, self._collection, _TIMEOUT_S)
         ranked, signals = await self._ranked(found, question.spans)
@@ -132,22 +134,27 @@ class Observer:
             beyond = await self._reader.find_beyond(
                 asked, self._hidden, self._collection, _TIMEOUT_S
             )
-            if passages_of(beyond.sources):
+            if list_passages(beyond.sources):
                 hidden = (await self._by_words.read(beyond, None)).signals
-        return Observed(
+        return QuestionExample(
             question=question, found=ranked, inside=within, signals=signals, hidden=hidden
         )
 
     async def _ranked(
-        self, found: Found, spans: Mapping[str, Sequence[Span]], embedded: int = EMBEDDED
-    ) -> tuple[Ranked, Mapping[str, float]]:
+        self,
+        found: Evidence,
+        spans: Mapping[str, Sequence[LabelSpan]],
+        embedded: int = MAX_EMBEDDED_SENTENCES,
+    ) -> tuple[RankingExample, Mapping[str, float]]:
         reading = await self._reader.read(found, None, embedded=embedded)
         if reading.degraded:
             raise NotReady(f"{reading.degraded}; labels are measured with all services up")
         held, evidence = _overlap(found, spans)
-        return Ranked(features=reading.features, held=held, evidence=evidence), reading.signals
+        return RankingExample(
+            features=reading.features, held=held, evidence=evidence
+        ), reading.signals
 
-    async def _cited(self, question: Labelled) -> list[Source]:
+    async def _cited(self, question: LabelledQuestion) -> list[EvidenceSource]:
         """Reads the documents that answer, whole; those that the collection lacks are left out."""
         if not question.spans:
             return []
@@ -168,18 +175,20 @@ class Observer:
                         field="data",
                     )
             hit = c.Hit(id=item.id, score=1.0, end=len(item.text), title=item.title, text=item.text)
-            whole += sources([hit], 1)
+            whole += group_sources([hit], 1)
         return whole
 
 
-def _alone(found: Found, source: Source) -> Found:
-    """Gives what would be found, were the document the only one."""
+def _alone(found: Evidence, source: EvidenceSource) -> Evidence:
+    """Returns what would be found, were the document the only one."""
     result = replace(found.reply.results[0], hits=source.chunks)
-    return Found(found.question, replace(found.reply, results=[result]), [source])
+    return Evidence(found.question, replace(found.reply, results=[result]), [source])
 
 
-def _overlap(found: Found, spans: Mapping[str, Sequence[Span]]) -> tuple[Floats, NDArray[np.bool_]]:
-    passages = passages_of(found.sources)
+def _overlap(
+    found: Evidence, spans: Mapping[str, Sequence[LabelSpan]]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    passages = list_passages(found.sources)
     labelled = [(document, span) for document, held in spans.items() for span in held]
     shared = np.zeros((len(passages), len(labelled)))
     for row, passage in enumerate(passages):

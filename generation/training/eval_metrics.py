@@ -13,7 +13,7 @@ from generation.evidence.logistic import Floats
 _MOST = 0.5
 
 
-class Operating(NamedTuple):
+class OperatingPoint(NamedTuple):
     """Where a threshold puts a refusal.
 
     coverage: Share of questions answered. risk: Share of those that the collection does not answer;
@@ -26,7 +26,7 @@ class Operating(NamedTuple):
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """Gives the chance, 0..1, that a positive scores above a negative; ties count half.
+    """Returns the chance, 0..1, that a positive scores above a negative; ties count half.
 
     NaN where either is empty.
     """
@@ -36,8 +36,8 @@ def auroc(positive: Floats, negative: Floats) -> float:
     return float(((both > 0) + 0.5 * (both == 0)).mean())
 
 
-def recall(held: Floats, scores: Floats, k: int) -> float:
-    """Gives the share of labelled spans that the k best sentences hold, 0..1.
+def recall_at_k(held: Floats, scores: Floats, k: int) -> float:
+    """Returns the share of labelled spans that the k best sentences hold, 0..1.
 
     A span counts where these sentences together hold more than half of it.
 
@@ -50,8 +50,8 @@ def recall(held: Floats, scores: Floats, k: int) -> float:
     return float((held[best].sum(axis=0) > _MOST).mean())
 
 
-def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[Operating]:
-    """Gives what each threshold would do, the highest first: one entry per distinct score.
+def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[OperatingPoint]:
+    """Returns what each threshold would do, the highest first: one entry per distinct score.
 
     Args:
         scores: (n,) how sure one is that a question has an answer.
@@ -61,24 +61,26 @@ def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[Operati
     ordered, wrong = scores[order], np.cumsum(~answerable[order])
     last = np.flatnonzero(np.append(np.diff(ordered) != 0, np.ones(min(1, len(order)), np.bool_)))
     return [
-        Operating(float(ordered[at]), (at + 1) / len(order), float(wrong[at]) / (at + 1))
+        OperatingPoint(float(ordered[at]), (at + 1) / len(order), float(wrong[at]) / (at + 1))
         for at in last
     ]
 
 
-def at_coverage(curve: Sequence[Operating], coverage: float) -> Operating:
-    """Gives the first point of a curve that answers at least a share of the questions."""
+def at_coverage(curve: Sequence[OperatingPoint], coverage: float) -> OperatingPoint:
+    """Returns the first point of a curve that answers at least a share of the questions."""
     return next(point for point in curve if point.coverage >= coverage - 1e-9)
 
 
-def at_risk(curve: Sequence[Operating], risk: float) -> Operating:
-    """Gives the point of a curve that answers most within a risk; else the one of least risk."""
+def at_risk(curve: Sequence[OperatingPoint], risk: float) -> OperatingPoint:
+    """Returns the point of a curve that answers most within a risk; else the one of least risk."""
     within = [point for point in curve if point.risk <= risk]
     return within[-1] if within else min(curve, key=lambda point: (point.risk, -point.coverage))
 
 
-def operate(scores: Floats, answerable: NDArray[np.bool_], threshold: float) -> Operating:
-    """Gives what a threshold does: a question is answered at or above it."""
+def operating_point(
+    scores: Floats, answerable: NDArray[np.bool_], threshold: float
+) -> OperatingPoint:
+    """Returns what a threshold does: a question is answered at or above it."""
     answered = scores >= threshold
     risk = float((~answerable[answered]).mean()) if answered.any() else 0.0
-    return Operating(threshold, float(answered.mean()), risk)
+    return OperatingPoint(threshold, float(answered.mean()), risk)

@@ -9,13 +9,13 @@ import numpy as np
 
 from generation.evidence.calibration import Calibration
 from generation.training import eval_metrics
-from generation.training.calibrator import scores
-from generation.training.dataset import Observed, Ranked
-from generation.training.eval_metrics import Operating
+from generation.training.calibrator import predict_probabilities
+from generation.training.dataset import QuestionExample, RankingExample
+from generation.training.eval_metrics import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class CalibrationEvaluation:
     """How good a calibration is; None where there was nothing to measure it on.
 
     recall_inside: By k, share of labelled spans among the k best sentences of their document, mean
@@ -30,16 +30,18 @@ class Judgement:
     recall_found: dict[int, float | None]
     off_topic: float | None
     no_evidence: float | None
-    operating: Operating
-    half: Operating
-    curve: Sequence[Operating]
+    operating: OperatingPoint
+    half: OperatingPoint
+    curve: Sequence[OperatingPoint]
     kept: float
     strange_kept: float | None
 
 
-def judge(
-    calibration: Calibration, observed: Sequence[Observed], strange: Sequence[Observed] = ()
-) -> Judgement:
+def evaluate_calibration(
+    calibration: Calibration,
+    observed: Sequence[QuestionExample],
+    strange: Sequence[QuestionExample] = (),
+) -> CalibrationEvaluation:
     """Judges.
 
     Args:
@@ -48,14 +50,14 @@ def judge(
         strange: Questions that are about another collection.
     """
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)
-    topic = scores(calibration.topic, observed)
-    evidence = scores(calibration.evidence, observed)
-    foreign = scores(calibration.topic, strange)
+    topic = predict_probabilities(calibration.topic, observed)
+    evidence = predict_probabilities(calibration.evidence, observed)
+    foreign = predict_probabilities(calibration.topic, strange)
     inside = [ranked for one in observed for ranked in one.inside]
     found = [one.found for one in observed if one.question.has_answer]
     curve = eval_metrics.risk_coverage(evidence, answerable)
     answered = np.where(topic >= calibration.topic_threshold, evidence, -1.0)
-    return Judgement(
+    return CalibrationEvaluation(
         recall_inside={k: _recall(calibration, inside, k) for k in (3, 5)},
         recall_found={k: _recall(calibration, found, k) for k in (3, 5)},
         off_topic=eval_metrics.auroc(topic, foreign) if strange else None,
@@ -64,7 +66,9 @@ def judge(
             if answerable.any() and not answerable.all()
             else None
         ),
-        operating=eval_metrics.operate(answered, answerable, calibration.evidence_threshold),
+        operating=eval_metrics.operating_point(
+            answered, answerable, calibration.evidence_threshold
+        ),
         half=eval_metrics.at_coverage(curve, 0.5),
         curve=curve,
         kept=float((topic >= calibration.topic_threshold).mean()),
@@ -72,9 +76,9 @@ def judge(
     )
 
 
-def _recall(calibration: Calibration, ranked: Sequence[Ranked], k: int) -> float | None:
+def _recall(calibration: Calibration, ranked: Sequence[RankingExample], k: int) -> float | None:
     values = [
-        eval_metrics.recall(one.held, calibration.rank(one.features), k)
+        eval_metrics.recall_at_k(one.held, calibration.rank(one.features), k)
         for one in ranked
         if one.held.shape[1]
     ]

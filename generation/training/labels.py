@@ -21,7 +21,7 @@ CLAIMS = "claims"
 QUESTIONS = "questions"
 
 
-class Span(NamedTuple):
+class LabelSpan(NamedTuple):
     """Code points start..end-1 of a document's text, and what stands there."""
 
     start: int
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
+class LabelledQuestion:
     """A question, the spans that answer it by document, and the documents that it is about.
 
     cited: Holds all documents with spans; a question without an answer may cite some.
@@ -39,7 +39,7 @@ class Labelled:
 
     id: str
     text: str
-    spans: Mapping[str, Sequence[Span]]
+    spans: Mapping[str, Sequence[LabelSpan]]
     cited: frozenset[str]
     short: bool = False
 
@@ -49,7 +49,7 @@ class Labelled:
         return bool(self.spans)
 
 
-def load(folder: Path, split: str) -> list[Labelled]:
+def load_labels(folder: Path, split: str) -> list[LabelledQuestion]:
     """Reads the labelled questions of a split, in the order of the file.
 
     Raises: InvalidRequest: there is no such split, or a file is malformed; names file and line.
@@ -70,14 +70,16 @@ def load(folder: Path, split: str) -> list[Labelled]:
     )
 
 
-def disjoint(questions: Sequence[Labelled], others: Sequence[Labelled]) -> list[Labelled]:
-    """Gives the questions that share no cited document with the others."""
+def drop_overlapping(
+    questions: Sequence[LabelledQuestion], others: Sequence[LabelledQuestion]
+) -> list[LabelledQuestion]:
+    """Returns the questions that share no cited document with the others."""
     seen = frozenset[str]().union(*(one.cited for one in others))
     return [one for one in questions if not one.cited & seen]
 
 
-def _claims(path: Path, abstracts: Path) -> list[Labelled]:
-    texts: dict[str, list[Span]] = {}
+def _claims(path: Path, abstracts: Path) -> list[LabelledQuestion]:
+    texts: dict[str, list[LabelSpan]] = {}
     for place, row in _rows(abstracts):
         try:
             texts[str(row["doc_id"])] = _joined([str(one) for one in _listed(row["sentences"])])
@@ -95,7 +97,7 @@ def _claims(path: Path, abstracts: Path) -> list[Labelled]:
             }
             cited = frozenset(map(str, row.get("cited_doc_ids", ()))) | frozenset(spans)
             found.append(
-                Labelled(
+                LabelledQuestion(
                     id=str(row["query_id"]),
                     text=str(row["text"]),
                     spans={document: held for document, held in spans.items() if held},
@@ -109,17 +111,19 @@ def _claims(path: Path, abstracts: Path) -> list[Labelled]:
     return found
 
 
-def _question(place: str, row: _Row) -> Labelled:
+def _question(place: str, row: _Row) -> LabelledQuestion:
     try:
         document = row.get("doc_id")
         cited = frozenset() if document is None else frozenset({str(document)})
         spans = [
-            Span(int(one["answer_start"]), int(one["answer_start"]) + len(one["text"]), one["text"])
+            LabelSpan(
+                int(one["answer_start"]), int(one["answer_start"]) + len(one["text"]), one["text"]
+            )
             for one in _listed(row.get("answers") or [])
         ]
         if spans and not cited:
             raise KeyError("doc_id")
-        return Labelled(
+        return LabelledQuestion(
             id=str(row["query_id"]),
             text=str(row["text"]),
             spans={one: spans for one in cited} if spans else {},
@@ -132,10 +136,10 @@ def _question(place: str, row: _Row) -> Labelled:
         ) from error
 
 
-def _joined(sentences: Sequence[str]) -> list[Span]:
+def _joined(sentences: Sequence[str]) -> list[LabelSpan]:
     spans, at = [], 0
     for sentence in sentences:
-        spans.append(Span(at, at + len(sentence), sentence))
+        spans.append(LabelSpan(at, at + len(sentence), sentence))
         at += len(sentence) + 1
     return spans
 

@@ -51,7 +51,7 @@ def cross_validated(
     *,
     balanced: bool = False,
 ) -> Floats:
-    """Gives each row (n,) the logit of a model that has seen no row of its group.
+    """Returns each row (n,) the logit of a model that has seen no row of its group.
 
     Args:
         rows, target, names, balanced: See `fit`.
@@ -69,7 +69,7 @@ def cross_validated(
     return logits
 
 
-def groups_of(keys: Sequence[frozenset[str]]) -> NDArray[np.int64]:
+def group_questions(keys: Sequence[frozenset[str]]) -> NDArray[np.int64]:
     """Puts questions that share a document, or are joined by others, into one group (n,)."""
     parents = list(range(len(keys)))
 
@@ -86,8 +86,8 @@ def groups_of(keys: Sequence[frozenset[str]]) -> NDArray[np.int64]:
     return np.array([root(at) for at in range(len(keys))], np.int64)
 
 
-def matrix(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> Floats:
-    """Gives named features as (n, f)."""
+def feature_matrix(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> Floats:
+    """Returns named features as (n, f)."""
     rows = [[one[name] for name in names] for one in found]
     return np.array(rows, np.float64).reshape(len(found), len(names))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from generation.checks.citations import text_hash
-from generation.evidence.sources import Source, Span
-from generation.protocols.writer import Said
+from generation.evidence.sources import EvidenceSource, Span
+from generation.protocols.writer import AnswerPiece
 from nearline import contract as c
 
 
@@ -21,7 +21,7 @@ class Citer:
     """
 
     def __init__(
-        self, sources: Sequence[Source], snapshot_id: str, admits: Callable[[c.Hit], bool]
+        self, sources: Sequence[EvidenceSource], snapshot_id: str, admits: Callable[[c.Hit], bool]
     ) -> None:
         self._sources = sources
         self._snapshot_id = snapshot_id
@@ -33,8 +33,8 @@ class Citer:
         """Citations so far."""
         return len(self._numbers)
 
-    def events(self, said: Said) -> list[c.Delta | c.Citation]:
-        """Gives a delta with its markers, and the citations that are new.
+    def events(self, said: AnswerPiece) -> list[c.Delta | c.Citation]:
+        """Returns a delta with its markers, and the citations that are new.
 
         Returns: Nothing where the piece rests on what may not be cited: then it may not be said.
         """

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.checks.citations import readable
-from generation.evidence.sources import Passage, Source, Span, passages_of
-from generation.protocols.writer import Said, Task, Writing, Written
+from generation.checks.citations import clean_text
+from generation.evidence.sources import EvidenceSource, Passage, Span, list_passages
+from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
 from nearline.sentences import estimate_tokens
 
 EXTRACTIVE = "extractive"
@@ -26,7 +26,7 @@ _GAP = 2
 _TITLE_CHARACTERS = 64
 
 
-class Chosen(NamedTuple):
+class SentenceSelection(NamedTuple):
     """spans: In the order to be read. truncated: Sentences as good were left out for length."""
 
     spans: Sequence[Span]
@@ -38,26 +38,28 @@ class ExtractiveWriter:
 
     name = EXTRACTIVE
 
-    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
-        """Gives the sentences in the order in which they read; see `Writer.write`."""
+    async def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
+        """Yields the sentences in the order in which they read; see `Writer.write`."""
         sources = task.found.sources
-        chosen = choose(sources, task.scores, task.max_tokens)
+        chosen = select_sentences(sources, task.scores, task.max_tokens)
         tokens = 0
         before: Span | None = None
         for span in chosen.spans:
-            said = readable(sources[span.source].text(span))
-            title = readable(sources[span.source].best.title or "")
+            said = clean_text(sources[span.source].text(span))
+            title = clean_text(sources[span.source].best.title or "")
             named = before is None or before.source != span.source
             if named and 0 < len(title) <= _TITLE_CHARACTERS and title not in said:
                 # A sentence of a manual seldom says what it is about: its title does.
                 said = f"{title}: {said}"
-            yield Said(f"{' ' if before else ''}{said}", [span], [1.0])
+            yield AnswerPiece(f"{' ' if before else ''}{said}", [span], [1.0])
             tokens += estimate_tokens(said)
             before = span
-        yield Written(chosen.truncated, 0, tokens)
+        yield WriterEnd(chosen.truncated, 0, tokens)
 
 
-def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: int) -> Chosen:
+def select_sentences(
+    sources: Sequence[EvidenceSource], scores: NDArray[np.float64], max_tokens: int
+) -> SentenceSelection:
     """Chooses sentences and puts them in an order that reads.
 
     The source of the best sentence comes first; within a source, sentences stand as in its text.
@@ -67,7 +69,7 @@ def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: i
         scores: (n,) logit of each sentence of all sources, in order.
         max_tokens: Most tokens, by `estimate_tokens`; the best sentence is taken all the same.
     """
-    passages = passages_of(sources)
+    passages = list_passages(sources)
     lengths = np.array([estimate_tokens(passage.text) for passage in passages])
     scores = scores - np.where(lengths > _LONG_TOKENS, _LOGITS_BELOW_BEST, 0.0)
     order = np.argsort(-scores, kind="stable")
@@ -95,7 +97,7 @@ def choose(sources: Sequence[Source], scores: NDArray[np.float64], max_tokens: i
     for at in taken:
         ranks.setdefault(passages[at].document, len(ranks))
     read = sorted(taken, key=lambda at: (ranks[passages[at].document], passages[at].start))
-    return Chosen(list(_spans([passages[at] for at in read])), truncated)
+    return SentenceSelection(list(_spans([passages[at] for at in read])), truncated)
 
 
 def _spans(passages: Sequence[Passage]) -> Iterator[Span]:

@@ -38,11 +38,11 @@ class Instructions:
     version: str
 
     def written(self, nonce: str) -> str:
-        """Gives the message for a key of the fences."""
+        """Returns the message for a key of the fences."""
         return self.text.format(key=nonce, not_answered=NOT_ANSWERED)
 
 
-SHIPPED = Instructions(
+DEFAULT_INSTRUCTIONS = Instructions(
     # Raised with every change of what a model reads: answers are cached under it.
     version="answer-1",
     text="""\
@@ -61,7 +61,7 @@ like this [1]. Where it rests on two, like this [1][2].
 )
 
 
-def instructions_from(prompt: str, store: str) -> Instructions:
+def load_instructions(prompt: str, store: str) -> Instructions:
     """Reads the instructions that a setting names.
 
     Args:
@@ -72,7 +72,7 @@ def instructions_from(prompt: str, store: str) -> Instructions:
         version. SnapshotCorrupt: its file is not what its card says.
     """
     if not prompt:
-        return SHIPPED
+        return DEFAULT_INSTRUCTIONS
     file = _registered(prompt, store) if prompt.startswith(PREFIX) else Path(prompt).expanduser()
     try:
         text = file.read_text("utf-8").strip()
@@ -81,8 +81,8 @@ def instructions_from(prompt: str, store: str) -> Instructions:
             f"prompt {prompt} cannot be read ({error}); name a text file, or registry:NAME"
         ) from error
     _check(text, prompt)
-    if text == SHIPPED.text:
-        return SHIPPED
+    if text == DEFAULT_INSTRUCTIONS.text:
+        return DEFAULT_INSTRUCTIONS
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Instructions(text=text, version=f"prompt-{digest[:16]}")
 

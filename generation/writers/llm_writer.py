@@ -6,14 +6,14 @@ import contextlib
 import secrets
 from collections.abc import AsyncGenerator
 
-from generation.checks.draft_parser import Drafts
-from generation.checks.entailment import judged
-from generation.checks.groundedness import Rules
-from generation.checks.sentence_verifier import Verifier
-from generation.protocols.chat_model import ChatEnd, ChatError, ChatModel, Failure, Limits
-from generation.protocols.writer import Said, Task, Writing, Written
-from generation.writers.instructions import SHIPPED, Instructions
-from generation.writers.prompt import pack
+from generation.checks.draft_parser import DraftParser
+from generation.checks.entailment import apply_entailment
+from generation.checks.groundedness import GroundednessRules
+from generation.checks.sentence_verifier import SentenceVerifier
+from generation.protocols.chat_model import ChatEnd, ChatError, ChatFailure, ChatLimits, ChatModel
+from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
+from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions
+from generation.writers.prompt import pack_prompt
 from nearline.contract import Entailment
 from nearline.sentences import estimate_tokens
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE
@@ -29,19 +29,19 @@ _JUDGE_S = 1.0
 # Failures of requests that no model has read.
 _UNREAD = frozenset(
     {
-        Failure.CONNECTION,
-        Failure.OPEN,
-        Failure.RATE_LIMITED,
-        Failure.QUOTA,
-        Failure.UNAUTHORISED,
-        Failure.TOO_LONG,
-        Failure.REFUSED_REQUEST,
-        Failure.SERVER,
+        ChatFailure.CONNECTION,
+        ChatFailure.OPEN,
+        ChatFailure.RATE_LIMITED,
+        ChatFailure.QUOTA,
+        ChatFailure.UNAUTHORISED,
+        ChatFailure.TOO_LONG,
+        ChatFailure.REFUSED_REQUEST,
+        ChatFailure.SERVER,
     }
 )
 
 
-class PromptedWriter:
+class LLMWriter:
     """Has a model write; a `Writer`.
 
     Args:
@@ -58,7 +58,7 @@ class PromptedWriter:
         *,
         context_tokens: int,
         prompt_tokens: int,
-        instructions: Instructions = SHIPPED,
+        instructions: Instructions = DEFAULT_INSTRUCTIONS,
         entailment: Entailment | None = None,
     ) -> None:
         self.name = model.name
@@ -68,28 +68,30 @@ class PromptedWriter:
         self._prompt_tokens = prompt_tokens
         self._instructions = instructions
 
-    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
-        """Gives the sentences that the evidence supports; see `Writer.write`."""
+    async def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
+        """Yields the sentences that the evidence supports; see `Writer.write`."""
         sources = task.found.sources
         room = self._context_tokens - task.max_tokens - _TEMPLATE_TOKENS
         budget = min(self._prompt_tokens, room)
         nonce = secrets.token_hex(_NONCE_BYTES)
-        packed = pack(task.question, sources, task.history, budget, nonce, self._instructions)
+        packed = pack_prompt(
+            task.question, sources, task.history, budget, nonce, self._instructions
+        )
         if not packed.shown:
             raise ChatError(
-                Failure.TOO_LONG, f"no passage fits into a prompt of {max(0, budget)} tokens"
+                ChatFailure.TOO_LONG, f"no passage fits into a prompt of {max(0, budget)} tokens"
             )
         language = task.found.reply.results[0].language or NO_LANGUAGE
-        verifier = Verifier(
+        verifier = SentenceVerifier(
             packed.shown,
             sources,
             task.question,
             mark=task.mark,
             # Names are told by their capitals, as English has them.
-            rules=Rules(names=language == _ENGLISH, language=language),
+            rules=GroundednessRules(names=language == _ENGLISH, language=language),
         )
-        drafts = Drafts(len(packed.shown))
-        limits = Limits(
+        drafts = DraftParser(len(packed.shown))
+        limits = ChatLimits(
             max_tokens=task.max_tokens,
             temperature=task.temperature,
             timeout_s=_LONGEST_S if task.timeout_s is None else min(_LONGEST_S, task.timeout_s),
@@ -108,15 +110,15 @@ class PromptedWriter:
                     for draft in finished:
                         one = verifier.check(draft)
                         if one is not None and self._entailment is not None:
-                            one = await judged(self._entailment, one, sources, _JUDGE_S)
+                            one = await apply_entailment(self._entailment, one, sources, _JUDGE_S)
                         one = None if one is None else verifier.settle(one)
                         if one is not None:
-                            yield Said(one.text, one.spans, one.support, one.problems)
+                            yield AnswerPiece(one.text, one.spans, one.support, one.problems)
         except ChatError as error:
             if error.failure not in _UNREAD:
                 error.prompt_tokens, error.completion_tokens = packed.prompt.tokens, written
             raise
-        yield Written(
+        yield WriterEnd(
             end.length,
             end.prompt_tokens,
             end.completion_tokens,

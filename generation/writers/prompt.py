@@ -13,11 +13,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from generation.checks.hidden_text import visible
-from generation.checks.markers import unmarked
-from generation.evidence.sources import Passage, Shown, Source
+from generation.checks.hidden_text import strip_hidden_text
+from generation.checks.markers import escape_markers
+from generation.evidence.sources import EvidenceSource, Passage, PromptChunk
 from generation.protocols.chat_model import Message, Prompt
-from generation.writers.instructions import SHIPPED, Instructions
+from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions
 from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens, sentences, token_starts
 
@@ -44,21 +44,21 @@ _TEMPLATE_SIGN = re.compile(
 _ASKED = "Question:"
 
 
-class Packed(NamedTuple):
+class PackedPrompt(NamedTuple):
     """prompt: What to ask. shown: What stands in it, by number; empty: nothing fits."""
 
     prompt: Prompt
-    shown: Sequence[Shown]
+    shown: Sequence[PromptChunk]
 
 
-def pack(
+def pack_prompt(
     question: str,
-    sources: Sequence[Source],
+    sources: Sequence[EvidenceSource],
     history: Sequence[Turn],
     budget_tokens: int,
     nonce: str,
-    instructions: Instructions = SHIPPED,
-) -> Packed:
+    instructions: Instructions = DEFAULT_INSTRUCTIONS,
+) -> PackedPrompt:
     """Makes the prompt.
 
     Chunks go in by score, best first, as far as they fit; the last one is cut at a sentence. What
@@ -82,14 +82,14 @@ def pack(
     left -= estimate_tokens(asked)
     said = _conversation(history, int(left * _HISTORY_SHARE), nonce)
     left -= estimate_tokens(said)
-    shown: list[Shown] = []
+    shown: list[PromptChunk] = []
     blocks: list[str] = []
     for at, hit in _best_first(sources):
         passages = _unseen(at, hit, shown)
         whole = len(passages)
         block = ""
         while passages:
-            one = Shown(len(shown) + 1, at, hit.chunk, passages)
+            one = PromptChunk(len(shown) + 1, at, hit.chunk, passages)
             block = _block(one, sources[at], nonce)
             if estimate_tokens(block) <= left:
                 shown.append(one)
@@ -106,16 +106,16 @@ def pack(
     ]
     tokens = sum(estimate_tokens(message.text) for message in messages)
     prompt = Prompt(messages=messages, version=instructions.version, tokens=tokens)
-    return Packed(prompt, shown)
+    return PackedPrompt(prompt, shown)
 
 
-def _best_first(sources: Sequence[Source]) -> list[tuple[int, Hit]]:
+def _best_first(sources: Sequence[EvidenceSource]) -> list[tuple[int, Hit]]:
     chunks = [(at, hit) for at, source in enumerate(sources) for hit in source.chunks]
     return sorted(chunks, key=lambda chunk: -chunk[1].score)
 
 
-def _unseen(source: int, hit: Hit, shown: Sequence[Shown]) -> list[Passage]:
-    """Gives the first run of a chunk's sentences that no chunk before has shown."""
+def _unseen(source: int, hit: Hit, shown: Sequence[PromptChunk]) -> list[Passage]:
+    """Returns the first run of a chunk's sentences that no chunk before has shown."""
     text = hit.text or ""
     seen = [(one.start, one.end) for one in shown if one.source == source]
     run: list[Passage] = []
@@ -128,7 +128,7 @@ def _unseen(source: int, hit: Hit, shown: Sequence[Shown]) -> list[Passage]:
     return run
 
 
-def _block(shown: Shown, source: Source, nonce: str) -> str:
+def _block(shown: PromptChunk, source: EvidenceSource, nonce: str) -> str:
     hit = source.chunk(shown.chunk)
     text = (hit.text or "")[shown.start - hit.start : shown.end - hit.start]
     title = " ".join(_harmless(source.best.title or "", nonce).split())
@@ -142,7 +142,7 @@ def _block(shown: Shown, source: Source, nonce: str) -> str:
 
 
 def _conversation(history: Sequence[Turn], budget_tokens: int, nonce: str) -> str:
-    """Gives the last turns that fit, fenced; empty where none does."""
+    """Returns the last turns that fit, fenced; empty where none does."""
     fences = f"<<conversation {nonce}>>", f"<<end of conversation {nonce}>>"
     left = budget_tokens - sum(estimate_tokens(fence) for fence in fences)
     turns: list[str] = []
@@ -160,11 +160,13 @@ def _conversation(history: Sequence[Turn], budget_tokens: int, nonce: str) -> st
 
 
 def _harmless(text: str, nonce: str) -> str:
-    """Gives a text of others as it may stand in a prompt.
+    """Returns a text of others as it may stand in a prompt.
 
     What is invisible is gone; nothing reads as a marker, as a fence or as a sign of a template.
     """
-    text = _TEMPLATE_SIGN.sub(lambda match: f"{match.group()} ", unmarked(visible(text)))
+    text = _TEMPLATE_SIGN.sub(
+        lambda match: f"{match.group()} ", escape_markers(strip_hidden_text(text))
+    )
     text = _FENCE_LIKE.sub(lambda match: " ".join(match.group()), text)
     folded = "".join(_fold(sign) for sign in text)
     parts, at = [], 0
@@ -175,14 +177,14 @@ def _harmless(text: str, nonce: str) -> str:
 
 
 def _fold(sign: str) -> str:
-    """Gives the plain small sign that a sign looks like; always one."""
+    """Returns the plain small sign that a sign looks like; always one."""
     if not sign.isascii():
         sign = unicodedata.normalize("NFKC", sign)[:1]
     return sign.lower()[:1].translate(_LOOKALIKES)
 
 
 def _cut(text: str, most_tokens: int) -> str:
-    """Gives the whole sentences that fit; of a first one that does not, its beginning."""
+    """Returns the whole sentences that fit; of a first one that does not, its beginning."""
     if estimate_tokens(text) <= most_tokens:
         return text
     ends = [end for _, end in sentences(text) if estimate_tokens(text[:end]) <= most_tokens]

@@ -9,12 +9,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from generation.protocols import metrics
-from generation.protocols.chat_model import Failure
+from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
 
 SMALL, LARGE = "small", "large"
 # Part of the keys of cached decisions and answers: change it with anything below.
-POLICY = "route-1"
+ROUTING_POLICY = "route-1"
 # A model that cannot say its first words in this time is not asked.
 MIN_MODEL_S = 1.0
 _REMEMBERED = 1_024
@@ -33,7 +33,7 @@ _FACT = re.compile(
 )
 
 
-class Kind(Enum):
+class AnswerKind(Enum):
     """What kind of answer a question wants."""
 
     FACT = "fact"
@@ -45,7 +45,7 @@ class Kind(Enum):
 class QueryClass(NamedTuple):
     """What decides: the kind, whether evidence is near certain, whether one document holds it."""
 
-    kind: Kind
+    kind: AnswerKind
     strong: bool
     single: bool
 
@@ -66,18 +66,18 @@ def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryCl
         scores: Of the documents found, best first; the best is > 0.
     """
     text = question.lower().strip()
-    kind = Kind.OTHER
+    kind = AnswerKind.OTHER
     if _COMPARE.search(text):
-        kind = Kind.COMPARISON
+        kind = AnswerKind.COMPARISON
     elif _EXPLAIN.search(text):
-        kind = Kind.EXPLANATION
+        kind = AnswerKind.EXPLANATION
     elif _FACT.search(text):
-        kind = Kind.FACT
+        kind = AnswerKind.FACT
     alone = len(scores) < 2 or scores[1] < _ALONE_RATIO * scores[0]
     return QueryClass(kind, evidence >= _STRONG, alone)
 
 
-class Router:
+class ModelRouter:
     """Chooses rungs. Holds nothing but decisions, which it could make again.
 
     Args:
@@ -91,7 +91,7 @@ class Router:
     def route(
         self, query: QueryClass, snapshot_id: str, *, asked: str = "", left_s: float | None = None
     ) -> Route:
-        """Gives the rungs for a question; the extractive one is always the last.
+        """Returns the rungs for a question; the extractive one is always the last.
 
         Args:
             query: Its class.
@@ -111,11 +111,11 @@ class Router:
         return (name, *rest, EXTRACTIVE)
 
     def _decide(self, query: QueryClass, snapshot_id: str) -> tuple[str, ...]:
-        key = (query, snapshot_id, POLICY)
+        key = (query, snapshot_id, ROUTING_POLICY)
         rungs = self._decided.get(key)
         if rungs is None:
             rungs = self._decided[key] = tuple(
-                name for name in _wanted(query) if name in self._available
+                name for name in _preferred_rungs(query) if name in self._available
             )
             if len(self._decided) > _REMEMBERED:
                 self._decided.popitem(last=False)
@@ -123,15 +123,15 @@ class Router:
         return rungs
 
 
-def _wanted(query: QueryClass) -> tuple[str, ...]:
-    if query.kind is Kind.FACT and query.strong:
+def _preferred_rungs(query: QueryClass) -> tuple[str, ...]:
+    if query.kind is AnswerKind.FACT and query.strong:
         return (EXTRACTIVE,)
-    if query.single and query.kind in (Kind.FACT, Kind.OTHER):
+    if query.single and query.kind in (AnswerKind.FACT, AnswerKind.OTHER):
         return (SMALL, LARGE, EXTRACTIVE)
     return (LARGE, SMALL, EXTRACTIVE)
 
 
-class Next(Enum):
+class NextStep(Enum):
     """Whom to ask after a failure."""
 
     MODEL = "the next model"
@@ -140,26 +140,26 @@ class Next(Enum):
 
 # Total over Failure. A model that was too slow has used up the time that another would need; a
 # request that one model's provider refuses, another may take.
-AFTER: Mapping[Failure, Next] = {
-    Failure.CONNECTION: Next.MODEL,
-    Failure.TIMEOUT: Next.MODEL,
-    Failure.STALLED: Next.MODEL,
-    Failure.DEADLINE: Next.EXTRACTIVE,
-    Failure.RATE_LIMITED: Next.MODEL,
-    Failure.QUOTA: Next.MODEL,
-    Failure.UNAUTHORISED: Next.MODEL,
-    Failure.TOO_LONG: Next.MODEL,
-    Failure.REFUSED_REQUEST: Next.EXTRACTIVE,
-    Failure.SERVER: Next.MODEL,
-    Failure.MALFORMED: Next.MODEL,
-    Failure.CUT: Next.MODEL,
-    Failure.EMPTY: Next.MODEL,
-    Failure.OPEN: Next.MODEL,
+NEXT_STEP: Mapping[ChatFailure, NextStep] = {
+    ChatFailure.CONNECTION: NextStep.MODEL,
+    ChatFailure.TIMEOUT: NextStep.MODEL,
+    ChatFailure.STALLED: NextStep.MODEL,
+    ChatFailure.DEADLINE: NextStep.EXTRACTIVE,
+    ChatFailure.RATE_LIMITED: NextStep.MODEL,
+    ChatFailure.QUOTA: NextStep.MODEL,
+    ChatFailure.UNAUTHORISED: NextStep.MODEL,
+    ChatFailure.TOO_LONG: NextStep.MODEL,
+    ChatFailure.REFUSED_REQUEST: NextStep.EXTRACTIVE,
+    ChatFailure.SERVER: NextStep.MODEL,
+    ChatFailure.MALFORMED: NextStep.MODEL,
+    ChatFailure.CUT: NextStep.MODEL,
+    ChatFailure.EMPTY: NextStep.MODEL,
+    ChatFailure.OPEN: NextStep.MODEL,
 }
 
 
-def after(rungs: Sequence[str], failure: Failure) -> tuple[str, ...]:
-    """Gives the rungs left after the first one failed."""
-    if len(rungs) < 2 or AFTER[failure] is Next.MODEL:
+def remaining_rungs(rungs: Sequence[str], failure: ChatFailure) -> tuple[str, ...]:
+    """Returns the rungs left after the first one failed."""
+    if len(rungs) < 2 or NEXT_STEP[failure] is NextStep.MODEL:
         return tuple(rungs[1:])
     return (EXTRACTIVE,)

@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 
-from generation.backends.prices import Price
+from generation.backends.prices import TokenPrice
 from generation.protocols import metrics
-from generation.protocols.chat_model import ChatError, Failure
-from generation.protocols.writer import Said, Task, Writer, Written
+from generation.protocols.chat_model import ChatError, ChatFailure
+from generation.protocols.writer import AnswerPiece, AnswerTask, Writer, WriterEnd
 from generation.writers.citer import Citer
 from generation.writers.extractive import EXTRACTIVE
-from generation.writers.routing import Route, after
+from generation.writers.routing import Route, remaining_rungs
 from nearline import contract as c
 
 # Kept of the caller's time when a model writes: enough to answer from the evidence all the same,
@@ -27,7 +27,7 @@ _DECLINED = "it finds no answer in the evidence"
 
 
 @dataclass(slots=True)
-class Outcome:
+class AnswerOutcome:
     """What became of an answer; filled while it is written."""
 
     backend: str = EXTRACTIVE
@@ -49,7 +49,7 @@ class Outcome:
         return self.finish is c.Finish.COMPLETE and not self.reason
 
 
-class Answering:
+class WriterChain:
     """One answer.
 
     Args:
@@ -64,11 +64,11 @@ class Answering:
         self,
         writers: Mapping[str, Writer],
         route: Route,
-        task: Task,
+        task: AnswerTask,
         citer: Citer,
-        prices: Mapping[str, Price],
+        prices: Mapping[str, TokenPrice],
     ) -> None:
-        self.outcome = Outcome(reason=route.reason)
+        self.outcome = AnswerOutcome(reason=route.reason)
         self._writers = writers
         self._rungs = route.rungs
         self._task = task
@@ -77,7 +77,7 @@ class Answering:
         self._deadline = None if task.timeout_s is None else time.monotonic() + task.timeout_s
 
     async def events(self) -> AsyncGenerator[c.Delta | c.Citation, None]:
-        """Gives the text and its citations; afterwards `outcome` says what became of it.
+        """Yields the text and its citations; afterwards `outcome` says what became of it.
 
         A failure before the first piece goes on with the next rung. One after it ends the answer:
         what two writers wrote is never made into one text.
@@ -94,7 +94,7 @@ class Answering:
                         yield event
                 if not outcome.text:
                     failed = ChatError(
-                        Failure.EMPTY, _DECLINED if outcome.declined else _UNSUPPORTED
+                        ChatFailure.EMPTY, _DECLINED if outcome.declined else _UNSUPPORTED
                     )
             except ChatError as error:
                 failed = error
@@ -112,9 +112,9 @@ class Answering:
             outcome.reason = f"{rungs[0]}: {failed.failure.value} ({failed.message})"
             if outcome.declined and self._task.may_decline:
                 return
-            rungs = after(rungs, failed.failure)
+            rungs = remaining_rungs(rungs, failed.failure)
             if outcome.text or not rungs:
-                late = failed.failure is Failure.DEADLINE
+                late = failed.failure is ChatFailure.DEADLINE
                 outcome.finish = c.Finish.DEADLINE if late else c.Finish.INTERRUPTED
                 return
 
@@ -130,8 +130,8 @@ class Answering:
                     async with asyncio.timeout(None if end is None else end - time.monotonic()):
                         part = await anext(parts)
                 except TimeoutError:
-                    raise ChatError(Failure.DEADLINE, "the caller's deadline came") from None
-                if isinstance(part, Written):
+                    raise ChatError(ChatFailure.DEADLINE, "the caller's deadline came") from None
+                if isinstance(part, WriterEnd):
                     break
                 for event in self._said(part):
                     yield event
@@ -142,7 +142,7 @@ class Answering:
         outcome.declined = part.declined
         self._count(name, part.prompt_tokens, part.completion_tokens)
 
-    def _said(self, said: Said) -> list[c.Delta | c.Citation]:
+    def _said(self, said: AnswerPiece) -> list[c.Delta | c.Citation]:
         if not self.outcome.text:
             said = said._replace(text=said.text.lstrip())
         events = self._citer.events(said)

@@ -16,10 +16,10 @@ from index_builder.behaviour.user_item_matrix import users_by_items
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
-from retrieval.behaviour.generator_spec import EVERYTHING
+from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
-from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
 from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS
 
 _RIDGE = 100.0
@@ -28,7 +28,7 @@ _DECAY_DAYS = 60.0
 _TIE = 1e-3
 
 
-class Candidate(NamedTuple):
+class CandidateGenerator(NamedTuple):
     """A generator under its settings.
 
     model: popular, item_to_item, als, ease, session or buy_again.
@@ -49,7 +49,9 @@ class Candidate(NamedTuple):
         return f"{self.model} {self.settings}"
 
 
-def train_candidates(train: Interactions, *, repeats: bool, seed: int = 0) -> list[Candidate]:
+def train_candidates(
+    train: Interactions, *, repeats: bool, seed: int = 0
+) -> list[CandidateGenerator]:
     """Trains all of them; the first of a model is the plain one.
 
     The settings are few, around those that were best on the two shared data sets (shared research,
@@ -69,59 +71,63 @@ def train_candidates(train: Interactions, *, repeats: bool, seed: int = 0) -> li
     return found
 
 
-def _popular(train: Interactions) -> Iterator[Candidate]:
-    yield Candidate("popular", "plain", Popularity(popularity(train)), POPULARITY)
+def _popular(train: Interactions) -> Iterator[CandidateGenerator]:
+    yield CandidateGenerator("popular", "plain", PopularityGenerator(popularity(train)), POPULARITY)
     for days in (15.0, 100.0):
-        recent = Popularity(popularity(train, days))
-        yield Candidate("popular", f"days={days:g}", recent, f"{POPULARITY}_{days:g}d")
+        recent = PopularityGenerator(popularity(train, days))
+        yield CandidateGenerator("popular", f"days={days:g}", recent, f"{POPULARITY}_{days:g}d")
 
 
-def _item_to_item(matrix: Any) -> Iterator[Candidate]:
+def _item_to_item(matrix: Any) -> Iterator[CandidateGenerator]:
     lists = item_to_item_lists(matrix)
-    whole = ListGenerator(lists, newest=EVERYTHING)
-    yield Candidate("item_to_item", "plain", whole, "item_to_item")
+    whole = ListGenerator(lists, newest=ALL_EVENTS)
+    yield CandidateGenerator("item_to_item", "plain", whole, "item_to_item")
     recent = ListGenerator(lists, Recency(8.0))
-    yield Candidate("item_to_item", "tau=8", recent, "item_to_item")
+    yield CandidateGenerator("item_to_item", "tau=8", recent, "item_to_item")
 
 
-def _als(matrix: Any, seed: int) -> Iterator[Candidate]:
+def _als(matrix: Any, seed: int) -> Iterator[CandidateGenerator]:
     factors = train_factors(matrix, AlsOptions(), seed, threads=1)
-    for settings, newest in (("plain", EVERYTHING), ("newest=5", 5), ("newest=20", 20)):
-        yield Candidate("als", settings, FactorGenerator(factors, newest=newest), FACTORS)
+    for settings, newest in (("plain", ALL_EVENTS), ("newest=5", 5), ("newest=20", 20)):
+        yield CandidateGenerator("als", settings, FactorGenerator(factors, newest=newest), FACTORS)
 
 
-def _sessions(train: Interactions) -> Iterator[Candidate]:
+def _sessions(train: Interactions) -> Iterator[CandidateGenerator]:
     around = session_lists(train)
     after = session_lists(train, SessionOptions(window=10, decay=5.0, directed=True))
     for tau in (5.0, 2.5, 10.0, 40.0):
         generator = ListGenerator(around, Recency(tau))
-        yield Candidate("session", f"tau={tau:g}", generator, SESSIONS)
+        yield CandidateGenerator("session", f"tau={tau:g}", generator, SESSIONS)
     for tau in (3.0, 10.0):
         generator = ListGenerator(after, Recency(tau))
-        yield Candidate("session", f"directed tau={tau:g}", generator, f"{SESSIONS}_directed")
+        yield CandidateGenerator(
+            "session", f"directed tau={tau:g}", generator, f"{SESSIONS}_directed"
+        )
 
 
-def _ease(matrix: Any) -> Iterator[Candidate]:
+def _ease(matrix: Any) -> Iterator[CandidateGenerator]:
     lists = ease_lists(matrix)
-    yield Candidate("ease", "plain", ListGenerator(lists, newest=EVERYTHING), "ease")
+    yield CandidateGenerator("ease", "plain", ListGenerator(lists, newest=ALL_EVENTS), "ease")
     for tau, floor in ((8.0, 0.05), (20.0, 0.1), (100.0, 0.3)):
         settings = f"tau={tau:g} floor={floor:g}"
-        yield Candidate("ease", settings, ListGenerator(lists, Recency(tau, floor)), "ease")
+        yield CandidateGenerator(
+            "ease", settings, ListGenerator(lists, Recency(tau, floor)), "ease"
+        )
 
 
-def _ridge(train: Interactions) -> Iterator[Candidate]:
+def _ridge(train: Interactions) -> Iterator[CandidateGenerator]:
     matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
     lists = ease_lists(matrix, _RIDGE, keep_diagonal=True)
-    decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), EVERYTHING)
+    decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), ALL_EVENTS)
     settings = f"ridge days={_DECAY_DAYS:g}"
-    yield Candidate("ease", settings, decayed, "ease_ridge", only_repeats=True)
+    yield CandidateGenerator("ease", settings, decayed, "ease_ridge", only_repeats=True)
 
 
-def _buy_again(train: Interactions) -> Iterator[Candidate]:
-    plain = BuyAgain(popularity(train), popularity=_TIE)
-    yield Candidate("buy_again", "plain", plain, POPULARITY, only_repeats=True)
+def _buy_again(train: Interactions) -> Iterator[CandidateGenerator]:
+    plain = BuyAgainGenerator(popularity(train), popularity=_TIE)
+    yield CandidateGenerator("buy_again", "plain", plain, POPULARITY, only_repeats=True)
     recent, table = popularity(train, 15.0), f"{POPULARITY}_15d"
     for tau, share in ((np.inf, 0.3), (5.0, 0.6), (8.0, 0.6)):
         settings = f"tau={tau:g} popularity={share:g}"
-        generator = BuyAgain(recent, Recency(tau), share)
-        yield Candidate("buy_again", settings, generator, table, only_repeats=True)
+        generator = BuyAgainGenerator(recent, Recency(tau), share)
+        yield CandidateGenerator("buy_again", settings, generator, table, only_repeats=True)

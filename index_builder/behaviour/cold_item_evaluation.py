@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.als import AlsOptions, train_factors
-from index_builder.behaviour.content_factors import explained, place_by_content
-from index_builder.behaviour.evaluation_task import task_of
-from index_builder.behaviour.model_evaluation import Evaluation, measured_on
+from index_builder.behaviour.content_factors import explained_shares, predict_factors
+from index_builder.behaviour.evaluation_task import make_task
+from index_builder.behaviour.model_evaluation import Evaluation, measure_generators
 from index_builder.behaviour.user_item_matrix import item_counts, users_by_items
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
 from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
-from retrieval.behaviour.generator_spec import EVERYTHING
+from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import History
 
 RANDOM, AVERAGE, CONTENT = "random", "content_average", "content"
@@ -26,7 +26,7 @@ _LEAST_ITEMS = 10
 
 
 class RandomOrder:
-    """Scores items at random, for each user anew; what any model must be better than."""
+    """Scores items at random, for each user again; what any model must be better than."""
 
     def __init__(self, items: int, seed: int = 0) -> None:
         self._items = items
@@ -51,8 +51,8 @@ class ContentAverage(NamedTuple):
         return scores
 
 
-def is_cold_items(how: str) -> bool:
-    """Tells whether a split holds out items, of which models of behaviour alone know nothing."""
+def holds_out_items(how: str) -> bool:
+    """Returns whether a split holds out items, of which models of behaviour alone know nothing."""
     return how.partition(":")[0] == "cold-items"
 
 
@@ -74,7 +74,7 @@ def evaluate_cold_items(
         and one other.
     """
     parts = split(interactions, how, seed)
-    task = task_of(parts)
+    task = make_task(parts)
     counts = item_counts(parts.train)
     usable = np.count_nonzero(content.any(axis=1) & (counts > 0))
     if usable < _LEAST_ITEMS or not len(task.users):
@@ -85,15 +85,15 @@ def evaluate_cold_items(
             field="split",
         )
     factors = train_factors(users_by_items(parts.train), AlsOptions(), seed, threads=1)
-    shares = explained(content, factors.vectors, counts)
+    shares = explained_shares(content, factors.vectors, counts)
     best = max(shares, key=shares.__getitem__)
-    vectors = place_by_content(content, factors.vectors, counts, best)
+    vectors = predict_factors(content, factors.vectors, counts, best)
     # The sums stay those of the training: that nobody had a new item tells nothing against it.
     # All that a user did counts: new items are held out at random, not those that come next.
-    placed = FactorGenerator(factors._replace(vectors=vectors), newest=EVERYTHING)
+    placed = FactorGenerator(factors._replace(vectors=vectors), newest=ALL_EVENTS)
     generators: list[tuple[str, str, Generator]] = [
         (RANDOM, "", RandomOrder(len(content), seed)),
         (AVERAGE, "", ContentAverage(content)),
         (CONTENT, f"regularisation={best:g}", placed),
     ]
-    return Evaluation(parts.train, task, None, measured_on(task, generators, k), shares)
+    return Evaluation(parts.train, task, None, measure_generators(task, generators, k), shares)

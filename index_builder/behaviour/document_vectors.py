@@ -13,7 +13,7 @@ from index_builder.documents.spool import Spool
 _BLOCK = 1 << 14
 
 
-class Documents(NamedTuple):
+class DocumentRows(NamedTuple):
     """Documents in order of their ids, with the rows of their chunks.
 
     ids: Ascending. chunk_rows: (chunks,) int64, document after document. firsts: (documents,)
@@ -25,7 +25,7 @@ class Documents(NamedTuple):
     firsts: NDArray[np.int64]
 
     def vectors(self, of_chunks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Gives the mean of a document's chunks at unit length: (documents, d) float32.
+        """Returns the mean of a document's chunks at unit length: (documents, d) float32.
 
         Args:
             of_chunks: (chunks, d), by row.
@@ -42,7 +42,7 @@ class Documents(NamedTuple):
         return found
 
 
-def documents_of(spool: Spool, shards: int) -> Documents:
+def read_document_rows(spool: Spool, shards: int) -> DocumentRows:
     """Reads which documents there are, of all shards."""
     ids: list[str] = []
     rows = [np.empty(0, np.int64)]
@@ -59,4 +59,4 @@ def documents_of(spool: Spool, shards: int) -> Documents:
     firsts = np.cumsum(chunks[order]) - chunks[order]
     # Each document's chunks count on from its first one among those of its shard.
     places = np.arange(len(of_shards)) + np.repeat(before - firsts, chunks[order])
-    return Documents([ids[one] for one in order.tolist()], of_shards[places], firsts)
+    return DocumentRows([ids[one] for one in order.tolist()], of_shards[places], firsts)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists
 from retrieval.behaviour.item_lists import ItemLists
 
 # The work grows with the cube of the items, the memory with their square: 3.2 GB here.
@@ -54,11 +54,11 @@ def ease_lists(
                 block[own - first, own] = 0
             yield block
 
-    return lists_of(blocks(), length)
+    return top_n_lists(blocks(), length)
 
 
 def _inverse(matrix: Any, regularisation: float) -> tuple[_Rows, NDArray[np.float32]]:
-    """Gives rows of P, and its diagonal; inverts the smaller of X'X and XX'."""
+    """Returns rows of P, and its diagonal; inverts the smaller of X'X and XX'."""
     users, items = matrix.shape
     if items <= users:
         gram = (matrix.T @ matrix).toarray().astype(np.float64)

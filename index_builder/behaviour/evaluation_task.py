@@ -12,10 +12,10 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.history import History
-from retrieval.index.best_rows import cut
+from retrieval.index.best_rows import top_k_with_ties
 
 
-class Task(NamedTuple):
+class EvaluationTask(NamedTuple):
     """Users to be given lists, and what they had afterwards; u users.
 
     users: (u,) int32 numbers. histories, relevant: Of each; relevant: distinct items, at least one.
@@ -32,7 +32,7 @@ class Task(NamedTuple):
     repeats: bool
 
 
-def task_of(split: Split, *, repeats: bool = False, only_known: bool = False) -> Task:
+def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) -> EvaluationTask:
     """Makes the task of a split; a user of whom nothing is asked for is not tested.
 
     Candidates are the items of the training rows, or those held out where the split is about them.
@@ -63,11 +63,13 @@ def task_of(split: Split, *, repeats: bool = False, only_known: bool = False) ->
             histories.append(history_of(known[user]))
             relevant.append(wanted)
     order = np.argsort(np.array(train.items))
-    return Task(np.array(users, np.int32), histories, relevant, candidates, order, repeats)
+    return EvaluationTask(
+        np.array(users, np.int32), histories, relevant, candidates, order, repeats
+    )
 
 
-def asks_only_known(how: str) -> bool:
-    """Tells whether a split asks only for items of its training rows.
+def only_known_items(how: str) -> bool:
+    """Returns whether a split asks only for items of its training rows.
 
     After a moment in time new items come, which no model of behaviour can know; in the other splits
     what is not known counts as missed.
@@ -76,12 +78,12 @@ def asks_only_known(how: str) -> bool:
 
 
 def history_of(rows: Interactions) -> History:
-    """Gives the rows of one user, in order of time, as a history."""
+    """Returns the rows of one user, in order of time, as a history."""
     return History(rows.item[::-1], rows.time_us[::-1], rows.weight[::-1])
 
 
-def top_lists(generator: Generator, task: Task, k: int) -> NDArray[np.int32]:
-    """Gives the k best items of each user: (u, k) int32, -1 where nothing is left.
+def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.int32]:
+    """Returns the k best items of each user: (u, k) int32, -1 where nothing is left.
 
     Every candidate is ranked. Equal scores stand in the order of ids.
     """
@@ -95,7 +97,7 @@ def top_lists(generator: Generator, task: Task, k: int) -> NDArray[np.int32]:
             seen[history.items] = True
             scores[seen[task.order]] = -np.inf
         left = np.flatnonzero(scores > -np.inf)
-        left, rest = cut(left, scores[left], k)
+        left, rest = top_k_with_ties(left, scores[left], k)
         best = left[np.argsort(-rest, kind="stable")[:k]]
         lists[number, : len(best)] = task.order[best]
     return lists

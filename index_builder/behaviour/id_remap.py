@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.tables import Tables
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.user_histories import UserHistories
 
 _Numbers = NDArray[np.int64]
 _T = TypeVar("_T", bound=np.generic)
 
 
-def numbers_in(old: Sequence[str], new: Sequence[str]) -> _Numbers:
-    """Gives the new number of each old id; both ascend."""
+def map_ids(old: Sequence[str], new: Sequence[str]) -> _Numbers:
+    """Returns the new number of each old id; both ascend."""
     places = {one: number for number, one in enumerate(new)}
     return np.fromiter((places.get(one, -1) for one in old), np.int64, len(old))
 
 
-def renumbered(tables: Tables, numbers: _Numbers, ids: Sequence[str]) -> Tables:
-    """Gives tables of other items: those gone are in no list and no history any more.
+def remap_tables(tables: BehaviourTables, numbers: _Numbers, ids: Sequence[str]) -> BehaviourTables:
+    """Returns tables of other items: those gone are in no list and no history any more.
 
     Of new items nothing is known: no interaction, popularity 0, no list, factors of 0. The gram
     matrix stays, since what users are folded in against is all that was learned. Rankers stay, too:
@@ -35,7 +35,7 @@ def renumbered(tables: Tables, numbers: _Numbers, ids: Sequence[str]) -> Tables:
     """
     count = len(ids)
     factors = tables.factors
-    return Tables(
+    return BehaviourTables(
         ids,
         _placed(tables.interactions, numbers, count),
         {name: _placed(one, numbers, count) for name, one in tables.popularity.items()},
@@ -60,7 +60,7 @@ def _lists(lists: ItemLists, numbers: _Numbers, count: int) -> ItemLists:
     return ItemLists(_starts(counts), others[kept].astype(np.int32), lists.scores[kept])
 
 
-def _histories(histories: Histories, numbers: _Numbers) -> Histories:
+def _histories(histories: UserHistories, numbers: _Numbers) -> UserHistories:
     kept = histories.some(numbers[histories.items] >= 0)
     return kept._replace(items=numbers[kept.items].astype(np.int32))
 

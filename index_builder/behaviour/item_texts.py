@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.execution.embedding import BATCH_TEXTS, patiently
+from index_builder.execution.embedding import BATCH_TEXTS, call_with_retries
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
 from nearline.documents import text_to_embed
@@ -58,7 +58,7 @@ async def embed_texts(
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         batch = [texts[ids[row]][: info.max_characters] for row in some]
-        reply = await patiently(
+        reply = await call_with_retries(
             lambda batch=batch: embedder.embed(  # type: ignore[misc]
                 batch,
                 TextRole.DOCUMENT,

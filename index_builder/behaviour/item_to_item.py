@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from implicit.nearest_neighbours import ItemItemRecommender, bm25_weight
 
-from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of_sparse
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists_sparse
 from retrieval.behaviour.item_lists import ItemLists
 
 # The usual ones, and those of `implicit`.
@@ -30,4 +30,4 @@ def item_to_item_lists(matrix: Any, length: int = LIST_LENGTH, threads: int = 0)
     similar.setdiag(0)
     similar.eliminate_zeros()
     similar.sort_indices()
-    return lists_of_sparse(similar, length)
+    return top_n_lists_sparse(similar, length)

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.behaviour.trees import MOST_LEAVES
+from retrieval.behaviour.trees import MAX_LEAVES
 
 # Text of a model: its head, all trees, and what is written after them.
 _TREES = re.compile(r"(?=^Tree=0$)|(?=^end of trees$)", re.MULTILINE)
 _TREE = re.compile(r"^Tree=\d+\n", re.MULTILINE)
 
 
-class Boosting(NamedTuple):
+class LambdaMartOptions(NamedTuple):
     """How trees are grown; see LightGBM's parameters.
 
     runs: Models that are added up, each with a seed of its own: on validation of the shared shop
@@ -27,18 +27,18 @@ class Boosting(NamedTuple):
     runs: int = 2
     trees: int = 150
     learning_rate: float = 0.1
-    leaves: int = MOST_LEAVES
+    leaves: int = MAX_LEAVES
     bins: int = 63
     least_in_leaf: int = 50
     features: float = 0.7
     l2: float = 10.0
 
     def told(self) -> str:
-        """Gives it for people."""
+        """Returns it for people."""
         return " ".join(f"{name}={value:g}" for name, value in self._asdict().items())
 
 
-def trouble() -> str:
+def unavailable_reason() -> str:
     """Says why no trees can be grown on this machine; empty: they can.
 
     LightGBM needs a library of the system, libgomp, which small images lack.
@@ -50,22 +50,22 @@ def trouble() -> str:
     return ""
 
 
-def grow(
+def train_trees(
     values: NDArray[np.float32],
     labels: NDArray[np.bool_],
     sizes: Sequence[int],
     names: Sequence[str],
-    boosting: Boosting,
+    boosting: LambdaMartOptions,
     seed: int,
 ) -> str:
-    """Gives LightGBM's text of all runs in one model; the same for the same arguments.
+    """Returns LightGBM's text of all runs in one model; the same for the same arguments.
 
     Args:
         values: (n, features), lists one after another. labels: (n,) what was wanted.
         sizes: Of the lists.
         names: Of the features.
     """
-    # Imported late; see `trouble`.
+    # Imported late; see `unavailable_reason`.
     import lightgbm
 
     texts = []
@@ -75,10 +75,10 @@ def grow(
             values, labels.astype(np.int8), group=sizes, feature_name=list(names), params=options
         )
         texts.append(lightgbm.train(options, data, boosting.trees).model_to_string())
-    return added_up(texts)
+    return merge_models(texts)
 
 
-def _options(boosting: Boosting, seed: int) -> dict[str, Any]:
+def _options(boosting: LambdaMartOptions, seed: int) -> dict[str, Any]:
     return {
         "objective": "lambdarank",
         "num_leaves": boosting.leaves,
@@ -97,7 +97,7 @@ def _options(boosting: Boosting, seed: int) -> dict[str, Any]:
     }
 
 
-def added_up(texts: Sequence[str]) -> str:
+def merge_models(texts: Sequence[str]) -> str:
     """Joins models of the same features: one with the trees of all, which LightGBM reads, too."""
     parts = [_TREES.split(text) for text in texts]
     # Sizes in bytes, that would no longer be right; a reader can do without.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from index_builder.behaviour.candidate_generators import Candidate
-from index_builder.behaviour.model_selection import Choice
-from index_builder.behaviour.ranker_dataset import sources_of
-from index_builder.behaviour.ranker_selection import Fitted
+from index_builder.behaviour.candidate_generators import CandidateGenerator
+from index_builder.behaviour.model_selection import BlendChoice
+from index_builder.behaviour.ranker_dataset import feature_generators
+from index_builder.behaviour.ranker_selection import TrainedRanker
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.features import ITEM_TABLES
-from retrieval.behaviour.generator_spec import part_of
+from retrieval.behaviour.generator_spec import encode_generator
 
 
 def blend_card(
-    candidates: Sequence[Candidate], weights: Mapping[str, float], *, repeats: bool
+    candidates: Sequence[CandidateGenerator], weights: Mapping[str, float], *, repeats: bool
 ) -> snapshot_pb2.BlendCard:
-    """Gives a blend of candidates.
+    """Returns a blend of candidates.
 
     Args:
         weights: By name of a candidate. repeats: What a user had may come again.
@@ -26,7 +26,7 @@ def blend_card(
     return snapshot_pb2.BlendCard(repeats=repeats, parts=parts)
 
 
-def add_choice(card: snapshot_pb2.BlendCard, choice: Choice, how: str, k: int) -> None:
+def add_choice(card: snapshot_pb2.BlendCard, choice: BlendChoice, how: str, k: int) -> None:
     """Adds how a blend was chosen.
 
     Args:
@@ -38,7 +38,7 @@ def add_choice(card: snapshot_pb2.BlendCard, choice: Choice, how: str, k: int) -
 
 
 def add_ranker(
-    card: snapshot_pb2.BlendCard, fitted: Fitted, candidates: Sequence[Candidate]
+    card: snapshot_pb2.BlendCard, fitted: TrainedRanker, candidates: Sequence[CandidateGenerator]
 ) -> None:
     """Adds a ranker to the blend that it goes with; candidates are those that are to serve."""
     card.ranker.CopyFrom(fitted.card)
@@ -46,18 +46,18 @@ def add_ranker(
         weights = {f"{part.model} {part.settings}": part.weight for part in card.parts}
         card.ranker.sources.extend(
             _part(one, weights.get(one.name, 0.0))
-            for one in sources_of(candidates, weights, repeats=card.repeats)
+            for one in feature_generators(candidates, weights, repeats=card.repeats)
         )
 
 
 def tables_read(cards: Sequence[snapshot_pb2.BlendCard]) -> set[str]:
-    """Gives the names of the tables that blends and their rankers read."""
+    """Returns the names of the tables that blends and their rankers read."""
     read = {part.table for card in cards for part in (*card.parts, *card.ranker.sources)}
     return read | {name for card in cards if card.ranker.kept for name in ITEM_TABLES}
 
 
-def _part(one: Candidate, weight: float) -> snapshot_pb2.BlendPart:
-    part = part_of(one.generator)
+def _part(one: CandidateGenerator, weight: float) -> snapshot_pb2.BlendPart:
+    part = encode_generator(one.generator)
     part.model, part.settings, part.table = one.model, one.settings, one.table
     part.weight = weight
     return part

@@ -9,20 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.evaluation_task import Task, asks_only_known, task_of, top_lists
-from index_builder.behaviour.model_selection import Choice, choose
-from index_builder.behaviour.ranker_message import told_ranker
+from index_builder.behaviour.evaluation_task import (
+    EvaluationTask,
+    make_task,
+    only_known_items,
+    top_lists,
+)
+from index_builder.behaviour.model_selection import BlendChoice, choose_blend
+from index_builder.behaviour.ranker_message import describe_ranker
 from index_builder.behaviour.ranker_selection import (
     LEAST_LISTS,
     WINDOWS,
-    Fitted,
+    TrainedRanker,
     fit_rankers,
     obstacle,
 )
 from index_builder.behaviour.user_item_matrix import users_by_items
-from index_builder.behaviour.validation_windows import windows
+from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.evaluation.bootstrap import interval, paired_interval
-from index_builder.evaluation.recommendation_metrics import PerUser, coverage, measure, novelty
+from index_builder.evaluation.recommendation_metrics import UserMetrics, coverage, measure, novelty
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
 from nearline.errors import InvalidRequest
@@ -35,7 +40,7 @@ BLENDED = "blended"
 RANKED = "ranked"
 
 
-class Measured(NamedTuple):
+class ModelResult(NamedTuple):
     """What a model reached.
 
     model, settings: What it is. per_user: Of each user tested. lists: (u, k) item numbers.
@@ -43,7 +48,7 @@ class Measured(NamedTuple):
 
     model: str
     settings: str
-    per_user: PerUser
+    per_user: UserMetrics
     lists: NDArray[np.int32]
 
 
@@ -58,9 +63,9 @@ class Evaluation(NamedTuple):
     """
 
     train: Interactions
-    task: Task
-    choice: Choice | None
-    measured: list[Measured]
+    task: EvaluationTask
+    choice: BlendChoice | None
+    measured: list[ModelResult]
     placing: Mapping[float, float]
     ranker: str = ""
 
@@ -78,11 +83,11 @@ def evaluate(
         repeats: What a user had may be recommended again.
     Raises: InvalidRequest: no such split, or nothing is left to test on.
     """
-    only_known = asks_only_known(how)
+    only_known = only_known_items(how)
     parts = split(interactions, how, seed)
-    inner = windows(parts.train, how, WINDOWS, seed)
+    inner = validation_windows(parts.train, how, WINDOWS, seed)
     trial = train_candidates(inner[0].train, repeats=repeats, seed=seed)
-    mirror = task_of(inner[0], repeats=repeats, only_known=only_known)
+    mirror = make_task(inner[0], repeats=repeats, only_known=only_known)
     if not len(mirror.users):
         raise InvalidRequest(
             f"split {how} of the training part leaves nobody to choose a blend on: it has "
@@ -90,14 +95,16 @@ def evaluate(
             "give more of them, or another split",
             field="split",
         )
-    choice = choose(trial, mirror, k, seed)
+    choice = choose_blend(trial, mirror, k, seed)
     told = obstacle(parts.train)
-    fitted: Fitted | None = None
+    fitted: TrainedRanker | None = None
     if not told:
         found = fit_rankers(inner, trial, {repeats: choice.weights}, how, k, seed)
         fitted = found.get(repeats)
-        told = told_ranker(fitted.card) if fitted else f"under {LEAST_LISTS} users to learn from"
-    task = task_of(parts, repeats=repeats, only_known=only_known)
+        told = (
+            describe_ranker(fitted.card) if fitted else f"under {LEAST_LISTS} users to learn from"
+        )
+    task = make_task(parts, repeats=repeats, only_known=only_known)
     candidates = train_candidates(parts.train, repeats=repeats, seed=seed)
     generators: list[tuple[str, str, Generator]] = []
     by_name = {one.name: one for one in candidates}
@@ -112,22 +119,22 @@ def evaluate(
     if fitted is not None and fitted.card.kept:
         ranker = fitted.ranker(parts.train, candidates, choice.weights, repeats=repeats)
         generators.append((RANKED, told, ranker.within(task.candidates)))
-    return Evaluation(parts.train, task, choice, measured_on(task, generators, k), {}, told)
+    return Evaluation(parts.train, task, choice, measure_generators(task, generators, k), {}, told)
 
 
-def measured_on(
-    task: Task, generators: Iterable[tuple[str, str, Generator]], k: int
-) -> list[Measured]:
+def measure_generators(
+    task: EvaluationTask, generators: Iterable[tuple[str, str, Generator]], k: int
+) -> list[ModelResult]:
     """Measures generators, each with the name and the settings of its model."""
     measured = []
     for model, settings, generator in generators:
         lists = top_lists(generator, task, k)
-        measured.append(Measured(model, settings, measure(lists, task.relevant, k), lists))
+        measured.append(ModelResult(model, settings, measure(lists, task.relevant, k), lists))
     return measured
 
 
-def rows_of(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
-    """Gives what to print: a row for each model, with 95% intervals over users.
+def result_rows(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
+    """Returns what to print: a row for each model, with 95% intervals over users.
 
     NAME_ahead is the gain of the last model, named so, over that of the row.
     """

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.candidate_generators import Candidate
-from index_builder.behaviour.evaluation_task import Task
+from index_builder.behaviour.candidate_generators import CandidateGenerator
+from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.evaluation.recommendation_metrics import measure
-from retrieval.behaviour.blend import Blend, Generator, Weighted, share_of
+from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator, blend_contribution
 
 _WEIGHTS = (0.5, 1.0, 2.0)
 _MOST_PARTS = 4
@@ -22,7 +22,7 @@ _MOST_SCORES = 20_000_000
 _MOST_USERS = 1_000
 
 
-class Choice(NamedTuple):
+class BlendChoice(NamedTuple):
     """What was chosen.
 
     weights: By name of a candidate. validation: NDCG of the blend there. alone: Of each candidate.
@@ -32,19 +32,21 @@ class Choice(NamedTuple):
     validation: float
     alone: Mapping[str, float]
 
-    def blend(self, candidates: Sequence[Candidate], *, repeats: bool) -> Blend:
-        """Makes the blend of candidates that were trained anew."""
+    def blend(self, candidates: Sequence[CandidateGenerator], *, repeats: bool) -> Blend:
+        """Makes the blend of candidates that were trained again."""
         by_name = {one.name: one.generator for one in candidates}
-        parts = [Weighted(by_name[name], weight) for name, weight in self.weights.items()]
+        parts = [WeightedGenerator(by_name[name], weight) for name, weight in self.weights.items()]
         return Blend(parts, repeats)
 
     def best(self, model: str) -> str:
-        """Gives the name of the candidate of a model that was best alone."""
+        """Returns the name of the candidate of a model that was best alone."""
         of_model = {name: ndcg for name, ndcg in self.alone.items() if name.split()[0] == model}
         return max(of_model, key=of_model.__getitem__)
 
 
-def choose(candidates: Sequence[Candidate], task: Task, k: int, seed: int = 0) -> Choice:
+def choose_blend(
+    candidates: Sequence[CandidateGenerator], task: EvaluationTask, k: int, seed: int = 0
+) -> BlendChoice:
     """Adds the candidate that helps most, until none helps.
 
     Args:
@@ -70,10 +72,10 @@ def choose(candidates: Sequence[Candidate], task: Task, k: int, seed: int = 0) -
         best = trials[name, weight]
         weights[name] = weight
         total = total + np.float32(weight) * scaled[name]
-    return Choice(weights, best, alone)
+    return BlendChoice(weights, best, alone)
 
 
-def _drawn(task: Task, seed: int) -> Task:
+def _drawn(task: EvaluationTask, seed: int) -> EvaluationTask:
     most = min(_MOST_USERS, max(_MOST_SCORES // len(task.candidates), 1))
     if len(task.users) <= most:
         return task
@@ -85,12 +87,14 @@ def _drawn(task: Task, seed: int) -> Task:
     )
 
 
-def _shares(generator: Generator, task: Task) -> NDArray[np.float32]:
-    """Gives what a generator adds to the blend of each user: (u, items) float32."""
-    return np.array([share_of(generator, one, repeats=task.repeats) for one in task.histories])
+def _shares(generator: Generator, task: EvaluationTask) -> NDArray[np.float32]:
+    """Returns what a generator adds to the blend of each user: (u, items) float32."""
+    return np.array(
+        [blend_contribution(generator, one, repeats=task.repeats) for one in task.histories]
+    )
 
 
-def _ndcg(scores: NDArray[np.float32], task: Task, k: int) -> float:
+def _ndcg(scores: NDArray[np.float32], task: EvaluationTask, k: int) -> float:
     allowed = np.where(task.candidates, scores, -np.inf)
     k = min(k, scores.shape[1])
     best = np.argpartition(-allowed, k - 1, axis=1)[:, :k]

@@ -30,7 +30,7 @@ def popularity(
 
 
 def trending(interactions: Interactions) -> NDArray[np.float32]:
-    """Gives what is popular just now, as `popularity` counts: (items,) float32.
+    """Returns what is popular just now, as `popularity` counts: (items,) float32.
 
     What is a week old counts 1 / e. Where all lies within four weeks, what is a quarter of that
     time old does: a week would be most of what is known.

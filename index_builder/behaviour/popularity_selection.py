@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from index_builder.behaviour.candidate_generators import Candidate
-from index_builder.behaviour.model_selection import Choice
+from index_builder.behaviour.candidate_generators import CandidateGenerator
+from index_builder.behaviour.model_selection import BlendChoice
 from retrieval.behaviour.tables import POPULARITY
 
 _MODEL = "popular"
@@ -13,13 +13,15 @@ _MODEL = "popular"
 _LEAST_GAIN = 0.001
 
 
-def popular_table(choices: Iterable[Choice | None], candidates: Sequence[Candidate]) -> str:
-    """Gives the name of the table whose items were the best lists for everybody.
+def choose_popularity_table(
+    choices: Iterable[BlendChoice | None], candidates: Sequence[CandidateGenerator]
+) -> str:
+    """Returns the name of the table whose items were the best lists for everybody.
 
     Args:
         choices: The first that there is counts: that without repeats comes nearer to somebody of
             whom nothing is known.
-        candidates: Those that were chosen from, or the same trained anew.
+        candidates: Those that were chosen from, or the same trained again.
     Returns: That of plain counts where nothing could be chosen, or nothing is better.
     """
     tables = {one.name: one.table for one in candidates if one.model == _MODEL}

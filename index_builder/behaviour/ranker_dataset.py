@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.candidate_generators import Candidate
-from index_builder.behaviour.evaluation_task import Task
+from index_builder.behaviour.candidate_generators import CandidateGenerator
+from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.repurchase_rates import repeats as repeats_of
+from index_builder.behaviour.repurchase_rates import measure_repurchases as repeats_of
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
-from retrieval.behaviour.features import FIRST_DAY, Features, Source
+from retrieval.behaviour.features import FIRST_DAY, FeatureExtractor, FeatureSource
 from retrieval.behaviour.generator_spec import source_name
 from retrieval.behaviour.tables import POPULARITY, REPEAT_DAYS, REPEAT_RATE, TRENDING
 
@@ -34,7 +34,7 @@ _ALWAYS = {
 _MOST_LISTS = 2_000
 
 
-class Lists(NamedTuple):
+class RankerDataset(NamedTuple):
     """Candidates of u users, n in all, one user after another, each user's by item number.
 
     All candidates, not those alone that are hard to tell from what was wanted: with every fourth of
@@ -52,19 +52,19 @@ class Lists(NamedTuple):
     wanted: NDArray[np.bool_]
     asked: NDArray[np.int64]
 
-    def useful(self) -> Lists:
-        """Gives the lists on which anything was wanted: the others teach no order."""
+    def useful(self) -> RankerDataset:
+        """Returns the lists on which anything was wanted: the others teach no order."""
         of = np.repeat(np.arange(len(self.sizes)), self.sizes)
         some = np.bincount(of, self.wanted, len(self.sizes)) > 0
         kept = some[of]
-        return Lists(
+        return RankerDataset(
             self.names, self.sizes[some], self.values[kept], self.wanted[kept], self.asked[some]
         )
 
-    def and_those(self, others: Lists) -> Lists:
-        """Gives these lists and others, of the same features."""
+    def and_those(self, others: RankerDataset) -> RankerDataset:
+        """Returns these lists and others, of the same features."""
         assert self.names == others.names, "lists of one data set have the same features"
-        return Lists(
+        return RankerDataset(
             self.names,
             np.concatenate([self.sizes, others.sizes]),
             np.concatenate([self.values, others.values]),
@@ -73,10 +73,10 @@ class Lists(NamedTuple):
         )
 
 
-def sources_of(
-    candidates: Sequence[Candidate], weights: Mapping[str, float], *, repeats: bool
-) -> list[Candidate]:
-    """Gives the candidates whose scores are features: always the same few, and those that blend.
+def feature_generators(
+    candidates: Sequence[CandidateGenerator], weights: Mapping[str, float], *, repeats: bool
+) -> list[CandidateGenerator]:
+    """Returns the candidates whose scores are features: always the same few, and those that blend.
 
     Args:
         weights: Of the blend, by name of a candidate.
@@ -86,30 +86,32 @@ def sources_of(
     return [one for one in asked if one.name in weights or one.name in _ALWAYS[repeats]]
 
 
-def features_of(
+def build_features(
     rows: Interactions,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[CandidateGenerator],
     weights: Mapping[str, float],
     *,
     repeats: bool,
     since_newest: bool,
-) -> Features:
+) -> FeatureExtractor:
     """Makes the features of what was trained on some rows, as a snapshot of them would.
 
     Args:
-        weights, repeats: See `sources_of`.
+        weights, repeats: See `feature_generators`.
         since_newest: Ages are counted from the newest of all rows; else from the user's newest.
     """
     sources = [
-        Source(source_name(one.model, one.settings), one.generator, weights.get(one.name, 0.0))
-        for one in sources_of(candidates, weights, repeats=repeats)
+        FeatureSource(
+            source_name(one.model, one.settings), one.generator, weights.get(one.name, 0.0)
+        )
+        for one in feature_generators(candidates, weights, repeats=repeats)
     ]
     newest_us = int(rows.time_us.max()) if since_newest else 0
-    return Features(sources, item_tables(rows), repeats=repeats, newest_us=newest_us)
+    return FeatureExtractor(sources, item_tables(rows), repeats=repeats, newest_us=newest_us)
 
 
 def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
-    """Gives what features read of items: `retrieval.behaviour.features.ITEM_TABLES`."""
+    """Returns what features read of items: `retrieval.behaviour.features.ITEM_TABLES`."""
     again = repeats_of(rows)
     return {
         POPULARITY: popularity(rows),
@@ -123,13 +125,13 @@ def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
 
 
 def first_days(rows: Interactions) -> NDArray[np.float32]:
-    """Gives when each item was had first, (items,) float32 in days since 1970; 0: never."""
+    """Returns when each item was had first, (items,) float32 in days since 1970; 0: never."""
     first = np.full(len(rows.items), np.inf)
     np.minimum.at(first, rows.item, rows.time_us / DAY_US)
     return np.where(np.isfinite(first), first, 0).astype(np.float32)
 
 
-def lists_of(features: Features, task: Task, seed: int) -> Lists:
+def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
     """Makes the lists of a task's users, of many users of some that are drawn."""
     users = np.arange(len(task.users))
     if len(users) > _MOST_LISTS:
@@ -143,7 +145,7 @@ def lists_of(features: Features, task: Task, seed: int) -> Lists:
             values.append(looked.values.T)
             wanted.append(np.isin(looked.numbers, task.relevant[user]))
             asked.append(len(task.relevant[user]))
-    return Lists(
+    return RankerDataset(
         features.names,
         np.array(sizes[1:], np.int64),
         np.concatenate(values),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nearline.v1 import snapshot_pb2
 
 
-def told_ranker(card: snapshot_pb2.RankerCard) -> str:
+def describe_ranker(card: snapshot_pb2.RankerCard) -> str:
     """Says whether a ranker serves, and what it gains; empty: too little to train one on."""
     if not card.validation_users:
         return ""

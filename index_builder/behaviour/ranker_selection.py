@@ -14,16 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.candidate_generators import Candidate, train_candidates
+from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
 from index_builder.behaviour.ease import MOST_ITEMS
-from index_builder.behaviour.evaluation_task import asks_only_known, task_of
-from index_builder.behaviour.lambdamart import Boosting, grow, trouble
-from index_builder.behaviour.ranker_dataset import Lists, features_of, lists_of
+from index_builder.behaviour.evaluation_task import make_task, only_known_items
+from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees, unavailable_reason
+from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, build_features
 from index_builder.evaluation.bootstrap import paired_interval
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.ranker import Ranker, joined
+from retrieval.behaviour.ranker import Ranker, combine_scores
 from retrieval.behaviour.trees import Trees, read_trees
 
 # Windows to learn from and be judged by, the one of the validation among them.
@@ -37,7 +37,7 @@ MOST_INVERTED = 10_000
 _SHARES = ((0.0, 1.0), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
 
 
-class Fitted(NamedTuple):
+class TrainedRanker(NamedTuple):
     """A ranker that was trained and judged.
 
     card: Without its sources and features where it is not kept. text: LightGBM's text of the trees;
@@ -50,14 +50,14 @@ class Fitted(NamedTuple):
     def ranker(
         self,
         rows: Interactions,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[CandidateGenerator],
         weights: Mapping[str, float],
         *,
         repeats: bool,
     ) -> Ranker:
         """Makes the ranker of generators that were trained on other rows."""
         card = self.card
-        features = features_of(
+        features = build_features(
             rows, candidates, weights, repeats=repeats, since_newest=card.since_newest
         )
         return Ranker(features, read_trees(self.text), card.blend_weight, card.weight)
@@ -71,18 +71,18 @@ def obstacle(rows: Interactions) -> str:
             f"EASE would invert matrices of {inverted} rows for each of {WINDOWS} windows; to "
             f"{MOST_INVERTED} that is done"
         )
-    return trouble()
+    return unavailable_reason()
 
 
 def fit_rankers(
     windows: Sequence[Split],
-    trial: Sequence[Candidate],
+    trial: Sequence[CandidateGenerator],
     weights: Mapping[bool, Mapping[str, float]],
     how: str,
     k: int,
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
-) -> Mapping[bool, Fitted]:
+) -> Mapping[bool, TrainedRanker]:
     """Trains rankers for lists without and with repeats, and judges them.
 
     Args:
@@ -95,7 +95,9 @@ def fit_rankers(
     Returns: By the same; nothing where there is too little to learn from.
     """
     tasks = {
-        repeats: [task_of(one, repeats=repeats, only_known=asks_only_known(how)) for one in windows]
+        repeats: [
+            make_task(one, repeats=repeats, only_known=only_known_items(how)) for one in windows
+        ]
         for repeats in weights
     }
     enough = [
@@ -103,20 +105,20 @@ def fit_rankers(
         for repeats, of_windows in tasks.items()
         if len(of_windows) == WINDOWS and min(len(one.users) for one in of_windows) >= LEAST_LISTS
     ]
-    lists: dict[bool, list[Lists]] = {repeats: [] for repeats in enough}
+    lists: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in enough}
     for number, window in enumerate(windows if enough else ()):
         candidates = trial
         if number:
             candidates = train_candidates(window.train, repeats=any(enough), seed=seed)
         for repeats in enough:
-            features = features_of(
+            features = build_features(
                 window.train,
                 candidates,
                 weights[repeats],
                 repeats=repeats,
                 since_newest=_since_newest(how),
             )
-            found = lists_of(features, tasks[repeats][number], seed)
+            found = build_dataset(features, tasks[repeats][number], seed)
             lists[repeats].append(found if not number else found.useful())
         advance(1)
     fitted = {}
@@ -128,20 +130,20 @@ def fit_rankers(
 
 
 def _since_newest(how: str) -> bool:
-    """Tells whether time goes on between what is known and what is asked for.
+    """Returns whether time goes on between what is known and what is asked for.
 
     In other splits what is asked for follows the user's own last interaction.
     """
     return how.startswith("time:")
 
 
-def _fit(lists: Sequence[Lists], how: str, k: int, seed: int) -> Fitted:
+def _fit(lists: Sequence[RankerDataset], how: str, k: int, seed: int) -> TrainedRanker:
     """Trains and judges.
 
     Args:
         lists: Of the validation window, and of the two before, those with something wanted.
     """
-    boosting = Boosting()
+    boosting = LambdaMartOptions()
     validation, before, earliest = lists
     blended = validation.values[:, validation.names.index("blend.score")]
     of_blend = ndcg_of(validation, blended, k)
@@ -169,21 +171,23 @@ def _fit(lists: Sequence[Lists], how: str, k: int, seed: int) -> Fitted:
         validation_users=len(validation.sizes),
     )
     if not card.kept:
-        return Fitted(card, "")
+        return TrainedRanker(card, "")
     newest = validation.useful().and_those(before)
     trees, text = _grown(newest, boosting, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(newest.sizes), int(newest.wanted.sum())
-    return Fitted(card, text)
+    return TrainedRanker(card, text)
 
 
-def _grown(lists: Lists, boosting: Boosting, seed: int) -> tuple[Trees, str]:
-    text = grow(lists.values, lists.wanted, lists.sizes.tolist(), lists.names, boosting, seed)
+def _grown(lists: RankerDataset, boosting: LambdaMartOptions, seed: int) -> tuple[Trees, str]:
+    text = train_trees(
+        lists.values, lists.wanted, lists.sizes.tolist(), lists.names, boosting, seed
+    )
     return read_trees(text), text
 
 
 def _joined(
-    lists: Lists,
+    lists: RankerDataset,
     blended: NDArray[np.float32],
     scores: NDArray[np.float64],
     blend_weight: float,
@@ -192,13 +196,15 @@ def _joined(
     """Adds the scores up as a ranker does, user by user: (n,)."""
     stops = np.cumsum(lists.sizes)
     parts = [slice(stop - size, stop) for stop, size in zip(stops, lists.sizes, strict=True)]
-    return np.concatenate([joined(blended[at], scores[at], blend_weight, weight) for at in parts])
+    return np.concatenate(
+        [combine_scores(blended[at], scores[at], blend_weight, weight) for at in parts]
+    )
 
 
 def ndcg_of(
-    lists: Lists, scores: NDArray[np.float32] | NDArray[np.float64], k: int
+    lists: RankerDataset, scores: NDArray[np.float32] | NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Gives NDCG of the k best candidates of each list, as `ranking_metrics.measure`: (u,).
+    """Returns NDCG of the k best candidates of each list, as `ranking_metrics.measure`: (u,).
 
     What was asked for and is no candidate counts as missed. Equal scores: lower numbers first.
     """

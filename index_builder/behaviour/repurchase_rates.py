@@ -19,7 +19,7 @@ PRIOR_USERS = 10
 LEAST_GAPS = 3
 
 
-class Repeats(NamedTuple):
+class RepurchaseRates(NamedTuple):
     """What is known of each item.
 
     rate: (items,) float32, 0..1: share of its users who had it on a second visit,
@@ -33,7 +33,7 @@ class Repeats(NamedTuple):
     days: NDArray[np.float32]
 
 
-def repeats(rows: Interactions) -> Repeats:
+def measure_repurchases(rows: Interactions) -> RepurchaseRates:
     """Counts visits: interactions of a user of which none is half an hour after the one before."""
     items = len(rows.items)
     user, item, time_us = _visited(rows)
@@ -48,13 +48,13 @@ def repeats(rows: Interactions) -> Repeats:
     rate = np.where(users, (again + PRIOR_USERS * mean) / (users + PRIOR_USERS), 0)
     gaps = np.flatnonzero(same) + 1
     days = _medians(item[gaps], (time_us[gaps] - time_us[gaps - 1]) / DAY_US, items)
-    return Repeats(rate.astype(np.float32), days)
+    return RepurchaseRates(rate.astype(np.float32), days)
 
 
 def _visited(
     rows: Interactions,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Gives user, item and first time there of each visit with an item, in this order."""
+    """Returns user, item and first time there of each visit with an item, in this order."""
     rows = rows.by_time()
     begins = np.ones(len(rows.user), np.bool_)
     begins[1:] = (rows.user[1:] != rows.user[:-1]) | (np.diff(rows.time_us) > _APART_US)
@@ -70,7 +70,8 @@ def _visited(
 def _medians(
     item: NDArray[np.int32], values: NDArray[np.float64], items: int
 ) -> NDArray[np.float32]:
-    """Gives the median of the values of each item, 0 where there are too few: (items,) float32."""
+    """Returns the median of the values of each item, 0 where there are too few: (items,)
+    float32."""
     order = np.lexsort((values, item))
     counts = np.bincount(item, minlength=items)
     ends = np.cumsum(counts)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from index_builder.behaviour.top_n_matrix import LIST_LENGTH, lists_of_sparse
+from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists_sparse
 from index_builder.behaviour.user_item_matrix import item_counts
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.item_lists import ItemLists
@@ -57,4 +57,4 @@ def session_lists(
     beta = options.beta
     scale = counts[rows] ** (1 - beta) * counts[pairs.indices] ** beta + options.shrink
     pairs.data = (pairs.data / scale).astype(np.float32)
-    return lists_of_sparse(pairs, length)
+    return top_n_lists_sparse(pairs, length)

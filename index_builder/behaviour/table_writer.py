@@ -19,12 +19,12 @@ from retrieval.behaviour.tables import (
     ITEMS_FILE,
     POPULARITY,
     USERS_FILE,
-    Tables,
+    BehaviourTables,
     ranker_file,
 )
 
 
-def write_tables(tables: Tables, snapshot: Path) -> None:
+def write_tables(tables: BehaviourTables, snapshot: Path) -> None:
     """Writes the folder `behaviour` of a snapshot, durably.
 
     Raises: StoreError: no space, no permission.
@@ -50,7 +50,7 @@ def write_tables(tables: Tables, snapshot: Path) -> None:
         sync_folder(folder)
 
 
-def _arrays(tables: Tables) -> Mapping[str, NDArray[Any]]:
+def _arrays(tables: BehaviourTables) -> Mapping[str, NDArray[Any]]:
     factors, histories = tables.factors, tables.histories
     arrays: dict[str, NDArray[Any]] = {
         FACTORS: factors.vectors,

@@ -6,20 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index_builder.behaviour.candidate_generators import Candidate
+from index_builder.behaviour.candidate_generators import CandidateGenerator
 from index_builder.behaviour.ranker_dataset import item_tables
 from index_builder.behaviour.user_item_matrix import item_counts
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.tables import FACTORS, OF_ITEMS, POPULARITY, SESSIONS, Tables
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.tables import (
+    FACTORS,
+    ITEM_STATISTICS,
+    POPULARITY,
+    SESSIONS,
+    BehaviourTables,
+)
+from retrieval.behaviour.user_histories import UserHistories
 
 _ALWAYS = {POPULARITY, SESSIONS, FACTORS}
 
 
-def tables_of(rows: Interactions, candidates: Sequence[Candidate], chosen: set[str]) -> Tables:
-    """Gives the tables that blends read, and those that are always there."""
+def build_tables(
+    rows: Interactions, candidates: Sequence[CandidateGenerator], chosen: set[str]
+) -> BehaviourTables:
+    """Returns the tables that blends read, and those that are always there."""
     lists: dict[str, ItemLists] = {}
     factors: ItemFactors | None = None
     for one in candidates:
@@ -31,14 +39,17 @@ def tables_of(rows: Interactions, candidates: Sequence[Candidate], chosen: set[s
         elif isinstance(generator, FactorGenerator):
             factors = generator.factors
     assert factors is not None, "ALS is always trained"
-    kept = chosen.union(_ALWAYS, OF_ITEMS)
+    kept = chosen.union(_ALWAYS, ITEM_STATISTICS)
     popularity = {name: table for name, table in item_tables(rows).items() if name in kept}
     assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
-    return Tables(rows.items, item_counts(rows), popularity, lists, factors, histories_of(rows))
+    return BehaviourTables(
+        rows.items, item_counts(rows), popularity, lists, factors, build_histories(rows)
+    )
 
 
-def histories_of(rows: Interactions) -> Histories:
-    """Gives the interactions of each user; of rows of one time the later in the file is the newer.
+def build_histories(rows: Interactions) -> UserHistories:
+    """Returns the interactions of each user; of rows of one time the later in the file is the
+    newer.
 
     Args:
         rows: Users numbered in order of their ids, each with a row.
@@ -46,4 +57,4 @@ def histories_of(rows: Interactions) -> Histories:
     ordered = rows.some(np.lexsort((np.arange(len(rows.user))[::-1], -rows.time_us, rows.user)))
     counts = np.bincount(ordered.user)
     starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Histories(rows.users, starts, ordered.item, ordered.time_us, ordered.weight)
+    return UserHistories(rows.users, starts, ordered.item, ordered.time_us, ordered.weight)

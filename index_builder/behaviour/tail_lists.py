@@ -21,7 +21,7 @@ _PROBED = 32
 _faiss: Any = faiss
 
 
-def lists_beyond(
+def build_tail_lists(
     lists: ItemLists,
     factors: ItemFactors,
     trained: NDArray[np.bool_],
@@ -49,7 +49,7 @@ def lists_beyond(
     lengths = np.zeros(lists.items, np.int64)
     for at in range(0, len(short), _BLOCK_ROWS):
         items = short[at : at + _BLOCK_ROWS]
-        scores, others = index.search(users_of(factors, items), depth)
+        scores, others = index.search(single_item_users(factors, items), depth)
         order = np.lexsort((others, -scores))
         scores, others = (np.take_along_axis(one, order, axis=1) for one in (scores, others))
         keys = items[:, None] * lists.items + others
@@ -68,8 +68,8 @@ def lists_beyond(
     )
 
 
-def users_of(factors: ItemFactors, items: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Gives the vectors of users who had one item each: (n, f) float32.
+def single_item_users(factors: ItemFactors, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the vectors of users who had one item each: (n, f) float32.
 
     As `ItemFactors.fold_in` does, all at once: with A = Y'Y + reg I, by Sherman and Morrison
     (A + (alpha - 1) y y')^-1 alpha y = alpha z / (1 + (alpha - 1) y z),   z = A^-1 y.

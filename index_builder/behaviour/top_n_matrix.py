@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.index.best_rows import cut
+from retrieval.index.best_rows import top_k_with_ties
 
 LIST_LENGTH = 200
 
 
-def lists_of(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH) -> ItemLists:
+def top_n_lists(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH) -> ItemLists:
     """Makes lists of the best positive scores of each row; equal ones by item number.
 
     Args:
@@ -23,7 +23,7 @@ def lists_of(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH) -
     return _lists(((np.arange(len(row)), row) for block in blocks for row in block), length)
 
 
-def lists_of_sparse(matrix: Any, length: int = LIST_LENGTH) -> ItemLists:
+def top_n_lists_sparse(matrix: Any, length: int = LIST_LENGTH) -> ItemLists:
     """Makes the same lists from a matrix in CSR form, (items, items) float32, columns ascending."""
     parts = map(slice, matrix.indptr[:-1], matrix.indptr[1:])
     return _lists(((matrix.indices[part], matrix.data[part]) for part in parts), length)
@@ -36,7 +36,7 @@ def _lists(rows: Iterable[tuple[NDArray[Any], NDArray[np.float32]]], length: int
     scores = [np.empty(0, np.float32)]
     for columns, values in rows:
         positive = values > 0
-        columns, values = cut(columns[positive], values[positive], length)
+        columns, values = top_k_with_ties(columns[positive], values[positive], length)
         order = np.argsort(-values, kind="stable")[:length]
         counts.append(len(order))
         others.append(columns[order].astype(np.int32))

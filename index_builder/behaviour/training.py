@@ -1,4 +1,4 @@
-"""Learning from interactions: trained, chosen on validation, trained anew on everything."""
+"""Learning from interactions: trained, chosen on validation, trained again on everything."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.behaviour.candidate_generators import Candidate, train_candidates
-from index_builder.behaviour.evaluation_task import asks_only_known, task_of
-from index_builder.behaviour.id_remap import numbers_in, renumbered
+from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
+from index_builder.behaviour.evaluation_task import make_task, only_known_items
+from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
-from index_builder.behaviour.model_selection import Choice, choose
-from index_builder.behaviour.popularity_selection import popular_table
-from index_builder.behaviour.ranker_selection import WINDOWS, Fitted, fit_rankers, obstacle
-from index_builder.behaviour.tables import tables_of
-from index_builder.behaviour.validation_windows import windows
+from index_builder.behaviour.model_selection import BlendChoice, choose_blend
+from index_builder.behaviour.popularity_selection import choose_popularity_table
+from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
+from index_builder.behaviour.tables import build_tables
+from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
-from index_builder.options.training_options import VALIDATE_ON, Learning
+from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import Tables
+from retrieval.behaviour.tables import BehaviourTables
 
 # Of fewer users NDCG is known to no better than 0.1, and the best of twenty candidates is chance.
 LEAST_TESTED = 20
@@ -30,22 +30,22 @@ LEAST_TESTED = 20
 _UNCHOSEN = {"item_to_item plain": 1.0, "popular plain": 1.0}
 
 
-class Learned(NamedTuple):
+class TrainedBehaviour(NamedTuple):
     """What was learned.
 
     unknown: Interactions left out, since the snapshot lacks their items. notes: What the user
         should know of.
     """
 
-    tables: Tables
+    tables: BehaviourTables
     card: snapshot_pb2.BehaviourCard
     unknown: int
     notes: Sequence[str]
 
 
-def learn(
-    learning: Learning, ids: Sequence[str], seed: int, advance: Callable[[int], None]
-) -> Learned:
+def train_behaviour(
+    learning: TrainingOptions, ids: Sequence[str], seed: int, advance: Callable[[int], None]
+) -> TrainedBehaviour:
     """Learns from the interactions with some items; the same for the same arguments.
 
     Args:
@@ -64,8 +64,8 @@ def learn(
         _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
         for repeats, weights, choice in choices
     ]
-    popular = popular_table((choice for *_, choice in choices), candidates)
-    tables = tables_of(rows, candidates, tables_read(cards) | {popular})
+    popular = choose_popularity_table((choice for *_, choice in choices), candidates)
+    tables = build_tables(rows, candidates, tables_read(cards) | {popular})
     texts = {repeats: one.text for repeats, one in rankers.items() if one.card.kept}
     tables = tables._replace(rankers=texts)
     card = snapshot_pb2.BehaviourCard(
@@ -77,15 +77,17 @@ def learn(
         popularity_table=popular,
     )
     card.newest_time.FromMicroseconds(int(rows.time_us.max()))
-    return Learned(renumbered(tables, numbers_in(rows.items, ids), ids), card, unknown, notes)
+    return TrainedBehaviour(
+        remap_tables(tables, map_ids(rows.items, ids), ids), card, unknown, notes
+    )
 
 
 def _known(interactions: Interactions, ids: Sequence[str]) -> tuple[Interactions, int]:
-    """Gives the rows with items of the snapshot, and how many others there are.
+    """Returns the rows with items of the snapshot, and how many others there are.
 
     Users and items are those of the rows, in order of their ids.
     """
-    numbers = numbers_in(interactions.items, ids)
+    numbers = map_ids(interactions.items, ids)
     known = numbers[interactions.item] >= 0
     rows = interactions.some(known)
     if not len(rows.item):
@@ -116,16 +118,16 @@ def _in_order(
     return [ids[one] for one in order], place[numbers]
 
 
-_Chosen = tuple[bool, dict[str, float], Choice | None]
+_Chosen = tuple[bool, dict[str, float], BlendChoice | None]
 
 
 def _choices(
-    learning: Learning,
+    learning: TrainingOptions,
     rows: Interactions,
     seed: int,
     notes: list[str],
     advance: Callable[[int], None],
-) -> tuple[list[_Chosen], Mapping[bool, Fitted]]:
+) -> tuple[list[_Chosen], Mapping[bool, TrainedRanker]]:
     """Chooses for lists without and with repeats: weights by name of a candidate, and the choice;
     None: nothing could be chosen. Beside them the rankers that were trained, by the same.
     """
@@ -137,8 +139,8 @@ def _choices(
     how = learning.validate_on or VALIDATE_ON
     chosen: list[_Chosen] = []
     for repeats in (False, True):
-        only_known = asks_only_known(how)
-        task = task_of(parts[0], repeats=repeats, only_known=only_known)
+        only_known = only_known_items(how)
+        task = make_task(parts[0], repeats=repeats, only_known=only_known)
         if len(task.users) < LEAST_TESTED:
             notes.append(
                 f"{len(task.users)} users can be tested on, {LEAST_TESTED} are needed to choose "
@@ -148,7 +150,7 @@ def _choices(
             chosen.append((repeats, _UNCHOSEN, None))
             continue
         fitting = [one for one in trial if repeats or not one.only_repeats]
-        choice = choose(fitting, task, learning.k, seed)
+        choice = choose_blend(fitting, task, learning.k, seed)
         chosen.append((repeats, dict(choice.weights), choice))
         advance(1)
     weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
@@ -159,11 +161,11 @@ def _choices(
 
 
 def _windows(
-    learning: Learning, rows: Interactions, seed: int, notes: list[str]
+    learning: TrainingOptions, rows: Interactions, seed: int, notes: list[str]
 ) -> Sequence[Split]:
-    """Gives the validation split, and earlier ones; none: there is nothing to choose on."""
+    """Returns the validation split, and earlier ones; none: there is nothing to choose on."""
     try:
-        return windows(rows, learning.validate_on or VALIDATE_ON, WINDOWS, seed)
+        return validation_windows(rows, learning.validate_on or VALIDATE_ON, WINDOWS, seed)
     except InvalidRequest as error:
         if learning.validate_on:
             raise
@@ -174,10 +176,10 @@ def _windows(
 def _blend_card(
     repeats: bool,
     weights: Mapping[str, float],
-    choice: Choice | None,
-    fitted: Fitted | None,
-    candidates: Sequence[Candidate],
-    learning: Learning,
+    choice: BlendChoice | None,
+    fitted: TrainedRanker | None,
+    candidates: Sequence[CandidateGenerator],
+    learning: TrainingOptions,
 ) -> snapshot_pb2.BlendCard:
     card = blend_card(candidates, weights, repeats=repeats)
     if choice is not None:

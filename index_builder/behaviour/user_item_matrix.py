@@ -14,7 +14,7 @@ from nearline.times import DAY_US
 def users_by_items(
     interactions: Interactions, *, counts: bool = False, decay_days: float = np.inf
 ) -> Any:
-    """Gives a (users, items) float32 matrix in CSR form, columns ascending.
+    """Returns a (users, items) float32 matrix in CSR form, columns ascending.
 
     Args:
         counts: Cells add up the weights of a user's interactions with an item; else each is 1.
@@ -34,5 +34,5 @@ def users_by_items(
 
 
 def item_counts(interactions: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Gives the number of interactions with each item: (items,) int64."""
+    """Returns the number of interactions with each item: (items,) int64."""
     return np.bincount(interactions.item, minlength=len(interactions.items))

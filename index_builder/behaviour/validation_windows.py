@@ -13,8 +13,8 @@ from nearline.errors import InvalidRequest
 _LEAST_SHARE = 0.3
 
 
-def windows(rows: Interactions, how: str, count: int, seed: int = 0) -> list[Split]:
-    """Gives splits of one kind, the latest first, each inside the training part of that before.
+def validation_windows(rows: Interactions, how: str, count: int, seed: int = 0) -> list[Split]:
+    """Returns splits of one kind, the latest first, each inside the training part of that before.
 
     After a moment in time, each tests on as long a time as the first; other splits are made of the
     training part before, so that last-n:5 tests on the five interactions before the last five.

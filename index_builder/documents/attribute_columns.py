@@ -46,7 +46,7 @@ _WORDS = {
 
 
 @dataclass(slots=True)
-class _Seen:
+class _AttributeStats:
     """What was seen of one attribute: documents by kind, and where each kind stood first."""
 
     documents: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Seen:
             self.first.setdefault(kind, place)
 
     def kind(self) -> str | None:
-        """Gives the one kind that holds every value; None where there is none."""
+        """Returns the one kind that holds every value; None where there is none."""
         if len(self.documents) > 1:
             return "double" if self.documents.keys() == {"int", "double"} else None
         # Only empty lists: any kind holds them.
@@ -84,7 +84,7 @@ def infer_fields(
     Returns: Fields by name.
     Raises: InvalidRequest: an attribute is of several kinds, or there are more than 1,024.
     """
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, _AttributeStats] = {}
     for text, place in documents:
         if text == "{}":
             continue
@@ -98,12 +98,12 @@ def infer_fields(
                         "keep those that you need with --attribute-columns",
                         field="attributes",
                     )
-                seen[name] = _Seen()
+                seen[name] = _AttributeStats()
             seen[name].add(value, place)
     problems = []
     fields = []
     for name in sorted(seen.keys() | declared.keys()):
-        found = seen.get(name, _Seen())
+        found = seen.get(name, _AttributeStats())
         kind = declared.get(name) or found.kind()
         if kind is None:
             problems.append(_problem(name, found))
@@ -164,7 +164,7 @@ def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> p
     return pa.ListArray.from_arrays(column.offsets, numbers, mask=column.is_null())
 
 
-def _problem(name: str, found: _Seen) -> str:
+def _problem(name: str, found: _AttributeStats) -> str:
     kinds = sorted(found.documents, key=lambda kind: -found.documents[kind])
     counts = " and ".join(
         f"{_WORDS[kind]} in {found.documents[kind]:,} documents (first in {found.first[kind]})"

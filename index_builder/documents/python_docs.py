@@ -74,7 +74,7 @@ class Entry:
     line: int
 
     def record(self) -> dict[str, object]:
-        """Gives the corpus row; module, kind and line become attributes."""
+        """Returns the corpus row; module, kind and line become attributes."""
         return {
             "id": self.id,
             "title": self.title,
@@ -102,7 +102,7 @@ def write_corpus(path: Path) -> tuple[int, str]:
 
 
 def entries() -> list[Entry]:
-    """Gives every public name of the standard library that has a docstring, in order of id.
+    """Returns every public name of the standard library that has a docstring, in order of id.
 
     Where source and interpreter both document a name, the source wins: it has the line.
     """
@@ -147,7 +147,7 @@ def _members(parent: ast.Module | ast.ClassDef, path: str, module: str) -> Itera
 
 
 def _unfolded(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Gives statements, those under a top-level `if` or `try` included."""
+    """Yields statements, those under a top-level `if` or `try` included."""
     for node in body:
         if isinstance(node, ast.If | ast.Try):
             yield from _unfolded(node.body)
@@ -245,5 +245,5 @@ def _documented(value: object, name: str, title: str, module: str, kind: str) ->
 
 
 def python_version() -> str:
-    """Gives the version that the corpus documents."""
+    """Returns the version that the corpus documents."""
     return ".".join(map(str, sys.version_info[:3]))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.options.build_options import Arrival, Life, Place
+from index_builder.options.build_options import DocumentVersion, Place, PreparedDocument
 from nearline.attributes import encode
 from nearline.errors import InvalidRequest, StoreError
 from nearline.snapshot import shard_of
@@ -40,7 +40,7 @@ class StoredDocument(NamedTuple):
     text: str
     attributes: str
     bounds: NDArray[np.int64]
-    life: Life = Life()
+    life: DocumentVersion = DocumentVersion()
 
 
 class Chunk(NamedTuple):
@@ -80,7 +80,7 @@ class Spool:
         self._waiting.clear()
         self.documents = self.chunks = self.max_chunks = 0
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, arrival: PreparedDocument) -> None:
         """Adds a document; its vectors are not kept here."""
         place, item, spans, _, life = arrival
         bounds = np.asarray(spans, "<i8").tobytes()
@@ -126,7 +126,7 @@ class Spool:
             self._connection.commit()
 
     def facts(self) -> dict[str, str] | None:
-        """Gives what an earlier run wrote down; None where it did not end reading."""
+        """Returns what an earlier run wrote down; None where it did not end reading."""
         try:
             facts = dict(self._connection.execute("SELECT name, value FROM facts"))
         except sqlite3.DatabaseError:
@@ -139,7 +139,7 @@ class Spool:
         return facts
 
     def shard_sizes(self) -> list[tuple[int, int]]:
-        """Gives (documents, chunks) of every shard, by number."""
+        """Returns (documents, chunks) of every shard, by number."""
         sizes = dict.fromkeys(range(self._shards), (0, 0))
         for shard, documents, chunks in self._connection.execute(
             "SELECT shard, count(*), sum(length(bounds)) / 16 FROM documents GROUP BY shard"
@@ -157,7 +157,7 @@ class Spool:
                 yield Chunk(first + offset, document_id, title, text[start:end])
 
     def chunk_at(self, row: int) -> tuple[Chunk, int]:
-        """Gives the chunk of a row, and its number within its document."""
+        """Returns the chunk of a row, and its number within its document."""
         document_id, title, text, first, bounds = self._connection.execute(
             "SELECT id, title, text, first_chunk, bounds FROM documents "
             "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
@@ -167,7 +167,7 @@ class Spool:
         return Chunk(row, document_id, title, text[start:end]), row - first
 
     def shard_chunk_rows(self, shard: int) -> NDArray[np.int64]:
-        """Gives the rows of a shard's chunks in the order of the snapshot: (n,) int64."""
+        """Returns the rows of a shard's chunks in the order of the snapshot: (n,) int64."""
         cursor = self._connection.execute(
             "SELECT first_chunk, length(bounds) / 16 FROM documents WHERE shard = ? ORDER BY id",
             (shard,),
@@ -179,12 +179,12 @@ class Spool:
         return rows + np.arange(len(rows))
 
     def first_rows(self) -> NDArray[np.int64]:
-        """Gives the row of every document's first chunk, ascending: (documents,) int64."""
+        """Returns the row of every document's first chunk, ascending: (documents,) int64."""
         cursor = self._connection.execute("SELECT first_chunk FROM documents ORDER BY number")
         return np.fromiter((first for (first,) in cursor), np.int64)
 
     def first_row(self, document_id: str) -> int | None:
-        """Gives the row of a document's first chunk; None where there is no such document."""
+        """Returns the row of a document's first chunk; None where there is no such document."""
         found = self._connection.execute(
             "SELECT first_chunk FROM documents WHERE shard = ? AND id = ?",
             (shard_of(document_id, self._shards), document_id),
@@ -200,15 +200,17 @@ class Spool:
         )
         for document_id, title, text, attributes, bounds, *life in cursor:
             pairs = np.frombuffer(bounds, "<i8").reshape(-1, 2)
-            yield StoredDocument(document_id, title, text, attributes, pairs, Life(*life))
+            yield StoredDocument(
+                document_id, title, text, attributes, pairs, DocumentVersion(*life)
+            )
 
-    def has_lives(self) -> Life:
+    def has_lives(self) -> DocumentVersion:
         """Tells for each part of a life whether any document has it: 1, or empty."""
         found = self._connection.execute(
             "SELECT max(version != 0), max(expires_us IS NOT NULL), max(changed_us != 0), "
             "max(placed_us != 0), max(patches != '') FROM documents"
         ).fetchone()
-        return Life(*found)
+        return DocumentVersion(*found)
 
     def iter_attributes(self) -> Iterator[tuple[str, Place]]:
         """Yields the attributes of every document as JSON, and where it was read."""

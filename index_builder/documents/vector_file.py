@@ -112,14 +112,14 @@ class VectorFile:
             os.fdatasync(self._journal)
 
     def done(self, rows: int) -> NDArray[np.bool_]:
-        """Tells which of the first `rows` rows are written: (rows,) bool."""
+        """Returns which of the first `rows` rows are written: (rows,) bool."""
         mask = np.zeros(rows, np.bool_)
         for entry in self._entries:
             mask[entry.first : entry.first + len(entry.lengths)] = True
         return mask
 
     def lengths(self, rows: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Gives (rows,) tokens of each chunk and (rows,) whether it was cut; 0 without text."""
+        """Returns (rows,) tokens of each chunk and (rows,) whether it was cut; 0 without text."""
         packed = np.zeros(rows, np.uint32)
         for entry in self._entries:
             packed[entry.first : entry.first + len(entry.lengths)] = entry.lengths

@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 def interval(
     values: NDArray[np.float64], draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Gives the percentile bootstrap interval of a mean; the same for the same arguments.
+    """Returns the percentile bootstrap interval of a mean; the same for the same arguments.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
 
@@ -54,7 +54,7 @@ def paired_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Gives the interval of the mean of ours - theirs; draws and level as `interval` has them.
+    """Returns the interval of the mean of ours - theirs; draws and level as `interval` has them.
 
     Users are drawn with both their values, so what makes a user easy for both widens nothing.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class PerUser(NamedTuple):
+class UserMetrics(NamedTuple):
     """What the first k of each user's list are worth: (u,) float64 each, 0..1.
 
     ndcg: Gain 1 for a relevant item, discounted by log2(rank + 1), over that of the best list.
@@ -26,7 +26,7 @@ class PerUser(NamedTuple):
     mrr: NDArray[np.float64]
 
 
-def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: int) -> PerUser:
+def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: int) -> UserMetrics:
     """Compares lists with what their users had afterwards.
 
     Source of ndcg: Järvelin and Kekäläinen 2002, with gains of 0 and 1.
@@ -49,7 +49,7 @@ def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: 
     discounts = 1 / np.log2(np.arange(2, k + 2))
     best = np.cumsum(discounts)[np.minimum(wanted, k) - 1]
     found: NDArray[np.int64] = hits.sum(axis=1)
-    return PerUser(
+    return UserMetrics(
         ndcg=hits @ discounts / best,
         recall=found / wanted,
         hit_rate=(found > 0).astype(np.float64),
@@ -58,7 +58,7 @@ def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: 
 
 
 def coverage(lists: NDArray[np.int32], items: int, k: int) -> float:
-    """Gives the share of the catalogue that is in the first k of any list, 0..1.
+    """Returns the share of the catalogue that is in the first k of any list, 0..1.
 
     Args:
         items: How many might have been recommended; at least 1.
@@ -68,7 +68,7 @@ def coverage(lists: NDArray[np.int32], items: int, k: int) -> float:
 
 
 def novelty(lists: NDArray[np.int32], counts: NDArray[np.int64], users: int, k: int) -> float:
-    """Gives the mean self-information of what is in the first k of all lists, in bits.
+    """Returns the mean self-information of what is in the first k of all lists, in bits.
 
     That of an item is -log2(count / users); one that nobody had counts as if one user had it. 0
     where nothing was recommended.

@@ -15,7 +15,7 @@ Judgements = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
+class JudgedDataset:
     """A data set in BEIR layout. queries: text by id, only those that the split judges."""
 
     corpus: Path
@@ -23,7 +23,7 @@ class DataSet:
     judgements: Judgements
 
 
-def load(folder: Path, split: str) -> DataSet:
+def load(folder: Path, split: str) -> JudgedDataset:
     """Reads a folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.
 
     Raises: InvalidRequest: a file is missing or malformed, or there is no such split; names those
@@ -46,11 +46,11 @@ def load(folder: Path, split: str) -> DataSet:
             field="data",
         )
     queries = {query: texts[query] for query in judgements}
-    return DataSet(corpus=folder / "corpus.jsonl", queries=queries, judgements=judgements)
+    return JudgedDataset(corpus=folder / "corpus.jsonl", queries=queries, judgements=judgements)
 
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Gives the normalised discounted cumulative gain of the first k, 0..1.
+    """Returns the normalised discounted cumulative gain of the first k, 0..1.
 
     Gain is the grade, the discount log2(rank + 1), the ideal the judged documents in best order.
     Source: Järvelin and Kekäläinen 2002, as trec_eval's ndcg_cut computes it.
@@ -62,19 +62,19 @@ def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
 
 
 def recall(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Gives the share of the relevant documents that are among the first k, 0..1."""
+    """Returns the share of the relevant documents that are among the first k, 0..1."""
     relevant = {document for document, grade in grades.items() if grade > 0}
     return len(relevant & set(ranked[:k])) / len(relevant) if relevant else 0.0
 
 
 def reciprocal_rank(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Gives 1 / rank of the first relevant document among the first k, else 0."""
+    """Returns 1 / rank of the first relevant document among the first k, else 0."""
     ranks = (rank for rank, document in enumerate(ranked[:k], 1) if grades.get(document, 0) > 0)
     return 1 / next(ranks, math.inf)
 
 
 def score(rankings: Mapping[str, Sequence[str]], judgements: Judgements) -> dict[str, float]:
-    """Gives the means over all judged queries that have a relevant document.
+    """Returns the means over all judged queries that have a relevant document.
 
     Args:
         rankings: Document ids by query, best first; a query that is not there found nothing.

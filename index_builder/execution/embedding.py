@@ -73,7 +73,7 @@ async def embed_chunks(
 
 @contextlib.asynccontextmanager
 async def _worker(open_embedder: OpenEmbedder, info: EmbedderInfo) -> AsyncIterator[_Embedding]:
-    """Gives what embeds a batch, in whatever process it runs."""
+    """Yields what embeds a batch, in whatever process it runs."""
 
     async def embed(batch: Sequence[Chunk]) -> tuple[NDArray[np.int64], Embeddings]:
         rows = np.array([chunk.row for chunk in batch], np.int64)
@@ -94,7 +94,7 @@ async def embed_queries(
     step = min(_QUERIES_PER_CALL, info.max_texts)
     for first in range(0, len(texts), step):
         batch = [text[: info.max_characters] for text in texts[first : first + step]]
-        reply = await patiently(
+        reply = await call_with_retries(
             lambda batch=batch: embedder.embed(  # type: ignore[misc]
                 batch,
                 TextRole.QUERY,
@@ -134,7 +134,7 @@ def _batches(
 async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo) -> Embeddings:
     """Embeds a batch; where it is refused, its halves, so that the text at fault is named."""
     try:
-        return await patiently(
+        return await call_with_retries(
             lambda: embedder.embed(
                 [chunk.text for chunk in chunks],
                 TextRole.DOCUMENT,
@@ -160,7 +160,7 @@ async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo
     )
 
 
-async def patiently(call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+async def call_with_retries(call: Callable[[], Awaitable[_Reply]]) -> _Reply:
     """Makes a call until it is answered.
 
     An overloaded service is waited for as long as it says it will take; one that is away, or late,

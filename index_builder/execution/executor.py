@@ -57,7 +57,7 @@ class LocalExecutor:
     """An `Executor` of one worker: this process, which asks services for what is heavy."""
 
     def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Gives what there is here."""
+        """Returns what there is here."""
         return lambda: contextlib.nullcontext(here)
 
     async def run(

@@ -19,7 +19,7 @@ EXECUTORS = ("local", "ray")
 def open_executor(
     name: str, ray_address: str, embedding: Callable[[], EmbeddingSettings]
 ) -> Iterator[Executor]:
-    """Gives an executor for the block. Ray is imported only where it is asked for.
+    """Yields an executor for the block. Ray is imported only where it is asked for.
 
     Args:
         name: "local" or "ray".
@@ -40,8 +40,8 @@ def open_executor(
             )
         yield LocalExecutor()
         return
-    from index_builder.execution.in_process_embedder import OwnModel
+    from index_builder.execution.in_process_embedder import InProcessModel
     from index_builder.execution.ray_executor import RayExecutor, cluster
 
     with cluster(ray_address):
-        yield RayExecutor(OwnModel(embedding()))
+        yield RayExecutor(InProcessModel(embedding()))

@@ -14,7 +14,7 @@ from nearline.contract import Embedder
 
 
 @dataclass(frozen=True, slots=True)
-class OwnModel:
+class InProcessModel:
     """How a worker loads the model.
 
     settings: Those of the embedding service; what it has beside the model is not loaded.

@@ -29,7 +29,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class NoProgress:
     """Tells nothing."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
@@ -42,7 +42,7 @@ class Silent:
         """Does nothing."""
 
 
-class Lines:
+class TextProgress:
     """Tells in plain lines: one every five seconds, and one when a stage ends.
 
     Args:
@@ -122,9 +122,9 @@ class StageClock:
 
     def _advance(self, units: int) -> None:
         if self._stopped.is_set():
-            raise _Stopped
+            raise _StageCancelled
         self._progress.advance(units)
 
 
-class _Stopped(Exception):
+class _StageCancelled(Exception):
     """Ends work in a thread that nobody waits for any more."""

@@ -152,7 +152,7 @@ class RayExecutor:
         self._open_model = open_model
 
     def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Gives a model in each worker's own process, checked to be that of `here`."""
+        """Returns a model in each worker's own process, checked to be that of `here`."""
         cpus, gpu = _share()
         return functools.partial(_checked, self._open_model, cpus, gpu, info.fingerprint)
 
@@ -177,7 +177,7 @@ class RayExecutor:
 
 
 def _share() -> tuple[int, bool]:
-    """Gives the cores of a worker with a model, and whether it has a GPU."""
+    """Returns the cores of a worker with a model, and whether it has a GPU."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -235,7 +235,7 @@ class _Worker:
 async def _together(
     work: Callable[[Any], Awaitable[object]], parts: Sequence[object]
 ) -> list[object]:
-    """Gives what comes of each part: a result, or an error of ours."""
+    """Returns what comes of each part: a result, or an error of ours."""
     outcomes = await asyncio.gather(*map(work, parts), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, NearlineError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from index_builder.options.build_options import AUTO, IndexOptions
 from nearline.errors import InvalidRequest
 from nearline.store.durable import sync_folder
-from retrieval.index.vectors.int8_codec import data_scale, scale_queries, to_whole
+from retrieval.index.vectors.int8_codec import int8_scale, quantize, scale_queries
 
 FLAT_LIMIT = 20_000
 _FLAT = "Flat"
@@ -49,7 +49,7 @@ class SearchDefaults(NamedTuple):
 
 
 def choose_factory(options: IndexOptions, vectors: int) -> str:
-    """Gives the factory string for a collection of so many vectors.
+    """Returns the factory string for a collection of so many vectors.
 
     `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it: 8 bits a number
     either way, compared in integer arithmetic; see `retrieval.index.vectors.int8_codec`.
@@ -126,7 +126,7 @@ def build_index(
         sample = _sample(index, vectors, rows, seed)
         _train(index, factory, sample, len(rows), shard)
         if whole:
-            add = partial(_add_whole, index, data_scale(sample))
+            add = partial(_add_whole, index, int8_scale(sample))
     for first in range(0, len(rows), _BLOCK_ROWS):
         block = rows[first : first + _BLOCK_ROWS]
         try:
@@ -142,7 +142,7 @@ def build_index(
 
 
 def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
-    """Gives the size that the file of an index has with so many vectors; empties the index.
+    """Returns the size that the file of an index has with so many vectors; empties the index.
 
     Args:
         index: Trained, with some vectors.
@@ -222,7 +222,7 @@ def _empty(factory: str, dim: int) -> Any:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Gives what FAISS says without the C++ function and line that say it."""
+    """Returns what FAISS says without the C++ function and line that say it."""
     return _FAISS_PREFIX.sub("", str(error)).partition("\n")[0]
 
 
@@ -239,7 +239,8 @@ def _part(index: Any, kind: type) -> Any:
 
 
 def _whole_number_graph(index: Any) -> Any:
-    """Gives the graph that ranks in whole numbers for a refine stage; None where there is none."""
+    """Returns the graph that ranks in whole numbers for a refine stage; None where there is
+    none."""
     index = _faiss.downcast_index(index)
     if not isinstance(index, _faiss.IndexRefine):
         return None
@@ -253,7 +254,7 @@ def _whole_number_graph(index: Any) -> Any:
 def _add_whole(index: Any, scale: float, block: NDArray[np.float32]) -> None:
     """Adds whole numbers to the graph, and the vectors themselves to the refine stage."""
     index = _faiss.downcast_index(index)
-    _whole_number_graph(index).add(to_whole(block, scale))
+    _whole_number_graph(index).add(quantize(block, scale))
     refine = _faiss.downcast_index(index.refine_index)
     refine.add(block)
     index.ntotal = refine.ntotal
@@ -272,7 +273,7 @@ def _refine_factor(index: Any) -> float:
 def _sample(
     index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
-    """Gives as many vectors as training may use."""
+    """Returns as many vectors as training may use."""
     lists = _part(index, _faiss.IndexIVF)
     nlist = lists.nlist if lists is not None else 0
     wanted = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)

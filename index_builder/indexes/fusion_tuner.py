@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
 from index_builder.evaluation import retrieval_metrics
-from index_builder.evaluation.retrieval_metrics import DataSet
+from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from nearline.errors import InvalidRequest
 from nearline.snapshot import shard_folder
 from retrieval.index.lexical.bm25_index import LexicalIndex
@@ -25,7 +25,7 @@ _BLOCK_NUMBERS = 1 << 22
 _WIDEN = 8
 
 
-class Tuned(NamedTuple):
+class TuningResult(NamedTuple):
     """What tuning found. dense_weight: 0..1; ndcg_at_10: mean over the queries with it, 0..1."""
 
     dense_weight: float
@@ -43,7 +43,7 @@ class _Candidates:
 
 
 def tune(
-    judged: DataSet,
+    judged: JudgedDataset,
     queries: NDArray[np.float32],
     vectors: NDArray[np.float32],
     spool: Spool,
@@ -51,7 +51,7 @@ def tune(
     folder: Path,
     floor: float,
     advance: Callable[[int], None] = lambda queries: None,
-) -> Tuned:
+) -> TuningResult:
     """Tries weights 0, 0.05, … 1 and gives the one with the best mean nDCG@10.
 
     The dense leg is an exact scan, so that the weight does not depend on the index over the
@@ -88,10 +88,10 @@ def tune(
     weights = [step / STEPS for step in range(STEPS + 1)]
     means = [_mean_ndcg(by_query, grades, weight, floor) for weight in weights]
     best = [weight for weight, mean in zip(weights, means, strict=True) if mean == max(means)]
-    return Tuned(best[len(best) // 2], max(means), len(by_query))
+    return TuningResult(best[len(best) // 2], max(means), len(by_query))
 
 
-def check_judged(judged: DataSet, spool: Spool, *, embedded: bool) -> None:
+def check_judged(judged: JudgedDataset, spool: Spool, *, embedded: bool) -> None:
     """Finds out before hours of embedding what would end `tune` afterwards.
 
     Args:
@@ -121,8 +121,10 @@ def check_judged(judged: DataSet, spool: Spool, *, embedded: bool) -> None:
         )
 
 
-def _grades(judged: DataSet, spool: Spool, firsts: NDArray[np.int64]) -> list[Mapping[str, int]]:
-    """Gives grades per query, by the document's number written out.
+def _grades(
+    judged: JudgedDataset, spool: Spool, firsts: NDArray[np.int64]
+) -> list[Mapping[str, int]]:
+    """Returns grades per query, by the document's number written out.
 
     A relevant document that the collection lacks stays in the ideal ranking: it is not found.
     """
@@ -157,7 +159,7 @@ def _mean_ndcg(
 def _best_documents(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], firsts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Gives the best documents of each query by their best chunk: (n, c) int64, in no order."""
+    """Returns the best documents of each query by their best chunk: (n, c) int64, in no order."""
     best = np.empty((len(queries), 0), np.int64)
     best_scores = np.empty((len(queries), 0), np.float32)
     for low, high in _blocks(firsts, len(vectors), max(vectors.shape[1], len(queries))):
@@ -188,7 +190,7 @@ def _blocks(firsts: NDArray[np.int64], rows: int, width: int) -> Iterator[tuple[
 def _rows_of(
     documents: NDArray[np.int64], firsts: NDArray[np.int64], rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Gives the rows of all chunks of documents, and where each document begins among them."""
+    """Returns the rows of all chunks of documents, and where each document begins among them."""
     counts = np.diff(np.append(firsts, rows))[documents]
     starts = np.cumsum(counts) - counts
     every: NDArray[np.int64] = np.repeat(firsts[documents] - starts, counts)
@@ -214,7 +216,7 @@ class _Words:
             self._place[rows] = np.arange(len(rows))
 
     def best_documents(self, text: str) -> NDArray[np.int64]:
-        """Gives the best documents by their best chunk."""
+        """Returns the best documents by their best chunk."""
         documents, scores = [], []
         for index, rows in zip(self._indexes, self._rows, strict=True):
             numbers, best = self._best_of_shard(index, rows, text)
@@ -236,7 +238,7 @@ class _Words:
             ask *= _WIDEN
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives the BM25 score of rows of the collection: (n,) float32."""
+        """Returns the BM25 score of rows of the collection: (n,) float32."""
         scores = np.zeros(len(rows), np.float32)
         for shard, index in enumerate(self._indexes):
             here = self._shard[rows] == shard

@@ -47,7 +47,7 @@ class GoldenQueries:
     scores: NDArray[np.float32]
 
 
-class Scan(NamedTuple):
+class ScanResult(NamedTuple):
     """What a scan of everything found per query.
 
     rows: (n, k) int64 and scores: (n, k) float32, best first. lowest: (n,) float32, the score of
@@ -66,7 +66,7 @@ def sample_rows(rows: int, queries: int, seed: int) -> NDArray[np.int64]:
 
 
 def query_texts(spool: Spool, rows: NDArray[np.int64], seed: int) -> list[str]:
-    """Gives one sentence of each chunk; the title where no sentence has four words."""
+    """Returns one sentence of each chunk; the title where no sentence has four words."""
     generator = np.random.default_rng(seed)
     texts = []
     for row in rows.tolist():
@@ -82,7 +82,7 @@ def query_texts(spool: Spool, rows: NDArray[np.int64], seed: int) -> list[str]:
 def mixtures(
     vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int, *, unit: bool
 ) -> NDArray[np.float32]:
-    """Gives each row's vector with half of another, random one added.
+    """Returns each row's vector with half of another, random one added.
 
     Returns: (n, d) float32, of unit length where asked.
     """
@@ -111,7 +111,7 @@ def scan(
     queries: NDArray[np.float32],
     k: int,
     advance: Callable[[int], None] = lambda rows: None,
-) -> Scan:
+) -> ScanResult:
     """Finds the k best and the worst score by scanning everything in blocks.
 
     Args:
@@ -139,7 +139,7 @@ def scan(
         best_scores = np.take_along_axis(scores, keep, axis=1)
         advance(len(block))
     order = np.lexsort((best_rows, -best_scores), axis=1)
-    return Scan(
+    return ScanResult(
         np.take_along_axis(best_rows, order, axis=1),
         np.take_along_axis(best_scores, order, axis=1),
         lowest,
@@ -152,7 +152,7 @@ def recall(
     rows: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> float:
-    """Gives the share of the exact k best that an index found, 0..1.
+    """Returns the share of the exact k best that an index found, 0..1.
 
     Args:
         golden: Queries with exact answers.

@@ -22,12 +22,12 @@ from index_builder.indexes.faiss_writer import (
 from index_builder.options.build_options import COSINE, IndexOptions
 from index_builder.options.index_selection import (
     DEFAULT_TARGET_RECALL,
-    Candidate,
-    Choice,
-    Trial,
-    choose,
+    IndexCandidate,
+    IndexChoice,
+    IndexTrial,
+    choose_trial,
     factories,
-    lists_for,
+    ivf_lists,
 )
 from nearline.vectors import normalise
 
@@ -53,7 +53,7 @@ def choose_index(
     advance: Callable[[int], None] = lambda factories: None,
     *,
     budget_s: float = 60.0,
-) -> Choice:
+) -> IndexChoice:
     """Builds indexes over a sample, measures each at several widths, and chooses.
 
     Args:
@@ -74,14 +74,14 @@ def choose_index(
         answers.append(golden_queries.GoldenQueries(vectors=queries, rows=found, scores=scores))
     target_recall = options.target_recall or DEFAULT_TARGET_RECALL
     per_shard = -(-len(vectors) // shards)
-    trials: list[Trial] = []
-    for number, factory in enumerate(factories(lists_for(len(sample)))):
+    trials: list[IndexTrial] = []
+    for number, factory in enumerate(factories(ivf_lists(len(sample)))):
         if number >= _LEAST_TRIED and time.perf_counter() - start > budget_s:
             break
         trials += _try(factory, sample, answers, options, seed, per_shard, shards)
         advance(1)
-    chosen = choose(trials, target_recall, options.max_bytes)
-    return Choice(
+    chosen = choose_trial(trials, target_recall, options.max_bytes)
+    return IndexChoice(
         chosen=chosen,
         trials=trials,
         target_recall=target_recall,
@@ -91,8 +91,8 @@ def choose_index(
     )
 
 
-def with_choice(options: IndexOptions, choice: Choice) -> IndexOptions:
-    """Gives the options to build what was chosen."""
+def apply_choice(options: IndexOptions, choice: IndexChoice) -> IndexOptions:
+    """Returns the options to build what was chosen."""
     candidate = choice.chosen.candidate
     return replace(
         options,
@@ -105,7 +105,7 @@ def with_choice(options: IndexOptions, choice: Choice) -> IndexOptions:
 def _split(
     vectors: NDArray[np.float32], unit: bool, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Gives vectors to index, and two kinds to ask with: others, held out, and mixtures.
+    """Returns vectors to index, and two kinds to ask with: others, held out, and mixtures.
 
     One looks like an item that resembles items, the other like a question, further from all.
     """
@@ -129,7 +129,7 @@ def _try(
     seed: int,
     per_shard: int,
     shards: int,
-) -> list[Trial]:
+) -> list[IndexTrial]:
     rows = np.arange(len(sample))
     index, _ = build_index(
         factory, sample, rows, options, shard=0, seed=seed, advance=lambda added: None
@@ -146,9 +146,9 @@ def _try(
         # Wider only costs more.
         if recall >= _ENOUGH:
             break
-    size = shards * expected_bytes(index, per_shard, lists_for(per_shard))
+    size = shards * expected_bytes(index, per_shard, ivf_lists(per_shard))
     return [
-        Trial(candidate=candidate, recall=recall, latency_us=latency_us, bytes=size)
+        IndexTrial(candidate=candidate, recall=recall, latency_us=latency_us, bytes=size)
         for candidate, recall, latency_us in measured
     ]
 
@@ -163,13 +163,13 @@ def _widths(factory: str) -> list[SearchDefaults]:
     return [SearchDefaults(0, probe) for probe in sorted(probes)]
 
 
-def _at_full_size(factory: str, defaults: SearchDefaults, per_shard: int) -> Candidate:
-    """Gives the candidate with the lists of a whole shard, of which it probes the same share."""
+def _at_full_size(factory: str, defaults: SearchDefaults, per_shard: int) -> IndexCandidate:
+    """Returns the candidate with the lists of a whole shard, of which it probes the same share."""
     lists = _LISTS.match(factory)
     if lists is None:
-        return Candidate(factory=factory, ef_search=defaults.ef_search)
-    few, many = int(lists[1]), lists_for(per_shard)
-    return Candidate(
+        return IndexCandidate(factory=factory, ef_search=defaults.ef_search)
+    few, many = int(lists[1]), ivf_lists(per_shard)
+    return IndexCandidate(
         factory=_LISTS.sub(f"IVF{many}", factory),
         nprobe=min(many, max(1, math.ceil(defaults.nprobe * many / few))),
     )
@@ -181,7 +181,7 @@ def _measure(
     answers: Sequence[golden_queries.GoldenQueries],
     defaults: SearchDefaults,
 ) -> tuple[float, float]:
-    """Gives recall, and microseconds of one query in one thread, asked in batches as served."""
+    """Returns recall, and microseconds of one query in one thread, asked in batches as served."""
     k = answers[0].rows.shape[1]
     timed = answers[0].vectors[:_TIMED]
     recalls, spent_s = [], []

@@ -29,7 +29,7 @@ from nearline.snapshot import shard_folder
 from nearline.store.durable import store_errors, sync_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
-from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 
 # Lucene's own; docs/adr/0008-lexical-unit.md compares others.
@@ -56,12 +56,12 @@ _STEMS_KEPT = 256
 
 
 def analyser_of(language: str) -> Analyser:
-    """Gives the analyser of a language, with its stop words where there is a list of them.
+    """Returns the analyser of a language, with its stop words where there is a list of them.
 
     Raises: InvalidRequest: an unknown language.
     """
     # Lists hold forms such as "aren't", of which a text gives "aren" and "t".
-    words = {word for entry in _STOP_WORDS.get(language, ()) for word in split(entry)}
+    words = {word for entry in _STOP_WORDS.get(language, ()) for word in split_words(entry)}
     if language == "english":
         # "he'd" and "can't" are no reason to overlook "vitamin D" and "T cells".
         words = {word for word in words if len(word) > 1} | {"a"}
@@ -120,7 +120,7 @@ def write_lexical(
 
 
 @dataclass(frozen=True, slots=True)
-class _Spilled:
+class _PostingSpill:
     """Postings of a shard on disk, by row; lengths: (rows,) words in each chunk."""
 
     path: Path
@@ -144,7 +144,7 @@ class _Counts:
 
     def shard(
         self, spool: Spool, shard: int, path: Path, advance: Callable[[int], None]
-    ) -> _Spilled:
+    ) -> _PostingSpill:
         """Writes the postings of a shard, chunk by chunk in the order of its rows."""
         lengths: list[int] = []
         waiting: list[tuple[int, int, int]] = []
@@ -162,20 +162,20 @@ class _Counts:
                     np.array(waiting, _POSTING).tofile(stream)
                     waiting.clear()
             np.array(waiting, _POSTING).tofile(stream)
-        return _Spilled(path, np.array(lengths, np.int64))
+        return _PostingSpill(path, np.array(lengths, np.int64))
 
     def some_stems(self) -> dict[str, str]:
-        """Gives the stems of words from all over the alphabet."""
+        """Returns the stems of words from all over the alphabet."""
         words = sorted(word for word, number in self._numbers.items() if number != _STOPPED)
         chosen = words[:: -(-len(words) // _STEMS_KEPT)]
         return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
 
     def _words(self, text: str) -> list[int]:
-        numbers = map(self._numbers.__getitem__, split(text))
+        numbers = map(self._numbers.__getitem__, split_words(text))
         return [number for number in numbers if number != _STOPPED]
 
     def _number(self, word: str) -> int:
-        """Gives the number of a word as it stands in a text."""
+        """Returns the number of a word as it stands in a text."""
         if word in self._analyser.stop_words:
             return _STOPPED
         (stem,) = self._analyser.stems([word])
@@ -215,7 +215,7 @@ def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDAr
 
 def _write_shard(
     folder: Path,
-    spilled: _Spilled,
+    spilled: _PostingSpill,
     ranks: NDArray[np.int32],
     idf: NDArray[np.float64],
     mean_length: float,

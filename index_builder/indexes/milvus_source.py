@@ -15,7 +15,7 @@ from retrieval.index.lexical import vocabulary
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.vectors import faiss_index
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.milvus.rows import parted, rows_of
+from retrieval.milvus.rows import assign_partitions, rows_of
 from retrieval.snapshots import golden_queries
 from retrieval.snapshots.golden_queries import GoldenQueries
 
@@ -24,7 +24,7 @@ _ITEMS, _INDEX = "items.arrow", "dense.faiss"
 _BLOCK_DOCUMENTS = 256
 
 
-class Source:
+class SnapshotSource:
     """The documents of a snapshot; blocks while its files are fetched.
 
     Args:
@@ -116,4 +116,4 @@ class Source:
                 kinds=self._kinds,
                 analyser=self._analyser,
             )
-            yield parted(made, self._partition_by)
+            yield assign_partitions(made, self._partition_by)

@@ -2,7 +2,7 @@
 
 The state beside it says that it is whole only once every row is there, indexed, loaded, counted
 and tried. Whatever ends it before leaves a state that is not whole: no router serves that, the next
-export begins anew, and `nearline snapshots prune` finds it.
+export begins again, and `nearline snapshots prune` finds it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from index_builder.execution.progress import Progress, Silent, StageClock
-from index_builder.indexes.milvus_source import Source
+from index_builder.execution.progress import NoProgress, Progress, StageClock
+from index_builder.indexes.milvus_source import SnapshotSource
 from index_builder.lineage.parent_snapshot import keeps_vectors
 from nearline.errors import (
     AlreadyExists,
@@ -35,10 +35,10 @@ from nearline.errors import (
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States, source_of
+from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 from retrieval.milvus.connection import MANAGE_S
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.layout import collection_name, parts_of
+from retrieval.milvus.layout import collection_name, parse_key
 from retrieval.milvus.schema import Bm25
 from retrieval.snapshots.golden_queries import check_recall
 
@@ -68,7 +68,7 @@ _TO_TRY_AGAIN = (NotReady, Overloaded, DeadlineExceeded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class MilvusExport:
     """What an export did.
 
     name: The collection of Milvus. documents, chunks: In it. index: HNSW or FLAT. words: It has
@@ -97,7 +97,7 @@ async def export(
     partition_by: str = "",
     again: bool = False,
     progress: Progress | None = None,
-) -> Exported:
+) -> MilvusExport:
     """Writes a snapshot into Milvus and has it loaded there.
 
     Args:
@@ -106,7 +106,7 @@ async def export(
         index: HNSW or FLAT.
         partition_by: Attribute that it is cut up by, such as a tenant: searches with a filter that
             names its values look nowhere else. Empty: it is not cut up.
-        again: Write it anew where it is there already, live changes in it included.
+        again: Write it again where it is there already, live changes in it included.
         progress: Is told of what happens.
     Raises: NotFound. Unsupported: its index keeps no exact vectors, or Milvus cannot hold them.
         InvalidRequest: Milvus cannot hold a document. AlreadyExists: it is there with another
@@ -119,11 +119,11 @@ async def export(
     _check_partition(manifest, partition_by)
     able = await client.capabilities()
     card = manifest.lexical if able.words and manifest.HasField("lexical") else None
-    states = States(client)
+    states = CollectionStates(client)
     await states.make()
     name = collection_name(collection, snapshot_id)
-    state = State(
-        store=source_of(store),
+    state = CollectionState(
+        store=store_identity(store),
         collection=collection,
         snapshot_id=snapshot_id,
         whole=False,
@@ -137,8 +137,8 @@ async def export(
         partition_by=partition_by,
     )
 
-    def exported(recall: float | None, *, done: bool) -> Exported:
-        return Exported(
+    def exported(recall: float | None, *, done: bool) -> MilvusExport:
+        return MilvusExport(
             name=name,
             documents=state.documents,
             chunks=state.chunks,
@@ -152,10 +152,12 @@ async def export(
     # A server that was started a moment ago may leave its first questions without an answer.
     if not again and await _patiently(lambda: _is_there(states, name, state)):
         return exported(None, done=False)
-    clock = StageClock(progress or Silent())
+    clock = StageClock(progress or NoProgress())
     with clock.stage("fetch"):
         source = await clock.in_thread(
-            lambda: Source(store, manifest, words=card is not None, partition_by=partition_by)
+            lambda: SnapshotSource(
+                store, manifest, words=card is not None, partition_by=partition_by
+            )
         )
     try:
         # The state first: what says that it is whole must not outlive what it speaks of.
@@ -186,7 +188,7 @@ async def export(
     return exported(recall, done=True)
 
 
-async def _say_whole(states: States, name: str, whole: State) -> None:
+async def _say_whole(states: CollectionStates, name: str, whole: CollectionState) -> None:
     # A server that came back meanwhile has the table no longer loaded.
     await states.make()
     newest = await states.read(name)
@@ -232,7 +234,7 @@ def _check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None
         )
 
 
-async def _is_there(states: States, name: str, wanted: State) -> bool:
+async def _is_there(states: CollectionStates, name: str, wanted: CollectionState) -> bool:
     try:
         found = await states.read(name)
     except SnapshotMismatch:
@@ -243,7 +245,7 @@ async def _is_there(states: States, name: str, wanted: State) -> bool:
     if found.store != wanted.store:
         raise AlreadyExists(
             f"snapshot {found.snapshot_id} is in this Milvus, written from {found.store}, not from "
-            f"{wanted.store}; with --again it is written anew"
+            f"{wanted.store}; with --again it is written again"
         )
     if (found.index, found.words, found.partition_by) != (
         wanted.index,
@@ -252,18 +254,18 @@ async def _is_there(states: States, name: str, wanted: State) -> bool:
     ):
         raise AlreadyExists(
             f"snapshot {found.snapshot_id} is in this Milvus with {_shape(found)}, not with "
-            f"{_shape(wanted)}; with --again it is written anew"
+            f"{_shape(wanted)}; with --again it is written again"
         )
     return True
 
 
-def _shape(state: State) -> str:
+def _shape(state: CollectionState) -> str:
     words = "words" if state.words else "no words"
     cut = f", cut up by {state.partition_by!r}" if state.partition_by else ""
     return f"index {state.index}, {words}{cut}"
 
 
-def _batches(source: Source, dim: int) -> Iterator[list[Mapping[str, Any]]]:
+def _batches(source: SnapshotSource, dim: int) -> Iterator[list[Mapping[str, Any]]]:
     """Yields rows in batches that a call may have."""
     batch: list[Mapping[str, Any]] = []
     size = 0
@@ -328,7 +330,7 @@ async def _check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.
         )
 
 
-async def _check_rows(client: MilvusClient, name: str, source: Source) -> None:
+async def _check_rows(client: MilvusClient, name: str, source: SnapshotSource) -> None:
     """Reads the rows of some documents again: all that was written must be in them."""
     wanted = {
         row["key"]: row
@@ -360,7 +362,11 @@ def _equal(found: Any, written: Any) -> bool:
 
 
 async def _recall(
-    client: MilvusClient, name: str, source: Source, manifest: snapshot_pb2.Manifest, index: str
+    client: MilvusClient,
+    name: str,
+    source: SnapshotSource,
+    manifest: snapshot_pb2.Manifest,
+    index: str,
 ) -> float | None:
     """Asks the golden queries; None where there are none. Raises: SnapshotMismatch."""
     golden = source.golden
@@ -374,7 +380,7 @@ async def _recall(
         vectors = golden.vectors[at : at + _GOLDEN_BATCH]
         answers = await client.search(name, vectors, k, ef=ef, seen=0, timeout_s=MANAGE_S)
         for query, answer in enumerate(answers, at):
-            hits = ((parts_of(one.key)[0], one.score) for one in answer)
+            hits = ((parse_key(one.key)[0], one.score) for one in answer)
             good += min(golden.good(query, hits), len(golden.ids[query]))
     recall = good / wanted
     check_recall(recall, manifest, "in Milvus", "export it with --index FLAT")

@@ -10,9 +10,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from index_builder.ingest.janitor import Sweeper
-from index_builder.ingest.job_store import Desk
-from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.janitor import Janitor
+from index_builder.ingest.job_store import JobStore
+from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.service import IngestService
 from index_builder.ingest.servicer import IngestServicer
 from index_builder.ingest.settings import IngestSettings
@@ -33,10 +33,10 @@ async def main(argv: Sequence[str]) -> None:
     if not chosen.redis:
         raise SettingsError("the ingest service needs its queue; say where: --redis URL")
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
-    desk = Desk(redis, Durability(redis, chosen.log_replicas), chosen.limits())
-    signal = Signal(redis)
+    desk = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.limits())
+    signal = LoadStatsReader(redis)
     service = IngestService(desk, signal, chosen.result_ttl_s)
-    sweeper = Sweeper(redis, desk, signal, chosen.abandoned_s, chosen.dead_letter_ttl_s)
+    sweeper = Janitor(redis, desk, signal, chosen.abandoned_s, chosen.dead_letter_ttl_s)
     tasks: list[asyncio.Task[None]] = []
 
     async def ready() -> None:

@@ -11,7 +11,7 @@ from nearline.v1 import ingest_pb2
 
 
 def pack_source(source: IngestSource) -> bytes:
-    """Gives a source as bytes. Raises: InvalidRequest: it cannot be written."""
+    """Returns a source as bytes. Raises: InvalidRequest: it cannot be written."""
     return wire.source_to_proto(source).SerializeToString()
 
 
@@ -24,7 +24,7 @@ def unpack_source(data: bytes) -> IngestSource:
 
 
 def pack_result(result: IngestResult) -> bytes:
-    """Gives a result as bytes."""
+    """Returns a result as bytes."""
     return wire.ingest_result_to_proto(result).SerializeToString()
 
 
@@ -36,8 +36,8 @@ def unpack_result(data: bytes) -> IngestResult:
         raise _corrupt(data) from error
 
 
-def name_of(source: IngestSource) -> str:
-    """Gives what people know a source by: id of an item, name of a file, address."""
+def source_name(source: IngestSource) -> str:
+    """Returns what people know a source by: id of an item, name of a file, address."""
     if isinstance(source, Item):
         return source.id
     return source.url if isinstance(source, SourceUrl) else source.name

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRow, BadRows
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import read_file
-from index_builder.readers.sandbox import ApartReader
+from index_builder.readers.sandbox import SandboxReader
 from nearline.contract import IngestSource, Item, SourceUrl
 from nearline.errors import InvalidRequest
 
 
-class Found(NamedTuple):
+class FileDocument(NamedTuple):
     """A document of a file. source: It, or where it stood. error: Why it is none; empty: it is."""
 
     source: IngestSource
     error: str = ""
 
 
-def read_documents(path: Path, name: str, apart: ApartReader) -> Generator[Found]:
+def read_documents(path: Path, name: str, apart: SandboxReader) -> Generator[FileDocument]:
     """Yields every document of a file in order, malformed rows among them.
 
     The same file gives the same documents in the same order each time.
@@ -36,27 +36,27 @@ def read_documents(path: Path, name: str, apart: ApartReader) -> Generator[Found
     bad: list[BadRow] = []
     seen: set[str] = set()
     rows = read_file(
-        path, name, name, Columns(), BadRows(allowed=sys.maxsize, told=bad.append), apart
+        path, name, name, DocumentColumns(), BadRows(allowed=sys.maxsize, told=bad.append), apart
     )
     while True:
         row = next(rows, None)
         for one in bad:
-            yield Found(SourceUrl(str(one.place)), one.reason)
+            yield FileDocument(SourceUrl(str(one.place)), one.reason)
         bad.clear()
         if row is None:
             return
         if row.item.id in seen:
-            yield Found(
+            yield FileDocument(
                 SourceUrl(str(row.place)),
                 f"the file has item {row.item.id!r} twice; every document needs an id of its own",
             )
             continue
         seen.add(row.item.id)
-        yield Found(row.item)
+        yield FileDocument(row.item)
 
 
-def read_one(path: Path, name: str, apart: ApartReader) -> Item:
-    """Gives the document of a file that is one.
+def read_document(path: Path, name: str, apart: SandboxReader) -> Item:
+    """Returns the document of a file that is one.
 
     Raises: InvalidRequest: it cannot be read.
     """

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from index_builder.ingest.records import Indexed, Settlement, Unit
+from index_builder.ingest.records import LogPosition, Settlement, Unit
 from nearline import contract as c
 from nearline.errors import (
     Conflict,
@@ -18,7 +18,7 @@ from nearline.errors import (
     Overloaded,
 )
 from nearline.snapshot import partition_of
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.watermark import decode_watermark
 
 # A message may have 64 MiB; the texts of one call stay well below.
 _CALL_CHARACTERS = 4 << 20
@@ -43,10 +43,10 @@ class Failure(NamedTuple):
     message: str
 
 
-End: TypeAlias = Settlement | Failure
+UnitEnd: TypeAlias = Settlement | Failure
 
 
-class Indexer:
+class DocumentWriter:
     """Writes documents with an `ItemWriter`, and finds the one at fault where a call fails.
 
     A service that is away or overloaded is waited for: that is no fault of the documents.
@@ -58,24 +58,24 @@ class Indexer:
     def __init__(self, writer: c.ItemWriter) -> None:
         self._writer = writer
 
-    async def index(self, collection: str, documents: Sequence[Document]) -> list[End]:
+    async def index(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
         """Writes documents of a collection; gives what became of each."""
         newest, ends = _newest(documents)
         for call in _calls(newest):
             ends += await self._write(collection, call)
         return ends
 
-    async def _write(self, collection: str, documents: Sequence[Document]) -> list[End]:
+    async def _write(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
         try:
             reply = await self._patiently(collection, documents)
         except NearlineError as error:
             if len(documents) == 1 or not isinstance(error, _OF_ONE):
-                return [end_of(one.unit, one.item.id, error) for one in documents]
+                return [end_of_error(one.unit, one.item.id, error) for one in documents]
             # One of them is at fault, or all are too much together.
             middle = len(documents) // 2
             first = await self._write(collection, documents[:middle])
             return first + await self._write(collection, documents[middle:])
-        mark = decode(reply.watermark)
+        mark = decode_watermark(reply.watermark)
         log_id = "" if mark is None else mark.log_id
         return [
             _end_of_result(one.unit, result, log_id)
@@ -97,8 +97,8 @@ class Indexer:
                 await asyncio.sleep(_PAUSE_S if pause_s is None else pause_s)
 
 
-def dead(unit: Unit, document_id: str, error: NearlineError) -> Settlement:
-    """Gives the end of a unit that can never succeed."""
+def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlement:
+    """Returns the end of a unit that can never succeed."""
     return Settlement(
         unit=unit,
         outcome=c.IngestOutcome.DEAD,
@@ -108,7 +108,7 @@ def dead(unit: Unit, document_id: str, error: NearlineError) -> Settlement:
     )
 
 
-def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[End]]:
+def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd]]:
     """Leaves the one of each id that was submitted last; the others are superseded by it."""
     by_id: dict[str, Document] = {}
     older: list[Document] = []
@@ -119,7 +119,7 @@ def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[End]]:
             older += [] if known is None else [known]
         else:
             older.append(one)
-    ends: list[End] = [
+    ends: list[UnitEnd] = [
         Settlement(unit=one.unit, outcome=c.IngestOutcome.SUPERSEDED, document_id=one.item.id)
         for one in older
     ]
@@ -150,20 +150,20 @@ _DONE: Mapping[c.WriteOutcome, c.IngestOutcome] = {
 }
 
 
-def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> End:
+def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> UnitEnd:
     outcome = _DONE.get(result.outcome)
     if outcome is None:
         if result.reason != InvalidRequest.reason:
             return Failure(unit, result.reason, result.message)
-        return dead(unit, result.id, InvalidRequest(result.message))
+        return dead_letter(unit, result.id, InvalidRequest(result.message))
     indexed = None
     if outcome is c.IngestOutcome.INDEXED:
-        indexed = Indexed(log_id, partition_of(result.id), result.version)
+        indexed = LogPosition(log_id, partition_of(result.id), result.version)
     return Settlement(unit=unit, outcome=outcome, document_id=result.id, indexed=indexed)
 
 
-def end_of(unit: Unit, document_id: str, error: NearlineError) -> End:
-    """Gives what an error makes of a unit: dead where it can never succeed, else a failure."""
+def end_of_error(unit: Unit, document_id: str, error: NearlineError) -> UnitEnd:
+    """Returns what an error makes of a unit: dead where it can never succeed, else a failure."""
     if isinstance(error, InvalidRequest):
-        return dead(unit, document_id, error)
+        return dead_letter(unit, document_id, error)
     return Failure(unit, error.reason, error.message)

@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 from index_builder.ingest import keys, metrics
-from index_builder.ingest.job_store import Desk
-from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.job_store import JobStore
+from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.script_runner import NEEDED_BY, clock_us
 from nearline.errors import NearlineError, NotFound
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 _log = logging.getLogger(__name__)
 _SHOW_EVERY_S = 2.0
@@ -22,7 +22,7 @@ _SILENT_S = 3_600.0
 _AT_ONCE = 1_000
 
 
-class Sweeper:
+class Janitor:
     """Shows the state of the queue in the metrics, and clears away. Several may run.
 
     Args:
@@ -36,8 +36,8 @@ class Sweeper:
     def __init__(
         self,
         client: Redis,
-        desk: Desk,
-        signal: Signal,
+        desk: JobStore,
+        signal: LoadStatsReader,
         abandoned_s: float,
         dead_letter_ttl_s: float,
     ) -> None:
@@ -66,7 +66,7 @@ class Sweeper:
 
         Raises: NotReady: Redis is away.
         """
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
             before_us = now_us - int(self._abandoned_s * 1e6)
             abandoned: Any = await self._client.zrangebyscore(keys.OPEN, "-inf", before_us)
@@ -80,7 +80,7 @@ class Sweeper:
 
     async def _forget_expired(self) -> None:
         """Takes jobs that are there no more from the list, oldest first."""
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             at = 0
             while names := await self._names(at):
                 async with self._client.pipeline(transaction=False) as pipe:

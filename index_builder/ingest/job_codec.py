@@ -10,13 +10,13 @@ from nearline.times import from_us
 from retrieval.protocols.watermark import Watermark
 
 
-def is_readable(fields: Mapping[bytes, bytes]) -> bool:
-    """Tells whether these are the fields of a job."""
+def is_job(fields: Mapping[bytes, bytes]) -> bool:
+    """Returns whether these are the fields of a job."""
     return b"create" in fields
 
 
-def job_of(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> Job:
-    """Gives a job.
+def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> Job:
+    """Returns a job.
 
     Args:
         job_id: Its name.

@@ -8,13 +8,13 @@ from typing import Any
 
 from index_builder.ingest import keys, scripts
 from index_builder.ingest.codec import pack_source, unpack_result, unpack_source
-from index_builder.ingest.job_codec import is_readable, job_of
+from index_builder.ingest.job_codec import decode_job, is_job
 from index_builder.ingest.keys import Lane
-from index_builder.ingest.records import Limits
+from index_builder.ingest.records import QueueLimits
 from index_builder.ingest.script_runner import NEEDED_BY, run_script
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
 # Jobs and letters looked at for one page; a page may be empty and yet not be the last.
@@ -37,7 +37,7 @@ class Submission:
     ttl_s: float
 
 
-class Desk:
+class JobStore:
     """Takes submissions, and tells what became of them.
 
     Args:
@@ -46,7 +46,7 @@ class Desk:
         limits: How much the queue takes.
     """
 
-    def __init__(self, client: Redis, durability: Durability, limits: Limits) -> None:
+    def __init__(self, client: Redis, durability: Durability, limits: QueueLimits) -> None:
         self._client = client
         self._durability = durability
         self._limits = limits
@@ -113,7 +113,7 @@ class Desk:
             raise _no_job(job_id)
 
     async def job(self, job_id: str) -> c.Job:
-        """Gives a job. Raises: NotFound, NotReady."""
+        """Returns a job. Raises: NotFound, NotReady."""
         [job] = await self._jobs([job_id])
         if job is None:
             raise _no_job(job_id)
@@ -132,7 +132,7 @@ class Desk:
         Returns: The jobs, and where the next page begins; 0: there is none.
         """
         found: list[c.Job] = []
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             names: Any = await self._client.zrevrangebyscore(
                 keys.JOBS, f"({before_us}", "-inf", start=0, num=_LOOKED_AT, withscores=True
             )
@@ -152,13 +152,16 @@ class Desk:
     async def results(
         self, job_id: str, first: int, most: int
     ) -> tuple[list[c.IngestResult], int | None]:
-        """Gives results of a job by place, from the first one on.
+        """Returns results of a job by place, from the first one on.
 
         Returns: Those there are, and where the next page begins; None: there is none.
         Raises: NotFound, NotReady.
         """
         places = range(first, first + most)
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             pipe.hget(keys.job_key(job_id), "units")
             pipe.hmget(keys.results_key(job_id), [str(one) for one in places])
             units, packed = await pipe.execute()
@@ -182,7 +185,7 @@ class Desk:
         found: list[c.DeadLetter] = []
         looked_at = 0
         while looked_at < _LOOKED_AT:
-            async with answering(NEEDED_BY):
+            async with translate_redis_errors(NEEDED_BY):
                 part: Any = await self._client.xrange(
                     keys.DEAD, f"({after}" if after else "-", count=min(most, 200)
                 )
@@ -199,7 +202,7 @@ class Desk:
 
     async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
         """Deletes dead letters; gives how many there were."""
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             return int(await self._client.xdel(keys.DEAD, *letter_ids))
 
     async def _submit(self, submission: Submission, words: Sequence[str | bytes | int]) -> None:
@@ -226,18 +229,24 @@ class Desk:
         _check_taken(answer, submission, count, limits)
 
     async def _jobs(self, job_ids: Sequence[str]) -> list[c.Job | None]:
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             for one in job_ids:
                 pipe.hgetall(keys.job_key(one))
                 pipe.pexpiretime(keys.job_key(one))
             said = await pipe.execute()
         return [
-            job_of(job_id, fields, expires_ms) if is_readable(fields) else None
+            decode_job(job_id, fields, expires_ms) if is_job(fields) else None
             for job_id, fields, expires_ms in zip(job_ids, said[::2], said[1::2], strict=True)
         ]
 
     async def _letters(self, letter_ids: Sequence[str]) -> dict[str, Mapping[bytes, bytes]]:
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             for one in letter_ids:
                 pipe.xrange(keys.DEAD, one, one)
             said = await pipe.execute()
@@ -249,7 +258,7 @@ class Desk:
         return found
 
 
-def _check_fits(count: int, size: int, limits: Limits) -> None:
+def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
     """Refuses what there would never be room for, however long its sender waits."""
     most = min(limits.units, limits.tenant_units)
     if count <= most and size <= limits.bytes:
@@ -262,7 +271,9 @@ def _check_fits(count: int, size: int, limits: Limits) -> None:
     )
 
 
-def _check_taken(answer: Sequence[Any], submission: Submission, count: int, limits: Limits) -> None:
+def _check_taken(
+    answer: Sequence[Any], submission: Submission, count: int, limits: QueueLimits
+) -> None:
     word, job_id = answer[0].decode(), submission.job_id
     if word == "OK":
         return

@@ -53,7 +53,7 @@ class Lane(NamedTuple):
 
 
 def lanes_of(tenant: str) -> list[Lane]:
-    """Gives the lanes of a tenant, in order."""
+    """Returns the lanes of a tenant, in order."""
     return [Lane(priority, tenant) for priority in PRIORITIES]
 
 
@@ -63,7 +63,7 @@ def unit_name(lane: Lane, entry: str) -> str:
 
 
 def unit_of(name: str) -> tuple[Lane, str]:
-    """Gives lane and entry of a unit."""
+    """Returns lane and entry of a unit."""
     priority, entry, tenant = name.split(" ", 2)
     return Lane(JobPriority(priority), tenant), entry
 

@@ -9,19 +9,19 @@ from typing import Any
 from index_builder.ingest import keys, scripts
 from index_builder.ingest.codec import pack_result, pack_source, unpack_source
 from index_builder.ingest.keys import lanes_of, unit_of
-from index_builder.ingest.records import Expanded, Limits, Settlement, Unit
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, run_script, us_of
+from index_builder.ingest.records import ExpansionProgress, QueueLimits, Settlement, Unit
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us, run_script, to_microseconds
 from nearline.contract import IngestResult, IngestSource, SourceFile
 from nearline.errors import NearlineError
 from nearline.times import from_us
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # Tenants whose turn comes next; the others have theirs later.
 _TENANTS_AT_ONCE = 16
 _PRIORITIES = [one.value for one in keys.PRIORITIES]
 
 
-class Work:
+class LeaseQueue:
     """Takes units and settles them, for one worker.
 
     A unit that was taken is this worker's until its lease is over; then another one may take it. It
@@ -34,7 +34,7 @@ class Work:
         limits: How much the queue takes.
     """
 
-    def __init__(self, client: Redis, worker_id: str, lease_s: float, limits: Limits) -> None:
+    def __init__(self, client: Redis, worker_id: str, lease_s: float, limits: QueueLimits) -> None:
         self._client = client
         self._worker_id = worker_id
         self._lease_ms = int(lease_s * 1_000)
@@ -71,7 +71,7 @@ class Work:
         return [one for one, mine in zip(units, held, strict=True) if not mine]
 
     async def give_back(self, units: Mapping[Unit, float] | Sequence[Unit], *, failed: bool) -> int:
-        """Gives units back, to be tried again; gives how many were still this worker's.
+        """Returns units back, to be tried again; gives how many were still this worker's.
 
         Args:
             units: Seconds until each may be tried again; without them it may be at once.
@@ -99,7 +99,7 @@ class Work:
         """
         if not settlements:
             return []
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             now = from_us(await clock_us(self._client))
         names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.TRIES, keys.DEAD]
         words: list[str | bytes | int] = []
@@ -123,7 +123,7 @@ class Work:
 
     async def expand(
         self, unit: Unit, read: int, documents: Sequence[tuple[IngestSource, str]]
-    ) -> Expanded | None:
+    ) -> ExpansionProgress | None:
         """Puts documents of a file into the queue, behind those that it has.
 
         Args:
@@ -151,14 +151,14 @@ class Work:
                 *(limits.units, limits.tenant_units, limits.bytes, *words),
             ],
         )
-        return None if reached < 0 else Expanded(reached, bool(full))
+        return None if reached < 0 else ExpansionProgress(reached, bool(full))
 
     async def read_so_far(self, unit: Unit) -> int:
-        """Gives how many documents of a file the queue has taken.
+        """Returns how many documents of a file the queue has taken.
 
         Raises: NotReady: Redis is away.
         """
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             read = await self._client.hget(keys.job_key(unit.job_id), f"read:{unit.place}")
         return int(read or 0)
 
@@ -174,14 +174,18 @@ class Work:
         return {one for one, cancelled in zip(names, answer, strict=True) if cancelled}
 
     async def _look(self, most: int) -> tuple[list[str], list[str]]:
-        """Gives units that were taken before and are due, and the tenants whose turn comes next."""
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        """Returns units that were taken before and are due, and the tenants whose turn comes
+        next."""
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             pipe.time()
             pipe.zrange(keys.LEASES, 0, most - 1, withscores=True)
             pipe.zrange(keys.DELAYED, 0, most - 1, withscores=True)
             pipe.zrange(keys.TENANTS, 0, _TENANTS_AT_ONCE - 1)
             said, leased, delayed, waiting = await pipe.execute()
-        now_ms = us_of(said) // 1_000
+        now_ms = to_microseconds(said) // 1_000
         due = [name.decode() for name, at_ms in (*leased, *delayed) if at_ms <= now_ms]
         return due[:most], [one.decode() for one in waiting]
 

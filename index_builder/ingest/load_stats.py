@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from index_builder.ingest import keys
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, us_of
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us, to_microseconds
 from nearline.contract import IngestWorker, QueueState
 from nearline.times import from_us, to_us
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # A worker says so often that it is there; one that has not for so long is not.
-SAYS_EVERY_S: Final = 1.0
+REPORT_INTERVAL_S: Final = 1.0
 _SILENT_S = 10.0
 # The oldest of what waits is looked for among the tenants whose turn comes next.
 _TENANTS_LOOKED_AT = 16
 
 
-class Signal:
+class LoadStatsReader:
     """Reads the state of the queue.
 
     Args:
@@ -30,8 +30,8 @@ class Signal:
         self._client = client
 
     async def read(self) -> QueueState:
-        """Gives the state of the queue. Raises: NotReady: Redis is away."""
-        async with answering(NEEDED_BY):
+        """Returns the state of the queue. Raises: NotReady: Redis is away."""
+        async with translate_redis_errors(NEEDED_BY):
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.time()
                 pipe.hmget(keys.META, "units", "bytes")
@@ -42,7 +42,7 @@ class Signal:
                 pipe.zrange(keys.TENANTS, 0, _TENANTS_LOOKED_AT - 1)
                 said = await pipe.execute()
             clock, (units, size), leased, delayed, dead, workers, waiting = said
-            now_us = us_of(clock)
+            now_us = to_microseconds(clock)
             oldest_us = await self._oldest_us([one.decode() for one in waiting])
         alive = _alive(workers, now_us)
         held = min(leased, int(units or 0))
@@ -59,7 +59,7 @@ class Signal:
 
     async def say(self, worker: IngestWorker) -> None:
         """Notes what a worker says of itself. Raises: NotReady: Redis is away."""
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
         record = {
             "in_hand": worker.in_hand,
@@ -67,18 +67,18 @@ class Signal:
             "start_us": to_us(worker.start_time),
             "said_us": now_us,
         }
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             await self._client.hset(keys.WORKERS, worker.worker_id, json.dumps(record))
 
     async def forget(self, worker_ids: Sequence[str]) -> None:
         """Forgets workers that have stopped. Raises: NotReady: Redis is away."""
         if worker_ids:
-            async with answering(NEEDED_BY):
+            async with translate_redis_errors(NEEDED_BY):
                 await self._client.hdel(keys.WORKERS, *worker_ids)
 
     async def silent(self, longer_than_s: float) -> list[str]:
-        """Gives the workers that have said nothing for so long. Raises: NotReady."""
-        async with answering(NEEDED_BY):
+        """Returns the workers that have said nothing for so long. Raises: NotReady."""
+        async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
             workers: Any = await self._client.hgetall(keys.WORKERS)
         since_us = now_us - longer_than_s * 1e6
@@ -89,7 +89,7 @@ class Signal:
         ]
 
     async def _oldest_us(self, tenants: Sequence[str]) -> int:
-        """Gives when the oldest of what nobody took yet was submitted; 0: there is nothing."""
+        """Returns when the oldest of what nobody took yet was submitted; 0: there is nothing."""
         lanes = [lane.key for tenant in tenants for lane in keys.lanes_of(tenant)]
         if not lanes:
             return 0

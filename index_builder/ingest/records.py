@@ -11,7 +11,7 @@ from nearline.contract import IngestOutcome, IngestSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class QueueLimits:
     """How much the queue takes.
 
     units: Sources and documents. tenant_units: Of one tenant. bytes: Of all sources.
@@ -48,7 +48,7 @@ class Unit:
         return unit_name(self.lane, self.entry)
 
 
-class Indexed(NamedTuple):
+class LogPosition(NamedTuple):
     """Where the change log has a document. partition, version: Its change in the log."""
 
     log_id: str
@@ -67,12 +67,12 @@ class Settlement:
     unit: Unit
     outcome: IngestOutcome
     document_id: str
-    indexed: Indexed | None = None
+    indexed: LogPosition | None = None
     reason: str = ""
     message: str = ""
 
 
-class Expanded(NamedTuple):
+class ExpansionProgress(NamedTuple):
     """How far the documents of a file are in the queue. full: It takes no more for now."""
 
     read: int

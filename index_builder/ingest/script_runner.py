@@ -8,19 +8,19 @@ from typing import Any
 
 from nearline.errors import NotReady
 from nearline.times import SECOND_US
-from retrieval.redis_client.connection import Redis, UnknownScript, answering
+from retrieval.redis_client.connection import Redis, UnknownScript, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
 NEEDED_BY = "the queue of documents and its jobs"
 
 
 async def clock_us(client: Redis) -> int:
-    """Gives the time by the clock of Redis, microseconds since 1970; for use within `answering`."""
-    return us_of(await client.time())
+    """Returns the time of Redis in microseconds since 1970; use within `translate_redis_errors`."""
+    return to_microseconds(await client.time())
 
 
-def us_of(said: tuple[int, int]) -> int:
-    """Gives what Redis says to TIME in microseconds since 1970."""
+def to_microseconds(said: tuple[int, int]) -> int:
+    """Returns what Redis says to TIME in microseconds since 1970."""
     seconds, microseconds = said
     return seconds * SECOND_US + microseconds
 
@@ -42,7 +42,7 @@ async def run_script(
     Raises: NotReady: Redis is away or refuses; whether the script was run is not known.
     """
     digest = hashlib.sha1(script.encode()).hexdigest()
-    async with answering(NEEDED_BY):
+    async with translate_redis_errors(NEEDED_BY):
         try:
             return await _run(client, "EVALSHA", digest, keys, arguments, durability)
         except UnknownScript:

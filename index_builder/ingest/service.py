@@ -7,8 +7,8 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
-from index_builder.ingest.job_store import Desk, Submission
-from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.job_store import JobStore, Submission
+from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.validation import check_job_id, check_submission, page_size
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
@@ -28,7 +28,7 @@ class IngestService:
         result_ttl_s: How long results are kept where a submission does not say.
     """
 
-    def __init__(self, desk: Desk, signal: Signal, result_ttl_s: float) -> None:
+    def __init__(self, desk: JobStore, signal: LoadStatsReader, result_ttl_s: float) -> None:
         self._desk = desk
         self._signal = signal
         self._ttl_s = result_ttl_s
@@ -79,7 +79,7 @@ class IngestService:
             return await self._desk.job(job_id)
 
     async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
-        """Gives a job."""
+        """Returns a job."""
         check_job_id(job_id)
         async with _within(timeout_s):
             return await self._desk.job(job_id)
@@ -98,7 +98,7 @@ class IngestService:
                 shown = job
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _WATCH_S)
-                    raise NotReady("the ingest service is stopping; watch the job anew")
+                    raise NotReady("the ingest service is stopping; watch the job again")
 
     async def jobs(
         self,
@@ -181,7 +181,7 @@ class IngestService:
             return await self._desk.delete_dead_letters(letter_ids)
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
-        """Gives the state of the queue."""
+        """Returns the state of the queue."""
         async with _within(timeout_s):
             return await self._signal.read()
 

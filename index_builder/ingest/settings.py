@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from index_builder.ingest.records import Limits
+from index_builder.ingest.records import QueueLimits
 from nearline.errors import SettingsError
 from nearline.settings import ServerSettings
 
@@ -25,9 +25,9 @@ class QueueSettings(ServerSettings):
         1 << 30, ge=1 << 20, description="Bytes of sources that the queue takes."
     )
 
-    def limits(self) -> Limits:
-        """Gives how much the queue takes."""
-        return Limits(
+    def limits(self) -> QueueLimits:
+        """Returns how much the queue takes."""
+        return QueueLimits(
             units=self.max_queued,
             tenant_units=self.max_queued_per_tenant,
             bytes=self.max_queued_bytes,
@@ -104,7 +104,7 @@ class WorkerSettings(QueueSettings):
     )
 
     def prefixes(self) -> tuple[str, ...]:
-        """Gives what addresses must begin with.
+        """Returns what addresses must begin with.
 
         Raises: SettingsError: one has no scheme, or does not end where a folder does.
         """

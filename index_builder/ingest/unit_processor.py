@@ -14,14 +14,20 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from index_builder.ingest import metrics
-from index_builder.ingest.codec import name_of
+from index_builder.ingest.codec import source_name
 from index_builder.ingest.fetcher import fetch
-from index_builder.ingest.file_reader import Found, read_documents, read_one
-from index_builder.ingest.item_writer import Document, End, Indexer, dead, end_of
-from index_builder.ingest.lease_queue import Work
+from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
+from index_builder.ingest.item_writer import (
+    Document,
+    DocumentWriter,
+    UnitEnd,
+    dead_letter,
+    end_of_error,
+)
+from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.records import Settlement, Unit
 from index_builder.readers.corpus import is_one_document
-from index_builder.readers.sandbox import ApartReader
+from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, InvalidRequest, NearlineError
 
@@ -35,7 +41,7 @@ _PAGE = 200
 _FULL_S = 2.0
 
 
-class Patience(NamedTuple):
+class RetryPolicy(NamedTuple):
     """How often a document may fail, and how long it then waits; see `WorkerSettings`."""
 
     attempts: int
@@ -43,12 +49,12 @@ class Patience(NamedTuple):
     max_backoff_s: float
 
     def wait_s(self, failed: int) -> float:
-        """Gives the seconds until a document that has failed so often is tried again."""
+        """Returns the seconds until a document that has failed so often is tried again."""
         whole = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(failed - 1, 60))
         return whole * random.uniform(0.5, 1.0)
 
 
-class Processor:
+class UnitProcessor:
     """Processes units.
 
     Args:
@@ -61,9 +67,9 @@ class Processor:
 
     def __init__(
         self,
-        work: Work,
-        indexer: Indexer,
-        patience: Patience,
+        work: LeaseQueue,
+        indexer: DocumentWriter,
+        patience: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,
     ) -> None:
@@ -71,7 +77,7 @@ class Processor:
         self._indexer = indexer
         self._patience = patience
         self._allowed = allowed
-        self._apart = ApartReader(parse_s)
+        self._apart = SandboxReader(parse_s)
         # Its process answers one file after another.
         self._parsing = asyncio.Lock()
 
@@ -87,7 +93,7 @@ class Processor:
         Raises: NotReady: Redis is away; what is not settled comes again.
         """
         cancelled = await self._work.begin(one.job_id for one in units)
-        ends: list[End] = []
+        ends: list[UnitEnd] = []
         together: list[Unit] = []
         for unit in units:
             settled = _known_end(unit, unit.job_id in cancelled)
@@ -112,7 +118,7 @@ class Processor:
             try:
                 found = await self._read(unit)
             except NearlineError as error:
-                done += await self._end([end_of(unit, name_of(unit.source), error)])
+                done += await self._end([end_of_error(unit, source_name(unit.source), error)])
                 continue
             except Exception as error:
                 # A bug that one file meets must not hold up what was taken with it.
@@ -121,7 +127,7 @@ class Processor:
                     f"the file cannot be read for an error of ours ({type(error).__name__}); the "
                     "worker's log has it"
                 )
-                done += await self._end([end_of(unit, name_of(unit.source), bug)])
+                done += await self._end([end_of_error(unit, source_name(unit.source), bug)])
                 continue
             if found is not None:
                 documents.append(Document(unit, found))
@@ -130,7 +136,7 @@ class Processor:
             done += await self._end(await self._indexer.index(collection, list(part)))
         return done
 
-    async def _end(self, ends: Iterable[End]) -> int:
+    async def _end(self, ends: Iterable[UnitEnd]) -> int:
         """Settles units, and gives back those that failed and may not fail the next time."""
         settlements: list[Settlement] = []
         waits: dict[Unit, float] = {}
@@ -146,7 +152,7 @@ class Processor:
                 Settlement(
                     unit=unit,
                     outcome=c.IngestOutcome.DEAD,
-                    document_id=name_of(unit.source),
+                    document_id=source_name(unit.source),
                     reason=end.reason,
                     message=f"{end.message} (tried {unit.failed + 1} times)",
                 )
@@ -158,15 +164,16 @@ class Processor:
         return sum(one.outcome is not c.IngestOutcome.EXPANDED for one in settled)
 
     async def _read(self, unit: Unit) -> c.Item | None:
-        """Gives the document of a file that is one; of another puts its documents in the queue."""
-        name = name_of(unit.source)
+        """Returns the document of a file that is one; of another puts its documents in the
+        queue."""
+        name = source_name(unit.source)
         suffix = PurePosixPath(urlsplit(name).path if "://" in name else name).suffix
         with tempfile.TemporaryDirectory(prefix="nearline-ingest-") as folder:
             path = Path(folder) / f"file{suffix}"
             await asyncio.to_thread(self._copy, unit.source, path)
             if is_one_document(path.name):
                 async with self._parsing:
-                    return await asyncio.to_thread(read_one, path, name, self._apart)
+                    return await asyncio.to_thread(read_document, path, name, self._apart)
             await self._expand(unit, path, name)
         return None
 
@@ -181,7 +188,7 @@ class Processor:
         with contextlib.closing(read_documents(path, name, self._apart)) as documents:
             # What an earlier attempt put into the queue is passed over.
             await asyncio.to_thread(_skip, documents, read)
-            page: list[Found] = []
+            page: list[FileDocument] = []
             while page := page or await asyncio.to_thread(lambda: list(islice(documents, _PAGE))):
                 part = page
                 reached = await self._work.expand(unit, read, part)
@@ -203,19 +210,19 @@ class Processor:
         await self._end([Settlement(unit=unit, outcome=c.IngestOutcome.EXPANDED, document_id=name)])
 
 
-def _skip(documents: Iterator[Found], count: int) -> None:
+def _skip(documents: Iterator[FileDocument], count: int) -> None:
     next(islice(documents, count, count), None)
 
 
 def _known_end(unit: Unit, cancelled: bool) -> Settlement | None:
-    """Gives the end of a unit that needs no work; None: it needs some."""
-    name = name_of(unit.source)
+    """Returns the end of a unit that needs no work; None: it needs some."""
+    name = source_name(unit.source)
     if cancelled:
         return Settlement(unit=unit, outcome=c.IngestOutcome.CANCELLED, document_id=name)
     if unit.error:
-        return dead(unit, name, InvalidRequest(unit.error))
+        return dead_letter(unit, name, InvalidRequest(unit.error))
     if unit.losses >= LOST_AT_MOST:
-        return dead(
+        return dead_letter(
             unit,
             name,
             InternalError(

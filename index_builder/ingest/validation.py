@@ -70,7 +70,7 @@ def check_job_id(job_id: str) -> None:
 
 
 def page_size(given: int) -> int:
-    """Gives the size of a page; 0 is 100.
+    """Returns the size of a page; 0 is 100.
 
     Raises: InvalidRequest: more than 1,000.
     """

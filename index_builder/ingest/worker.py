@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from index_builder.ingest import metrics
-from index_builder.ingest.item_writer import Indexer
-from index_builder.ingest.lease_queue import Work
-from index_builder.ingest.load_stats import SAYS_EVERY_S, Signal
+from index_builder.ingest.item_writer import DocumentWriter
+from index_builder.ingest.lease_queue import LeaseQueue
+from index_builder.ingest.load_stats import REPORT_INTERVAL_S, LoadStatsReader
 from index_builder.ingest.records import Unit
 from index_builder.ingest.settings import WorkerSettings
-from index_builder.ingest.unit_processor import Patience, Processor
+from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from nearline import serving, settings, telemetry
 from nearline.clients import RetrievalClient
 from nearline.contract import IngestWorker
@@ -52,9 +52,9 @@ class Worker:
 
     def __init__(
         self,
-        work: Work,
-        processor: Processor,
-        signal: Signal,
+        work: LeaseQueue,
+        processor: UnitProcessor,
+        signal: LoadStatsReader,
         worker_id: str,
         chosen: WorkerSettings,
     ) -> None:
@@ -157,7 +157,7 @@ class Worker:
         while True:
             with contextlib.suppress(NearlineError):
                 await self._signal.say(self._about())
-            await asyncio.sleep(SAYS_EVERY_S)
+            await asyncio.sleep(REPORT_INTERVAL_S)
 
     def _about(self) -> IngestWorker:
         now = time.monotonic()
@@ -186,10 +186,10 @@ async def main(argv: Sequence[str]) -> None:
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
     client = RetrievalClient(chosen.retrieval)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    work = Work(redis, worker_id, chosen.lease_s, chosen.limits())
-    patience = Patience(chosen.attempts, chosen.backoff_s, chosen.max_backoff_s)
-    processor = Processor(work, Indexer(client), patience, allowed, chosen.parse_s)
-    worker = Worker(work, processor, Signal(redis), worker_id, chosen)
+    work = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.limits())
+    patience = RetryPolicy(chosen.attempts, chosen.backoff_s, chosen.max_backoff_s)
+    processor = UnitProcessor(work, DocumentWriter(client), patience, allowed, chosen.parse_s)
+    worker = Worker(work, processor, LoadStatsReader(redis), worker_id, chosen)
 
     async def ready() -> None:
         worker.start()

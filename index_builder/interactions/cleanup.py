@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.interactions.records import Interactions, Report
+from index_builder.interactions.records import InteractionReport, Interactions
 from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
 
@@ -23,7 +23,7 @@ MAX_DUPLICATE_S = 86_400.0
 _Bools = NDArray[np.bool_]
 
 
-class Rules(NamedTuple):
+class CleaningRules(NamedTuple):
     """What is left out, in this order.
 
     max_per_user_day: A user with more rows than this within a day (UTC) is a bot, all of whose rows
@@ -40,7 +40,9 @@ class Rules(NamedTuple):
     duplicate_s: float = 0.0
 
 
-def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, Report]:
+def clean(
+    interactions: Interactions, rules: CleaningRules
+) -> tuple[Interactions, InteractionReport]:
     """Leaves out rows; the others stay in their order, and users and items keep their numbers.
 
     Of rows of one user and item at one time the first in the file is the earlier.
@@ -58,7 +60,7 @@ def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, Repor
         left_out[DUPLICATE] = int(np.count_nonzero(repeated))
         rows = rows[~repeated]
     rows = _of_enough(interactions, rows, rules, left_out)
-    report = Report(
+    report = InteractionReport(
         len(keep), len(rows), {reason: count for reason, count in left_out.items() if count}
     )
     if not report.kept:
@@ -71,7 +73,7 @@ def clean(interactions: Interactions, rules: Rules) -> tuple[Interactions, Repor
     return interactions.some(rows), report
 
 
-def _check(rules: Rules) -> None:
+def _check(rules: CleaningRules) -> None:
     for name, least in (("min_per_user", 1), ("min_per_item", 1), ("max_per_user_day", 0)):
         value = getattr(rules, name)
         if value < least:
@@ -84,7 +86,7 @@ def _check(rules: Rules) -> None:
 
 
 def _of_bots(interactions: Interactions, most: int) -> _Bools:
-    """Tells which rows are of users with more than so many in a day; 0: none."""
+    """Returns which rows are of users with more than so many in a day; 0: none."""
     user = interactions.user
     bots = np.zeros(len(interactions.users), np.bool_)
     if most and len(user):
@@ -97,7 +99,7 @@ def _of_bots(interactions: Interactions, most: int) -> _Bools:
 
 
 def _repeated(interactions: Interactions, window_us: int) -> _Bools:
-    """Tells which rows follow the last kept row of their user and item within a window."""
+    """Returns which rows follow the last kept row of their user and item within a window."""
     user, item, time_us = interactions.user, interactions.item, interactions.time_us
     order = np.lexsort((time_us, item, user))
     # Stretches of rows, each at most a window after the one before it: the first stays.
@@ -121,9 +123,12 @@ def _repeated(interactions: Interactions, window_us: int) -> _Bools:
 
 
 def _of_enough(
-    interactions: Interactions, rows: NDArray[np.int64], rules: Rules, left_out: dict[str, int]
+    interactions: Interactions,
+    rows: NDArray[np.int64],
+    rules: CleaningRules,
+    left_out: dict[str, int],
 ) -> NDArray[np.int64]:
-    """Gives the rows left when every user and item has enough, and counts the others."""
+    """Returns the rows left when every user and item has enough, and counts the others."""
     sides = (
         (FEW_OF_USER, interactions.user, rules.min_per_user),
         (FEW_OF_ITEM, interactions.item, rules.min_per_item),

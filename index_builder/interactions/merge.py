@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US, SECOND_US
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.user_histories import UserHistories
 
 _MOST = int(np.iinfo(np.int64).max)
 _Numbers = NDArray[np.int32]
 _Long = NDArray[np.int64]
 
-NONE = Interactions(
+NO_INTERACTIONS = Interactions(
     [],
     [],
     np.empty(0, np.int32),
@@ -27,14 +27,14 @@ NONE = Interactions(
 )
 
 
-class Joined(NamedTuple):
+class MergedInteractions(NamedTuple):
     """Interactions of two sources. added: Those of the second that the first lacks."""
 
     interactions: Interactions
     added: int
 
 
-def joined(rows: Interactions, more: Interactions) -> Joined:
+def merge_interactions(rows: Interactions, more: Interactions) -> MergedInteractions:
     """Adds what the rows lack: of a user and an item, what is of the same second is the same.
 
     What one source has twice stays twice: lines of a basket may be equal.
@@ -44,7 +44,7 @@ def joined(rows: Interactions, more: Interactions) -> Joined:
     more = Interactions(users, items, user, item, more.time_us, more.weight)
     more = more.some(~_there(rows, more))
     if not len(more.user):
-        return Joined(rows, 0)
+        return MergedInteractions(rows, 0)
     both = Interactions(
         users,
         items,
@@ -53,11 +53,11 @@ def joined(rows: Interactions, more: Interactions) -> Joined:
         np.concatenate([rows.time_us, more.time_us]),
         np.concatenate([rows.weight, more.weight]),
     )
-    return Joined(both, len(more.user))
+    return MergedInteractions(both, len(more.user))
 
 
-def interactions_of(histories: Histories, ids: Sequence[str]) -> Interactions:
-    """Gives the interactions of histories by user, those of a user in the order of time.
+def interactions_from_histories(histories: UserHistories, ids: Sequence[str]) -> Interactions:
+    """Returns the interactions of histories by user, those of a user in the order of time.
 
     `histories_of` makes the same histories of them again.
 
@@ -78,7 +78,7 @@ def interactions_of(histories: Histories, ids: Sequence[str]) -> Interactions:
     )
 
 
-def without_older(rows: Interactions, days: int) -> Interactions:
+def drop_older(rows: Interactions, days: int) -> Interactions:
     """Leaves out what is more than so many days older than the newest; 0: nothing.
 
     What is yet to come is as new as now: one wrong time would leave out everything else.
@@ -92,14 +92,14 @@ def without_older(rows: Interactions, days: int) -> Interactions:
 def _renumbered(
     ids: Sequence[str], others: Sequence[str], numbers: _Numbers
 ) -> tuple[Sequence[str], _Numbers]:
-    """Gives the ids of both, each once, and the numbers of the others among them."""
+    """Returns the ids of both, each once, and the numbers of the others among them."""
     places = {one: at for at, one in enumerate(ids)}
     new = [places.setdefault(one, len(places)) for one in others]
     return list(places), np.array(new, np.int32)[numbers]
 
 
 def _there(rows: Interactions, more: Interactions) -> NDArray[np.bool_]:
-    """Tells which of the others the rows have; both are under the numbers of the others."""
+    """Returns which of the others the rows have; both are under the numbers of the others."""
     user, item, time_us = (
         np.concatenate([getattr(rows, name), getattr(more, name)])
         for name in ("user", "item", "time_us")
@@ -116,7 +116,7 @@ def _there(rows: Interactions, more: Interactions) -> NDArray[np.bool_]:
 
 
 def _one_number(high: _Long, low: _Long) -> _Long:
-    """Gives a number for each two of numbers from 0 on; equal ones for equal ones alone."""
+    """Returns a number for each two of numbers from 0 on; equal ones for equal ones alone."""
     width = int(low.max(initial=0)) + 1
     if (int(high.max(initial=0)) + 1) * width > _MOST:
         # As places among those that there are, they fit.

@@ -19,7 +19,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from index_builder.interactions.records import Interactions, Report
+from index_builder.interactions.records import InteractionReport, Interactions
 from nearline.errors import InvalidRequest
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet")
@@ -64,7 +64,7 @@ _Bools = NDArray[np.bool_]
 _Reasons = dict[str, _Bools]
 
 
-class Columns(NamedTuple):
+class InteractionColumns(NamedTuple):
     """Names of the columns; empty: there is none."""
 
     user: str
@@ -84,8 +84,8 @@ class _Part(NamedTuple):
 
 
 def read_interactions(
-    path: Path, columns: Columns, kinds: Mapping[str, float] | None = None
-) -> tuple[Interactions, Report]:
+    path: Path, columns: InteractionColumns, kinds: Mapping[str, float] | None = None
+) -> tuple[Interactions, InteractionReport]:
     """Reads a file whose name ends in one of `ENDINGS`.
 
     A time is ISO 8601 text (a date, or a date and a time of day; UTC where it names no zone; digits
@@ -111,7 +111,7 @@ def read_interactions(
             rows += batch.num_rows
             parts.append(_part(batch, columns, kinds, left_out))
         rows += left_out[CELLS]
-        report = Report(rows, rows - left_out.total(), dict(+left_out))
+        report = InteractionReport(rows, rows - left_out.total(), dict(+left_out))
         if not report.kept:
             raise _nothing(path, report)
         users, user = _numbered([part.user for part in parts])
@@ -126,7 +126,7 @@ def read_interactions(
     return Interactions(users, items, user, item, time_us, weight), report
 
 
-def _checked(kinds: Mapping[str, float], columns: Columns) -> Mapping[str, float]:
+def _checked(kinds: Mapping[str, float], columns: InteractionColumns) -> Mapping[str, float]:
     if not all(columns[:3]):
         raise InvalidRequest("name the columns of user, item and time, all three", field="columns")
     if kinds and not columns.kind:
@@ -143,7 +143,7 @@ def _checked(kinds: Mapping[str, float], columns: Columns) -> Mapping[str, float
     return kinds
 
 
-def _nothing(path: Path, report: Report) -> InvalidRequest:
+def _nothing(path: Path, report: InteractionReport) -> InvalidRequest:
     reasons = "; ".join(f"{count} with {reason}" for reason, count in report.left_out.items())
     return InvalidRequest(
         f"{path} has {report.rows} rows and none that can be used{reasons and ': '}{reasons}; "
@@ -152,7 +152,7 @@ def _nothing(path: Path, report: Report) -> InvalidRequest:
     )
 
 
-def _batches(path: Path, columns: Columns, left_out: Counter[str]) -> Iterator[Any]:
+def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) -> Iterator[Any]:
     """Yields record batches that have the named columns, and counts malformed lines."""
     name = path.name.lower()
     if not name.endswith(ENDINGS):
@@ -204,7 +204,7 @@ def _check_names(names: Sequence[str], wanted: Sequence[str], path: Path) -> Non
         )
 
 
-def _check_columns(schema: Any, columns: Columns, path: Path) -> None:
+def _check_columns(schema: Any, columns: InteractionColumns, path: Path) -> None:
     _check_names(schema.names, list(filter(None, columns)), path)
     for what, name in columns._asdict().items():
         if not name:
@@ -236,7 +236,7 @@ _OTHER_TYPES: Mapping[str, Sequence[Any]] = {
 
 
 def _part(
-    batch: Any, columns: Columns, kinds: Mapping[str, float], left_out: Counter[str]
+    batch: Any, columns: InteractionColumns, kinds: Mapping[str, float], left_out: Counter[str]
 ) -> _Part:
     user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
     time_us, timed = _times(_plain(batch.column(columns.time)))
@@ -257,9 +257,9 @@ def _part(
 
 
 def _weights(
-    batch: Any, columns: Columns, kinds: Mapping[str, float], reasons: _Reasons
+    batch: Any, columns: InteractionColumns, kinds: Mapping[str, float], reasons: _Reasons
 ) -> NDArray[np.float32]:
-    """Gives the weights, and adds to the reasons."""
+    """Returns the weights, and adds to the reasons."""
     weight = np.ones(batch.num_rows)
     if kinds:
         known = pc.index_in(_text(batch.column(columns.kind)), pa.array(list(kinds)))
@@ -277,7 +277,7 @@ def _weights(
 
 
 def _times(column: Any) -> tuple[_Times, _Bools]:
-    """Gives times in microseconds, and which rows have one."""
+    """Returns times in microseconds, and which rows have one."""
     if _is_text(column.type):
         return _times_of_text(pc.utf8_trim_whitespace(column))
     if pa.types.is_temporal(column.type):
@@ -312,7 +312,7 @@ def _of_numbers(numbers: _Floats) -> tuple[_Times, _Bools]:
 
 
 def _numbers(column: Any) -> _Floats:
-    """Gives numbers, of text too; NaN where there is none."""
+    """Returns numbers, of text too; NaN where there is none."""
     if _is_text(column.type):
         text = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
@@ -321,7 +321,7 @@ def _numbers(column: Any) -> _Floats:
 
 
 def _text(column: Any) -> Any:
-    """Gives text, empty where there is none."""
+    """Returns text, empty where there is none."""
     return pc.fill_null(pc.cast(_plain(column), pa.string()), "")
 
 
@@ -334,7 +334,7 @@ def _bools(column: Any) -> _Bools:
 
 
 def _numbered(parts: Sequence[Any]) -> tuple[Sequence[str], NDArray[np.int32]]:
-    """Gives the ids in the order of their first row, and the number of each row's."""
+    """Returns the ids in the order of their first row, and the number of each row's."""
     # Unifying appends what is new in each part, in the part's order.
     chunks = pa.chunked_array(parts).unify_dictionaries().chunks
     numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])

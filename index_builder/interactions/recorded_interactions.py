@@ -8,21 +8,21 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.interactions.merge import Joined, joined
+from index_builder.interactions.merge import MergedInteractions, merge_interactions
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.user_histories import UserHistories
 from retrieval.users.records import LoggedInteraction
 
 # Tells when users were deleted last, in microseconds since 1970; those that never were are left
 # out.
-Erased: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+DeletedUsers: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
-async def with_recorded(
+async def add_recorded(
     rows: Interactions,
     logged: AsyncIterable[LoggedInteraction],
     weights: Mapping[str, float],
-) -> Joined:
+) -> MergedInteractions:
     """Adds what the log has of users; what the file has of the same second is the same.
 
     Args:
@@ -42,7 +42,7 @@ async def with_recorded(
         weight = weights.get(one.kind, 1.0) if one.weight is None else one.weight
         found.append((user, item, one.time_us, weight))
     if not found:
-        return Joined(rows, 0)
+        return MergedInteractions(rows, 0)
     user_column, item_column, times, counts = zip(*found, strict=True)
     more = Interactions(
         list(users),
@@ -52,10 +52,10 @@ async def with_recorded(
         np.array(times, np.int64),
         np.array(counts, np.float32),
     )
-    return joined(rows, more)
+    return merge_interactions(rows, more)
 
 
-async def without_erased(rows: Interactions, erased: Erased) -> Interactions:
+async def drop_deleted_users(rows: Interactions, erased: DeletedUsers) -> Interactions:
     """Leaves out what users did before they were deleted."""
     limits = _limits(rows.users, await erased(rows.users))
     if limits is None:
@@ -63,7 +63,7 @@ async def without_erased(rows: Interactions, erased: Erased) -> Interactions:
     return rows.some(rows.time_us > limits[rows.user])
 
 
-async def forgotten(histories: Histories, erased: Erased) -> Histories:
+async def drop_deleted_histories(histories: UserHistories, erased: DeletedUsers) -> UserHistories:
     """Leaves out of histories what users did before they were deleted."""
     users = list(histories.users)
     limits = _limits(users, await erased(users))
@@ -74,7 +74,7 @@ async def forgotten(histories: Histories, erased: Erased) -> Histories:
 
 
 def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:
-    """Gives for each user the time up to which everything goes; None: nobody was deleted."""
+    """Returns for each user the time up to which everything goes; None: nobody was deleted."""
     if not deleted:
         return None
     never = np.iinfo(np.int64).min

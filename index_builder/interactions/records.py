@@ -28,7 +28,7 @@ class Interactions(NamedTuple):
     weight: NDArray[np.float32]
 
     def some(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Interactions:
-        """Gives some of the rows, under the same numbers."""
+        """Returns some of the rows, under the same numbers."""
         return self._replace(
             user=self.user[rows],
             item=self.item[rows],
@@ -37,11 +37,11 @@ class Interactions(NamedTuple):
         )
 
     def by_time(self) -> Interactions:
-        """Gives the rows by user, those of a user by (time, file row)."""
+        """Returns the rows by user, those of a user by (time, file row)."""
         return self.some(np.lexsort((self.time_us, self.user)))
 
 
-class Report(NamedTuple):
+class InteractionReport(NamedTuple):
     """What became of rows that were read or cleaned. left_out: How many, by reason; each once."""
 
     rows: int

@@ -65,7 +65,7 @@ def split(interactions: Interactions, how: str, seed: int = 0) -> Split:
     return parts
 
 
-def check_name(how: str) -> None:
+def check_split_name(how: str) -> None:
     """Raises InvalidRequest where there is no split of that name, see `split`."""
     _parts_of(how)
 
@@ -143,7 +143,7 @@ def _tested(interactions: Interactions, test: _Bools) -> Split:
 
 
 def _places(user: NDArray[np.int32], order: NDArray[np.int64]) -> tuple[_Numbers, _Numbers]:
-    """Gives the place of each row among its user's, from 0, and how many these are.
+    """Returns the place of each row among its user's, from 0, and how many these are.
 
     Args:
         order: Rows by user, those of a user as they are to be counted.

@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 from nearline.attributes import decode, encode
 from nearline.contract import Attributes, AttributeValue
-from retrieval.changelog.records import Entry, Kind
+from retrieval.changelog.records import ChangeEntry, ChangeKind
 
 _Vectors = NDArray[np.float32] | None
 
 
-class Patch(NamedTuple):
+class AttributePatch(NamedTuple):
     """An attribute as a live change set it, or removed it (None), and when."""
 
     time_us: int
     value: AttributeValue
 
 
-Patches = Mapping[str, Patch]
+Patches = Mapping[str, AttributePatch]
 _NO_PATCHES: Patches = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class DocumentContent:
     """What a document says.
 
     bounds: (chunks, 2) int64, where it was cut; None: it is yet to be cut.
@@ -50,7 +50,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class DocumentState:
     """What is known of a document.
 
     content: What it says, patches not included; None: it was deleted, or never was.
@@ -60,7 +60,7 @@ class Story:
     version: Number of the last live change; 0: none since it was imported.
     """
 
-    content: Content | None
+    content: DocumentContent | None
     time_us: int
     imported: bool
     patches: Patches = field(default_factory=dict)
@@ -85,64 +85,70 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class DocumentChanges:
     """The live changes of one document, in short.
 
     whole: The last that wrote or deleted it; None: there is none.
     patches: Attributes set after that.
     """
 
-    whole: Entry | None = None
+    whole: ChangeEntry | None = None
     patches: Patches = field(default_factory=dict)
     version: int = 0
 
-    def then(self, entry: Entry) -> Changes:
-        """Gives them with the next one."""
-        if entry.change.kind is not Kind.ATTRIBUTES:
-            return Changes(entry, _NO_PATCHES, entry.position)
+    def then(self, entry: ChangeEntry) -> DocumentChanges:
+        """Returns them with the next one."""
+        if entry.change.kind is not ChangeKind.ATTRIBUTES:
+            return DocumentChanges(entry, _NO_PATCHES, entry.position)
         patches = dict(self.patches)
         for name, value in entry.change.attributes.items():
-            patches[name] = Patch(entry.time_us, value)
-        return Changes(self.whole, patches, entry.position)
+            patches[name] = AttributePatch(entry.time_us, value)
+        return DocumentChanges(self.whole, patches, entry.position)
 
-    def not_before(self, time_us: int) -> Changes:
-        """Gives them as if none had been made before a time."""
+    def not_before(self, time_us: int) -> DocumentChanges:
+        """Returns them as if none had been made before a time."""
         whole = self.whole
         if whole is not None and whole.time_us < time_us:
             whole = whole._replace(time_us=time_us)
         patches = {
-            name: Patch(max(time_us, patch.time_us), patch.value)
+            name: AttributePatch(max(time_us, patch.time_us), patch.value)
             for name, patch in self.patches.items()
         }
-        return Changes(whole, patches, self.version)
+        return DocumentChanges(whole, patches, self.version)
 
-    def after(self, story: Story | None, content: Callable[[Entry], Content]) -> Story:
-        """Gives the story that goes on with them.
+    def after(
+        self, story: DocumentState | None, content: Callable[[ChangeEntry], DocumentContent]
+    ) -> DocumentState:
+        """Returns the story that goes on with them.
 
         Args:
             story: What was known; None: nothing.
             content: Makes what a document says of the change that wrote it.
         """
         if self.whole is not None:
-            deleted = self.whole.change.kind is Kind.DELETE
+            deleted = self.whole.change.kind is ChangeKind.DELETE
             says = None if deleted else content(self.whole)
-            return Story(says, self.whole.time_us, False, self.patches, self.version)
+            return DocumentState(says, self.whole.time_us, False, self.patches, self.version)
         if story is None:
             # Attributes of what is not there, unless an import brings it from before.
-            return Story(None, 0, True, self.patches, self.version)
+            return DocumentState(None, 0, True, self.patches, self.version)
         return replace(story, patches={**story.patches, **self.patches}, version=self.version)
 
 
-class Import(NamedTuple):
+class ImportedDocument(NamedTuple):
     """A document as an import brings it, and the import's place in time."""
 
-    content: Content
+    content: DocumentContent
     place_us: int
 
 
-def settle(
-    story: Story | None, found: Import | None, *, keeps_others: bool, absent_us: int = 0
-) -> Story | None:
+def apply_import(
+    story: DocumentState | None,
+    found: ImportedDocument | None,
+    *,
+    keeps_others: bool,
+    absent_us: int = 0,
+) -> DocumentState | None:
     """Puts an import into the story of a document.
 
     Args:
@@ -166,9 +172,9 @@ def settle(
     return None if gone else story
 
 
-def _imported(found: Import, patches: Patches, version: int) -> Story:
+def _imported(found: ImportedDocument, patches: Patches, version: int) -> DocumentState:
     later = {name: patch for name, patch in patches.items() if patch.time_us > found.place_us}
-    return Story(found.content, found.place_us, True, later, version if later else 0)
+    return DocumentState(found.content, found.place_us, True, later, version if later else 0)
 
 
 def encode_patches(patches: Patches) -> str:
@@ -185,4 +191,4 @@ def decode_patches(text: str) -> Patches:
     if not text:
         return _NO_PATCHES
     pairs: Mapping[str, tuple[int, AttributeValue]] = decode(text)  # type: ignore[assignment]
-    return {name: Patch(time_us, value) for name, (time_us, value) in pairs.items()}
+    return {name: AttributePatch(time_us, value) for name, (time_us, value) in pairs.items()}

@@ -11,11 +11,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from index_builder.lineage.change_order import Changes, decode_patches, encode_patches
+from index_builder.lineage.change_order import DocumentChanges, decode_patches, encode_patches
 from nearline.errors import StoreError
 from nearline.snapshot import partition_of
 from retrieval.changelog import codec
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -44,26 +44,26 @@ class ChangedDocuments:
             self._connection = sqlite3.connect(self._path, check_same_thread=False)
             self._connection.executescript(_SCHEMA)
 
-    def take(self, entries: Iterable[Entry]) -> None:
+    def take(self, entries: Iterable[ChangeEntry]) -> None:
         """Takes changes, those of a document in order."""
         with self._errors():
             for entry in entries:
                 self.count += 1
                 document_id = entry.change.document_id
-                changes = (self._find(document_id) or Changes()).then(entry)
+                changes = (self._find(document_id) or DocumentChanges()).then(entry)
                 self._connection.execute(_UPSERT, _row(document_id, changes))
             self._connection.commit()
 
-    def find(self, document_id: str) -> Changes:
-        """Gives the changes of a document, and marks them as seen; empty where there are none."""
+    def find(self, document_id: str) -> DocumentChanges:
+        """Returns the changes of a document, and marks them as seen; empty where there are none."""
         with self._errors():
             found = self._find(document_id)
             if found is None:
-                return Changes()
+                return DocumentChanges()
             self._connection.execute("UPDATE changes SET seen = 1 WHERE id = ?", (document_id,))
             return found
 
-    def unseen(self) -> Iterator[tuple[str, Changes]]:
+    def unseen(self) -> Iterator[tuple[str, DocumentChanges]]:
         """Yields documents that nobody has found yet, in id order."""
         with self._errors():
             for row in self._connection.execute(f"{_SELECT} WHERE seen = 0 ORDER BY id"):
@@ -74,7 +74,7 @@ class ChangedDocuments:
         self._connection.close()
         self._path.unlink(missing_ok=True)
 
-    def _find(self, document_id: str) -> Changes | None:
+    def _find(self, document_id: str) -> DocumentChanges | None:
         row = self._connection.execute(f"{_SELECT} WHERE id = ?", (document_id,)).fetchone()
         return None if row is None else _changes(row)
 
@@ -89,19 +89,19 @@ class ChangedDocuments:
             ) from error
 
 
-def _row(document_id: str, changes: Changes) -> tuple[object, ...]:
+def _row(document_id: str, changes: DocumentChanges) -> tuple[object, ...]:
     whole = changes.whole
     patches = encode_patches(changes.patches)
     if whole is None:
         return document_id, None, None, None, patches, changes.version
-    data = codec.encode(whole.change)
+    data = codec.encode_change(whole.change)
     return document_id, whole.position, whole.time_us, data, patches, changes.version
 
 
-def _changes(row: tuple[str, int, int, bytes | None, str, int]) -> Changes:
+def _changes(row: tuple[str, int, int, bytes | None, str, int]) -> DocumentChanges:
     document_id, position, time_us, data, patches, version = row
     whole = None
     if data is not None:
-        change = codec.decode(data)
-        whole = Entry(partition_of(document_id), position, time_us, change)
-    return Changes(whole, decode_patches(patches), version)
+        change = codec.decode_change(data)
+        whole = ChangeEntry(partition_of(document_id), position, time_us, change)
+    return DocumentChanges(whole, decode_patches(patches), version)

@@ -10,38 +10,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.lineage.change_order import (
-    Changes,
-    Content,
-    Import,
-    Story,
+    DocumentChanges,
+    DocumentContent,
+    DocumentState,
+    ImportedDocument,
+    apply_import,
     encode_patches,
-    settle,
 )
 from index_builder.lineage.changed_documents import ChangedDocuments
-from index_builder.lineage.lineage import Ancestry
-from index_builder.lineage.parent_snapshot import Deleted, ParentDocuments, fits, keeps_vectors
+from index_builder.lineage.lineage import Lineage
+from index_builder.lineage.parent_snapshot import (
+    DeletedDocuments,
+    ParentDocuments,
+    keeps_vectors,
+    matches_options,
+)
 from index_builder.options.build_options import (
     COSINE,
-    Arrival,
     BuildOptions,
-    Life,
-    Merged,
+    DocumentVersion,
+    MergeSummary,
     Mode,
     Place,
+    PreparedDocument,
     Row,
     SourceCount,
 )
 from nearline.attributes import clean
 from nearline.contract import Item
-from nearline.documents import spans
+from nearline.documents import document_spans
 from nearline.errors import InvalidRequest
 from nearline.sentences import Span
 from nearline.times import to_us
 from nearline.vectors import normalise
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 
 
-class Merging:
+class DocumentMerger:
     """The documents of one build that goes on from others; blocks.
 
     Args:
@@ -50,12 +55,12 @@ class Merging:
         sources: What is imported; their places are those of the ancestry.
         folder: Work folder.
         fingerprint: Of the build's embedder; empty where documents bring their vectors.
-    Raises: as `ParentDocuments` and `Ancestry.changes`.
+    Raises: as `ParentDocuments` and `Lineage.changes`.
     """
 
     def __init__(
         self,
-        ancestry: Ancestry,
+        ancestry: Lineage,
         options: BuildOptions,
         sources: Sequence[SourceCount],
         folder: Path,
@@ -78,13 +83,13 @@ class Merging:
         self._notes = [*ancestry.notes, *self._about_vectors()]
         self._parent = None
         if parent is not None:
-            with_vectors = fits(parent, options, fingerprint)
+            with_vectors = matches_options(parent, options, fingerprint)
             self._parent = ParentDocuments(ancestry.store, parent, with_vectors=with_vectors)
-        self._deleted: Deleted = dict(self._parent.deleted) if self._parent else {}
+        self._deleted: DeletedDocuments = dict(self._parent.deleted) if self._parent else {}
         self._changed = ChangedDocuments(folder)
         self._changed.take(ancestry.changes())
 
-    def arrive(self, row: Row, vector: NDArray[np.float32] | None) -> Arrival | None:
+    def arrive(self, row: Row, vector: NDArray[np.float32] | None) -> PreparedDocument | None:
         """Puts a row of the import in its place.
 
         Args:
@@ -94,13 +99,13 @@ class Merging:
         """
         story = self._story(row.item.id, self._changed.find(row.item.id))
         content = self._imported(row.item, vector, story)
-        found = Import(content, self._places_us[row.place.source])
-        settled = settle(story, found, keeps_others=self._keeps_others)
+        found = ImportedDocument(content, self._places_us[row.place.source])
+        settled = apply_import(story, found, keeps_others=self._keeps_others)
         assert settled is not None
         self._outdated += settled.content is not content
         return self._arrival(row.item.id, settled, row.place)
 
-    def rest(self) -> Iterator[Arrival]:
+    def rest(self) -> Iterator[PreparedDocument]:
         """Yields the documents that the import lacks, and that stay."""
         for document_id, changes in self._changed.unseen():
             story = self._story(document_id, changes)
@@ -115,17 +120,17 @@ class Merging:
             if found := self._left(document_id, story, name, number):
                 yield found
 
-    def deleted(self) -> Deleted:
-        """Gives the deleted documents that an import known by now could bring back: all whose
+    def deleted(self) -> DeletedDocuments:
+        """Returns the deleted documents that an import known by now could bring back: all whose
         deletion is not older than every import in the manifest.
         """
         places = [s.import_time.ToMicroseconds() for s in self._ancestry.sources(self._read_only())]
         oldest_us = min(places, default=1 << 62)
         return {name: at for name, at in self._deleted.items() if at[0] >= oldest_us}
 
-    def merged(self) -> Merged:
-        """Tells what became of it all."""
-        return Merged(
+    def merged(self) -> MergeSummary:
+        """Returns what became of it all."""
+        return MergeSummary(
             changes=self._changed.count,
             outdated=self._outdated,
             deleted=self._gone,
@@ -144,15 +149,17 @@ class Merging:
         return [SourceCount(uri=name) for name in self._places_us]
 
     def _left(
-        self, document_id: str, story: Story | None, source: str, line: int
-    ) -> Arrival | None:
-        settled = settle(story, None, keeps_others=self._keeps_others, absent_us=self._absent_us)
+        self, document_id: str, story: DocumentState | None, source: str, line: int
+    ) -> PreparedDocument | None:
+        settled = apply_import(
+            story, None, keeps_others=self._keeps_others, absent_us=self._absent_us
+        )
         if settled is None:
             self._deleted.pop(document_id, None)
             return None
         return self._arrival(document_id, settled, Place(source, line))
 
-    def _story(self, document_id: str, changes: Changes) -> Story | None:
+    def _story(self, document_id: str, changes: DocumentChanges) -> DocumentState | None:
         story = self._parent.find(document_id) if self._parent else None
         if not changes.version:
             return story
@@ -160,8 +167,8 @@ class Merging:
         changes = changes.not_before(self._after_us + 1)
         return changes.after(story, self._changed_content)
 
-    def _changed_content(self, entry: Entry) -> Content:
-        """Gives what a change says, with its vectors where they are those of this build."""
+    def _changed_content(self, entry: ChangeEntry) -> DocumentContent:
+        """Returns what a change says, with its vectors where they are those of this build."""
         change = entry.change
         matrix = change.vectors.get(self._fingerprint)
         if not self._fingerprint:
@@ -171,7 +178,7 @@ class Merging:
             bounds = np.array(self._cut(item), np.int64)
             if not (self._same_metric and np.array_equal(bounds, change.bounds)):
                 matrix = None
-        return Content(
+        return DocumentContent(
             change.title,
             change.text,
             change.attributes,
@@ -181,17 +188,21 @@ class Merging:
         )
 
     def _imported(
-        self, item: Item, vector: NDArray[np.float32] | None, story: Story | None
-    ) -> Content:
-        """Gives what an import says, with the vectors of the same text where they are known."""
+        self, item: Item, vector: NDArray[np.float32] | None, story: DocumentState | None
+    ) -> DocumentContent:
+        """Returns what an import says, with the vectors of the same text where they are known."""
         known = story.content if story is not None else None
         bounds, vectors = None, (lambda: None if vector is None else vector[np.newaxis])
         if vector is None and known is not None and known.bounds is not None:
             if (known.title, known.text) == (item.title, item.text):
                 bounds, vectors = known.bounds, known.vectors
-        return Content(item.title, item.text, item.attributes, item.expires, bounds, vectors)
+        return DocumentContent(
+            item.title, item.text, item.attributes, item.expires, bounds, vectors
+        )
 
-    def _arrival(self, document_id: str, story: Story, place: Place) -> Arrival | None:
+    def _arrival(
+        self, document_id: str, story: DocumentState, place: Place
+    ) -> PreparedDocument | None:
         content = story.content
         if content is None:
             self._gone += 1
@@ -226,11 +237,11 @@ class Merging:
             cut = [(int(start), int(end)) for start, end in content.bounds]
         else:
             cut = self._cut(item) if vectors is None else [(0, len(item.text))]
-        return Arrival(place, item, cut, vectors, _life(story, content.expires))
+        return PreparedDocument(place, item, cut, vectors, _life(story, content.expires))
 
     def _cut(self, item: Item) -> list[Span]:
         cut = self._options.chunks
-        return spans(item, cut.max_tokens, cut.overlap_sentences)
+        return document_spans(item, cut.max_tokens, cut.overlap_sentences)
 
     def _about_vectors(self) -> Iterator[str]:
         parent = self._ancestry.parent
@@ -248,8 +259,8 @@ class Merging:
             )
 
 
-def _life(story: Story, expires: datetime | None) -> Life:
-    return Life(
+def _life(story: DocumentState, expires: datetime | None) -> DocumentVersion:
+    return DocumentVersion(
         version=story.version,
         expires_us=None if expires is None else to_us(expires),
         changed_us=0 if story.imported else story.time_us,

@@ -15,11 +15,11 @@ from nearline.snapshot import Store
 from nearline.store.durable import store_errors, write_durably
 from nearline.times import from_us, to_us
 from nearline.v1 import change_pb2, snapshot_pb2
-from retrieval.changelog.archive import Archive, archive
+from retrieval.changelog.archive import Archive, archive_changes
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
-from retrieval.changelog.retention import chain
-from retrieval.changelog.start_position import start_of, watermark_of
+from retrieval.changelog.records import ChangeEntry
+from retrieval.changelog.retention import log_lineage
+from retrieval.changelog.start_position import start_position, watermark_of
 from retrieval.protocols.watermark import Watermark
 
 _NOTE = "begun.json"
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ancestry:
+class Lineage:
     """What a build goes on from.
 
     parent: The current snapshot; None: there is none.
@@ -53,8 +53,8 @@ class Ancestry:
         parent = self.parent.snapshot_id if self.parent else ""
         return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
 
-    def begun(self, folder: Path) -> Ancestry:
-        """Gives the ancestry that a killed build wrote down in its folder, else writes this one.
+    def begun(self, folder: Path) -> Lineage:
+        """Returns the ancestry that a killed build wrote down in its folder, else writes this one.
 
         Changes made since the killed run are none of this snapshot's: replicas replay them.
         """
@@ -75,7 +75,7 @@ class Ancestry:
             write_durably(note, text.encode())
         return self
 
-    def changes(self) -> Iterator[Entry]:
+    def changes(self) -> Iterator[ChangeEntry]:
         """Yields the archived changes that the parent lacks, up to the watermark.
 
         Raises: SnapshotMismatch: the parent belongs to a log that the one in force does not go on
@@ -83,7 +83,7 @@ class Ancestry:
         """
         if self.watermark is None:
             return
-        logs = chain(self.store, self.collection)
+        logs = log_lineage(self.store, self.collection)
         start = watermark_of(self.parent) if self.parent is not None else Watermark("")
         if start.log_id and start.log_id not in logs:
             assert self.parent is not None
@@ -98,7 +98,7 @@ class Ancestry:
             yield from Archive(self.store, self.collection, log_id).entries(here, end)
 
     def sources(self, read: Sequence[SourceCount]) -> list[snapshot_pb2.Source]:
-        """Gives the sources as they go into the manifest: with their places, and those kept."""
+        """Returns the sources as they go into the manifest: with their places, and those kept."""
         found = [
             source.message(place_us) for source, place_us in zip(read, self.places_us, strict=True)
         ]
@@ -113,7 +113,7 @@ class Ancestry:
         return found
 
     def after_us(self) -> int:
-        """Gives a time that is before all changes that the parent lacks: when the last of what it
+        """Returns a time that is before all changes that the parent lacks: when the last of what it
         was built from was imported, whatever the clocks say.
         """
         if self.parent is None:
@@ -140,7 +140,7 @@ class Ancestry:
         return epoch
 
     async def check_followable(self, manifest: snapshot_pb2.Manifest) -> None:
-        """Refuses to publish what replicas could not follow; see `start_of`.
+        """Refuses to publish what replicas could not follow; see `start_position`.
 
         Raises: Conflict: the log has forgotten changes that the build does not have.
         """
@@ -151,15 +151,15 @@ class Ancestry:
         except NotReady:
             return  # Replicas look again before they serve it.
         try:
-            start_of(manifest, chain(self.store, self.collection), state)
+            start_position(manifest, log_lineage(self.store, self.collection), state)
         except SnapshotMismatch as error:
-            # Begun anew, the build has them.
+            # Begun again, the build has them.
             raise Conflict(f"{error.message}; it was trimmed meanwhile, run this again") from error
 
 
-async def trace(
+async def trace_lineage(
     options: BuildOptions, sources: Sequence[SourceCount], log: ChangeLog | None
-) -> Ancestry | None:
+) -> Lineage | None:
     """Finds what a build goes on from, and archives the log up to now.
 
     Args:
@@ -169,7 +169,7 @@ async def trace(
     Returns: None where there is nothing to go on from: no change log, and a build that replaces
         documents and what was learned.
     Raises: InvalidRequest: there is a change log, and it is not known where. NotReady: it is away,
-        and was never archived. As `archive`.
+        and was never archived. As `archive_changes`.
     """
     # Before the archive: no change that is read was made before a place that is "now".
     now_us = time.time_ns() // 1_000
@@ -189,7 +189,7 @@ async def trace(
                 field="redis",
             )
         watermark = await _archived(store, log, record, notes)
-    return Ancestry(
+    return Lineage(
         store=store,
         collection=options.collection,
         mode=options.mode,
@@ -205,7 +205,7 @@ async def _archived(
     store: Store, log: ChangeLog, record: change_pb2.LogRecord, notes: list[str]
 ) -> Watermark:
     try:
-        return (await archive(store, log)).end()
+        return (await archive_changes(store, log)).end()
     except NotReady as error:
         kept = Archive(store, log.collection, record.log_id)
         if not kept.numbers():
@@ -237,7 +237,7 @@ def _place(
     now_us: int,
     notes: list[str],
 ) -> int:
-    """Gives the place of a source: that of the first import of the same bytes, where known."""
+    """Returns the place of a source: that of the first import of the same bytes, where known."""
     for one in parent.sources if parent is not None else ():
         if source.sha256 and one.sha256 == source.sha256:
             assert parent is not None
@@ -252,6 +252,6 @@ def _place(
 
 
 def _place_in(manifest: snapshot_pb2.Manifest, source: snapshot_pb2.Source) -> int:
-    """Gives the place of a source of a snapshot; an old one says only when it was built."""
+    """Returns the place of a source of a snapshot; an old one says only when it was built."""
     time = source.import_time if source.HasField("import_time") else manifest.create_time
     return time.ToMicroseconds()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from index_builder.lineage.change_order import Content, Story, decode_patches
+from index_builder.lineage.change_order import DocumentContent, DocumentState, decode_patches
 from index_builder.options.build_options import BuildOptions
 from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder, shard_of
@@ -26,16 +26,18 @@ ITEMS_FILE = "items.arrow"
 _EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat)|.*,(RFlat|Refine\(Flat\))")
 _DELETED = pa.schema([("id", pa.string()), ("time", pa.int64()), ("version", pa.int64())])
 
-Deleted = dict[str, tuple[int, int]]
+DeletedDocuments = dict[str, tuple[int, int]]
 
 
 def keeps_vectors(manifest: snapshot_pb2.Manifest) -> bool:
-    """Tells whether an index gives back the vectors that it was built from, to the bit."""
+    """Returns whether an index gives back the vectors that it was built from, to the bit."""
     return _EXACT.fullmatch(manifest.index_factory) is not None
 
 
-def fits(manifest: snapshot_pb2.Manifest, options: BuildOptions, fingerprint: str) -> bool:
-    """Tells whether chunks and vectors of a snapshot are what a build would make of its texts.
+def matches_options(
+    manifest: snapshot_pb2.Manifest, options: BuildOptions, fingerprint: str
+) -> bool:
+    """Returns whether chunks and vectors of a snapshot are what a build would make of its texts.
 
     Args:
         fingerprint: Of the build's embedder; empty where the user brings the vectors.
@@ -76,19 +78,20 @@ class ParentDocuments:
         deleted = folder / DELETED_FILE
         self.deleted = read_deleted(deleted) if deleted.exists() else {}
 
-    def find(self, document_id: str) -> Story | None:
-        """Gives the story of a document, and marks it as seen; None: there is no such document."""
+    def find(self, document_id: str) -> DocumentState | None:
+        """Returns the story of a document, and marks it as seen; None: there is no such
+        document."""
         number = shard_of(document_id, len(self._shards))
         document = self._shards[number].items.find(document_id)
         if document is None:
             if document_id not in self.deleted:
                 return None
             time_us, version = self.deleted[document_id]
-            return Story(None, time_us, False, version=version)
+            return DocumentState(None, time_us, False, version=version)
         self._seen[number][document] = True
         return self._shards[number].story(document)
 
-    def unseen(self, changed_after_us: int | None = None) -> Iterator[tuple[str, Story]]:
+    def unseen(self, changed_after_us: int | None = None) -> Iterator[tuple[str, DocumentState]]:
         """Yields the documents that nobody has found yet, shard by shard in id order.
 
         Args:
@@ -136,7 +139,7 @@ class _Shard:
         self.ever_changed: NDArray[np.bool_] = self._changed != 0
         self.ever_changed[list(self._patches)] = True
 
-    def story(self, document: int) -> Story:
+    def story(self, document: int) -> DocumentState:
         expires_us = int(self._expires[document])
         rows = self.items.rows_of(document)
         bounds = None
@@ -144,8 +147,8 @@ class _Shard:
             _, starts, ends = self.items.chunks_of(rows, np.full(len(rows), document))
             bounds = np.column_stack([np.array(starts, np.int64), np.array(ends, np.int64)])
         changed_us = int(self._changed[document])
-        return Story(
-            Content(
+        return DocumentState(
+            DocumentContent(
                 self.items.title(document),
                 self.items.text(document),
                 self.items.attributes(document),
@@ -165,7 +168,7 @@ class _Shard:
         self.items.close()
 
 
-def read_deleted(path: Path) -> Deleted:
+def read_deleted(path: Path) -> DeletedDocuments:
     """Reads which documents were deleted: time in us since 1970 and version by id.
 
     Raises: SnapshotCorrupt: not such a file.
@@ -179,7 +182,7 @@ def read_deleted(path: Path) -> Deleted:
     return {name: (time, version) for name, time, version in zip(*columns, strict=True)}
 
 
-def write_deleted(path: Path, deleted: Deleted) -> None:
+def write_deleted(path: Path, deleted: DeletedDocuments) -> None:
     """Writes what `read_deleted` reads, in id order. Raises: OSError."""
     rows = sorted((name, *rest) for name, rest in deleted.items())
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(_DELETED)
@@ -189,7 +192,7 @@ def write_deleted(path: Path, deleted: Deleted) -> None:
 
 
 def _only_place(manifest: snapshot_pb2.Manifest) -> int:
-    """Gives the place of all documents of a snapshot that does not say it one by one."""
+    """Returns the place of all documents of a snapshot that does not say it one by one."""
     places = [source.import_time.ToMicroseconds() for source in manifest.sources]
     return min(places, default=0)
 

@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.evaluation.retrieval_metrics import DataSet
-from index_builder.interactions.recorded_interactions import Erased
-from index_builder.options.index_selection import Choice
-from index_builder.options.training_options import Learning
+from index_builder.evaluation.retrieval_metrics import JudgedDataset
+from index_builder.interactions.recorded_interactions import DeletedUsers
+from index_builder.options.index_selection import IndexChoice
+from index_builder.options.training_options import TrainingOptions
 from nearline.attributes import KINDS
 from nearline.contract import DEFAULT_COLLECTION, Embedder, Item
 from nearline.errors import InvalidRequest
@@ -58,7 +58,7 @@ class Row(NamedTuple):
     item: Item
 
 
-class Life(NamedTuple):
+class DocumentVersion(NamedTuple):
     """What is kept of how a document came about; all empty where it never met a live change.
 
     version: Number of the last live change; 0: none since it was imported.
@@ -75,7 +75,7 @@ class Life(NamedTuple):
     patches: str = ""
 
 
-class Arrival(NamedTuple):
+class PreparedDocument(NamedTuple):
     """A checked document that goes into a snapshot.
 
     spans: Where it is cut. vectors: (chunks, d) float32; None: to be embedded.
@@ -85,7 +85,7 @@ class Arrival(NamedTuple):
     item: Item
     spans: Sequence[Span]
     vectors: NDArray[np.float32] | None = None
-    life: Life = Life()
+    life: DocumentVersion = DocumentVersion()
 
 
 class Mode(Enum):
@@ -203,10 +203,10 @@ class BuildOptions:
     attributes: Mapping[str, str] = field(default_factory=dict)
     lexical: bool = True
     language: str = "english"
-    judged: DataSet | None = None
+    judged: JudgedDataset | None = None
     calibrate: Calibrate | None = None
-    learning: Learning | None = None
-    erased: Erased | None = None
+    learning: TrainingOptions | None = None
+    erased: DeletedUsers | None = None
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True
@@ -272,13 +272,13 @@ class SourceCount:
     modified_us: int = 0
 
     def placed_us(self, now_us: int) -> int:
-        """Gives its place in time: when it was modified; a file from the future would win over
+        """Returns its place in time: when it was modified; a file from the future would win over
         changes that are yet to be made.
         """
         return min(self.modified_us or now_us, now_us)
 
     def message(self, placed_us: int) -> snapshot_pb2.Source:
-        """Gives it as the manifest has it, with its place in time."""
+        """Returns it as the manifest has it, with its place in time."""
         message = snapshot_pb2.Source(
             uri=self.uri, sha256=self.sha256, documents=self.documents, bad_rows=self.bad_rows
         )
@@ -287,7 +287,7 @@ class SourceCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergeSummary:
     """What live changes and the snapshot before made of a build.
 
     changes: Live changes read from the archive.
@@ -342,15 +342,15 @@ class BuildResult:
     bad_rows: int
     bad_row_sample: Sequence[str]
     seconds: Mapping[str, float]
-    choice: Choice | None = None
+    choice: IndexChoice | None = None
     answers: snapshot_pb2.AnswerCard | None = None
-    merged: Merged | None = None
+    merged: MergeSummary | None = None
     behaviour: Mapping[str, object] | None = None
     models: Sequence[str] = ()
     gate: release_pb2.GateVerdict | None = None
 
     def record(self) -> dict[str, object]:
-        """Gives the result as one JSON object."""
+        """Returns the result as one JSON object."""
         record = {field.name: getattr(self, field.name) for field in fields(self)}
         tuned = record.pop("tuned_ndcg_at_10")
         return record | {
@@ -376,7 +376,7 @@ def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
 
 
 def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:
-    """Gives what cross-validation says of a calibration."""
+    """Returns what cross-validation says of a calibration."""
     return {
         "questions": answers.questions,
         "answerable": answers.answerable,

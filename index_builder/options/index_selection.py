@@ -21,7 +21,7 @@ _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?b?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class IndexCandidate:
     """An index with the widths that it was asked at.
 
     factory: FAISS factory string, as it would be built over all vectors.
@@ -38,7 +38,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class IndexTrial:
     """What was measured of a candidate.
 
     recall: Recall@10 against an exact scan of the sample, 0..1: over vectors held out or over
@@ -47,13 +47,13 @@ class Trial:
     bytes: Of the index files of all shards, as expected.
     """
 
-    candidate: Candidate
+    candidate: IndexCandidate
     recall: float
     latency_us: float
     bytes: int
 
     def record(self) -> dict[str, str | int | float]:
-        """Gives the trial as one JSON object."""
+        """Returns the trial as one JSON object."""
         return {
             "factory": self.candidate.factory,
             "ef_search": self.candidate.ef_search,
@@ -65,21 +65,21 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class IndexChoice:
     """What was chosen, out of what.
 
     max_bytes: 0 for no limit. sample: Vectors that were indexed to measure. seconds: it took.
     """
 
-    chosen: Trial
-    trials: Sequence[Trial]
+    chosen: IndexTrial
+    trials: Sequence[IndexTrial]
     target_recall: float
     max_bytes: int
     sample: int
     seconds: float
 
     def record(self) -> dict[str, object]:
-        """Gives the choice as one JSON object; the frontier is marked."""
+        """Returns the choice as one JSON object; the frontier is marked."""
         best = frontier(self.trials)
         return {
             "target_recall": self.target_recall,
@@ -108,8 +108,8 @@ def parse_bytes(text: str) -> int:
     return int(size)
 
 
-def lists_for(vectors: int) -> int:
-    """Gives the number of lists of an IVF index: the power of two nearest to 4 times the root.
+def ivf_lists(vectors: int) -> int:
+    """Returns the number of lists of an IVF index: the power of two nearest to 4 times the root.
 
     Source: faiss wiki, Guidelines to choose an index (4 to 16 times the root of the vectors).
     """
@@ -121,7 +121,7 @@ def lists_for(vectors: int) -> int:
 
 
 def factories(lists: int) -> list[str]:
-    """Gives the factory strings worth trying; where time is short the last are left out.
+    """Returns the factory strings worth trying; where time is short the last are left out.
 
     The extremes of speed and memory come first. FAISS has no graph over RaBitQ for inner product.
     """
@@ -138,8 +138,8 @@ def factories(lists: int) -> list[str]:
     ]
 
 
-def frontier(trials: Sequence[Trial]) -> list[Trial]:
-    """Gives the trials that no other beats: as good in recall, latency and memory, better in one.
+def frontier(trials: Sequence[IndexTrial]) -> list[IndexTrial]:
+    """Returns the trials that no other beats: as good in recall, latency and memory, better in one.
 
     Returns: By latency, fastest first. O(n^2); there are tens.
     """
@@ -151,8 +151,10 @@ def frontier(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(best, key=lambda trial: (trial.latency_us, trial.bytes, -trial.recall))
 
 
-def choose(trials: Sequence[Trial], target_recall: float, max_bytes: int = 0) -> Trial:
-    """Gives the fastest trial that meets both limits; of equally fast ones the smallest.
+def choose_trial(
+    trials: Sequence[IndexTrial], target_recall: float, max_bytes: int = 0
+) -> IndexTrial:
+    """Returns the fastest trial that meets both limits; of equally fast ones the smallest.
 
     Args:
         trials: At least one.
@@ -183,8 +185,8 @@ def choose(trials: Sequence[Trial], target_recall: float, max_bytes: int = 0) ->
     )
 
 
-def _beats(one: Trial, other: Trial) -> bool:
-    """Tells whether one is nowhere worse and somewhere better."""
+def _beats(one: IndexTrial, other: IndexTrial) -> bool:
+    """Returns whether one is nowhere worse and somewhere better."""
     mine = (-one.recall, one.latency_us, one.bytes)
     theirs = (-other.recall, other.latency_us, other.bytes)
     return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from index_builder.interactions.records import Interactions
-from index_builder.interactions.splits import check_name, split
+from index_builder.interactions.splits import check_split_name, split
 from nearline.errors import InvalidRequest
 
 # Every user with six interactions or more is tested on what came last, which is what a list for
@@ -21,7 +21,7 @@ MAX_KEEP_DAYS = 36_525
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learning:
+class TrainingOptions:
     """Interactions to learn from, and how to choose what serves.
 
     interactions: Read and cleaned. left_out: What reading and cleaning left out, by reason.
@@ -59,6 +59,6 @@ class Learning:
                 field="validate_on",
             )
         if self.validate_on and (self.adds or not len(self.interactions.user)):
-            check_name(self.validate_on)
+            check_split_name(self.validate_on)
         elif self.validate_on:
             split(self.interactions, self.validate_on, seed)

@@ -9,23 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index_builder.behaviour.content_factors import place_by_content
-from index_builder.behaviour.document_vectors import Documents, documents_of
-from index_builder.behaviour.id_remap import numbers_in, renumbered
-from index_builder.behaviour.ranker_message import told_ranker
+from index_builder.behaviour.content_factors import predict_factors
+from index_builder.behaviour.document_vectors import DocumentRows, read_document_rows
+from index_builder.behaviour.id_remap import map_ids, remap_tables
+from index_builder.behaviour.ranker_message import describe_ranker
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.interactions.recorded_interactions import forgotten
-from index_builder.options.training_options import STEPS, Learning
-from index_builder.pipeline.snapshot_writer import Material
-from index_builder.pipeline.training_data import Sources, gather
+from index_builder.interactions.recorded_interactions import drop_deleted_histories
+from index_builder.options.training_options import STEPS, TrainingOptions
+from index_builder.pipeline.snapshot_writer import SnapshotInputs
+from index_builder.pipeline.training_data import InteractionCounts, collect_training_data
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import BEYOND, SESSIONS, Tables, read_tables
+from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS, BehaviourTables, read_tables
 
 UNKNOWN_ITEM = "an item that is no document of the corpus"
 
 
-class Behaviour(NamedTuple):
+class BehaviourResult(NamedTuple):
     """What the stage added.
 
     left_out: Interactions that were left out, by reason. sources: How many were taken from where.
@@ -35,12 +35,12 @@ class Behaviour(NamedTuple):
 
     card: snapshot_pb2.BehaviourCard
     left_out: Mapping[str, int]
-    sources: Sources = Sources()
+    sources: InteractionCounts = InteractionCounts()
     inherited: str = ""
     notes: Sequence[str] = ()
 
     def record(self) -> dict[str, object]:
-        """Gives it as one JSON object."""
+        """Returns it as one JSON object."""
         return {
             "interactions": self.card.interactions,
             "users": self.card.users,
@@ -52,13 +52,13 @@ class Behaviour(NamedTuple):
                 _kind(one): round(one.validation_ndcg, 4) if one.split else None
                 for one in self.card.blends
             },
-            "ranker": {_kind(one): told_ranker(one.ranker) for one in self.card.blends},
+            "ranker": {_kind(one): describe_ranker(one.ranker) for one in self.card.blends},
             "inherited": self.inherited,
             "notes": list(self.notes),
         }
 
 
-async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
+async def add_behaviour(material: SnapshotInputs, folder: Path) -> BehaviourResult | None:
     """Writes the folder `behaviour` of a snapshot.
 
     Without interactions, what the snapshot before learned is carried over to the new documents.
@@ -66,8 +66,8 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
     Args:
         folder: Of the snapshot, without its other files or with them.
     Returns: None where nothing is learned, or nothing is left of what the snapshot before learned.
-    Raises: InvalidRequest: as `gather` and `learn`. SnapshotCorrupt: the snapshot before cannot be
-        read. StoreError: no space, no permission.
+    Raises: InvalidRequest: as `collect_training_data` and `train_behaviour`. SnapshotCorrupt: the
+        snapshot before cannot be read. StoreError: no space, no permission.
     """
     parent = material.ancestry.parent if material.ancestry else None
     learning = material.options.learning
@@ -80,10 +80,12 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
             lambda: read_tables(Store.open(material.options.store), parent)
         )
         if erased is not None:
-            before = before._replace(histories=await forgotten(before.histories, erased))
-    sources = Sources()
+            before = before._replace(
+                histories=await drop_deleted_histories(before.histories, erased)
+            )
+    sources = InteractionCounts()
     if learning is not None:
-        learning, sources = await gather(learning, material)
+        learning, sources = await collect_training_data(learning, material)
     total = None if learning is None else STEPS
     with material.clock.stage("behaviour", total, "steps") as advance:
         found = await material.clock.in_thread(
@@ -93,57 +95,59 @@ async def add_behaviour(material: Material, folder: Path) -> Behaviour | None:
 
 
 def _add(
-    material: Material,
-    learning: Learning | None,
+    material: SnapshotInputs,
+    learning: TrainingOptions | None,
     parent: snapshot_pb2.Manifest | None,
-    before: Tables | None,
+    before: BehaviourTables | None,
     folder: Path,
     advance: Callable[[int], None],
-) -> Behaviour | None:
+) -> BehaviourResult | None:
     options = material.options
-    documents = documents_of(material.spool, options.shards)
+    documents = read_document_rows(material.spool, options.shards)
     if learning is not None:
         # A compaction learns nothing: scipy and implicit stay out of its process.
-        from index_builder.behaviour.training import learn
+        from index_builder.behaviour.training import train_behaviour
 
-        learned = learn(learning, documents.ids, options.seed, advance)
+        learned = train_behaviour(learning, documents.ids, options.seed, advance)
         left_out = dict(learning.left_out)
         if learned.unknown:
             left_out[UNKNOWN_ITEM] = learned.unknown
-        found = Behaviour(learned.card, left_out, notes=learned.notes)
+        found = BehaviourResult(learned.card, left_out, notes=learned.notes)
         tables = learned.tables
     else:
         assert parent is not None and before is not None, "there is nothing to add"
-        tables = renumbered(before, numbers_in(before.ids, documents.ids), documents.ids)
+        tables = remap_tables(before, map_ids(before.ids, documents.ids), documents.ids)
         if not tables.interactions.any():
             return None
         card = snapshot_pb2.BehaviourCard()
         card.CopyFrom(parent.behaviour)
         card.items = int(np.count_nonzero(tables.interactions))
-        found = Behaviour(card, {}, inherited=parent.snapshot_id)
+        found = BehaviourResult(card, {}, inherited=parent.snapshot_id)
     tables = _with_cold_items(tables, documents, material)
     if learning is not None:
-        from index_builder.behaviour.tail_lists import lists_beyond
+        from index_builder.behaviour.tail_lists import build_tail_lists
 
-        beyond = lists_beyond(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
-        tables = tables._replace(lists={**tables.lists, BEYOND: beyond})
+        beyond = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
+        tables = tables._replace(lists={**tables.lists, TAIL_LISTS: beyond})
     found.card.factors_id = factors_id(tables)
     write_tables(tables, folder)
     advance(1)
     return found
 
 
-def _with_cold_items(tables: Tables, documents: Documents, material: Material) -> Tables:
-    """Gives factors to items without interactions, from what they say."""
+def _with_cold_items(
+    tables: BehaviourTables, documents: DocumentRows, material: SnapshotInputs
+) -> BehaviourTables:
+    """Returns factors to items without interactions, from what they say."""
     if tables.interactions.all():
         return tables
     content = documents.vectors(material.vectors.matrix(material.spool.chunks))
-    vectors = place_by_content(content, tables.factors.vectors, tables.interactions)
+    vectors = predict_factors(content, tables.factors.vectors, tables.interactions)
     return tables._replace(factors=tables.factors._replace(vectors=vectors))
 
 
-def factors_id(tables: Tables) -> str:
-    """Gives the hash of the factors, lower-case hex."""
+def factors_id(tables: BehaviourTables) -> str:
+    """Returns the hash of the factors, lower-case hex."""
     return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
 
 

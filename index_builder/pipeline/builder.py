@@ -14,33 +14,33 @@ from index_builder.documents.attribute_columns import infer_fields
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
-from index_builder.execution.embedding import embed_chunks, patiently
+from index_builder.execution.embedding import call_with_retries, embed_chunks
 from index_builder.execution.executor import Executor, LocalExecutor
-from index_builder.execution.progress import Progress, Silent, StageClock
+from index_builder.execution.progress import NoProgress, Progress, StageClock
 from index_builder.indexes import faiss_writer
 from index_builder.indexes.fusion_tuner import check_judged
-from index_builder.indexes.index_trials import choose_index, with_choice
-from index_builder.lineage.document_merger import Merging
-from index_builder.lineage.lineage import Ancestry, trace
+from index_builder.indexes.index_trials import apply_choice, choose_index
+from index_builder.lineage.document_merger import DocumentMerger
+from index_builder.lineage.lineage import Lineage, trace_lineage
 from index_builder.lineage.parent_snapshot import write_deleted
 from index_builder.options.build_options import (
     BuildOptions,
     BuildResult,
-    Merged,
+    MergeSummary,
     Place,
     Row,
     SourceCount,
 )
-from index_builder.options.index_selection import MIN_VECTORS, Choice
-from index_builder.pipeline.behaviour_stage import Behaviour, add_behaviour
+from index_builder.options.index_selection import MIN_VECTORS, IndexChoice
+from index_builder.pipeline.behaviour_stage import BehaviourResult, add_behaviour
 from index_builder.pipeline.intake import Intake
-from index_builder.pipeline.model_registration import register
+from index_builder.pipeline.model_registration import register_models
 from index_builder.pipeline.publisher import go_live, publish, remove_temporary, temporary_snapshot
-from index_builder.pipeline.snapshot_writer import Material, write_snapshot
+from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
 from index_builder.pipeline.work_folder import locked, work_folder, work_key
 from nearline.contract import Embedder, EmbedderInfo, Item
 from nearline.errors import InvalidRequest
-from nearline.registry import told
+from nearline.registry import describe_ref
 from nearline.snapshot import Store, new_snapshot_id
 from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -70,7 +70,7 @@ async def build_snapshot(
         log: The change log, where the collection has one.
     Raises: InvalidRequest: a bad option, document or factory string, an id twice; the collection
         has a change log, and none is given. StoreError: no space or no permission. What the
-        embedder, and what `trace` raises.
+        embedder, and what `trace_lineage` raises.
     """
     options.check()
     left = iter(documents)
@@ -78,14 +78,14 @@ async def build_snapshot(
     numbered = enumerate(chain(ahead, left), start=1)
     rows = (Row(Place("document", number), item) for number, item in numbered)
     sources = [SourceCount(uri="document")]
-    ancestry = await trace(options, sources, log)
+    ancestry = await trace_lineage(options, sources, log)
     run = _Run(
         lambda bad_rows: rows,
         sources,
         options,
         embedder,
         await _card(embedder),
-        StageClock(progress or Silent()),
+        StageClock(progress or NoProgress()),
         require_vectors=ancestry is not None and first is not None and first.vector is not None,
         ancestry=ancestry,
     )
@@ -125,8 +125,8 @@ async def build(
     """
     options.check()
     card = await _card(embedder)
-    clock = StageClock(progress or Silent())
-    ancestry = await trace(options, sources, log)
+    clock = StageClock(progress or NoProgress())
+    ancestry = await trace_lineage(options, sources, log)
     reading = [*reading, *(ancestry.key() if ancestry else ())]
     key = work_key(options, sources, reading, card.fingerprint if card else "")
     run = _Run(
@@ -156,11 +156,11 @@ class _Run:
     card: EmbedderInfo | None
     clock: StageClock
     require_vectors: bool = False
-    ancestry: Ancestry | None = None
+    ancestry: Lineage | None = None
     inherit: bool = False
     executor: Executor = field(default_factory=LocalExecutor)
-    merged: Merged | None = None
-    behaviour: Behaviour | None = None
+    merged: MergeSummary | None = None
+    behaviour: BehaviourResult | None = None
     verdict: release_pb2.GateVerdict | None = None
 
     async def run(self, folder: Path) -> BuildResult:
@@ -193,8 +193,8 @@ class _Run:
             choice = await self._choose(spool, vectors)
             options = self.options
             if choice is not None:
-                options = replace(options, index=with_choice(options.index, choice))
-            material = Material(
+                options = replace(options, index=apply_choice(options.index, choice))
+            material = SnapshotInputs(
                 spool=spool,
                 vectors=vectors,
                 options=options,
@@ -241,7 +241,7 @@ class _Run:
             choice=choice,
             merged=self.merged,
             behaviour=self.behaviour.record() if self.behaviour else None,
-            models=[told(one) for one in manifest.models],
+            models=[describe_ref(one) for one in manifest.models],
             gate=self.verdict,
         )
 
@@ -261,7 +261,7 @@ class _Run:
                     lambda: self._fill(folder, spool, vectors, bad_rows, advance)
                 )
         if known.get("merged"):
-            self.merged = Merged(**known["merged"])
+            self.merged = MergeSummary(**known["merged"])
         for source in self.sources:
             source.bad_rows = bad_rows.of(source.uri)
         return bool(known["brought"])
@@ -279,7 +279,7 @@ class _Run:
         merging = None
         if self.ancestry is not None:
             fingerprint = "" if self.require_vectors else self._needed_card().fingerprint
-            merging = Merging(self.ancestry, self.options, self.sources, folder, fingerprint)
+            merging = DocumentMerger(self.ancestry, self.options, self.sources, folder, fingerprint)
         try:
             intake = Intake(
                 spool,
@@ -326,12 +326,12 @@ class _Run:
             )
 
     def _inherited(self) -> snapshot_pb2.Manifest | None:
-        """Gives the snapshot whose weights hold here, too: those of another model do not."""
+        """Returns the snapshot whose weights hold here, too: those of another model do not."""
         parent = self.ancestry.parent if self.ancestry and self.inherit else None
         fingerprint = self.card.fingerprint if self.card else ""
         return parent if parent and parent.embedder.fingerprint == fingerprint else None
 
-    async def _choose(self, spool: Spool, vectors: VectorFile) -> Choice | None:
+    async def _choose(self, spool: Spool, vectors: VectorFile) -> IndexChoice | None:
         """Chooses the index by measuring, where that is wanted and there is enough to measure."""
         options = self.options
         if not options.index.measures or spool.chunks < MIN_VECTORS:
@@ -348,7 +348,7 @@ class _Run:
             )
 
     async def _publish(
-        self, material: Material, folder: Path
+        self, material: SnapshotInputs, folder: Path
     ) -> tuple[snapshot_pb2.Manifest, Path, int | None]:
         store = Store.open(self.options.store)
         if self.ancestry is not None:
@@ -372,7 +372,7 @@ class _Run:
             # Before it is published: the manifest names the versions, and never changes.
             parent = self.ancestry.parent if self.ancestry else None
             models = await self.clock.in_thread(
-                lambda: register(store, manifest, temporary, self.card, parent)
+                lambda: register_models(store, manifest, temporary, self.card, parent)
             )
             manifest.models.extend(models)
             expected = 0
@@ -387,7 +387,7 @@ class _Run:
     async def _promote(
         self, store: Store, manifest: snapshot_pb2.Manifest, expected: int
     ) -> int | None:
-        """Gives the epoch from which on it is current; None: it is not wanted, or refused."""
+        """Returns the epoch from which on it is current; None: it is not wanted, or refused."""
         if not self.options.promote:
             return None
         with self.clock.stage("promote"):
@@ -397,4 +397,4 @@ class _Run:
 
 
 async def _card(embedder: Embedder | None) -> EmbedderInfo | None:
-    return None if embedder is None else await patiently(embedder.info)
+    return None if embedder is None else await call_with_retries(embedder.info)

@@ -28,9 +28,14 @@ from nearline.contract import Embedder
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.archive import Archive, Pending, archive
+from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.retention import chain, contained, drop_archived, trim
+from retrieval.changelog.retention import (
+    contained_watermark,
+    drop_archived_segments,
+    log_lineage,
+    trim_log,
+)
 from retrieval.snapshots import retention
 
 SHARE = 0.2
@@ -38,7 +43,7 @@ AGE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class CompactionCheck:
     """Whether it is time to compact.
 
     changes: Live changes that the current snapshot lacks. documents: what it has. age_s: seconds
@@ -51,8 +56,10 @@ class Due:
     reason: str
 
 
-def weigh(pending: Pending, documents: int, share: float, age_s: float) -> Due:
-    """Tells whether changes have added up: in number, or in age.
+def assess_changes(
+    pending: PendingChanges, documents: int, share: float, age_s: float
+) -> CompactionCheck:
+    """Returns whether changes have added up: in number, or in age.
 
     Args:
         share: Of changes to documents, beyond which it is time.
@@ -64,29 +71,33 @@ def weigh(pending: Pending, documents: int, share: float, age_s: float) -> Due:
         reason = f"{pending.changes:,} changes are more than {share:.0%} of {documents:,} documents"
     elif pending.changes and oldest_s > age_s:
         reason = f"the oldest change is {oldest_s / 3600:.1f} hours old"
-    return Due(changes=pending.changes, documents=documents, age_s=oldest_s, reason=reason)
+    return CompactionCheck(
+        changes=pending.changes, documents=documents, age_s=oldest_s, reason=reason
+    )
 
 
-async def due(store: Store, log: ChangeLog, share: float = SHARE, age_s: float = AGE_S) -> Due:
+async def check_compaction(
+    store: Store, log: ChangeLog, share: float = SHARE, age_s: float = AGE_S
+) -> CompactionCheck:
     """Archives the log, and tells whether it is time to compact.
 
-    Raises: NotFound: nothing is published. As `archive`.
+    Raises: NotFound: nothing is published. As `archive_changes`.
     """
-    await archive(store, log)
+    await archive_changes(store, log)
     return await asyncio.to_thread(_due, store, log.collection, share, age_s)
 
 
-def _due(store: Store, collection: str, share: float, age_s: float) -> Due:
+def _due(store: Store, collection: str, share: float, age_s: float) -> CompactionCheck:
     record = store.alias_in_force(collection)
     manifest = store.manifest(collection, record.current)
     found = []
-    logs = chain(store, collection)
+    logs = log_lineage(store, collection)
     for log_id in logs:
         kept = Archive(store, collection, log_id)
-        found.append(kept.pending(contained(manifest, log_id, logs)))
+        found.append(kept.pending(contained_watermark(manifest, log_id, logs)))
     oldest = [one.oldest_us for one in found if one.changes]
-    pending = Pending(sum(one.changes for one in found), min(oldest, default=0))
-    weighed = weigh(pending, manifest.documents, share, age_s)
+    pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
+    weighed = assess_changes(pending, manifest.documents, share, age_s)
     # A new snapshot would end the trial of another one: it can wait.
     return replace(weighed, reason="") if record.canary else weighed
 
@@ -104,7 +115,7 @@ async def compact(
 
     Args:
         options: As `compaction_options` gives them; what was learned goes on, or with `learning` is
-            learned anew.
+            learned again.
         log: The change log; None: the collection has none.
         embedder: Of the model that the snapshot was built with; None where the user brings vectors.
         progress: Told of the stages; None: nobody is.
@@ -119,7 +130,7 @@ async def compact(
             f"{record.canary} is tried beside {record.current}, which compacting would end; "
             "promote or abort it first (nearline rollout)"
         )
-    manifest = await asyncio.to_thread(current, store, options.collection)
+    manifest = await asyncio.to_thread(read_current_manifest, store, options.collection)
     wanted = manifest.embedder.fingerprint
     if wanted:
         if embedder is None:
@@ -158,7 +169,9 @@ async def reembed(
     Raises: Unsupported: the vectors are the user's. InvalidRequest: it is of this model already.
         As `compact`.
     """
-    manifest = await asyncio.to_thread(current, Store.open(options.store), options.collection)
+    manifest = await asyncio.to_thread(
+        read_current_manifest, Store.open(options.store), options.collection
+    )
     before, card = manifest.embedder, await embedder.info()
     if not before.fingerprint:
         raise Unsupported(
@@ -195,8 +208,8 @@ async def _build(
         executor=executor,
     )
     if log is not None:
-        await trim(store, log)
-        await asyncio.to_thread(drop_archived, store, options.collection)
+        await trim_log(store, log)
+        await asyncio.to_thread(drop_archived_segments, store, options.collection)
     return result
 
 
@@ -207,7 +220,7 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
         options: store, collection, golden_queries, seed, threads, promote and work_dir are taken.
     Raises: NotFound: nothing is published.
     """
-    manifest = current(Store.open(options.store), options.collection)
+    manifest = read_current_manifest(Store.open(options.store), options.collection)
     index = IndexOptions(metric=manifest.metric)
     # Whoever let it go by size lets it grow, too.
     if faiss_writer.choose_factory(index, manifest.chunks) == manifest.index_factory:
@@ -249,14 +262,14 @@ def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
     """
     needless: set[str] = set()
     known = set(store.snapshot_ids(collection))
-    child = current(store, collection)
+    child = read_current_manifest(store, collection)
     while child.parent_snapshot_id in known:
         parent = store.manifest(collection, child.parent_snapshot_id)
         if _origins(parent) != _origins(child):
             break
         needless.add(parent.snapshot_id)
         child = parent
-    planned = [one for one in retention.plan(store, collection, keep) if one.name in needless]
+    planned = [one for one in retention.plan_prune(store, collection, keep) if one.name in needless]
     retention.prune(store, collection, planned)
     return [one.name for one in planned if not one.kept]
 
@@ -265,7 +278,7 @@ def _origins(manifest: snapshot_pb2.Manifest) -> set[tuple[str, str]]:
     return {(source.uri, source.sha256) for source in manifest.sources}
 
 
-def current(store: Store, collection: str) -> snapshot_pb2.Manifest:
+def read_current_manifest(store: Store, collection: str) -> snapshot_pb2.Manifest:
     """Reads the manifest of the current snapshot. Raises: NotFound."""
     return store.manifest(collection, store.alias_in_force(collection).current)
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
-from index_builder.lineage.document_merger import Merging
-from index_builder.options.build_options import COSINE, Arrival, BuildOptions, Row
+from index_builder.lineage.document_merger import DocumentMerger
+from index_builder.options.build_options import COSINE, BuildOptions, PreparedDocument, Row
 from nearline.contract import Item
-from nearline.documents import checked, checked_vector, spans
+from nearline.documents import clean_document, clean_vector, document_spans
 from nearline.errors import InvalidRequest
 
 _VECTORS_PER_WRITE = 4096
@@ -42,7 +42,7 @@ class Intake:
         bad_rows: BadRows,
         *,
         require_vectors: bool = False,
-        merging: Merging | None = None,
+        merging: DocumentMerger | None = None,
     ) -> None:
         self._merging = merging
         self._spool = spool
@@ -71,7 +71,7 @@ class Intake:
                 advance(self._spool.documents - told)
                 told = self._spool.documents
             try:
-                item = checked(
+                item = clean_document(
                     row.item, self._options.attributes, title_only=self._options.title_only
                 )
                 vector = self._checked_vector(item)
@@ -84,9 +84,9 @@ class Intake:
                     self._add(arrival)
             else:
                 cut = self._options.chunks
-                bounds = spans(item, cut.max_tokens, cut.overlap_sentences)
+                bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
                 matrix = None if vector is None else vector[np.newaxis]
-                self._add(Arrival(row.place, item, bounds, matrix))
+                self._add(PreparedDocument(row.place, item, bounds, matrix))
             self.documents[row.place.source] += 1
         for number, arrival in enumerate(self._merging.rest() if self._merging else (), start=1):
             if number % _TELL_EVERY == 0:
@@ -121,11 +121,11 @@ class Intake:
         if item.vector is None:
             raise InvalidRequest("the vector is missing")
         unit_length = self._options.index.metric == COSINE
-        vector = checked_vector(item.vector, self._dim, unit_length=unit_length)
+        vector = clean_vector(item.vector, self._dim, unit_length=unit_length)
         self._dim = vector.size
         return vector
 
-    def _add(self, arrival: Arrival) -> None:
+    def _add(self, arrival: PreparedDocument) -> None:
         first = self._spool.chunks
         self._spool.add(arrival)
         if arrival.vectors is None:

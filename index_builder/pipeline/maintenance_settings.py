@@ -52,7 +52,7 @@ class UpkeepSettings(ServerSettings):
     )
 
     def collection_names(self) -> list[str]:
-        """Gives the collections named; none: all."""
+        """Returns the collections named; none: all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
 

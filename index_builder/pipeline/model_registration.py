@@ -13,19 +13,19 @@ from nearline.registry import Registry, digest_of, name_of
 from nearline.snapshot import Store
 from nearline.v1 import model_pb2, snapshot_pb2
 from retrieval.behaviour.tables import FOLDER, HISTORIES, ITEMS_FILE, USERS_FILE, ranker_file
-from retrieval.snapshots.aliases import who_am_i
+from retrieval.snapshots.aliases import operator_name
 
 _TRAINED_ON = tuple(f"{FOLDER}/{name}" for name in (f"{HISTORIES}.", ITEMS_FILE, USERS_FILE))
 
 
-def register(
+def register_models(
     store: Store,
     manifest: snapshot_pb2.Manifest,
     folder: Path,
     embedder: EmbedderInfo | None,
     parent: snapshot_pb2.Manifest | None,
 ) -> list[snapshot_pb2.ModelRef]:
-    """Gives the versions of a snapshot's embedder and rankers; what the registry lacks is added.
+    """Returns the versions of a snapshot's embedder and rankers; what the registry lacks is added.
 
     Args:
         store: The store.
@@ -54,11 +54,11 @@ def register(
 
 
 def embedder_card(info: EmbedderInfo) -> model_pb2.ModelCard:
-    """Gives what the registry keeps of an embedding model, from what its service says."""
+    """Returns what the registry keeps of an embedding model, from what its service says."""
     backend, _, precision = info.backend.partition("-")
     return model_pb2.ModelCard(
         ref=snapshot_pb2.ModelRef(fingerprint=info.fingerprint),
-        who=who_am_i(),
+        who=operator_name(),
         metrics={"min_cosine": info.min_cosine},
         settings={
             "model": info.model,
@@ -71,7 +71,7 @@ def embedder_card(info: EmbedderInfo) -> model_pb2.ModelCard:
 
 
 def _embedder(registry: Registry, info: EmbedderInfo) -> snapshot_pb2.ModelRef:
-    """Gives a version with this fingerprint; a new one has no files."""
+    """Returns a version with this fingerprint; a new one has no files."""
     known = registry.find("embedder", info.fingerprint)
     return known or registry.add("embedder", name_of(info.model), embedder_card(info))
 
@@ -92,7 +92,7 @@ def _ranker(
     ranker = blend.ranker
     trained_on = [one for path, one in sorted(entries.items()) if path.startswith(_TRAINED_ON)]
     card = model_pb2.ModelCard(
-        who=who_am_i(),
+        who=operator_name(),
         description=f"{ranker.trees} trees over {len(ranker.features)} features",
         training_data_sha256=digest_of(trained_on),
         metrics={

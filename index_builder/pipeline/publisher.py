@@ -41,7 +41,7 @@ def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
 
 
 def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
-    """Gives size and SHA-256 of every file below a folder, by path."""
+    """Returns size and SHA-256 of every file below a folder, by path."""
     return [
         snapshot_pb2.FileEntry(
             path=path.relative_to(folder).as_posix(),
@@ -64,7 +64,7 @@ def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path
     return store.publish(folder, manifest.collection, manifest.snapshot_id)
 
 
-class Live(NamedTuple):
+class Publication(NamedTuple):
     """What became of a snapshot that was to go live.
 
     epoch: From which on it is current; None: the gate refused it. verdict: What the gate said;
@@ -81,7 +81,7 @@ async def go_live(
     gate: Gate | None,
     embedder: Embedder | None,
     expected_epoch: int,
-) -> Live:
+) -> Publication:
     """Makes a snapshot current that has just been published, where the gate passes it.
 
     Args:
@@ -96,9 +96,9 @@ async def go_live(
         _check_nothing_tried(store, manifest)
         verdict = await gate(store, manifest, embedder)
         if not (verdict.passed or verdict.forced_because):
-            return Live(None, verdict)
+            return Publication(None, verdict)
     why = f"nearline build: {manifest.documents} documents"
-    return Live(promote(store, manifest, why, expected_epoch, verdict), verdict)
+    return Publication(promote(store, manifest, why, expected_epoch, verdict), verdict)
 
 
 def _check_nothing_tried(store: Store, manifest: snapshot_pb2.Manifest) -> None:

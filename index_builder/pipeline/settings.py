@@ -11,7 +11,7 @@ from pydantic import Field
 from index_builder.evaluation import retrieval_metrics
 from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions, Mode
 from index_builder.options.index_selection import parse_bytes
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.settings import Settings
@@ -142,14 +142,14 @@ class IndexBuilderSettings(Settings):
     )
 
     def paths(self) -> list[Path]:
-        """Gives what to read."""
+        """Returns what to read."""
         return [Path(part) for part in self.corpus.split(",") if part]
 
-    def columns(self) -> Columns:
-        """Gives the column names."""
+    def columns(self) -> DocumentColumns:
+        """Returns the column names."""
         every = self.attribute_columns == "*"
         names = [part.strip() for part in self.attribute_columns.split(",") if part.strip()]
-        return Columns(
+        return DocumentColumns(
             id=self.id_column,
             title=self.title_column,
             text=self.text_column,
@@ -166,7 +166,7 @@ class IndexBuilderSettings(Settings):
         return {name.strip(): kind.strip() for name, _, kind in pairs}
 
     def options(self) -> BuildOptions:
-        """Gives what to make of it.
+        """Returns what to make of it.
 
         Raises: InvalidRequest: a value is out of range, or there is nothing to tune on.
         """

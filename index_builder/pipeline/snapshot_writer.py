@@ -23,10 +23,10 @@ from index_builder.indexes.faiss_writer import SearchDefaults
 from index_builder.indexes.fusion_tuner import tune
 from index_builder.indexes.golden_queries import GoldenQueries
 from index_builder.indexes.lexical_writer import write_lexical
-from index_builder.lineage.lineage import Ancestry
+from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE, INDEX_FILE, ITEMS_FILE
 from index_builder.options.build_options import COSINE, BuildOptions, SourceCount
-from index_builder.options.index_selection import Choice
+from index_builder.options.index_selection import IndexChoice
 from index_builder.pipeline.publisher import list_files
 from index_builder.reports.build_report import make_report
 from index_builder.reports.build_report_page import render
@@ -40,7 +40,7 @@ ATTRIBUTES_FILE = "attributes.arrow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class SnapshotInputs:
     """What a snapshot is made of.
 
     card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
@@ -58,14 +58,14 @@ class Material:
     embedder: Embedder | None
     card: EmbedderInfo | None
     clock: StageClock
-    choice: Choice | None = None
-    ancestry: Ancestry | None = None
+    choice: IndexChoice | None = None
+    ancestry: Lineage | None = None
     deleted: Path | None = None
     inherited: snapshot_pb2.Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Built:
+class _IndexSummary:
     """What became of the indexes."""
 
     defaults: SearchDefaults
@@ -74,7 +74,7 @@ class _Built:
 
 
 async def write_snapshot(
-    material: Material, folder: Path, snapshot_id: str
+    material: SnapshotInputs, folder: Path, snapshot_id: str
 ) -> snapshot_pb2.Manifest:
     """Writes all files but the manifest into a folder.
 
@@ -123,7 +123,9 @@ async def write_snapshot(
     return manifest
 
 
-async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+async def _golden_vectors(
+    material: SnapshotInputs, vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:
     options = material.options
     rows = golden_queries.sample_rows(len(vectors), options.golden_queries, options.seed)
     embedder, card = material.embedder, material.card
@@ -137,7 +139,7 @@ async def _golden_vectors(material: Material, vectors: NDArray[np.float32]) -> N
 
 
 async def _add_lexical(
-    material: Material,
+    material: SnapshotInputs,
     vectors: NDArray[np.float32],
     manifest: snapshot_pb2.Manifest,
     folder: Path,
@@ -174,13 +176,13 @@ async def _add_lexical(
 
 
 def _write_shards(
-    material: Material,
+    material: SnapshotInputs,
     vectors: NDArray[np.float32],
     factory: str,
     answers: GoldenQueries,
     folder: Path,
     advance: faiss_writer.Advance,
-) -> _Built:
+) -> _IndexSummary:
     found_rows, found_scores = [], []
     defaults = SearchDefaults(0, 0)
     k = max(1, answers.rows.shape[1])
@@ -210,7 +212,7 @@ def _write_shards(
             found_rows.append(np.where(places >= 0, rows[places], -1))
             found_scores.append(scores)
     nothing = np.empty((len(answers.vectors), 0))
-    return _Built(
+    return _IndexSummary(
         defaults=defaults,
         rows=np.concatenate([nothing.astype(np.int64), *found_rows], axis=1),
         scores=np.concatenate([nothing.astype(np.float32), *found_scores], axis=1),
@@ -218,7 +220,7 @@ def _write_shards(
 
 
 def _manifest(
-    material: Material, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
+    material: SnapshotInputs, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
 ) -> snapshot_pb2.Manifest:
     options, spool, card = material.options, material.spool, material.card
     now_us = time.time_ns() // 1_000
@@ -263,7 +265,7 @@ def _manifest(
     return manifest
 
 
-def _add_ancestry(ancestry: Ancestry, manifest: snapshot_pb2.Manifest) -> None:
+def _add_ancestry(ancestry: Lineage, manifest: snapshot_pb2.Manifest) -> None:
     if ancestry.parent is not None:
         manifest.parent_snapshot_id = ancestry.parent.snapshot_id
     if ancestry.watermark is not None:
@@ -271,7 +273,7 @@ def _add_ancestry(ancestry: Ancestry, manifest: snapshot_pb2.Manifest) -> None:
         manifest.watermark = ancestry.watermark.encode()
 
 
-def _inherit(material: Material, manifest: snapshot_pb2.Manifest) -> None:
+def _inherit(material: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
     """Takes over what was learned from judgements and labels; it holds for a little changed
     collection, too.
     """

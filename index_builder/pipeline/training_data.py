@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from index_builder.interactions.merge import Joined, interactions_of, joined, without_older
-from index_builder.interactions.recorded_interactions import without_erased
+from index_builder.interactions.merge import (
+    MergedInteractions,
+    drop_older,
+    interactions_from_histories,
+    merge_interactions,
+)
+from index_builder.interactions.recorded_interactions import drop_deleted_users
 from index_builder.interactions.records import Interactions
-from index_builder.options.training_options import VALIDATE_ON, Learning
-from index_builder.pipeline.snapshot_writer import Material
+from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
+from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
@@ -19,7 +24,7 @@ from retrieval.behaviour.tables import read_tables
 ERASED_USER = "a user who was deleted afterwards"
 
 
-class Sources(NamedTuple):
+class InteractionCounts(NamedTuple):
     """How many interactions were taken from where, each once, before any was left out for its user,
     age or item.
 
@@ -32,7 +37,9 @@ class Sources(NamedTuple):
     kept: int = 0
 
 
-async def gather(learning: Learning, material: Material) -> tuple[Learning, Sources]:
+async def collect_training_data(
+    learning: TrainingOptions, material: SnapshotInputs
+) -> tuple[TrainingOptions, InteractionCounts]:
     """Adds what the snapshot before learned from, where that is wanted.
 
     Leaves out what users did before they were deleted, and what is too old, and counts both.
@@ -42,19 +49,19 @@ async def gather(learning: Learning, material: Material) -> tuple[Learning, Sour
     """
     ancestry, erased = material.ancestry, material.options.erased
     parent = ancestry.parent if ancestry else None
-    check_any(learning, parent.behaviour if parent else None)
+    check_not_empty(learning, parent.behaviour if parent else None)
     left_out = dict(learning.left_out)
     rows, kept = learning.interactions, 0
-    sources = Sources(len(rows.user) - learning.recorded, learning.recorded)
+    sources = InteractionCounts(len(rows.user) - learning.recorded, learning.recorded)
     if learning.adds and ancestry and parent and parent.HasField("behaviour"):
         rows, kept = await material.clock.in_thread(
             lambda: _with_kept(rows, ancestry.store, parent)
         )
     taken = len(rows.user)
     if erased is not None:
-        rows = _counted(rows, await without_erased(rows, erased), ERASED_USER, left_out)
+        rows = _counted(rows, await drop_deleted_users(rows, erased), ERASED_USER, left_out)
     if learning.keep_days:
-        newer = without_older(rows, learning.keep_days)
+        newer = drop_older(rows, learning.keep_days)
         reason = f"what is more than {learning.keep_days} days older than the newest"
         rows = _counted(rows, newer, reason, left_out)
     if not len(rows.user):
@@ -63,7 +70,7 @@ async def gather(learning: Learning, material: Material) -> tuple[Learning, Sour
     return learning, sources._replace(kept=kept)
 
 
-def check_any(learning: Learning, card: snapshot_pb2.BehaviourCard | None) -> None:
+def check_not_empty(learning: TrainingOptions, card: snapshot_pb2.BehaviourCard | None) -> None:
     """Refuses to learn from nothing at all.
 
     Args:
@@ -76,7 +83,7 @@ def check_any(learning: Learning, card: snapshot_pb2.BehaviourCard | None) -> No
         raise _nothing(f"no interactions are given, none were recorded{before}", {})
 
 
-def as_before(learning: Learning, card: snapshot_pb2.BehaviourCard) -> Learning:
+def inherit_options(learning: TrainingOptions, card: snapshot_pb2.BehaviourCard) -> TrainingOptions:
     """Fills in what was not said with how the snapshot before learned."""
     # The default is left unsaid: where it leaves nothing to test on, that is no error.
     splits = [one.split for one in card.blends if one.split not in ("", VALIDATE_ON)]
@@ -87,15 +94,17 @@ def as_before(learning: Learning, card: snapshot_pb2.BehaviourCard) -> Learning:
     )
 
 
-def _with_kept(rows: Interactions, store: Store, parent: snapshot_pb2.Manifest) -> Joined:
+def _with_kept(
+    rows: Interactions, store: Store, parent: snapshot_pb2.Manifest
+) -> MergedInteractions:
     tables = read_tables(store, parent)
-    return joined(rows, interactions_of(tables.histories, tables.ids))
+    return merge_interactions(rows, interactions_from_histories(tables.histories, tables.ids))
 
 
 def _counted(
     before: Interactions, after: Interactions, reason: str, left_out: dict[str, int]
 ) -> Interactions:
-    """Gives the rows that are left, and counts the others."""
+    """Returns the rows that are left, and counts the others."""
     if gone := len(before.user) - len(after.user):
         left_out[reason] = left_out.get(reason, 0) + gone
     return after

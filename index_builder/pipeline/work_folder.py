@@ -13,7 +13,7 @@ from pathlib import Path
 from index_builder.options.build_options import BuildOptions, SourceCount
 from nearline.errors import Conflict
 from nearline.snapshot import Store
-from nearline.store.lock import alone_in
+from nearline.store.lock import lock_folder
 
 FOLDER = ".build"
 
@@ -24,7 +24,7 @@ def work_key(
     reading: Sequence[str],
     fingerprint: str,
 ) -> str:
-    """Gives a name for the work of a build: equal inputs, options and embedder give equal names.
+    """Returns a name for the work of a build: equal inputs, options and embedder give equal names.
 
     Args:
         options: What the build makes; only what decides chunks and vectors matters, so that a
@@ -42,7 +42,7 @@ def work_key(
 
 
 def work_folder(options: BuildOptions, key: str) -> Path:
-    """Gives the folder of a build: in `work_dir` where the user chose one, else in the store."""
+    """Returns the folder of a build: in `work_dir` where the user chose one, else in the store."""
     parent = (
         options.work_dir or Store.open(options.store).files.folder / options.collection / FOLDER
     )
@@ -63,11 +63,11 @@ def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
         f"another build of the same input works in {folder}; wait until it ends, or choose another "
         "--work-dir"
     )
-    with alone_in(folder, busy):
+    with lock_folder(folder, busy):
         try:
             yield folder
         except BaseException as error:
-            # What conflicts with what others did meanwhile begins anew.
+            # What conflicts with what others did meanwhile begins again.
             if not keep or isinstance(error, Conflict):
                 _remove(folder)
             raise

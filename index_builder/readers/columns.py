@@ -20,7 +20,7 @@ DEFAULT_TEXT = ("text",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class DocumentColumns:
     """Column names; empty: the default of BEIR (`_id` or `id`, `title`, `text`), no vector.
 
     attributes: Columns kept as attributes; None: every column that is nothing else.

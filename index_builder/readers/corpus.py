@@ -9,11 +9,11 @@ from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.options.build_options import Row, SourceCount
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
 from index_builder.readers.npy import read_matrix
-from index_builder.readers.sandbox import ApartReader
+from index_builder.readers.sandbox import SandboxReader
 from index_builder.readers.text import read_prose
 from nearline.errors import InvalidRequest
 from nearline.store.durable import sha256_of
@@ -46,7 +46,7 @@ class Corpus:
     Raises: InvalidRequest: nothing there, a file of an unknown kind, or a .npy beside other files.
     """
 
-    def __init__(self, paths: Sequence[Path], columns: Columns) -> None:
+    def __init__(self, paths: Sequence[Path], columns: DocumentColumns) -> None:
         self._columns = columns
         self._files = [file for path in paths for file in _find(path)]
         if not self._files:
@@ -78,7 +78,7 @@ class Corpus:
 
         Raises: InvalidRequest: a whole file cannot be read, or it changed since it was found.
         """
-        with contextlib.closing(ApartReader()) as apart:
+        with contextlib.closing(SandboxReader()) as apart:
             for file in self._files:
                 yield from read_file(
                     file.path, file.name, file.relative, self._columns, bad_rows, apart
@@ -94,9 +94,9 @@ def read_file(
     path: Path,
     name: str,
     document_id: str,
-    columns: Columns,
+    columns: DocumentColumns,
     bad_rows: BadRows,
-    apart: ApartReader,
+    apart: SandboxReader,
 ) -> Iterator[Row]:
     """Yields the rows of a file, by its kind; malformed ones are counted.
 
@@ -126,7 +126,7 @@ def read_file(
 
 
 def is_one_document(name: str) -> bool:
-    """Tells whether a file of this name is one document, rather than one on each row."""
+    """Returns whether a file of this name is one document, rather than one on each row."""
     return Path(name).suffix.lower() in _PROSE | _APART
 
 

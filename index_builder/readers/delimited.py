@@ -17,7 +17,7 @@ from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.options.build_options import Place, Row
-from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, Columns
+from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -55,7 +55,9 @@ _KINDS: tuple[_Parse, ...] = (
 )
 
 
-def read_delimited(path: Path, source: str, columns: Columns, bad_rows: BadRows) -> Iterator[Row]:
+def read_delimited(
+    path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
+) -> Iterator[Row]:
     """Yields the rows of a .csv or .tsv file.
 
     Raises: InvalidRequest: the file has no header, or the header lacks a named column.
@@ -76,7 +78,7 @@ def read_delimited(path: Path, source: str, columns: Columns, bad_rows: BadRows)
             bad_rows.add(place, error.message)
 
 
-def _column_parsers(path: Path, source: str, columns: Columns) -> dict[str, _Parse]:
+def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, _Parse]:
     """Finds, per attribute column, the narrowest kind that reads every cell."""
     left: dict[str, list[_Parse]] | None = None
     for _, record, problem in _records(path, source, columns):
@@ -94,7 +96,7 @@ def _column_parsers(path: Path, source: str, columns: Columns) -> dict[str, _Par
     return {name: kinds[0] if kinds else str for name, kinds in (left or {}).items()}
 
 
-def _attribute_names(names: list[str], columns: Columns) -> list[str]:
+def _attribute_names(names: list[str], columns: DocumentColumns) -> list[str]:
     if columns.attributes is not None:
         return list(columns.attributes)
     used = {columns.id, columns.title, columns.text, columns.vector}
@@ -124,7 +126,7 @@ def _vector(cell: str) -> object:
 
 
 def _records(
-    path: Path, source: str, columns: Columns
+    path: Path, source: str, columns: DocumentColumns
 ) -> Iterator[tuple[int, dict[str, str], str]]:
     """Yields (line, cells by column, what is wrong with the row or "")."""
     csv.field_size_limit(_MAX_CELL_CHARACTERS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from index_builder.readers.protocol import Reading, Unreadable
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 MAX_BYTES = 64 << 20
 # What is no text, and what every page of a site repeats.
@@ -31,7 +31,7 @@ _KNOWN = re.compile(r"cp\d|iso8859|koi8|gb|big5|euc_|iso2022|shift_jis|mac_|joha
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
-def parse_page(path: Path) -> Reading:
+def parse_page(path: Path) -> ParsedDocument:
     """Reads an HTML file.
 
     The title is <title>, else the first <h1>, else empty. The text is that of <main> where there is
@@ -41,27 +41,27 @@ def parse_page(path: Path) -> Reading:
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise Unreadable(f"the page has {size} bytes, {MAX_BYTES} are read; cut it in parts")
+        raise UnreadableFile(f"the page has {size} bytes, {MAX_BYTES} are read; cut it in parts")
     data = path.read_bytes()
     encoding = _encoding(data)
     try:
         page = LexborHTMLParser(data.decode(encoding))
     except UnicodeDecodeError as error:
-        raise Unreadable(
+        raise UnreadableFile(
             f"not {encoding}: byte {error.start + 1} of the file; convert it to UTF-8, or declare "
             'its encoding with <meta charset="…">'
         ) from error
     text = page_text(page)
     if not text:
-        raise Unreadable(
+        raise UnreadableFile(
             "no text outside scripts and navigation; a page that a script fills has to be saved as "
             "the browser shows it"
         )
-    return Reading(_heading(page, "title") or _heading(page, "h1"), text)
+    return ParsedDocument(_heading(page, "title") or _heading(page, "h1"), text)
 
 
 def page_text(page: LexborHTMLParser) -> str:
-    """Gives the text of a page, paragraphs parted by an empty line."""
+    """Returns the text of a page, paragraphs parted by an empty line."""
     for root in (page.css_first("main"), page.body):
         if root is not None and (text := _text(root)):
             return text
@@ -161,7 +161,7 @@ class _Writer:
                 self._widen(_WORD_GAP)
 
     def text(self) -> str:
-        """Gives what was written."""
+        """Returns what was written."""
         return "".join(self._pieces).strip()
 
     def _add(self, text: str) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.options.build_options import Place, Row
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from nearline.errors import InvalidRequest
 
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_json_lines(path: Path, source: str, columns: Columns, bad_rows: BadRows) -> Iterator[Row]:
+def read_json_lines(
+    path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
+) -> Iterator[Row]:
     """Yields the rows of a file; empty lines are passed over."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):

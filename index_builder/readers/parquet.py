@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.options.build_options import Place, Row
-from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, Columns
+from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 
 _BATCH_ROWS = 1024
 
 
-def read_parquet(path: Path, source: str, columns: Columns, bad_rows: BadRows) -> Iterator[Row]:
+def read_parquet(
+    path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
+) -> Iterator[Row]:
     """Yields the rows of a file; the line of a place is the row, from 1.
 
     Raises: InvalidRequest: not a Parquet file, or it lacks a named column.
@@ -42,7 +44,7 @@ def read_parquet(path: Path, source: str, columns: Columns, bad_rows: BadRows) -
         ) from error
 
 
-def _wanted(names: list[str], columns: Columns) -> list[str] | None:
+def _wanted(names: list[str], columns: DocumentColumns) -> list[str] | None:
     """Names the columns to read; None for all."""
     if columns.attributes is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Reading(NamedTuple):
+class ParsedDocument(NamedTuple):
     """The document of a file. pages: 0 where it has none."""
 
     title: str
@@ -13,5 +13,5 @@ class Reading(NamedTuple):
     pages: int = 0
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """Why a file gives no document, and what to do about it."""

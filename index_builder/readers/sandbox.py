@@ -21,8 +21,8 @@ TIMEOUT_S = 120.0
 MEMORY_BYTES = 4 << 30
 
 
-class ApartReader:
-    """Reads files one after another; its process starts with the first, and anew after a crash.
+class SandboxReader:
+    """Reads files one after another; its process starts with the first, and again after a crash.
 
     Args:
         timeout_s: Seconds that a file may take.

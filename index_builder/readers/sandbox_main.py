@@ -13,13 +13,13 @@ from pathlib import Path
 
 from index_builder.readers.html import parse_page
 from index_builder.readers.pdf import parse_pdf
-from index_builder.readers.protocol import Reading, Unreadable
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 _PDF = ".pdf"
 
 
 def answer(path: Path) -> dict[str, object]:
-    """Gives the document of a file as JSON, or why there is none."""
+    """Returns the document of a file as JSON, or why there is none."""
     try:
         reading = _parse(path)
         return {
@@ -27,7 +27,7 @@ def answer(path: Path) -> dict[str, object]:
             "text": _clean(reading.text),
             "pages": reading.pages,
         }
-    except Unreadable as error:
+    except UnreadableFile as error:
         return {"reason": str(error)}
     except MemoryError:
         return {"reason": "it needs more memory than a parser is given; cut it in parts"}
@@ -35,7 +35,7 @@ def answer(path: Path) -> dict[str, object]:
         return {"reason": f"cannot be read: {error.strerror or error}"}
 
 
-def _parse(path: Path) -> Reading:
+def _parse(path: Path) -> ParsedDocument:
     return parse_pdf(path) if path.suffix.lower() == _PDF else parse_page(path)
 
 

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index_builder.releases.replay import Pair, Replay
+from index_builder.releases.replay import Replay, ReplayPair
 
 ALL = "all"
 
 
-def rows_of(replay: Replay) -> list[dict[str, object]]:
-    """Gives a row for all requests, and one for each value of each division.
+def breakdown_rows(replay: Replay) -> list[dict[str, object]]:
+    """Returns a row for all requests, and one for each value of each division.
 
     Columns: segment; requests; overlap@k, mean 0..1; unchanged, share of lists with the same ids in
     the same order; drift, mean difference of the best scores; refused; p50 and p99 of the latency
     of both in ms, and their ratio, second to first.
     """
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[str, list[ReplayPair]] = {}
     for pair in replay.pairs:
         for name, value in pair.probe.segment().items():
             groups.setdefault(f"{name} {value}", []).append(pair)
@@ -26,13 +26,13 @@ def rows_of(replay: Replay) -> list[dict[str, object]]:
     return [_row(name, pairs, replay.k) for name, pairs in parts]
 
 
-def worst(replay: Replay, most: int) -> list[Pair]:
-    """Gives the requests whose answers differ most, those that are refused first."""
+def worst_pairs(replay: Replay, most: int) -> list[ReplayPair]:
+    """Returns the requests whose answers differ most, those that are refused first."""
     differing = [one for one in replay.pairs if one.refused or one.overlap < 1]
     return sorted(differing, key=lambda one: (not one.refused, one.overlap))[:most]
 
 
-def _row(name: str, pairs: Sequence[Pair], k: int) -> dict[str, object]:
+def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
     drifts = [pair.drift for pair in pairs if pair.drift is not None]
     answered = [pair for pair in pairs if not pair.refused]
     times = np.array([[one.first.seconds, one.second.seconds] for one in answered]).reshape(-1, 2)
@@ -56,5 +56,5 @@ def _row(name: str, pairs: Sequence[Pair], k: int) -> dict[str, object]:
     return row
 
 
-def _same(pair: Pair, k: int) -> bool:
+def _same(pair: ReplayPair, k: int) -> bool:
     return not pair.refused and pair.first.ids[:k] == pair.second.ids[:k]

@@ -13,8 +13,8 @@ from nearline.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
 
-def live_id(store: Store, collection: str) -> str | None:
-    """Gives the snapshot that is current; None: there is none."""
+def current_snapshot_id(store: Store, collection: str) -> str | None:
+    """Returns the snapshot that is current; None: there is none."""
     try:
         return store.alias_in_force(collection).current
     except NotFound:
@@ -22,7 +22,7 @@ def live_id(store: Store, collection: str) -> str | None:
 
 
 def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Gate:
-    """Gives what a build asks before it promotes; the report is kept in the store.
+    """Returns what a build asks before it promotes; the report is kept in the store.
 
     Args:
         force_because: Why it is promoted whatever the gate says; empty: it is not.
@@ -36,7 +36,7 @@ def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Ga
             embedders={} if embedder is None else {"the build's": embedder},
             allow_model_change=allow_model_change,
         )
-        live = live_id(store, manifest.collection)
+        live = current_snapshot_id(store, manifest.collection)
         report = await judge(store, manifest.collection, manifest.snapshot_id, live, options)
         path = await asyncio.to_thread(keep_report, store, report)
         return report.verdict(path, force_because)

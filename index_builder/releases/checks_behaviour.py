@@ -8,10 +8,10 @@ import numpy as np
 
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, judged, skipped
-from index_builder.releases.offline_eval import ndcg_of_lists, promise_of, wanted_after
+from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.offline_eval import future_interactions, ndcg_of_lists, promised_ndcg
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 
 _K = 10
 # Of fewer users a mean NDCG says little.
@@ -35,28 +35,28 @@ def check_fresh(seen: Comparison) -> Check:
     """
     live = seen.live
     if live is None:
-        return skipped("fresh", seen.alone)
+        return skip_check("fresh", seen.alone)
     ours, theirs = seen.candidate.manifest, live.manifest
     if not ours.HasField("behaviour") or not theirs.HasField("behaviour"):
         which = "it" if not ours.HasField("behaviour") else "the live snapshot"
-        return skipped("fresh", f"{which} learned from no interactions")
+        return skip_check("fresh", f"{which} learned from no interactions")
     newest, before = ours.behaviour.newest_time, theirs.behaviour.newest_time
     behind_s = max(0.0, (before.ToMicroseconds() - newest.ToMicroseconds()) / 1e6)
     found = f"the newest interaction learned from is of {newest.ToJsonString()}"
     if behind_s:
         found += f", {behind_s / 3_600:,.1f} hours older than that of the live snapshot"
     remedy = (
-        "its factors are stale: learn anew (nearline build --learn --redis URL), or name the "
+        "its factors are stale: learn again (nearline build --learn --redis URL), or name the "
         "newest file of interactions"
     )
-    return judged("fresh", behind_s <= _STALE_S, found, remedy, behind_s, _STALE_S)
+    return make_check("fresh", behind_s <= _STALE_S, found, remedy, behind_s, _STALE_S)
 
 
 def check_factors(seen: Comparison) -> Check:
     """Compares the item factors with the hash that user vectors are told apart by."""
     learned, card = seen.candidate.served.learned, seen.candidate.manifest.behaviour
     if learned is None:
-        return skipped("factors", _NOTHING_LEARNED)
+        return skip_check("factors", _NOTHING_LEARNED)
     found = hashlib.sha256(np.ascontiguousarray(learned.factors.vectors).tobytes()).hexdigest()
     ok = found == card.factors_id
     told = (
@@ -65,28 +65,28 @@ def check_factors(seen: Comparison) -> Check:
         else f"the item factors have hash {found[:12]}, the manifest names {card.factors_id[:12]}"
     )
     remedy = "files of two builds are mixed: build again with its interactions"
-    return judged("factors", ok, told, remedy, None, None)
+    return make_check("factors", ok, told, remedy, None, None)
 
 
 def check_cold_items(seen: Comparison) -> Check:
     """Compares the share of items without behaviour with that of the live snapshot."""
     limit, live = seen.limits.max_cold_growth, seen.live
     if limit < 0:
-        return skipped("cold_items", OFF)
+        return skip_check("cold_items", OFF)
     if live is None:
-        return skipped("cold_items", seen.alone)
+        return skip_check("cold_items", seen.alone)
     if live.served.learned is None:
-        return skipped("cold_items", "the live snapshot learned from no interactions")
+        return skip_check("cold_items", "the live snapshot learned from no interactions")
     ours, theirs = _cold_share(seen.candidate.served.learned), _cold_share(live.served.learned)
     found = f"{ours:.0%} of the items have no behaviour, {theirs:.0%} of those of the live snapshot"
     remedy = (
         "see that the interactions name the ids of the corpus (--item-column), and build with all "
         "of them: --interactions FILE, or --learn"
     )
-    return judged("cold_items", ours - theirs <= limit, found, remedy, ours - theirs, limit)
+    return make_check("cold_items", ours - theirs <= limit, found, remedy, ours - theirs, limit)
 
 
-def _cold_share(learned: Learned | None) -> float:
+def _cold_share(learned: BehaviourModel | None) -> float:
     return 1.0 if learned is None else float(1 - learned.trained.mean())
 
 
@@ -94,28 +94,28 @@ def check_recommend(seen: Comparison) -> Check:
     """Compares lists with those of the live snapshot, on what users had after both had learned."""
     limit, live = seen.limits.max_recommend_loss, seen.live
     if limit < 0:
-        return skipped("recommend", OFF)
+        return skip_check("recommend", OFF)
     if live is None:
-        return skipped("recommend", seen.alone)
+        return skip_check("recommend", seen.alone)
     ours, theirs = seen.candidate.served.learned, live.served.learned
     if ours is None or theirs is None:
-        return skipped("recommend", "not both learned from interactions")
+        return skip_check("recommend", "not both learned from interactions")
     if seen.later is None:
-        return skipped("recommend", _NO_LATER)
+        return skip_check("recommend", _NO_LATER)
     after_us = max(
         one.manifest.behaviour.newest_time.ToMicroseconds() for one in (seen.candidate, live)
     )
     losses, users = [], 0
     for blend in seen.candidate.manifest.behaviour.blends:
         repeats = blend.repeats
-        wanted = wanted_after(seen.later, after_us, [ours, theirs], repeats=repeats)
+        wanted = future_interactions(seen.later, after_us, [ours, theirs], repeats=repeats)
         users = max(users, len(wanted.users))
         if len(wanted.users) >= LEAST_USERS:
             was = ndcg_of_lists(theirs, wanted, _K, repeats=repeats)
             now = ndcg_of_lists(ours, wanted, _K, repeats=repeats)
             losses.append((paired_interval(was, now), float(was.mean()), float(now.mean())))
     if not losses:
-        return skipped("recommend", _too_few(users))
+        return skip_check("recommend", _too_few(users))
     loss, was_ndcg, now_ndcg = max(losses, key=lambda one: one[0].mean)
     found = f"NDCG@{_K} {now_ndcg:.4f} on later interactions, the live snapshot {was_ndcg:.4f}"
     remedy = (
@@ -124,29 +124,29 @@ def check_recommend(seen: Comparison) -> Check:
     )
     # A loss that chance explains is none.
     ok = loss.mean <= limit or loss.low <= 0
-    return judged("recommend", ok, found, remedy, loss.mean, limit)
+    return make_check("recommend", ok, found, remedy, loss.mean, limit)
 
 
 def check_promise(seen: Comparison) -> Check:
     """Compares lists with what their own validation promises, on what users had later."""
     limit, learned = seen.limits.max_broken_promise, seen.candidate.served.learned
     if limit < 0:
-        return skipped("promise", OFF)
+        return skip_check("promise", OFF)
     if learned is None:
-        return skipped("promise", _NOTHING_LEARNED)
+        return skip_check("promise", _NOTHING_LEARNED)
     card = seen.candidate.manifest.behaviour
-    if not any(promise_of(one) for one in card.blends):
-        return skipped(
+    if not any(promised_ndcg(one) for one in card.blends):
+        return skip_check(
             "promise", "nothing was chosen on a validation split, so nothing is promised"
         )
     if seen.later is None:
         return _plausible(card, _NO_LATER)
     broken, users = [], 0
     for blend in card.blends:
-        promise = promise_of(blend)
+        promise = promised_ndcg(blend)
         if not promise:
             continue
-        wanted = wanted_after(
+        wanted = future_interactions(
             seen.later, card.newest_time.ToMicroseconds(), [learned], repeats=blend.repeats
         )
         users = max(users, len(wanted.users))
@@ -162,7 +162,7 @@ def check_promise(seen: Comparison) -> Check:
         f"NDCG@{k} {kept_ndcg:.4f} on interactions after its training, validation promised "
         f"{promise:.4f}"
     )
-    return judged("promise", short <= limit, found, _LEAKED, max(short, 0.0), limit)
+    return make_check("promise", short <= limit, found, _LEAKED, max(short, 0.0), limit)
 
 
 def _plausible(card: snapshot_pb2.BehaviourCard, why: str) -> Check:
@@ -177,8 +177,8 @@ def _plausible(card: snapshot_pb2.BehaviourCard, why: str) -> Check:
                 f"its ranker promises NDCG {ranker.validation_ndcg:.4f}, {ratio:.1f} times what "
                 "it ranks, which is too good to be true"
             )
-            return judged("promise", False, found, _LEAKED, ratio, _TOO_GOOD_RATIO)
-    return skipped("promise", f"{why}; what it promises is plausible")
+            return make_check("promise", False, found, _LEAKED, ratio, _TOO_GOOD_RATIO)
+    return skip_check("promise", f"{why}; what it promises is plausible")
 
 
 _NO_LATER = (

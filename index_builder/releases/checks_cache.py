@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.gate_report import Check, make_check, skip_check
 from index_builder.releases.probes import Probe
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline.errors import NearlineError
-from retrieval.cache.cached_list import Level
-from retrieval.cache.tiered_cache import HotLists
-from retrieval.recommend.cached_candidates import HotCandidates
-from retrieval.recommend.list_builder import Making, Order
+from retrieval.cache.cached_list import CacheLevel
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.list_builder import ListBuilder, ListRequest
 from retrieval.recommend.policies import Policies, default_policies
-from retrieval.recommend.similar_items import Similar
-from retrieval.recommend.user_profile import Subject
-from retrieval.search.request_context import Inquiry
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.recommend.user_profile import UserProfile
+from retrieval.search.request_context import RequestContext
 
 # As many as a router keeps by default, and gets ready for the next snapshot.
 _LISTS = 10_000
@@ -31,18 +31,20 @@ async def check_warm(seen: Comparison, policies: Policies | None = None) -> Chec
     """
     limit, live = seen.limits.min_warm_ratio, seen.live
     if limit < 0:
-        return skipped("warm", OFF)
+        return skip_check("warm", OFF)
     if live is None:
-        return skipped("warm", seen.alone)
+        return skip_check("warm", seen.alone)
     probes = [one for one in seen.probes if one.audience is not None and not one.personal]
     if len(probes) < _LEAST:
-        return skipped(
+        return skip_check(
             "warm",
             f"{len(probes)} lists that are the same for everybody were recorded, {_LEAST} are "
             "needed; routers record a share of the requests (record_share)",
         )
     policies = policies or default_policies()
-    hot = HotCandidates(HotLists(None, capacity=_LISTS), {}, Similar(seen.candidate.embedders))
+    hot = CandidateCache(
+        TieredCache(None, capacity=_LISTS), {}, SimilarItems(seen.candidate.embedders)
+    )
     # Asked twice of the candidate, a list is warm anyway: the first time counts for all.
     is_warm: dict[tuple[object, ...], bool] = {}
     try:
@@ -51,19 +53,19 @@ async def check_warm(seen: Comparison, policies: Policies | None = None) -> Chec
         for probe in kept:
             if _name(probe) not in is_warm:
                 level = await _level(seen.candidate, hot, probe, policies)
-                is_warm[_name(probe)] = level not in (None, Level.LIVE)
+                is_warm[_name(probe)] = level not in (None, CacheLevel.LIVE)
     finally:
         await hot.close()
     counted = [is_warm[_name(probe)] for probe in kept]
     if not counted:
-        return skipped("warm", "no recorded list is one that is kept ready")
+        return skip_check("warm", "no recorded list is one that is kept ready")
     ratio = sum(counted) / len(counted)
     found = f"{ratio:.0%} of {len(counted)} recorded lists would be ready before the flip"
     remedy = (
-        "after the flip the others are made anew, which is slow for minutes: look for items that "
+        "after the flip the others are made again, which is slow for minutes: look for items that "
         "are gone or have other ids, or promote when little is asked"
     )
-    return judged("warm", ratio >= limit, found, remedy, ratio, limit)
+    return make_check("warm", ratio >= limit, found, remedy, ratio, limit)
 
 
 def _name(probe: Probe) -> tuple[object, ...]:
@@ -72,8 +74,8 @@ def _name(probe: Probe) -> tuple[object, ...]:
 
 
 async def _level(
-    snapshot: LoadedSnapshot, hot: HotCandidates, probe: Probe, policies: Policies
-) -> Level | None:
+    snapshot: LoadedSnapshot, hot: CandidateCache, probe: Probe, policies: Policies
+) -> CacheLevel | None:
     """Asks for a list by way of the caches; gives where it came from.
 
     None: no cache has such lists, there is no such item, or it is refused.
@@ -81,12 +83,12 @@ async def _level(
     assert probe.audience is not None
     try:
         policy = policies.of(probe.audience.surface)
-        order = Order(audience=probe.audience, options=probe.list_options, policy=policy)
-        similar = Similar(snapshot.embedders)
+        order = ListRequest(audience=probe.audience, options=probe.list_options, policy=policy)
+        similar = SimilarItems(snapshot.embedders)
         rng = np.random.default_rng(0)
-        making = Making(snapshot.served, order, Inquiry(), similar, hot, rng)
+        making = ListBuilder(snapshot.served, order, RequestContext(), similar, hot, rng)
         making.begin()
-        made = await making.make(Subject())
+        made = await making.make(UserProfile())
     except NearlineError:
         return None
     return None if made.hot is None else made.hot.level

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.gate_report import Check, make_check, skip_check
 
 # What is so small is no trouble whatever its share, and its ratio is chance.
 _SMALL_BYTES = 64 << 20
@@ -18,21 +18,21 @@ def check_model(seen: Comparison) -> Check:
     """Compares the embedder with that of the live snapshot."""
     live, candidate = seen.live, seen.candidate
     if live is None:
-        return skipped("model", seen.alone)
+        return skip_check("model", seen.alone)
     ours, theirs = _model(seen), live.manifest.embedder.fingerprint or "brought vectors"
     theirs = f"{theirs}, dim {live.manifest.dim}"
     if seen.same_model:
-        return judged(
+        return make_check(
             "model", True, f"the embedder is that of the live snapshot: {ours}", "", None, None
         )
     found = f"another embedder: {ours}; the live snapshot has {theirs}"
     if seen.allow_model_change:
-        return judged("model", True, f"{found}, and that was allowed", "", None, None)
+        return make_check("model", True, f"{found}, and that was allowed", "", None, None)
     remedy = (
         "roll it out with both embedders running (nearline rollout start "
         f"{candidate.id}), or --allow-model-change where the routers have the new one"
     )
-    return judged("model", False, found, remedy, None, None)
+    return make_check("model", False, found, remedy, None, None)
 
 
 def _model(seen: Comparison) -> str:
@@ -44,9 +44,9 @@ def check_size(seen: Comparison) -> Check:
     """Compares the size of the files."""
     limit, live = seen.limits.max_size_ratio, seen.live
     if limit < 0:
-        return skipped("size", OFF)
+        return skip_check("size", OFF)
     if live is None:
-        return skipped("size", seen.alone)
+        return skip_check("size", seen.alone)
     ours, theirs = seen.candidate.bytes, live.bytes
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:,} bytes, {ratio:.2f} times the live snapshot"
@@ -55,16 +55,16 @@ def check_size(seen: Comparison) -> Check:
         f"nearline gate set --max-size-ratio {np.ceil(ratio):g}, or a smaller index: --max-memory"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_BYTES
-    return judged("size", ok, found, remedy, ratio, limit)
+    return make_check("size", ok, found, remedy, ratio, limit)
 
 
 def check_load_time(seen: Comparison) -> Check:
     """Compares how long loading and warming take, files being on this machine."""
     limit, live = seen.limits.max_load_ratio, seen.live
     if limit < 0:
-        return skipped("load_time", OFF)
+        return skip_check("load_time", OFF)
     if live is None:
-        return skipped("load_time", seen.alone)
+        return skip_check("load_time", seen.alone)
     ours, theirs = seen.candidate.load_s, live.load_s
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:.2f} s to load and warm, {ratio:.2f} times the live snapshot"
@@ -73,20 +73,20 @@ def check_load_time(seen: Comparison) -> Check:
         "nearline gate set --max-load-ratio, or more shards"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_LOAD_S
-    return judged("load_time", ok, found, remedy, ratio, limit)
+    return make_check("load_time", ok, found, remedy, ratio, limit)
 
 
 def check_latency(seen: Comparison) -> Check:
     """Compares the 99th percentile of the latency of requests that both answered in turns."""
     limit, live = seen.limits.max_latency_ratio, seen.live
     if limit < 0:
-        return skipped("latency", OFF)
+        return skip_check("latency", OFF)
     if live is None:
-        return skipped("latency", seen.alone)
+        return skip_check("latency", seen.alone)
     replay = seen.replay
     pairs = [] if replay is None else [one for one in replay.pairs if not one.refused]
     if len(pairs) < _LEAST_TIMED:
-        return skipped(
+        return skip_check(
             "latency", f"{len(pairs)} requests could be asked of both, {_LEAST_TIMED} are needed"
         )
     theirs, ours = (
@@ -103,4 +103,4 @@ def check_latency(seen: Comparison) -> Check:
         "(--target-recall measures); then nearline gate set --max-latency-ratio"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_LATENCY_S
-    return judged("latency", ok, found, remedy, ratio, limit)
+    return make_check("latency", ok, found, remedy, ratio, limit)

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, judged, skipped
+from index_builder.releases.gate_report import Check, make_check, skip_check
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.documents import text_to_embed
 from nearline.errors import NearlineError, SnapshotCorrupt, SnapshotMismatch
 from retrieval.changelog.archive import Archive
-from retrieval.changelog.records import Kind
-from retrieval.changelog.retention import chain
+from retrieval.changelog.records import ChangeKind
+from retrieval.changelog.retention import log_lineage
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols.watermark import Watermark
 from retrieval.search import item_lookup
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 # What the same text of the same model may differ by; of codes of few bits it is much more.
 SAME = 0.99
@@ -37,9 +37,9 @@ def check_missing(seen: Comparison) -> Check:
     """Looks for documents of the live snapshot that are gone though nobody deleted them."""
     limit, live = seen.limits.max_missing, seen.live
     if limit < 0:
-        return skipped("missing", OFF)
+        return skip_check("missing", OFF)
     if live is None:
-        return skipped("missing", seen.alone)
+        return skip_check("missing", seen.alone)
     there = set(seen.candidate.ids())
     before = live.ids()
     lacking = [one for one in before if one not in there]
@@ -58,7 +58,7 @@ def check_missing(seen: Comparison) -> Check:
         "see that the whole corpus was read (nearline snapshots show, bad rows), or build with "
         "--mode merge; if they are meant to go, --force with a reason"
     )
-    return judged("missing", share <= limit, found, remedy, share, limit)
+    return make_check("missing", share <= limit, found, remedy, share, limit)
 
 
 def _changed_between(live: LoadedSnapshot, candidate: LoadedSnapshot) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _changed_between(live: LoadedSnapshot, candidate: LoadedSnapshot) -> Iterato
     name = live.served.name
     old, new = watermark_of(live.manifest), watermark_of(candidate.manifest)
     # Each log goes on from the one before; what had none has nothing of them.
-    logs = chain(live.store, name)
+    logs = log_lineage(live.store, name)
     if not logs or (new.log_id and new.log_id not in logs):
         return
     at = logs.index(new.log_id) if new.log_id else 0
@@ -77,7 +77,7 @@ def _changed_between(live: LoadedSnapshot, candidate: LoadedSnapshot) -> Iterato
         start = old if log_id == old.log_id else Watermark(log_id)
         end = new if log_id == new.log_id else None
         for entry in Archive(live.store, name, log_id).entries(start, end):
-            if entry.change.kind is Kind.DELETE or _is_past(entry.change.expires):
+            if entry.change.kind is ChangeKind.DELETE or _is_past(entry.change.expires):
                 yield entry.change.document_id
     for log_id in logs[at:]:
         start = new if log_id == new.log_id else Watermark(log_id)
@@ -104,14 +104,14 @@ async def check_moved(seen: Comparison) -> Check:
     """
     limit, live = seen.limits.max_moved, seen.live
     if limit < 0:
-        return skipped("moved", OFF)
+        return skip_check("moved", OFF)
     if live is None:
-        return skipped("moved", seen.alone)
+        return skip_check("moved", seen.alone)
     if not seen.same_model:
-        return skipped("moved", "vectors of two embedders do not compare")
+        return skip_check("moved", "vectors of two embedders do not compare")
     brought = not seen.candidate.fingerprint
     if brought and seen.allow_model_change:
-        return skipped("moved", "its vectors were brought, and another model was allowed")
+        return skip_check("moved", "its vectors were brought, and another model was allowed")
     common = sorted(set(live.ids()) & set(seen.candidate.ids()))
     rng = np.random.default_rng(0)
     if len(common) > _SAMPLE:
@@ -134,7 +134,7 @@ async def check_moved(seen: Comparison) -> Check:
             elif cut_alike and one.vector is not None and other.vector is not None:
                 moved += _cosine(one.vector, other.vector) < least
     if not with_text:
-        return skipped("moved", "no document that both have has a text to tell it by")
+        return skip_check("moved", "no document that both have has a text to tell it by")
     swapped = _elsewhere(live, others) if len(others) > limit * with_text else 0
     share = (moved + swapped) / with_text
     found = (
@@ -147,7 +147,7 @@ async def check_moved(seen: Comparison) -> Check:
     )
     if brought:
         remedy += "; where the vectors are of another model now: --allow-model-change"
-    return judged("moved", share <= limit, found, remedy, share, limit)
+    return make_check("moved", share <= limit, found, remedy, share, limit)
 
 
 def _elsewhere(live: LoadedSnapshot, others: dict[tuple[str, str], str]) -> int:
@@ -166,21 +166,21 @@ async def check_vectors(seen: Comparison) -> Check:
     """Embeds some stored texts again, by the model that the manifest names."""
     snapshot = seen.candidate
     if not snapshot.fingerprint:
-        return skipped("vectors", "its vectors were brought, so no model can make them again")
+        return skip_check("vectors", "its vectors were brought, so no model can make them again")
     if not seen.embedding:
-        return skipped("vectors", "no embedding service was named: --embedding HOST:PORT")
+        return skip_check("vectors", "no embedding service was named: --embedding HOST:PORT")
     texts, stored = _some_chunks(snapshot, _EMBEDDED)
     if not texts:
-        return skipped("vectors", "it has no text to embed again")
+        return skip_check("vectors", "it has no text to embed again")
     try:
         embedded = await snapshot.embedders.embed_documents(
             texts, snapshot.fingerprint, c.Lane.BULK, _EMBED_S
         )
     except NearlineError as error:
-        return skipped("vectors", f"its texts could not be embedded again: {error.message}")
+        return skip_check("vectors", f"its texts could not be embedded again: {error.message}")
     kept = [at for at in range(len(texts)) if at not in embedded.refused]
     if not kept:
-        return skipped("vectors", "the embedding service refuses all texts of the sample")
+        return skip_check("vectors", "the embedding service refuses all texts of the sample")
     cosines = [_cosine(embedded.vectors[at], stored[at]) for at in kept]
     mean, limit = float(np.mean(cosines)), _least_cosine(snapshot)
     found = f"mean cosine {mean:.3f} of {len(kept)} stored vectors to those of the model now"
@@ -188,7 +188,7 @@ async def check_vectors(seen: Comparison) -> Check:
         "the vectors are not of the model that the manifest names: build again with that model, "
         "or find out what wrote them"
     )
-    return judged("vectors", mean >= limit, found, remedy, mean, limit)
+    return make_check("vectors", mean >= limit, found, remedy, mean, limit)
 
 
 def _some_chunks(snapshot: LoadedSnapshot, most: int) -> tuple[list[str], NDArray[np.float32]]:
@@ -213,11 +213,11 @@ def _some_chunks(snapshot: LoadedSnapshot, most: int) -> tuple[list[str], NDArra
 
 
 async def _items(snapshot: LoadedSnapshot, ids: Sequence[str]) -> dict[str, c.Item]:
-    return (await item_lookup.fetch(snapshot.served, ids, _STORED, Inquiry())).items
+    return (await item_lookup.fetch_items(snapshot.served, ids, _STORED, RequestContext())).items
 
 
 def _least_cosine(snapshot: LoadedSnapshot) -> float:
-    """Gives what a vector and itself as it is stored have in common at least."""
+    """Returns what a vector and itself as it is stored have in common at least."""
     factory = snapshot.manifest.index_factory
     whole = ("PQ", "SQ4", "SQ6", "RaBitQ", "LSH")
     coded = any(one in factory for one in whole) and "Refine" not in factory

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from index_builder.evaluation import retrieval_metrics
 from index_builder.indexes.golden_queries import mixtures
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, judged, skipped
-from index_builder.releases.judgements import Judged, read_judgements
+from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.judgements import JudgedQueries, read_judgements
 from index_builder.releases.probes import Probe
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import NearlineError
 from retrieval.monitoring.divergence import stability_index
-from retrieval.monitoring.recall_metrics import compare
-from retrieval.protocols.shard import Queries
+from retrieval.monitoring.recall_metrics import compute_recall
+from retrieval.protocols.shard import ShardQueries
 from retrieval.search import executor
-from retrieval.search.queries import Asked, ask
-from retrieval.search.request_context import Inquiry
+from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.request_context import RequestContext
 from retrieval.snapshots.golden_queries import RECALL_SLACK
 
 K = 10
@@ -42,11 +42,11 @@ async def check_recall(seen: Comparison) -> Check:
     """
     limit = seen.limits.min_recall
     if limit < 0:
-        return skipped("recall", OFF)
+        return skip_check("recall", OFF)
     snapshot = seen.candidate
     queries = _queries(snapshot, seen.probes)
     if not len(queries):
-        return skipped("recall", "the snapshot has no vectors")
+        return skip_check("recall", "the snapshot has no vectors")
     recalls = await recalls_of(snapshot, queries)
     mean = float(np.mean(recalls))
     promised = snapshot.manifest.quality
@@ -61,11 +61,11 @@ async def check_recall(seen: Comparison) -> Check:
         f"--nprobe, or with --target-recall {max(limit, 0.95):g}; where less is wanted, nearline "
         "gate set --min-recall"
     )
-    return judged("recall", mean >= least, found, remedy, mean, round(least, 4))
+    return make_check("recall", mean >= least, found, remedy, mean, round(least, 4))
 
 
 async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> Sequence[float]:
-    """Gives recall@10 of each query against an exact scan: (n,) numbers of 0..1.
+    """Returns recall@10 of each query against an exact scan: (n,) numbers of 0..1.
 
     Args:
         queries: (n, d) float32, at unit length where the metric is cosine.
@@ -74,11 +74,11 @@ async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> 
     recalls: list[float] = []
     for at in range(0, len(queries), _AT_ONCE):
         part = queries[at : at + _AT_ONCE]
-        asked = Asked(c.SearchMode.DENSE, list(range(len(part))), Queries(part))
-        near = await executor.search(served, asked, _CHUNKS, Inquiry())
-        exact = await executor.search(served, asked, replace(_CHUNKS, exact=True), Inquiry())
+        asked = QueryBatch(c.SearchMode.DENSE, list(range(len(part))), ShardQueries(part))
+        near = await executor.search(served, asked, _CHUNKS, RequestContext())
+        exact = await executor.search(served, asked, replace(_CHUNKS, exact=True), RequestContext())
         recalls += [
-            compare(best, found, chunks=True).recall
+            compute_recall(best, found, chunks=True).recall
             for best, found in zip(exact.lists, near.lists, strict=True)
             if best
         ]
@@ -125,10 +125,10 @@ def check_overlap(seen: Comparison) -> Check:
     """
     limit, replay = seen.limits.min_overlap, seen.replay
     if limit < 0:
-        return skipped("overlap", OFF)
+        return skip_check("overlap", OFF)
     pairs = [] if replay is None else [one for one in replay.pairs if one.probe.query is not None]
     if replay is None or not pairs:
-        return skipped("overlap", _nothing_asked(seen))
+        return skip_check("overlap", _nothing_asked(seen))
     refused = [one for one in replay.pairs if one.refused]
     mean = float(np.mean([one.overlap for one in pairs]))
     found = (
@@ -142,21 +142,21 @@ def check_overlap(seen: Comparison) -> Check:
         "--against LIVE CANDIDATE --html FILE; if it is meant, try it as a canary (nearline "
         "rollout start), or --force with a reason"
     )
-    return judged("overlap", mean >= limit, found, remedy, mean, limit)
+    return make_check("overlap", mean >= limit, found, remedy, mean, limit)
 
 
 def check_score_drift(seen: Comparison) -> Check:
     """Compares the best scores with those of the live snapshot on the same requests."""
     limit, replay = seen.limits.max_score_drift, seen.replay
     if limit < 0:
-        return skipped("score_drift", OFF)
+        return skip_check("score_drift", OFF)
     if replay is None:
-        return skipped("score_drift", _nothing_asked(seen))
+        return skip_check("score_drift", _nothing_asked(seen))
     if not seen.same_model:
-        return skipped("score_drift", "scores of two embedders do not compare")
+        return skip_check("score_drift", "scores of two embedders do not compare")
     pairs = [one for one in replay.pairs if one.drift is not None and one.probe.query is not None]
     if not pairs:
-        return skipped("score_drift", _nothing_asked(seen))
+        return skip_check("score_drift", _nothing_asked(seen))
     scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
     # The last digits differ with the order of sums. In bins of few values chance makes an index.
     first, second = scores.round(_DIGITS).T
@@ -167,22 +167,22 @@ def check_score_drift(seen: Comparison) -> Check:
         "what is found is nearer to, or further from, the queries than now: thresholds on scores "
         "would cut elsewhere; see that documents, metric and weight of fusion are those wanted"
     )
-    return judged("score_drift", drift <= limit, found, remedy, drift, limit)
+    return make_check("score_drift", drift <= limit, found, remedy, drift, limit)
 
 
 async def check_ndcg(seen: Comparison) -> Check:
     """Asks judged queries as texts, and compares with the live snapshot."""
     limits = seen.limits
     if limits.min_ndcg < 0 and limits.max_ndcg_loss < 0:
-        return skipped("ndcg", OFF)
+        return skip_check("ndcg", OFF)
     if not seen.judgements_sha256:
-        return skipped("ndcg", "there are no judged queries: nearline gate set --labels DIR")
+        return skip_check("ndcg", "there are no judged queries: nearline gate set --labels DIR")
     snapshot = seen.candidate
     labels = read_judgements(snapshot.store, snapshot.served.name, seen.judgements_sha256)
     try:
         ours = await _ndcg(snapshot, labels)
     except NearlineError as error:
-        return skipped(
+        return skip_check(
             "ndcg",
             f"its judged queries could not be asked ({error.message}); name the embedding service "
             "of its model with --embedding",
@@ -194,21 +194,21 @@ async def check_ndcg(seen: Comparison) -> Check:
         except NearlineError as error:
             told = f" (the live snapshot could not be asked: {error.message})"
             if least < 0:
-                return skipped("ndcg", f"nDCG@10 {ours:.4f}, with nothing to hold against{told}")
+                return skip_check("ndcg", f"nDCG@10 {ours:.4f}, with nothing to hold against{told}")
         else:
             least = max(least, theirs - limits.max_ndcg_loss)
             told = f" (the live snapshot {theirs:.4f})"
     if least < 0:
-        return skipped("ndcg", f"nDCG@10 {ours:.4f}, and nothing says how much there should be")
+        return skip_check("ndcg", f"nDCG@10 {ours:.4f}, and nothing says how much there should be")
     found = f"nDCG@10 {ours:.4f} over {len(labels.queries)} judged queries{told}"
     remedy = (
         "judged documents are found less well: look for documents that are gone, another way of "
         "cutting them or another model; tune the weight of fusion with --tune-on"
     )
-    return judged("ndcg", ours >= least, found, remedy, ours, round(least, 4))
+    return make_check("ndcg", ours >= least, found, remedy, ours, round(least, 4))
 
 
-async def _ndcg(snapshot: LoadedSnapshot, labels: Judged) -> float:
+async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
     served = snapshot.served
     options = c.SearchOptions(k=K)
     names = list(labels.queries)
@@ -216,9 +216,11 @@ async def _ndcg(snapshot: LoadedSnapshot, labels: Judged) -> float:
     for at in range(0, len(names), _JUDGED_AT_ONCE):
         part = names[at : at + _JUDGED_AT_ONCE]
         queries = [c.Query(text=labels.queries[name]) for name in part]
-        asking = await ask(served, snapshot.embedders, queries, part, None, Inquiry())
+        asking = await prepare_queries(
+            served, snapshot.embedders, queries, part, None, RequestContext()
+        )
         for asked in asking.asked:
-            outcome = await executor.search(served, asked, options, Inquiry())
+            outcome = await executor.search(served, asked, options, RequestContext())
             for number, hits in zip(asked.numbers, outcome.lists, strict=True):
                 rankings[part[number]] = [hit.id for hit in hits]
     return retrieval_metrics.score(rankings, labels.judgements)["ndcg@10"]

@@ -8,7 +8,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.releases.probes import Probe
 from index_builder.releases.replay import Replay
 from index_builder.releases.snapshot_loader import LoadedSnapshot
-from index_builder.releases.thresholds import Limits
+from index_builder.releases.thresholds import GateLimits
 
 OFF = "switched off by the thresholds"
 
@@ -26,7 +26,7 @@ class Comparison:
     candidate: LoadedSnapshot
     live: LoadedSnapshot | None
     alone: str
-    limits: Limits
+    limits: GateLimits
     replay: Replay | None = None
     probes: tuple[Probe, ...] = ()
     judgements_sha256: str = ""

@@ -17,7 +17,14 @@ from index_builder.releases import (
     checks_retrieval,
 )
 from index_builder.releases.comparison import Comparison
-from index_builder.releases.gate_report import Check, GateReport, Outcome, Seen, judged, skipped
+from index_builder.releases.gate_report import (
+    Check,
+    CheckOutcome,
+    GateReport,
+    PlotSamples,
+    make_check,
+    skip_check,
+)
 from index_builder.releases.probes import (
     GOLDEN,
     RECORDED,
@@ -26,8 +33,8 @@ from index_builder.releases.probes import (
     probes_for,
 )
 from index_builder.releases.replay import Replay, replay
-from index_builder.releases.snapshot_loader import LoadedSnapshot, loaded
-from index_builder.releases.thresholds import limits_of, thresholds_in_force
+from index_builder.releases.snapshot_loader import LoadedSnapshot, load_snapshot
+from index_builder.releases.thresholds import current_thresholds, parse_limits
 from nearline.contract import Embedder
 from nearline.errors import NearlineError, SnapshotCorrupt
 from nearline.snapshot import Store
@@ -80,7 +87,7 @@ async def judge(
     """
     start = time.perf_counter()
     store.snapshot_folder(collection, candidate_id)  # Raises where there is none.
-    thresholds = thresholds_in_force(store, collection)
+    thresholds = current_thresholds(store, collection)
     against = "" if live_id in (None, candidate_id) else str(live_id)
     report = GateReport(
         collection=collection,
@@ -94,13 +101,13 @@ async def judge(
         return replace(report, seconds=time.perf_counter() - start)
 
     files = await asyncio.to_thread(_check_files, store, collection, candidate_id)
-    if files.outcome is Outcome.FAILED:
+    if files.outcome is CheckOutcome.FAILED:
         return ended(replace(report, checks=_rest([files], "its files are not intact")))
     async with contextlib.AsyncExitStack() as stack:
 
         async def load(snapshot_id: str) -> LoadedSnapshot:
             return await stack.enter_async_context(
-                loaded(store, collection, snapshot_id, options.embedders, options.policies)
+                load_snapshot(store, collection, snapshot_id, options.embedders, options.policies)
             )
 
         try:
@@ -109,9 +116,9 @@ async def judge(
             if error.status not in ("DATA_LOSS", "FAILED_PRECONDITION"):
                 raise
             remedy = "build it again, with the software that serves it"
-            failed = judged("loads", False, error.message, remedy, None, None)
+            failed = make_check("loads", False, error.message, remedy, None, None)
             return ended(replace(report, checks=_rest([files, failed], _NOT_LOADED)))
-        loads = judged(
+        loads = make_check(
             "loads", True, f"loaded and warmed in {candidate.load_s:.2f} s", "", None, None
         )
         live, alone = None, _FIRST
@@ -127,7 +134,7 @@ async def judge(
             candidate=candidate,
             live=live,
             alone=alone,
-            limits=limits_of(thresholds),
+            limits=parse_limits(thresholds),
             replay=answered,
             probes=tuple(probes.probes),
             judgements_sha256=thresholds.judgements_sha256,
@@ -190,18 +197,20 @@ def _check_files(store: Store, collection: str, snapshot_id: str) -> Check:
         checked = store.verify(collection, snapshot_id)
     except SnapshotCorrupt as error:
         remedy = "restore them, or build the snapshot again"
-        return judged("files", False, error.message, remedy, None, None)
-    return judged("files", True, f"{checked:,} bytes are what the manifest says", "", None, None)
+        return make_check("files", False, error.message, remedy, None, None)
+    return make_check(
+        "files", True, f"{checked:,} bytes are what the manifest says", "", None, None
+    )
 
 
 def _rest(made: Sequence[Check], why: str) -> list[Check]:
-    return [*made, *(skipped(name, why) for name in NAMES[len(made) :])]
+    return [*made, *(skip_check(name, why) for name in NAMES[len(made) :])]
 
 
-def _seen(answered: Replay) -> Seen:
+def _seen(answered: Replay) -> PlotSamples:
     pairs = [one for one in answered.pairs if not one.refused]
     searches = [one for one in pairs if one.probe.query is not None]
-    return Seen(
+    return PlotSamples(
         overlap=[one.overlap for one in answered.pairs],
         best=(
             [one.second.best for one in searches if one.second.best is not None],

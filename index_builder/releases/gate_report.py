@@ -10,7 +10,7 @@ from enum import Enum
 from nearline.v1 import release_pb2
 
 
-class Outcome(Enum):
+class CheckOutcome(Enum):
     """What became of a check."""
 
     PASSED = "passed"
@@ -28,13 +28,13 @@ class Check:
     """
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     message: str
     value: float | None = None
     limit: float | None = None
 
     def record(self) -> dict[str, object]:
-        """Gives it as one JSON object."""
+        """Returns it as one JSON object."""
         return {
             "check": self.name,
             "outcome": self.outcome.value,
@@ -44,15 +44,15 @@ class Check:
         }
 
 
-def skipped(name: str, why: str) -> Check:
-    """Gives a check that could not be made."""
-    return Check(name=name, outcome=Outcome.SKIPPED, message=why)
+def skip_check(name: str, why: str) -> Check:
+    """Returns a check that could not be made."""
+    return Check(name=name, outcome=CheckOutcome.SKIPPED, message=why)
 
 
-def judged(
+def make_check(
     name: str, ok: bool, found: str, remedy: str, value: float | None, limit: float | None
 ) -> Check:
-    """Gives a check that was made.
+    """Returns a check that was made.
 
     Args:
         ok: Whether it passed.
@@ -60,13 +60,13 @@ def judged(
         remedy: What to do about it, where it did not pass.
         value, limit: See `Check`.
     """
-    outcome = Outcome.PASSED if ok else Outcome.FAILED
+    outcome = CheckOutcome.PASSED if ok else CheckOutcome.FAILED
     message = found if ok else f"{found}; {remedy}"
     return Check(name=name, outcome=outcome, message=message, value=value, limit=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class PlotSamples:
     """What the plots of a report show, one entry per request that both snapshots answered.
 
     overlap: Share of the best in common. best: Best scores, of the candidate and of the live one;
@@ -96,26 +96,26 @@ class GateReport:
     requests: int = 0
     source: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    seen: Seen = Seen()
+    seen: PlotSamples = PlotSamples()
     seconds: float = 0.0
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def failed(self) -> Sequence[Check]:
         """The checks that failed."""
-        return [one for one in self.checks if one.outcome is Outcome.FAILED]
+        return [one for one in self.checks if one.outcome is CheckOutcome.FAILED]
 
     @property
     def passed(self) -> bool:
         """Whether the snapshot may go live: no check failed."""
         return not self.failed
 
-    def outcome(self, name: str) -> Outcome:
-        """Gives what became of a check. Raises: KeyError: there is none of that name."""
+    def outcome(self, name: str) -> CheckOutcome:
+        """Returns what became of a check. Raises: KeyError: there is none of that name."""
         return {one.name: one.outcome for one in self.checks}[name]
 
     def verdict(self, path: str = "", forced_because: str = "") -> release_pb2.GateVerdict:
-        """Gives it in short, for the alias record.
+        """Returns it in short, for the alias record.
 
         Args:
             path: Where the report lies in the store.
@@ -130,7 +130,7 @@ class GateReport:
         )
 
     def record(self) -> dict[str, object]:
-        """Gives it as one JSON object, without what only the plots need."""
+        """Returns it as one JSON object, without what only the plots need."""
         return {
             "collection": self.collection,
             "snapshot_id": self.snapshot_id,

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from index_builder.releases.gate_report import Check, GateReport, Outcome
+from index_builder.releases.gate_report import Check, CheckOutcome, GateReport
 from index_builder.reports.build_report_page import figures, page, table
 from index_builder.reports.plots import histogram, quantiles, two_histograms
 
-_MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
+_MARKS = {
+    CheckOutcome.PASSED: "passed",
+    CheckOutcome.FAILED: "FAILED",
+    CheckOutcome.SKIPPED: "skipped",
+}
 
 
 def render(report: GateReport) -> str:
-    """Gives the page."""
+    """Returns the page."""
     verdict = "may go live" if report.passed else "is refused"
     against = f"against <code>{escape(report.live_id)}</code>" if report.live_id else "alone"
-    counts = {outcome: sum(one.outcome is outcome for one in report.checks) for outcome in Outcome}
+    counts = {
+        outcome: sum(one.outcome is outcome for one in report.checks) for outcome in CheckOutcome
+    }
     return page(
         f"{report.collection}: gate of {report.snapshot_id}",
         [
@@ -34,7 +40,7 @@ def render(report: GateReport) -> str:
 
 
 def number(value: float | None) -> str:
-    """Gives a value or a limit for people; nothing where it is no number."""
+    """Returns a value or a limit for people; nothing where it is no number."""
     if value is None:
         return ""
     return f"{value:,.4g}" if abs(value) >= 1 else f"{value:.4f}"

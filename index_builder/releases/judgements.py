@@ -12,21 +12,21 @@ import json
 import re
 from typing import NamedTuple
 
-from index_builder.evaluation.retrieval_metrics import DataSet, Judgements
+from index_builder.evaluation.retrieval_metrics import JudgedDataset, Judgements
 from nearline.errors import AlreadyExists, SnapshotCorrupt
 from nearline.snapshot import Store, check_collection
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Judged(NamedTuple):
+class JudgedQueries(NamedTuple):
     """Texts of queries by id, and the grades of documents by query id."""
 
     queries: dict[str, str]
     judgements: Judgements
 
 
-def keep_judgements(store: Store, collection: str, found: DataSet) -> str:
+def keep_judgements(store: Store, collection: str, found: JudgedDataset) -> str:
     """Keeps the queries and judgements of a data set; gives the SHA-256 that names them."""
     content = {
         "queries": dict(found.queries),
@@ -39,7 +39,7 @@ def keep_judgements(store: Store, collection: str, found: DataSet) -> str:
     return digest
 
 
-def read_judgements(store: Store, collection: str, digest: str) -> Judged:
+def read_judgements(store: Store, collection: str, digest: str) -> JudgedQueries:
     """Reads what was kept.
 
     Raises: NotFound. SnapshotCorrupt: it is not what its name says.
@@ -57,7 +57,7 @@ def read_judgements(store: Store, collection: str, digest: str) -> Judged:
             "gate set --labels DIR"
         )
     content = json.loads(data)
-    return Judged(content["queries"], content["judgements"])
+    return JudgedQueries(content["queries"], content["judgements"])
 
 
 def _path(collection: str, digest: str) -> str:

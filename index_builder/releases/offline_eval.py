@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from index_builder.evaluation.retrieval_metrics import ndcg
 from index_builder.interactions.records import Interactions
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.model import Learned
-from retrieval.recommend.ranking import rank
-from retrieval.recommend.user_profile import NOBODY
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.recommend.ranking import rank_items
+from retrieval.recommend.user_profile import EMPTY_HISTORY
 
 # A list takes a few milliseconds.
 _MOST_USERS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FutureInteractions:
     """What users had later. users: Ids. items: Of each, ids of what they had, each once."""
 
     users: Sequence[str]
     items: Sequence[frozenset[str]]
 
 
-def wanted_after(
-    later: Interactions, after_us: int, learned: Sequence[Learned], *, repeats: bool
-) -> Wanted:
-    """Gives what users had after a moment, as far as all of some snapshots know user and item.
+def future_interactions(
+    later: Interactions, after_us: int, learned: Sequence[BehaviourModel], *, repeats: bool
+) -> FutureInteractions:
+    """Returns what users had after a moment, as far as all of some snapshots know user and item.
 
     Args:
         after_us: Microseconds since 1970.
@@ -63,13 +63,13 @@ def wanted_after(
         chosen = np.random.default_rng(0).choice(len(users), _MOST_USERS, replace=False)
         kept = np.sort(chosen).tolist()
         users, items = [users[at] for at in kept], [items[at] for at in kept]
-    return Wanted(users=users, items=items)
+    return FutureInteractions(users=users, items=items)
 
 
 def ndcg_of_lists(
-    learned: Learned, wanted: Wanted, k: int, *, repeats: bool
+    learned: BehaviourModel, wanted: FutureInteractions, k: int, *, repeats: bool
 ) -> NDArray[np.float64]:
-    """Gives NDCG@k of the list that a snapshot would make of each user, 0..1: (u,) float64.
+    """Returns NDCG@k of the list that a snapshot would make of each user, 0..1: (u,) float64.
 
     Lists are those before any rule of a surface, from what the snapshot learned of the user alone.
     """
@@ -80,7 +80,9 @@ def ndcg_of_lists(
         allowed = np.ones(len(learned.ids), np.bool_)
         if not repeats:
             allowed[history.items] = False
-        ranking = rank(learned, NOBODY, history, repeats=repeats, allowed=allowed, first=k)
+        ranking = rank_items(
+            learned, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=k
+        )
         listed: list[str] = []
         for numbers, _ in ranking.blocks:
             listed += [learned.ids[one] for one in numbers[: k - len(listed)].tolist()]
@@ -91,8 +93,8 @@ def ndcg_of_lists(
     return values
 
 
-def promise_of(blend: snapshot_pb2.BlendCard) -> float:
-    """Gives the NDCG that a card says its lists have; 0: it was not chosen on anything."""
+def promised_ndcg(blend: snapshot_pb2.BlendCard) -> float:
+    """Returns the NDCG that a card says its lists have; 0: it was not chosen on anything."""
     if not blend.split:
         return 0.0
     ranker = blend.ranker

@@ -44,7 +44,7 @@ class Probe:
     personal: bool = False
 
     def segment(self) -> dict[str, str]:
-        """Gives what it belongs to, by the name of the division."""
+        """Returns what it belongs to, by the name of the division."""
         condition = self.options.filter if self.query else self.list_options.filter
         found = {"kind": self.kind, "filter": filter_shape(condition)}
         if self.query is None:
@@ -89,7 +89,8 @@ class Probes:
 
 
 def probes_for(store: Store, collection: str, first: LoadedSnapshot, most: int) -> Probes:
-    """Gives what was recorded of a collection; where nothing was, the golden queries of a snapshot.
+    """Returns what was recorded of a collection; where nothing was, the golden queries of a
+    snapshot.
 
     Args:
         most: Requests at most.
@@ -108,7 +109,7 @@ def probes_for(store: Store, collection: str, first: LoadedSnapshot, most: int) 
 
 
 def golden_probes(snapshot: LoadedSnapshot) -> list[Probe]:
-    """Gives the golden queries of a snapshot as requests."""
+    """Returns the golden queries of a snapshot as requests."""
     if snapshot.golden is None:
         return []
     return [

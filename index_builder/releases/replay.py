@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from index_builder.releases.probes import Probe, Probes
-from index_builder.releases.request_runner import Answer, Asking, CannotAsk, ready
+from index_builder.releases.request_runner import (
+    Answer,
+    PreparedRequest,
+    UnsupportedRequest,
+    prepare_request,
+)
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline.errors import NearlineError
 
@@ -17,7 +22,7 @@ PASSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class ReplayPair:
     """One request, answered by both.
 
     first, second: The answers, with the median of the times. overlap: Share of the first k ids in
@@ -48,7 +53,7 @@ class Replay:
 
     first: LoadedSnapshot
     second: LoadedSnapshot
-    pairs: Sequence[Pair]
+    pairs: Sequence[ReplayPair]
     source: str
     left_out: Mapping[str, int] = field(default_factory=dict)
     k: int = K
@@ -73,29 +78,31 @@ async def replay(
         passes: How often each is timed, >= 1.
     """
     left_out = Counter(probes.unreadable)
-    asked: list[tuple[Probe, Asking, Asking]] = []
-    pairs: list[Pair] = []
+    asked: list[tuple[Probe, PreparedRequest, PreparedRequest]] = []
+    pairs: list[ReplayPair] = []
     for probe in probes.probes:
         try:
-            one = await ready(first, probe)
+            one = await prepare_request(first, probe)
             answer = await one()
-        except CannotAsk as why:
+        except UnsupportedRequest as why:
             left_out[str(why)] += 1
             continue
         except NearlineError as error:
             left_out[f"{first.id} refuses it: {type(error).__name__}"] += 1
             continue
         try:
-            other = await ready(second, probe)
+            other = await prepare_request(second, probe)
             await other()
-        except CannotAsk as why:
+        except UnsupportedRequest as why:
             left_out[str(why)] += 1
             continue
         except NearlineError as error:
             # A router would refuse it from the flip on.
             nothing = Answer([], None, 0.0)
             pairs.append(
-                Pair(probe=probe, first=answer, second=nothing, overlap=0.0, refused=error.message)
+                ReplayPair(
+                    probe=probe, first=answer, second=nothing, overlap=0.0, refused=error.message
+                )
             )
             continue
         asked.append((probe, one, other))
@@ -113,7 +120,7 @@ async def replay(
             answers.append((ours, theirs))
     for (probe, _, _), (ours, theirs), (mine, other_s) in zip(asked, answers, times, strict=True):
         pairs.append(
-            Pair(
+            ReplayPair(
                 probe=probe,
                 first=ours._replace(seconds=median(mine)),
                 second=theirs._replace(seconds=median(other_s)),
@@ -126,6 +133,6 @@ async def replay(
 
 
 def overlap(first: Sequence[str], second: Sequence[str]) -> float:
-    """Gives the share of ids in common, of the longer of two lists; 1 where both are empty."""
+    """Returns the share of ids in common, of the longer of two lists; 1 where both are empty."""
     longer = max(len(set(first)), len(set(second)))
     return len(set(first) & set(second)) / longer if longer else 1.0

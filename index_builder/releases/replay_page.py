@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
 
-from index_builder.releases.replay import Pair, Replay
+from index_builder.releases.replay import Replay, ReplayPair
 from index_builder.reports.build_report_page import figures, page, table
 from index_builder.reports.plots import histogram
 
@@ -14,10 +14,10 @@ from index_builder.reports.plots import histogram
 def render(
     replay: Replay,
     rows: Sequence[Mapping[str, object]],
-    worst: Sequence[Pair],
+    worst: Sequence[ReplayPair],
     titles: Mapping[str, str],
 ) -> str:
-    """Gives the page.
+    """Returns the page.
 
     Args:
         replay: Where the figures come from.
@@ -30,7 +30,7 @@ def render(
         f"<h1>{escape(name)}: two snapshots, the same requests</h1>",
         f"<p>First <code>{escape(replay.first.id)}</code>, second "
         f"<code>{escape(replay.second.id)}</code>.</p>",
-        f"<p>{escape(source_told(replay))}</p>",
+        f"<p>{escape(describe_source(replay))}</p>",
         figures(
             [
                 (_text(total["requests"]), "requests"),
@@ -53,7 +53,7 @@ def render(
     return page(f"{name}: replay", parts)
 
 
-def source_told(replay: Replay) -> str:
+def describe_source(replay: Replay) -> str:
     """Says where the requests are from."""
     if replay.source == "recorded":
         return "These requests were recorded by routers."
@@ -69,7 +69,7 @@ def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
     return f'<div style="overflow-x: auto"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _side_by_side(pair: Pair, k: int, titles: Mapping[str, str]) -> Iterator[str]:
+def _side_by_side(pair: ReplayPair, k: int, titles: Mapping[str, str]) -> Iterator[str]:
     told = f"{pair.probe.kind}: {pair.probe.told()}"
     yield f"<h2>{escape(told)}</h2>"
     if pair.refused:

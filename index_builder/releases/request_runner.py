@@ -11,10 +11,10 @@ from index_builder.releases.probes import Probe
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
-from retrieval.protocols.shard import Queries
+from retrieval.protocols.shard import ShardQueries
 from retrieval.search import executor
-from retrieval.search.queries import Asked, ask
-from retrieval.search.request_context import Inquiry
+from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.request_context import RequestContext
 
 
 class Answer(NamedTuple):
@@ -25,17 +25,17 @@ class Answer(NamedTuple):
     seconds: float
 
 
-Asking: TypeAlias = Callable[[], Awaitable[Answer]]
+PreparedRequest: TypeAlias = Callable[[], Awaitable[Answer]]
 
 
-class CannotAsk(Exception):
+class UnsupportedRequest(Exception):
     """A request that a snapshot cannot be asked, through no fault of the snapshot; says why."""
 
 
-async def ready(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
+async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
     """Makes a request ready: its text is embedded, its items become a vector.
 
-    Raises: CannotAsk: its vector is of another model, or its text cannot be embedded.
+    Raises: UnsupportedRequest: its vector is of another model, or its text cannot be embedded.
         NearlineError: the snapshot refuses it.
     """
     if probe.query is None:
@@ -50,7 +50,7 @@ async def ready(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
 
     async def search() -> Answer:
         start = time.perf_counter()
-        outcome = await executor.search(served, asked, options, Inquiry())
+        outcome = await executor.search(served, asked, options, RequestContext())
         seconds = time.perf_counter() - start
         hits = outcome.lists[0]
         return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
@@ -58,7 +58,7 @@ async def ready(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
     return search
 
 
-def _listing(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
+def _listing(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
     audience = probe.audience
     assert audience is not None
 
@@ -74,12 +74,12 @@ def _listing(snapshot: LoadedSnapshot, probe: Probe) -> Asking:
     return recommend
 
 
-async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOptions) -> Asked:
+async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOptions) -> QueryBatch:
     served, query = snapshot.served, probe.query
     assert query is not None
     same_model = probe.fingerprint == served.fingerprint
     if query.vector is not None and not same_model:
-        raise CannotAsk("its vector is of another model")
+        raise UnsupportedRequest("its vector is of another model")
     if query.text is not None and options.mode is not c.SearchMode.LEXICAL and served.has_model:
         if probe.vector is not None and same_model:
             hybrid = options.mode is not c.SearchMode.DENSE and (
@@ -88,15 +88,19 @@ async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOption
             matrix = served.aligned(probe.vector[None])
             texts = (served.text(query, "query"),) if hybrid else ()
             mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
-            return Asked(mode, [0], Queries(matrix, texts))
+            return QueryBatch(mode, [0], ShardQueries(matrix, texts))
         try:
-            asking = await ask(
-                served, snapshot.embedders, [query], ["query"], options.mode, Inquiry()
+            asking = await prepare_queries(
+                served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
             )
         except InvalidRequest:
             raise
         except NearlineError as error:
-            raise CannotAsk("no embedding service of its model was named: --embedding") from error
+            raise UnsupportedRequest(
+                "no embedding service of its model was named: --embedding"
+            ) from error
         return asking.asked[0]
-    asking = await ask(served, snapshot.embedders, [query], ["query"], options.mode, Inquiry())
+    asking = await prepare_queries(
+        served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
+    )
     return asking.asked[0]

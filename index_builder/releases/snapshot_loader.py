@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from nearline.contract import Embedder
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.model import load_learned
+from retrieval.behaviour.model import load_behaviour_model
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.loader import LoadedShard
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.snapshots.golden_queries import GoldenQueries
 
 
@@ -54,7 +54,7 @@ class LoadedSnapshot:
         return self.manifest.embedder.fingerprint
 
     def ids(self) -> list[str]:
-        """Gives the ids of all its documents, shard by shard."""
+        """Returns the ids of all its documents, shard by shard."""
         found: list[str] = []
         for one in self.shards:
             items = one.shard.base.items
@@ -63,7 +63,7 @@ class LoadedSnapshot:
 
 
 @contextlib.asynccontextmanager
-async def loaded(
+async def load_snapshot(
     store: Store,
     collection: str,
     snapshot_id: str,
@@ -85,12 +85,12 @@ async def loaded(
     plain = snapshot_pb2.Manifest()
     plain.CopyFrom(manifest)
     plain.quality.recall_at_10 = 0
-    snapshot = SnapshotInForce(collection=collection, epoch=0, manifest=plain)
-    hosting = LocalShards(store, threads=1)
+    snapshot = SnapshotRef(collection=collection, epoch=0, manifest=plain)
+    hosting = LocalShardProvider(store, threads=1)
     try:
         start = time.perf_counter()
         shards = await hosting.load(snapshot)
-        learned = await asyncio.to_thread(load_learned, store, snapshot)
+        learned = await asyncio.to_thread(load_behaviour_model, store, snapshot)
         load_s = time.perf_counter() - start
         served = ServedCollection(snapshot, [one.shard for one in shards], learned)
         collections = ServedCollections()
@@ -104,7 +104,7 @@ async def loaded(
             shards=shards,
             embedders=asked,
             recommender=RecommendationService(
-                collections, Similar(asked), policies or default_policies()
+                collections, SimilarItems(asked), policies or default_policies()
             ),
             golden=GoldenQueries.of(folder, manifest),
             load_s=load_s,

@@ -21,7 +21,7 @@ _MOST = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class GateLimits:
     """What is allowed; see GateThresholds in release.proto. Below 0: it is not looked at."""
 
     min_recall: float = 0.95
@@ -40,17 +40,17 @@ class Limits:
     max_broken_promise: float = 0.5
 
 
-NAMES = tuple(one.name for one in fields(Limits))
+NAMES = tuple(one.name for one in fields(GateLimits))
 
 
-def limits_of(thresholds: release_pb2.GateThresholds) -> Limits:
-    """Gives what a record allows; what it does not say has the default."""
-    return Limits(
+def parse_limits(thresholds: release_pb2.GateThresholds) -> GateLimits:
+    """Returns what a record allows; what it does not say has the default."""
+    return GateLimits(
         **{name: getattr(thresholds, name) for name in NAMES if thresholds.HasField(name)}
     )
 
 
-def thresholds_in_force(store: Store, collection: str) -> release_pb2.GateThresholds:
+def current_thresholds(store: Store, collection: str) -> release_pb2.GateThresholds:
     """Reads the record in force; of number 0, without any value, where none was ever made.
 
     Raises: SnapshotCorrupt: it cannot be read. StoreError.
@@ -93,7 +93,7 @@ def set_thresholds(
     record.CopyFrom(thresholds)
     record.create_time.GetCurrentTime()
     while True:
-        record.number = thresholds_in_force(store, collection).number + 1
+        record.number = current_thresholds(store, collection).number + 1
         try:
             path = f"{_folder(collection)}/{record.number:010d}.json"
             store.files.create(path, message_to_json(record).encode())

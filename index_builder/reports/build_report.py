@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.vector_file import VectorFile
-from index_builder.options.index_selection import Choice
+from index_builder.options.index_selection import IndexChoice
 from nearline.v1 import snapshot_pb2
 
 _BINS = 24
@@ -27,7 +27,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class BuildReport:
     """What a build did.
 
     golden_queries, recall_at_10: recall of the index, at the widths it is served with, against an
@@ -39,7 +39,7 @@ class Report:
     tokens: Lengths of the chunks embedded for this snapshot, as the model counted them; None where
         none was: the user brought the vectors, or those of the snapshot before were taken over.
     bytes: Size of the files by name, over all shards. seconds: time by stage.
-    choice: What `Choice.record` gives, where the index was chosen by measuring.
+    choice: What `IndexChoice.record` gives, where the index was chosen by measuring.
     """
 
     snapshot_id: str
@@ -84,8 +84,8 @@ def make_report(
     bad_rows: BadRows,
     seconds: Mapping[str, float],
     folder: Path,
-    choice: Choice | None = None,
-) -> Report:
+    choice: IndexChoice | None = None,
+) -> BuildReport:
     """Makes the report.
 
     Args:
@@ -100,7 +100,7 @@ def make_report(
     sizes: dict[str, int] = {}
     for path in sorted(folder.rglob("*.*")):
         sizes[path.name] = sizes.get(path.name, 0) + path.stat().st_size
-    return Report(
+    return BuildReport(
         snapshot_id=manifest.snapshot_id,
         collection=manifest.collection,
         sources=[

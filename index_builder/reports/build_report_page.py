@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from index_builder.reports import frontier_chart
-from index_builder.reports.build_report import Histogram, Report
+from index_builder.reports.build_report import BuildReport, Histogram
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #e3e6ec; --bar: #3b6fd8;
@@ -34,8 +34,8 @@ svg circle.beaten { fill: var(--line); } svg circle.chosen { stroke: var(--ink);
 _WIDTH, _HEIGHT, _LABELS = 720, 150, 20
 
 
-def render(report: Report) -> str:
-    """Gives the page."""
+def render(report: BuildReport) -> str:
+    """Returns the page."""
     recall = f"{report.recall_at_10:.4f}" if report.golden_queries else "not measured"
     parts = [
         f"<h1>{escape(report.collection)}</h1>",
@@ -75,7 +75,7 @@ def render(report: Report) -> str:
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Gives a whole page of parts that are HTML already; a title that is not."""
+    """Returns a whole page of parts that are HTML already; a title that is not."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -100,7 +100,7 @@ def _choice(choice: Mapping[str, object]) -> list[str]:
     ]
 
 
-def _index_rows(report: Report) -> list[tuple[str, str]]:
+def _index_rows(report: BuildReport) -> list[tuple[str, str]]:
     widths = [
         f"{name} {value}"
         for name, value in (("ef_search", report.ef_search), ("nprobe", report.nprobe))
@@ -118,7 +118,7 @@ def _index_rows(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _lexical_rows(report: Report) -> list[tuple[str, str]]:
+def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
     tuned = f"{report.dense_weight:.2f}, {report.weight_origin}"
     if report.tuning_queries:
         tuned += (
@@ -133,7 +133,7 @@ def _lexical_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def figures(named: Iterable[tuple[str, str]]) -> str:
-    """Gives a row of large figures: value and name."""
+    """Returns a row of large figures: value and name."""
     cells = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in named
     )
@@ -141,7 +141,7 @@ def figures(named: Iterable[tuple[str, str]]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Gives a table without a head."""
+    """Returns a table without a head."""
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )

@@ -16,7 +16,7 @@ Scale = Callable[[float], float]
 
 
 def draw(choice: Mapping[str, object]) -> str:
-    """Gives a chart of the trials as SVG that needs nothing else.
+    """Returns a chart of the trials as SVG that needs nothing else.
 
     Args:
         choice: What `Choice.record` gives. Every trial is a dot, pale where another beats it; a
@@ -57,7 +57,7 @@ def draw(choice: Mapping[str, object]) -> str:
 def table_rows(
     choice: Mapping[str, object], least_recall: float = 0.0
 ) -> list[tuple[str, str, str, str]]:
-    """Gives the frontier as rows of index, recall, time, memory; the chosen one is marked.
+    """Returns the frontier as rows of index, recall, time, memory; the chosen one is marked.
 
     Args:
         choice: What `Choice.record` gives.
@@ -79,7 +79,7 @@ def _rows(choice: Mapping[str, object]) -> Sequence[Row]:
 
 
 def _rising(trials: Sequence[Row]) -> list[tuple[float, float]]:
-    """Gives time and recall of each trial that finds more than every faster one."""
+    """Returns time and recall of each trial that finds more than every faster one."""
     points = sorted((float(row["latency_us"]), -float(row["recall"])) for row in trials)
     rising: list[tuple[float, float]] = []
     for time_us, recall in points:

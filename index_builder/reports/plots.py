@@ -14,7 +14,7 @@ _BINS = 20
 def histogram(
     values: Sequence[float], label: str, *, low: float, high: float, bins: int = 11
 ) -> str:
-    """Gives bars of how many values there are in each of some bins; `label` names the axis."""
+    """Returns bars of how many values there are in each of some bins; `label` names the axis."""
     counts, edges = np.histogram(values, bins, (low, high))
     step, top = _WIDTH / bins, int(counts.max(initial=0)) or 1
     bars = [
@@ -27,7 +27,7 @@ def histogram(
 
 
 def two_histograms(first: Sequence[float], second: Sequence[float], label: str) -> str:
-    """Gives the bars of one sample, and a line over them for another."""
+    """Returns the bars of one sample, and a line over them for another."""
     both = np.array([*first, *second])
     if not len(both):
         return "<p>nothing to show</p>"
@@ -58,7 +58,7 @@ def two_histograms(first: Sequence[float], second: Sequence[float], label: str) 
 
 
 def quantiles(first: Sequence[float], second: Sequence[float], label: str) -> str:
-    """Gives two samples sorted, as lines from the smallest to the largest value."""
+    """Returns two samples sorted, as lines from the smallest to the largest value."""
     if not len(first) or not len(second):
         return "<p>nothing to show</p>"
     shares = np.linspace(0, 1, 101)

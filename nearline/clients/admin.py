@@ -25,7 +25,7 @@ class AdminClient(ServiceChannel):
         self._stub = admin_pb2_grpc.AdminServiceStub(self.grpc_channel)
 
     async def serving_status(self) -> admin_pb2.GetServingStatusResponse:
-        """Tells what the router serves."""
+        """Returns what the router serves."""
         request = admin_pb2.GetServingStatusRequest()
         return await self.call(
             lambda: self._stub.GetServingStatus(request, timeout=DEFAULT_TIMEOUT_S)
@@ -122,7 +122,7 @@ class AdminClient(ServiceChannel):
     async def rollout_status(
         self, collection: str = c.DEFAULT_COLLECTION
     ) -> admin_pb2.GetRolloutStatusResponse:
-        """Tells how a canary does, as this router sees it."""
+        """Returns how a canary does, as this router sees it."""
         request = admin_pb2.GetRolloutStatusRequest(collection=collection)
         return await self.call(
             lambda: self._stub.GetRolloutStatus(request, timeout=DEFAULT_TIMEOUT_S)

@@ -10,7 +10,7 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import DEFAULT_TIMEOUT_S, limit_s
+from nearline.clients.timeouts import DEFAULT_TIMEOUT_S, effective_timeout_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -38,7 +38,9 @@ class EmbeddingClient(ServiceChannel):
     ) -> c.Embeddings:
         """Embeds a batch of texts; see `Embedder.embed`. timeout_s: None is 10 s."""
         request = _embed_request(texts, role, dimensions, expected_fingerprint, lane)
-        reply = await self.call(lambda: self._stub.Embed(request, timeout=limit_s(timeout_s)))
+        reply = await self.call(
+            lambda: self._stub.Embed(request, timeout=effective_timeout_s(timeout_s))
+        )
         return wire.embeddings(reply)
 
     async def embed_stream(
@@ -72,7 +74,9 @@ class EmbeddingClient(ServiceChannel):
         """Scores texts against a query; see `Reranker.rerank`. timeout_s: None is 10 s."""
         with _valid_unicode():
             request = embedding_pb2.RerankRequest(query=query, texts=texts, lane=wire.LANES[lane])
-        reply = await self.call(lambda: self._stub.Rerank(request, timeout=limit_s(timeout_s)))
+        reply = await self.call(
+            lambda: self._stub.Rerank(request, timeout=effective_timeout_s(timeout_s))
+        )
         return list(reply.scores)
 
     async def entail(
@@ -89,11 +93,13 @@ class EmbeddingClient(ServiceChannel):
                 premises=premises, hypotheses=hypotheses, lane=wire.LANES[lane]
             )
         return wire.entailment_scores(
-            await self.call(lambda: self._stub.Entail(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.Entail(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def info(self) -> c.EmbedderInfo:
-        """Gives the service's card."""
+        """Returns the service's card."""
         request = embedding_pb2.GetInfoRequest()
         return wire.embedder_info(
             await self.call(lambda: self._stub.GetInfo(request, timeout=DEFAULT_TIMEOUT_S))

@@ -9,7 +9,7 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import limit_s
+from nearline.clients.timeouts import effective_timeout_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
@@ -75,7 +75,7 @@ class GenerationClient(ServiceChannel):
         return wire.verify_reply(
             await self.call(
                 lambda: self._stub.VerifyCitation(
-                    request, timeout=limit_s(timeout_s), metadata=self._metadata
+                    request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
                 )
             )
         )
@@ -87,12 +87,12 @@ class GenerationClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.Session:
-        """Gives all that is remembered of a conversation; see `Generator.session`."""
+        """Returns all that is remembered of a conversation; see `Generator.session`."""
         request = generation_pb2.GetSessionRequest(collection=collection, session_id=session_id)
         return wire.session_from_proto(
             await self.call(
                 lambda: self._stub.GetSession(
-                    request, timeout=limit_s(timeout_s), metadata=self._metadata
+                    request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
                 )
             )
         )
@@ -108,7 +108,7 @@ class GenerationClient(ServiceChannel):
         request = generation_pb2.DeleteSessionRequest(collection=collection, session_id=session_id)
         reply = await self.call(
             lambda: self._stub.DeleteSession(
-                request, timeout=limit_s(timeout_s), metadata=self._metadata
+                request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
             )
         )
         return reply.deleted

@@ -13,7 +13,7 @@ import grpc
 from nearline import contract as c
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import limit_s
+from nearline.clients.timeouts import effective_timeout_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -49,7 +49,9 @@ class RetrievalClient(ServiceChannel):
             options=wire.options_to_proto(options),
         )
         return wire.search_reply(
-            await self.call(lambda: self._stub.Search(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.Search(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def search_batch(
@@ -67,7 +69,9 @@ class RetrievalClient(ServiceChannel):
             options=wire.options_to_proto(options),
         )
         return wire.batch_reply(
-            await self.call(lambda: self._stub.SearchBatch(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.SearchBatch(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def get_items(
@@ -87,7 +91,9 @@ class RetrievalClient(ServiceChannel):
             min_watermark=min_watermark,
         )
         return wire.items_reply(
-            await self.call(lambda: self._stub.GetItems(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.GetItems(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def list_items(
@@ -111,7 +117,9 @@ class RetrievalClient(ServiceChannel):
             min_watermark=min_watermark,
         )
         return wire.items_page(
-            await self.call(lambda: self._stub.ListItems(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.ListItems(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def items(
@@ -155,7 +163,9 @@ class RetrievalClient(ServiceChannel):
             min_watermark=min_watermark,
         )
         return wire.count_reply(
-            await self.call(lambda: self._stub.CountItems(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.CountItems(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def upsert_items(
@@ -253,7 +263,9 @@ class RetrievalClient(ServiceChannel):
         """Makes a list; see `Recommender.recommend`. timeout_s: None is 10 s."""
         request = wire.recommend_request(audience, options, collection)
         return wire.recommend_reply(
-            await self.call(lambda: self._stub.Recommend(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.Recommend(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def record_interactions(
@@ -275,7 +287,7 @@ class RetrievalClient(ServiceChannel):
             idempotency_key=idempotency_key or _new_key(),
         )
         reply = await self.call(
-            lambda: self._stub.RecordInteractions(request, timeout=limit_s(timeout_s))
+            lambda: self._stub.RecordInteractions(request, timeout=effective_timeout_s(timeout_s))
         )
         return c.RecordReply(reply.recorded, reply.duplicates)
 
@@ -289,7 +301,9 @@ class RetrievalClient(ServiceChannel):
         """Reads all that is kept of a user; see `Recommender.get_user`."""
         request = retrieval_pb2.GetUserRequest(collection=collection, user_id=user_id)
         return wire.user_record(
-            await self.call(lambda: self._stub.GetUser(request, timeout=limit_s(timeout_s)))
+            await self.call(
+                lambda: self._stub.GetUser(request, timeout=effective_timeout_s(timeout_s))
+            )
         )
 
     async def delete_user(

@@ -6,6 +6,6 @@ from __future__ import annotations
 DEFAULT_TIMEOUT_S = 10.0
 
 
-def limit_s(timeout_s: float | None) -> float:
-    """Gives the seconds that a call may take: the caller's, or 10."""
+def effective_timeout_s(timeout_s: float | None) -> float:
+    """Returns the seconds that a call may take: the caller's, or 10."""
     return DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s

@@ -86,7 +86,7 @@ class Embedder(Protocol):
         ...
 
     async def info(self) -> EmbedderInfo:
-        """Gives the embedder's card."""
+        """Returns the embedder's card."""
         ...
 
 

@@ -220,7 +220,7 @@ class Generator(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> Session:
-        """Gives all that is remembered of a conversation.
+        """Returns all that is remembered of a conversation.
 
         Raises: NotFound: nothing is. NotReady: sessions are away. Unsupported: there are none.
         """

@@ -178,7 +178,7 @@ class QueueState:
 
 
 def new_job_id() -> str:
-    """Gives the name of a new job: when it was made, to the second, and 8 random digits."""
+    """Returns the name of a new job: when it was made, to the second, and 8 random digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
@@ -213,7 +213,7 @@ class Ingestor(Protocol):
         ...
 
     async def job(self, job_id: str, *, timeout_s: float | None = None) -> Job:
-        """Gives a job."""
+        """Returns a job."""
         ...
 
     def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncIterator[Job]:
@@ -275,5 +275,5 @@ class Ingestor(Protocol):
         ...
 
     async def queue(self, *, timeout_s: float | None = None) -> QueueState:
-        """Gives the state of the queue."""
+        """Returns the state of the queue."""
         ...

@@ -36,7 +36,7 @@ class StoreFiles(Protocol):
         """
 
     def holds(self, path: str) -> bool:
-        """Tells whether there is such a file."""
+        """Returns whether there is such a file."""
 
     def read(self, path: str) -> bytes:
         """Reads a small file whole. Raises: NotFound."""

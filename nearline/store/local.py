@@ -43,7 +43,7 @@ class LocalFiles:
             return sorted(name for name in os.listdir(place) if not after or name > after)
 
     def holds(self, path: str) -> bool:
-        """Tells whether there is such a file."""
+        """Returns whether there is such a file."""
         return (self.folder / path).is_file()
 
     def read(self, path: str) -> bytes:

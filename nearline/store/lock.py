@@ -13,7 +13,7 @@ from nearline.store.durable import store_errors
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, busy: str) -> Iterator[None]:
+def lock_folder(folder: Path, busy: str) -> Iterator[None]:
     """Makes a folder and holds its lock for the length of the block; a killed process lets go.
 
     Args:

@@ -71,7 +71,7 @@ class ObjectFiles:
         return sorted(name for name in names if name > after)
 
     def holds(self, path: str) -> bool:
-        """Tells whether there is such an object."""
+        """Returns whether there is such an object."""
         try:
             self._size(path)
         except NotFound:

@@ -79,7 +79,8 @@ def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, s
 
 
 def _plain_http(scheme: str, environ: Mapping[str, str]) -> bool:
-    """Tells whether requests go unencrypted, which only a server on this machine is asked to do."""
+    """Returns whether requests go unencrypted, which only a server on this machine is asked to
+    do."""
     for name in _ENDPOINTS[scheme]:
         endpoint = urlsplit(environ.get(name, ""))
         if endpoint.scheme != "http":

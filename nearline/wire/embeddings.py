@@ -13,7 +13,7 @@ from nearline.wire.values import duration, seconds
 def embed_response(
     embeddings: c.Embeddings, dtype: types_pb2.DataType = types_pb2.DATA_TYPE_F32
 ) -> embedding_pb2.EmbedResponse:
-    """Gives the message of embeddings."""
+    """Returns the message of embeddings."""
     message = embedding_pb2.EmbedResponse(
         vectors=pack(embeddings.vectors, dtype),
         fingerprint=embeddings.fingerprint,
@@ -31,7 +31,7 @@ def embed_response(
 
 
 def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
-    """Gives the embeddings of a message."""
+    """Returns the embeddings of a message."""
     times = message.timings
     return c.Embeddings(
         vectors=unpack(message.vectors),
@@ -47,7 +47,7 @@ def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
 
 
 def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:
-    """Gives the message of entailment scores."""
+    """Returns the message of entailment scores."""
     return embedding_pb2.EntailResponse(
         entailment=scores.entailment,
         contradiction=scores.contradiction,
@@ -56,7 +56,7 @@ def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:
 
 
 def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScores:
-    """Gives the entailment scores of a message."""
+    """Returns the entailment scores of a message."""
     return c.EntailmentScores(
         entailment=list(message.entailment),
         contradiction=list(message.contradiction),
@@ -65,7 +65,7 @@ def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScor
 
 
 def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
-    """Gives the message of an embedder's card."""
+    """Returns the message of an embedder's card."""
     return embedding_pb2.GetInfoResponse(
         model=info.model,
         fingerprint=info.fingerprint,
@@ -87,7 +87,7 @@ def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
 
 
 def embedder_info(message: embedding_pb2.GetInfoResponse) -> c.EmbedderInfo:
-    """Gives the embedder's card of a message."""
+    """Returns the embedder's card of a message."""
     return c.EmbedderInfo(
         model=message.model,
         fingerprint=message.fingerprint,

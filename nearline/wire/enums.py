@@ -94,7 +94,7 @@ STRATEGIES = {
 
 
 def inverse(table: Mapping[_E, int]) -> dict[int, _E]:
-    """Gives the member that each number stands for."""
+    """Returns the member that each number stands for."""
     return {number: member for member, number in table.items()}
 
 
@@ -115,7 +115,7 @@ VERDICT_OF = inverse(VERDICTS)
 
 
 def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:
-    """Gives the member of a number, or raises InvalidRequest naming the known ones."""
+    """Returns the member of a number, or raises InvalidRequest naming the known ones."""
     member = table.get(number)
     if member is None:
         known = ", ".join(f"{n} ({m.value})" for n, m in sorted(table.items()) if n)
@@ -124,20 +124,20 @@ def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:
 
 
 def role_from_proto(number: int) -> c.TextRole:
-    """Gives the role; unspecified is document."""
+    """Returns the role; unspecified is document."""
     return lookup(ROLE_OF, number, "role")
 
 
 def lane_from_proto(number: int) -> c.Lane:
-    """Gives the lane; unspecified is interactive."""
+    """Returns the lane; unspecified is interactive."""
     return lookup(LANE_OF, number, "lane")
 
 
 def payload_from_proto(numbers: Iterable[int]) -> frozenset[c.PayloadField]:
-    """Gives the set of payload fields."""
+    """Returns the set of payload fields."""
     return frozenset(lookup(PAYLOAD_OF, number, "payload") for number in numbers)
 
 
 def payload_to_proto(fields: Iterable[c.PayloadField]) -> list[retrieval_pb2.PayloadField]:
-    """Gives the payload fields by number, ascending."""
+    """Returns the payload fields by number, ascending."""
     return sorted(PAYLOAD[field] for field in fields)

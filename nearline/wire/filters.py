@@ -11,7 +11,7 @@ from nearline.wire.values import scalar_from_proto, value_to_proto
 
 
 def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
-    """Gives the message of a filter.
+    """Returns the message of a filter.
 
     Raises: InvalidRequest: it can never be carried out; names the path.
     """
@@ -20,7 +20,7 @@ def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
 
 
 def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -> f.Filter:
-    """Gives the filter of a message.
+    """Returns the filter of a message.
 
     Args:
         message: The message; protobuf itself bounds how deep it is nested.

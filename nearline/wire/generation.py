@@ -26,7 +26,7 @@ from nearline.wire.sessions import state_from_proto, state_to_proto
 
 
 def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
-    """Gives the message of an event."""
+    """Returns the message of an event."""
     message = generation_pb2.GenerateResponse()
     match event:
         case c.Evidence():
@@ -71,7 +71,7 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
 
 
 def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
-    """Gives the event of a message.
+    """Returns the event of a message.
 
     Raises: InternalError: a kind of event that this version does not know.
     """
@@ -117,7 +117,7 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
 
 
 def citation_to_proto(citation: c.Citation) -> generation_pb2.Citation:
-    """Gives the message of a citation."""
+    """Returns the message of a citation."""
     return generation_pb2.Citation(
         number=citation.number,
         document_id=citation.document_id,
@@ -132,7 +132,7 @@ def citation_to_proto(citation: c.Citation) -> generation_pb2.Citation:
 
 
 def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
-    """Gives the citation of a message."""
+    """Returns the citation of a message."""
     return c.Citation(
         number=message.number,
         document_id=message.document_id,
@@ -147,7 +147,7 @@ def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
 
 
 def verify_response(reply: c.VerifyReply) -> generation_pb2.VerifyCitationResponse:
-    """Gives the message of checked citations."""
+    """Returns the message of checked citations."""
     message = generation_pb2.VerifyCitationResponse()
     for check in reply.checks:
         message.checks.add(
@@ -158,7 +158,7 @@ def verify_response(reply: c.VerifyReply) -> generation_pb2.VerifyCitationRespon
 
 
 def verify_reply(message: generation_pb2.VerifyCitationResponse) -> c.VerifyReply:
-    """Gives checked citations."""
+    """Returns checked citations."""
     return c.VerifyReply(
         checks=[
             c.CitationCheck(

@@ -39,7 +39,7 @@ _OUTCOME_OF = inverse(OUTCOMES)
 
 
 def source_to_proto(source: c.IngestSource) -> ingest_pb2.IngestSource:
-    """Gives the message of a source.
+    """Returns the message of a source.
 
     Raises: InvalidRequest: what no message can hold.
     """
@@ -58,7 +58,7 @@ def source_to_proto(source: c.IngestSource) -> ingest_pb2.IngestSource:
 
 
 def source_from_proto(message: ingest_pb2.IngestSource, field: str) -> c.IngestSource:
-    """Gives the source of a message.
+    """Returns the source of a message.
 
     Raises: InvalidRequest: it has none, or is malformed; names the field.
     """
@@ -84,7 +84,7 @@ def submit_request(
     more: bool,
     result_ttl_s: float | None,
 ) -> ingest_pb2.SubmitRequest:
-    """Gives the message of sources to submit.
+    """Returns the message of sources to submit.
 
     Raises: InvalidRequest: what no message can hold.
     """
@@ -112,7 +112,7 @@ def submit_request(
 
 
 def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
-    """Gives the sources of a request.
+    """Returns the sources of a request.
 
     Raises: InvalidRequest: names the one that is malformed.
     """
@@ -120,24 +120,24 @@ def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
 
 
 def priority_from_proto(number: int) -> c.JobPriority:
-    """Gives the priority; unspecified is normal."""
+    """Returns the priority; unspecified is normal."""
     return lookup(_PRIORITY_OF, number, "priority")
 
 
 def states_from_proto(numbers: Iterable[int]) -> frozenset[c.JobState]:
-    """Gives the states. Raises: InvalidRequest: a number that is none."""
+    """Returns the states. Raises: InvalidRequest: a number that is none."""
     return frozenset(lookup(_STATE_OF, one, "states") for one in numbers)
 
 
 def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:
-    """Gives how long results are to be kept, in seconds; None: as the service has it."""
+    """Returns how long results are to be kept, in seconds; None: as the service has it."""
     if not request.HasField("result_ttl"):
         return None
     return seconds(request.result_ttl)
 
 
 def job_to_proto(job: c.Job) -> ingest_pb2.Job:
-    """Gives the message of a job."""
+    """Returns the message of a job."""
     return ingest_pb2.Job(
         job_id=job.job_id,
         collection=job.collection,
@@ -162,7 +162,7 @@ def job_to_proto(job: c.Job) -> ingest_pb2.Job:
 
 
 def job_from_proto(message: ingest_pb2.Job) -> c.Job:
-    """Gives the job of a message."""
+    """Returns the job of a message."""
     return c.Job(
         job_id=message.job_id,
         collection=message.collection,
@@ -191,7 +191,7 @@ def job_from_proto(message: ingest_pb2.Job) -> c.Job:
 
 
 def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
-    """Gives the message of what became of a document."""
+    """Returns the message of what became of a document."""
     return ingest_pb2.IngestResult(
         place=result.place,
         document_id=result.document_id,
@@ -205,7 +205,7 @@ def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
 
 
 def result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
-    """Gives what became of a document."""
+    """Returns what became of a document."""
     return c.IngestResult(
         place=message.place,
         document_id=message.document_id,
@@ -219,7 +219,7 @@ def result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
 
 
 def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
-    """Gives the message of a dead letter."""
+    """Returns the message of a dead letter."""
     return ingest_pb2.DeadLetter(
         letter_id=letter.letter_id,
         job_id=letter.job_id,
@@ -231,7 +231,7 @@ def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
 
 
 def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
-    """Gives the dead letter of a message."""
+    """Returns the dead letter of a message."""
     source = message.source if message.HasField("source") else None
     return c.DeadLetter(
         letter_id=message.letter_id,
@@ -244,7 +244,7 @@ def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
 
 
 def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
-    """Gives the message of the state of the queue."""
+    """Returns the message of the state of the queue."""
     return ingest_pb2.GetQueueResponse(
         waiting=state.waiting,
         in_hand=state.in_hand,
@@ -266,7 +266,7 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
 
 
 def queue_state(message: ingest_pb2.GetQueueResponse) -> c.QueueState:
-    """Gives the state of the queue."""
+    """Returns the state of the queue."""
     return c.QueueState(
         waiting=message.waiting,
         in_hand=message.in_hand,

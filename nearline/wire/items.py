@@ -11,7 +11,7 @@ from nearline.wire.values import attributes_from_proto, set_attributes
 
 
 def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
-    """Gives the message of an item.
+    """Returns the message of an item.
 
     Raises: InvalidRequest: an attribute that no message can hold, or half a surrogate pair.
     """
@@ -33,7 +33,7 @@ def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
 
 
 def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
-    """Gives the item of a message; numbers of its vector may be NaN or infinite.
+    """Returns the item of a message; numbers of its vector may be NaN or infinite.
 
     Raises: InvalidRequest: a vector that is not one row, or a time that no calendar has.
     """

@@ -19,7 +19,7 @@ from nearline.wire.filters import filter_from_proto, filter_to_proto
 
 
 def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
-    """Gives the message of a query.
+    """Returns the message of a query.
 
     Raises: InvalidRequest: not exactly one of text, vector and item_ids is set.
     """
@@ -36,7 +36,7 @@ def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
 
 
 def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
-    """Gives the query of a message.
+    """Returns the query of a message.
 
     Raises: InvalidRequest: no kind is set, or the vector is not one row.
     """
@@ -65,7 +65,7 @@ def filter_of(
     | shard_pb2.ScanItemsRequest
     | shard_pb2.CountShardRequest,
 ) -> c.Filter | None:
-    """Gives the filter of a request; None where it has none.
+    """Returns the filter of a request; None where it has none.
 
     Raises: InvalidRequest: a malformed filter.
     """
@@ -73,7 +73,7 @@ def filter_of(
 
 
 def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
-    """Gives the message of search options.
+    """Returns the message of search options.
 
     Raises: InvalidRequest: a number that no message can hold.
     """
@@ -113,7 +113,7 @@ def _check_uint32(value: int | None, field: str) -> None:
 
 
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
-    """Gives the search options of a message; ranges are checked by the service.
+    """Returns the search options of a message; ranges are checked by the service.
 
     Raises: InvalidRequest: unknown enum number, a malformed filter.
     """

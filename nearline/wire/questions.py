@@ -15,7 +15,7 @@ _MARK = generation_pb2.UNSUPPORTED_POLICY_MARK
 
 
 def question_to_proto(question: c.Question, collection: str) -> generation_pb2.GenerateRequest:
-    """Gives the message of a question."""
+    """Returns the message of a question."""
     return generation_pb2.GenerateRequest(
         collection=collection,
         question=question.text,
@@ -35,7 +35,7 @@ def question_to_proto(question: c.Question, collection: str) -> generation_pb2.G
 
 
 def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
-    """Gives the question of a message; ranges are checked by the service.
+    """Returns the question of a message; ranges are checked by the service.
 
     Raises: InvalidRequest: unknown enum number, a malformed filter.
     """

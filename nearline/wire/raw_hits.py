@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 _T = TypeVar("_T")
 
 
-class Shown(Sequence[_T]):
+class RawHits(Sequence[_T]):
     """Records whose messages are kept.
 
     Args:
@@ -29,10 +29,10 @@ class Shown(Sequence[_T]):
     @overload
     def __getitem__(self, at: int) -> _T: ...
     @overload
-    def __getitem__(self, at: slice) -> Shown[_T]: ...
-    def __getitem__(self, at: int | slice) -> _T | Shown[_T]:
+    def __getitem__(self, at: slice) -> RawHits[_T]: ...
+    def __getitem__(self, at: int | slice) -> _T | RawHits[_T]:
         if isinstance(at, slice):
-            return Shown(self.messages[at], self._read)
+            return RawHits(self.messages[at], self._read)
         return self._read(self.messages[at])
 
     def __eq__(self, other: object) -> bool:

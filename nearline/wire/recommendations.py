@@ -17,7 +17,7 @@ from nearline.wire.enums import (
 )
 from nearline.wire.filters import filter_to_proto
 from nearline.wire.queries import filter_of
-from nearline.wire.raw_hits import Shown
+from nearline.wire.raw_hits import RawHits
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -31,7 +31,7 @@ from nearline.wire.times import time_from_proto, timestamp
 def recommend_request(
     audience: c.Audience, options: c.RecommendOptions, collection: str
 ) -> retrieval_pb2.RecommendRequest:
-    """Gives the message of a request for a list."""
+    """Returns the message of a request for a list."""
     return retrieval_pb2.RecommendRequest(
         collection=collection,
         user_id=audience.user_id,
@@ -50,7 +50,7 @@ def recommend_request(
 
 
 def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
-    """Gives whom a list is for."""
+    """Returns whom a list is for."""
     return c.Audience(
         user_id=message.user_id,
         session_id=message.session_id,
@@ -60,7 +60,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
 
 
 def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOptions:
-    """Gives the options of a list.
+    """Returns the options of a list.
 
     Raises: InvalidRequest: a malformed filter, or an unknown part of the payload.
     """
@@ -77,9 +77,9 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
 
 
 def recommend_response(reply: c.RecommendReply) -> retrieval_pb2.RecommendResponse:
-    """Gives the message of a list."""
+    """Returns the message of a list."""
     message = retrieval_pb2.RecommendResponse(policy=reply.policy)
-    if isinstance(reply.recommendations, Shown):
+    if isinstance(reply.recommendations, RawHits):
         message.MergeFromString(b"".join(reply.recommendations.messages))
     else:
         add = message.recommendations.add
@@ -97,7 +97,7 @@ def recommend_response(reply: c.RecommendReply) -> retrieval_pb2.RecommendRespon
 
 
 def recommend_reply(message: retrieval_pb2.RecommendResponse) -> c.RecommendReply:
-    """Gives the list of a message."""
+    """Returns the list of a message."""
     why = None
     if message.HasField("why_not"):
         cause = lookup(CAUSE_OF, message.why_not.cause, "why_not.cause")
@@ -120,7 +120,7 @@ def recommend_reply(message: retrieval_pb2.RecommendResponse) -> c.RecommendRepl
 
 
 def interaction_to_proto(interaction: c.Interaction) -> retrieval_pb2.Interaction:
-    """Gives the message of an interaction."""
+    """Returns the message of an interaction."""
     return retrieval_pb2.Interaction(
         user_id=interaction.user_id,
         session_id=interaction.session_id,
@@ -137,7 +137,7 @@ def interaction_to_proto(interaction: c.Interaction) -> retrieval_pb2.Interactio
 def interactions_from_proto(
     messages: Iterable[retrieval_pb2.Interaction],
 ) -> Sequence[c.Interaction]:
-    """Gives the interactions of messages.
+    """Returns the interactions of messages.
 
     Raises: InvalidRequest: a time that no calendar has.
     """
@@ -148,7 +148,7 @@ def interactions_from_proto(
 
 
 def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
-    """Gives the message of what is kept of a user."""
+    """Returns the message of what is kept of a user."""
     return retrieval_pb2.GetUserResponse(
         interactions=map(interaction_to_proto, record.interactions),
         learned=map(interaction_to_proto, record.learned),
@@ -157,7 +157,7 @@ def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
 
 
 def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
-    """Gives what is kept of a user."""
+    """Returns what is kept of a user."""
     deleted = message.delete_time.ToDatetime(UTC) if message.HasField("delete_time") else None
     return c.UserRecord(
         interactions=[_interaction(one, "interactions", one.kind) for one in message.interactions],
@@ -167,7 +167,7 @@ def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
 
 
 def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserResponse:
-    """Gives the message of what was erased."""
+    """Returns the message of what was erased."""
     return retrieval_pb2.DeleteUserResponse(
         delete_time=timestamp(receipt.deleted),
         interactions=receipt.interactions,
@@ -181,7 +181,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
 
 
 def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionReceipt:
-    """Gives what was erased."""
+    """Returns what was erased."""
     return c.DeletionReceipt(
         deleted=message.delete_time.ToDatetime(UTC),
         interactions=message.interactions,
@@ -205,20 +205,22 @@ def _interaction(message: retrieval_pb2.Interaction, field: str, kind: str) -> c
     )
 
 
-def message_of(hit: c.Hit) -> bytes:
-    """Gives a recommendation without reasons: a RecommendResponse with it and nothing else."""
+def recommendation_to_bytes(hit: c.Hit) -> bytes:
+    """Returns a recommendation without reasons: a RecommendResponse with it and nothing else."""
     message = retrieval_pb2.RecommendResponse()
     fill_hit(message.recommendations.add().hit, hit)
     return message.SerializeToString()
 
 
-def hit_of(message: bytes) -> c.Hit:
-    """Gives what `message_of` was made from."""
+def recommended_hit_from_bytes(message: bytes) -> c.Hit:
+    """Returns what `recommendation_to_bytes` was made from."""
     return hit_from_proto(
         retrieval_pb2.RecommendResponse.FromString(message).recommendations[0].hit
     )
 
 
-def shown(messages: Sequence[bytes]) -> Shown[c.Recommendation]:
-    """Gives recommendations of what `message_of` gave of each."""
-    return Shown(messages, lambda message: c.Recommendation(hit=hit_of(message)))
+def lazy_recommendations(messages: Sequence[bytes]) -> RawHits[c.Recommendation]:
+    """Returns recommendations of what `recommendation_to_bytes` gave of each."""
+    return RawHits(
+        messages, lambda message: c.Recommendation(hit=recommended_hit_from_bytes(message))
+    )

@@ -19,7 +19,7 @@ from nearline.wire.enums import (
     lookup,
 )
 from nearline.wire.items import item_from_proto, item_to_proto
-from nearline.wire.raw_hits import Shown
+from nearline.wire.raw_hits import RawHits
 from nearline.wire.values import (
     attributes_from_proto,
     scalar_from_proto,
@@ -84,7 +84,7 @@ def _hits_from_proto(message: retrieval_pb2.HitList) -> c.HitList:
 
 
 def plan_to_proto(plan: c.FilterPlan) -> retrieval_pb2.FilterPlan:
-    """Gives the message of a plan."""
+    """Returns the message of a plan."""
     return retrieval_pb2.FilterPlan(
         shard=plan.shard,
         strategy=STRATEGIES[plan.strategy],
@@ -96,7 +96,7 @@ def plan_to_proto(plan: c.FilterPlan) -> retrieval_pb2.FilterPlan:
 
 
 def plan_from_proto(plan: retrieval_pb2.FilterPlan) -> c.FilterPlan:
-    """Gives the plan of a message."""
+    """Returns the plan of a message."""
     return c.FilterPlan(
         shard=plan.shard,
         strategy=lookup(STRATEGY_OF, plan.strategy, "plan.strategy"),
@@ -108,7 +108,7 @@ def plan_from_proto(plan: retrieval_pb2.FilterPlan) -> c.FilterPlan:
 
 
 def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
-    """Gives the hit of a message."""
+    """Returns the hit of a message."""
     explanation = None
     if hit.HasField("explanation"):
         e = hit.explanation
@@ -135,7 +135,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
 
 
 def ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.IgnoredId]:
-    """Gives the ids that were left out."""
+    """Returns the ids that were left out."""
     return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
 
 
@@ -146,7 +146,7 @@ def fill_served_by(target: types_pb2.ServedBy, served_by: c.ServedBy) -> None:
 
 
 def served_by_from_proto(message: types_pb2.ServedBy) -> c.ServedBy:
-    """Gives where an answer came from."""
+    """Returns where an answer came from."""
     return c.ServedBy(
         source=lookup(SOURCE_OF, message.source, "served_by.source"),
         rung=message.rung,
@@ -180,7 +180,7 @@ def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
 
 
 def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
-    """Gives what a reply reports about itself."""
+    """Returns what a reply reports about itself."""
     times = info.timings
     return c.ReplyInfo(
         epoch=info.epoch,
@@ -202,10 +202,10 @@ def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
 
 
 def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
-    """Gives the message of a reply to a single search."""
+    """Returns the message of a reply to a single search."""
     message = retrieval_pb2.SearchResponse()
     hits = reply.results[0].hits
-    if isinstance(hits, Shown):
+    if isinstance(hits, RawHits):
         message.MergeFromString(b"".join(hits.messages))
     else:
         _fill_hits(message.result, reply.results[0])
@@ -213,30 +213,30 @@ def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
     return message
 
 
-def found_message_of(hit: c.Hit) -> bytes:
-    """Gives a hit of a search: a SearchResponse with it and nothing else."""
+def hit_to_bytes(hit: c.Hit) -> bytes:
+    """Returns a hit of a search: a SearchResponse with it and nothing else."""
     message = retrieval_pb2.SearchResponse()
     fill_hit(message.result.hits.add(), hit)
     return message.SerializeToString()
 
 
-def shown_hits(messages: Sequence[bytes]) -> Shown[c.Hit]:
-    """Gives hits of what `found_message_of` gave of each."""
-    return Shown(
+def lazy_hits(messages: Sequence[bytes]) -> RawHits[c.Hit]:
+    """Returns hits of what `hit_to_bytes` gave of each."""
+    return RawHits(
         messages,
         lambda one: hit_from_proto(retrieval_pb2.SearchResponse.FromString(one).result.hits[0]),
     )
 
 
 def search_reply(message: retrieval_pb2.SearchResponse) -> c.SearchReply:
-    """Gives the reply of a single search."""
+    """Returns the reply of a single search."""
     return c.SearchReply(
         results=[_hits_from_proto(message.result)], info=info_from_proto(message.info)
     )
 
 
 def batch_response(reply: c.SearchReply) -> retrieval_pb2.SearchBatchResponse:
-    """Gives the message of a reply to a batch."""
+    """Returns the message of a reply to a batch."""
     message = retrieval_pb2.SearchBatchResponse()
     for result in reply.results:
         _fill_hits(message.results.add(), result)
@@ -245,7 +245,7 @@ def batch_response(reply: c.SearchReply) -> retrieval_pb2.SearchBatchResponse:
 
 
 def batch_reply(message: retrieval_pb2.SearchBatchResponse) -> c.SearchReply:
-    """Gives the reply of a batch."""
+    """Returns the reply of a batch."""
     return c.SearchReply(
         results=[_hits_from_proto(result) for result in message.results],
         info=info_from_proto(message.info),
@@ -253,7 +253,7 @@ def batch_reply(message: retrieval_pb2.SearchBatchResponse) -> c.SearchReply:
 
 
 def items_response(reply: c.ItemsReply) -> retrieval_pb2.GetItemsResponse:
-    """Gives the message of a reply to GetItems."""
+    """Returns the message of a reply to GetItems."""
     message = retrieval_pb2.GetItemsResponse(items=[item_to_proto(i) for i in reply.items])
     for ignored in reply.ignored_ids:
         message.ignored_ids.add(id=ignored.id, reason=IGNORED[ignored.reason])
@@ -262,7 +262,7 @@ def items_response(reply: c.ItemsReply) -> retrieval_pb2.GetItemsResponse:
 
 
 def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
-    """Gives the reply of GetItems."""
+    """Returns the reply of GetItems."""
     return c.ItemsReply(
         items=[item_from_proto(item) for item in message.items],
         ignored_ids=ignored_from_proto(message.ignored_ids),
@@ -271,7 +271,7 @@ def items_reply(message: retrieval_pb2.GetItemsResponse) -> c.ItemsReply:
 
 
 def items_page(message: retrieval_pb2.ListItemsResponse) -> c.ItemsPage:
-    """Gives the page of a message."""
+    """Returns the page of a message."""
     return c.ItemsPage(
         items=[item_from_proto(item) for item in message.items],
         next_page_token=message.next_page_token,
@@ -280,7 +280,7 @@ def items_page(message: retrieval_pb2.ListItemsResponse) -> c.ItemsPage:
 
 
 def list_response(page: c.ItemsPage) -> retrieval_pb2.ListItemsResponse:
-    """Gives the message of a page."""
+    """Returns the message of a page."""
     message = retrieval_pb2.ListItemsResponse(
         items=[item_to_proto(item) for item in page.items], next_page_token=page.next_page_token
     )
@@ -289,7 +289,7 @@ def list_response(page: c.ItemsPage) -> retrieval_pb2.ListItemsResponse:
 
 
 def count_response(reply: c.CountReply) -> retrieval_pb2.CountItemsResponse:
-    """Gives the message of counted items."""
+    """Returns the message of counted items."""
     message = retrieval_pb2.CountItemsResponse(count=reply.count)
     for facet in reply.facets:
         target = message.facets.add(
@@ -302,7 +302,7 @@ def count_response(reply: c.CountReply) -> retrieval_pb2.CountItemsResponse:
 
 
 def count_reply(message: retrieval_pb2.CountItemsResponse) -> c.CountReply:
-    """Gives the counted items of a message."""
+    """Returns the counted items of a message."""
     return c.CountReply(
         count=message.count,
         facets=[

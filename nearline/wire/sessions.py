@@ -10,7 +10,7 @@ from nearline.wire.times import timestamp
 
 
 def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
-    """Gives the message of a turn."""
+    """Returns the message of a turn."""
     return generation_pb2.Turn(
         question=turn.question,
         answer=turn.answer,
@@ -21,7 +21,7 @@ def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
 
 
 def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
-    """Gives the turn of a message."""
+    """Returns the turn of a message."""
     return c.Turn(
         message.question,
         message.answer,
@@ -32,7 +32,7 @@ def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
 
 
 def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:
-    """Gives the message of a session."""
+    """Returns the message of a session."""
     return generation_pb2.GetSessionResponse(
         session_id=session.id,
         version=session.version,
@@ -42,7 +42,7 @@ def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:
 
 
 def session_from_proto(message: generation_pb2.GetSessionResponse) -> c.Session:
-    """Gives the session of a message."""
+    """Returns the session of a message."""
     return c.Session(
         id=message.session_id,
         version=message.version,
@@ -54,14 +54,14 @@ def session_from_proto(message: generation_pb2.GetSessionResponse) -> c.Session:
 
 
 def state_to_proto(state: c.SessionState) -> generation_pb2.SessionState:
-    """Gives the message of a session's state."""
+    """Returns the message of a session's state."""
     return generation_pb2.SessionState(
         session_id=state.id, version=state.version, saved=state.saved, reason=state.reason
     )
 
 
 def state_from_proto(message: generation_pb2.SessionState) -> c.SessionState:
-    """Gives the state of a session of a message."""
+    """Returns the state of a session of a message."""
     return c.SessionState(
         id=message.session_id, version=message.version, saved=message.saved, reason=message.reason
     )

@@ -10,12 +10,12 @@ from nearline.errors import InvalidRequest
 
 
 def in_utc(time: datetime) -> datetime:
-    """Gives a time in UTC; one without a zone is taken as UTC."""
+    """Returns a time in UTC; one without a zone is taken as UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
-    """Gives the message of a time; None of None."""
+    """Returns the message of a time; None of None."""
     if time is None:
         return None
     message = Timestamp()
@@ -24,7 +24,7 @@ def timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def time_from_proto(message: Timestamp, field: str) -> datetime:
-    """Gives the time of a message.
+    """Returns the time of a message.
 
     Raises: InvalidRequest: a time that no calendar has.
     """

@@ -16,7 +16,7 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
-    """Gives the typed value of a str, bool, int, float, aware datetime, None or a list of those.
+    """Returns the typed value of a str, bool, int, float, aware datetime, None or a list of those.
 
     Raises: InvalidRequest: another type, or a nested list.
     """
@@ -47,7 +47,7 @@ def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
 
 
 def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
-    """Gives the Python value; times are aware datetimes in UTC."""
+    """Returns the Python value; times are aware datetimes in UTC."""
     kind = value.WhichOneof("kind")
     if kind is None:
         return None
@@ -69,7 +69,7 @@ def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
 
 
 def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
-    """Gives the Python value of a message that holds no list.
+    """Returns the Python value of a message that holds no list.
 
     Raises: InvalidRequest: it holds one.
     """
@@ -80,7 +80,7 @@ def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
 
 
 def attributes_from_proto(attributes: Mapping[str, types_pb2.Value]) -> c.Attributes:
-    """Gives the attributes as Python values."""
+    """Returns the attributes as Python values."""
     return {name: value_from_proto(value) for name, value in attributes.items()}
 
 
@@ -93,7 +93,7 @@ def set_attributes(
 
 
 def duration(seconds: float) -> Duration:
-    """Gives a protobuf duration, to the microsecond."""
+    """Returns a protobuf duration, to the microsecond."""
     message = Duration()
     set_duration(message, seconds)
     return message
@@ -107,5 +107,5 @@ def set_duration(target: Duration, seconds: float) -> None:
 
 
 def seconds(message: Duration) -> float:
-    """Gives a protobuf duration in seconds."""
+    """Returns a protobuf duration in seconds."""
     return message.seconds + message.nanos / 1e9

@@ -26,7 +26,7 @@ def upsert_request(
     as_of: Mapping[str, datetime] | None = None,
     lane: c.Lane | None = None,
 ) -> retrieval_pb2.UpsertItemsRequest:
-    """Gives the message of a request to add or replace items.
+    """Returns the message of a request to add or replace items.
 
     Raises: InvalidRequest: what no message can hold.
     """
@@ -46,7 +46,7 @@ def upsert_request(
 
 
 def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
-    """Gives the items of a request.
+    """Returns the items of a request.
 
     Raises: InvalidRequest: names the item that is malformed.
     """
@@ -54,7 +54,7 @@ def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
 
 
 def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
-    """Gives the places in time of a request's changes, by id.
+    """Returns the places in time of a request's changes, by id.
 
     Raises: InvalidRequest: a time that no calendar has.
     """
@@ -62,7 +62,7 @@ def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
 
 
 def lane_of(request: retrieval_pb2.UpsertItemsRequest) -> c.Lane | None:
-    """Gives the lane that a request names; None: it names none.
+    """Returns the lane that a request names; None: it names none.
 
     Raises: InvalidRequest: a number that is none.
     """
@@ -76,7 +76,7 @@ def delete_request(
     if_versions: Mapping[str, int] | None = None,
     idempotency_key: str = "",
 ) -> retrieval_pb2.DeleteItemsRequest:
-    """Gives the message of a request to delete items.
+    """Returns the message of a request to delete items.
 
     Raises: InvalidRequest: what no message can hold.
     """
@@ -90,14 +90,14 @@ def delete_request(
 
 
 def upsert_response(reply: c.WriteReply) -> retrieval_pb2.UpsertItemsResponse:
-    """Gives the message of what became of items."""
+    """Returns the message of what became of items."""
     return retrieval_pb2.UpsertItemsResponse(
         watermark=reply.watermark, results=map(_result_to_proto, reply.results)
     )
 
 
 def delete_response(reply: c.WriteReply) -> retrieval_pb2.DeleteItemsResponse:
-    """Gives the message of what became of items."""
+    """Returns the message of what became of items."""
     return retrieval_pb2.DeleteItemsResponse(
         watermark=reply.watermark, results=map(_result_to_proto, reply.results)
     )
@@ -106,12 +106,12 @@ def delete_response(reply: c.WriteReply) -> retrieval_pb2.DeleteItemsResponse:
 def write_reply(
     message: retrieval_pb2.UpsertItemsResponse | retrieval_pb2.DeleteItemsResponse,
 ) -> c.WriteReply:
-    """Gives what became of items."""
+    """Returns what became of items."""
     return c.WriteReply(results=_results(message.results), watermark=message.watermark)
 
 
 def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItemsStreamResponse:
-    """Gives the message of what became of many batches."""
+    """Returns the message of what became of many batches."""
     return retrieval_pb2.UpsertItemsStreamResponse(
         watermark=reply.watermark,
         applied=reply.counts.get(c.WriteOutcome.APPLIED, 0),
@@ -125,7 +125,7 @@ def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItems
 
 
 def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.BulkWriteReply:
-    """Gives what became of many batches."""
+    """Returns what became of many batches."""
     counts = {
         c.WriteOutcome.APPLIED: message.applied,
         c.WriteOutcome.REPLACED: message.replaced,
@@ -140,7 +140,7 @@ def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.B
 
 
 def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItemsStreamResponse:
-    """Gives the message of what became of many batches."""
+    """Returns the message of what became of many batches."""
     return retrieval_pb2.DeleteItemsStreamResponse(
         watermark=reply.watermark,
         deleted=reply.counts.get(c.WriteOutcome.DELETED, 0),
@@ -151,7 +151,7 @@ def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItems
 
 
 def delete_stream_reply(message: retrieval_pb2.DeleteItemsStreamResponse) -> c.BulkWriteReply:
-    """Gives what became of many batches."""
+    """Returns what became of many batches."""
     counts = {
         c.WriteOutcome.DELETED: message.deleted,
         c.WriteOutcome.ABSENT: message.absent,

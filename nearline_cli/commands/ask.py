@@ -106,7 +106,9 @@ async def _run(
     async with GenerationClient(address, token=token) as client:
         async for event in client.generate(question, collection=collection, timeout_s=timeout_s):
             if as_json:
-                output.print_json({"event": _EVENTS[type(event)], **output.plain(asdict(event))})
+                output.print_json(
+                    {"event": _EVENTS[type(event)], **output.json_record(asdict(event))}
+                )
                 continue
             match event:
                 case c.Evidence() if event.condensed:

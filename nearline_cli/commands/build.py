@@ -15,12 +15,12 @@ from nearline_cli.compose import calibration, change_log, release_gate, retraini
 from nearline_cli.compose.build_context import (
     ExecutorOption,
     RayAddressOption,
-    embedder,
-    executor_of,
-    progress,
-    say,
+    command_executor,
+    open_embedder,
+    open_progress,
+    print_note,
 )
-from nearline_cli.compose.recorded_users import with_users
+from nearline_cli.compose.recorded_users import with_recorded_users
 from nearline_cli.inputs import interactions as interacting
 from nearline_cli.terminal import options, output
 from nearline_cli.views import build_summary, learning_summary
@@ -247,14 +247,14 @@ def build(
 
     Run the same command again after a kill: what was embedded is not embedded again.
     """
-    from index_builder.interactions.cleanup import Rules
-    from index_builder.interactions.merge import NONE
-    from index_builder.interactions.reader import Columns
+    from index_builder.interactions.cleanup import CleaningRules
+    from index_builder.interactions.merge import NO_INTERACTIONS
+    from index_builder.interactions.reader import InteractionColumns
     from index_builder.options.build_options import Mode
-    from index_builder.options.training_options import Learning
+    from index_builder.options.training_options import TrainingOptions
     from index_builder.pipeline.corpus_build import build_corpus
     from index_builder.pipeline.settings import IndexBuilderSettings
-    from index_builder.pipeline.training_data import check_any
+    from index_builder.pipeline.training_data import check_not_empty
     from index_builder.readers.corpus import Corpus
     from index_builder.releases.build_gate import check_promoted, gate_of_build
 
@@ -300,22 +300,27 @@ def build(
     found = Corpus([Path(name) for name in corpus], chosen.columns()) if corpus else None
     if found is None:
         retraining.check_without_corpus(context)
-        wanted = retraining.as_served(wanted)
+        wanted = retraining.served_build_options(wanted)
     before = None
     if interactions is not None or learn is not None:
         adds = wanted.mode is Mode.MERGE if learn is None else learn
-        before = retraining.behaviour_before(store, collection) if adds else None
-        learning = retraining.learning_from(
+        before = retraining.served_behaviour(store, collection) if adds else None
+        learning = retraining.training_options(
             interactions,
-            Columns(user_column, item_column, time_column, kind_column, value_column),
+            InteractionColumns(user_column, item_column, time_column, kind_column, value_column),
             kind,
-            Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within),
+            CleaningRules(min_per_user, min_per_item, max_per_user_day, duplicates_within),
             before,
-            Learning(interactions=NONE, adds=adds, keep_days=keep_days, validate_on=validate_on),
+            TrainingOptions(
+                interactions=NO_INTERACTIONS,
+                adds=adds,
+                keep_days=keep_days,
+                validate_on=validate_on,
+            ),
         )
         learning.check(seed)
         wanted = replace(wanted, learning=learning)
-    elif told := retraining.told_of_interactions(context):
+    elif told := retraining.given_interaction_options(context):
         raise InvalidRequest(
             f"{told} is about interactions, and none are named; add --interactions FILE, or "
             "--learn",
@@ -329,22 +334,24 @@ def build(
             field=name.replace("-", "_"),
         )
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
-    labelled = [] if calibrate_on is None else calibration.load(calibrate_on, calibrate_split)
+    labelled = (
+        [] if calibrate_on is None else calibration.load_questions(calibrate_on, calibrate_split)
+    )
 
     async def run() -> BuildResult:
-        async with change_log.log_in_force(store, collection, redis) as log:
+        async with change_log.open_change_log_if_any(store, collection, redis) as log:
             with (
-                executor_of(executor, ray_address, dimensions=dimensions) as doing,
-                progress(as_json) as shown,
+                command_executor(executor, ray_address, dimensions=dimensions) as doing,
+                open_progress(as_json) as shown,
             ):
                 return await make(shown, log, doing)
 
     async def make(shown: Progress, log: RedisLog | None, doing: Executor) -> BuildResult:
-        made_of = wanted if log is None else await with_users(wanted, log)
+        made_of = wanted if log is None else await with_recorded_users(wanted, log)
         if made_of.learning is not None:
-            check_any(made_of.learning, before)
+            check_not_empty(made_of.learning, before)
         if found is None:
-            return await retraining.build_again(
+            return await retraining.rebuild_served(
                 made_of,
                 chosen.embedding,
                 shown,
@@ -355,21 +362,21 @@ def build(
             )
         if found.brings_vectors:
             return await build_corpus(found, made_of, None, shown, log)
-        async with embedder(
+        async with open_embedder(
             chosen.embedding, quiet=as_json, dimensions=dimensions, store=store
         ) as client:
-            hook = calibration.calibrator(labelled, client, target_risk) if labelled else None
+            hook = calibration.make_calibrator(labelled, client, target_risk) if labelled else None
             made_of = replace(made_of, calibrate=hook)
             return await build_corpus(found, made_of, client, shown, log, doing)
 
     try:
         result = asyncio.run(run())
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        print_note("interrupted; the same command goes on from here")
         raise
     if as_json:
         output.print_json(result.record())
     else:
-        learning_summary.show(result)
-        build_summary.show(result, store)
+        learning_summary.show_learning_summary(result)
+        build_summary.show_build_summary(result, store)
     check_promoted(result, Store.open(store))

@@ -14,12 +14,12 @@ from nearline.snapshot import Store
 from nearline_cli.compose.build_context import (
     ExecutorOption,
     RayAddressOption,
-    embedder,
-    executor_of,
-    progress,
+    command_executor,
+    open_embedder,
+    open_progress,
 )
-from nearline_cli.compose.change_log import RedisOption, open_log
-from nearline_cli.compose.recorded_users import with_users
+from nearline_cli.compose.change_log import RedisOption, open_change_log
+from nearline_cli.compose.recorded_users import with_recorded_users
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def status(
     opened = Store.open(store)
 
     async def ask() -> dict[str, object]:
-        async with open_log(opened, collection, redis) as log:
+        async with open_change_log(opened, collection, redis) as log:
             return await _status(opened, log)
 
     record = asyncio.run(ask())
@@ -65,8 +65,8 @@ def archive(
     opened = Store.open(store)
 
     async def run() -> dict[str, object]:
-        async with open_log(opened, collection, redis) as log:
-            kept = await archiving.archive(opened, log)
+        async with open_change_log(opened, collection, redis) as log:
+            kept = await archiving.archive_changes(opened, log)
             changes, segments = sum(kept.end().positions), len(kept.numbers())
             return {"collection": collection, "archived": changes, "segments": segments}
 
@@ -94,10 +94,10 @@ def trim(
     opened = Store.open(store)
 
     async def run() -> dict[str, object]:
-        async with open_log(opened, collection, redis) as log:
-            await archiving.archive(opened, log)
-            trimmed = await retention.trim(opened, log)
-        dropped = retention.drop_archived(opened, collection) if drop_archived else 0
+        async with open_change_log(opened, collection, redis) as log:
+            await archiving.archive_changes(opened, log)
+            trimmed = await retention.trim_log(opened, log)
+        dropped = retention.drop_archived_segments(opened, collection) if drop_archived else 0
         return {"collection": collection, "trimmed": trimmed, "segments_dropped": dropped}
 
     told = "{trimmed:,} changes were trimmed from the log, {segments_dropped} segments removed"
@@ -119,13 +119,13 @@ def reset(
     Restart the services then.
     """
     from retrieval.changelog.creation import start_new_log
-    from retrieval.snapshots.aliases import who_am_i
+    from retrieval.snapshots.aliases import operator_name
 
     opened = Store.open(store)
     lost = asyncio.run(_lost(opened, collection, redis))
     if not yes:
         raise InvalidRequest(f"{lost}; to start a new log add --yes", field="yes")
-    record = start_new_log(opened, collection, who_am_i(), why or "nearline changes reset")
+    record = start_new_log(opened, collection, operator_name(), why or "nearline changes reset")
     told: dict[str, object] = {
         "collection": collection,
         "log_id": record.log_id,
@@ -171,7 +171,7 @@ def compact(
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
     from index_builder.pipeline.maintenance_settings import parse_age
-    from nearline_cli.views.build_summary import show
+    from nearline_cli.views.build_summary import show_build_summary
 
     age_s = parse_age(age)
     opened = Store.open(store)
@@ -182,19 +182,19 @@ def compact(
         work_dir=Path(work_dir) if work_dir else None,
     )
 
-    async def run() -> tuple[compaction.Due, BuildResult | None]:
+    async def run() -> tuple[compaction.CompactionCheck, BuildResult | None]:
         async with contextlib.AsyncExitStack() as stack:
-            log = await stack.enter_async_context(open_log(opened, collection, redis))
-            due = await compaction.due(opened, log, share, age_s)
+            log = await stack.enter_async_context(open_change_log(opened, collection, redis))
+            due = await compaction.check_compaction(opened, log, share, age_s)
             if not due.changes or (if_due and not due.reason):
                 return due, None
-            doing = stack.enter_context(executor_of(executor, ray_address))
+            doing = stack.enter_context(command_executor(executor, ray_address))
             client = None
-            if compaction.current(opened, collection).embedder.fingerprint:
-                client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
+            if compaction.read_current_manifest(opened, collection).embedder.fingerprint:
+                client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
             chosen = compaction.compaction_options(wanted)
-            chosen = await with_users(chosen, log)
-            shown = stack.enter_context(progress(as_json))
+            chosen = await with_recorded_users(chosen, log)
+            shown = stack.enter_context(open_progress(as_json))
             return due, await compaction.compact(chosen, log, client, shown, doing)
 
     due, result = asyncio.run(run())
@@ -202,7 +202,7 @@ def compact(
         if as_json:
             output.print_json(result.record())
         else:
-            show(result, store)
+            show_build_summary(result, store)
         return
     told = {"collection": collection, "changes": due.changes, "due": False}
     _told(told, "not due: {changes:,} changes since the snapshot that is served", as_json)
@@ -210,14 +210,14 @@ def compact(
 
 async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
     from retrieval.changelog.archive import Archive
-    from retrieval.changelog.retention import kept_by_all
+    from retrieval.changelog.retention import common_watermark
 
     state = await log.state()
     log_id = state.head.log_id
     kept = Archive(store, log.collection, log_id)
     archived = kept.end()
     head, trimmed = sum(state.head.positions), sum(state.trimmed.positions)
-    least = kept_by_all(store, log.collection, log_id)
+    least = common_watermark(store, log.collection, log_id)
     return {
         "collection": log.collection,
         "log_id": log_id,
@@ -233,13 +233,13 @@ async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
 async def _lost(store: Store, collection: str, redis: str) -> str:
     """Says what a new log in the place of the one in force forgets; archives it where it can."""
     from retrieval.changelog.archive import Archive
-    from retrieval.changelog.archive import archive as archive_log
+    from retrieval.changelog.archive import archive_changes as archive_log
 
     record = store.log_in_force(collection)
     if record is None:
         raise NotFound(f"collection {collection!r} has no change log in {store.url}")
     try:
-        async with open_log(store, collection, redis) as log:
+        async with open_change_log(store, collection, redis) as log:
             await archive_log(store, log)
     except (NotReady, SnapshotMismatch) as error:
         kept = sum(Archive(store, collection, record.log_id).end().positions)

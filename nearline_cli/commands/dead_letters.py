@@ -11,7 +11,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest
-from nearline_cli.compose.build_context import say
+from nearline_cli.compose.build_context import print_note
 from nearline_cli.terminal import options, output
 from nearline_cli.views import job_view
 
@@ -38,10 +38,12 @@ def dead(
     """List dead letters, oldest first: documents that cannot be processed, and why."""
 
     async def read(client: IngestClient) -> list[c.DeadLetter]:
-        letters = job_view.letters(client, tenant=tenant, job_id=job, with_source=source)
-        return await job_view.first_ones(letters, limit)
+        letters = job_view.iterate_dead_letters(
+            client, tenant=tenant, job_id=job, with_source=source
+        )
+        return await job_view.take_first(letters, limit)
 
-    found = job_view.ask(address, read)
+    found = job_view.ask_ingest(address, read)
     if as_json:
         for one in found:
             output.print_json(_letter(one))
@@ -49,7 +51,7 @@ def dead(
     names = ["letter", "job", "tenant", "document", "attempts", "reason", "why"]
     rows = [
         [one.letter_id, one.job_id, one.tenant, one.result.document_id, one.result.attempts]
-        + [one.result.reason, job_view.why(one.result)]
+        + [one.result.reason, job_view.failure_reason(one.result)]
         + ([_shown(one.source)] if source else [])
         for one in found
     ]
@@ -75,14 +77,14 @@ def requeue(
         for part in await _parts(client, letters, tenant, job):
             jobs.append(await client.requeue(part))
             if not as_json:
-                say(f"{len(part):,} are job {jobs[-1].job_id}")
+                print_note(f"{len(part):,} are job {jobs[-1].job_id}")
         return jobs
 
-    jobs = job_view.ask(address, put_back)
+    jobs = job_view.ask_ingest(address, put_back)
     for one in jobs if as_json else ():
-        output.print_json(job_view.record(one))
+        output.print_json(job_view.job_record(one))
     if not jobs:
-        say("there are no such dead letters")
+        print_note("there are no such dead letters")
 
 
 def delete(
@@ -100,7 +102,7 @@ def delete(
         parts = await _parts(client, letters, tenant, job)
         return sum([await client.delete_dead_letters(part) for part in parts])
 
-    deleted = job_view.ask(address, remove)
+    deleted = job_view.ask_ingest(address, remove)
     if as_json:
         output.print_json({"deleted": deleted})
     else:
@@ -117,11 +119,11 @@ def _check_choice(letters: Sequence[str] | None, every: bool, tenant: str, job: 
 async def _parts(
     client: IngestClient, named: Sequence[str] | None, tenant: str, job: str
 ) -> list[list[str]]:
-    """Gives dead letters in parts that one request takes; those of a job stay together."""
+    """Returns dead letters in parts that one request takes; those of a job stay together."""
     by_job: dict[str, list[str]] = {"": list(dict.fromkeys(named or ()))}
     if not named:
         # All are read before any is put back: one may soon be dead again, at the end of the list.
-        async for one in job_view.letters(client, tenant=tenant, job_id=job):
+        async for one in job_view.iterate_dead_letters(client, tenant=tenant, job_id=job):
             by_job.setdefault(one.job_id, []).append(one.letter_id)
     return [
         ids[at : at + c.MAX_BATCH]
@@ -131,13 +133,14 @@ async def _parts(
 
 
 def _letter(letter: c.DeadLetter) -> dict[str, object]:
-    """Gives a dead letter as JSON can hold it; a file that is no text is in hexadecimal digits."""
+    """Returns a dead letter as JSON can hold it; a file that is no text is in hexadecimal
+    digits."""
     return {
         "letter_id": letter.letter_id,
         "job_id": letter.job_id,
         "collection": letter.collection,
         "tenant": letter.tenant,
-        **output.plain(asdict(letter.result)),
+        **output.json_record(asdict(letter.result)),
         **({} if letter.source is None else {"source": _source_record(letter.source)}),
     }
 
@@ -154,18 +157,18 @@ def _source_record(source: c.IngestSource) -> dict[str, object]:
         "id": source.id,
         "title": source.title,
         "text": source.text,
-        "attributes": output.plain(dict(source.attributes)),
+        "attributes": output.json_record(dict(source.attributes)),
         "vector": None if source.vector is None else source.vector.tolist(),
         "expires": None if source.expires is None else source.expires.isoformat(),
     }
 
 
 def _shown(source: c.IngestSource | None) -> str:
-    """Gives what was submitted on one line."""
+    """Returns what was submitted on one line."""
     if isinstance(source, c.SourceUrl):
         return source.url
     if isinstance(source, c.SourceFile):
-        text = f"{source.name}, {output.size(len(source.content))}"
+        text = f"{source.name}, {output.format_bytes(len(source.content))}"
     elif source is not None:
         text = " — ".join(part for part in (source.title, source.text) if part)
     else:

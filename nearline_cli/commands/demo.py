@@ -17,12 +17,17 @@ from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOpt
 from nearline.errors import NotFound
 from nearline.snapshot import Store
 from nearline_cli.commands import search
-from nearline_cli.commands.up import bundled_port, end_on_sigterm, redis_environ, supervised
-from nearline_cli.compose.build_context import progress
-from nearline_cli.compose.change_log import log_in_force
-from nearline_cli.local.process_plan import Layout, Processes, planned
+from nearline_cli.commands.up import (
+    bundled_redis_port,
+    end_on_sigterm,
+    redis_environ,
+    run_supervised,
+)
+from nearline_cli.compose.build_context import open_progress
+from nearline_cli.compose.change_log import open_change_log_if_any
+from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.terminal import options, output
-from nearline_cli.views.process_report import Report
+from nearline_cli.views.process_report import ProcessReport
 
 SHARDS = 2
 HITS = 3
@@ -76,15 +81,15 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         embedding_port=port + 1 if port else 0,
         generation_port=port + 3 if port else 0,
         redis_environ=redis_environ(),
-        redis_port=bundled_port(port, None),
+        redis_port=bundled_redis_port(port, None),
     )
-    report = Report(as_json=as_json, verbose=False)
-    with planned(layout) as processes:
+    report = ProcessReport(as_json=as_json, verbose=False)
+    with plan_processes(layout) as processes:
         if processes.note:
             _say(processes.note)
-        async with supervised([(*processes.redis, *processes.embedding)], report):
+        async with run_supervised([(*processes.redis, *processes.embedding)], report):
             await _ensure_snapshot(store, corpus, digest, processes, as_json)
-            async with supervised([processes.routers, processes.generation], report):
+            async with run_supervised([processes.routers, processes.generation], report):
                 report.ready(processes.address)
                 await _ask(processes.address, as_json)
                 if not oneshot:
@@ -93,7 +98,7 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
 
 
 async def _ensure_snapshot(
-    store: Store, corpus: Path, digest: str, processes: Processes, as_json: bool
+    store: Store, corpus: Path, digest: str, processes: ProcessPlan, as_json: bool
 ) -> None:
     """Builds unless the current snapshot is of this corpus and this model."""
     async with EmbeddingClient(processes.embedding[0].address) as client:
@@ -117,14 +122,16 @@ async def _build(
     # Imported late: pyarrow and faiss are needed for a build only.
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.corpus_build import build_corpus
-    from index_builder.readers.columns import Columns
+    from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 
     wanted = BuildOptions(store=store.url, shards=SHARDS)
     # What was changed live since the last run stays.
-    async with log_in_force(store.url, DEFAULT_COLLECTION, redis) as log:
-        with progress(as_json) as shown:
-            result = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown, log)
+    async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
+        with open_progress(as_json) as shown:
+            result = await build_corpus(
+                Corpus([corpus], DocumentColumns()), wanted, client, shown, log
+            )
     _say(
         f"snapshot {result.snapshot_id}: {result.documents} documents in {SHARDS} shards, "
         f"recall@10 {result.recall_at_10:.3f} against an exact scan"
@@ -153,7 +160,7 @@ def _home() -> Path:
     return Path(platformdirs.user_data_dir("nearline")) / "demo"
 
 
-def _next(processes: Processes, store: Store) -> str:
+def _next(processes: ProcessPlan, store: Store) -> str:
     address = processes.address
     program = Path(sys.argv[0])
     command = os.path.relpath(program) if program.name == "nearline" else "nearline"

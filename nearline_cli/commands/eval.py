@@ -14,15 +14,15 @@ import typer
 from nearline.contract import SearchMode
 from nearline.errors import InvalidRequest
 from nearline_cli.compose import milvus_target
-from nearline_cli.compose.build_context import embedder
+from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.evaluate import rag, recommendation
-from nearline_cli.evaluate.beir_build import Plan, build
-from nearline_cli.evaluate.retrieval_quality import ask
+from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
+from nearline_cli.evaluate.retrieval_quality import score_router
 from nearline_cli.local.processes import retrieval_process
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
-    from index_builder.evaluation.retrieval_metrics import DataSet
+    from index_builder.evaluation.retrieval_metrics import JudgedDataset
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 app.command("rag")(rag.rag)
@@ -82,11 +82,11 @@ def retrieval(
             "asked the same beside it.",
         ),
     ] = options.Backend.FAISS,
-    milvus_uri: milvus_target.UriOption = "",
-    milvus_token: milvus_target.TokenOption = "",
+    milvus_uri: milvus_target.MilvusUriOption = "",
+    milvus_token: milvus_target.MilvusTokenOption = "",
     milvus_index: Annotated[
-        milvus_target.Index, typer.Option(help="Of the vectors in Milvus: HNSW or FLAT.")
-    ] = milvus_target.Index.HNSW,
+        milvus_target.MilvusIndex, typer.Option(help="Of the vectors in Milvus: HNSW or FLAT.")
+    ] = milvus_target.MilvusIndex.HNSW,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -112,8 +112,8 @@ def retrieval(
 
     async def run() -> dict[str, object]:
         if address:
-            return await ask(address, collection, found, mode)
-        plan = Plan(
+            return await score_router(address, collection, found, mode)
+        plan = BuildPlan(
             shards=shards,
             factory=index,
             chunk_tokens=chunk_tokens,
@@ -123,10 +123,10 @@ def retrieval(
             judged=judged,
         )
         if by_milvus:
-            from nearline_cli.evaluate.milvus_comparison import measure
+            from nearline_cli.evaluate.milvus_comparison import compare_with_milvus
 
-            target = milvus_target.Target(milvus_uri, milvus_token, milvus_index)
-            return await measure(found, mode, plan, target, as_json)
+            target = milvus_target.MilvusTarget(milvus_uri, milvus_token, milvus_index)
+            return await compare_with_milvus(found, mode, plan, target, as_json)
         return await _build_and_ask(found, mode, plan, as_json)
 
     began = time.monotonic()
@@ -140,16 +140,16 @@ def retrieval(
 
 
 async def _build_and_ask(
-    found: DataSet, mode: SearchMode, plan: Plan, as_json: bool
+    found: JudgedDataset, mode: SearchMode, plan: BuildPlan, as_json: bool
 ) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
         async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(embedder(plan.embedding, quiet=as_json))
-            built = await build(folder, found.corpus, plan, client, as_json)
+            client = await stack.enter_async_context(open_embedder(plan.embedding, quiet=as_json))
+            built = await build_dataset(folder, found.corpus, plan, client, as_json)
             router = await stack.enter_async_context(
                 retrieval_process(Path(folder), embedding=client.address)
             )
-            measured = await ask(router.address, options.DEFAULT_COLLECTION, found, mode)
+            measured = await score_router(router.address, options.DEFAULT_COLLECTION, found, mode)
             if built.tuned_ndcg_at_10 is not None:
                 measured["tuned_ndcg@10"] = round(built.tuned_ndcg_at_10, 4)
             return measured | {"bad_rows": built.bad_rows}

@@ -11,17 +11,17 @@ import typer
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline_cli.compose import milvus_target
-from nearline_cli.compose.build_context import progress
+from nearline_cli.compose.build_context import open_progress
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
     from index_builder.execution.progress import Progress
-    from index_builder.indexes.milvus_writer import Exported
+    from index_builder.indexes.milvus_writer import MilvusExport
 
 CURRENT = "current"
 
 
-class Kind(StrEnum):
+class ExportTarget(StrEnum):
     """Where a snapshot can be written."""
 
     MILVUS = "milvus"
@@ -31,15 +31,15 @@ def export(
     snapshot_id: Annotated[
         str, typer.Argument(metavar="[ID]", help="Snapshot id; left out, or current: that one.")
     ] = CURRENT,
-    to: Annotated[Kind, typer.Option("--to", help="Where to.")] = Kind.MILVUS,
-    milvus_uri: milvus_target.UriOption = "",
-    milvus_token: milvus_target.TokenOption = "",
+    to: Annotated[ExportTarget, typer.Option("--to", help="Where to.")] = ExportTarget.MILVUS,
+    milvus_uri: milvus_target.MilvusUriOption = "",
+    milvus_token: milvus_target.MilvusTokenOption = "",
     index: Annotated[
-        milvus_target.Index,
+        milvus_target.MilvusIndex,
         typer.Option(
             "--index", help="Of its vectors: HNSW, a graph, or FLAT, which compares each of them."
         ),
-    ] = milvus_target.Index.HNSW,
+    ] = milvus_target.MilvusIndex.HNSW,
     partition_by: Annotated[
         str,
         typer.Option(
@@ -53,7 +53,7 @@ def export(
         bool,
         typer.Option(
             "--again",
-            help="Write it anew where it is there already. Who serves it has nothing to serve "
+            help="Write it again where it is there already. Who serves it has nothing to serve "
             "meanwhile, and live changes in it are read from the change log again.",
         ),
     ] = False,
@@ -64,13 +64,13 @@ def export(
     """Write a snapshot into Milvus, for routers with --backend milvus.
 
     Nothing serves it before all of it is there, indexed, counted and tried. What is there already
-    stays as it is; what an export that was interrupted has left is written anew.
+    stays as it is; what an export that was interrupted has left is written again.
     """
     opened = Store.open(store)
     if not milvus_uri:
         raise InvalidRequest(f"--to {to} needs --milvus-uri, such as http://127.0.0.1:19530")
     chosen = opened.alias_in_force(collection).current if snapshot_id == CURRENT else snapshot_id
-    with progress(as_json) as told:
+    with open_progress(as_json) as told:
         done = asyncio.run(
             _exported(
                 opened,
@@ -102,7 +102,7 @@ def export(
         return
     if not done.done:
         output.console().print(
-            f"{chosen} is in {milvus_uri} already, as {done.name}; --again writes it anew"
+            f"{chosen} is in {milvus_uri} already, as {done.name}; --again writes it again"
         )
         return
     recall = "" if done.recall is None else f", recall@10 {done.recall:.4f}"
@@ -119,11 +119,11 @@ async def _exported(
     snapshot_id: str,
     uri: str,
     token: str,
-    index: milvus_target.Index,
+    index: milvus_target.MilvusIndex,
     partition_by: str,
     again: bool,
     told: Progress,
-) -> Exported:
+) -> MilvusExport:
     async with milvus_target.open_milvus(uri, token) as client:
         from index_builder.indexes.milvus_writer import export
 

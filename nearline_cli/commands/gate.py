@@ -35,20 +35,20 @@ def gate(
 ) -> None:
     """Judge a snapshot as promote would, and change nothing; fails where it is refused."""
     opened = Store.open(store)
-    asked = release_gate.Asked(
+    asked = release_gate.GateRequest(
         embedding=embedding,
         allow_model_change=allow_model_change,
         interactions=interactions,
         policies=policies,
         redis=redis,
     )
-    report, path = release_gate.judged(opened, collection, snapshot_id, asked)
+    report, path = release_gate.judge_snapshot(opened, collection, snapshot_id, asked)
     if as_json:
         output.print_json({**report.record(), "report": path})
     else:
-        release_gate.show(report, path, opened)
+        release_gate.print_gate_report(report, path, opened)
     if not report.passed:
-        raise release_gate.refusal(report, path)
+        raise release_gate.gate_failure(report, path)
 
 
 @app.command()
@@ -61,11 +61,11 @@ def show(
     from dataclasses import asdict
 
     from index_builder.releases.report_store import report_names
-    from index_builder.releases.thresholds import limits_of, thresholds_in_force
+    from index_builder.releases.thresholds import current_thresholds, parse_limits
 
     opened = Store.open(store)
-    record = thresholds_in_force(opened, collection)
-    limits = asdict(limits_of(record))
+    record = current_thresholds(opened, collection)
+    limits = asdict(parse_limits(record))
     reports = report_names(opened, collection)
     about: dict[str, object] = {
         "number": record.number,
@@ -120,7 +120,7 @@ def set_limits(
     from index_builder.evaluation import retrieval_metrics
     from index_builder.releases import thresholds
     from index_builder.releases.judgements import keep_judgements
-    from retrieval.snapshots.aliases import who_am_i
+    from retrieval.snapshots.aliases import operator_name
 
     given = {
         "min_recall": min_recall,
@@ -140,14 +140,14 @@ def set_limits(
     }
     opened = Store.open(store)
     record = release_pb2.GateThresholds()
-    record.CopyFrom(thresholds.thresholds_in_force(opened, collection))
+    record.CopyFrom(thresholds.current_thresholds(opened, collection))
     for name, value in given.items():
         if value is not None:
             setattr(record, name, value)
     if labels is not None:
         found = retrieval_metrics.load(labels, split)
         record.judgements_sha256 = keep_judgements(opened, collection, found)
-    record.who, record.why = who_am_i(), why
+    record.who, record.why = operator_name(), why
     made = thresholds.set_thresholds(opened, collection, record)
     if as_json:
         output.print_json({"collection": collection, "number": made.number, "why": made.why})

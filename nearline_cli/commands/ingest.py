@@ -11,18 +11,18 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest, NearlineError, first_of
-from nearline_cli.compose.build_context import say
-from nearline_cli.inputs.rejects import Refusals
+from nearline_cli.compose.build_context import print_note
+from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.durations import seconds_of
+from nearline_cli.terminal.durations import parse_duration
 from nearline_cli.views import job_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nearline_cli.inputs.item_rows import ItemColumns
-    from nearline_cli.inputs.sources import Named
-    from nearline_cli.inputs.submitter import JobTerms, Shown, Submitter
+    from nearline_cli.inputs.sources import NamedSource
+    from nearline_cli.inputs.submitter import JobCallback, JobOptions, Submitter
 
 
 def ingest(
@@ -82,16 +82,16 @@ def ingest(
     """
     # Imported late: they load the readers.
     from nearline_cli.inputs.item_rows import ItemColumns
-    from nearline_cli.inputs.sources import find
-    from nearline_cli.inputs.submitter import JobTerms
+    from nearline_cli.inputs.sources import find_sources
+    from nearline_cli.inputs.submitter import JobOptions
 
-    terms = JobTerms(
+    terms = JobOptions(
         job_id=job or c.new_job_id(),
         collection=collection,
         tenant=tenant,
         priority=priority,
         callback_id=callback_id,
-        result_ttl_s=seconds_of(result_ttl, "--result-ttl") if result_ttl else None,
+        result_ttl_s=parse_duration(result_ttl, "--result-ttl") if result_ttl else None,
     )
     columns = ItemColumns(
         id=id_column,
@@ -100,13 +100,13 @@ def ingest(
         vector=vector_column,
         expires=expires_column,
     )
-    found = find(what)
+    found = find_sources(what)
     _check(found, terms)
-    run = _Run(address, terms, Refusals(as_json), wait=wait)
+    run = _Run(address, terms, Rejects(as_json), wait=wait)
     try:
         asyncio.run(run.run(found, columns))
     except KeyboardInterrupt:
-        say(f"interrupted; {_how_to_go_on(run.submitter, terms.job_id)}")
+        print_note(f"interrupted; {_how_to_go_on(run.submitter, terms.job_id)}")
         raise
     except NearlineError as error:
         if run.submitter is None or not (run.job or run.submitter.sent):
@@ -122,7 +122,7 @@ def ingest(
 class _Run:
     """One run of the command. wait: Until the job has ended."""
 
-    def __init__(self, address: str, terms: JobTerms, refusals: Refusals, *, wait: bool) -> None:
+    def __init__(self, address: str, terms: JobOptions, refusals: Rejects, *, wait: bool) -> None:
         self._address = address
         self._terms = terms
         self._refusals = refusals
@@ -136,16 +136,16 @@ class _Run:
         """The job; None before it is there."""
         return None if self.submitter is None else self.submitter.job
 
-    async def run(self, found: Sequence[Named], columns: ItemColumns) -> None:
+    async def run(self, found: Sequence[NamedSource], columns: ItemColumns) -> None:
         """Submits, and waits where that is wanted."""
-        from nearline_cli.inputs.sources import sources
+        from nearline_cli.inputs.sources import read_sources
         from nearline_cli.inputs.submitter import Submitter
 
         async with IngestClient(self._address) as client:
             with job_view.job_bar(as_json=self._refusals.as_json) as show:
                 submitter = self.submitter = Submitter(client, self._terms, show)
                 await submitter.look()
-                given = sources(found, columns, self._refusals)
+                given = read_sources(found, columns, self._refusals)
                 try:
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(self._watch(client, submitter, show))
@@ -155,13 +155,13 @@ class _Run:
                 except* NearlineError as failed:
                     raise first_of(failed) from None
             if self.job is not None and self.job.dead:
-                self._dead = await job_view.first_dead(client, self.job.job_id)
+                self._dead = await job_view.first_dead_letters(client, self.job.job_id)
 
-    async def _watch(self, client: IngestClient, submitter: Submitter, show: Shown) -> None:
-        from nearline_cli.inputs.submitter import watched
+    async def _watch(self, client: IngestClient, submitter: Submitter, show: JobCallback) -> None:
+        from nearline_cli.inputs.submitter import wait_for_job
 
         await submitter.began.wait()
-        submitter.job = await watched(client, self._terms.job_id, show)
+        submitter.job = await wait_for_job(client, self._terms.job_id, show)
 
     def conclude(self) -> None:
         """Tells how it ended; ends the command where not every document is indexed.
@@ -177,7 +177,7 @@ class _Run:
         if refusals.as_json:
             output.print_json(
                 {
-                    "job": None if job is None else job_view.record(job),
+                    "job": None if job is None else job_view.job_record(job),
                     "refused": refusals.bad_count,
                     "refusals": refusals.bad,
                     "seconds": round(spent_s, 3),
@@ -185,18 +185,18 @@ class _Run:
             )
         else:
             refused = f"; {refusals.bad_count:,} refused" if refusals.bad_count else ""
-            line = "nothing was submitted" if job is None else job_view.summary(job, spent_s)
+            line = "nothing was submitted" if job is None else job_view.job_summary(job, spent_s)
             output.console().print(f"{line}{refused}", markup=False)
             if job is not None and job.dead:
-                job_view.tell_dead(job, self._dead)
+                job_view.print_dead_letters(job, self._dead)
             if job is not None and not job.ended:
-                say(f"how far it is: nearline jobs wait {job.job_id}")
+                print_note(f"how far it is: nearline jobs wait {job.job_id}")
         good = job is not None and (job.state is c.JobState.SUCCEEDED or not job.ended)
         if refusals.bad_count or not good:
             raise typer.Exit(1)
 
 
-def _check(found: Sequence[Named], terms: JobTerms) -> None:
+def _check(found: Sequence[NamedSource], terms: JobOptions) -> None:
     """Raises InvalidRequest where the service would refuse this, before it has a part of it."""
     from index_builder.ingest.validation import check_submission
 

@@ -55,16 +55,16 @@ def list_jobs(
                 token=token,
             )
 
-        async for page in job_view.pages(next_page):
+        async for page in job_view.iterate_pages(next_page):
             found += page.jobs
             if len(found) == limit:
                 break
         return found
 
-    jobs = job_view.ask(address, read)
+    jobs = job_view.ask_ingest(address, read)
     if as_json:
         for one in jobs:
-            output.print_json(job_view.record(one))
+            output.print_json(job_view.job_record(one))
         return
     names = ("job", "state", "tenant", "collection", "submitted", "documents", "indexed", "dead")
     output.print_table((*names, "left"), [_row(one) for one in jobs])
@@ -77,7 +77,7 @@ def show(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show a job."""
-    record = job_view.record(job_view.ask(address, lambda client: client.job(job_id)))
+    record = job_view.job_record(job_view.ask_ingest(address, lambda client: client.job(job_id)))
     if as_json:
         output.print_json(record)
     else:
@@ -99,7 +99,7 @@ def results(
 
     async def read(client: IngestClient) -> list[c.IngestResult]:
         found: list[c.IngestResult] = []
-        async for page in job_view.pages(
+        async for page in job_view.iterate_pages(
             lambda token: client.results(job_id, page_size=_PAGE, token=token)
         ):
             found += [one for one in page.results if one.outcome in wanted]
@@ -107,10 +107,10 @@ def results(
                 break
         return found[:limit]
 
-    found = job_view.ask(address, read)
+    found = job_view.ask_ingest(address, read)
     if as_json:
         for one in found:
-            output.print_json(output.plain(asdict(one)))
+            output.print_json(output.json_record(asdict(one)))
         return
     rows = [
         (
@@ -119,7 +119,7 @@ def results(
             one.outcome.value,
             one.version,
             one.attempts,
-            job_view.why(one),
+            job_view.failure_reason(one),
         )
         for one in found
     ]
@@ -136,22 +136,22 @@ def wait(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Wait until a job has ended; exit code 1 where not all of it is indexed."""
-    from nearline_cli.inputs.submitter import watched
+    from nearline_cli.inputs.submitter import wait_for_job
 
     async def read(client: IngestClient) -> tuple[c.Job, list[c.DeadLetter]]:
         # Where there is no such job, or nobody answers, that is known at once.
         await client.job(job_id)
         with job_view.job_bar(as_json=as_json) as bar:
-            job = await watched(client, job_id, bar, timeout or None)
-        return job, await job_view.first_dead(client, job_id) if job.dead else []
+            job = await wait_for_job(client, job_id, bar, timeout or None)
+        return job, await job_view.first_dead_letters(client, job_id) if job.dead else []
 
-    job, dead = job_view.ask(address, read)
+    job, dead = job_view.ask_ingest(address, read)
     if as_json:
-        output.print_json(job_view.record(job))
+        output.print_json(job_view.job_record(job))
     else:
-        output.console().print(job_view.summary(job), markup=False)
+        output.console().print(job_view.job_summary(job), markup=False)
         if job.dead:
-            job_view.tell_dead(job, dead)
+            job_view.print_dead_letters(job, dead)
     if job.state is not c.JobState.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -163,11 +163,11 @@ def cancel(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Cancel what of a job is not processed yet; what is indexed stays."""
-    job = job_view.ask(address, lambda client: client.cancel(job_id))
+    job = job_view.ask_ingest(address, lambda client: client.cancel(job_id))
     if as_json:
-        output.print_json(job_view.record(job))
+        output.print_json(job_view.job_record(job))
     else:
-        output.console().print(job_view.summary(job), markup=False)
+        output.console().print(job_view.job_summary(job), markup=False)
 
 
 @app.command()
@@ -176,9 +176,9 @@ def queue(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show the state of the queue, and its workers."""
-    state = job_view.ask(address, lambda client: client.queue())
+    state = job_view.ask_ingest(address, lambda client: client.queue())
     if as_json:
-        output.print_json({**output.plain(asdict(state)), "lag": state.lag})
+        output.print_json({**output.json_record(asdict(state)), "lag": state.lag})
         return
     figures = {
         "waiting": state.waiting,
@@ -187,7 +187,7 @@ def queue(
         "dead letters": state.dead,
         "oldest has waited": f"{state.oldest_age_s:,.1f} s",
         "documents/s": f"{state.documents_per_s:,.1f}",
-        "size": output.size(state.bytes),
+        "size": output.format_bytes(state.bytes),
         "workers": len(state.workers),
     }
     output.print_table(("queue", "now"), figures.items())

@@ -22,7 +22,7 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 
 @dataclass(slots=True)
-class Outcome:
+class LoadResult:
     """What came of the requests. latencies_s: of those answered, from their scheduled arrival."""
 
     sent: int = 0
@@ -55,7 +55,7 @@ def load(
     """
     queries = _queries(texts, vectors)
     outcome = asyncio.run(
-        open_loop(address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s)
+        run_open_loop(address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s)
     )
     spent = np.array(outcome.latencies_s or [np.nan]) * 1e3
     record: dict[str, object] = {
@@ -77,7 +77,7 @@ def load(
         print_table(("figure", "value"), record.items())
 
 
-async def open_loop(
+async def run_open_loop(
     address: str,
     queries: Sequence[c.Query],
     rate: float,
@@ -85,7 +85,7 @@ async def open_loop(
     search: c.SearchOptions,
     collection: str,
     timeout_s: float,
-) -> Outcome:
+) -> LoadResult:
     """Sends searches at fixed times, whether or not earlier ones have been answered.
 
     Args:
@@ -93,7 +93,7 @@ async def open_loop(
         timeout_s: Deadline of each.
     """
     loop = asyncio.get_running_loop()
-    outcome = Outcome()
+    outcome = LoadResult()
     async with RetrievalClient(address) as client:
 
         async def ask(query: c.Query, due: float) -> None:

@@ -10,7 +10,7 @@ import typer
 from google.protobuf import json_format
 
 from nearline.errors import InvalidRequest
-from nearline.registry import KINDS, STAGES, Registry, told
+from nearline.registry import KINDS, STAGES, Registry, describe_ref
 from nearline.snapshot import Store
 from nearline.v1 import model_pb2
 from nearline_cli.terminal import options, output
@@ -83,8 +83,8 @@ def add(
     parents = [registry.resolve(one) for one in parent or ()]
     card = model_pb2.ModelCard()
     if embedding:
-        card = asyncio.run(model_cards.asked(embedding, kind))
-    model_cards.complete(
+        card = asyncio.run(model_cards.card_from_service(embedding, kind))
+    model_cards.complete_card(
         card,
         fingerprint=fingerprint,
         description=description,
@@ -104,7 +104,7 @@ def add(
     if as_json:
         output.print_json(_record(added, "candidate"))
         return
-    output.console().print(f"{told(ref)}, fingerprint {ref.fingerprint}", markup=False)
+    output.console().print(f"{describe_ref(ref)}, fingerprint {ref.fingerprint}", markup=False)
 
 
 @app.command("list")
@@ -181,11 +181,13 @@ def promote(
 
     registry = Registry(Store.open(store))
     ref = registry.resolve(name)
-    record = registry.stage(ref.kind, ref.name, ref.version, stage, who=aliases.who_am_i(), why=why)
+    record = registry.stage(
+        ref.kind, ref.name, ref.version, stage, who=aliases.operator_name(), why=why
+    )
     if as_json:
         output.print_json({"kind": ref.kind, "name": ref.name} | _plain(record))
         return
-    output.console().print(f"{told(ref)} is {stage} (record {record.number})", markup=False)
+    output.console().print(f"{describe_ref(ref)} is {stage} (record {record.number})", markup=False)
 
 
 def _record(card: model_pb2.ModelCard, stage: str) -> dict[str, object]:
@@ -216,18 +218,18 @@ def _described(
     card: model_pb2.ModelCard, stage: str, history: list[model_pb2.StageRecord]
 ) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [
-        ("model", told(card.ref)),
+        ("model", describe_ref(card.ref)),
         ("stage", stage),
         ("fingerprint", card.ref.fingerprint),
         ("added", f"{card.create_time.ToJsonString()} by {card.who}"),
         ("description", card.description),
         ("training data", card.training_data_sha256),
         ("snapshot", f"{card.collection} {card.snapshot_id}".strip()),
-        ("made from", ", ".join(told(one) for one in card.parents)),
+        ("made from", ", ".join(describe_ref(one) for one in card.parents)),
     ]
     rows += [(f"metric {name}", f"{card.metrics[name]:.4f}") for name in sorted(card.metrics)]
     rows += [(f"setting {name}", card.settings[name]) for name in sorted(card.settings)]
-    rows += [(f"file {one.path}", output.size(one.bytes)) for one in card.files]
+    rows += [(f"file {one.path}", output.format_bytes(one.bytes)) for one in card.files]
     for one in history:
         plain = _plain(one)
         rows.append((f"stage {one.number}", f"{plain['stage']} by {one.who}: {one.why}"))

@@ -10,7 +10,7 @@ import typer
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose import milvus_target, release_gate
-from nearline_cli.compose.alias_admin import Change, admin_of
+from nearline_cli.compose.alias_admin import AliasChange, open_admin
 from nearline_cli.terminal import alias_options, options, output
 
 
@@ -38,10 +38,10 @@ def promote(
     """
     from retrieval.snapshots import aliases
 
-    release_gate.check_forced(force, why)
-    who = aliases.who_am_i()
+    release_gate.check_force_reason(force, why)
+    who = aliases.operator_name()
     opened = Store.open(store)
-    asked = release_gate.Asked(
+    asked = release_gate.GateRequest(
         embedding=embedding,
         allow_model_change=allow_model_change,
         interactions=interactions,
@@ -51,9 +51,9 @@ def promote(
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # Before minutes of judging, not after them; and what it is judged against stays so long.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
-    admin = admin_of(router, store, collection, redis)
+    admin = open_admin(router, store, collection, redis)
     admin.check(snapshot_id)
-    gate = release_gate.passed(
+    gate = release_gate.require_gate_pass(
         opened,
         collection,
         snapshot_id,
@@ -63,7 +63,7 @@ def promote(
         quiet=as_json,
     )
     # The gate has just read all files.
-    change = Change(who, why, expect_epoch, gate, verify="files" in gate.failed)
+    change = AliasChange(who, why, expect_epoch, gate, verify="files" in gate.failed)
     record = admin.promote(snapshot_id, change)
     admin.served(record, wait_s)
     _show(collection, record, as_json)
@@ -82,9 +82,9 @@ def rollback(
     """Make the snapshot before the current one current again; once more goes further back."""
     from retrieval.snapshots import aliases
 
-    who = aliases.who_am_i()
-    admin = admin_of(router, store, collection, redis)
-    record = admin.roll_back(Change(who, why, expect_epoch))
+    who = aliases.operator_name()
+    admin = open_admin(router, store, collection, redis)
+    record = admin.roll_back(AliasChange(who, why, expect_epoch))
     admin.served(record, wait_s)
     _show(collection, record, as_json)
 
@@ -100,8 +100,8 @@ def prune(
     force: Annotated[
         bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
     ] = False,
-    milvus_uri: milvus_target.UriOption = "",
-    milvus_token: milvus_target.TokenOption = "",
+    milvus_uri: milvus_target.MilvusUriOption = "",
+    milvus_token: milvus_target.MilvusTokenOption = "",
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -115,10 +115,10 @@ def prune(
     from retrieval.snapshots import retention
 
     opened = Store.open(store)
-    planned = retention.plan(opened, collection, keep, force=force)
+    planned = retention.plan_prune(opened, collection, keep, force=force)
     going = [one.name for one in planned if not one.kept]
     milvus = (opened, collection, milvus_uri, milvus_token)
-    strays = asyncio.run(milvus_target.strays(*milvus, going)) if milvus_uri else []
+    strays = asyncio.run(milvus_target.list_strays(*milvus, going)) if milvus_uri else []
     dropped: list[str] = []
     if yes:
         retention.prune(opened, collection, planned)
@@ -154,7 +154,7 @@ def prune(
     output.print_table(
         ("snapshot", "size", "what becomes of it"),
         [
-            *((one.name, output.size(one.bytes), one.kept or gone) for one in planned),
+            *((one.name, output.format_bytes(one.bytes), one.kept or gone) for one in planned),
             *((one.name, f"{one.chunks:,} chunks", one.kept or gone) for one in strays),
         ],
     )

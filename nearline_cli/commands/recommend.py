@@ -11,7 +11,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.filter_text import parse_filter
-from nearline_cli.commands.search import hit_record, served_by_record, summary
+from nearline_cli.commands.search import hit_record, reply_summary, served_by_record
 from nearline_cli.terminal import options, output
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
@@ -97,7 +97,7 @@ def recommend(
     if reply.why_not is not None:
         why = reply.why_not
         output.console().print(f"{why.id}: {why.cause.value}: {why.message}")
-    output.console().print(f"policy {reply.policy} · {summary(reply.info, seconds)}")
+    output.console().print(f"policy {reply.policy} · {reply_summary(reply.info, seconds)}")
 
 
 def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
@@ -118,6 +118,6 @@ def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
         "epoch": reply.info.epoch,
         "snapshot": reply.info.snapshot_id,
         "served_by": served_by_record(reply.info),
-        "client_ms": output.milliseconds(seconds),
-        "total_ms": output.milliseconds(reply.info.total_s),
+        "client_ms": output.to_milliseconds(seconds),
+        "total_ms": output.to_milliseconds(reply.info.total_s),
     }

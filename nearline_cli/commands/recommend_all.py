@@ -19,13 +19,13 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import Conflict, InvalidRequest, NearlineError, first_of
 from nearline.store.durable import store_errors, write_durably
-from nearline.store.lock import alone_in
+from nearline.store.lock import lock_folder
 from nearline_cli.compose.build_context import (
     ExecutorOption,
     RayAddressOption,
-    executor_of,
-    progress,
-    say,
+    command_executor,
+    open_progress,
+    print_note,
 )
 from nearline_cli.terminal import options, output
 
@@ -90,9 +90,9 @@ def recommend_all(
         parts = {number: ids[number * part : (number + 1) * part] for number in left}
         asked = sum(map(len, parts.values()))
         if left and not as_json and asked < len(ids):
-            say(
+            print_note(
                 f"going on: {len(ids) - asked:,} of {len(ids):,} users have their lists, of the "
-                f"time that they were made; remove {folder} to make all anew"
+                f"time that they were made; remove {folder} to make all again"
             )
 
         async def run(doing: Executor, shown: Progress) -> None:
@@ -113,10 +113,10 @@ def recommend_all(
             shown.end(time.monotonic() - began)
 
         try:
-            with executor_of(executor, ray_address) as doing, progress(as_json) as shown:
+            with command_executor(executor, ray_address) as doing, open_progress(as_json) as shown:
                 asyncio.run(run(doing, shown))
         except KeyboardInterrupt:
-            say("interrupted; the same command goes on from here")
+            print_note("interrupted; the same command goes on from here")
             raise
         rows = _join(folder, out)
     record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
@@ -133,7 +133,7 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises: Conflict: another run works in it.
     """
     busy = f"another run works in {folder}; wait until it ends, or name another --out"
-    with alone_in(folder, busy):
+    with lock_folder(folder, busy):
         try:
             yield
         except BaseException:
@@ -155,12 +155,12 @@ def _read(path: Path) -> list[str]:
 
 def _learned(store: str, collection: str) -> list[str]:
     from nearline.snapshot import Store
-    from retrieval.behaviour.model import load_learned
-    from retrieval.protocols.snapshot import in_force
+    from retrieval.behaviour.model import load_behaviour_model
+    from retrieval.protocols.snapshot import read_current_snapshots
 
     opened = Store.open(store)
-    (snapshot,) = in_force(opened, [collection])
-    learned = load_learned(opened, snapshot)
+    (snapshot,) = read_current_snapshots(opened, [collection])
+    learned = load_behaviour_model(opened, snapshot)
     if learned is None:
         raise InvalidRequest(
             f"snapshot {snapshot.snapshot_id} learned from no interactions, so it knows no users; "
@@ -171,7 +171,7 @@ def _learned(store: str, collection: str) -> list[str]:
 
 
 def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
-    """Gives the numbers of the parts that are left; parts of something else are an error."""
+    """Returns the numbers of the parts that are left; parts of something else are an error."""
     note = folder / _WHAT
     if note.exists():
         before = json.loads(note.read_text("utf-8"))
@@ -179,7 +179,7 @@ def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
             differs = ", ".join(key for key in what if before.get(key) != what[key])
             raise Conflict(
                 f"{folder} holds lists that were begun with another {differs} (users are those of "
-                "the snapshot, unless --users names them); remove it to begin anew, or give what "
+                "the snapshot, unless --users names them); remove it to begin again, or give what "
                 "was given then"
             )
     else:
@@ -192,7 +192,7 @@ def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
 async def _asker(
     address: str, surface: str, n: int, collection: str
 ) -> AsyncIterator[Callable[[_Part], Awaitable[_Done]]]:
-    """Gives what makes the lists of a part, in whatever process it runs."""
+    """Yields what makes the lists of a part, in whatever process it runs."""
     async with RetrievalClient(address) as client:
 
         async def ask(part: _Part) -> _Done:

@@ -14,12 +14,12 @@ from nearline_cli.compose import change_log, release_gate
 from nearline_cli.compose.build_context import (
     ExecutorOption,
     RayAddressOption,
-    embedder,
-    executor_of,
-    progress,
-    say,
+    command_executor,
+    open_embedder,
+    open_progress,
+    print_note,
 )
-from nearline_cli.compose.recorded_users import with_users
+from nearline_cli.compose.recorded_users import with_recorded_users
 from nearline_cli.terminal import options, output
 from nearline_cli.views import build_summary
 
@@ -70,27 +70,31 @@ def reembed(
 
     async def run() -> BuildResult:
         async with contextlib.AsyncExitStack() as stack:
-            doing = stack.enter_context(executor_of(executor, ray_address))
-            log = await stack.enter_async_context(change_log.log_in_force(store, collection, redis))
+            doing = stack.enter_context(command_executor(executor, ray_address))
+            log = await stack.enter_async_context(
+                change_log.open_change_log_if_any(store, collection, redis)
+            )
             chosen = compaction.compaction_options(wanted)
             if log is not None:
-                chosen = await with_users(chosen, log)
-            client = await stack.enter_async_context(embedder(embedding, quiet=as_json))
-            shown = stack.enter_context(progress(as_json))
+                chosen = await with_recorded_users(chosen, log)
+            client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
+            shown = stack.enter_context(open_progress(as_json))
             return await compaction.reembed(chosen, log, client, shown, doing)
 
-    before = compaction.current(Store.open(store), collection)
+    before = compaction.read_current_manifest(Store.open(store), collection)
     try:
         result = asyncio.run(run())
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        print_note("interrupted; the same command goes on from here")
         raise
     if as_json:
         output.print_json(result.record())
         check_promoted(result, Store.open(store))
         return
-    build_summary.show(result, store)
+    build_summary.show_build_summary(result, store)
     check_promoted(result, Store.open(store))
     tuned = before.fusion.origin == "tuned" or before.HasField("answers")
     if tuned:
-        say("what was tuned or calibrated with the model before is as shipped; tune it again")
+        print_note(
+            "what was tuned or calibrated with the model before is as shipped; tune it again"
+        )

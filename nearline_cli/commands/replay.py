@@ -59,12 +59,12 @@ def replay(
         )
 
     found, titles = asyncio.run(run())
-    from index_builder.releases.breakdown import rows_of, worst
-    from index_builder.releases.replay_page import render, source_told
+    from index_builder.releases.breakdown import breakdown_rows, worst_pairs
+    from index_builder.releases.replay_page import describe_source, render
 
-    rows = rows_of(found)
+    rows = breakdown_rows(found)
     if html is not None:
-        html.write_text(render(found, rows, worst(found, _SHOWN), titles), "utf-8")
+        html.write_text(render(found, rows, worst_pairs(found, _SHOWN), titles), "utf-8")
     if as_json:
         about = {
             "collection": collection,
@@ -77,7 +77,7 @@ def replay(
             output.print_json({**row, **about})
         return
     output.print_table(list(rows[0]), [list(row.values()) for row in rows])
-    output.console().print(source_told(found), markup=False)
+    output.console().print(describe_source(found), markup=False)
     for why, count in found.left_out.items():
         output.console().print(f"{count:,} requests could not be asked: {why}", markup=False)
 
@@ -92,16 +92,16 @@ async def _replayed(
     embedding: str,
     policies: Path | None,
 ) -> tuple[Replay, dict[str, str]]:
-    """Gives the replay, and titles of items of the requests that differ most."""
-    from index_builder.releases.breakdown import worst
+    """Returns the replay, and titles of items of the requests that differ most."""
+    from index_builder.releases.breakdown import worst_pairs
     from index_builder.releases.probes import probes_for
     from index_builder.releases.replay import replay
-    from index_builder.releases.snapshot_loader import loaded
+    from index_builder.releases.snapshot_loader import load_snapshot
     from nearline.clients import EmbeddingClient
     from nearline.contract import PayloadField
     from retrieval.recommend.policy_file import read_policies
     from retrieval.search import item_lookup
-    from retrieval.search.request_context import Inquiry
+    from retrieval.search.request_context import RequestContext
     from retrieval.shards.topology import check_address
 
     addresses = [one.strip() for one in embedding.split(",") if one.strip()]
@@ -112,17 +112,17 @@ async def _replayed(
             for one in addresses
         }
         first, second = [
-            await stack.enter_async_context(loaded(store, collection, one, embedders, rules))
+            await stack.enter_async_context(load_snapshot(store, collection, one, embedders, rules))
             for one in against
         ]
         probes = probes_for(store, collection, first, requests)
         found = await replay(first, second, probes, k=k, passes=passes)
         titles: dict[str, str] = {}
-        shown = worst(found, _SHOWN)
+        shown = worst_pairs(found, _SHOWN)
         ids = {one for pair in shown for one in (*pair.first.ids[:k], *pair.second.ids[:k])}
         for snapshot in (first, second):
-            items = await item_lookup.fetch(
-                snapshot.served, sorted(ids), frozenset({PayloadField.TITLE}), Inquiry()
+            items = await item_lookup.fetch_items(
+                snapshot.served, sorted(ids), frozenset({PayloadField.TITLE}), RequestContext()
             )
             titles |= {one.id: one.title for one in items.items.values() if one.title}
         return found, titles

@@ -11,7 +11,7 @@ from nearline.errors import NotFound
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 from nearline_cli.compose import release_gate
-from nearline_cli.compose.alias_admin import Change, RouterAdmin, admin_of
+from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admin
 from nearline_cli.terminal import alias_options, options, output
 from nearline_cli.views.rollout_view import show_status
 
@@ -104,7 +104,7 @@ def start(
     """
     from retrieval.snapshots import aliases
 
-    release_gate.check_forced(force, why)
+    release_gate.check_force_reason(force, why)
     aliases.check_share(share)
     given = {
         "false_alarm": false_alarm,
@@ -117,12 +117,12 @@ def start(
         if value is not None:
             setattr(limits, name, value)
     rollout = release_pb2.Rollout(split_by=_SPLITS[split_by], shadow=shadow, limits=limits)
-    who = aliases.who_am_i()
+    who = aliases.operator_name()
     opened = Store.open(store)
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # What it is judged against stays so long.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
-    asked = release_gate.Asked(
+    asked = release_gate.GateRequest(
         embedding=embedding,
         # Trying it beside the current one is what is done with another embedder.
         allow_model_change=True,
@@ -132,7 +132,7 @@ def start(
     )
     gate = _verdict(opened, collection, snapshot_id)
     if gate is None:
-        gate = release_gate.passed(
+        gate = release_gate.require_gate_pass(
             opened,
             collection,
             snapshot_id,
@@ -141,8 +141,8 @@ def start(
             elsewhere=router,
             quiet=as_json,
         )
-    admin = admin_of(router, store, collection, redis)
-    record = admin.split(snapshot_id, share, rollout, Change(who, why, expect_epoch, gate))
+    admin = open_admin(router, store, collection, redis)
+    record = admin.split(snapshot_id, share, rollout, AliasChange(who, why, expect_epoch, gate))
     _say(collection, record, as_json)
 
 
@@ -172,16 +172,16 @@ def promote(
     """Make the canary the current snapshot."""
     from retrieval.snapshots import aliases
 
-    who = aliases.who_am_i()
+    who = aliases.operator_name()
     why = why or "tried beside the one before"
-    admin = admin_of(router, store, collection, redis)
+    admin = open_admin(router, store, collection, redis)
     tried = admin.in_force()
     if not tried.canary:
         raise NotFound(
             f"no snapshot of {collection!r} is tried beside {tried.current}; begin with "
             "`nearline rollout start ID`"
         )
-    record = admin.promote(tried.canary, Change(who, why, tried.epoch, tried.gate))
+    record = admin.promote(tried.canary, AliasChange(who, why, tried.epoch, tried.gate))
     admin.served(record, wait_s)
     _say(collection, record, as_json)
 
@@ -197,13 +197,14 @@ def abort(
     """End the trial: the current snapshot answers everything again."""
     from retrieval.snapshots import aliases
 
-    who = aliases.who_am_i()
-    record = admin_of(router, store, collection).end_split(Change(who, why))
+    who = aliases.operator_name()
+    record = open_admin(router, store, collection).end_split(AliasChange(who, why))
     _say(collection, record, as_json)
 
 
 def _verdict(store: Store, collection: str, snapshot_id: str) -> release_pb2.GateVerdict | None:
-    """Gives what the gate said of a snapshot that is tried already, and only gets another share."""
+    """Returns what the gate said of a snapshot that is tried already, and only gets another
+    share."""
     try:
         record = store.alias_in_force(collection)
     except NotFound:

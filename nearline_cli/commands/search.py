@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SHOWN = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField.ATTRIBUTES})
+DEFAULT_PAYLOAD = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField.ATTRIBUTES})
 _SNIPPET_CHARACTERS = 96
 
 
@@ -87,7 +87,7 @@ def search(
     wanted = SearchOptions(
         k=k,
         mode=mode,
-        payload=SHOWN,
+        payload=DEFAULT_PAYLOAD,
         exact=exact,
         ef_search=ef_search,
         filter=parse_filter(filter) if filter else None,
@@ -124,7 +124,7 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
         output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
     for ignored in reply.results[0].ignored_ids:
         output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
-    output.console().print(summary(reply.info, seconds))
+    output.console().print(reply_summary(reply.info, seconds))
 
 
 def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
@@ -147,8 +147,8 @@ def _leg(score: float | None, rank: int | None) -> str:
     return f"{score:.3f}" if rank is None else f"{score:.3f} (#{rank})"
 
 
-def summary(info: ReplyInfo, seconds: float) -> str:
-    """Gives one line: times, epoch, snapshot, coverage, and why an answer is not a full one."""
+def reply_summary(info: ReplyInfo, seconds: float) -> str:
+    """Returns one line: times, epoch, snapshot, coverage, and why an answer is not a full one."""
     coverage = info.coverage
     parts = [
         f"{seconds * 1e3:.1f} ms (server {_ms(info.total_s)}: "
@@ -163,7 +163,7 @@ def summary(info: ReplyInfo, seconds: float) -> str:
 
 
 def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
-    """Gives a reply as one JSON object; times in milliseconds."""
+    """Returns a reply as one JSON object; times in milliseconds."""
     info = reply.info
     return {
         "hits": [hit_record(hit) for hit in reply.hits],
@@ -191,15 +191,15 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
             "missing": list(info.coverage.missing_shards),
         },
         "served_by": served_by_record(info),
-        "client_ms": output.milliseconds(seconds),
-        "total_ms": output.milliseconds(info.total_s),
-        "embed_ms": output.milliseconds(info.embed_s),
-        "search_ms": output.milliseconds(info.search_s),
+        "client_ms": output.to_milliseconds(seconds),
+        "total_ms": output.to_milliseconds(info.total_s),
+        "embed_ms": output.to_milliseconds(info.embed_s),
+        "search_ms": output.to_milliseconds(info.search_s),
     }
 
 
 def served_by_record(info: ReplyInfo) -> dict[str, object]:
-    """Gives where an answer came from as a JSON object."""
+    """Returns where an answer came from as a JSON object."""
     served_by = info.served_by
     return {
         "source": served_by.source.value,
@@ -209,7 +209,7 @@ def served_by_record(info: ReplyInfo) -> dict[str, object]:
 
 
 def hit_record(hit: Hit) -> dict[str, object]:
-    """Gives a hit as a JSON object."""
+    """Returns a hit as a JSON object."""
     return {
         "id": hit.id,
         "score": hit.score,

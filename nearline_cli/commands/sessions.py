@@ -32,7 +32,7 @@ def show(
 
     session = asyncio.run(read())
     if as_json:
-        output.print_json(output.plain(asdict(session)))
+        output.print_json(output.json_record(asdict(session)))
         return
     for turn in session.turns:
         asked = f" ({output.one_line(turn.condensed, 100)})" if turn.condensed else ""

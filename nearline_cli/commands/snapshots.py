@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.errors import NotFound
-from nearline.registry import told
+from nearline.registry import describe_ref
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.commands import export, gate, promote
@@ -47,7 +47,7 @@ def list_snapshots(
     output.print_table(
         columns,
         [
-            [*(record[name] for name in columns[:-1]), output.size(_bytes(record))]
+            [*(record[name] for name in columns[:-1]), output.format_bytes(_bytes(record))]
             for record in records
         ],
     )
@@ -103,7 +103,7 @@ def verify(
         )
         return
     output.console().print(
-        f"{chosen}: {files} files, {output.size(checked)} are what the manifest says "
+        f"{chosen}: {files} files, {output.format_bytes(checked)} are what the manifest says "
         f"({seconds:.1f} s)"
     )
 
@@ -132,7 +132,7 @@ def _record(
         "index": manifest.index_factory,
         "dim": manifest.dim,
         "fingerprint": manifest.embedder.fingerprint,
-        "models": [told(one) for one in manifest.models],
+        "models": [describe_ref(one) for one in manifest.models],
         "created": manifest.create_time.ToJsonString(),
         "bytes": sum(entry.bytes for entry in manifest.files),
     }
@@ -160,11 +160,11 @@ def _described(
         ("nearline, faiss", f"{manifest.nearline_version}, {manifest.faiss_version}"),
         ("model", manifest.embedder.model or "none: the vectors were brought"),
         ("fingerprint", manifest.embedder.fingerprint),
-        ("models", ", ".join(told(one) for one in manifest.models)),
+        ("models", ", ".join(describe_ref(one) for one in manifest.models)),
         ("dim, metric", f"{manifest.dim}, {manifest.metric}"),
         ("index", manifest.index_factory),
         ("documents, chunks", f"{manifest.documents}, {manifest.chunks}"),
-        ("size", output.size(sum(entry.bytes for entry in manifest.files))),
+        ("size", output.format_bytes(sum(entry.bytes for entry in manifest.files))),
     ]
     if manifest.quality.queries:
         quality = manifest.quality

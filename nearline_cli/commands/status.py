@@ -163,7 +163,7 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
 
 
 def _age(seconds: float | None) -> str:
-    """Gives an age as people say it: 90.0 -> "2 min"."""
+    """Returns an age as people say it: 90.0 -> "2 min"."""
     if seconds is None:
         return ""
     for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
@@ -216,7 +216,7 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
 
 
 def _next(found: admin_pb2.CollectionStatus) -> str:
-    """Tells what the alias names, where that is not what is served; empty where it is."""
+    """Returns what the alias names, where that is not what is served; empty where it is."""
     if found.newest_epoch <= found.epoch:
         return ""
     why = found.problem or "being loaded"

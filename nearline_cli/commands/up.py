@@ -13,18 +13,20 @@ import typer
 from nearline.errors import NotFound, SettingsError
 from nearline.snapshot import Store
 from nearline_cli.compose import milvus_target
-from nearline_cli.compose.build_context import say
-from nearline_cli.local.autoscaler import Pool, autoscaled
+from nearline_cli.compose.build_context import print_note
+from nearline_cli.local.autoscaler import WorkerPool, run_autoscaler
 from nearline_cli.local.model_spec import parse_model
-from nearline_cli.local.process_plan import Layout, Processes, planned
-from nearline_cli.local.scaling_policy import Scaling
-from nearline_cli.local.supervisor import Plan, Supervisor
+from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
+from nearline_cli.local.scaling_policy import ScalingOptions
+from nearline_cli.local.supervisor import ProcessSpec, Supervisor
 from nearline_cli.terminal import options, output
-from nearline_cli.views.process_report import Report
+from nearline_cli.views.process_report import ProcessReport
 
 
 @contextlib.asynccontextmanager
-async def supervised(stages: Sequence[Sequence[Plan]], report: Report) -> AsyncIterator[None]:
+async def run_supervised(
+    stages: Sequence[Sequence[ProcessSpec]], report: ProcessReport
+) -> AsyncIterator[None]:
     """Keeps processes alive for the length of the block.
 
     Raises: SettingsError, NotReady: a process did not come up.
@@ -45,13 +47,15 @@ async def supervised(stages: Sequence[Sequence[Plan]], report: Report) -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def worked(processes: Processes, scaling: Scaling, report: Report) -> AsyncIterator[None]:
+async def run_workers(
+    processes: ProcessPlan, scaling: ScalingOptions, report: ProcessReport
+) -> AsyncIterator[None]:
     """Has workers do what is in the queue, if there is one, for the length of the block."""
     if processes.worker is None or not scaling.max_workers:
         yield
         return
-    pool = Pool(processes.worker, report.change, report.line)
-    async with autoscaled(processes.ingest[0].address, pool, scaling, report.scaled):
+    pool = WorkerPool(processes.worker, report.change, report.line)
+    async with run_autoscaler(processes.ingest[0].address, pool, scaling, report.scaled):
         yield
 
 
@@ -163,8 +167,8 @@ def up(
             "router's settings name another]",
         ),
     ] = None,
-    milvus_uri: milvus_target.UriOption = "",
-    milvus_token: milvus_target.TokenOption = "",
+    milvus_uri: milvus_target.MilvusUriOption = "",
+    milvus_token: milvus_target.MilvusTokenOption = "",
     upkeep: Annotated[
         bool,
         typer.Option(
@@ -194,9 +198,9 @@ def up(
         raise SettingsError(
             "--ingest-port and --min-workers are of a queue in Redis; leave them or --no-redis out"
         )
-    scaling = Scaling(min_workers=min_workers, max_workers=max_workers)
+    scaling = ScalingOptions(min_workers=min_workers, max_workers=max_workers)
     opened = Store.open(store)
-    shards, embedding = needs(opened)
+    shards, embedding = required_services(opened)
     if also_embedding and not embedding:
         raise SettingsError(
             f"no collection of {opened.url} was made from text, so nothing needs an embedding "
@@ -216,28 +220,28 @@ def up(
         workers=workers,
         redis="" if no_redis else redis or None,
         redis_environ={} if no_redis or redis else redis_environ(),
-        redis_port=bundled_port(port, redis_port, redis, no_redis=no_redis),
+        redis_port=bundled_redis_port(port, redis_port, redis, no_redis=no_redis),
         policies=policies,
         milvus_uri=milvus_uri if milvus else "",
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
         ingest_port=None if no_redis else _beside(port, 5, ingest_port),
     )
-    report = Report(as_json=as_json, verbose=verbose)
+    report = ProcessReport(as_json=as_json, verbose=verbose)
 
     async def run() -> None:
         end_on_sigterm()
-        with planned(layout) as processes:
+        with plan_processes(layout) as processes:
             if processes.note:
-                say(processes.note)
-            async with supervised(processes.stages, report):
+                print_note(processes.note)
+            async with run_supervised(processes.stages, report):
                 report.ready(processes.address)
                 if not as_json:
                     output.console().print(
                         f'Ask: nearline search "your question" --address {processes.address}   '
                         "(Ctrl-C stops everything)"
                     )
-                async with worked(processes, scaling, report):
+                async with run_workers(processes, scaling, report):
                     await asyncio.get_running_loop().create_future()
 
     # Being told to stop is how this command ends well.
@@ -252,10 +256,10 @@ def end_on_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-def bundled_port(
+def bundled_redis_port(
     port: int, redis_port: int | None, redis: str = "", *, no_redis: bool = False
 ) -> int | None:
-    """Gives the port for the bundled Redis; None: there is to be none.
+    """Returns the port for the bundled Redis; None: there is to be none.
 
     Args:
         port: Of the router.
@@ -276,26 +280,26 @@ def bundled_port(
 
 
 def configured_redis() -> str:
-    """Gives the Redis that environment or file name to any of the services; empty: none."""
+    """Returns the Redis that environment or file name to any of the services; empty: none."""
     return next(filter(None, _redis_settings().values()), "")
 
 
 def redis_environ() -> Mapping[str, str]:
-    """Gives variables that name it to the services whose own settings name none."""
+    """Returns variables that name it to the services whose own settings name none."""
     url = configured_redis()
     lacking = [section for section, own in _redis_settings().items() if not own]
     return {f"NEARLINE_{section.upper()}_REDIS": url for section in lacking} if url else {}
 
 
 def _redis_settings() -> Mapping[str, str]:
-    """Gives what the settings of each service that may use a Redis say, by section."""
+    """Returns what the settings of each service that may use a Redis say, by section."""
     from nearline.settings import load_from_process
-    from nearline_cli.local.service_settings import SETTINGS, kind_of
+    from nearline_cli.local.service_settings import SETTINGS, settings_class
 
     named = {}
     for _, module, name in SETTINGS:
         try:
-            kind = kind_of(module, name)
+            kind = settings_class(module, name)
         except ImportError:
             continue  # Not installed here, so it does not run here.
         if "redis" in kind.model_fields:
@@ -311,8 +315,8 @@ def check_redis(url: str) -> None:
         connect(url)
 
 
-def needs(store: Store) -> tuple[int, bool]:
-    """Gives the most shards that a current snapshot has, and whether any needs the model.
+def required_services(store: Store) -> tuple[int, bool]:
+    """Returns the most shards that a current snapshot has, and whether any needs the model.
 
     Raises: NotFound: nothing was published; says how to build.
     """
@@ -328,7 +332,8 @@ def needs(store: Store) -> tuple[int, bool]:
 
 
 def _beside(port: int, number: int, asked: int | None) -> int:
-    """Gives the port that was asked for, else the one so far after the router's; 0: a free one."""
+    """Returns the port that was asked for, else the one so far after the router's; 0: a free
+    one."""
     if asked is not None:
         return asked
     return port + number if port else 0

@@ -70,7 +70,7 @@ def show(
 
     kept = asyncio.run(read())
     if as_json:
-        output.print_json(output.plain(asdict(kept)))
+        output.print_json(output.json_record(asdict(kept)))
         return
     if not (kept.interactions or kept.learned or kept.deleted):
         print(f"nothing is known of {user_id}")
@@ -103,10 +103,10 @@ def delete(
 
     receipt = asyncio.run(erase())
     if as_json:
-        output.print_json(output.plain(asdict(receipt)))
+        output.print_json(output.json_record(asdict(receipt)))
         return
     if not (receipt.interactions or receipt.log_entries or receipt.sessions or receipt.snapshots):
-        print(f"nothing was known of {user_id}; who comes by that name later begins anew")
+        print(f"nothing was known of {user_id}; who comes by that name later begins again")
         return
     print(
         f"erased {receipt.interactions} interactions, {receipt.log_entries} log entries and "

@@ -16,7 +16,7 @@ _POLL_S = 0.2
 _R = TypeVar("_R")
 
 
-class Change(NamedTuple):
+class AliasChange(NamedTuple):
     """What goes with a change of the aliases.
 
     who, why: For the record. expected_epoch: Refuse unless this is the epoch in force; 0: whatever
@@ -51,10 +51,10 @@ class RouterAdmin:
         return self._ask(lambda admin: admin.aliases(self._collection)).in_force
 
     def rollout_status(self) -> admin_pb2.GetRolloutStatusResponse:
-        """Tells how a trial does."""
+        """Returns how a trial does."""
         return self._ask(lambda admin: admin.rollout_status(self._collection))
 
-    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
+    def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; gives the new record."""
         return self._ask(
             lambda admin: admin.promote(
@@ -67,7 +67,7 @@ class RouterAdmin:
             )
         )
 
-    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
+    def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes the snapshot before the current one current again."""
         return self._ask(
             lambda admin: admin.roll_back(
@@ -79,7 +79,7 @@ class RouterAdmin:
         )
 
     def split(
-        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
     ) -> snapshot_pb2.AliasRecord:
         """Has a snapshot tried beside the current one."""
         return self._ask(
@@ -95,7 +95,7 @@ class RouterAdmin:
             )
         )
 
-    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+    def end_split(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Ends that."""
         return self._ask(
             lambda admin: admin.split(
@@ -141,7 +141,7 @@ class StoreAdmin:
         """Reads the alias record in force."""
         return self._store.alias_in_force(self._collection)
 
-    def promote(self, snapshot_id: str, change: Change) -> snapshot_pb2.AliasRecord:
+    def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current; gives the new record."""
         from retrieval.snapshots import aliases
 
@@ -157,7 +157,7 @@ class StoreAdmin:
             gate=change.gate,
         )
 
-    def roll_back(self, change: Change) -> snapshot_pb2.AliasRecord:
+    def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Makes the snapshot before the current one current again."""
         from retrieval.snapshots import aliases
 
@@ -171,7 +171,7 @@ class StoreAdmin:
         )
 
     def split(
-        self, canary: str, share: float, rollout: release_pb2.Rollout, change: Change
+        self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
     ) -> snapshot_pb2.AliasRecord:
         """Has a snapshot tried beside the current one."""
         from retrieval.snapshots import aliases
@@ -189,7 +189,7 @@ class StoreAdmin:
             gate=change.gate,
         )
 
-    def end_split(self, change: Change) -> snapshot_pb2.AliasRecord:
+    def end_split(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
         """Ends that."""
         from retrieval.snapshots import aliases
 
@@ -201,13 +201,15 @@ class StoreAdmin:
     @cached_property
     def _check(self) -> Callable[[snapshot_pb2.Manifest], None]:
         from retrieval.changelog.registry import ChangeLogs
-        from retrieval.snapshots.aliases import who_am_i
-        from retrieval.snapshots.promotable import promotable
+        from retrieval.snapshots.aliases import operator_name
+        from retrieval.snapshots.promotable import make_promotion_check
 
         async def ask() -> Callable[[snapshot_pb2.Manifest], None]:
-            logs = ChangeLogs(self._store, self._redis, who=who_am_i()) if self._redis else None
+            logs = (
+                ChangeLogs(self._store, self._redis, who=operator_name()) if self._redis else None
+            )
             try:
-                return await promotable(self._store, logs, self._collection)
+                return await make_promotion_check(self._store, logs, self._collection)
             finally:
                 if logs is not None:
                     await logs.close()
@@ -215,8 +217,11 @@ class StoreAdmin:
         return asyncio.run(ask())
 
 
-def admin_of(router: str, store: str, collection: str, redis: str = "") -> RouterAdmin | StoreAdmin:
-    """Gives who changes the aliases: a router, or, where none is named, this process in the store.
+def open_admin(
+    router: str, store: str, collection: str, redis: str = ""
+) -> RouterAdmin | StoreAdmin:
+    """Returns who changes the aliases: a router, or, where none is named, this process in the
+    store.
 
     Args:
         router: host:port; empty: none.

@@ -42,8 +42,8 @@ RayAddressOption = Annotated[
 
 
 @contextlib.contextmanager
-def executor_of(name: str, ray_address: str, *, dimensions: int = 0) -> Iterator[Executor]:
-    """Gives the executor of a command for the block; see `open_executor`.
+def command_executor(name: str, ray_address: str, *, dimensions: int = 0) -> Iterator[Executor]:
+    """Yields the executor of a command for the block; see `open_executor`.
 
     Args:
         dimensions: Numbers that workers keep of each vector; 0: their settings say.
@@ -55,7 +55,7 @@ def executor_of(name: str, ray_address: str, *, dimensions: int = 0) -> Iterator
 
 
 def _workers_model(dimensions: int) -> EmbeddingSettings:
-    """Gives the settings that the embedding service started by a command has, too."""
+    """Returns the settings that the embedding service started by a command has, too."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 
@@ -64,10 +64,10 @@ def _workers_model(dimensions: int) -> EmbeddingSettings:
 
 
 @contextlib.asynccontextmanager
-async def embedder(
+async def open_embedder(
     address: str, *, quiet: bool = False, dimensions: int = 0, store: str = ""
 ) -> AsyncIterator[EmbeddingClient]:
-    """Gives a client of the embedding service at an address, or of one started for the block.
+    """Yields a client of the embedding service at an address, or of one started for the block.
 
     Args:
         address: Of the service; empty: one is started.
@@ -87,14 +87,14 @@ async def embedder(
             yield client
         return
     if not quiet:
-        say("starting the embedding service (the first time it prepares the model)")
+        print_note("starting the embedding service (the first time it prepares the model)")
     words = [*(("--dimensions", str(dimensions)) if dimensions else ())]
     words += ("--store", store) if store else ()
     async with embedding_process(words) as service, EmbeddingClient(service.address) as client:
         yield client
 
 
-class _Bars:
+class _ProgressBars:
     """Shows a bar per stage with rate and time left; a `Progress`."""
 
     def __init__(self, bars: RichBars) -> None:
@@ -124,15 +124,15 @@ class _Bars:
 
 
 @contextlib.contextmanager
-def progress(as_json: bool) -> Iterator[Progress]:
-    """Gives bars on a terminal, lines elsewhere, nothing for programs."""
-    from index_builder.execution.progress import Lines, Silent
+def open_progress(as_json: bool) -> Iterator[Progress]:
+    """Yields bars on a terminal, lines elsewhere, nothing for programs."""
+    from index_builder.execution.progress import NoProgress, TextProgress
 
     if as_json:
-        yield Silent()
+        yield NoProgress()
         return
     if not sys.stderr.isatty():
-        yield Lines(say)
+        yield TextProgress(print_note)
         return
     from rich import progress as rich
 
@@ -146,10 +146,10 @@ def progress(as_json: bool) -> Iterator[Progress]:
         rich.TimeRemainingColumn(),
         console=output.console(error=True),
     ) as bars:
-        yield _Bars(bars)
+        yield _ProgressBars(bars)
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """Writes a line to standard error, at once."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

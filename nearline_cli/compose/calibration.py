@@ -15,11 +15,11 @@ from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import retrieval_process
 
 if TYPE_CHECKING:
-    from generation.training.labels import Labelled
+    from generation.training.labels import LabelledQuestion
     from index_builder.options.build_options import Calibrate
 
 
-def load(folder: Path, split: str) -> list[Labelled]:
+def load_questions(folder: Path, split: str) -> list[LabelledQuestion]:
     """Reads labelled questions to calibrate on.
 
     Raises: InvalidRequest: they cannot be read, or are too few.
@@ -27,15 +27,15 @@ def load(folder: Path, split: str) -> list[Labelled]:
     from generation.training import calibrator as fitting
     from generation.training import labels
 
-    questions = labels.load(folder, split)
-    fitting.check(questions)
+    questions = labels.load_labels(folder, split)
+    fitting.check_question_counts(questions)
     return questions
 
 
-def calibrator(
-    questions: list[Labelled], embedder: EmbeddingClient, target_risk: float
+def make_calibrator(
+    questions: list[LabelledQuestion], embedder: EmbeddingClient, target_risk: float
 ) -> Calibrate:
-    """Gives what a build calls to calibrate: it asks real services over the files that it wrote.
+    """Returns what a build calls to calibrate: it asks real services over the files that it wrote.
 
     Args:
         questions: Labelled questions about the collection.
@@ -43,8 +43,8 @@ def calibrator(
         target_risk: Share of answers without evidence that is allowed, 0..1.
     """
     from generation.evidence import calibration
-    from generation.training.calibrator import learn
-    from generation.training.dataset import Observer
+    from generation.training.calibrator import fit_calibration
+    from generation.training.dataset import DatasetBuilder
 
     async def calibrate(
         folder: Path, manifest: snapshot_pb2.Manifest, advance: Callable[[int], None]
@@ -54,18 +54,18 @@ def calibrator(
                 retrieval_process(store, embedding=embedder.address) as router,
                 RetrievalClient(router.address) as retriever,
             ):
-                observer = Observer(
+                observer = DatasetBuilder(
                     retriever, embedder, manifest.collection, int(manifest.documents)
                 )
                 observed = await observer.observe(questions, advance, hide=True)
-        return calibration.to_proto(learn(observed, target_risk=target_risk))
+        return calibration.to_proto(fit_calibration(observed, target_risk=target_risk))
 
     return calibrate
 
 
 @contextlib.contextmanager
 def draft_store(folder: Path, manifest: snapshot_pb2.Manifest) -> Iterator[Path]:
-    """Gives a store, for the length of the block, of the files of a snapshot under a manifest.
+    """Yields a store, for the length of the block, of the files of a snapshot under a manifest.
 
     The files are linked to, not copied, and the folder is left as it is.
 

@@ -28,22 +28,22 @@ RedisOption = Annotated[
 
 
 @contextlib.asynccontextmanager
-async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[RedisLog]:
-    """Gives the change log of a collection for the block.
+async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIterator[RedisLog]:
+    """Yields the change log of a collection for the block.
 
     Args:
         redis: Where it is; empty: where `nearline up` has it.
     Raises: NotFound: the collection has none.
     """
     from retrieval.changelog.registry import ChangeLogs
-    from retrieval.snapshots.aliases import who_am_i
+    from retrieval.snapshots.aliases import operator_name
 
     if store.log_in_force(collection) is None:
         raise NotFound(
             f"collection {collection!r} has no change log in {store.url}; it gets one when items "
             "of it are first changed"
         )
-    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=who_am_i())
+    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=operator_name())
     try:
         yield logs.log(collection)
     finally:
@@ -51,11 +51,13 @@ async def open_log(store: Store, collection: str, redis: str) -> AsyncIterator[R
 
 
 @contextlib.asynccontextmanager
-async def log_in_force(store: str, collection: str, redis: str) -> AsyncIterator[RedisLog | None]:
-    """Gives the change log of a collection for the block; None where it has none."""
+async def open_change_log_if_any(
+    store: str, collection: str, redis: str
+) -> AsyncIterator[RedisLog | None]:
+    """Yields the change log of a collection for the block; None where it has none."""
     opened = Store.open(store)
     if opened.log_in_force(collection) is None:
         yield None
         return
-    async with open_log(opened, collection, redis) as log:
+    async with open_change_log(opened, collection, redis) as log:
         yield log

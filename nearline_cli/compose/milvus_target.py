@@ -14,9 +14,9 @@ from nearline.snapshot import Store
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.orphan_collections import Stray
+    from retrieval.milvus.orphan_collections import ExportedCollection
 
-UriOption = Annotated[
+MilvusUriOption = Annotated[
     str,
     typer.Option(
         "--milvus-uri",
@@ -26,7 +26,7 @@ UriOption = Annotated[
         "Lite.",
     ),
 ]
-TokenOption = Annotated[
+MilvusTokenOption = Annotated[
     str,
     typer.Option(
         "--milvus-token",
@@ -37,19 +37,19 @@ TokenOption = Annotated[
 ]
 
 
-class Index(StrEnum):
+class MilvusIndex(StrEnum):
     """How Milvus searches."""
 
     HNSW = "HNSW"
     FLAT = "FLAT"
 
 
-class Target(NamedTuple):
+class MilvusTarget(NamedTuple):
     """A Milvus, and how it is to search."""
 
     uri: str
     token: str
-    kind: Index = Index.HNSW
+    kind: MilvusIndex = MilvusIndex.HNSW
 
     @property
     def router(self) -> list[str]:
@@ -58,7 +58,7 @@ class Target(NamedTuple):
         return [*words, "--milvus-token", self.token] if self.token else words
 
 
-class Lent(NamedTuple):
+class TemporaryExport(NamedTuple):
     """A snapshot in a Milvus for a while. name: Of the collection. version: Of the Milvus."""
 
     name: str
@@ -66,40 +66,42 @@ class Lent(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def lent(folder: Path, collection: str, target: Target) -> AsyncIterator[Lent]:
+async def export_temporarily(
+    folder: Path, collection: str, target: MilvusTarget
+) -> AsyncIterator[TemporaryExport]:
     """Has the current snapshot of a collection in a Milvus for the length of the block."""
     store = Store(folder)
     snapshot_id = store.alias_in_force(collection).current
     async with open_milvus(target.uri, target.token) as client:
         from index_builder.indexes.milvus_writer import export
-        from retrieval.milvus.collection_state import States
+        from retrieval.milvus.collection_state import CollectionStates
 
         done = await export(store, collection, snapshot_id, client, index=target.kind)
         try:
-            yield Lent(done.name, (await client.capabilities()).version)
+            yield TemporaryExport(done.name, (await client.capabilities()).version)
         finally:
-            await States(client).remove(done.name)
+            await CollectionStates(client).remove(done.name)
             await client.drop(done.name)
 
 
-async def strays(
+async def list_strays(
     store: Store, collection: str, uri: str, token: str, going: Collection[str]
-) -> list[Stray]:
-    """Tells what becomes of the collections of a Milvus; see `plan_prune`."""
-    from retrieval.milvus.orphan_collections import plan_prune
+) -> list[ExportedCollection]:
+    """Returns what becomes of the collections of a Milvus; see `plan_collection_prune`."""
+    from retrieval.milvus.orphan_collections import plan_collection_prune
 
     async with open_milvus(uri, token) as client:
-        return await plan_prune(store, collection, client, going=going)
+        return await plan_collection_prune(store, collection, client, going=going)
 
 
 async def remove_strays(
-    store: Store, collection: str, uri: str, token: str, planned: list[Stray]
+    store: Store, collection: str, uri: str, token: str, planned: list[ExportedCollection]
 ) -> list[str]:
-    """Drops collections of a Milvus; see `retrieval.milvus.orphan_collections.prune`."""
-    from retrieval.milvus.orphan_collections import prune
+    """Drops collections of a Milvus; see `retrieval.milvus.orphan_collections.drop_collections`."""
+    from retrieval.milvus.orphan_collections import drop_collections
 
     async with open_milvus(uri, token) as client:
-        return await prune(store, collection, client, planned)
+        return await drop_collections(store, collection, client, planned)
 
 
 @contextlib.asynccontextmanager

@@ -13,8 +13,8 @@ from nearline.store.durable import sha256_of, store_errors
 from nearline.v1 import model_pb2, snapshot_pb2
 
 
-async def asked(address: str, kind: str) -> model_pb2.ModelCard:
-    """Gives what a running embedding service says of a model of its.
+async def card_from_service(address: str, kind: str) -> model_pb2.ModelCard:
+    """Returns what a running embedding service says of a model of its.
 
     Raises: InvalidRequest: it has no model of that kind.
     """
@@ -36,7 +36,7 @@ async def asked(address: str, kind: str) -> model_pb2.ModelCard:
     )
 
 
-def complete(
+def complete_card(
     card: model_pb2.ModelCard,
     *,
     fingerprint: str,
@@ -50,7 +50,7 @@ def complete(
         metrics: Each NAME=VALUE. training_data: File that is hashed; None: not known.
     Raises: InvalidRequest: a metric that is none, or a fingerprint that the service does not have.
     """
-    from retrieval.snapshots.aliases import who_am_i
+    from retrieval.snapshots.aliases import operator_name
 
     if fingerprint and card.ref.fingerprint not in ("", fingerprint):
         raise InvalidRequest(
@@ -58,7 +58,7 @@ def complete(
             "--fingerprint and --embedding out",
             field="fingerprint",
         )
-    card.who, card.description = who_am_i(), description
+    card.who, card.description = operator_name(), description
     card.ref.fingerprint = card.ref.fingerprint or fingerprint
     for one in metrics:
         name, equals, value = one.rpartition("=")
@@ -107,10 +107,10 @@ def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def shipped_prompt() -> Iterator[Path]:
-    """Gives a file with the prompt that the generation service uses, for the block."""
-    from generation.writers.instructions import SHIPPED
+    """Yields a file with the prompt that the generation service uses, for the block."""
+    from generation.writers.instructions import DEFAULT_INSTRUCTIONS
 
     with tempfile.TemporaryDirectory(prefix="nearline-prompt-") as folder:
-        file = Path(folder) / f"{SHIPPED.version}.txt"
-        file.write_text(SHIPPED.text, "utf-8")
+        file = Path(folder) / f"{DEFAULT_INSTRUCTIONS.version}.txt"
+        file.write_text(DEFAULT_INSTRUCTIONS.text, "utf-8")
         yield file

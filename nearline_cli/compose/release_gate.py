@@ -69,7 +69,7 @@ PoliciesOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class GateRequest:
     """What the gate is told; see the options above. redis: Holds the change log and what users did;
     empty: neither is looked at.
     """
@@ -81,7 +81,7 @@ class Asked:
     redis: str = ""
 
 
-def check_forced(force: bool, why: str) -> None:
+def check_force_reason(force: bool, why: str) -> None:
     """Raises InvalidRequest where something is forced without a reason."""
     if force and not why.strip():
         raise InvalidRequest(
@@ -90,14 +90,16 @@ def check_forced(force: bool, why: str) -> None:
         )
 
 
-def judged(store: Store, collection: str, snapshot_id: str, asked: Asked) -> tuple[GateReport, str]:
+def judge_snapshot(
+    store: Store, collection: str, snapshot_id: str, asked: GateRequest
+) -> tuple[GateReport, str]:
     """Asks the gate, beside what is live now, and keeps its report.
 
     Returns: The report, and its path in the store.
     """
-    from index_builder.interactions.cleanup import Rules
-    from index_builder.interactions.reader import Columns
-    from index_builder.releases.build_gate import live_id
+    from index_builder.interactions.cleanup import CleaningRules
+    from index_builder.interactions.reader import InteractionColumns
+    from index_builder.releases.build_gate import current_snapshot_id
     from index_builder.releases.gate import GateOptions, judge
     from index_builder.releases.report_store import keep_report
     from nearline.clients import EmbeddingClient
@@ -108,8 +110,10 @@ def judged(store: Store, collection: str, snapshot_id: str, asked: Asked) -> tup
     manifest = store.manifest(collection, snapshot_id)
     later: Interactions | None = None
     if asked.interactions is not None:
-        columns = Columns(interacting.USER, interacting.ITEM, interacting.TIME)
-        later = interacting.read(asked.interactions, columns, None, Rules()).interactions
+        columns = InteractionColumns(interacting.USER, interacting.ITEM, interacting.TIME)
+        later = interacting.load_interactions(
+            asked.interactions, columns, None, CleaningRules()
+        ).interactions
     policies = read_policies(asked.policies) if asked.policies else None
     addresses = [one.strip() for one in asked.embedding.split(",") if one.strip()]
     for one in addresses:
@@ -129,17 +133,19 @@ def judged(store: Store, collection: str, snapshot_id: str, asked: Asked) -> tup
                 later=found,
                 policies=policies,
             )
-            return await judge(store, collection, snapshot_id, live_id(store, collection), options)
+            return await judge(
+                store, collection, snapshot_id, current_snapshot_id(store, collection), options
+            )
 
     report = asyncio.run(run())
     return report, keep_report(store, report)
 
 
-def passed(
+def require_gate_pass(
     store: Store,
     collection: str,
     snapshot_id: str,
-    asked: Asked,
+    asked: GateRequest,
     *,
     forced_because: str,
     elsewhere: str,
@@ -163,11 +169,11 @@ def passed(
             f"the store of {elsewhere} with --store, or go past it with --force --why REASON",
             field="store",
         )
-    report, path = judged(store, collection, snapshot_id, asked)
+    report, path = judge_snapshot(store, collection, snapshot_id, asked)
     if not quiet:
-        show(report, path, store)
+        print_gate_report(report, path, store)
     if not (report.passed or forced_because):
-        raise refusal(report, path)
+        raise gate_failure(report, path)
     return report.verdict(path, forced_because)
 
 
@@ -179,22 +185,22 @@ async def _recorded(
     rows: Interactions | None,
 ) -> Interactions | None:
     """Adds what users did as a running service recorded it; archives deletions, to know them."""
-    from index_builder.interactions.merge import NONE
-    from index_builder.interactions.recorded_interactions import with_recorded
-    from nearline_cli.compose.change_log import open_log
-    from retrieval.changelog.archive import archive
+    from index_builder.interactions.merge import NO_INTERACTIONS
+    from index_builder.interactions.recorded_interactions import add_recorded
+    from nearline_cli.compose.change_log import open_change_log
+    from retrieval.changelog.archive import archive_changes
 
     if store.log_in_force(collection) is None:
         return rows
-    async with open_log(store, collection, redis) as log:
-        await archive(store, log)
+    async with open_change_log(store, collection, redis) as log:
+        await archive_changes(store, log)
         logged = log.user_states().logged(collection)
         weights = manifest.behaviour.kind_weights
-        joined = await with_recorded(NONE if rows is None else rows, logged, weights)
+        joined = await add_recorded(NO_INTERACTIONS if rows is None else rows, logged, weights)
     return joined.interactions if len(joined.interactions.user) else rows
 
 
-def show(report: GateReport, path: str, store: Store) -> None:
+def print_gate_report(report: GateReport, path: str, store: Store) -> None:
     """Prints what the gate found, and where the page is."""
     output.print_table(
         ("check", "outcome", "value", "limit", "what was found"),
@@ -204,8 +210,8 @@ def show(report: GateReport, path: str, store: Store) -> None:
     output.console().print(f"report: {store.url}/{page}", markup=False)
 
 
-def refusal(report: GateReport, path: str) -> GateFailed:
-    """Gives the error of a snapshot that the gate refuses."""
+def gate_failure(report: GateReport, path: str) -> GateFailed:
+    """Returns the error of a snapshot that the gate refuses."""
     told = "".join(f"\n  {one.name}: {one.message}" for one in report.failed)
     return GateFailed(
         f"the release gate refuses {report.snapshot_id}:{told}\n"

@@ -10,16 +10,16 @@ import typer
 
 from nearline.errors import InvalidRequest, NotFound
 from nearline.snapshot import Store
-from nearline_cli.compose.build_context import embedder
+from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.inputs import interactions as interacting
 
 if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
     from index_builder.execution.progress import Progress
-    from index_builder.interactions.cleanup import Rules
-    from index_builder.interactions.reader import Columns
+    from index_builder.interactions.cleanup import CleaningRules
+    from index_builder.interactions.reader import InteractionColumns
     from index_builder.options.build_options import BuildOptions, BuildResult
-    from index_builder.options.training_options import Learning
+    from index_builder.options.training_options import TrainingOptions
     from nearline.v1 import snapshot_pb2
     from retrieval.changelog.redis_log import RedisLog
 
@@ -27,7 +27,7 @@ LearnOption = Annotated[
     bool | None,
     typer.Option(
         "--learn/--learn-afresh",
-        help="Learn anew from what was recorded and --interactions, together with what the "
+        help="Learn again from what was recorded and --interactions, together with what the "
         "snapshot that is served learned from, or without that. \\[default: with --interactions: "
         "together where documents are merged, afresh where they are replaced; without: what was "
         "learned is kept as it is]",
@@ -69,7 +69,7 @@ def check_without_corpus(context: typer.Context) -> None:
     told = _told(context)
     if not {"interactions", "learn"} & told.keys():
         raise InvalidRequest(
-            "no corpus was named; use --corpus FILE|DIR, or --learn to learn anew and keep the "
+            "no corpus was named; use --corpus FILE|DIR, or --learn to learn again and keep the "
             "documents that are served",
             field="corpus",
         )
@@ -88,14 +88,14 @@ def check_without_corpus(context: typer.Context) -> None:
         )
 
 
-def told_of_interactions(context: typer.Context) -> str:
-    """Gives the options about a file of interactions that were given; empty: none."""
+def given_interaction_options(context: typer.Context) -> str:
+    """Returns the options about a file of interactions that were given; empty: none."""
     told = _told(context)
     return ", ".join(option for name, option in told.items() if name in _OF_INTERACTIONS)
 
 
-def behaviour_before(store: str, collection: str) -> snapshot_pb2.BehaviourCard | None:
-    """Gives what the snapshot that is served learned; None: nothing, or nothing is served."""
+def served_behaviour(store: str, collection: str) -> snapshot_pb2.BehaviourCard | None:
+    """Returns what the snapshot that is served learned; None: nothing, or nothing is served."""
     try:
         manifest = _current(store, collection)
     except NotFound:
@@ -103,14 +103,14 @@ def behaviour_before(store: str, collection: str) -> snapshot_pb2.BehaviourCard 
     return manifest.behaviour if manifest.HasField("behaviour") else None
 
 
-def learning_from(
+def training_options(
     file: Path | None,
-    columns: Columns,
+    columns: InteractionColumns,
     kinds: list[str] | None,
-    rules: Rules,
+    rules: CleaningRules,
     before: snapshot_pb2.BehaviourCard | None,
-    told: Learning,
-) -> Learning:
+    told: TrainingOptions,
+) -> TrainingOptions:
     """Reads what is learned from, as far as it is in a file.
 
     Args:
@@ -120,24 +120,24 @@ def learning_from(
         told: Everything else that is wanted.
     Raises: InvalidRequest.
     """
-    from index_builder.pipeline.training_data import as_before
+    from index_builder.pipeline.training_data import inherit_options
 
     if file is None:
-        learning = replace(told, kind_weights=interacting.weights_of(kinds or []))
+        learning = replace(told, kind_weights=interacting.parse_kind_weights(kinds or []))
     else:
         known = None if before is None else before.kind_weights
-        read = interacting.read(file, columns, kinds, rules, known)
+        read = interacting.load_interactions(file, columns, kinds, rules, known)
         learning = replace(
             told,
             interactions=read.interactions,
             left_out=read.left_out,
             kind_weights=read.weights,
         )
-    return learning if before is None else as_before(learning, before)
+    return learning if before is None else inherit_options(learning, before)
 
 
-def as_served(options: BuildOptions) -> BuildOptions:
-    """Gives options that build the documents that are served as they were built.
+def served_build_options(options: BuildOptions) -> BuildOptions:
+    """Returns options that build the documents that are served as they were built.
 
     Raises: NotFound: nothing is published.
     """
@@ -146,7 +146,7 @@ def as_served(options: BuildOptions) -> BuildOptions:
     return compaction_options(options)
 
 
-async def build_again(
+async def rebuild_served(
     options: BuildOptions,
     address: str,
     shown: Progress,
@@ -156,10 +156,10 @@ async def build_again(
     quiet: bool,
     dimensions: int = 0,
 ) -> BuildResult:
-    """Builds the documents that are served, with their live changes, and learns anew.
+    """Builds the documents that are served, with their live changes, and learns again.
 
     Args:
-        options: As `as_served` gives them.
+        options: As `served_build_options` gives them.
         address: Of the embedding service; empty: one is started where the snapshot needs one.
         executor: Embeds what has no vectors.
         dimensions: See `building.embedder`.
@@ -168,18 +168,20 @@ async def build_again(
 
     if not _current(options.store, options.collection).embedder.fingerprint:
         return await compact(options, log, None, shown)
-    async with embedder(address, quiet=quiet, dimensions=dimensions, store=options.store) as client:
+    async with open_embedder(
+        address, quiet=quiet, dimensions=dimensions, store=options.store
+    ) as client:
         return await compact(options, log, client, shown, executor)
 
 
 def _current(store: str, collection: str) -> snapshot_pb2.Manifest:
-    from index_builder.pipeline.compaction import current
+    from index_builder.pipeline.compaction import read_current_manifest
 
-    return current(Store.open(store), collection)
+    return read_current_manifest(Store.open(store), collection)
 
 
 def _told(context: typer.Context) -> dict[str, str]:
-    """Gives the options of the command line, by the name of the parameter."""
+    """Returns the options of the command line, by the name of the parameter."""
     return {
         one.name: one.opts[0]
         for one in context.command.params

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearline.clients import EmbeddingClient
-from nearline_cli.compose.build_context import progress
+from nearline_cli.compose.build_context import open_progress
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
-    from index_builder.evaluation.retrieval_metrics import DataSet
+    from index_builder.evaluation.retrieval_metrics import JudgedDataset
     from index_builder.options.build_options import BuildResult
 
 _ANY = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """What to build, and with which embedding service; empty: one of its own.
 
     judged: What to tune the weight of hybrid search on; None: the default weight.
@@ -30,11 +30,11 @@ class Plan:
     overlap_sentences: int = 1
     embedding: str = ""
     language: str = "english"
-    judged: DataSet | None = None
+    judged: JudgedDataset | None = None
 
 
-async def build(
-    store: str, corpus: Path, plan: Plan, client: EmbeddingClient, as_json: bool
+async def build_dataset(
+    store: str, corpus: Path, plan: BuildPlan, client: EmbeddingClient, as_json: bool
 ) -> BuildResult:
     """Builds and publishes; documents that cannot be read are left out, and said.
 
@@ -47,7 +47,7 @@ async def build(
     """
     from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions
     from index_builder.pipeline.corpus_build import build_corpus
-    from index_builder.readers.columns import Columns
+    from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 
     wanted = BuildOptions(
@@ -62,8 +62,8 @@ async def build(
         max_bad_rows=_ANY,
     )
     wanted.check()
-    with progress(as_json) as shown:
-        built = await build_corpus(Corpus([corpus], Columns()), wanted, client, shown)
+    with open_progress(as_json) as shown:
+        built = await build_corpus(Corpus([corpus], DocumentColumns()), wanted, client, shown)
     if built.bad_rows:
         output.console(error=True).print(
             f"{built.bad_rows} documents are left out, for example {built.bad_row_sample[0]}",

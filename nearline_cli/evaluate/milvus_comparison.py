@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from nearline.clients import RetrievalClient
 from nearline.contract import Query, SearchMode, SearchOptions
 from nearline.filters import All, Equals, Filter, In, Not, Range
-from nearline_cli.compose.build_context import embedder
-from nearline_cli.compose.milvus_target import Index, Target, lent
-from nearline_cli.evaluate.beir_build import Plan, build
-from nearline_cli.evaluate.retrieval_quality import ask
+from nearline_cli.compose.build_context import open_embedder
+from nearline_cli.compose.milvus_target import MilvusIndex, MilvusTarget, export_temporarily
+from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
+from nearline_cli.evaluate.retrieval_quality import score_router
 from nearline_cli.local.processes import retrieval_process
 from nearline_cli.terminal.options import DEFAULT_COLLECTION
 
 if TYPE_CHECKING:
-    from index_builder.evaluation.retrieval_metrics import DataSet
+    from index_builder.evaluation.retrieval_metrics import JudgedDataset
 
 # Added to each document, so that there is something to filter by: its row, in parts of a hundred.
 _PART = "eval_part"
@@ -40,8 +40,8 @@ _K = 10
 _TIMEOUT_S = 120.0
 
 
-async def measure(
-    found: DataSet, mode: SearchMode, plan: Plan, target: Target, as_json: bool
+async def compare_with_milvus(
+    found: JudgedDataset, mode: SearchMode, plan: BuildPlan, target: MilvusTarget, as_json: bool
 ) -> dict[str, object]:
     """Builds one snapshot, serves it by FAISS and by Milvus, and scores both.
 
@@ -53,20 +53,22 @@ async def measure(
         async with contextlib.AsyncExitStack() as stack:
             corpus = Path(folder) / "corpus.jsonl"
             _write_parts(found.corpus, corpus)
-            client = await stack.enter_async_context(embedder(plan.embedding, quiet=as_json))
+            client = await stack.enter_async_context(open_embedder(plan.embedding, quiet=as_json))
             store = Path(folder) / "store"
-            built = await build(str(store), corpus, plan, client, as_json)
+            built = await build_dataset(str(store), corpus, plan, client, as_json)
             faiss = await stack.enter_async_context(
                 retrieval_process(store, embedding=client.address)
             )
-            written = await stack.enter_async_context(lent(store, DEFAULT_COLLECTION, target))
+            written = await stack.enter_async_context(
+                export_temporarily(store, DEFAULT_COLLECTION, target)
+            )
             milvus = await stack.enter_async_context(
                 retrieval_process(store, target.router, embedding=client.address)
             )
-            by_faiss = await ask(faiss.address, DEFAULT_COLLECTION, found, mode)
-            by_milvus = await ask(milvus.address, DEFAULT_COLLECTION, found, mode)
+            by_faiss = await score_router(faiss.address, DEFAULT_COLLECTION, found, mode)
+            by_milvus = await score_router(milvus.address, DEFAULT_COLLECTION, found, mode)
             shared = await _shared(
-                faiss.address, milvus.address, found, mode, exact=target.kind is Index.FLAT
+                faiss.address, milvus.address, found, mode, exact=target.kind is MilvusIndex.FLAT
             )
     name = "ndcg@10"
     mine, other = by_milvus[name], by_faiss[name]
@@ -85,7 +87,7 @@ async def measure(
 
 
 async def _shared(
-    faiss: str, milvus: str, found: DataSet, mode: SearchMode, *, exact: bool
+    faiss: str, milvus: str, found: JudgedDataset, mode: SearchMode, *, exact: bool
 ) -> float:
     queries = [Query(text=text) for text in islice(found.queries.values(), _FILTERED)]
     shares: list[float] = []

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import InvalidRequest
-from nearline_cli.compose.build_context import embedder, progress
-from nearline_cli.evaluate.beir_build import Plan, build
-from nearline_cli.evaluate.rag_measurement import Questions, measure
+from nearline_cli.compose.build_context import open_embedder, open_progress
+from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
+from nearline_cli.evaluate.rag_measurement import QuestionSets, measure_calibrations
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
-    from generation.training.evaluation import Judgement
-    from generation.training.labels import Labelled
+    from generation.training.evaluation import CalibrationEvaluation
+    from generation.training.labels import LabelledQuestion
 
 
 def rag(
@@ -82,15 +82,15 @@ def rag(
             field="data",
         )
 
-    async def run() -> list[tuple[dict[str, object], Judgement]]:
+    async def run() -> list[tuple[dict[str, object], CalibrationEvaluation]]:
         with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
-            async with embedder(embedding, quiet=as_json) as client:
+            async with open_embedder(embedding, quiet=as_json) as client:
                 if not store:
-                    plan = Plan(shards=shards, embedding=client.address)
-                    await build(folder, data / "corpus.jsonl", plan, client, as_json)
-                with progress(as_json) as shown:
+                    plan = BuildPlan(shards=shards, embedding=client.address)
+                    await build_dataset(folder, data / "corpus.jsonl", plan, client, as_json)
+                with open_progress(as_json) as shown:
                     place = Path(store or folder)
-                    return await measure(place, client, questions, target_risk, shown)
+                    return await measure_calibrations(place, client, questions, target_risk, shown)
 
     began = time.monotonic()
     rows = asyncio.run(run())
@@ -103,9 +103,11 @@ def rag(
     }
     records = [row | about for row, _ in rows]
     if html is not None:
-        from nearline_cli.evaluate.rag_report import render
+        from nearline_cli.evaluate.rag_report import render_rag_report
 
-        html.write_text(render(data.name, records, [judged for _, judged in rows]), "utf-8")
+        html.write_text(
+            render_rag_report(data.name, records, [judged for _, judged in rows]), "utf-8"
+        )
     if as_json:
         for record in records:
             output.print_json(record)
@@ -117,19 +119,19 @@ def rag(
     )
 
 
-def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> Questions:
+def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> QuestionSets:
     from generation.training import labels
 
-    test = labels.load(data, split)
+    test = labels.load_labels(data, split)
     if not test:
         raise InvalidRequest(f"split {split!r} of {data} has no question", field="split")
     try:
-        train = labels.load(data, train_split)
+        train = labels.load_labels(data, train_split)
     except InvalidRequest as error:
         output.console(error=True).print(f"nothing is learned: {error.message}", markup=False)
         train = []
     names, strange = _strange(data.resolve(), off_topic)
-    return Questions(
+    return QuestionSets(
         test=test,
         train=[one for one in train if one.id not in {other.id for other in test}],
         strange=strange,
@@ -137,7 +139,7 @@ def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> Q
     )
 
 
-def _strange(data: Path, off_topic: Path | None) -> tuple[list[str], list[Labelled]]:
+def _strange(data: Path, off_topic: Path | None) -> tuple[list[str], list[LabelledQuestion]]:
     """Reads questions about something else, and says from where."""
     if off_topic is not None:
         return [str(off_topic)], _read_strange(off_topic)
@@ -151,8 +153,8 @@ def _strange(data: Path, off_topic: Path | None) -> tuple[list[str], list[Labell
     return names, found
 
 
-def _read_strange(file: Path) -> list[Labelled]:
-    from generation.training.labels import Labelled
+def _read_strange(file: Path) -> list[LabelledQuestion]:
+    from generation.training.labels import LabelledQuestion
 
     if not file.is_file():
         raise InvalidRequest(f"there is no {file}; check --off-topic", field="off_topic")
@@ -164,5 +166,5 @@ def _read_strange(file: Path) -> list[Labelled]:
             raise InvalidRequest(
                 f"{file}:{number} is not a JSON object with text", field="off_topic"
             ) from error
-        found.append(Labelled(id=str(number), text=text, spans={}, cited=frozenset()))
+        found.append(LabelledQuestion(id=str(number), text=text, spans={}, cited=frozenset()))
     return found

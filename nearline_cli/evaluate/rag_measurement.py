@@ -19,9 +19,9 @@ from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
     from generation.evidence.calibration import Calibration
-    from generation.training.dataset import Observed
-    from generation.training.evaluation import Judgement
-    from generation.training.labels import Labelled
+    from generation.training.dataset import QuestionExample
+    from generation.training.evaluation import CalibrationEvaluation
+    from generation.training.labels import LabelledQuestion
     from index_builder.execution.progress import Progress
 
 TRAIN = "train"
@@ -30,24 +30,24 @@ SHIPPED = "shipped default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
+class QuestionSets:
     """test: What is measured on. train: What is learned from; may be empty. strange: of another
     collection, from the data sets of these names.
     """
 
-    test: Sequence[Labelled]
-    train: Sequence[Labelled]
-    strange: Sequence[Labelled]
+    test: Sequence[LabelledQuestion]
+    train: Sequence[LabelledQuestion]
+    strange: Sequence[LabelledQuestion]
     names: Sequence[str]
 
 
-async def measure(
+async def measure_calibrations(
     place: Path,
     client: EmbeddingClient,
-    questions: Questions,
+    questions: QuestionSets,
     target_risk: float,
     shown: Progress,
-) -> list[tuple[dict[str, object], Judgement]]:
+) -> list[tuple[dict[str, object], CalibrationEvaluation]]:
     """Measures what is learned from all training questions, from those apart, and what is shipped.
 
     Args:
@@ -59,10 +59,10 @@ async def measure(
     Returns: Figures by name, and where they come from; one pair per calibration.
     """
     from generation.evidence import calibration
-    from generation.training.calibrator import learn
-    from generation.training.dataset import Observer
-    from generation.training.evaluation import judge
-    from generation.training.labels import disjoint
+    from generation.training.calibrator import fit_calibration
+    from generation.training.dataset import DatasetBuilder
+    from generation.training.evaluation import evaluate_calibration
+    from generation.training.labels import drop_overlapping
     from index_builder.execution.progress import StageClock
 
     clock = StageClock(shown)
@@ -73,28 +73,28 @@ async def measure(
         retrieval_process(place, embedding=client.address) as router,
         RetrievalClient(router.address) as retriever,
     ):
-        observer = Observer(retriever, client, documents=int(manifest.documents))
+        observer = DatasetBuilder(retriever, client, documents=int(manifest.documents))
         count = len(questions.test) + len(questions.strange) + len(questions.train)
         with clock.stage("read", count, "questions") as advance:
             test = await observer.observe(questions.test, advance, inside=True)
             strange = await observer.observe(questions.strange, advance)
             train = await observer.observe(questions.train, advance, hide=True)
-    apart = {one.id for one in disjoint(questions.train, questions.test)}
-    regimes: list[tuple[str, Sequence[Observed]]] = [
+    apart = {one.id for one in drop_overlapping(questions.train, questions.test)}
+    regimes: list[tuple[str, Sequence[QuestionExample]]] = [
         (TRAIN, train),
         (DISJOINT, [one for one in train if one.question.id in apart]),
         (SHIPPED, []),
     ]
     rows = []
     for name, learned in regimes:
-        used = calibration.DEFAULT
+        used = calibration.DEFAULT_CALIBRATION
         if name != SHIPPED:
             try:
-                used = learn(learned, target_risk=target_risk)
+                used = fit_calibration(learned, target_risk=target_risk)
             except InvalidRequest as error:
                 output.console(error=True).print(f"{name}: {error.message}", markup=False)
                 continue
-        judged = judge(used, test, strange)
+        judged = evaluate_calibration(used, test, strange)
         folder = store.snapshot_folder(options.DEFAULT_COLLECTION, current)
         with clock.stage("ask", len(questions.test), "questions") as advance:
             served = await _serve(folder, manifest, used, client, questions.test, advance)
@@ -108,7 +108,7 @@ async def _serve(
     manifest: snapshot_pb2.Manifest,
     used: Calibration,
     client: EmbeddingClient,
-    questions: Sequence[Labelled],
+    questions: Sequence[LabelledQuestion],
     advance: Callable[[int], None],
 ) -> dict[str, object]:
     """Asks real services over the same files with another calibration in their manifest."""
@@ -129,7 +129,7 @@ async def _serve(
                 ready_services=GENERATION_SERVICES,
             )
         )
-        return await rag_serving.ask(
+        return await rag_serving.measure_answers(
             questions,
             options.DEFAULT_COLLECTION,
             advance,
@@ -138,7 +138,7 @@ async def _serve(
         )
 
 
-def _figures(used: Calibration, judged: Judgement) -> dict[str, object]:
+def _figures(used: Calibration, judged: CalibrationEvaluation) -> dict[str, object]:
     at, half = judged.operating, judged.half
     return {
         "sentence_recall@3": _rounded(judged.recall_inside[3]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from index_builder.reports.build_report_page import figures, page, table
 
 if TYPE_CHECKING:
-    from generation.training.evaluation import Judgement
+    from generation.training.evaluation import CalibrationEvaluation
 
 _WIDTH, _HEIGHT, _LEFT, _FOOT = 720, 240, 36, 20
 _SHOWN = (
@@ -18,8 +18,10 @@ _SHOWN = (
 )
 
 
-def render(name: str, records: Sequence[Mapping[str, object]], judged: Sequence[Judgement]) -> str:
-    """Gives the page.
+def render_rag_report(
+    name: str, records: Sequence[Mapping[str, object]], judged: Sequence[CalibrationEvaluation]
+) -> str:
+    """Returns the page.
 
     Args:
         name: Of the data set.
@@ -40,7 +42,7 @@ def render(name: str, records: Sequence[Mapping[str, object]], judged: Sequence[
     return page(f"{name}: answers", parts)
 
 
-def _curve(judged: Judgement, target: object) -> str:
+def _curve(judged: CalibrationEvaluation, target: object) -> str:
     top = max(0.05, *(point.risk for point in judged.curve))
 
     def place(coverage: float, risk: float) -> str:

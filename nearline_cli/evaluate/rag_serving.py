@@ -13,7 +13,7 @@ from nearline import contract as c
 from nearline.clients import GenerationClient, RetrievalClient
 
 if TYPE_CHECKING:
-    from generation.training.labels import Labelled
+    from generation.training.labels import LabelledQuestion
 
 _TIMEOUT_S = 60.0
 # Asked first and not counted: connections and caches of the machine.
@@ -21,7 +21,7 @@ _WARM_UP = 5
 
 
 @dataclass(slots=True)
-class _Served:
+class _AnswerCounts:
     """What was counted over all answers."""
 
     citations: int = 0
@@ -37,8 +37,8 @@ class _Served:
     search_s: list[float] = field(default_factory=list)
 
 
-async def ask(
-    questions: Sequence[Labelled],
+async def measure_answers(
+    questions: Sequence[LabelledQuestion],
     collection: str,
     advance: Callable[[int], None],
     *,
@@ -54,17 +54,17 @@ async def ask(
         generation, retrieval: Addresses.
     Returns: Figures by name; a share over nothing is None.
     """
-    from generation.evidence.evidence_reader import Reader
+    from generation.evidence.evidence_reader import EvidenceReader
 
-    served = _Served()
+    served = _AnswerCounts()
     async with (
         GenerationClient(generation) as generator,
         RetrievalClient(retrieval) as retriever,
     ):
-        reader = Reader(retriever, None)
+        reader = EvidenceReader(retriever, None)
         for number, question in enumerate([*questions[:_WARM_UP], *questions]):
             asked = c.Question(text=question.text, refuse=False)
-            counted = served if number >= min(_WARM_UP, len(questions)) else _Served()
+            counted = served if number >= min(_WARM_UP, len(questions)) else _AnswerCounts()
             start = time.perf_counter()
             await reader.find(asked, collection, _TIMEOUT_S)
             counted.search_s.append(time.perf_counter() - start)
@@ -75,7 +75,7 @@ async def ask(
 
 
 async def _answer(
-    generator: GenerationClient, asked: c.Question, collection: str, served: _Served
+    generator: GenerationClient, asked: c.Question, collection: str, served: _AnswerCounts
 ) -> tuple[str, list[c.Citation]]:
     start = time.perf_counter()
     text, cited = "", []
@@ -95,13 +95,13 @@ async def _answer(
 
 async def _check(
     retriever: RetrievalClient,
-    question: Labelled,
+    question: LabelledQuestion,
     text: str,
     cited: Sequence[c.Citation],
     collection: str,
-    served: _Served,
+    served: _AnswerCounts,
 ) -> None:
-    from generation.checks.citations import readable
+    from generation.checks.citations import clean_text
 
     ids = list(dict.fromkeys(one.document_id for one in cited))
     stored: dict[str, str] = {}
@@ -115,7 +115,7 @@ async def _check(
         span = stored.get(one.document_id, "")[one.start : one.end]
         hashed = hashlib.sha256(span.encode()).hexdigest()
         served.citations += 1
-        served.exact += bool(span) and hashed == one.text_hash and readable(span) in text
+        served.exact += bool(span) and hashed == one.text_hash and clean_text(span) in text
         if question.has_answer:
             served.cited_where_answered += 1
             served.touching += any(
@@ -126,13 +126,13 @@ async def _check(
         served.answerable += 1
         plain = " ".join(text.lower().split())
         served.contained += any(
-            " ".join(readable(gold.text).lower().split()) in plain
+            " ".join(clean_text(gold.text).lower().split()) in plain
             for spans in question.spans.values()
             for gold in spans
         )
 
 
-def _figures(served: _Served) -> dict[str, object]:
+def _figures(served: _AnswerCounts) -> dict[str, object]:
     first, search = _median_ms(served.first_s), _median_ms(served.search_s)
     over = None if first is None or search is None else round(first - search, 2)
     return {

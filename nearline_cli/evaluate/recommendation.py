@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import InvalidRequest
-from nearline_cli.compose.build_context import embedder
+from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.inputs import interactions as interacting
 from nearline_cli.terminal import options, output
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from index_builder.behaviour.model_evaluation import Evaluation
     from index_builder.interactions.records import Interactions
-    from index_builder.readers.columns import Columns as TextColumns
+    from index_builder.readers.columns import DocumentColumns as TextColumns
 
 _SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:SHARE"
 # Models that know of an item only what was done with it.
@@ -85,29 +85,29 @@ def recommend(
     the surface home gives, or cart with --repeats. With cold-items, items are held out whole, and
     ranked by what they say.
     """
-    from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, is_cold_items
-    from index_builder.behaviour.evaluation_task import asks_only_known
-    from index_builder.behaviour.model_evaluation import evaluate, rows_of
-    from index_builder.interactions.cleanup import Rules
-    from index_builder.interactions.reader import Columns
-    from index_builder.readers.columns import Columns as TextColumns
+    from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, holds_out_items
+    from index_builder.behaviour.evaluation_task import only_known_items
+    from index_builder.behaviour.model_evaluation import evaluate, result_rows
+    from index_builder.interactions.cleanup import CleaningRules
+    from index_builder.interactions.reader import InteractionColumns
+    from index_builder.readers.columns import DocumentColumns as TextColumns
 
     # Before minutes of measuring, not after them.
     if html is not None and not html.absolute().parent.is_dir():
         raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
-    if is_cold_items(split) and corpus is None:
+    if holds_out_items(split) and corpus is None:
         raise InvalidRequest(
             f"{split} ranks items by what they say; name it with --corpus FILE", field="corpus"
         )
-    if corpus is not None and not is_cold_items(split):
+    if corpus is not None and not holds_out_items(split):
         raise InvalidRequest(
             f"--corpus is only for cold-items:SHARE; leave it out with --split {split}",
             field="corpus",
         )
-    columns = Columns(user_column, item_column, time_column, kind_column, value_column)
+    columns = InteractionColumns(user_column, item_column, time_column, kind_column, value_column)
     began = time.monotonic()
-    rules = Rules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
-    read = interacting.read(interactions, columns, kind, rules)
+    rules = CleaningRules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
+    read = interacting.load_interactions(interactions, columns, kind, rules)
     cleaned = read.interactions
     about: dict[str, object] = {"split": split}
     content = None
@@ -120,7 +120,7 @@ def recommend(
         about |= {"items_without_text": without, "models_left_out": _OF_BEHAVIOUR}
     else:
         evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
-        about |= {"repeats": repeats, "only_known_items": asks_only_known(split)}
+        about |= {"repeats": repeats, "only_known_items": only_known_items(split)}
     if served:
         evaluation = _with_served(evaluation, cleaned, split, k, content, seed)
     if evaluation.placing:
@@ -134,11 +134,13 @@ def recommend(
         "left_out": dict(read.left_out),
         "seconds": round(time.monotonic() - began, 1),
     }
-    rows = rows_of(evaluation, k)
+    rows = result_rows(evaluation, k)
     if html is not None:
-        from nearline_cli.evaluate.recommendation_report import render
+        from nearline_cli.evaluate.recommendation_report import render_recommendation_report
 
-        html.write_text(render(interactions.name, evaluation, rows, about, k), "utf-8")
+        html.write_text(
+            render_recommendation_report(interactions.name, evaluation, rows, about, k), "utf-8"
+        )
     if as_json:
         for row in rows:
             output.print_json({**row, **about})
@@ -152,14 +154,14 @@ def recommend(
 def _content(
     corpus: Path, columns: TextColumns, ids: Sequence[str], address: str, *, quiet: bool
 ) -> tuple[NDArray[np.float32], int]:
-    """Gives the content of items, and of how many nothing is known."""
+    """Returns the content of items, and of how many nothing is known."""
     from index_builder.behaviour.item_texts import embed_texts, read_texts
     from index_builder.readers.corpus import Corpus
 
     texts = read_texts(Corpus([corpus], columns), ids)
 
     async def run() -> NDArray[np.float32]:
-        async with embedder(address, quiet=quiet) as client:
+        async with open_embedder(address, quiet=quiet) as client:
             return await embed_texts(ids, texts, client, await client.info())
 
     return asyncio.run(run()), len(ids) - len(texts)
@@ -174,7 +176,7 @@ def _with_served(
     seed: int,
 ) -> Evaluation:
     """Adds what a running service gives for the same task."""
-    from index_builder.behaviour.model_evaluation import Measured
+    from index_builder.behaviour.model_evaluation import ModelResult
     from index_builder.evaluation.recommendation_metrics import measure
     from index_builder.interactions.splits import split
     from nearline_cli.evaluate.recommendation_serving import measure_served
@@ -183,5 +185,5 @@ def _with_served(
     parts = split(interactions, how, seed)
     answered = asyncio.run(measure_served(parts, task, how, k, content=content, seed=seed))
     per_user = measure(answered.lists, task.relevant, k)
-    measured = Measured("served", answered.settings, per_user, answered.lists)
+    measured = ModelResult("served", answered.settings, per_user, answered.lists)
     return evaluation._replace(measured=[*evaluation.measured, measured])

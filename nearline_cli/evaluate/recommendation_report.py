@@ -26,14 +26,14 @@ _SPLITS = {
 }
 
 
-def render(
+def render_recommendation_report(
     name: str,
     evaluation: Evaluation,
     rows: Sequence[Mapping[str, object]],
     about: Mapping[str, object],
     k: int,
 ) -> str:
-    """Gives the page.
+    """Returns the page.
 
     Args:
         name: Of the data set.
@@ -45,7 +45,8 @@ def render(
     recommendable = int(evaluation.task.candidates.sum())
     parts = [
         f"<h1>Recommendations from {escape(name)}</h1>",
-        f"<p>{escape(in_words(str(about['split'])))} {_AGAIN if about.get('repeats') else ''}</p>",
+        f"<p>{escape(describe_split(str(about['split'])))} "
+        f"{_AGAIN if about.get('repeats') else ''}</p>",
         figures(
             [
                 (_text(ours[f"ndcg@{k}"]), f"NDCG@{k} of {ours['model']}"),
@@ -67,7 +68,7 @@ def render(
     return page(f"{name}: recommendations", parts)
 
 
-def in_words(split: str) -> str:
+def describe_split(split: str) -> str:
     """Says what a split holds out, see `index_builder.interactions.splits.split`."""
     name, _, argument = split.partition(":")
     return _SPLITS[name].format(argument)
@@ -93,7 +94,7 @@ def _bars(figure: str, rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 
 def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
-    """Gives a table of figures by model: a column for each, so that names of figures fit."""
+    """Returns a table of figures by model: a column for each, so that names of figures fit."""
     models = [str(row["model"]) for row in rows]
     head = "".join(f"<th>{escape(one)}</th>" for one in ("", *models))
     shown = [name for name in rows[0] if name not in ("model", "settings")]

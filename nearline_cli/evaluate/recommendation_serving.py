@@ -20,7 +20,7 @@ from nearline_cli.local.processes import RETRIEVAL_SERVICES, redis_process, serv
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from index_builder.behaviour.evaluation_task import Task
+    from index_builder.behaviour.evaluation_task import EvaluationTask
     from index_builder.interactions.splits import Split
 
 COLLECTION = "evaluated"
@@ -29,7 +29,7 @@ _AT_ONCE = 8
 _TIMEOUT_S = 60.0
 
 
-class Served(NamedTuple):
+class ServedLists(NamedTuple):
     """What the router answered.
 
     lists: (u, k) int32 item numbers, -1 where there was nothing. settings: What it blends.
@@ -41,13 +41,13 @@ class Served(NamedTuple):
 
 async def measure_served(
     parts: Split,
-    task: Task,
+    task: EvaluationTask,
     how: str,
     k: int,
     *,
     content: NDArray[np.float32] | None = None,
     seed: int = 0,
-) -> Served:
+) -> ServedLists:
     """Builds a snapshot of the training part, serves it, and asks it for a list for each user.
 
     Users who are known to the training part are known by the snapshot. What others did before they
@@ -62,13 +62,13 @@ async def measure_served(
     Raises: NotReady: a service did not start. What the build raises.
     """
     from index_builder.options.build_options import BuildOptions, IndexOptions
-    from index_builder.options.training_options import Learning
+    from index_builder.options.training_options import TrainingOptions
     from index_builder.pipeline.builder import build_snapshot
 
     cold = parts.held_out_items is not None
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
-        learning = Learning(interactions=parts.train, validate_on="" if cold else how, k=k)
+        learning = TrainingOptions(interactions=parts.train, validate_on="" if cold else how, k=k)
         options = BuildOptions(
             store=store,
             collection=COLLECTION,
@@ -86,11 +86,13 @@ async def measure_served(
             lists = await _lists(client, parts, task, k, cold=cold)
     behaviour = built.record()["behaviour"]
     assert isinstance(behaviour, dict)
-    return Served(lists, str(behaviour["blend"]["repeats" if task.repeats else "no_repeats"]))
+    return ServedLists(lists, str(behaviour["blend"]["repeats" if task.repeats else "no_repeats"]))
 
 
-def _documents(parts: Split, task: Task, content: NDArray[np.float32] | None) -> list[c.Item]:
-    """Gives a document for each item that may be listed or was had; its id is its title."""
+def _documents(
+    parts: Split, task: EvaluationTask, content: NDArray[np.float32] | None
+) -> list[c.Item]:
+    """Returns a document for each item that may be listed or was had; its id is its title."""
     wanted = task.candidates.copy()
     wanted[parts.train.item] = True
     cold = np.zeros(len(wanted), np.bool_)
@@ -109,7 +111,7 @@ def _documents(parts: Split, task: Task, content: NDArray[np.float32] | None) ->
 
 
 def _direction(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives what stands for an item that says nothing: some direction, since it needs one."""
+    """Returns what stands for an item that says nothing: some direction, since it needs one."""
     if vector.any():
         return vector
     some = np.zeros_like(vector)
@@ -154,7 +156,7 @@ async def _record(client: RetrievalClient, parts: Split) -> None:
 
 
 async def _lists(
-    client: RetrievalClient, parts: Split, task: Task, k: int, *, cold: bool
+    client: RetrievalClient, parts: Split, task: EvaluationTask, k: int, *, cold: bool
 ) -> NDArray[np.int32]:
     options = c.RecommendOptions(n=k, filter=Equals(_HELD_OUT, True) if cold else None)
     surface = "cart" if task.repeats else "home"

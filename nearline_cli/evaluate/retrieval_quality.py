@@ -8,14 +8,16 @@ from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import Query, SearchMode, SearchOptions
 
 if TYPE_CHECKING:
-    from index_builder.evaluation.retrieval_metrics import DataSet
+    from index_builder.evaluation.retrieval_metrics import JudgedDataset
 
 _K = 100
 _QUERIES_PER_CALL = 32
 _TIMEOUT_S = 120.0
 
 
-async def ask(address: str, collection: str, found: DataSet, mode: SearchMode) -> dict[str, object]:
+async def score_router(
+    address: str, collection: str, found: JudgedDataset, mode: SearchMode
+) -> dict[str, object]:
     """Asks every query, and scores the answers."""
     from index_builder.evaluation import retrieval_metrics
 

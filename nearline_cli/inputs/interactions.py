@@ -12,8 +12,8 @@ import typer
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from index_builder.interactions.cleanup import Rules
-    from index_builder.interactions.reader import Columns
+    from index_builder.interactions.cleanup import CleaningRules
+    from index_builder.interactions.reader import InteractionColumns
     from index_builder.interactions.records import Interactions
 
 UserColumnOption = Annotated[
@@ -81,7 +81,7 @@ DuplicatesWithinOption = Annotated[
 USER, ITEM, TIME = "user", "item", "time"
 
 
-class Read(NamedTuple):
+class CleanedInteractions(NamedTuple):
     """Interactions, cleaned. left_out: How many were not taken, by reason; weights: by kind."""
 
     interactions: Interactions
@@ -89,13 +89,13 @@ class Read(NamedTuple):
     weights: Mapping[str, float]
 
 
-def read(
+def load_interactions(
     path: Path,
-    columns: Columns,
+    columns: InteractionColumns,
     kinds: list[str] | None,
-    rules: Rules,
+    rules: CleaningRules,
     before: Mapping[str, float] | None = None,
-) -> Read:
+) -> CleanedInteractions:
     """Reads and cleans a file.
 
     Args:
@@ -106,15 +106,15 @@ def read(
     from index_builder.interactions.cleanup import clean
     from index_builder.interactions.reader import read_interactions
 
-    weights: Mapping[str, float] = weights_of(kinds or [])
+    weights: Mapping[str, float] = parse_kind_weights(kinds or [])
     if columns.kind:
         weights = weights or before or {}
     found, report = read_interactions(path, columns, weights)
     cleaned, cleaning = clean(found, rules)
-    return Read(cleaned, {**report.left_out, **cleaning.left_out}, weights)
+    return CleanedInteractions(cleaned, {**report.left_out, **cleaning.left_out}, weights)
 
 
-def weights_of(kinds: list[str]) -> dict[str, float]:
+def parse_kind_weights(kinds: list[str]) -> dict[str, float]:
     """Reads what `--kind` takes. Raises: InvalidRequest."""
     weights = {}
     for one in kinds:

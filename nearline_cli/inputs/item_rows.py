@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRow, BadRows
 from index_builder.options.build_options import Place, Row
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
 from nearline.attributes import clean
 from nearline.contract import Item
-from nearline.documents import check_id, checked
+from nearline.documents import check_id, clean_document
 from nearline.errors import InvalidRequest
 
 STDIN = "-"
@@ -45,7 +45,7 @@ class ItemRow(NamedTuple):
     item: Item
 
 
-class _Told(BadRows):
+class _PendingBadRows(BadRows):
     """Malformed rows that are still to be told of."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ def read_items(
         raise InvalidRequest(
             f"there is no file {source}; give a file, or - to read it", field="file"
         )
-    told = _Told()
+    told = _PendingBadRows()
     path = Path(_STDIN_PATH if source == STDIN else source)
     name = "stdin" if source == STDIN else source
     for row in _reader(kind)(path, name, _of(columns, only_attributes), told):
@@ -98,7 +98,7 @@ def read_items(
     yield from told.take()
 
 
-def _reader(kind: str) -> Callable[[Path, str, Columns, BadRows], Iterator[Row]]:
+def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterator[Row]]:
     if kind in _PARQUET:
         # Imported late: other kinds do without pyarrow.
         from index_builder.readers.parquet import read_parquet
@@ -107,8 +107,8 @@ def _reader(kind: str) -> Callable[[Path, str, Columns, BadRows], Iterator[Row]]
     return read_delimited if kind in _DELIMITED else read_json_lines
 
 
-def _of(columns: ItemColumns, only_attributes: bool) -> Columns:
-    return Columns(
+def _of(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
+    return DocumentColumns(
         id=columns.id,
         title=columns.title,
         text=columns.text,
@@ -124,7 +124,7 @@ def _item(item: Item, columns: ItemColumns, only_attributes: bool) -> Item:
         check_id(item.id)
         removed = {name: None for name, value in attributes.items() if value is None}
         return Item(id=item.id, attributes={**clean(attributes), **removed})
-    whole = checked(replace(item, attributes=attributes), title_only=True)
+    whole = clean_document(replace(item, attributes=attributes), title_only=True)
     return replace(whole, expires=None if expires is None else _time(columns.expires, expires))
 
 

@@ -10,7 +10,7 @@ _MAX_TOLD = 1_000
 
 
 @dataclass(slots=True)
-class Refusals:
+class Rejects:
     """Documents that were left out so far.
 
     as_json: Say nothing before the end. bad: The first thousand, as JSON can hold them. bad_count:

@@ -13,14 +13,14 @@ from nearline import wire
 from nearline.documents import check_id
 from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_rows import STDIN, ItemColumns, ItemRow, read_items
-from nearline_cli.inputs.rejects import Refusals
+from nearline_cli.inputs.rejects import Rejects
 
 # Far below what a message may hold, so that a request is there soon.
 _REQUEST_BYTES = 8 << 20
 _REQUEST_SOURCES = 256
 
 
-class Given(NamedTuple):
+class SizedSource(NamedTuple):
     """What is submitted, and about how many bytes it has."""
 
     source: c.IngestSource
@@ -34,10 +34,10 @@ class NamedFile(NamedTuple):
     relative: str
 
 
-Named: TypeAlias = NamedFile | c.SourceUrl
+NamedSource: TypeAlias = NamedFile | c.SourceUrl
 
 
-def find(names: Sequence[str]) -> list[Named]:
+def find_sources(names: Sequence[str]) -> list[NamedSource]:
     """Finds what names mean, in order: as named, the files of a folder by path.
 
     Args:
@@ -60,18 +60,20 @@ def find(names: Sequence[str]) -> list[Named]:
     return found
 
 
-def sources(found: Iterable[Named], columns: ItemColumns, refusals: Refusals) -> Iterator[Given]:
+def read_sources(
+    found: Iterable[NamedSource], columns: ItemColumns, refusals: Rejects
+) -> Iterator[SizedSource]:
     """Yields what is to be submitted, the same each time for the same files.
 
     Args:
-        found: As `find` gives it.
+        found: As `find_sources` gives it.
         columns: Which column of rows is what.
         refusals: Told of what cannot be submitted.
     Raises: InvalidRequest: a file of rows that cannot be read at all.
     """
     for one in found:
         if isinstance(one, c.SourceUrl):
-            yield Given(one, len(one.url))
+            yield SizedSource(one, len(one.url))
         elif one.name != STDIN and is_one_document(one.relative):
             yield from _whole(one, refusals)
         else:
@@ -82,7 +84,7 @@ def sources(found: Iterable[Named], columns: ItemColumns, refusals: Refusals) ->
                     refusals.refuse(str(row.place), InvalidRequest.reason, row.reason)
 
 
-def requests(given: Iterable[Given]) -> Iterator[list[c.IngestSource]]:
+def request_batches(given: Iterable[SizedSource]) -> Iterator[list[c.IngestSource]]:
     """Yields sources in parts that one request holds."""
     part: list[c.IngestSource] = []
     filled = 0
@@ -96,7 +98,7 @@ def requests(given: Iterable[Given]) -> Iterator[list[c.IngestSource]]:
         yield part
 
 
-def _find(name: str) -> Iterator[Named]:
+def _find(name: str) -> Iterator[NamedSource]:
     if "://" in name:
         yield c.SourceUrl(name)
         return
@@ -123,14 +125,14 @@ def _find(name: str) -> Iterator[Named]:
         yield NamedFile(name, path.name)
 
 
-def _whole(file: NamedFile, refusals: Refusals) -> Iterator[Given]:
+def _whole(file: NamedFile, refusals: Rejects) -> Iterator[SizedSource]:
     try:
         check_id(file.relative)
         content = _content(file.name)
     except InvalidRequest as error:
         refusals.refuse(file.name, error.reason, error.message)
     else:
-        yield Given(c.SourceFile(file.relative, content), len(content))
+        yield SizedSource(c.SourceFile(file.relative, content), len(content))
 
 
 def _content(name: str) -> bytes:
@@ -148,7 +150,7 @@ def _content(name: str) -> bytes:
     return content
 
 
-def _writable(row: ItemRow, refusals: Refusals) -> Iterator[Given]:
+def _writable(row: ItemRow, refusals: Rejects) -> Iterator[SizedSource]:
     try:
         message = wire.source_to_proto(row.item)
         # As the service reads it: one that it refuses would take its whole request with it.
@@ -156,4 +158,4 @@ def _writable(row: ItemRow, refusals: Refusals) -> Iterator[Given]:
     except InvalidRequest as error:
         refusals.refuse(str(row.place), error.reason, error.message, row.item.id)
     else:
-        yield Given(row.item, message.ByteSize())
+        yield SizedSource(row.item, message.ByteSize())

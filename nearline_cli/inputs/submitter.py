@@ -11,11 +11,11 @@ from typing import TypeVar
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
-from nearline.retry import while_overloaded
-from nearline_cli.inputs.sources import Given, requests
+from nearline.retry import retry_while_overloaded
+from nearline_cli.inputs.sources import SizedSource, request_batches
 
 _R = TypeVar("_R")
-Shown = Callable[[c.Job], None]
+JobCallback = Callable[[c.Job], None]
 # A service that is started again, or Redis, is back by then.
 _AWAY_S = 60.0
 _PAUSE_S = 1.0
@@ -24,7 +24,7 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobTerms:
+class JobOptions:
     """What holds for a whole job; see SubmitRequest in ingest.proto."""
 
     job_id: str
@@ -44,7 +44,7 @@ class Submitter:
         shown: Told of the job as it is after each request.
     """
 
-    def __init__(self, client: IngestClient, terms: JobTerms, shown: Shown) -> None:
+    def __init__(self, client: IngestClient, terms: JobOptions, shown: JobCallback) -> None:
         self._client = client
         self._terms = terms
         self._shown = shown
@@ -61,7 +61,7 @@ class Submitter:
         except NotFound:
             self.job = None
 
-    async def submit(self, given: Iterator[Given]) -> None:
+    async def submit(self, given: Iterator[SizedSource]) -> None:
         """Submits what the job does not have yet; nothing where it has all.
 
         Args:
@@ -71,7 +71,7 @@ class Submitter:
         """
         known = 0 if self.job is None else self.job.sources
         last = await asyncio.to_thread(_pass_over, given, known, self._terms.job_id)
-        parts = requests(given)
+        parts = request_batches(given)
         part = await asyncio.to_thread(next, parts, None)
         if part is None and last is not None and self.job is not None and self.job.open:
             # All are there, but nobody said that they are all.
@@ -108,8 +108,8 @@ class Submitter:
         self.began.set()
 
 
-async def watched(
-    client: IngestClient, job_id: str, shown: Shown, timeout_s: float | None = None
+async def wait_for_job(
+    client: IngestClient, job_id: str, shown: JobCallback, timeout_s: float | None = None
 ) -> c.Job:
     """Waits until a job has ended, while the service is started again, too; gives it as it is then.
 
@@ -149,14 +149,14 @@ async def _patiently(call: Callable[[], Awaitable[_R]]) -> _R:
     until = time.monotonic() + _AWAY_S
     while True:
         try:
-            return await while_overloaded(call)
+            return await retry_while_overloaded(call)
         except (NotReady, DeadlineExceeded) as error:
             if time.monotonic() >= until:
                 raise
             await asyncio.sleep(error.retry_after_s or _PAUSE_S)
 
 
-def _pass_over(given: Iterator[Given], count: int, job_id: str) -> c.IngestSource | None:
+def _pass_over(given: Iterator[SizedSource], count: int, job_id: str) -> c.IngestSource | None:
     """Reads past sources that a job has; gives the last of them."""
     last = None
     for number in range(count):

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from nearline.clients import IngestClient
 from nearline.contract import QueueState
 from nearline.errors import NearlineError
-from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
-from nearline_cli.local.supervisor import Change, Keeper, Plan
+from nearline_cli.local.scaling_policy import ScalingOptions, ScalingPolicy
+from nearline_cli.local.supervisor import ProcessSpec, StateChange, SupervisedProcess
 
 _LOOK_EVERY_S = 1.0
 _ANSWER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaled:
+class ScalingEvent:
     """The number of workers was changed. before, after: How many; lag: What was to be done then."""
 
     before: int
@@ -27,7 +27,7 @@ class Scaled:
     reason: str
 
 
-class Pool:
+class WorkerPool:
     """Processes that are alike, as many as are wanted now; each is started again when it dies.
 
     Args:
@@ -38,15 +38,15 @@ class Pool:
 
     def __init__(
         self,
-        plan: Callable[[int], Plan],
-        on_change: Callable[[Change], None],
+        plan: Callable[[int], ProcessSpec],
+        on_change: Callable[[StateChange], None],
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
         self._plan = plan
         self._on_change = on_change
         self._on_line = on_line
         # By number, oldest first; those that are ending have theirs until they are gone.
-        self._running: dict[int, tuple[Keeper, asyncio.Task[None]]] = {}
+        self._running: dict[int, tuple[SupervisedProcess, asyncio.Task[None]]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
 
     @property
@@ -60,7 +60,7 @@ class Pool:
             number = 1
             while number in self._running or number in self._ending:
                 number += 1
-            keeper = Keeper(self._plan(number), self._on_change, self._on_line)
+            keeper = SupervisedProcess(self._plan(number), self._on_change, self._on_line)
             self._running[number] = keeper, asyncio.create_task(keeper.keep())
         while self.size > count:
             number, (keeper, keeping) = self._running.popitem()
@@ -72,7 +72,9 @@ class Pool:
         while self._ending:
             await asyncio.wait(self._ending.values())
 
-    async def _end(self, number: int, keeper: Keeper, keeping: asyncio.Task[None]) -> None:
+    async def _end(
+        self, number: int, keeper: SupervisedProcess, keeping: asyncio.Task[None]
+    ) -> None:
         keeping.cancel()
         await asyncio.wait((keeping,))
         await keeper.stop()
@@ -92,9 +94,9 @@ class Autoscaler:
     def __init__(
         self,
         look: Callable[[], Awaitable[QueueState]],
-        pool: Pool,
+        pool: WorkerPool,
         policy: ScalingPolicy,
-        on_scaled: Callable[[Scaled], None],
+        on_scaled: Callable[[ScalingEvent], None],
     ) -> None:
         self._look = look
         self._pool = pool
@@ -118,14 +120,19 @@ class Autoscaler:
         wanted = self._policy.decide(queue, before, asyncio.get_running_loop().time())
         if wanted.workers != before:
             self._on_scaled(
-                Scaled(before=before, after=wanted.workers, lag=queue.lag, reason=wanted.reason)
+                ScalingEvent(
+                    before=before, after=wanted.workers, lag=queue.lag, reason=wanted.reason
+                )
             )
             self._pool.resize(wanted.workers)
 
 
 @contextlib.asynccontextmanager
-async def autoscaled(
-    address: str, pool: Pool, scaling: Scaling, on_scaled: Callable[[Scaled], None]
+async def run_autoscaler(
+    address: str,
+    pool: WorkerPool,
+    scaling: ScalingOptions,
+    on_scaled: Callable[[ScalingEvent], None],
 ) -> AsyncIterator[None]:
     """Scales a pool for the length of the block, and ends its processes then.
 

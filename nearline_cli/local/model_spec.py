@@ -15,7 +15,7 @@ _ONCE = ("RERANKER", "ENTAILMENT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class ModelSpec:
     """A model to serve.
 
     name: As the setting `model` has it. dimensions: Numbers kept of each vector; 0: all.
@@ -27,7 +27,7 @@ class Model:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_model(text: str) -> Model:
+def parse_model(text: str) -> ModelSpec:
     """Reads MODEL[:DIMENSIONS], for example all-MiniLM-L6-v2:128.
 
     Raises: SettingsError: no model, or dimensions out of range.
@@ -44,7 +44,7 @@ def parse_model(text: str) -> Model:
             f"--also-embedding {text!r} names no model; write MODEL or MODEL:DIMENSIONS"
         )
     unset = _ONCE if name == _configured() else (*_ONCE, *_OF_ANOTHER)
-    return Model(
+    return ModelSpec(
         name=name,
         dimensions=int(number),
         environ={f"NEARLINE_EMBEDDING_{one}": "" for one in unset},
@@ -52,7 +52,7 @@ def parse_model(text: str) -> Model:
 
 
 def _configured() -> str:
-    """Gives the model of the embedding service that is started in any case."""
+    """Returns the model of the embedding service that is started in any case."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 

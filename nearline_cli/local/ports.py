@@ -35,7 +35,7 @@ def check_port(host: str, port: int, flag: str) -> None:
         ) from error
 
 
-def reserve(host: str, port: int) -> socket.socket:
+def reserve_port(host: str, port: int) -> socket.socket:
     """Binds a port that several processes will share, so that it stays ours between their lives.
 
     Call `check_port` first: a bound socket that does not listen gets no connection, and keeps

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from nearline.errors import SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline_cli.local import bundled_redis
-from nearline_cli.local.model_spec import Model
-from nearline_cli.local.ports import check_port, reserve
+from nearline_cli.local.model_spec import ModelSpec
+from nearline_cli.local.ports import check_port, reserve_port
 from nearline_cli.local.processes import (
     EMBEDDING_SERVICES,
     GENERATION_SERVICES,
@@ -21,7 +21,7 @@ from nearline_cli.local.processes import (
     WORKER_MODULE,
     free_port,
 )
-from nearline_cli.local.supervisor import Plan
+from nearline_cli.local.supervisor import ProcessSpec
 from nearline_cli.terminal import options
 
 # The first start of a model may convert it and measure its backends.
@@ -57,7 +57,7 @@ class Layout:
     port: int = options.DEFAULT_PORT
     embedding_port: int = options.DEFAULT_PORT + 1
     generation_port: int = options.DEFAULT_PORT + 3
-    also_embedding: Sequence[Model] = ()
+    also_embedding: Sequence[ModelSpec] = ()
     shard_processes: int = 0
     replicas: int = 1
     workers: int = 1
@@ -72,7 +72,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Processes:
+class ProcessPlan:
     """What to start, in this order.
 
     redis, generation, upkeep, ingest: none or one. embedding: that of the settings first. worker:
@@ -80,19 +80,19 @@ class Processes:
     queue. address: of the router. note: What people should know; empty: nothing.
     """
 
-    redis: tuple[Plan, ...]
-    embedding: tuple[Plan, ...]
-    shards: tuple[Plan, ...]
-    routers: tuple[Plan, ...]
-    generation: tuple[Plan, ...]
-    upkeep: tuple[Plan, ...]
-    ingest: tuple[Plan, ...]
-    worker: Callable[[int], Plan] | None
+    redis: tuple[ProcessSpec, ...]
+    embedding: tuple[ProcessSpec, ...]
+    shards: tuple[ProcessSpec, ...]
+    routers: tuple[ProcessSpec, ...]
+    generation: tuple[ProcessSpec, ...]
+    upkeep: tuple[ProcessSpec, ...]
+    ingest: tuple[ProcessSpec, ...]
+    worker: Callable[[int], ProcessSpec] | None
     address: str
     note: str = ""
 
     @property
-    def stages(self) -> tuple[tuple[Plan, ...], ...]:
+    def stages(self) -> tuple[tuple[ProcessSpec, ...], ...]:
         """What starts together, stage after stage."""
         return (
             # First, and alone: shards and routers ask it for what has changed.
@@ -109,8 +109,8 @@ class Processes:
 
 
 @contextlib.contextmanager
-def planned(layout: Layout) -> Iterator[Processes]:
-    """Gives the processes, and holds a port that several share for the length of the block.
+def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
+    """Yields the processes, and holds a port that several share for the length of the block.
 
     Raises: SettingsError: a port is taken.
     """
@@ -119,12 +119,12 @@ def planned(layout: Layout) -> Iterator[Processes]:
         check_port(layout.host, layout.port, "--port")
         port = layout.port
         if layout.workers > 1:
-            shared = held.enter_context(reserve(layout.host, port))
+            shared = held.enter_context(reserve_port(layout.host, port))
             port = shared.getsockname()[1]
         port = port or free_port(layout.host)
         ports[port] = "--port"
-        embedders: list[Plan] = []
-        generation: list[Plan] = []
+        embedders: list[ProcessSpec] = []
+        generation: list[ProcessSpec] = []
         answers = 0
         if layout.embedding:
             taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
@@ -160,11 +160,11 @@ def planned(layout: Layout) -> Iterator[Processes]:
         # Where the bundled Redis is not installed, nothing can be changed.
         has_log = bool(kept) or (layout.redis is None and layout.redis_port is None)
         upkeep = [_upkeep(layout, embedding, kept)] if layout.upkeep and has_log else []
-        ingest: list[Plan] = []
+        ingest: list[ProcessSpec] = []
         if layout.ingest_port is not None and has_log:
             door = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
             ingest.append(_ingest(layout, door, kept))
-        yield Processes(
+        yield ProcessPlan(
             redis=tuple(redis),
             embedding=tuple(embedders),
             shards=tuple(plan for copies in shards for plan in copies),
@@ -179,7 +179,7 @@ def planned(layout: Layout) -> Iterator[Processes]:
 
 
 def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
-    """Gives a port that is free, here and in the plan, and notes it there; 0 takes any."""
+    """Returns a port that is free, here and in the plan, and notes it there; 0 takes any."""
     check_port(host, port, flag)
     if port in ports:
         raise SettingsError(f"{ports[port]} and {flag} are both {port}; choose another one")
@@ -189,7 +189,7 @@ def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
     return port
 
 
-def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[Plan], str]:
+def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], str]:
     """Plans the bundled Redis, or tells why there is none."""
     if layout.redis_port is None:
         return [], ""
@@ -198,18 +198,18 @@ def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[Plan], str]:
     except Unsupported as error:
         return [], f"no live changes, sessions, budgets and cached answers: {error.message}"
     port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
-    return [bundled_redis.plan(layout.store.files, port)], ""
+    return [bundled_redis.redis_spec(layout.store.files, port)], ""
 
 
-def _also_embedding(layout: Layout, model: Model, number: int) -> Plan:
+def _also_embedding(layout: Layout, model: ModelSpec, number: int) -> ProcessSpec:
     words = ("--model", model.name, "--dimensions", str(model.dimensions))
     plan = _embedding(layout, free_port(layout.host), *words)
     # What the settings say of their model's weights, and beside it, is not about this one.
     return replace(plan, name=f"embedding-{number}", environ=model.environ)
 
 
-def _embedding(layout: Layout, port: int, *words: str) -> Plan:
-    return Plan(
+def _embedding(layout: Layout, port: int, *words: str) -> ProcessSpec:
+    return ProcessSpec(
         name="embedding",
         module="embedding",
         arguments=(
@@ -224,9 +224,9 @@ def _embedding(layout: Layout, port: int, *words: str) -> Plan:
 
 def _shard(
     layout: Layout, number: int, copy: int, port: int, embedding: str, redis: str | None
-) -> Plan:
+) -> ProcessSpec:
     held = range(number, layout.shards, layout.shard_processes)
-    return Plan(
+    return ProcessSpec(
         name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
         module="retrieval.shard_server",
         arguments=(
@@ -243,7 +243,7 @@ def _shard(
 
 def _router(
     layout: Layout, port: int, embedding: str, topology: str, worker: int, redis: str | None
-) -> Plan:
+) -> ProcessSpec:
     arguments: tuple[str, ...] = (
         *("--host", layout.host, "--port", str(port)),
         *("--store", layout.store.url),
@@ -263,7 +263,7 @@ def _router(
         arguments += ("--policies", layout.policies)
     if layout.workers > 1:
         arguments += ("--reuse-port", "true")
-    return Plan(
+    return ProcessSpec(
         name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
         module="retrieval",
         arguments=arguments,
@@ -275,8 +275,8 @@ def _router(
 
 def _generation(
     layout: Layout, port: int, retrieval: str, embedding: str, redis: str | None
-) -> Plan:
-    return Plan(
+) -> ProcessSpec:
+    return ProcessSpec(
         name="generation",
         module="generation",
         arguments=(
@@ -290,9 +290,9 @@ def _generation(
     )
 
 
-def _upkeep(layout: Layout, embedding: str, redis: str | None) -> Plan:
+def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
     port = free_port(layout.host)
-    return Plan(
+    return ProcessSpec(
         name="upkeep",
         module="index_builder.maintenance",
         arguments=(
@@ -307,8 +307,8 @@ def _upkeep(layout: Layout, embedding: str, redis: str | None) -> Plan:
     )
 
 
-def _ingest(layout: Layout, port: int, redis: str | None) -> Plan:
-    return Plan(
+def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
+    return ProcessSpec(
         name="ingest",
         module=INGEST_MODULE,
         arguments=("--host", layout.host, "--port", str(port), *_redis_words(redis)),
@@ -318,9 +318,9 @@ def _ingest(layout: Layout, port: int, redis: str | None) -> Plan:
     )
 
 
-def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int], Plan]:
-    def worker(number: int) -> Plan:
-        return Plan(
+def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int], ProcessSpec]:
+    def worker(number: int) -> ProcessSpec:
+        return ProcessSpec(
             name=f"worker-{number}",
             module=WORKER_MODULE,
             # Nobody looks for it but who started it: any port will do.

@@ -42,7 +42,7 @@ _random = random.SystemRandom()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Gives a port that nobody has now, each time another; a program may take it a moment later.
+    """Returns a port that nobody has now, each time another; a program may take it a moment later.
 
     It lies below the ports that Linux gives to outgoing connections: a port from among those is
     soon taken by the next connection that this machine makes.
@@ -261,7 +261,7 @@ async def worker_process(
 
 
 def python_path() -> str:
-    """Gives the path by which a child imports the nearline that runs here, installed or not."""
+    """Returns the path by which a child imports the nearline that runs here, installed or not."""
     root = str(Path(nearline.__file__).resolve().parents[1])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
 

@@ -110,7 +110,7 @@ def watch(server: int, host: str, port: int, alive: int, lifeline: int) -> None:
 
 
 def _answers(server: int, host: str, port: int) -> bool:
-    """Tells whether this very server has loaded its data; another one may hold the port."""
+    """Returns whether this very server has loaded its data; another one may hold the port."""
     try:
         with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")

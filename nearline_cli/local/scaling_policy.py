@@ -24,7 +24,7 @@ _GROWING = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
+class ScalingOptions:
     """How workers are scaled.
 
     min_workers, max_workers: The bounds; 0 <= min_workers <= max_workers.
@@ -47,7 +47,7 @@ class Scaling:
             )
 
 
-class Wanted(NamedTuple):
+class ScalingDecision(NamedTuple):
     """How many workers there should be, and why."""
 
     workers: int
@@ -67,7 +67,7 @@ class ScalingPolicy:
         scaling: Bounds and times.
     """
 
-    def __init__(self, scaling: Scaling) -> None:
+    def __init__(self, scaling: ScalingOptions) -> None:
         self._scaling = scaling
         # Documents/s of one worker; 0: not known yet.
         self._per_s = 0.0
@@ -92,8 +92,8 @@ class ScalingPolicy:
         self._grown.clear()
         self._looked = None
 
-    def decide(self, queue: QueueState, workers: int, now: float) -> Wanted:
-        """Gives how many workers there should be.
+    def decide(self, queue: QueueState, workers: int, now: float) -> ScalingDecision:
+        """Returns how many workers there should be.
 
         Args:
             queue: Its state now.
@@ -105,13 +105,13 @@ class ScalingPolicy:
         wanted = min(max(self._needed(queue, workers), least), most)
         self._note(wanted, now)
         if wanted > workers:
-            return Wanted(wanted, self._why(queue, wanted))
+            return ScalingDecision(wanted, self._why(queue, wanted))
         watched_since, _ = self._wanted[0]
         enough = max(one for _, one in self._wanted)
         if now - watched_since < self._scaling.idle_s or enough >= workers:
-            return Wanted(workers, "")
+            return ScalingDecision(workers, "")
         said = f"{enough} were enough" if enough else "nothing was left"
-        return Wanted(enough, f"{said} for {self._scaling.idle_s:g} s")
+        return ScalingDecision(enough, f"{said} for {self._scaling.idle_s:g} s")
 
     def _needed(self, queue: QueueState, workers: int) -> int:
         # What workers end is, while the lag does not grow, what comes in. It only keeps workers:
@@ -128,7 +128,7 @@ class ScalingPolicy:
         return math.ceil(queue.lag / (self.documents_per_s * self._scaling.target_s))
 
     def _stopping_growth(self) -> int:
-        """Gives how many it takes for the lag to grow no more; 0: it does not."""
+        """Returns how many it takes for the lag to grow no more; 0: it does not."""
         # A large submission makes it grow once; what comes faster than it is done, each time.
         free = _FREE * self.documents_per_s
         if len(self._grown) < _GROWING or min(by for _, by in self._grown) <= free:

@@ -19,8 +19,8 @@ SETTINGS = (
 )
 
 
-def kind_of(module: str, name: str) -> type[Settings]:
-    """Gives the class of a service's settings."""
+def settings_class(module: str, name: str) -> type[Settings]:
+    """Returns the class of a service's settings."""
     kind: type[Settings] = getattr(importlib.import_module(module), name)
     return kind
 
@@ -32,7 +32,7 @@ def check_settings() -> None:
     """
     for _, module, name in SETTINGS:
         try:
-            kind = kind_of(module, name)
+            kind = settings_class(module, name)
         except ImportError:
             # Not installed here, so it does not run here.
             continue

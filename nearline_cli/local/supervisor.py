@@ -18,7 +18,7 @@ _MAX_BACKOFF_S = 30.0
 _STEADY_S = 60.0
 
 
-class State(Enum):
+class ProcessState(Enum):
     """State of a supervised process."""
 
     STARTING = "starting"
@@ -28,7 +28,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ProcessSpec:
     """A process to keep alive.
 
     arguments must fix the port, so that a restarted process is found where its peers look for it.
@@ -46,18 +46,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class StateChange:
     """A process changed its state. pid is 0 where there is none; reason says why it died."""
 
     name: str
     address: str
     pid: int
-    state: State
+    state: ProcessState
     reason: str = ""
     retry_in_s: float = 0.0
 
 
-class Keeper:
+class SupervisedProcess:
     """Keeps one process alive.
 
     Args:
@@ -68,8 +68,8 @@ class Keeper:
 
     def __init__(
         self,
-        plan: Plan,
-        on_change: Callable[[Change], None],
+        plan: ProcessSpec,
+        on_change: Callable[[StateChange], None],
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
         self._plan = plan
@@ -81,7 +81,7 @@ class Keeper:
     async def start(self) -> ServiceProcess:
         """Starts it. Raises: what `start_service` raises."""
         plan, forward = self._plan, self._on_line
-        self._report(State.STARTING)
+        self._report(ProcessState.STARTING)
         self._service = await start_service(
             plan.module,
             plan.arguments,
@@ -92,7 +92,7 @@ class Keeper:
             on_line=None if forward is None else (lambda line: forward(plan.name, line)),
         )
         self._address = plan.address or self._service.address
-        self._report(State.SERVING)
+        self._report(ProcessState.SERVING)
         return self._service
 
     async def keep(self) -> None:
@@ -113,7 +113,7 @@ class Keeper:
             except OSError as error:
                 # The machine has no room for another process now.
                 reason = str(error)
-            self._report(State.DIED, reason=reason, retry_in_s=backoff_s)
+            self._report(ProcessState.DIED, reason=reason, retry_in_s=backoff_s)
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 
@@ -122,11 +122,11 @@ class Keeper:
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
-            self._report(State.STOPPED)
+            self._report(ProcessState.STOPPED)
 
-    def _report(self, state: State, *, reason: str = "", retry_in_s: float = 0.0) -> None:
+    def _report(self, state: ProcessState, *, reason: str = "", retry_in_s: float = 0.0) -> None:
         self._on_change(
-            Change(
+            StateChange(
                 name=self._plan.name,
                 address=self._address,
                 pid=self._service.pid if self._service else 0,
@@ -149,11 +149,13 @@ class Supervisor:
 
     def __init__(
         self,
-        stages: Sequence[Sequence[Plan]],
-        on_change: Callable[[Change], None],
+        stages: Sequence[Sequence[ProcessSpec]],
+        on_change: Callable[[StateChange], None],
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._stages = [[Keeper(plan, on_change, on_line) for plan in stage] for stage in stages]
+        self._stages = [
+            [SupervisedProcess(plan, on_change, on_line) for plan in stage] for stage in stages
+        ]
 
     async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         """Starts everything, calls `started`, and keeps it running until `stop` is set.

@@ -10,8 +10,8 @@ _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
-def seconds_of(text: str, option: str) -> float:
-    """Gives the seconds of a time such as 24h; a number alone is seconds.
+def parse_duration(text: str, option: str) -> float:
+    """Returns the seconds of a time such as 24h; a number alone is seconds.
 
     Args:
         text: The time.

@@ -67,19 +67,19 @@ def print_error(error: NearlineError, *, as_json: bool = False) -> None:
     sys.stderr.flush()
 
 
-def milliseconds(seconds: float | None) -> float | None:
-    """Gives seconds as milliseconds, three digits behind the point; None stays None."""
+def to_milliseconds(seconds: float | None) -> float | None:
+    """Returns seconds as milliseconds, three digits behind the point; None stays None."""
     return None if seconds is None else round(seconds * 1e3, 3)
 
 
 def one_line(text: str, width: int) -> str:
-    """Gives the text on one line of at most `width` characters; a cut shows as an ellipsis."""
+    """Returns the text on one line of at most `width` characters; a cut shows as an ellipsis."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1].rstrip() + "…"
 
 
-def size(count: float) -> str:
-    """Gives a number of bytes for people: 1536 is "1.5 KiB"."""
+def format_bytes(count: float) -> str:
+    """Returns a number of bytes for people: 1536 is "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -95,8 +95,8 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def plain(value: object) -> dict[str, object]:
-    """Gives a record as JSON can hold it."""
+def json_record(value: object) -> dict[str, object]:
+    """Returns a record as JSON can hold it."""
 
     def of(one: object) -> object:
         if isinstance(one, Enum):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nearline.v1 import release_pb2
 
 
-def show(result: BuildResult, store: str) -> None:
+def show_build_summary(result: BuildResult, store: str) -> None:
     """Prints what came out, and what is next.
 
     Args:
@@ -44,7 +44,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         *_answer_lines(result),
         *_merged_lines(result),
         *([f"models      {', '.join(result.models)}"] if result.models else []),
-        f"size        {output.size(result.bytes)}",
+        f"size        {output.format_bytes(result.bytes)}",
         f"time        {sum(result.seconds.values()):.1f} s",
     ]
     if result.resumed:

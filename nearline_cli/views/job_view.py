@@ -14,11 +14,11 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
-from nearline_cli.compose.build_context import say
+from nearline_cli.compose.build_context import print_note
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
-    from nearline_cli.inputs.submitter import Shown
+    from nearline_cli.inputs.submitter import JobCallback
 
 TenantOption = Annotated[str, typer.Option(metavar="NAME", help="Only those of this tenant.")]
 LimitOption = Annotated[
@@ -31,7 +31,7 @@ _REASONS = 3
 _REASON_CHARACTERS = 160
 
 
-def ask(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _R:
+def ask_ingest(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _R:
     """Asks the ingest service at an address something, and gives its answer."""
 
     async def run() -> _R:
@@ -41,7 +41,7 @@ def ask(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _R:
     return asyncio.run(run())
 
 
-class Pace:
+class JobThroughput:
     """How fast documents of a job end, since it was first looked at."""
 
     def __init__(self) -> None:
@@ -49,22 +49,22 @@ class Pace:
         self._before = 0
 
     def of(self, job: c.Job) -> float:
-        """Gives documents in a second."""
+        """Returns documents in a second."""
         now = time.monotonic()
         if self._began is None:
-            self._began, self._before = now, done(job)
+            self._began, self._before = now, ended_documents(job)
         # At once, a second stands for the time that is too short to say anything.
-        return (done(job) - self._before) / max(now - self._began, 1.0)
+        return (ended_documents(job) - self._before) / max(now - self._began, 1.0)
 
 
-def done(job: c.Job) -> int:
-    """Gives how many documents of a job have ended."""
+def ended_documents(job: c.Job) -> int:
+    """Returns how many documents of a job have ended."""
     return job.indexed + job.superseded + job.dead + job.cancelled
 
 
 @contextlib.contextmanager
-def job_bar(*, as_json: bool) -> Iterator[Shown]:
-    """Gives what shows a job as it goes on: a bar on a terminal, lines elsewhere.
+def job_bar(*, as_json: bool) -> Iterator[JobCallback]:
+    """Yields what shows a job as it goes on: a bar on a terminal, lines elsewhere.
 
     Programs are shown nothing.
     """
@@ -78,7 +78,7 @@ def job_bar(*, as_json: bool) -> Iterator[Shown]:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Shown]:
+def _bar() -> Iterator[JobCallback]:
     from rich import progress as rich
 
     with rich.Progress(
@@ -90,7 +90,7 @@ def _bar() -> Iterator[Shown]:
         console=output.console(error=True),
     ) as bars:
         task = bars.add_task("", total=None, counts="")
-        pace = Pace()
+        pace = JobThroughput()
 
         def show(job: c.Job) -> None:
             bars.update(
@@ -98,15 +98,15 @@ def _bar() -> Iterator[Shown]:
                 description=job.state.value,
                 # While more is added, what there is is not the whole.
                 total=None if job.open else job.documents,
-                completed=done(job),
+                completed=ended_documents(job),
                 counts=_counts(job, pace),
             )
 
         yield show
 
 
-def _lines() -> Shown:
-    pace = Pace()
+def _lines() -> JobCallback:
+    pace = JobThroughput()
     told = time.monotonic()
 
     def show(job: c.Job) -> None:
@@ -114,22 +114,22 @@ def _lines() -> Shown:
         shown = _counts(job, pace)
         if time.monotonic() - told >= _LINE_EVERY_S:
             told = time.monotonic()
-            say(f"{job.state.value}: {shown}")
+            print_note(f"{job.state.value}: {shown}")
 
     return show
 
 
-def _counts(job: c.Job, pace: Pace) -> str:
+def _counts(job: c.Job, pace: JobThroughput) -> str:
     parts = [f"{job.sources:,} submitted", f"{job.indexed:,} indexed", f"{job.dead:,} dead"]
     return ", ".join((*parts, f"{pace.of(job):,.0f} documents/s"))
 
 
-def record(job: c.Job) -> dict[str, object]:
-    """Gives a job as JSON can hold it."""
-    return output.plain(asdict(job))
+def job_record(job: c.Job) -> dict[str, object]:
+    """Returns a job as JSON can hold it."""
+    return output.json_record(asdict(job))
 
 
-def summary(job: c.Job, seconds: float | None = None) -> str:
+def job_summary(job: c.Job, seconds: float | None = None) -> str:
     """Says in a line what became of a job. seconds: That it was worked on; None: is not told."""
     counts = {
         "indexed": job.indexed,
@@ -142,21 +142,23 @@ def summary(job: c.Job, seconds: float | None = None) -> str:
     line = f"job {job.job_id} {job.state.value}: {', '.join(parts) or 'no documents'}"
     if seconds is None:
         return line
-    return f"{line} in {seconds:.1f} s, {done(job) / max(seconds, 1e-3):,.0f} documents/s"
+    return (
+        f"{line} in {seconds:.1f} s, {ended_documents(job) / max(seconds, 1e-3):,.0f} documents/s"
+    )
 
 
-def why(result: c.IngestResult) -> str:
-    """Gives the reason of a result on one line."""
+def failure_reason(result: c.IngestResult) -> str:
+    """Returns the reason of a result on one line."""
     return output.one_line(result.message, _REASON_CHARACTERS)
 
 
-async def first_dead(client: IngestClient, job_id: str) -> list[c.DeadLetter]:
-    """Gives the first few dead letters of a job."""
-    return await first_ones(letters(client, job_id=job_id), _REASONS)
+async def first_dead_letters(client: IngestClient, job_id: str) -> list[c.DeadLetter]:
+    """Returns the first few dead letters of a job."""
+    return await take_first(iterate_dead_letters(client, job_id=job_id), _REASONS)
 
 
-async def first_ones(found: AsyncIterator[_R], most: int) -> list[_R]:
-    """Gives so many of what is found, or all where there are fewer; most: 1 or more."""
+async def take_first(found: AsyncIterator[_R], most: int) -> list[_R]:
+    """Returns so many of what is found, or all where there are fewer; most: 1 or more."""
     first: list[_R] = []
     async for one in found:
         first.append(one)
@@ -165,7 +167,7 @@ async def first_ones(found: AsyncIterator[_R], most: int) -> list[_R]:
     return first
 
 
-async def pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterator[_Page]:
+async def iterate_pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterator[_Page]:
     """Yields every page of a list; read: Gives the page that a token names, empty: the first."""
     token = ""
     while True:
@@ -176,11 +178,11 @@ async def pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterator[_Page]
             return
 
 
-async def letters(
+async def iterate_dead_letters(
     client: IngestClient, *, tenant: str = "", job_id: str = "", with_source: bool = False
 ) -> AsyncIterator[c.DeadLetter]:
     """Yields dead letters, oldest first, page by page."""
-    async for page in pages(
+    async for page in iterate_pages(
         lambda token: client.dead_letters(
             tenant=tenant, job_id=job_id, with_source=with_source, token=token
         )
@@ -189,13 +191,13 @@ async def letters(
             yield letter
 
 
-def tell_dead(job: c.Job, dead: Sequence[c.DeadLetter]) -> None:
+def print_dead_letters(job: c.Job, dead: Sequence[c.DeadLetter]) -> None:
     """Says why documents of a job are dead letters, and what can be done."""
     for letter in dead:
-        say(f"  {letter.result.document_id}: {why(letter.result)}")
+        print_note(f"  {letter.result.document_id}: {failure_reason(letter.result)}")
     if job.dead > len(dead):
-        say(f"  … and {job.dead - len(dead):,} more")
-    say(
+        print_note(f"  … and {job.dead - len(dead):,} more")
+    print_note(
         f"all of them: nearline jobs dead --job {job.job_id}; once the cause is mended: "
         f"nearline jobs requeue --all --job {job.job_id}"
     )

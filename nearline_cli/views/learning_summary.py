@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from index_builder.options.build_options import BuildResult
 
 
-def show(result: BuildResult) -> None:
+def show_learning_summary(result: BuildResult) -> None:
     """Prints what was learned, where anything was."""
     told: Any = result.behaviour
     if told is None:
@@ -21,7 +21,7 @@ def show(result: BuildResult) -> None:
     ]
     if told["inherited"]:
         lines.append(
-            f"            learned by {told['inherited']}; to learn anew: --interactions or --learn"
+            f"            learned by {told['inherited']}; to learn again: --interactions or --learn"
         )
     places = {"file": "of the file", "recorded": "recorded", "kept": "learned from before"}
     taken = [f"{told[name]:,} {place}" for name, place in places.items() if told[name]]

@@ -4,46 +4,48 @@ from __future__ import annotations
 
 import sys
 
-from nearline_cli.compose.build_context import say
-from nearline_cli.local.autoscaler import Scaled
+from nearline_cli.compose.build_context import print_note
+from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
-from nearline_cli.local.supervisor import Change, State
+from nearline_cli.local.supervisor import ProcessState, StateChange
 from nearline_cli.terminal import output
 
 _LOUD = ("warning", "error", "critical")
 
 
-class Report:
+class ProcessReport:
     """Tells people, or programs, what the supervisor does."""
 
     def __init__(self, *, as_json: bool, verbose: bool) -> None:
         self._json = as_json
         self._verbose = verbose
-        self._latest: dict[str, Change] = {}
+        self._latest: dict[str, StateChange] = {}
         self._died: set[str] = set()
 
-    def change(self, change: Change) -> None:
+    def change(self, change: StateChange) -> None:
         """Takes a change of state."""
         known = self._latest.get(change.name)
         self._latest[change.name] = change
         if self._json:
             output.print_json({"event": "state", **_record(change)})
-        elif change.state is State.DIED:
+        elif change.state is ProcessState.DIED:
             self._died.add(change.name)
-            say(f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s")
-        elif change.state is State.STARTING and known is None:
-            say(f"{change.name} is starting")
-        elif change.state is State.SERVING and change.name in self._died:
+            print_note(
+                f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s"
+            )
+        elif change.state is ProcessState.STARTING and known is None:
+            print_note(f"{change.name} is starting")
+        elif change.state is ProcessState.SERVING and change.name in self._died:
             self._died.discard(change.name)
-            say(f"{change.name} serves again, pid {change.pid}")
+            print_note(f"{change.name} serves again, pid {change.pid}")
 
-    def scaled(self, scaled: Scaled) -> None:
+    def scaled(self, scaled: ScalingEvent) -> None:
         """Takes a change of the number of workers."""
         if self._json:
             record = {"from": scaled.before, "to": scaled.after, "lag": scaled.lag}
             output.print_json({"event": "scale", **record, "reason": scaled.reason})
         else:
-            say(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
+            print_note(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
 
     def line(self, name: str, line: str) -> None:
         """Takes a log line of a process; warnings and errors are passed on."""
@@ -65,7 +67,7 @@ class Report:
         )
 
 
-def _record(change: Change) -> dict[str, object]:
+def _record(change: StateChange) -> dict[str, object]:
     record: dict[str, object] = {
         "name": change.name,
         "address": change.address,

@@ -12,13 +12,13 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError
-from nearline.retry import while_overloaded
-from nearline_cli.inputs.rejects import Refusals
+from nearline.retry import retry_while_overloaded
+from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import output
 
 
 @dataclass(slots=True)
-class WriteTally(Refusals):
+class WriteTally(Rejects):
     """What became of items so far.
 
     places: Where the items of the batch on its way were read, by id.
@@ -34,7 +34,7 @@ class WriteTally(Refusals):
     async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
         """Writes a batch; waits for as long as the service says that it is overloaded."""
         try:
-            reply = await while_overloaded(write)
+            reply = await retry_while_overloaded(write)
         except NearlineError as error:
             first = next(iter(self.places.values()), "")
             raise type(error)(
@@ -54,10 +54,12 @@ class WriteTally(Refusals):
 
     async def finish(self, client: RetrievalClient, collection: str, wait_s: float | None) -> None:
         """Puts the watermarks together and, where that is wanted, waits until they are reached."""
-        from retrieval.protocols.watermark import decode, merged
+        from retrieval.protocols.watermark import decode_watermark, merge_watermarks
 
-        known = tuple(mark for mark in map(decode, reversed(self.marks)) if mark is not None)
-        self.marks = [merged(known).encode()] if known else []
+        known = tuple(
+            mark for mark in map(decode_watermark, reversed(self.marks)) if mark is not None
+        )
+        self.marks = [merge_watermarks(known).encode()] if known else []
         if wait_s is not None and self.marks:
             start = time.perf_counter()
             await client.count_items(
@@ -77,7 +79,7 @@ class WriteTally(Refusals):
                     "refusals": self.bad,
                     "watermark": self.marks[0].hex() if self.marks else "",
                     "seconds": round(spent_s, 3),
-                    "waited_ms": output.milliseconds(self.served_s),
+                    "waited_ms": output.to_milliseconds(self.served_s),
                 }
             )
         else:

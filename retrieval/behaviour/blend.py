@@ -20,11 +20,11 @@ class Generator(Protocol):
     """Scores all items for a user."""
 
     def scores(self, history: History) -> NDArray[np.float32]:
-        """Gives (items,) float32; 0: it has nothing to say of the item."""
+        """Returns (items,) float32; 0: it has nothing to say of the item."""
         ...
 
 
-class Weighted(NamedTuple):
+class WeightedGenerator(NamedTuple):
     """A generator, and how much it counts in a blend."""
 
     generator: Generator
@@ -44,21 +44,25 @@ class Blend(NamedTuple):
     parts: The generators. repeats: Whether what a user had may be shown again.
     """
 
-    parts: Sequence[Weighted]
+    parts: Sequence[WeightedGenerator]
     repeats: bool = False
 
     def scores(self, history: History) -> NDArray[np.float32]:
         """Scores all items: (items,) float32; what the user had is 0 where that is not shown."""
         total: NDArray[np.float32] | None = None
         for generator, weight in self.parts:
-            scaled = np.float32(weight) * share_of(generator, history, repeats=self.repeats)
+            scaled = np.float32(weight) * blend_contribution(
+                generator, history, repeats=self.repeats
+            )
             total = scaled if total is None else total + scaled
         assert total is not None, "a blend has parts"
         return total
 
 
-def share_of(generator: Generator, history: History, *, repeats: bool) -> NDArray[np.float32]:
-    """Gives what a generator adds to a blend, at weight 1: (items,) float32."""
+def blend_contribution(
+    generator: Generator, history: History, *, repeats: bool
+) -> NDArray[np.float32]:
+    """Returns what a generator adds to a blend, at weight 1: (items,) float32."""
     scores = generator.scores(history)
     if not repeats:
         scores = scores.copy()

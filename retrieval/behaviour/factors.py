@@ -25,7 +25,7 @@ class ItemFactors(NamedTuple):
     def fold_in(
         self, items: NDArray[np.int32], confidence: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Gives the vector of a user: (f,) float32.
+        """Returns the vector of a user: (f,) float32.
 
             (Y'Y + sum (c - 1) y y' + reg I)^-1 sum c y,   c = alpha x confidence
         The row that ALS itself would solve for (Hu, Koren and Volinsky, 2008, equation 4).

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import Generator, share_of
+from retrieval.behaviour.blend import Generator, blend_contribution
 from retrieval.behaviour.history import History
 
 # Candidates: so many of the best of each source, and of the blend.
@@ -34,7 +34,7 @@ _OF_BOTH = ("item_age",)
 _HAD = ("had", "had_visits", "had_ago", "had_days", "had_every", "due", "due_as_others")
 
 
-class Source(NamedTuple):
+class FeatureSource(NamedTuple):
     """A generator whose scores are features.
 
     name: Of letters, digits, "_" and ".". weight: In the blend; 0: it is no part of it.
@@ -45,7 +45,7 @@ class Source(NamedTuple):
     weight: float = 0.0
 
 
-class Looked(NamedTuple):
+class CandidateFeatures(NamedTuple):
     """What there is to rank.
 
     numbers: (n,) int64, of the candidates, ascending. values: (features, n) float32.
@@ -57,7 +57,7 @@ class Looked(NamedTuple):
     blended: NDArray[np.float32]
 
 
-class Features:
+class FeatureExtractor:
     """Makes the features of a user's candidates.
 
     Args:
@@ -72,7 +72,7 @@ class Features:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FeatureSource],
         tables: Mapping[str, NDArray[np.float32]],
         *,
         repeats: bool,
@@ -96,14 +96,17 @@ class Features:
         )
         self.names = feature_names([one.name for one in sources], repeats=repeats)
 
-    def of(self, history: History, allowed: NDArray[np.bool_]) -> Looked:
-        """Gives the candidates of a user with a history.
+    def of(self, history: History, allowed: NDArray[np.bool_]) -> CandidateFeatures:
+        """Returns the candidates of a user with a history.
 
         Args:
             allowed: (items,) bool, what may be one.
         """
         shares = np.array(
-            [share_of(one.generator, history, repeats=self._repeats) for one in self.sources]
+            [
+                blend_contribution(one.generator, history, repeats=self._repeats)
+                for one in self.sources
+            ]
         )
         blended = np.zeros(shares.shape[1], np.float32)
         for one, share in zip(self.sources, shares, strict=True):
@@ -119,11 +122,11 @@ class Features:
         rows.append(np.repeat(_of_user(history, now)[:, None], len(numbers), axis=1))
         if self._repeats:
             rows.append(_had(history, numbers, self._repeat_days[numbers], now))
-        return Looked(numbers, np.concatenate(rows).astype(np.float32), blended)
+        return CandidateFeatures(numbers, np.concatenate(rows).astype(np.float32), blended)
 
 
 def feature_names(sources: Sequence[str], *, repeats: bool) -> tuple[str, ...]:
-    """Gives the names of all features, in their order."""
+    """Returns the names of all features, in their order."""
     scored = (*sources, "blend")
     return (
         *(f"{one}.score" for one in scored),
@@ -136,13 +139,14 @@ def feature_names(sources: Sequence[str], *, repeats: bool) -> tuple[str, ...]:
 
 
 def _by_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives values by the mean of those above 0: of more data they would be larger."""
+    """Returns values by the mean of those above 0: of more data they would be larger."""
     known = values[values > 0]
     return values / known.mean() if len(known) else values
 
 
 def _trend(recent: NDArray[np.float32], popular: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives the share of the recent ones by that of all, as a logarithm; 0: as ever, or unknown."""
+    """Returns the share of the recent ones by that of all, as a logarithm; 0: as ever, or
+    unknown."""
     if not recent.any():
         return np.zeros_like(popular)
     small = 1e-3 / max(int(np.count_nonzero(popular)), 1)
@@ -163,7 +167,7 @@ def _candidates(
 
 
 def _best(scores: NDArray[np.float32], allowed: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
-    """Gives the best that are allowed and have a score, in no order."""
+    """Returns the best that are allowed and have a score, in no order."""
     # Few have one: a source knows its 300 best.
     places = np.flatnonzero(scores)
     places = places[allowed[places]]
@@ -173,7 +177,7 @@ def _best(scores: NDArray[np.float32], allowed: NDArray[np.bool_], most: int) ->
 
 
 def _places(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives places among the candidates from 0, by each row of scores."""
+    """Returns places among the candidates from 0, by each row of scores."""
     order = np.argsort(-scores, axis=1, kind="stable")
     places = np.empty(scores.shape, np.float32)
     np.put_along_axis(places, order, np.arange(scores.shape[1], dtype=np.float32)[None], axis=1)
@@ -187,7 +191,7 @@ def _visits(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _of_user(history: History, now: float) -> NDArray[np.float32]:
-    """Gives features of the user: (7,)."""
+    """Returns features of the user: (7,)."""
     visits = _visits(history.time_us)
     count, last = int(visits[-1]) + 1, float(history.time_us[0]) / DAY_US
     span = last - float(history.time_us[-1]) / DAY_US
@@ -208,7 +212,7 @@ def _of_user(history: History, now: float) -> NDArray[np.float32]:
 def _had(
     history: History, numbers: NDArray[np.int64], usual: NDArray[np.float32], now: float
 ) -> NDArray[np.float32]:
-    """Gives features of what the user had of the candidates: (7, n); 0: nothing.
+    """Returns features of what the user had of the candidates: (7, n); 0: nothing.
 
     Args:
         usual: (n,) days after which others have the items again; 0: unknown.

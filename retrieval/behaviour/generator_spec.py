@@ -6,51 +6,51 @@ import math
 import re
 
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import Blend, Generator, Weighted
+from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
-from retrieval.behaviour.popularity import BuyAgain, Popularity
-from retrieval.behaviour.tables import Tables
+from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
+from retrieval.behaviour.tables import BehaviourTables
 
 # All that a user did, as far as a history goes.
-EVERYTHING = 1_000_000
+ALL_EVENTS = 1_000_000
 
 
-def part_of(generator: Generator) -> snapshot_pb2.BlendPart:
-    """Gives how a generator reads its table; model, settings, weight and table are not known."""
+def encode_generator(generator: Generator) -> snapshot_pb2.BlendPart:
+    """Returns how a generator reads its table; model, settings, weight and table are not known."""
     part = snapshot_pb2.BlendPart()
-    if isinstance(generator, ListGenerator | FactorGenerator | BuyAgain):
+    if isinstance(generator, ListGenerator | FactorGenerator | BuyAgainGenerator):
         recency = generator.recency
         part.tau = recency.tau if math.isfinite(recency.tau) else 0
         part.floor = recency.floor
         part.days = recency.days if math.isfinite(recency.days) else 0
     if isinstance(generator, ListGenerator | FactorGenerator):
-        part.newest = generator.newest if generator.newest < EVERYTHING else 0
-    if isinstance(generator, BuyAgain):
+        part.newest = generator.newest if generator.newest < ALL_EVENTS else 0
+    if isinstance(generator, BuyAgainGenerator):
         part.popularity = generator.popularity
     return part
 
 
-def generator_of(part: snapshot_pb2.BlendPart, tables: Tables) -> Generator:
-    """Makes the generator that `part_of` described, on the table that the part names."""
+def build_generator(part: snapshot_pb2.BlendPart, tables: BehaviourTables) -> Generator:
+    """Makes the generator that `encode_generator` described, on the table that the part names."""
     recency = Recency(part.tau or math.inf, part.floor, part.days or math.inf)
-    newest = part.newest or EVERYTHING
+    newest = part.newest or ALL_EVENTS
     if part.model == "popular":
-        return Popularity(tables.popularity[part.table])
+        return PopularityGenerator(tables.popularity[part.table])
     if part.model == "buy_again":
-        return BuyAgain(tables.popularity[part.table], recency, part.popularity)
+        return BuyAgainGenerator(tables.popularity[part.table], recency, part.popularity)
     if part.model == "als":
         return FactorGenerator(tables.factors, recency, newest)
     return ListGenerator(tables.lists[part.table], recency, newest)
 
 
 def source_name(model: str, settings: str) -> str:
-    """Gives a name that goes where few characters are allowed: letters, digits, "_" and "."."""
+    """Returns a name that goes where few characters are allowed: letters, digits, "_" and "."."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", f"{model}_{settings}")
 
 
-def blend_of(card: snapshot_pb2.BlendCard, tables: Tables) -> Blend:
+def build_blend(card: snapshot_pb2.BlendCard, tables: BehaviourTables) -> Blend:
     """Makes the blend of a card."""
-    parts = [Weighted(generator_of(part, tables), part.weight) for part in card.parts]
+    parts = [WeightedGenerator(build_generator(part, tables), part.weight) for part in card.parts]
     return Blend(parts, card.repeats)

@@ -35,7 +35,7 @@ class Recency(NamedTuple):
     days: float = np.inf
 
     def factors(self, time_us: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives a factor for each of some interactions, newest first: (n,) float32.
+        """Returns a factor for each of some interactions, newest first: (n,) float32.
 
         Args:
             time_us: (n,) descending.

@@ -27,7 +27,7 @@ class ItemLists(NamedTuple):
         return len(self.starts) - 1
 
     def of(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Gives the list of an item: numbers and scores."""
+        """Returns the list of an item: numbers and scores."""
         part = slice(self.starts[item], self.starts[item + 1])
         return self.others[part], self.scores[part]
 

@@ -13,26 +13,26 @@ from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, Generator
 from retrieval.behaviour.factors import ItemFactors
-from retrieval.behaviour.generator_spec import blend_of
+from retrieval.behaviour.generator_spec import build_blend
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.ranker import Ranker, rankers_of
+from retrieval.behaviour.ranker import Ranker, build_rankers
 from retrieval.behaviour.tables import (
-    BEYOND,
     POPULARITY,
     REPEAT_DAYS,
     REPEAT_RATE,
     SESSIONS,
+    TAIL_LISTS,
     TRENDING,
-    Tables,
+    BehaviourTables,
     read_tables,
 )
-from retrieval.behaviour.user_histories import Histories
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.behaviour.user_histories import UserHistories
+from retrieval.protocols.snapshot import SnapshotRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class BehaviourModel:
     """What was learned of the items of a snapshot, by item number; never changes.
 
     factors_id: Hash of the factors, lower-case hex. kind_weights: By kind of interaction; others
@@ -63,33 +63,33 @@ class Learned:
     _blends: Mapping[bool, Blend] = field(repr=False)
     _rankers: Mapping[bool, Ranker] = field(repr=False)
     _numbers: Mapping[str, int] = field(repr=False)
-    _histories: Histories = field(repr=False)
+    _histories: UserHistories = field(repr=False)
 
     def number_of(self, item_id: str) -> int | None:
-        """Gives the number of an item; None: the snapshot does not have it."""
+        """Returns the number of an item; None: the snapshot does not have it."""
         return self._numbers.get(item_id)
 
     def numbers_of(self, item_ids: Iterable[str]) -> list[int]:
-        """Gives the numbers of those items that the snapshot has, in order."""
+        """Returns the numbers of those items that the snapshot has, in order."""
         return [at for one in item_ids if (at := self.number_of(one)) is not None]
 
     def blend(self, *, repeats: bool) -> Blend:
-        """Gives the blend for lists where what a user had may be shown again, or may not."""
+        """Returns the blend for lists where what a user had may be shown again, or may not."""
         return self._blends[repeats]
 
     def ranker(self, *, repeats: bool) -> Ranker | None:
-        """Gives what orders the best of a blend; None: nothing was better than the blend."""
+        """Returns what orders the best of a blend; None: nothing was better than the blend."""
         return self._rankers.get(repeats)
 
     def generators(self, *, repeats: bool) -> Sequence[Generator]:
-        """Gives those that a list is made by: of the blend, and what a ranker looks at beside."""
+        """Returns those that a list is made by: of the blend, and what a ranker looks at beside."""
         ranker = self.ranker(repeats=repeats)
         if ranker is None:
             return [part.generator for part in self.blend(repeats=repeats).parts]
         return [one.generator for one in ranker.features.sources]
 
     def history_of(self, user_id: str) -> History | None:
-        """Gives all interactions of a user, newest first; None: nothing was learned of them."""
+        """Returns all interactions of a user, newest first; None: nothing was learned of them."""
         return self._histories.of(user_id)
 
     def users(self) -> Iterator[str]:
@@ -97,7 +97,7 @@ class Learned:
         return iter(self._histories.users)
 
 
-def load_learned(store: Store, snapshot: SnapshotInForce) -> Learned | None:
+def load_behaviour_model(store: Store, snapshot: SnapshotRef) -> BehaviourModel | None:
     """Loads what a snapshot learned; blocks while files are fetched and compared.
 
     Returns: None where it learned nothing.
@@ -106,15 +106,19 @@ def load_learned(store: Store, snapshot: SnapshotInForce) -> Learned | None:
     manifest = snapshot.manifest
     if not manifest.HasField("behaviour"):
         return None
-    return learned_of(manifest.behaviour, read_tables(store, manifest), snapshot.snapshot_id)
+    return build_behaviour_model(
+        manifest.behaviour, read_tables(store, manifest), snapshot.snapshot_id
+    )
 
 
-def learned_of(card: snapshot_pb2.BehaviourCard, tables: Tables, snapshot_id: str = "") -> Learned:
+def build_behaviour_model(
+    card: snapshot_pb2.BehaviourCard, tables: BehaviourTables, snapshot_id: str = ""
+) -> BehaviourModel:
     """Puts together what a card says and what tables hold.
 
     Raises: SnapshotCorrupt: the card lacks a blend, or a ranker is none that is served here.
     """
-    blends = {one.repeats: blend_of(one, tables) for one in card.blends if one.parts}
+    blends = {one.repeats: build_blend(one, tables) for one in card.blends if one.parts}
     if len(blends) != 2:
         raise SnapshotCorrupt(
             f"the manifest of {snapshot_id} has blends for repeats {sorted(blends)}, both are "
@@ -124,7 +128,7 @@ def learned_of(card: snapshot_pb2.BehaviourCard, tables: Tables, snapshot_id: st
     counts = popularity[POPULARITY]
     # An older build knew neither what is trending nor what users have again.
     unknown = np.zeros(len(counts), np.float32)
-    return Learned(
+    return BehaviourModel(
         factors_id=card.factors_id,
         kind_weights=dict(card.kind_weights),
         ids=tables.ids,
@@ -135,10 +139,10 @@ def learned_of(card: snapshot_pb2.BehaviourCard, tables: Tables, snapshot_id: st
         repeat_rate=popularity.get(REPEAT_RATE, unknown),
         repeat_days=popularity.get(REPEAT_DAYS, unknown),
         similar=ListGenerator(tables.lists[SESSIONS]),
-        beyond=tables.lists.get(BEYOND),
+        beyond=tables.lists.get(TAIL_LISTS),
         factors=tables.factors,
         _blends=blends,
-        _rankers=rankers_of(card, tables),
+        _rankers=build_rankers(card, tables),
         _numbers={one: number for number, one in enumerate(tables.ids)},
         _histories=tables.histories,
     )

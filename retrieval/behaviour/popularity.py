@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retrieval.behaviour.history import History, Recency
 
 
-class Popularity(NamedTuple):
+class PopularityGenerator(NamedTuple):
     """Scores items alike for everybody.
 
     of_items: (items,) float32 >= 0.
@@ -23,7 +23,7 @@ class Popularity(NamedTuple):
         return self.of_items
 
 
-class BuyAgain(NamedTuple):
+class BuyAgainGenerator(NamedTuple):
     """Scores what a user had by how often and how lately; the rest by popularity.
 
     A count that is r visits old weighs as `recency` has it for rank r; interactions of one moment

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.features import Features, Source
-from retrieval.behaviour.generator_spec import generator_of, source_name
+from retrieval.behaviour.features import FeatureExtractor, FeatureSource
+from retrieval.behaviour.generator_spec import build_generator, source_name
 from retrieval.behaviour.history import History
-from retrieval.behaviour.tables import Tables
+from retrieval.behaviour.tables import BehaviourTables
 from retrieval.behaviour.trees import Trees, read_trees
 
 _TINY = 1e-9
@@ -21,7 +21,7 @@ _TINY = 1e-9
 _STEP = 1e-3
 
 
-class Within(NamedTuple):
+class RankerGenerator(NamedTuple):
     """A ranker as a generator, with candidates among what is allowed: (items,) bool."""
 
     ranker: Ranker
@@ -39,14 +39,14 @@ class Ranker(NamedTuple):
         user, each less its mean and by its deviation, are added up.
     """
 
-    features: Features
+    features: FeatureExtractor
     trees: Trees
     blend_weight: float
     weight: float
 
-    def within(self, allowed: NDArray[np.bool_]) -> Within:
-        """Gives it as a generator."""
-        return Within(self, allowed)
+    def within(self, allowed: NDArray[np.bool_]) -> RankerGenerator:
+        """Returns it as a generator."""
+        return RankerGenerator(self, allowed)
 
     def scores(self, history: History, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Scores all items: (items,) float32 >= 0; candidates stand above all others.
@@ -59,7 +59,7 @@ class Ranker(NamedTuple):
         total, numbers = looked.blended, looked.numbers
         if not len(numbers):
             return total
-        ranked = joined(
+        ranked = combine_scores(
             total[numbers], self.trees.scores(looked.values), self.blend_weight, self.weight
         )
         total[numbers] = 0
@@ -68,7 +68,7 @@ class Ranker(NamedTuple):
         return total
 
 
-def joined(
+def combine_scores(
     blended: NDArray[np.float32], scores: NDArray[np.float64], blend_weight: float, weight: float
 ) -> NDArray[np.float64]:
     """Adds up two scores of the candidates of one user on one scale: (n,) float64."""
@@ -81,7 +81,9 @@ def _standard(scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.f
     return found
 
 
-def rankers_of(card: snapshot_pb2.BehaviourCard, tables: Tables) -> Mapping[bool, Ranker]:
+def build_rankers(
+    card: snapshot_pb2.BehaviourCard, tables: BehaviourTables
+) -> Mapping[bool, Ranker]:
     """Makes the rankers of a card, by whether what a user had may be shown again.
 
     Raises: SnapshotCorrupt: a model is no such model, or was trained on other features than those
@@ -95,13 +97,15 @@ def rankers_of(card: snapshot_pb2.BehaviourCard, tables: Tables) -> Mapping[bool
     }
 
 
-def _ranker_of(blend: snapshot_pb2.BlendCard, tables: Tables, newest_us: int) -> Ranker:
+def _ranker_of(blend: snapshot_pb2.BlendCard, tables: BehaviourTables, newest_us: int) -> Ranker:
     card = blend.ranker
     sources = [
-        Source(source_name(part.model, part.settings), generator_of(part, tables), part.weight)
+        FeatureSource(
+            source_name(part.model, part.settings), build_generator(part, tables), part.weight
+        )
         for part in card.sources
     ]
-    features = Features(
+    features = FeatureExtractor(
         sources,
         tables.popularity,
         repeats=blend.repeats,

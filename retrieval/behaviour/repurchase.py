@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History, Recency
-from retrieval.behaviour.popularity import BuyAgain
+from retrieval.behaviour.popularity import BuyAgainGenerator
 
 # Eight visits back a purchase counts 1 / e.
 _RECENCY = Recency(8.0)
@@ -20,11 +20,11 @@ _UNKNOWN = 0.5
 _MOMENT_DAYS = 1e-3
 
 
-class DueAgain(NamedTuple):
+class RepurchaseGenerator(NamedTuple):
     """Scores what a user had by how often and lately, times how due it is.
 
         count min(1, days since it was had last / half of its days)
-    count: As `BuyAgain` counts. Of an item whose days are not known half of that.
+    count: As `BuyAgainGenerator` counts. Of an item whose days are not known half of that.
 
     The days are a median, so half of those who have an item again do so before. On Online Retail,
     the first visit of 1,380 users after a cut in time, 20 places found 0.601 of what they had again
@@ -40,7 +40,7 @@ class DueAgain(NamedTuple):
 
     def scores(self, history: History) -> NDArray[np.float32]:
         """Scores all items: (items,) float32; 0: the user never had it."""
-        count = BuyAgain(np.zeros_like(self.days), self.recency).scores(history)
+        count = BuyAgainGenerator(np.zeros_like(self.days), self.recency).scores(history)
         # The first of an item is the newest.
         items, newest = np.unique(history.items, return_index=True)
         days = self.days[items]
@@ -51,7 +51,7 @@ class DueAgain(NamedTuple):
         return scores
 
     def is_due(self, history: History, item: int) -> bool:
-        """Tells whether an item that the user had is known to be due: its days are over."""
+        """Returns whether an item that the user had is known to be due: its days are over."""
         last_us = int(history.time_us[history.items == item].max())
         days = float(self.days[item])
         return 0 < days <= (self.now_us - last_us) / DAY_US

@@ -12,7 +12,7 @@ Below behaviour/, items by number, which is the order of their ids:
     factors.npy, factors.gram.npy: of `ItemFactors`; factors.options.npy: (2,) float64, its
         regularisation and alpha.
     users.arrow: id string, ascending.
-    histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `Histories`.
+    histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `UserHistories`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.user_histories import UserHistories
 from retrieval.index.sorted_ids import SortedIds
 
 FOLDER = "behaviour"
@@ -42,23 +42,23 @@ USERS_FILE = "users.arrow"
 POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
 HISTORIES = "histories"
 # What follows on the lists of sessions where they are short; scores of any sign.
-BEYOND = "beyond"
+TAIL_LISTS = "beyond"
 # Of each item: popularity that soon decays; share of its users who had it again, 0..1; median days
 # until they did, 0 where that is not known.
 TRENDING, REPEAT_RATE, REPEAT_DAYS = "trending", "repeat_rate", "repeat_days"
-OF_ITEMS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
+ITEM_STATISTICS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
 _COUNTED = ("popular", "buy_again")
 _FACTORED = "als"
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
 _REMEDY = "rebuild the snapshot with its interactions"
 
 
-class Tables(NamedTuple):
+class BehaviourTables(NamedTuple):
     """What was learned of all items of a snapshot, and what its users did.
 
     ids: By number, ascending. interactions: (items,) int64, those learned from; 0: not trained.
-    popularity: By name, (items,) float32 each; those of `OF_ITEMS` among them, unless an older
-        build wrote the snapshot. lists: By name.
+    popularity: By name, (items,) float32 each; those of `ITEM_STATISTICS` among them, unless an
+        older build wrote the snapshot. lists: By name.
     rankers: LightGBM's text of the trees that order candidates, by whether what a user had may be
         shown again; none: the blend orders them.
     """
@@ -68,19 +68,19 @@ class Tables(NamedTuple):
     popularity: Mapping[str, NDArray[np.float32]]
     lists: Mapping[str, ItemLists]
     factors: ItemFactors
-    histories: Histories
+    histories: UserHistories
     rankers: Mapping[bool, str] = MappingProxyType({})
 
 
-class Wanted(NamedTuple):
+class RequiredTables(NamedTuple):
     """Names of the tables that blends read, and of those that are always there."""
 
     popularity: frozenset[str]
     lists: frozenset[str]
 
 
-def wanted_by(card: snapshot_pb2.BehaviourCard) -> Wanted:
-    """Gives the names of the tables of a card."""
+def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
+    """Returns the names of the tables of a card."""
     popularity, lists = {POPULARITY, card.popularity_table or POPULARITY}, {SESSIONS}
     parts = [part for blend in card.blends for part in blend.parts]
     for blend in card.blends:
@@ -92,22 +92,22 @@ def wanted_by(card: snapshot_pb2.BehaviourCard) -> Wanted:
             popularity.add(part.table)
         elif part.model != _FACTORED:
             lists.add(part.table)
-    return Wanted(frozenset(popularity), frozenset(lists))
+    return RequiredTables(frozenset(popularity), frozenset(lists))
 
 
 def ranker_file(*, repeats: bool) -> str:
-    """Gives the name of the file with a ranker's trees."""
+    """Returns the name of the file with a ranker's trees."""
     return f"ranker_{'repeats' if repeats else 'no_repeats'}.txt"
 
 
-def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
+def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:
     """Reads the tables of a snapshot that has a behaviour card; arrays stay on disk, mapped.
 
     Raises: SnapshotCorrupt: a file is not what the manifest says, or does not fit the others.
     """
     store.fetch(manifest.collection, manifest.snapshot_id, [f"{FOLDER}/"])
     folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id) / FOLDER
-    wanted = wanted_by(manifest.behaviour)
+    wanted = required_tables(manifest.behaviour)
     for name in sorted(wanted.popularity | wanted.lists):
         # A manifest is input: no name in it may lead out of the folder.
         if not _NAME.fullmatch(name):
@@ -120,15 +120,17 @@ def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> Tables:
     )
     count = len(ids)
     written = {one.path for one in manifest.files}
-    lists = wanted.lists | ({BEYOND} if f"{FOLDER}/{BEYOND}.starts.npy" in written else set())
-    carried = {one for one in OF_ITEMS if f"{FOLDER}/{one}.npy" in written}
+    lists = wanted.lists | (
+        {TAIL_LISTS} if f"{FOLDER}/{TAIL_LISTS}.starts.npy" in written else set()
+    )
+    carried = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
     counted = {
         name: _array(folder / f"{name}.npy", np.float32, (count,))
         for name in sorted((wanted.popularity | carried) - {POPULARITY})
     }
     for name in sorted(carried):
         _check_range(folder / f"{name}.npy", counted[name], 1 if name == REPEAT_RATE else np.inf)
-    return Tables(
+    return BehaviourTables(
         ids.to_pylist(),
         interactions.to_numpy(),
         {POPULARITY: popularity.to_numpy(), **counted},
@@ -162,14 +164,14 @@ def _factors(folder: Path, items: int) -> ItemFactors:
     return ItemFactors(vectors, gram, regularisation, alpha)
 
 
-def _histories(folder: Path, items: int) -> Histories:
+def _histories(folder: Path, items: int) -> UserHistories:
     (users,) = _columns(folder / USERS_FILE, {"id": "string"})
     starts = _starts(folder / f"{HISTORIES}.starts.npy", len(users))
     size = int(starts[-1])
     numbers_path = folder / f"{HISTORIES}.items.npy"
     numbers = _array(numbers_path, np.int32, (size,))
     _check_numbers(numbers_path, numbers, items)
-    return Histories(
+    return UserHistories(
         SortedIds(users),
         starts,
         numbers,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Leaves of a tree are bits of 16; of so few leaves every tree is shallow.
-MOST_LEAVES = 15
-_MOST_NODES = MOST_LEAVES - 1
-MOST_TREES = 1_000
+MAX_LEAVES = 15
+_MOST_NODES = MAX_LEAVES - 1
+MAX_TREES = 1_000
 _ALL = np.uint16(0xFFFF)
 # Numbers are compared with a threshold, and nothing is missing: 2 says where missing ones would go.
 _DECISIONS = {"0", "2"}
@@ -83,8 +83,8 @@ def read_trees(text: str) -> Trees:
     names = tuple(about.get("feature_names", "").split())
     if not names or about.get("num_class") != "1" or about.get("num_tree_per_iteration") != "1":
         raise ValueError("it is no LightGBM model of one class with named features")
-    if not 1 <= len(blocks) <= MOST_TREES or _END not in blocks[-1]:
-        raise ValueError(f"it has {len(blocks)} trees and an end, or not; 1 to {MOST_TREES} served")
+    if not 1 <= len(blocks) <= MAX_TREES or _END not in blocks[-1]:
+        raise ValueError(f"it has {len(blocks)} trees and an end, or not; 1 to {MAX_TREES} served")
     shape = (_MOST_NODES, len(blocks))
     nodes = _Nodes(
         np.zeros(shape, np.intp),
@@ -118,7 +118,7 @@ def _read_tree(trees: _Nodes, number: int, told: Mapping[str, str], features: in
     values = [float(one) for one in told["leaf_value"].split()]
     nodes = len(values) - 1
     if not 0 <= nodes <= _MOST_NODES or told["num_leaves"] != str(len(values)):
-        raise ValueError(f"{len(values)} leaves, 1 to {MOST_LEAVES} are served")
+        raise ValueError(f"{len(values)} leaves, 1 to {MAX_LEAVES} are served")
     if not np.isfinite(values).all():
         raise ValueError("a leaf is no number")
     if told.get("is_linear", "0") != "0":
@@ -165,7 +165,7 @@ def _whole(told: Mapping[str, str], name: str, count: int) -> list[int]:
 
 
 def _rounded_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Gives the largest float32 not above: what is float32 compares with it as with the value."""
+    """Returns the largest float32 not above: what is float32 compares with it as with the value."""
     near = values.astype(np.float32)
     below: NDArray[np.float32] = np.nextafter(near, np.float32(-np.inf))
     return np.where(near > values, below, near)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History
-from retrieval.index.sorted_ids import place_in
+from retrieval.index.sorted_ids import index_of
 
 # Interactions that most generators look at: a vector folded in from so many is the trained one (ADR
 # 0018), and lists of older ones say little.
-NEWEST = 128
+MAX_HISTORY_EVENTS = 128
 
 
-class Histories(NamedTuple):
+class UserHistories(NamedTuple):
     """The interactions of each user; u users, n interactions.
 
     users: Ids, ascending. starts: (u + 1,) int64: those of user i are starts[i]:starts[i + 1].
@@ -31,22 +31,22 @@ class Histories(NamedTuple):
     weight: NDArray[np.float32]
 
     def of(self, user_id: str) -> History | None:
-        """Gives the history of a user; None: there is none."""
-        at = place_in(self.users, user_id)
+        """Returns the history of a user; None: there is none."""
+        at = index_of(self.users, user_id)
         if at is None:
             return None
         part = slice(self.starts[at], self.starts[at + 1])
         return History(self.items[part], self.time_us[part], self.weight[part])
 
-    def some(self, kept: NDArray[np.bool_]) -> Histories:
-        """Gives some of the interactions, and only users who have any of these.
+    def some(self, kept: NDArray[np.bool_]) -> UserHistories:
+        """Returns some of the interactions, and only users who have any of these.
 
         Args:
             kept: (n,) which.
         """
         of = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
         counts = np.bincount(of[kept], minlength=len(self.users))
-        return Histories(
+        return UserHistories(
             [self.users[at] for at in np.flatnonzero(counts).tolist()],
             np.concatenate(([0], np.cumsum(counts[counts > 0]))).astype(np.int64),
             self.items[kept],

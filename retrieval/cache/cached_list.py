@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, slots=True)
-class HotList:
+class CachedList:
     """A list that is the same for everybody.
 
     ids, messages: Of its items, best first; messages with what their surface shows, as
@@ -31,8 +31,8 @@ class HotList:
     watermark: bytes = b""
     expires_us: int = 0
 
-    def without(self, gone: Collection[str]) -> HotList:
-        """Gives the list without some items."""
+    def without(self, gone: Collection[str]) -> CachedList:
+        """Returns the list without some items."""
         kept = [at for at, one in enumerate(self.ids) if one not in gone]
         if len(kept) == len(self.ids):
             return self
@@ -43,7 +43,7 @@ class HotList:
         )
 
 
-class HotKey(NamedTuple):
+class ListKey(NamedTuple):
     """All that a list depends on, so that nothing is ever to be invalidated.
 
     payload: Names the fields that the surface shows. of: What it is for: "item:42", "popular".
@@ -57,7 +57,7 @@ class HotKey(NamedTuple):
     of: str
 
 
-class Level(Enum):
+class CacheLevel(Enum):
     """Where a list came from; STALE: from any of them, past its time."""
 
     NEAR = "near"
@@ -66,12 +66,12 @@ class Level(Enum):
     STALE = "stale"
 
 
-def digest_of_message(message: Message) -> str:
-    """Gives 24 hex digits of a message, the same in every process."""
+def message_digest(message: Message) -> str:
+    """Returns 24 hex digits of a message, the same in every process."""
     data = message.SerializeToString(deterministic=True)
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 # Gives None where there is no such item. Several may wait for it: what it does must not depend on
 # who asks, nor on how much time he has.
-Compute: TypeAlias = Callable[[], Awaitable[HotList | None]]
+ComputeList: TypeAlias = Callable[[], Awaitable[CachedList | None]]

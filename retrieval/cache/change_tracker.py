@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nearline.errors import NearlineError, NotReady
 from nearline.v1 import snapshot_pb2
-from retrieval.cache.cached_list import HotList
-from retrieval.cache.recent_changes import AsRead, Touch, Touches
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.recent_changes import ItemChange, RecentChanges, ValidatedList
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.start_position import start_of, watermark_of
+from retrieval.changelog.start_position import start_position, watermark_of
 from retrieval.protocols.watermark import Watermark
 
 # As those who follow it for a shard: what comes alone is read at once, a stream of changes is taken
@@ -25,7 +25,7 @@ _LONGEST_RETRY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-class Touched:
+class ChangeTracker:
     """Knows which items of a collection were touched since the snapshot in force.
 
         begin (from the snapshot's watermark) -> catch up -> follow -> the log was set back -> begin
@@ -37,7 +37,7 @@ class Touched:
         manifest: Of the snapshot in force.
         logs: Reads which logs the store names, in a thread: that in force last, before it those
             that it goes on from.
-        limit: Most items that are known one by one, see `Touches`.
+        limit: Most items that are known one by one, see `RecentChanges`.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Touched:
         self._manifest = manifest
         self._read_logs = logs
         self._limit = limit
-        self._known = Touches(watermark_of(manifest), limit)
+        self._known = RecentChanges(watermark_of(manifest), limit)
         self._pause_s = _RETRY_S
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def items(self) -> Mapping[str, Touch]:
+    def items(self) -> Mapping[str, ItemChange]:
         """The last change of each item touched, by id."""
         return self._known.items
 
@@ -78,8 +78,8 @@ class Touched:
         self._manifest = manifest
         self._known.forget(watermark_of(manifest))
 
-    def read(self, hot: HotList | None, item: str = "") -> AsRead:
-        """Applies to a list what was changed since it was made; see `Touches.read`."""
+    def read(self, hot: CachedList | None, item: str = "") -> ValidatedList:
+        """Applies to a list what was changed since it was made; see `RecentChanges.read`."""
         return self._known.read(hot, item)
 
     async def _run(self) -> None:
@@ -94,17 +94,17 @@ class Touched:
             await self._pause()
 
     async def _begin(self) -> tuple[Watermark, Watermark]:
-        """Gives where to start, and the head of the log."""
+        """Returns where to start, and the head of the log."""
         # Asking makes the log where there is none.
         head = (state := await self._log.state()).head
         logs = await asyncio.to_thread(self._read_logs)
-        return start_of(self._manifest, logs, state), head
+        return start_position(self._manifest, logs, state), head
 
     async def _follow(self, start: Watermark, head: Watermark) -> None:
         """Takes in what comes after a position for as long as the log goes on from there."""
         at = dict(enumerate(start.positions))
         # What was known of a log that was set back may never have been.
-        fresh = Touches(start, self._limit)
+        fresh = RecentChanges(start, self._limit)
         read_at = 0.0
         while True:
             if self._known is not fresh and all(at[n] >= head.positions[n] for n in at):

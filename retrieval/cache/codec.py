@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from nearline.errors import InvalidRequest
-from retrieval.cache.cached_list import HotKey, HotList
+from retrieval.cache.cached_list import CachedList, ListKey
 from retrieval.protocols import watermark
 
 # The number counts the forms of a value.
@@ -17,21 +17,21 @@ _PREFIX = "nearline:hot:2"
 _CHECKSUM_BYTES = 4
 
 
-class Packed(NamedTuple):
+class StoredList(NamedTuple):
     """What lies in Redis: a list, or since when (microseconds) there is none."""
 
-    hot: HotList | None
+    hot: CachedList | None
     computed_us: int
 
 
-def name_of(key: HotKey) -> str:
-    """Gives the name of a list in Redis."""
+def redis_key(key: ListKey) -> str:
+    """Returns the name of a list in Redis."""
     digest = hashlib.blake2b(repr(tuple(key)).encode(), digest_size=32).hexdigest()
     return f"{_PREFIX}:{key.collection}:{digest}"
 
 
-def pack(packed: Packed) -> bytes:
-    """Gives the bytes."""
+def pack(packed: StoredList) -> bytes:
+    """Returns the bytes."""
     hot = packed.hot
     head: list[object] = [packed.computed_us]
     messages: list[bytes] = []
@@ -45,7 +45,7 @@ def pack(packed: Packed) -> bytes:
     return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES) + content
 
 
-def unpack(data: bytes) -> Packed | None:
+def unpack(data: bytes) -> StoredList | None:
     """Reads bytes; None where they are damaged, or somebody else's."""
     content = data[_CHECKSUM_BYTES:]
     if data[:_CHECKSUM_BYTES] != zlib.crc32(content).to_bytes(_CHECKSUM_BYTES):
@@ -54,16 +54,16 @@ def unpack(data: bytes) -> Packed | None:
     try:
         computed_us, *rest = json.loads(head)
         if not rest:
-            return Packed(None, int(computed_us))
+            return StoredList(None, int(computed_us))
         cost_s, mark, expires_us, ids, sizes = rest
         ends = list(accumulate(sizes, initial=0))
         parts = tuple(map(messages.__getitem__, map(slice, ends, ends[1:])))
         if len(parts) != len(ids):
             return None
-        made = HotList(
+        made = CachedList(
             tuple(ids), parts, int(computed_us), float(cost_s), bytes.fromhex(mark), int(expires_us)
         )
-        watermark.decode(made.watermark)
-        return Packed(made, made.computed_us)
+        watermark.decode_watermark(made.watermark)
+        return StoredList(made, made.computed_us)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidRequest):
         return None

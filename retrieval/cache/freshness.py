@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nearline.errors import SettingsError, SnapshotMismatch
-from retrieval.cache.cached_list import HotList
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.cache.cached_list import CachedList
+from retrieval.protocols.watermark import Watermark, decode_watermark
 
 _JITTER = 0.1
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """A list in the cache, or that there is none; times are microseconds since 1970.
 
     hot: None: there is no such item. computed_us: Which of two is newer. fresh_until_us: From then
     on it is stale. gone_us: From then on it is not served.
     """
 
-    hot: HotList | None
+    hot: CachedList | None
     watermark: Watermark | None
     computed_us: int
     fresh_until_us: int
     gone_us: int
 
     def serves(self, now_us: int, least: Watermark | None) -> bool:
-        """Tells whether it may be served, to one who wants the changes up to `least`."""
+        """Returns whether it may be served, to one who wants the changes up to `least`."""
         if now_us >= self.gone_us:
             return False
         if least is None:
@@ -39,8 +39,8 @@ class Entry(NamedTuple):
             return False
 
 
-def refreshes_early(now_us: int, expiry_us: int, cost_s: float, chance: float) -> bool:
-    """Tells whether one who reads a list that is still fresh has it refreshed.
+def should_refresh_early(now_us: int, expiry_us: int, cost_s: float, chance: float) -> bool:
+    """Returns whether one who reads a list that is still fresh has it refreshed.
 
     The dearer the list and the nearer its end, the likelier; so one of many readers does, before
     all find it stale. XFetch with beta 1: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic
@@ -53,7 +53,7 @@ def refreshes_early(now_us: int, expiry_us: int, cost_s: float, chance: float) -
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ages:
+class CacheLifetimes:
     """Times of a cache in seconds.
 
     ttl_s: A list is fresh so long, give or take a tenth, so that what was computed together does
@@ -76,8 +76,8 @@ class Ages:
                 "stale_s and 0 < negative_s"
             )
 
-    def entry(self, hot: HotList | None, now_us: int) -> Entry:
-        """Gives the entry of what was computed.
+    def entry(self, hot: CachedList | None, now_us: int) -> CacheEntry:
+        """Returns the entry of what was computed.
 
         Args:
             now_us: When it became known that there is no such item; of a list its own time counts.
@@ -85,18 +85,18 @@ class Ages:
         """
         if hot is None:
             gone_us = now_us + int(self.negative_s * 1e6)
-            return Entry(None, None, now_us, gone_us, gone_us)
+            return CacheEntry(None, None, now_us, gone_us, gone_us)
         fresh_s = self.ttl_s * (1 + _JITTER * (2 * self.random() - 1))
         gone_us = hot.computed_us + int(self.stale_s * 1e6)
         # One without the item takes its place.
         if hot.expires_us:
             gone_us = min(gone_us, hot.expires_us)
         fresh_until_us = min(hot.computed_us + int(fresh_s * 1e6), gone_us)
-        watermark = decode(hot.watermark, "watermark of a hot list")
-        return Entry(hot, watermark, hot.computed_us, fresh_until_us, gone_us)
+        watermark = decode_watermark(hot.watermark, "watermark of a hot list")
+        return CacheEntry(hot, watermark, hot.computed_us, fresh_until_us, gone_us)
 
-    def refreshed_early(self, entry: Entry, now_us: int) -> bool:
+    def refreshed_early(self, entry: CacheEntry, now_us: int) -> bool:
         """Draws whether a fresh entry is refreshed by one who reads it now."""
-        return entry.hot is not None and refreshes_early(
+        return entry.hot is not None and should_refresh_early(
             now_us, entry.fresh_until_us, entry.hot.cost_s, 1.0 - self.random()
         )

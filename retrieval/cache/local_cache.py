@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from theine import Cache
 
-from retrieval.cache.cached_list import HotKey
-from retrieval.cache.freshness import Entry
+from retrieval.cache.cached_list import ListKey
+from retrieval.cache.freshness import CacheEntry
 
 
-class NearCache:
+class LocalCache:
     """Keeps what is asked for often (W-TinyLFU), not what was asked for last.
 
     Args:
@@ -19,26 +19,26 @@ class NearCache:
     """
 
     def __init__(self, capacity: int, keep_s: float) -> None:
-        self._entries: Cache[HotKey, Entry] = Cache(capacity)
+        self._entries: Cache[ListKey, CacheEntry] = Cache(capacity)
         self._keep = timedelta(seconds=keep_s)
         # What nobody has asked for yet is not let into a full cache: it waits beside it. Oldest
         # first.
-        self._warm: dict[HotKey, Entry] = {}
+        self._warm: dict[ListKey, CacheEntry] = {}
         self._most_warm = max(capacity // 10, 1)
 
     def __len__(self) -> int:
         """Number of entries; those that are kept warm may count twice."""
         return len(self._entries) + len(self._warm)
 
-    def get(self, key: HotKey) -> Entry | None:
-        """Gives an entry; None: there is none."""
+    def get(self, key: ListKey) -> CacheEntry | None:
+        """Returns an entry; None: there is none."""
         entry = self._entries.get(key)[0]
         if entry is None and (entry := self._warm.get(key)) is not None:
             # Asked for often enough, it is let in.
             self._entries.set(key, entry, self._keep)
         return entry
 
-    def put(self, key: HotKey, entry: Entry) -> None:
+    def put(self, key: ListKey, entry: CacheEntry) -> None:
         """Keeps an entry, unless there is a newer one."""
         held = self.get(key)
         if held is None or held.computed_us <= entry.computed_us:
@@ -46,7 +46,7 @@ class NearCache:
             if key in self._warm:
                 self._warm[key] = entry
 
-    def keep_warm(self, key: HotKey, entry: Entry) -> None:
+    def keep_warm(self, key: ListKey, entry: CacheEntry) -> None:
         """Keeps an entry until others have taken its place here, asked for or not."""
         self._warm.pop(key, None)
         self._warm[key] = entry
@@ -54,7 +54,7 @@ class NearCache:
             del self._warm[next(iter(self._warm))]
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Releases everything."""
         self._warm.clear()
         self._entries.clear()
         self._entries.close()

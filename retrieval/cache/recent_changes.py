@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from retrieval.cache.cached_list import HotList
-from retrieval.changelog.records import Entry, Kind
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.cache.cached_list import CachedList
+from retrieval.changelog.records import ChangeEntry, ChangeKind
+from retrieval.protocols.watermark import Watermark, decode_watermark
 
 
-class Touch(NamedTuple):
+class ItemChange(NamedTuple):
     """The last change of an item: its partition of the log, its number in there."""
 
     partition: int
@@ -18,7 +18,7 @@ class Touch(NamedTuple):
     deleted: bool
 
 
-class AsRead(NamedTuple):
+class ValidatedList(NamedTuple):
     """What a hot list is, now that some items were changed.
 
     hot: Without those that were deleted; None: there is no such item. least: Some of the others
@@ -26,11 +26,11 @@ class AsRead(NamedTuple):
     list is as good as new.
     """
 
-    hot: HotList | None
+    hot: CachedList | None
     least: Watermark | None
 
 
-class Touches:
+class RecentChanges:
     """The last change of each item of a collection after a position of its log.
 
     What is forgotten is not lost: a list that does not have the changes up to the position before
@@ -45,10 +45,10 @@ class Touches:
         # All changes up to here may have been forgotten.
         self._floor = start
         self._limit = limit
-        self._items: dict[str, Touch] = {}
+        self._items: dict[str, ItemChange] = {}
 
     @property
-    def items(self) -> Mapping[str, Touch]:
+    def items(self) -> Mapping[str, ItemChange]:
         """By id, in the order in which they were touched last."""
         return self._items
 
@@ -57,12 +57,12 @@ class Touches:
         """Position before which changes were forgotten."""
         return self._floor
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def add(self, entries: Sequence[ChangeEntry]) -> None:
         """Takes in what comes next in the log."""
         for partition, position, _, change in entries:
             name = change.document_id
             self._items.pop(name, None)
-            self._items[name] = Touch(partition, position, change.kind is Kind.DELETE)
+            self._items[name] = ItemChange(partition, position, change.kind is ChangeKind.DELETE)
         if len(self._items) > self._limit:
             first = list(self._items)[: len(self._items) - self._limit // 2]
             touches = [self._items.pop(name) for name in first]
@@ -79,7 +79,7 @@ class Touches:
                 if touch.position > upto.positions[touch.partition]
             }
 
-    def read(self, hot: HotList | None, item: str = "") -> AsRead:
+    def read(self, hot: CachedList | None, item: str = "") -> ValidatedList:
         """Applies to a list what was changed since it was made.
 
         Deleted items are left out, also where it is not known how old the list is.
@@ -92,13 +92,13 @@ class Touches:
         own = items.get(item) if items and item else None
         if hot is None:
             written = {} if own is None or own.deleted else {own.partition: own.position}
-            return AsRead(None, self._floor.advanced(written) if written else None)
+            return ValidatedList(None, self._floor.advanced(written) if written else None)
         touched = {one: items[one] for one in hot.ids if one in items} if items else {}
         gone = [one for one, touch in touched.items() if touch.deleted]
         kept = hot.without(gone) if gone else hot
-        has = decode(hot.watermark, "watermark of a hot list")
+        has = decode_watermark(hot.watermark, "watermark of a hot list")
         if has is None or has.log_id != self._floor.log_id:
-            return AsRead(kept, None)
+            return ValidatedList(kept, None)
         changed = [touch for touch in touched.values() if not touch.deleted]
         newer = {
             one.partition: one.position
@@ -106,5 +106,5 @@ class Touches:
             if one.position > has.positions[one.partition]
         }
         if newer or not has.covers(self._floor):
-            return AsRead(kept, self._floor.advanced(newer))
-        return AsRead(kept, None)
+            return ValidatedList(kept, self._floor.advanced(newer))
+        return ValidatedList(kept, None)

@@ -7,7 +7,7 @@ import heapq
 _MINUTE_US = 60_000_000
 
 
-class Asked:
+class RequestCounts:
     """Counts, by collection, what lists are asked for; a count is halved every minute.
 
     Args:
@@ -33,7 +33,7 @@ class Asked:
             self._counts[collection] = {name: counts[name] for name in most}
 
     def most(self, collection: str, n: int) -> list[str]:
-        """Gives the n asked for most; of equals those that come first in the alphabet."""
+        """Returns the n asked for most; of equals those that come first in the alphabet."""
         counts = self._counts.get(collection, {})
         return heapq.nsmallest(n, counts, key=lambda name: (-counts[name], name))
 

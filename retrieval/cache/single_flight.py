@@ -14,7 +14,7 @@ _REST_US = 1_000_000
 _MAX_RESTING = 1_000
 
 
-class Flights(Generic[_K, _V]):
+class SingleFlight(Generic[_K, _V]):
     """Runs one task for each key at a time.
 
     Args:
@@ -28,7 +28,7 @@ class Flights(Generic[_K, _V]):
         self._resting: dict[_K, tuple[int, Exception | None]] = {}
 
     async def join(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> _V:
-        """Gives what a task gives: the one under way, else a new one.
+        """Returns what a task gives: the one under way, else a new one.
 
         One who is cancelled does not end it for others, nor for itself: it goes on.
 
@@ -86,7 +86,7 @@ class Flights(Generic[_K, _V]):
                 self.rest(key, error)
 
     def _rests(self, key: _K) -> Exception | None:
-        """Gives the error that a key rests from, after forgetting all that have rested."""
+        """Returns the error that a key rests from, after forgetting all that have rested."""
         now = self._clock()
         while self._resting:
             first = next(iter(self._resting))

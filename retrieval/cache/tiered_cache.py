@@ -12,20 +12,20 @@ from typing import Any, TypeAlias, TypeVar
 from prometheus_client import Counter
 
 from nearline.errors import NearlineError
-from retrieval.cache.cached_list import Compute, HotKey, HotList, Level
-from retrieval.cache.codec import Packed, pack
-from retrieval.cache.freshness import Ages, Entry
-from retrieval.cache.local_cache import NearCache
-from retrieval.cache.redis_cache import SharedLists
-from retrieval.cache.request_counts import Asked
-from retrieval.cache.single_flight import Flights
+from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
+from retrieval.cache.codec import StoredList, pack
+from retrieval.cache.freshness import CacheEntry, CacheLifetimes
+from retrieval.cache.local_cache import LocalCache
+from retrieval.cache.redis_cache import RedisCache
+from retrieval.cache.request_counts import RequestCounts
+from retrieval.cache.single_flight import SingleFlight
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import Redis
 
-_Wanted: TypeAlias = tuple[HotKey, Watermark | None]
-_Found: TypeAlias = tuple[Entry, Level]
-_Given: TypeAlias = tuple[HotList | None, Level]
+_Wanted: TypeAlias = tuple[ListKey, Watermark | None]
+_Found: TypeAlias = tuple[CacheEntry, CacheLevel]
+_Given: TypeAlias = tuple[CachedList | None, CacheLevel]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
-class HotLists:
+class TieredCache:
     """A cache of shared lists, for one event loop.
 
         fresh -> stale (served while it is refreshed in the background) -> gone (computed again)
@@ -68,25 +68,29 @@ class HotLists:
         clock: Callable[[], int] = _now_us,
         random: Callable[[], float] = chances.random,
     ) -> None:
-        self._ages = Ages(ttl_s=ttl_s, stale_s=stale_s, negative_s=negative_s, random=random)
+        self._ages = CacheLifetimes(
+            ttl_s=ttl_s, stale_s=stale_s, negative_s=negative_s, random=random
+        )
         self._clock = clock
-        self._near = NearCache(capacity, max(stale_s, negative_s, 1.0))
-        self._shared = SharedLists(client, redis_timeout_s)
-        self._asked = Asked()
+        self._near = LocalCache(capacity, max(stale_s, negative_s, 1.0))
+        self._shared = RedisCache(client, redis_timeout_s)
+        self._asked = RequestCounts()
         # By what is asked for: one who wants newer changes does not wait for one who does not.
-        self._flights: Flights[_Wanted, _Found] = Flights(clock)
+        self._flights: SingleFlight[_Wanted, _Found] = SingleFlight(clock)
         self._writes: set[asyncio.Task[None]] = set()
-        self._reads: dict[tuple[str, Level], Counter] = {}
+        self._reads: dict[tuple[str, CacheLevel], Counter] = {}
 
     def __len__(self) -> int:
         """Number of lists kept in this process, with those that there are none of."""
         return len(self._near)
 
-    async def get(self, key: HotKey, compute: Compute, least: Watermark | None = None) -> _Given:
-        """Gives a list, and where it came from.
+    async def get(
+        self, key: ListKey, compute: ComputeList, least: Watermark | None = None
+    ) -> _Given:
+        """Returns a list, and where it came from.
 
         Args:
-            compute: Makes it where it is nowhere to be had, and to refresh it; see `Compute`.
+            compute: Makes it where it is nowhere to be had, and to refresh it; see `ComputeList`.
             least: Only one that has the changes up to here; one that is computed is taken to have
                 them, so `compute` has to ask for them. None: any.
         Returns: None for the list: there is no such item.
@@ -97,12 +101,12 @@ class HotLists:
 
     async def newest(
         self,
-        key: HotKey,
-        compute: Callable[[Watermark | None], Compute],
+        key: ListKey,
+        compute: Callable[[Watermark | None], ComputeList],
         least: Watermark | None,
-        read: Callable[[HotList | None, Level], tuple[_T, Watermark | None]],
+        read: Callable[[CachedList | None, CacheLevel], tuple[_T, Watermark | None]],
     ) -> _T:
-        """Gives a list as it is read now: one that is too old then is asked for anew.
+        """Returns a list as it is read now: one that is too old then is asked for again.
 
         Args:
             compute: Gives what makes it with the changes up to a state.
@@ -115,32 +119,36 @@ class HotLists:
             hot, level = await self.get(key, compute(least), least)
             made, newer = read(hot, level)
             # What is computed just now may be changed again; it is not worth another try.
-            if newer is None or level is Level.LIVE:
+            if newer is None or level is CacheLevel.LIVE:
                 return made
             least = newer
 
-    def near(self, key: HotKey, compute: Compute, least: Watermark | None = None) -> _Given | None:
-        """Gives what `get` would give of this process at once; None: that would take longer."""
+    def near(
+        self, key: ListKey, compute: ComputeList, least: Watermark | None = None
+    ) -> _Given | None:
+        """Returns what `get` would give of this process at once; None: that would take longer."""
         now_us = self._clock()
         self._asked.add(key.collection, key.of, now_us)
         entry = self._near.get(key)
         if entry is None or not entry.serves(now_us, least):
             return None
-        return self._given(key, compute, entry, Level.NEAR)
+        return self._given(key, compute, entry, CacheLevel.NEAR)
 
-    def _given(self, key: HotKey, compute: Compute, entry: Entry, level: Level) -> _Given:
+    def _given(
+        self, key: ListKey, compute: ComputeList, entry: CacheEntry, level: CacheLevel
+    ) -> _Given:
         """Has a list refreshed in the background where it is time, and counts the read."""
-        if level is not Level.LIVE:
+        if level is not CacheLevel.LIVE:
             now_us = self._clock()
             if now_us >= entry.fresh_until_us:
-                level = Level.STALE
+                level = CacheLevel.STALE
                 self._refresh(key, compute, entry)
             elif self._ages.refreshed_early(entry, now_us) and self._refresh(key, compute, entry):
                 metrics.hot_early_refreshes.labels(key.collection).inc()
         self._count(key.collection, level)
         return entry.hot, level
 
-    async def prewarm(self, wanted: Iterable[tuple[HotKey, Compute]], at_once: int = 4) -> int:
+    async def prewarm(self, wanted: Iterable[tuple[ListKey, ComputeList]], at_once: int = 4) -> int:
         """Gets lists ready that will be asked for, such as the most popular of a new snapshot.
 
         Returns: How many are ready; the others could not be computed.
@@ -167,7 +175,7 @@ class HotLists:
         return ready
 
     def popular(self, collection: str, n: int) -> list[str]:
-        """Gives what lists were asked for most lately (`HotKey.of`), most asked first."""
+        """Returns what lists were asked for most lately (`ListKey.of`), most asked first."""
         return self._asked.most(collection, n)
 
     async def close(self) -> None:
@@ -177,50 +185,50 @@ class HotLists:
             await asyncio.wait(self._writes)
         self._near.close()
 
-    async def _filled(self, key: HotKey, compute: Compute, least: Watermark | None) -> _Found:
+    async def _filled(self, key: ListKey, compute: ComputeList, least: Watermark | None) -> _Found:
         return await self._flights.join((key, least), lambda: self._fill(key, compute, least))
 
-    async def _fill(self, key: HotKey, compute: Compute, least: Watermark | None) -> _Found:
+    async def _fill(self, key: ListKey, compute: ComputeList, least: Watermark | None) -> _Found:
         entry = await self._read(key)
         if entry is not None and entry.serves(self._clock(), least):
             self._near.put(key, entry)
-            return entry, Level.REDIS
+            return entry, CacheLevel.REDIS
         # Who has none does not ask whether others are at it, nor waits for them.
-        return await self._computed(key, compute, locked=False), Level.LIVE
+        return await self._computed(key, compute, locked=False), CacheLevel.LIVE
 
-    def _refresh(self, key: HotKey, compute: Compute, entry: Entry) -> bool:
+    def _refresh(self, key: ListKey, compute: ComputeList, entry: CacheEntry) -> bool:
         """Starts to refresh a list; False: that is under way, or has just failed."""
         return self._flights.start((key, None), lambda: self._refreshed(key, compute, entry))
 
-    async def _refreshed(self, key: HotKey, compute: Compute, known: Entry) -> _Found:
+    async def _refreshed(self, key: ListKey, compute: ComputeList, known: CacheEntry) -> _Found:
         mine = await self._shared.lock(key)
         entry = await self._read(key)
         if entry is not None and entry.computed_us > known.computed_us:
             self._near.put(key, entry)
             if mine:
                 await self._shared.release(key)
-            return entry, Level.REDIS
+            return entry, CacheLevel.REDIS
         if not mine and known.serves(self._clock(), None):
             self._flights.rest((key, None))
-            return known, Level.STALE
+            return known, CacheLevel.STALE
         try:
-            return await self._computed(key, compute, locked=mine), Level.LIVE
+            return await self._computed(key, compute, locked=mine), CacheLevel.LIVE
         except Exception as error:
             if not known.serves(self._clock(), None):
                 raise
             _say(key, error)
             self._flights.rest((key, None), error)
-            return known, Level.STALE
+            return known, CacheLevel.STALE
 
-    async def _read(self, key: HotKey) -> Entry | None:
+    async def _read(self, key: ListKey) -> CacheEntry | None:
         found = await self._shared.read(key)
         return None if found is None else self._ages.entry(found.hot, found.computed_us)
 
-    async def _computed(self, key: HotKey, compute: Compute, *, locked: bool) -> Entry:
+    async def _computed(self, key: ListKey, compute: ComputeList, *, locked: bool) -> CacheEntry:
         try:
             hot = await compute()
             entry = self._ages.entry(hot, self._clock())
-            data = pack(Packed(hot, entry.computed_us))
+            data = pack(StoredList(hot, entry.computed_us))
         except Exception:
             metrics.hot_computations.labels(key.collection, "failed").inc()
             if locked:
@@ -238,7 +246,7 @@ class HotLists:
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-    def _count(self, collection: str, level: Level) -> None:
+    def _count(self, collection: str, level: CacheLevel) -> None:
         counter = self._reads.get((collection, level))
         if counter is None:
             counter = metrics.hot_reads.labels(collection, level.value)
@@ -246,7 +254,7 @@ class HotLists:
         counter.inc()
 
 
-def _say(key: HotKey, error: Exception) -> None:
+def _say(key: ListKey, error: Exception) -> None:
     """Logs why a list could not be computed that nobody waits for; what it stands for goes on."""
     about = {"collection": key.collection, "of": key.of, "reason": str(error)}
     if isinstance(error, NearlineError):

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from nearline.snapshot import Store
-from retrieval.cache.change_tracker import Touched
+from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.changelog.registry import ChangeLogs
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 
 
-class Touchings(Mapping[str, Touched]):
+class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
     """By collection, what was changed lately; nothing where no log is followed.
 
     Args:
@@ -22,9 +22,9 @@ class Touchings(Mapping[str, Touched]):
     def __init__(self, store: Store, logs: ChangeLogs | None) -> None:
         self._store = store
         self._logs = logs
-        self._touched: dict[str, Touched] = {}
+        self._touched: dict[str, ChangeTracker] = {}
 
-    def __getitem__(self, collection: str) -> Touched:
+    def __getitem__(self, collection: str) -> ChangeTracker:
         return self._touched[collection]
 
     def __iter__(self) -> Iterator[str]:
@@ -33,7 +33,7 @@ class Touchings(Mapping[str, Touched]):
     def __len__(self) -> int:
         return len(self._touched)
 
-    async def follow(self, snapshot: SnapshotInForce) -> None:
+    async def follow(self, snapshot: SnapshotRef) -> None:
         """Follows the changes since a snapshot from now on."""
         if self._logs is None:
             return
@@ -43,10 +43,10 @@ class Touchings(Mapping[str, Touched]):
             touched.rebase(manifest)
             return
         # Imported late: a router needs no pyarrow until a collection asks for it.
-        from retrieval.changelog.retention import followable
+        from retrieval.changelog.retention import followable_logs
 
-        touched = Touched(
-            self._logs.reader(name), manifest, logs=partial(followable, self._store, name)
+        touched = ChangeTracker(
+            self._logs.reader(name), manifest, logs=partial(followable_logs, self._store, name)
         )
         self._touched[name] = touched
         await touched.start()

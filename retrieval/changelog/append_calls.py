@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from nearline.contract import WriteOutcome
 from nearline.snapshot import partition_of
-from retrieval.changelog.codec import content_digest, encode
-from retrieval.changelog.keys import keys_of
-from retrieval.changelog.records import Kind, Write, Written
+from retrieval.changelog.codec import content_digest, encode_change
+from retrieval.changelog.keys import partition_keys
+from retrieval.changelog.records import ChangeKind, ChangeResult, ChangeWrite
 
 IDEMPOTENT_S = 86_400
-_KINDS = {Kind.UPSERT: "U", Kind.DELETE: "D", Kind.ATTRIBUTES: "A"}
+_KINDS = {ChangeKind.UPSERT: "U", ChangeKind.DELETE: "D", ChangeKind.ATTRIBUTES: "A"}
 _OUTCOMES = {
     "A": WriteOutcome.APPLIED,
     "R": WriteOutcome.REPLACED,
@@ -24,7 +24,7 @@ _OUTCOMES = {
 }
 
 
-class Call(NamedTuple):
+class AppendCall(NamedTuple):
     """The part of a request that one partition has. numbers: Places of its writes in the whole."""
 
     partition: int
@@ -33,27 +33,29 @@ class Call(NamedTuple):
     arguments: list[str | bytes | int]
 
 
-class Calls(NamedTuple):
+class AppendCalls(NamedTuple):
     """A request, by partition. digest: Of what the user asked; empty without a key."""
 
-    calls: list[Call]
+    calls: list[AppendCall]
     digest: str
 
 
-def calls_of(collection: str, log_id: str, writes: Sequence[Write], idempotency_key: str) -> Calls:
+def make_append_calls(
+    collection: str, log_id: str, writes: Sequence[ChangeWrite], idempotency_key: str
+) -> AppendCalls:
     """Deals a request to its partitions; see `scripts.APPEND`."""
     digest = content_digest(writes) if idempotency_key else ""
     nonce = secrets.token_hex(8)
-    calls: dict[int, Call] = {}
+    calls: dict[int, AppendCall] = {}
     for number, write in enumerate(writes):
         partition = partition_of(write.change.document_id)
         call = calls.get(partition)
         if call is None:
-            keys = keys_of(collection, partition)
+            keys = partition_keys(collection, partition)
             names = [keys.meta, keys.log, keys.versions]
             if idempotency_key:
                 names.append(keys.done(log_id, idempotency_key))
-            call = Call(partition, [], names, [log_id, nonce, digest, IDEMPOTENT_S])
+            call = AppendCall(partition, [], names, [log_id, nonce, digest, IDEMPOTENT_S])
             calls[partition] = call
         call.numbers.append(number)
         call.arguments.extend(
@@ -64,19 +66,19 @@ def calls_of(collection: str, log_id: str, writes: Sequence[Write], idempotency_
                 write.base_position,
                 "" if write.if_version is None else write.if_version,
                 "" if write.as_of_us is None else write.as_of_us,
-                encode(write.change),
+                encode_change(write.change),
             )
         )
-    return Calls(list(calls.values()), digest)
+    return AppendCalls(list(calls.values()), digest)
 
 
-def written(word: str, write: Write) -> Written:
+def parse_result(word: str, write: ChangeWrite) -> ChangeResult:
     """Reads what the script says of one write."""
     letter, version = word[0], int(word[1:])
     if letter != "C":
-        return Written(_OUTCOMES[letter], version)
+        return ChangeResult(_OUTCOMES[letter], version)
     has = f"it has version {version}" if version else "it was never changed, or is not there"
-    return Written(
+    return ChangeResult(
         WriteOutcome.REJECTED,
         version,
         "CONFLICT",

@@ -11,9 +11,14 @@ import numpy as np
 
 from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, Store
-from retrieval.changelog.archive_segments import ArchivedChange, Segment, archived, write_segment
+from retrieval.changelog.archive_segments import (
+    ArchivedChange,
+    LogSegment,
+    archive_row,
+    encode_segment,
+)
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 from retrieval.protocols.watermark import Watermark
 
 SEGMENT_CHANGES = 50_000
@@ -22,7 +27,7 @@ SEGMENT_BYTES = 64 << 20
 _READ_AT_ONCE = 64
 
 
-class Pending(NamedTuple):
+class PendingChanges(NamedTuple):
     """Changes after a position: how many, and when the oldest was made, us since 1970; 0: none."""
 
     changes: int
@@ -51,18 +56,18 @@ class Archive:
         return self._store.log_segments(self._collection, self.log_id)
 
     def bounds(self, number: int) -> tuple[Watermark, Watermark]:
-        """Tells what was archived before a segment, and what is with it."""
+        """Returns what was archived before a segment, and what is with it."""
         if number not in self._bounds:
             self._read(number)
         return self._bounds[number]
 
     def end(self) -> Watermark:
-        """Tells how far the log is archived; all zeros where nothing is."""
+        """Returns how far the log is archived; all zeros where nothing is."""
         numbers = self.numbers()
         return self.bounds(numbers[-1])[1] if numbers else Watermark(self.log_id)
 
     def made_us(self) -> int:
-        """Tells when its last segment was made, microseconds since 1970; 0: there is none."""
+        """Returns when its last segment was made, microseconds since 1970; 0: there is none."""
         numbers = self.numbers()
         if not numbers:
             return 0
@@ -80,11 +85,11 @@ class Archive:
         if numbers and self.bounds(numbers[-1])[1] != before:
             raise AlreadyExists(f"the archive of {self._collection!r} has grown; read it again")
         number = numbers[-1] + 1 if numbers else 1
-        data = write_segment(rows, before, after)
+        data = encode_segment(rows, before, after)
         self._store.create_log_segment(self._collection, self.log_id, number, data)
         self._bounds[number] = before, after
 
-    def entries(self, start: Watermark, end: Watermark | None = None) -> Iterator[Entry]:
+    def entries(self, start: Watermark, end: Watermark | None = None) -> Iterator[ChangeEntry]:
         """Yields changes after one position up to another, those of a partition in order.
 
         Args:
@@ -99,7 +104,7 @@ class Archive:
                 if last is None or entry.position <= last[entry.partition]:
                     yield entry
 
-    def pending(self, start: Watermark) -> Pending:
+    def pending(self, start: Watermark) -> PendingChanges:
         """Counts what is archived after a position."""
         count, oldest = 0, 0
         for _, segment in self._segments(start):
@@ -108,7 +113,7 @@ class Archive:
             count += int(after.sum())
             if after.any():
                 oldest = min(oldest or 1 << 62, int(times[after].min()))
-        return Pending(count, oldest)
+        return PendingChanges(count, oldest)
 
     def drop(self, upto: Watermark) -> int:
         """Removes segments that hold nothing after a position, oldest first.
@@ -135,7 +140,7 @@ class Archive:
 
     def _segments(
         self, start: Watermark, end: Watermark | None = None
-    ) -> Iterator[tuple[int, Segment]]:
+    ) -> Iterator[tuple[int, LogSegment]]:
         """Yields the segments that hold anything between two positions."""
         at = start
         for number in self.numbers():
@@ -158,19 +163,19 @@ class Archive:
             "them"
         )
 
-    def _read(self, number: int) -> Segment:
+    def _read(self, number: int) -> LogSegment:
         name = f"segment {number} of change log {self.log_id}"
         try:
             data = self._store.read_log_segment(self._collection, self.log_id, number)
         except NotFound as error:
             raise SnapshotCorrupt(f"{name} is gone: {error.message}") from error
-        segment = Segment(data, name)
+        segment = LogSegment(data, name)
         self._bounds[number] = segment.before, segment.after
         self._made_us[number] = segment.made_us
         return segment
 
 
-async def archive(store: Store, log: ChangeLog) -> Archive:
+async def archive_changes(store: Store, log: ChangeLog) -> Archive:
     """Copies what a log has, and the archive has not, into new segments.
 
     Several may do so at once: the one that is slower goes on from what the faster one archived.
@@ -215,7 +220,7 @@ async def _next_rows(
                 "that there is more: it was set back; try again"
             )
         for entry in entries:
-            row = archived(entry)
+            row = archive_row(entry)
             rows.append(row)
             size += len(row.change)
             at = at.advanced({entry.partition: entry.position})

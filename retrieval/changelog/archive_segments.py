@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from retrieval.changelog import codec
-from retrieval.changelog.records import Entry
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.changelog.records import ChangeEntry
+from retrieval.protocols.watermark import Watermark, decode_watermark
 
 _BEFORE, _AFTER, _MADE = b"nearline.before", b"nearline.after", b"nearline.made_us"
 _SCHEMA = pa.schema(
@@ -46,7 +46,7 @@ class ArchivedChange(NamedTuple):
     change: bytes
 
 
-class Places(NamedTuple):
+class SegmentPositions(NamedTuple):
     """Where the changes of a segment stand: (n,) partitions, positions and times in us, int64."""
 
     partitions: NDArray[np.int64]
@@ -54,8 +54,8 @@ class Places(NamedTuple):
     times_us: NDArray[np.int64]
 
 
-def archived(entry: Entry) -> ArchivedChange:
-    """Gives the row of an entry."""
+def archive_row(entry: ChangeEntry) -> ArchivedChange:
+    """Returns the row of an entry."""
     change = entry.change
     return ArchivedChange(
         entry.partition,
@@ -63,12 +63,12 @@ def archived(entry: Entry) -> ArchivedChange:
         entry.time_us,
         change.document_id,
         change.kind.value,
-        codec.encode(change),
+        codec.encode_change(change),
     )
 
 
-def write_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> bytes:
-    """Gives the bytes of a segment.
+def encode_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> bytes:
+    """Returns the bytes of a segment.
 
     Args:
         rows: In order within each partition; may be empty.
@@ -91,7 +91,7 @@ def write_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Wate
     return written
 
 
-class Segment:
+class LogSegment:
     """A segment as read.
 
     Args:
@@ -105,8 +105,8 @@ class Segment:
         try:
             self._file = pq.ParquetFile(pa.BufferReader(data))
             metadata = self._file.schema_arrow.metadata or {}
-            before = decode(metadata.get(_BEFORE, b""), "segment")
-            after = decode(metadata.get(_AFTER, b""), "segment")
+            before = decode_watermark(metadata.get(_BEFORE, b""), "segment")
+            after = decode_watermark(metadata.get(_AFTER, b""), "segment")
             self.made_us = int(metadata.get(_MADE, b"0"))
         except (pa.ArrowException, OSError, ValueError, InvalidRequest) as error:
             raise self._corrupt(error) from error
@@ -116,15 +116,17 @@ class Segment:
         self.after: Watermark = after
         self.changes: int = self._file.metadata.num_rows
 
-    def places(self) -> Places:
-        """Gives where its changes stand, without reading the changes."""
+    def places(self) -> SegmentPositions:
+        """Returns where its changes stand, without reading the changes."""
         try:
             table = self._file.read(["partition", "position", "time_us"])
-            return Places(*(column.to_numpy().astype(np.int64) for column in table.columns))
+            return SegmentPositions(
+                *(column.to_numpy().astype(np.int64) for column in table.columns)
+            )
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._corrupt(error) from error
 
-    def entries(self, start: Watermark) -> Iterator[Entry]:
+    def entries(self, start: Watermark) -> Iterator[ChangeEntry]:
         """Yields its changes after a position, those of a partition in order.
 
         Raises: SnapshotCorrupt: a row cannot be read.
@@ -134,8 +136,8 @@ class Segment:
                 for row in zip(*(batch.column(name) for name in _ENTRY), strict=True):
                     partition, position, time_us = (value.as_py() for value in row[:3])
                     if position > start.positions[partition]:
-                        change = codec.decode(row[3].as_py())
-                        yield Entry(partition, position, time_us, change)
+                        change = codec.decode_change(row[3].as_py())
+                        yield ChangeEntry(partition, position, time_us, change)
         except (pa.ArrowException, OSError, KeyError, InvalidRequest, IndexError) as error:
             raise self._corrupt(error) from error
 

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from nearline.errors import SnapshotMismatch
-from retrieval.changelog.records import Entry, Write, Written
+from retrieval.changelog.records import ChangeEntry, ChangeResult, ChangeWrite
 from retrieval.protocols.watermark import Watermark
 
 
-class LogSetBack(SnapshotMismatch):
+class LogDiverged(SnapshotMismatch):
     """Changes that a reader has seen are gone, or are other ones now."""
 
 
-class Appended(NamedTuple):
+class AppendResult(NamedTuple):
     """What became of writes, in their order, and the position that has all of them."""
 
-    results: Sequence[Written]
+    results: Sequence[ChangeResult]
     watermark: Watermark
 
 
@@ -41,12 +41,15 @@ class ChangeLog(Protocol):
         ...
 
     async def state(self) -> LogState:
-        """Tells how far it goes; makes the log where the store names none yet."""
+        """Returns how far it goes; makes the log where the store names none yet."""
         ...
 
     async def append(
-        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
-    ) -> Appended:
+        self,
+        writes: Sequence[ChangeWrite],
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> AppendResult:
         """Appends changes; returns when they are durable.
 
         Those of one partition are appended whole or not at all, in order. With a key that a
@@ -63,7 +66,7 @@ class ChangeLog(Protocol):
 
     async def read(
         self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
-    ) -> list[Entry]:
+    ) -> list[ChangeEntry]:
         """Reads the next entries of some partitions.
 
         Args:
@@ -71,7 +74,7 @@ class ChangeLog(Protocol):
             limit: Most entries of one partition.
             wait_s: Time to wait for the first entry, where there is none.
         Returns: Entries, those of a partition in order and without a gap; none where none came.
-        Raises: as the class; SnapshotMismatch: what comes next was trimmed; LogSetBack: the log
+        Raises: as the class; SnapshotMismatch: what comes next was trimmed; LogDiverged: the log
             has been set back behind `after` (by a failover that lost changes).
         """
         ...

@@ -13,19 +13,19 @@ from nearline import vectors
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import change_pb2, types_pb2
 from nearline.wire.values import attributes_from_proto, value_to_proto
-from retrieval.changelog.records import OWN_VECTORS, Change, Kind, Write
+from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind, ChangeWrite
 
 _KINDS = {
-    Kind.UPSERT: change_pb2.Change.KIND_UPSERT,
-    Kind.DELETE: change_pb2.Change.KIND_DELETE,
-    Kind.ATTRIBUTES: change_pb2.Change.KIND_ATTRIBUTES,
+    ChangeKind.UPSERT: change_pb2.Change.KIND_UPSERT,
+    ChangeKind.DELETE: change_pb2.Change.KIND_DELETE,
+    ChangeKind.ATTRIBUTES: change_pb2.Change.KIND_ATTRIBUTES,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
 
-def encode(change: Change) -> bytes:
-    """Gives a change as bytes; see Change in change.proto."""
-    message = _asked(change)
+def encode_change(change: Change) -> bytes:
+    """Returns a change as bytes; see Change in change.proto."""
+    message = _requested_change(change)
     message.starts.extend(change.bounds[:, 0].tolist())
     message.ends.extend(change.bounds[:, 1].tolist())
     for fingerprint, matrix in change.vectors.items():
@@ -33,10 +33,10 @@ def encode(change: Change) -> bytes:
     return message.SerializeToString()
 
 
-def decode(data: bytes) -> Change:
+def decode_change(data: bytes) -> Change:
     """Reads a change; its vectors are read-only.
 
-    Raises: SnapshotCorrupt: bytes that `encode` did not make, or a newer version of it.
+    Raises: SnapshotCorrupt: bytes that `encode_change` did not make, or a newer version of it.
     """
     try:
         message = change_pb2.Change.FromString(data)
@@ -63,7 +63,7 @@ def decode(data: bytes) -> Change:
     )
 
 
-def content_digest(writes: Sequence[Write]) -> str:
+def content_digest(writes: Sequence[ChangeWrite]) -> str:
     """Hashes what users asked for, in order: equal where a request is sent again.
 
     Chunks and vectors that a model made are left out: the same text may give other bits next time.
@@ -71,7 +71,7 @@ def content_digest(writes: Sequence[Write]) -> str:
     """
     digest = hashlib.sha256()
     for change, if_version, _, _, as_of_us in writes:
-        message = _asked(change)
+        message = _requested_change(change)
         if OWN_VECTORS in change.vectors:
             message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
         content = message.SerializeToString(deterministic=True)
@@ -81,7 +81,7 @@ def content_digest(writes: Sequence[Write]) -> str:
     return digest.hexdigest()
 
 
-def _asked(change: Change) -> change_pb2.Change:
+def _requested_change(change: Change) -> change_pb2.Change:
     message = change_pb2.Change(
         document_id=change.document_id,
         kind=_KINDS[change.kind],

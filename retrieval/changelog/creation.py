@@ -13,9 +13,9 @@ import secrets
 from nearline.errors import AlreadyExists, NotReady, SnapshotMismatch, StoreError
 from nearline.snapshot import PARTITIONS, Store
 from nearline.v1.change_pb2 import LogRecord
-from retrieval.changelog.keys import keys_of
+from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.lua_scripts import CREATE
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durability
 
 
@@ -46,7 +46,7 @@ def start_new_log(store: Store, collection: str, who: str, why: str) -> LogRecor
 async def open_log(
     store: Store, collection: str, client: Redis, durability: Durability, who: str
 ) -> LogRecord:
-    """Gives the record in force; makes the log that it names, and the record where there is none.
+    """Returns the record in force; makes the log that it names, and the record where there is none.
 
     The partitions of a log that was made before are not looked at.
 
@@ -54,7 +54,7 @@ async def open_log(
         SnapshotMismatch: Redis holds another log of that collection.
     """
     try:
-        record, earlier, ready = await asyncio.to_thread(_recorded, store, collection, who)
+        record, earlier, ready = await asyncio.to_thread(_read_log_record, store, collection, who)
         if not ready:
             await durability.check()
             await _make_partitions(collection, client, durability, record.log_id, earlier)
@@ -64,8 +64,10 @@ async def open_log(
     return record
 
 
-def mismatch(collection: str, log_id: str, partition: int, found: str) -> SnapshotMismatch:
-    """Gives the error for a partition that is not the one of the log."""
+def log_mismatch_error(
+    collection: str, log_id: str, partition: int, found: str
+) -> SnapshotMismatch:
+    """Returns the error for a partition that is not the one of the log."""
     held = f"holds change log {found}" if found else "holds none: it was emptied, or is another one"
     return SnapshotMismatch(
         f"collection {collection!r} has change log {log_id}, but Redis {held} (partition "
@@ -74,16 +76,16 @@ def mismatch(collection: str, log_id: str, partition: int, found: str) -> Snapsh
     )
 
 
-def found_instead(error: Exception) -> str | None:
-    """Gives the id of the log that a script found in the place of ours; None: another error."""
+def foreign_log_id(error: Exception) -> str | None:
+    """Returns the id of the log that a script found in the place of ours; None: another error."""
     word, _, found = str(error).partition(" ")
     if word != "LOGID":
         return None
     return "" if found == "none" else found
 
 
-def _recorded(store: Store, collection: str, who: str) -> tuple[LogRecord, list[str], bool]:
-    """Gives the record in force, the ids of all before it, and whether its log was made."""
+def _read_log_record(store: Store, collection: str, who: str) -> tuple[LogRecord, list[str], bool]:
+    """Returns the record in force, the ids of all before it, and whether its log was made."""
     records = list(store.log_records(collection))
     if not records:
         records = [start_new_log(store, collection, who, "the first change log")]
@@ -94,16 +96,16 @@ def _recorded(store: Store, collection: str, who: str) -> tuple[LogRecord, list[
 async def _make_partitions(
     collection: str, client: Redis, durability: Durability, log_id: str, earlier: list[str]
 ) -> None:
-    async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+    async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
         for partition in range(PARTITIONS):
-            keys = keys_of(collection, partition)
+            keys = partition_keys(collection, partition)
             pipe.eval(CREATE, 3, keys.meta, keys.log, keys.versions, log_id, *earlier)
         pipe.execute_command(*durability.command)
         *made, kept = await pipe.execute(raise_on_error=False)
         for partition, reply in enumerate(made):
             if isinstance(reply, Exception):
-                found = found_instead(reply)
+                found = foreign_log_id(reply)
                 if found is None:
                     raise reply
-                raise mismatch(collection, log_id, partition, found)
+                raise log_mismatch_error(collection, log_id, partition, found)
     durability.judge(kept)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nearline.errors import SnapshotMismatch
-from retrieval.changelog.change_log import LogSetBack
-from retrieval.changelog.codec import decode
-from retrieval.changelog.records import Entry
+from retrieval.changelog.change_log import LogDiverged
+from retrieval.changelog.codec import decode_change
+from retrieval.changelog.records import ChangeEntry
 
 
-class Head(NamedTuple):
+class PartitionHead(NamedTuple):
     """What one partition says of itself.
 
     log_id: Empty where there is none. nonce: Of the last entry; the log id before the first.
@@ -26,10 +26,10 @@ class Head(NamedTuple):
 HEAD_FIELDS = ("log", "seq", "trimmed", "nonce")
 
 
-def head_of(reply: Sequence[bytes | None]) -> Head:
+def parse_head(reply: Sequence[bytes | None]) -> PartitionHead:
     """Reads the answer to HMGET of HEAD_FIELDS."""
     log_id, seq, trimmed, nonce = reply
-    return Head((log_id or b"").decode(), int(seq or 0), int(trimmed or 0), nonce or b"")
+    return PartitionHead((log_id or b"").decode(), int(seq or 0), int(trimmed or 0), nonce or b"")
 
 
 class RawEntry(NamedTuple):
@@ -40,7 +40,7 @@ class RawEntry(NamedTuple):
     fields: Mapping[bytes, bytes]
 
 
-class Chain:
+class EntryChain:
     """The place of one reader in the log: that what it reads next follows what it read last.
 
     Every entry carries a random word and that of the entry before. A log that was set back (by a
@@ -56,10 +56,10 @@ class Chain:
         self._promised: dict[int, int] = {}
 
     def knows(self, partition: int, after: int) -> bool:
-        """Tells whether it can say that an entry follows the one at `after`."""
+        """Returns whether it can say that an entry follows the one at `after`."""
         return self._word(partition, after) is not None
 
-    def check_head(self, partition: int, after: int, head: Head) -> None:
+    def check_head(self, partition: int, after: int, head: PartitionHead) -> None:
         """Checks that a partition has what was read, and still has what comes next.
 
         Raises: SnapshotMismatch.
@@ -108,17 +108,17 @@ class Chain:
             f"log {self._log_id}; serve a snapshot that has them"
         )
 
-    def _set_back(self, partition: int, after: int) -> LogSetBack:
-        return LogSetBack(
+    def _set_back(self, partition: int, after: int) -> LogDiverged:
+        return LogDiverged(
             f"change log {self._log_id} was set back: change {after} of partition {partition} is "
             "gone or another one now; Redis lost acknowledged changes in a failover, or was given "
             "an old copy of its data: read again from the snapshot on"
         )
 
 
-def entries_of(raw: Sequence[RawEntry]) -> list[Entry]:
+def decode_entries(raw: Sequence[RawEntry]) -> list[ChangeEntry]:
     """Decodes entries. Raises: SnapshotCorrupt."""
     return [
-        Entry(partition, position, int(fields[b"time"]), decode(fields[b"change"]))
+        ChangeEntry(partition, position, int(fields[b"time"]), decode_change(fields[b"change"]))
         for partition, position, fields in raw
     ]

@@ -34,7 +34,7 @@ class PartitionKeys(NamedTuple):
 
 
 @lru_cache(65_536)
-def keys_of(collection: str, partition: int) -> PartitionKeys:
-    """Gives the keys of a partition, 0..63."""
+def partition_keys(collection: str, partition: int) -> PartitionKeys:
+    """Returns the keys of a partition, 0..63."""
     prefix = f"nl:{{{collection}/{partition:02d}}}"
     return PartitionKeys(f"{prefix}:meta", f"{prefix}:log", f"{prefix}:versions", prefix)

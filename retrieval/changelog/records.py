@@ -19,7 +19,7 @@ OWN_VECTORS = ""
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
 
-class Kind(Enum):
+class ChangeKind(Enum):
     """Kinds of change; see Change.Kind in change.proto."""
 
     UPSERT = "upsert"
@@ -39,7 +39,7 @@ class Change:
     """
 
     document_id: str
-    kind: Kind
+    kind: ChangeKind
     title: str = ""
     text: str = ""
     attributes: Attributes = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Change:
         ]
 
 
-class Entry(NamedTuple):
+class ChangeEntry(NamedTuple):
     """A change in the log.
 
     position: Number within its partition, from 1 without gaps; the version that the item then has.
@@ -68,7 +68,7 @@ class Entry(NamedTuple):
     change: Change
 
 
-class Write(NamedTuple):
+class ChangeWrite(NamedTuple):
     """A change that is to be appended.
 
     if_version: Only if this is the item's version; None: whatever it is.
@@ -87,7 +87,7 @@ class Write(NamedTuple):
     as_of_us: int | None = None
 
 
-class Written(NamedTuple):
+class ChangeResult(NamedTuple):
     """What became of a write.
 
     version: Number of the change; of a CONFLICT the version that the item has, else 0.

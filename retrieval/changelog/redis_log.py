@@ -16,21 +16,27 @@ from redis.typing import KeyT, StreamIdT
 from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, Store, check_collection, partition_of
 from retrieval.changelog import lua_scripts
-from retrieval.changelog.append_calls import IDEMPOTENT_S, Call, Calls, calls_of, written
-from retrieval.changelog.change_log import Appended, LogState
-from retrieval.changelog.creation import found_instead, mismatch, open_log
+from retrieval.changelog.append_calls import (
+    IDEMPOTENT_S,
+    AppendCall,
+    AppendCalls,
+    make_append_calls,
+    parse_result,
+)
+from retrieval.changelog.change_log import AppendResult, LogState
+from retrieval.changelog.creation import foreign_log_id, log_mismatch_error, open_log
 from retrieval.changelog.entry_decoder import (
     HEAD_FIELDS,
-    Chain,
-    Head,
+    EntryChain,
+    PartitionHead,
     RawEntry,
-    entries_of,
-    head_of,
+    decode_entries,
+    parse_head,
 )
-from retrieval.changelog.keys import keys_of
-from retrieval.changelog.records import Entry, Write, Written
+from retrieval.changelog.keys import partition_keys
+from retrieval.changelog.records import ChangeEntry, ChangeResult, ChangeWrite
 from retrieval.protocols.watermark import Watermark
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durability
 from retrieval.users.states import UserStates
 
@@ -71,7 +77,7 @@ class RedisLog:
         # The log that is written, and the one that is read: a new log takes the place of an old one
         # for writers as soon as they meet it, for readers only when they ask for its state.
         self._log_id = ""
-        self._chain: Chain | None = None
+        self._chain: EntryChain | None = None
         self._read_id = ""
         self._checked_at = 0.0
 
@@ -81,23 +87,26 @@ class RedisLog:
         return self._collection
 
     def user_states(self) -> UserStates:
-        """Gives the state of users that lies in the same Redis."""
+        """Returns the state of users that lies in the same Redis."""
         return UserStates(self._client, self._durability)
 
     async def state(self) -> LogState:
-        """Tells how far the log in force goes; makes it where the store names none yet."""
+        """Returns how far the log in force goes; makes it where the store names none yet."""
         log_id = await self._open(again=True)
         heads = await self._heads(range(PARTITIONS), log_id)
         if log_id != self._read_id:
-            self._read_id, self._chain = log_id, Chain(log_id)
+            self._read_id, self._chain = log_id, EntryChain(log_id)
         return LogState(
             Watermark(log_id, tuple(head.seq for head in heads.values())),
             Watermark(log_id, tuple(head.trimmed for head in heads.values())),
         )
 
     async def append(
-        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
-    ) -> Appended:
+        self,
+        writes: Sequence[ChangeWrite],
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> AppendResult:
         """Appends changes; returns when they are durable."""
         limit = _APPEND_TIMEOUT_S if timeout_s is None else timeout_s
         sent = False
@@ -107,9 +116,9 @@ class RedisLog:
                 log_id = await self._open()
                 work = (self._collection, log_id, writes, idempotency_key)
                 asked = (
-                    calls_of(*work)
+                    make_append_calls(*work)
                     if len(writes) <= _FEW
-                    else await asyncio.to_thread(calls_of, *work)
+                    else await asyncio.to_thread(make_append_calls, *work)
                 )
                 if idempotency_key:
                     await self._claim(log_id, idempotency_key, asked.digest)
@@ -123,11 +132,11 @@ class RedisLog:
 
     async def read(
         self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
-    ) -> list[Entry]:
+    ) -> list[ChangeEntry]:
         """Reads the next entries of some partitions."""
         if self._chain is None:
             self._read_id = await self._open()
-            self._chain = Chain(self._read_id)
+            self._chain = EntryChain(self._read_id)
         chain = self._chain
         if not after:
             return []
@@ -148,8 +157,8 @@ class RedisLog:
             chain.follow(partition, after[partition], entries)
         found = [entry for entries in raw.values() for entry in entries]
         if len(found) <= _FEW:
-            return entries_of(found)
-        return await asyncio.to_thread(entries_of, found)
+            return decode_entries(found)
+        return await asyncio.to_thread(decode_entries, found)
 
     async def trim(self, upto: Watermark) -> int:
         """Forgets all changes up to a position; gives how many there were."""
@@ -163,17 +172,17 @@ class RedisLog:
         while partitions:
             calls = []
             for partition in partitions:
-                keys = keys_of(self._collection, partition)
+                keys = partition_keys(self._collection, partition)
                 arguments: list[str | bytes | int] = [log_id, upto.positions[partition]]
                 names = [keys.meta, keys.log, keys.versions]
-                calls.append(Call(partition, [], names, [*arguments, _TRIM_ENTRIES]))
+                calls.append(AppendCall(partition, [], names, [*arguments, _TRIM_ENTRIES]))
             replies = await self._run(lua_scripts.TRIM, log_id, calls)
             total += sum(gone for gone, _ in replies)
             partitions = [one for one, (_, more) in zip(partitions, replies, strict=True) if more]
         return total
 
     async def _open(self, *, again: bool = False) -> str:
-        """Gives the id of the log in force; asks the store the first time, or again."""
+        """Returns the id of the log in force; asks the store the first time, or again."""
         async with self._opening:
             if again or not self._log_id:
                 record = await open_log(
@@ -187,28 +196,34 @@ class RedisLog:
 
         Raises: InvalidRequest: it belongs to another one.
         """
-        name = keys_of(self._collection, partition_of(idempotency_key)).asked(
+        name = partition_keys(self._collection, partition_of(idempotency_key)).asked(
             log_id, idempotency_key
         )
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             first = await self._client.set(name, digest, nx=True, get=True, ex=IDEMPOTENT_S)
         if first is not None and first != digest.encode():
-            raise _key_used()
+            raise _key_reuse_error()
 
-    async def _append(self, log_id: str, asked: Calls, writes: Sequence[Write]) -> Appended:
+    async def _append(
+        self, log_id: str, asked: AppendCalls, writes: Sequence[ChangeWrite]
+    ) -> AppendResult:
         replies = await self._run(lua_scripts.APPEND, log_id, asked.calls, self._durability)
-        results: list[Written | None] = [None] * len(writes)
+        results: list[ChangeResult | None] = [None] * len(writes)
         heads: dict[int, int] = {}
         for call, (head, words) in zip(asked.calls, replies, strict=True):
             heads[call.partition] = int(head)
             for number, word in zip(call.numbers, words.decode().split(" "), strict=True):
-                results[number] = written(word, writes[number])
-        return Appended(
+                results[number] = parse_result(word, writes[number])
+        return AppendResult(
             [one for one in results if one is not None], Watermark(log_id).advanced(heads)
         )
 
     async def _run(
-        self, script: str, log_id: str, calls: Sequence[Call], durability: Durability | None = None
+        self,
+        script: str,
+        log_id: str,
+        calls: Sequence[AppendCall],
+        durability: Durability | None = None,
     ) -> list[Any]:
         """Runs a script for each of some partitions; gives the answers.
 
@@ -216,7 +231,10 @@ class RedisLog:
         """
         digest = hashlib.sha1(script.encode()).hexdigest()
         try:
-            async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+            async with (
+                translate_redis_errors(NEEDED_BY),
+                self._client.pipeline(transaction=False) as pipe,
+            ):
                 for number, call in enumerate(calls):
                     # The first brings the script, the others name it.
                     run = pipe.evalsha if number else pipe.eval
@@ -236,13 +254,13 @@ class RedisLog:
         return list(replies)
 
     def _refused(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
-        found = found_instead(reply)
+        found = foreign_log_id(reply)
         if found is not None:
             # The next writer asks the store which log is in force.
             self._log_id = ""
-            return mismatch(self._collection, log_id, partition, found)
+            return log_mismatch_error(self._collection, log_id, partition, found)
         if str(reply) == "KEYUSED":
-            return _key_used()
+            return _key_reuse_error()
         return NotReady(
             f"Redis refuses ({reply}); see what it is short of with nearline doctor --redis URL; "
             + _UNKNOWN,
@@ -254,10 +272,11 @@ class RedisLog:
     ) -> dict[int, list[RawEntry]]:
         """Reads what comes next, by partition; waits for the first entry where there is none."""
         places: dict[KeyT, StreamIdT] = {
-            keys_of(self._collection, one).log: f"{position}-0" for one, position in after.items()
+            partition_keys(self._collection, one).log: f"{position}-0"
+            for one, position in after.items()
         }
-        partitions = {keys_of(self._collection, one).log.encode(): one for one in after}
-        async with answering(NEEDED_BY), asyncio.timeout(wait_s + _ANSWER_S):
+        partitions = {partition_keys(self._collection, one).log.encode(): one for one in after}
+        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(wait_s + _ANSWER_S):
             reply: Any = await self._client.xread(
                 places,
                 count=max(min(limit, _MAX_ENTRIES // len(after)), 1),
@@ -273,22 +292,25 @@ class RedisLog:
             ]
         return found
 
-    async def _heads(self, partitions: Iterable[int], log_id: str) -> dict[int, Head]:
+    async def _heads(self, partitions: Iterable[int], log_id: str) -> dict[int, PartitionHead]:
         """Asks partitions what they are. Raises: SnapshotMismatch: one is of another log."""
         asked = list(partitions)
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             for partition in asked:
-                pipe.hmget(keys_of(self._collection, partition).meta, HEAD_FIELDS)
+                pipe.hmget(partition_keys(self._collection, partition).meta, HEAD_FIELDS)
             async with asyncio.timeout(_ANSWER_S):
                 replies = await pipe.execute()
-        heads = {one: head_of(reply) for one, reply in zip(asked, replies, strict=True)}
+        heads = {one: parse_head(reply) for one, reply in zip(asked, replies, strict=True)}
         for partition, head in heads.items():
             if head.log_id != log_id:
-                raise mismatch(self._collection, log_id, partition, head.log_id)
+                raise log_mismatch_error(self._collection, log_id, partition, head.log_id)
         return heads
 
 
-def _key_used() -> InvalidRequest:
+def _key_reuse_error() -> InvalidRequest:
     return InvalidRequest(
         "the idempotency key was used with another content within the last 24 hours; use a new one",
         field="idempotency_key",

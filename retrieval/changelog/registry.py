@@ -32,11 +32,11 @@ class ChangeLogs:
         self._logs: dict[str, RedisLog] = {}
 
     def __bool__(self) -> bool:
-        """Tells whether there is a Redis to keep logs in."""
+        """Returns whether there is a Redis to keep logs in."""
         return self._client is not None
 
     def log(self, collection: str) -> RedisLog:
-        """Gives the log of a collection, the same every time: to append, to trim, to ask.
+        """Returns the log of a collection, the same every time: to append, to trim, to ask.
 
         Raises: Unsupported: there is no Redis. InvalidRequest: not a name of a collection.
         """
@@ -46,7 +46,7 @@ class ChangeLogs:
         return log
 
     def reader(self, collection: str) -> RedisLog:
-        """Gives the log of a collection once more: each follower reads its own.
+        """Returns the log of a collection once more: each follower reads its own.
 
         Raises: as `log`.
         """

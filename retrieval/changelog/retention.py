@@ -17,7 +17,7 @@ from retrieval.protocols.watermark import Watermark
 _ALL = (1 << 62,) * PARTITIONS
 
 
-def chain(store: Store, collection: str) -> list[str]:
+def log_lineage(store: Store, collection: str) -> list[str]:
     """Lists the logs that the one in force goes on from, oldest first, itself last."""
     logs: list[str] = []
     follows = ""
@@ -28,23 +28,25 @@ def chain(store: Store, collection: str) -> list[str]:
     return logs[::-1]
 
 
-def followable(store: Store, collection: str) -> Sequence[str]:
-    """Gives the log in force last, before it those that it goes on from; none where no change can
+def followable_logs(store: Store, collection: str) -> Sequence[str]:
+    """Returns the log in force last, before it those that it goes on from; none where no change can
     have been made yet.
     """
     record = store.log_in_force(collection)
     if record is None or not store.log_ready(collection, record.number):
         return ()
-    return chain(store, collection)
+    return log_lineage(store, collection)
 
 
-def contained(manifest: snapshot_pb2.Manifest, log_id: str, logs: Sequence[str]) -> Watermark:
-    """Tells which changes of a log a snapshot has.
+def contained_watermark(
+    manifest: snapshot_pb2.Manifest, log_id: str, logs: Sequence[str]
+) -> Watermark:
+    """Returns which changes of a log a snapshot has.
 
     Args:
         manifest: Of the snapshot; one of no log, or of an unknown one, has none.
         log_id: The log, one of `logs`.
-        logs: What `chain` gives.
+        logs: What `log_lineage` gives.
     """
     known = watermark_of(manifest)
     if known.log_id == log_id:
@@ -54,23 +56,23 @@ def contained(manifest: snapshot_pb2.Manifest, log_id: str, logs: Sequence[str])
     return Watermark(log_id)
 
 
-def kept_by_all(store: Store, collection: str, log_id: str) -> Watermark:
-    """Tells which changes of a log every snapshot in the store has: per partition the least.
+def common_watermark(store: Store, collection: str, log_id: str) -> Watermark:
+    """Returns which changes of a log every snapshot in the store has: per partition the least.
 
     A snapshot whose manifest cannot be read has none, as far as anybody can tell.
     """
-    logs = chain(store, collection)
+    logs = log_lineage(store, collection)
     least: Watermark | None = None
     for snapshot_id in store.snapshot_ids(collection):
         try:
-            has = contained(store.manifest(collection, snapshot_id), log_id, logs)
+            has = contained_watermark(store.manifest(collection, snapshot_id), log_id, logs)
         except NearlineError:
             return Watermark(log_id)
         least = has if least is None else least.limited(has)
     return least or Watermark(log_id)
 
 
-async def trim(store: Store, log: ChangeLog) -> int:
+async def trim_log(store: Store, log: ChangeLog) -> int:
     """Makes a log forget what every snapshot in the store has and the archive has, too.
 
     Returns: How many changes were forgotten.
@@ -79,19 +81,19 @@ async def trim(store: Store, log: ChangeLog) -> int:
     log_id = (await log.state()).head.log_id
 
     def least() -> Watermark:
-        kept = kept_by_all(store, log.collection, log_id)
+        kept = common_watermark(store, log.collection, log_id)
         archived = Archive(store, log.collection, log_id).end()
         return kept.limited(archived)
 
     return await log.trim(await asyncio.to_thread(least))
 
 
-def drop_archived(store: Store, collection: str) -> int:
+def drop_archived_segments(store: Store, collection: str) -> int:
     """Removes archived segments that every snapshot has; so deleted texts leave for good.
 
     Returns: How many were removed.
     """
     return sum(
-        Archive(store, collection, log_id).drop(kept_by_all(store, collection, log_id))
-        for log_id in chain(store, collection)
+        Archive(store, collection, log_id).drop(common_watermark(store, collection, log_id))
+        for log_id in log_lineage(store, collection)
     )

@@ -8,23 +8,23 @@ from nearline.errors import SnapshotMismatch
 from nearline.snapshot import PARTITIONS
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import LogState
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.protocols.watermark import Watermark, decode_watermark
 
 
 def watermark_of(manifest: snapshot_pb2.Manifest) -> Watermark:
-    """Gives how far a snapshot has the changes of its log; of log "" where it has none."""
-    return decode(manifest.watermark, "watermark of the manifest") or Watermark(
+    """Returns how far a snapshot has the changes of its log; of log "" where it has none."""
+    return decode_watermark(manifest.watermark, "watermark of the manifest") or Watermark(
         manifest.change_log_id
     )
 
 
-def start_of(
+def start_position(
     manifest: snapshot_pb2.Manifest,
     logs: Sequence[str],
     state: LogState,
     partitions: Iterable[int] = range(PARTITIONS),
 ) -> Watermark:
-    """Gives the position after which a snapshot is to be followed.
+    """Returns the position after which a snapshot is to be followed.
 
     Args:
         manifest: Of the snapshot.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nearline.errors import NotReady
-from retrieval.changelog.change_log import Appended, LogState
-from retrieval.changelog.records import Entry, Write
+from retrieval.changelog.change_log import AppendResult, LogState
+from retrieval.changelog.records import ChangeEntry, ChangeWrite
 from retrieval.protocols.watermark import Watermark
 
 
@@ -26,14 +26,17 @@ class AbsentLog:
         raise self._absent()
 
     async def append(
-        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
-    ) -> Appended:
+        self,
+        writes: Sequence[ChangeWrite],
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> AppendResult:
         """Raises NotReady."""
         raise self._absent()
 
     async def read(
         self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
-    ) -> list[Entry]:
+    ) -> list[ChangeEntry]:
         """Raises NotReady."""
         raise self._absent()
 

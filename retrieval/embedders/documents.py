@@ -20,7 +20,7 @@ _BATCH_S = 120.0
 _CHARACTERS_PER_TOKEN = 4
 
 
-class Embedded(NamedTuple):
+class DocumentEmbeddings(NamedTuple):
     """Vectors of texts, and the texts that were refused.
 
     vectors: (n, d) float32, in the order of the texts; zeros where one was refused.
@@ -37,7 +37,7 @@ async def embed_documents(
     texts: Sequence[str],
     lane: Lane,
     timeout_s: float | None,
-) -> Embedded:
+) -> DocumentEmbeddings:
     """Embeds texts as documents, several batches at a time.
 
     On the bulk lane an overloaded embedder is waited for, for as long as it says and there is time.
@@ -103,7 +103,7 @@ async def embed_documents(
     except BaseExceptionGroup as errors:
         # The first one ended the others.
         raise first_of(errors) from None
-    return Embedded(vectors, refused)
+    return DocumentEmbeddings(vectors, refused)
 
 
 def _batches(texts: Sequence[str], info: EmbedderInfo) -> Iterator[tuple[int, Sequence[str]]]:

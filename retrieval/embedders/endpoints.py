@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch, Unsupported
-from retrieval.embedders.documents import Embedded, embed_documents
+from retrieval.embedders.documents import DocumentEmbeddings, embed_documents
 
 _R = TypeVar("_R")
 _INFO_TIMEOUT_S = 2.0
@@ -29,7 +29,7 @@ class Embedders:
 
     def __init__(self, endpoints: Mapping[str, Embedder]) -> None:
         self._endpoints = dict(endpoints)
-        self._by_fingerprint: dict[str, _Known] = {}
+        self._by_fingerprint: dict[str, _Endpoint] = {}
         self._asking = asyncio.Lock()
 
     async def embed(
@@ -52,7 +52,7 @@ class Embedders:
 
     async def embed_documents(
         self, texts: Sequence[str], fingerprint: str, lane: Lane, timeout_s: float | None
-    ) -> Embedded:
+    ) -> DocumentEmbeddings:
         """Embeds chunks of documents; see `document_vectors.embed_documents`.
 
         Raises: as `embed`; a text that the endpoint refuses is in the answer.
@@ -63,21 +63,21 @@ class Embedders:
         )
 
     async def ask(self, fingerprint: str, ask: Callable[[Embedder], Awaitable[_R]]) -> _R:
-        """Asks the endpoint of a model; where it has another one by now, they are looked up anew.
+        """Asks the endpoint of a model; where it has another one by now, they are looked up again.
 
         Raises: as `embed`, and what the call raises.
         """
         return await self._call(fingerprint, lambda known: ask(known.embedder))
 
     async def endpoint(self, fingerprint: str) -> Embedder:
-        """Gives the endpoint that has a model now.
+        """Returns the endpoint that has a model now.
 
         Raises: SnapshotMismatch: no endpoint has it. NotReady: nor does one that is away, perhaps.
         """
         self._by_fingerprint.pop(fingerprint, None)
         return (await self._find(fingerprint)).embedder
 
-    async def _call(self, fingerprint: str, make: Callable[[_Known], Awaitable[_R]]) -> _R:
+    async def _call(self, fingerprint: str, make: Callable[[_Endpoint], Awaitable[_R]]) -> _R:
         known = self._by_fingerprint.get(fingerprint)
         if known is not None:
             try:
@@ -87,7 +87,7 @@ class Embedders:
                 self._by_fingerprint.pop(fingerprint, None)
         return await make(await self._find(fingerprint))
 
-    async def _find(self, fingerprint: str) -> _Known:
+    async def _find(self, fingerprint: str) -> _Endpoint:
         async with self._asking:
             known = self._by_fingerprint.get(fingerprint)
             if known is not None:
@@ -102,14 +102,14 @@ class Embedders:
             found = dict(zip(self._endpoints, answers, strict=True))
             for address, answer in found.items():
                 if isinstance(answer, EmbedderInfo):
-                    endpoint = _Known(self._endpoints[address], answer)
+                    endpoint = _Endpoint(self._endpoints[address], answer)
                     self._by_fingerprint[answer.fingerprint] = endpoint
             if fingerprint in self._by_fingerprint:
                 return self._by_fingerprint[fingerprint]
-        raise _nobody(fingerprint, found)
+        raise _not_found_error(fingerprint, found)
 
 
-class _Known(NamedTuple):
+class _Endpoint(NamedTuple):
     """An endpoint that has said who it is."""
 
     embedder: Embedder
@@ -142,19 +142,23 @@ async def _info_of(embedder: Embedder) -> EmbedderInfo | NearlineError:
         return NotReady(f"no answer within {_INFO_TIMEOUT_S:g} s")
 
 
-def _nobody(fingerprint: str, found: Mapping[str, EmbedderInfo | NearlineError]) -> NearlineError:
+def _not_found_error(
+    fingerprint: str, found: Mapping[str, EmbedderInfo | NearlineError]
+) -> NearlineError:
     away = [answer for answer in found.values() if isinstance(answer, NearlineError)]
     if away:
         return NotReady(
             f"no embedding service with model fingerprint {fingerprint} answers: "
-            + "; ".join(f"{address} {_said(answer)}" for address, answer in found.items())
+            + "; ".join(
+                f"{address} {_describe_answer(answer)}" for address, answer in found.items()
+            )
         )
-    served = ", ".join(f"{address} {_said(answer)}" for address, answer in found.items())
+    served = ", ".join(f"{address} {_describe_answer(answer)}" for address, answer in found.items())
     return SnapshotMismatch(
         f"the collection was embedded under fingerprint {fingerprint}, {served}; start an "
         "embedding service with the collection's model, or rebuild the collection with this one"
     )
 
 
-def _said(answer: EmbedderInfo | NearlineError) -> str:
+def _describe_answer(answer: EmbedderInfo | NearlineError) -> str:
     return f"says: {answer}" if isinstance(answer, NearlineError) else f"has {answer.fingerprint}"

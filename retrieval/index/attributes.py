@@ -11,10 +11,10 @@ from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
 from retrieval.index.item_table import ItemTable
 from retrieval.index.vectors.vector_index import VectorIndex
-from retrieval.protocols.shard import FieldCounts, Plan
+from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
 
-class Attributes:
+class SnapshotAttributes:
     """What filters look at, and how vectors are searched under them, in a snapshot's part.
 
     Args:
@@ -30,22 +30,22 @@ class Attributes:
         self.filtered = FilteredSearch(index, items.chunks, exact_limit=calibrate(index))
 
     def matches(self, filter: Filter) -> Matches:
-        """Gives what matches.
+        """Returns what matches.
 
         Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
         """
         return self._cache.matches(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Gives the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document, None where there is none."""
         return self._table.first_values(field, documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
         """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
         return self._table.counts(field, matching)
 
-    def word_plan(self, matches: Matches) -> Plan:
+    def word_plan(self, matches: Matches) -> ShardFilterPlan:
         """Says how words are searched under a filter: only matches are scored, all of them."""
         strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
         reason = f"of the chunks with a word of the query, those among {matches.count:,} matches"
-        return Plan(strategy, matches.count, self._chunks, 0, reason)
+        return ShardFilterPlan(strategy, matches.count, self._chunks, 0, reason)

@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 NamesOf: TypeAlias = Callable[[NDArray[np.int64]], Sequence[str]]
 
 
-def cut(
+def top_k_with_ties(
     rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Gives the k best in no order, and all that are as good as the last of them."""
+    """Returns the k best in no order, and all that are as good as the last of them."""
     if len(rows) <= k:
         return rows, scores
     kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
     return rows[kept], scores[kept]
 
 
-def best(
+def rank_rows(
     rows: NDArray[np.int64], scores: NDArray[np.float32], k: int, names_of: NamesOf
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Gives the k best by (score descending, document id ascending, row ascending).
+    """Returns the k best by (score descending, document id ascending, row ascending).
 
     Args:
         rows, scores: (n,), in any order.
         k: Rows wanted, >= 1.
         names_of: Asked only where scores are equal.
     """
-    rows, scores = cut(rows, scores, k)
+    rows, scores = top_k_with_ties(rows, scores, k)
     order = np.lexsort((rows, -scores))
     rows, scores = rows[order], scores[order]
     if len(rows) > 1 and (scores[1:] == scores[:-1]).any():

@@ -35,7 +35,7 @@ class DocumentRows:
     def chunks_of(
         self, rows: NDArray[np.int64], documents: NDArray[np.int64]
     ) -> tuple[list[int], list[int], list[int]]:
-        """Gives chunk numbers within their documents, first and past-the-last code points.
+        """Returns chunk numbers within their documents, first and past-the-last code points.
 
         Args:
             rows, documents: (n,) rows and what `documents_of` gave for them.
@@ -44,13 +44,13 @@ class DocumentRows:
         return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
 
     def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Gives the rows of a document."""
+        """Returns the rows of a document."""
         return np.arange(self._first_rows[document], self._first_rows[document + 1])
 
     def rows_of_many(
         self, documents: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the rows of documents, document after document, and how many each has."""
+        """Returns the rows of documents, document after document, and how many each has."""
         firsts = self._first_rows[documents]
         counts = self._first_rows[documents + 1] - firsts
         ends = np.cumsum(counts)

@@ -108,17 +108,17 @@ class ItemTable(DocumentRows):
         self._one_each = self.max_chunks <= 1 and self.chunks == self.documents
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Gives the document of each index row; same shape as rows."""
+        """Returns the document of each index row; same shape as rows."""
         if self._one_each:
             return rows
         return np.searchsorted(self.first_rows, rows, side="right") - 1
 
     def id(self, document: int) -> str:
-        """Gives the id of a document."""
+        """Returns the id of a document."""
         return self._ids[document]
 
     def ids(self, documents: NDArray[np.int64]) -> list[str]:
-        """Gives the ids of documents."""
+        """Returns the ids of documents."""
         return self._ids.many(documents)
 
     def find(self, document_id: str) -> int | None:
@@ -126,35 +126,36 @@ class ItemTable(DocumentRows):
         return self._ids.place_of(document_id)
 
     def following(self, after_id: str) -> range:
-        """Gives the documents whose id is greater, in id order; "" is before all."""
+        """Returns the documents whose id is greater, in id order; "" is before all."""
         return range(bisect_right(self._ids, after_id) if after_id else 0, self.documents)
 
     def title(self, document: int) -> str:
-        """Gives the title of a document; it may be empty."""
+        """Returns the title of a document; it may be empty."""
         return self._titles[document]
 
     def text(self, document: int) -> str:
-        """Gives the whole text of a document."""
+        """Returns the whole text of a document."""
         return self._texts[document]
 
     def attributes(self, document: int) -> Attributes:
-        """Gives the attributes of a document, times as aware datetimes."""
+        """Returns the attributes of a document, times as aware datetimes."""
         text = self._attributes[document]
         attributes: Attributes = json.loads(text, object_hook=_decode_time) if text else {}
         return attributes
 
     def version(self, document: int) -> int:
-        """Gives the number of the last live change to a document; 0: none."""
+        """Returns the number of the last live change to a document; 0: none."""
         return 0 if self._versions is None else int(self._versions[document])
 
     def expires(self, document: int) -> datetime | None:
-        """Gives the time after which a document is served no more; None: it stays."""
+        """Returns the time after which a document is served no more; None: it stays."""
         if self._expires is None or self._expires[document] == _STAYS:
             return None
         return from_us(int(self._expires[document]))
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""
+        """Returns the documents that expire and when, soonest first: (n,) microseconds since
+        1970."""
         if self._expires is None:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         documents = np.flatnonzero(self._expires != _STAYS)
@@ -163,7 +164,7 @@ class ItemTable(DocumentRows):
         return documents[order], times[order]
 
     def close(self) -> None:
-        """Lets go of the mapping once nothing refers to it."""
+        """Releases the mapping once nothing refers to it."""
         self._source.close()
 
 

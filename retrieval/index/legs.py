@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.protocols import AttributeValues, Documents, Words
+from retrieval.index.protocols import AttributeValues, Documents, WordIndex
 from retrieval.index.tombstones import search_alive
-from retrieval.index.top_units import Found, UnitOf, best_of_each, best_units
+from retrieval.index.top_units import TopRows, UnitOf, best_per_run, find_top_units
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams, VectorIndex
-from retrieval.protocols.shard import Plan, Queries
+from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 
 
-class Wanted(NamedTuple):
+class LegOptions(NamedTuple):
     """What is looked for.
 
     k: Units. unit_of: The unit that a row belongs to; None: rows are the units.
@@ -38,7 +38,7 @@ class Wanted(NamedTuple):
         return self.alive if self.matches is None else self.matches
 
 
-class Candidates(NamedTuple):
+class CandidateRows(NamedTuple):
     """Candidates of both legs for one query, side by side, by their unit; both scores are true.
 
     rows, scores: (m,) best row by vector and its score. lexical_rows, lexical_scores: (m,) by
@@ -66,7 +66,7 @@ class Legs:
         index: VectorIndex,
         items: Documents,
         attributes: AttributeValues,
-        words: Words | None,
+        words: WordIndex | None,
     ) -> None:
         self._index = index
         self._items = items
@@ -75,29 +75,29 @@ class Legs:
         self._can_scan = "exact" in index.describe().knobs
 
     def dense(
-        self, vectors: NDArray[np.float32], wanted: Wanted
-    ) -> tuple[list[Found], Plan | None]:
+        self, vectors: NDArray[np.float32], wanted: LegOptions
+    ) -> tuple[list[TopRows], ShardFilterPlan | None]:
         """Finds the best units by vector: one record per query."""
-        plan: Plan | None = None
+        plan: ShardFilterPlan | None = None
         among, filtered = wanted.among, self._attributes.filtered
         # At least one: engines have no place for less.
         rows = self._items.chunks if among is None else max(1, among.count)
 
-        def find(queries: NDArray[np.int64], ask: int) -> list[Found]:
+        def find(queries: NDArray[np.int64], ask: int) -> list[TopRows]:
             nonlocal plan
             asked = vectors if len(queries) == len(vectors) else vectors[queries]
             if among is None:
-                return _trimmed(self._best_rows(asked, ask, wanted.params))
+                return _drop_empty(self._best_rows(asked, ask, wanted.params))
             if wanted.matches is None:
                 alive = search_alive(self._index, filtered, asked, ask, wanted.params, among)
-                return _trimmed(alive)
+                return _drop_empty(alive)
             found, plan = filtered.search(asked, ask, wanted.params, among)
-            return _trimmed(found)
+            return _drop_empty(found)
 
         if wanted.unit_of is None:
             everything = np.arange(len(vectors))
             return find(everything, min(wanted.k, rows)), plan
-        found = best_units(
+        found = find_top_units(
             find,
             len(vectors),
             wanted.k,
@@ -107,18 +107,18 @@ class Legs:
         )
         return found, plan
 
-    def lexical(self, texts: Sequence[str], wanted: Wanted) -> list[Found]:
+    def lexical(self, texts: Sequence[str], wanted: LegOptions) -> list[TopRows]:
         """Finds the best units by words; only those that have one of the query's words."""
         words = self._needed_words()
         among = wanted.among
         allow = None if among is None else among.chunks
 
-        def find(queries: NDArray[np.int64], ask: int) -> list[Found]:
-            return [Found(*words.search(texts[query], ask, allow)) for query in queries.tolist()]
+        def find(queries: NDArray[np.int64], ask: int) -> list[TopRows]:
+            return [TopRows(*words.search(texts[query], ask, allow)) for query in queries.tolist()]
 
         if wanted.unit_of is None:
             return find(np.arange(len(texts)), wanted.k)
-        return best_units(
+        return find_top_units(
             find,
             len(texts),
             wanted.k,
@@ -128,8 +128,8 @@ class Legs:
         )
 
     def candidates(
-        self, queries: Queries, wanted: Wanted, *, documents: bool
-    ) -> tuple[list[Candidates], Plan | None]:
+        self, queries: ShardQueries, wanted: LegOptions, *, documents: bool
+    ) -> tuple[list[CandidateRows], ShardFilterPlan | None]:
         """Finds the candidates of both legs, k of each, with both scores of every one.
 
         Args:
@@ -149,7 +149,7 @@ class Legs:
 
     def _completed(
         self, vector: NDArray[np.float32], text: str, rows: NDArray[np.int64], *, documents: bool
-    ) -> Candidates:
+    ) -> CandidateRows:
         counts = np.ones(len(rows), np.int64)
         if documents:
             rows, counts = self._items.rows_of_many(np.unique(self._items.documents_of(rows)))
@@ -158,10 +158,10 @@ class Legs:
         dense: NDArray[np.float32] = np.einsum("ij,j->i", self._index.reconstruct(rows), vector)
         lexical = self._needed_words().scores(text, rows)
         if not documents:
-            return Candidates(rows, dense, rows, lexical)
-        at, dense_best = best_of_each(dense, counts)
-        lexical_at, lexical_best = best_of_each(lexical, counts)
-        return Candidates(rows[at], dense_best, rows[lexical_at], lexical_best)
+            return CandidateRows(rows, dense, rows, lexical)
+        at, dense_best = best_per_run(dense, counts)
+        lexical_at, lexical_best = best_per_run(lexical, counts)
+        return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best)
 
     def _best_rows(self, vectors: NDArray[np.float32], k: int, params: SearchParams) -> Neighbours:
         """Finds k rows per query; by scanning where the index came back short of them."""
@@ -174,7 +174,7 @@ class Legs:
             found.ids[short], found.scores[short] = exact.ids, exact.scores
         return found
 
-    def _needed_words(self) -> Words:
+    def _needed_words(self) -> WordIndex:
         if self._words is None:
             raise Unsupported(
                 "the snapshot has no lexical index, so only mode dense can be served; build it "
@@ -184,12 +184,12 @@ class Legs:
         return self._words
 
 
-def _trimmed(found: Neighbours) -> list[Found]:
-    """Gives a record per query, without the places that stayed empty."""
+def _drop_empty(found: Neighbours) -> list[TopRows]:
+    """Returns a record per query, without the places that stayed empty."""
     if found.full:
-        return [Found(*one) for one in zip(found.ids, found.scores, strict=True)]
+        return [TopRows(*one) for one in zip(found.ids, found.scores, strict=True)]
     there = found.ids >= 0
     return [
-        Found(ids[kept], scores[kept])
+        TopRows(ids[kept], scores[kept])
         for ids, scores, kept in zip(found.ids, found.scores, there, strict=True)
     ]

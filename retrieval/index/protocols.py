@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes, Filter, Scalar
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
-from retrieval.protocols.shard import FieldCounts, Plan
+from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
 
 class Documents(Protocol):
@@ -39,31 +39,31 @@ class Documents(Protocol):
         ...
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Gives the document of each row; same shape as rows."""
+        """Returns the document of each row; same shape as rows."""
         ...
 
     def chunks_of(
         self, rows: NDArray[np.int64], documents: NDArray[np.int64]
     ) -> tuple[list[int], list[int], list[int]]:
-        """Gives chunk numbers within their documents, first and past-the-last code points."""
+        """Returns chunk numbers within their documents, first and past-the-last code points."""
         ...
 
     def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Gives the rows of a document."""
+        """Returns the rows of a document."""
         ...
 
     def rows_of_many(
         self, documents: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the rows of documents, document after document, and how many each has."""
+        """Returns the rows of documents, document after document, and how many each has."""
         ...
 
     def id(self, document: int) -> str:
-        """Gives the id of a document."""
+        """Returns the id of a document."""
         ...
 
     def ids(self, documents: NDArray[np.int64]) -> list[str]:
-        """Gives the ids of documents."""
+        """Returns the ids of documents."""
         ...
 
     def find(self, document_id: str) -> int | None:
@@ -75,31 +75,32 @@ class Documents(Protocol):
         ...
 
     def title(self, document: int) -> str:
-        """Gives the title of a document; it may be empty."""
+        """Returns the title of a document; it may be empty."""
         ...
 
     def text(self, document: int) -> str:
-        """Gives the whole text of a document."""
+        """Returns the whole text of a document."""
         ...
 
     def attributes(self, document: int) -> Attributes:
-        """Gives the attributes of a document, times as aware datetimes."""
+        """Returns the attributes of a document, times as aware datetimes."""
         ...
 
     def version(self, document: int) -> int:
-        """Gives the number of the last live change to a document; 0: none."""
+        """Returns the number of the last live change to a document; 0: none."""
         ...
 
     def expires(self, document: int) -> datetime | None:
-        """Gives the time after which a document is served no more; None: it stays."""
+        """Returns the time after which a document is served no more; None: it stays."""
         ...
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""
+        """Returns the documents that expire and when, soonest first: (n,) microseconds since
+        1970."""
         ...
 
 
-class Words(Protocol):
+class WordIndex(Protocol):
     """The words of the rows; see `retrieval.index.lexical.bm25_index.LexicalIndex`."""
 
     def search(
@@ -109,11 +110,11 @@ class Words(Protocol):
         ...
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
+        """Returns the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
         ...
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Gives the words of a text, each once, with the chunks of the snapshot that have it."""
+        """Returns the words of a text, each once, with the chunks of the snapshot that have it."""
         ...
 
 
@@ -122,13 +123,13 @@ class FilteredVectors(Protocol):
 
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
-    ) -> tuple[Neighbours, Plan]:
+    ) -> tuple[Neighbours, ShardFilterPlan]:
         """Finds the k best matches per query, and tells how; see `FilteredSearch.search`."""
         ...
 
 
 class AttributeValues(Protocol):
-    """The attributes of the documents; see `retrieval.index.attributes.Attributes`."""
+    """The attributes of the documents; see `retrieval.index.attributes.SnapshotAttributes`."""
 
     @property
     def filtered(self) -> FilteredVectors:
@@ -136,20 +137,20 @@ class AttributeValues(Protocol):
         ...
 
     def matches(self, filter: Filter) -> Matches:
-        """Gives what matches, whether it is alive or not.
+        """Returns what matches, whether it is alive or not.
 
         Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
         """
         ...
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Gives the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document, None where there is none."""
         ...
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
         """Counts the values of an attribute among documents; (documents,) bool: those to count."""
         ...
 
-    def word_plan(self, matches: Matches) -> Plan:
+    def word_plan(self, matches: Matches) -> ShardFilterPlan:
         """Says how words are searched under a filter."""
         ...

@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode
 from nearline.filters import All, Exists
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.legs import Legs, Wanted
-from retrieval.index.protocols import AttributeValues, Documents, Words
+from retrieval.index.legs import LegOptions, Legs
+from retrieval.index.protocols import AttributeValues, Documents, WordIndex
 from retrieval.index.stored_items import StoredItems
-from retrieval.index.top_units import Found, UnitOf
+from retrieval.index.top_units import TopRows, UnitOf
 from retrieval.index.vectors.vector_index import SearchParams, VectorIndex
 from retrieval.protocols.shard import (
     HitPayload,
     LexicalColumns,
-    Plan,
-    Queries,
     ShardCounts,
+    ShardFilterPlan,
     ShardHits,
     ShardOptions,
+    ShardQueries,
 )
 
 
-class Part:
+class Segment:
     """Documents that are searched together; blocks, and may be used from several threads.
 
     `alive`, wherever it is asked for, says which of them there still are: None, all.
@@ -45,7 +45,7 @@ class Part:
         index: VectorIndex,
         items: Documents,
         attributes: AttributeValues,
-        words: Words | None,
+        words: WordIndex | None,
         *,
         unit_length: bool,
     ) -> None:
@@ -60,13 +60,13 @@ class Part:
         self._chunks_per_document = min(items.max_chunks, 2 * mean)
 
     def search(
-        self, queries: Queries, options: ShardOptions, alive: Matches | None = None
+        self, queries: ShardQueries, options: ShardOptions, alive: Matches | None = None
     ) -> list[ShardHits]:
         """Searches; see `Shard.search`. A watermark in the options is the caller's concern."""
         if self.items.chunks == 0:
             return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
         wanted = self._wanted(options, alive)
-        plan: Plan | None = None
+        plan: ShardFilterPlan | None = None
         if options.mode is SearchMode.HYBRID:
             return self._with_terms(self._candidates(queries, wanted, options), queries, options)
         if options.mode is SearchMode.LEXICAL:
@@ -98,7 +98,7 @@ class Part:
         payload: frozenset[PayloadField],
         alive: Matches | None = None,
     ) -> Iterator[Item]:
-        """Gives the items after an id that match, in id order; each is read when its turn comes.
+        """Returns the items after an id that match, in id order; each is read when its turn comes.
 
         Raises (at once): InvalidRequest: an attribute that does not exist, or a value of another
             kind.
@@ -119,13 +119,13 @@ class Part:
         return ShardCounts(int(np.count_nonzero(matching)), counts)
 
     def _documents(self, filter: Filter | None, alive: Matches | None) -> NDArray[np.bool_] | None:
-        """Gives which documents match and are alive: (documents,); None: all do."""
+        """Returns which documents match and are alive: (documents,); None: all do."""
         if filter is None:
             return None if alive is None else alive.documents
         matching = self._attributes.matches(filter).documents
         return matching if alive is None else matching & alive.documents
 
-    def _wanted(self, options: ShardOptions, alive: Matches | None) -> Wanted:
+    def _wanted(self, options: ShardOptions, alive: Matches | None) -> LegOptions:
         filter, units = options.filter, self.items.chunks
         unit_of: UnitOf | None = None
         first_ask = options.k
@@ -142,7 +142,7 @@ class Part:
         matches = None if filter is None else self._attributes.matches(filter)
         if matches is not None and alive is not None:
             matches = matches.among(alive)
-        return Wanted(
+        return LegOptions(
             min(options.k, units),
             SearchParams(options.ef_search, options.nprobe, options.exact),
             unit_of,
@@ -161,7 +161,7 @@ class Part:
         return np.array(numbers, np.int64)
 
     def _hits(
-        self, found: Sequence[Found], options: ShardOptions, plan: Plan | None
+        self, found: Sequence[TopRows], options: ShardOptions, plan: ShardFilterPlan | None
     ) -> list[ShardHits]:
         """Makes the hits of all queries in one go, query after query.
 
@@ -201,12 +201,12 @@ class Part:
         return hits
 
     def _candidates(
-        self, queries: Queries, wanted: Wanted, options: ShardOptions
+        self, queries: ShardQueries, wanted: LegOptions, options: ShardOptions
     ) -> list[ShardHits]:
         documents = options.level is HitLevel.DOCUMENT
         found, plan = self._legs.candidates(queries, wanted, documents=documents)
         plain = options._replace(payload=frozenset())
-        results = self._hits([Found(each.rows, each.scores) for each in found], plain, plan)
+        results = self._hits([TopRows(each.rows, each.scores) for each in found], plain, plan)
         for hits, each in zip(results, found, strict=True):
             rows = each.lexical_rows
             of = self.items.documents_of(rows)
@@ -216,7 +216,7 @@ class Part:
         return results
 
     def _with_terms(
-        self, results: list[ShardHits], queries: Queries, options: ShardOptions
+        self, results: list[ShardHits], queries: ShardQueries, options: ShardOptions
     ) -> list[ShardHits]:
         """Adds the words of the queries, where they are to be explained."""
         if options.explain and options.mode is not SearchMode.DENSE and self._words is not None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def place_in(ids: Sequence[str], text: str) -> int | None:
-    """Gives the place of an id among ascending ones; None: it is not there."""
+def index_of(ids: Sequence[str], text: str) -> int | None:
+    """Returns the place of an id among ascending ones; None: it is not there."""
     if isinstance(ids, SortedIds):
         return ids.place_of(text)
     at = bisect_left(ids, text)
@@ -54,7 +54,7 @@ class SortedIds(Sequence[str]):
         return self._bytes[self._starts[at] : self._starts[at + 1]].decode()
 
     def many(self, places: NDArray[np.int64]) -> list[str]:
-        """Gives the ids at some places."""
+        """Returns the ids at some places."""
         content = self._bytes
         starts, ends = self._offsets[places], self._offsets[places + 1]
         return [
@@ -63,7 +63,7 @@ class SortedIds(Sequence[str]):
         ]
 
     def place_of(self, text: str) -> int | None:
-        """Gives the place of an id; None: it is not there."""
+        """Returns the place of an id; None: it is not there."""
         wanted, starts, content = text.encode(), self._starts, self._bytes
         low, high = 0, len(starts) - 1
         while low < high:

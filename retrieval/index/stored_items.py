@@ -67,7 +67,7 @@ class StoredItems:
         matching: NDArray[np.bool_] | None,
         payload: frozenset[PayloadField],
     ) -> Iterator[Item]:
-        """Gives the items after an id, in id order; each is read when its turn comes.
+        """Returns the items after an id, in id order; each is read when its turn comes.
 
         Args:
             after_id: Only greater ids; empty: from the start.
@@ -90,7 +90,8 @@ class StoredItems:
         ends: Sequence[int],
         payload: frozenset[PayloadField],
     ) -> list[HitPayload]:
-        """Gives the payload of hits: (n,) rows, their documents, and the bounds of their texts."""
+        """Returns the payload of hits: (n,) rows, their documents, and the bounds of their
+        texts."""
         items = self._items
         vectors = self._index.reconstruct(rows) if PayloadField.VECTOR in payload else None
         return [

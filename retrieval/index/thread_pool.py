@@ -11,7 +11,7 @@ from typing import Any
 _SETTLE_POLL_S = 0.005
 
 
-class SearchThreads:
+class ThreadPool:
     """A fixed number of threads, started at once.
 
     Work hands its results to the loop by itself (`call_soon_threadsafe`), as often as it likes.

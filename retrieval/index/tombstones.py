@@ -66,7 +66,7 @@ def search_alive(
 
 
 def _wider(params: SearchParams, info: IndexInfo, share: float) -> SearchParams:
-    """Gives widths as under a filter that keeps this share of the rows."""
+    """Returns widths as under a filter that keeps this share of the rows."""
     factor = math.pow(share, -WIDENING)
     if "ef_search" in info.knobs:
         ef = params.ef_search or info.ef_search

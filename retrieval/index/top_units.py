@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _WIDEN = 4
 
 
-class Found(NamedTuple):
+class TopRows(NamedTuple):
     """Rows of the index found for one query, (score descending, row ascending).
 
     rows: (m,) int64. scores: (m,) float32.
@@ -22,14 +22,14 @@ class Found(NamedTuple):
 
 
 # Finds the best `ask` rows for some of the queries, given by their places: one record for each.
-FindRows = Callable[[NDArray[np.int64], int], Sequence[Found]]
+FindRows = Callable[[NDArray[np.int64], int], Sequence[TopRows]]
 # Gives the unit that each row belongs to, as a number.
 UnitOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
-def best_units(
+def find_top_units(
     find: FindRows, queries: int, k: int, *, first_ask: int, rows: int, unit_of: UnitOf
-) -> list[Found]:
+) -> list[TopRows]:
     """Finds, per query, the best row of each of the k best units.
 
     A prefix of the best rows that holds k units holds the k best ones, so the ask is widened until
@@ -44,7 +44,7 @@ def best_units(
         unit_of: Which unit a row belongs to.
     """
     ask = min(max(k, first_ask), rows)
-    done: dict[int, Found] = {}
+    done: dict[int, TopRows] = {}
     pending = np.arange(queries)
     while len(pending):
         left = []
@@ -53,16 +53,16 @@ def best_units(
             if len(firsts) < k and ask < rows and len(found.rows) >= ask:
                 left.append(query)
             else:
-                done[query] = Found(found.rows[firsts], found.scores[firsts])
+                done[query] = TopRows(found.rows[firsts], found.scores[firsts])
         pending = np.array(left, np.int64)
         ask = min(ask * _WIDEN, rows)
     return [done[query] for query in range(queries)]
 
 
-def best_of_each(
+def best_per_run(
     scores: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Gives the place and score of the best entry of each run; the first where scores are equal.
+    """Returns the place and score of the best entry of each run; the first where scores are equal.
 
     Args:
         scores: (n,) runs side by side.

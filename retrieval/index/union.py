@@ -10,8 +10,8 @@ from nearline.contract import Scalar, SearchMode
 from retrieval.protocols.shard import (
     FieldCounts,
     LexicalColumns,
-    Plan,
     ShardCounts,
+    ShardFilterPlan,
     ShardHits,
     ShardOptions,
 )
@@ -29,7 +29,7 @@ def join_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardH
     Returns: As `ShardHits` says, at most k (grouped: of k groups, the best hit of each); hybrid:
         all candidates, so that the router can choose among them.
     """
-    joined = _joined(base, live, options)
+    joined = _merge_hits(base, live, options)
     joined.plan = _join_plans(base.plan, live.plan)
     joined.terms = base.terms or live.terms
     return joined
@@ -44,7 +44,7 @@ def join_counts(base: ShardCounts, live: ShardCounts) -> ShardCounts:
     return ShardCounts(base.count + live.count, fields)
 
 
-def _joined(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHits:
+def _merge_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHits:
     if not live.ids:
         return base
     if not base.ids:
@@ -59,7 +59,7 @@ def _joined(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHit
     order = sorted(range(len(ids)), key=lambda at: (-scores[at], ids[at], chunks[at]))
     if options.grouping is not None:
         order = _firsts(order, both.groups)
-    return _chosen(both, order[: options.k])
+    return _take_hits(both, order[: options.k])
 
 
 def _side_by_side(base: ShardHits, live: ShardHits) -> ShardHits:
@@ -90,7 +90,7 @@ def _firsts(order: Sequence[int], groups: Sequence[Scalar]) -> list[int]:
     return list(seen.values())
 
 
-def _chosen(hits: ShardHits, places: Sequence[int]) -> ShardHits:
+def _take_hits(hits: ShardHits, places: Sequence[int]) -> ShardHits:
     return ShardHits(
         _take(hits.ids, places),
         _take(hits.scores, places),
@@ -107,11 +107,13 @@ def _take(column: Sequence[_T], places: Sequence[int]) -> list[_T]:
     return [column[at] for at in places]
 
 
-def _join_plans(base: Plan | None, live: Plan | None) -> Plan | None:
+def _join_plans(
+    base: ShardFilterPlan | None, live: ShardFilterPlan | None
+) -> ShardFilterPlan | None:
     """Tells of both; the snapshot's part is the one where it matters how it was searched."""
     if base is None or live is None:
         return base or live
-    return Plan(
+    return ShardFilterPlan(
         base.strategy if base.matches else live.strategy,
         base.matches + live.matches,
         base.chunks + live.chunks,

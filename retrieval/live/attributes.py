@@ -22,7 +22,7 @@ from retrieval.index.filtering.planner import Matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
-from retrieval.protocols.shard import FieldCounts, Plan
+from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
 # Small, since a view converts what is not in a block; many blocks become one, since each costs
 # every filter some calls.
@@ -64,7 +64,7 @@ class LiveColumns:
     def view(
         self, items: Sequence[LiveItem], of: DocumentsView, index: LiveIndex
     ) -> LiveAttributes:
-        """Gives the attributes of the documents of a view.
+        """Returns the attributes of the documents of a view.
 
         Args:
             items: Those documents, and possibly more.
@@ -98,28 +98,28 @@ class LiveAttributes:
         self._rest = rest
         self._of = of
         self._made: tuple[AttributeTable, FilterCache] | None = None
-        self.filtered = LiveFiltered(index)
+        self.filtered = LiveFilteredVectors(index)
 
     def matches(self, filter: Filter) -> Matches:
-        """Gives what matches, whether it is alive or not.
+        """Returns what matches, whether it is alive or not.
 
         Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
         """
         return self._columns()[1].matches(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Gives the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document, None where there is none."""
         return self._columns()[0].first_values(field, documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
         """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
         return self._columns()[0].counts(field, matching)
 
-    def word_plan(self, matches: Matches) -> Plan:
+    def word_plan(self, matches: Matches) -> ShardFilterPlan:
         """Says how words are searched under a filter: only matches are scored, all of them."""
         strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
         reason = f"of the live chunks with a word of the query, those among {matches.count:,}"
-        return Plan(strategy, matches.count, self._of.chunks, 0, reason)
+        return ShardFilterPlan(strategy, matches.count, self._of.chunks, 0, reason)
 
     def _columns(self) -> tuple[AttributeTable, FilterCache]:
         # Two threads may make the same once; neither waits for the other.
@@ -131,7 +131,7 @@ class LiveAttributes:
         return made
 
 
-class LiveFiltered:
+class LiveFilteredVectors:
     """Searches live vectors under a filter; the index itself sees what pays.
 
     Args:
@@ -143,7 +143,7 @@ class LiveFiltered:
 
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
-    ) -> tuple[Neighbours, Plan]:
+    ) -> tuple[Neighbours, ShardFilterPlan]:
         """Finds the k best matches per query, and tells how; see `FilteredSearch.search`."""
         found, width = self._index.search_planned(vectors, k, params, matches.bitmap)
         rows = self._index.describe().rows
@@ -156,7 +156,7 @@ class LiveFiltered:
             reason += f"graphs were searched with ef_search {width}, the newest rows compared"
         else:
             reason += "each was compared"
-        return found, Plan(strategy, matches.count, rows, width, reason)
+        return found, ShardFilterPlan(strategy, matches.count, rows, width, reason)
 
 
 def _block(fields: Sequence[snapshot_pb2.AttributeField], items: Sequence[LiveItem]) -> pa.Table:

@@ -1,11 +1,11 @@
-"""A store of live documents made anew without what is dead, a few at a time beside the changes."""
+"""A store of live documents made again without what is dead, a few at a time beside the changes."""
 
 from __future__ import annotations
 
-from retrieval.live.live_segment import LiveStore
+from retrieval.live.live_segment import LiveSegment
 
 
-class Renewal:
+class Compaction:
     """Moves what is alive from one store to another, while changes go on in the first.
 
     All at once it would hold up searches: 20,000 documents take a third of a second of Python.
@@ -14,7 +14,7 @@ class Renewal:
         old: The store in use.
     """
 
-    def __init__(self, old: LiveStore) -> None:
+    def __init__(self, old: LiveSegment) -> None:
         self.new = old.empty()
         self._old = old
         self._moved = 0

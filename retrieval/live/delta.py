@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.protocols import Documents
-from retrieval.index.segment import Part
-from retrieval.live.compaction import Renewal
+from retrieval.index.segment import Segment
+from retrieval.live.compaction import Compaction
 from retrieval.live.delta_protocol import DeltaStats
 from retrieval.live.documents import LiveItem
-from retrieval.live.graph_builder import Sealer
-from retrieval.live.graphs import Build, build_here
-from retrieval.live.live_segment import LiveStore
+from retrieval.live.graph_builder import GraphBuilder
+from retrieval.live.graphs import BuildGraph, build_in_thread
+from retrieval.live.live_segment import LiveSegment
 from retrieval.live.survivors import Survivors
 from retrieval.live.vectors import LiveVectors
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
 # Dead rows are cleared away once there are more than so many, and more than living ones; with every
@@ -35,7 +35,7 @@ _MOST_DEAD_ROWS = 4_096
 _MOVED = 4
 
 
-class Delta:
+class LiveDelta:
     """What live changes made of one shard of one snapshot.
 
     One thread at a time changes it; any thread may take the view. A background thread, there while
@@ -52,28 +52,28 @@ class Delta:
 
     def __init__(
         self,
-        base: Part,
+        base: Segment,
         manifest: snapshot_pb2.Manifest,
         vocabulary: Vocabulary | None,
         number: int,
         start: Watermark,
-        build: Build = build_here,
+        build: BuildGraph = build_in_thread,
     ) -> None:
         self._base = base
         self._fingerprint = manifest.embedder.fingerprint
         self._dim = manifest.dim
         self._watermark = start
         self._survivors = Survivors(base.items)
-        self._store = LiveStore(manifest, vocabulary)
+        self._store = LiveSegment(manifest, vocabulary)
         # What will take the place of the store.
-        self._renewal: Renewal | None = None
+        self._renewal: Compaction | None = None
         # What expires, as heaps of (microseconds since 1970, document).
         self._base_due = _heap_of(base.items)
         self._due: list[tuple[int, int]] = []
         self._changes = 0
         self._oldest_change_us = 0
         self._lock = threading.Lock()
-        self._sealer: Sealer | None = Sealer(
+        self._sealer: GraphBuilder | None = GraphBuilder(
             f"seal-{number}", build, self._lock, self._vectors, self._publish
         )
         self._publish()
@@ -83,7 +83,7 @@ class Delta:
         """The newest state; may be read from any thread."""
         return self._view
 
-    def apply(self, entries: Sequence[Entry]) -> None:
+    def apply(self, entries: Sequence[ChangeEntry]) -> None:
         """Applies changes, and publishes one new view that has all of them; blocks.
 
         What the watermark covers already is passed over.
@@ -119,15 +119,15 @@ class Delta:
         """
         now_us = to_us(now)
         with self._lock:
-            base = [self._survivors.hide(number) for number in _taken(self._base_due, now_us)]
-            live = [self._remove(number) for number in _taken(self._due, now_us)]
+            base = [self._survivors.hide(number) for number in _pop_due(self._base_due, now_us)]
+            live = [self._remove(number) for number in _pop_due(self._due, now_us)]
             changed = any(base) or any(live)
             if changed:
                 self._publish()
             return changed
 
     def stats(self) -> DeltaStats:
-        """Tells how large it is, as of the newest view; waits for nobody."""
+        """Returns how large it is, as of the newest view; waits for nobody."""
         return self._stats
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class Delta:
 
     def _publish(self) -> None:
         part, alive = self._store.part()
-        self._view = LiveView(Applied(self._watermark), self._survivors.matches(), part, alive)
+        self._view = LiveView(AppliedState(self._watermark), self._survivors.matches(), part, alive)
         self._stats = DeltaStats(
             self._store.rows,
             self._store.dead_rows,
@@ -149,10 +149,10 @@ class Delta:
             self._oldest_change_us,
         )
 
-    def _apply(self, entry: Entry, now: datetime) -> None:
+    def _apply(self, entry: ChangeEntry, now: datetime) -> None:
         change = entry.change
         match change.kind:
-            case Kind.UPSERT:
+            case ChangeKind.UPSERT:
                 item = LiveItem(
                     change.document_id,
                     change.title,
@@ -164,9 +164,9 @@ class Delta:
                 vectors = self._vectors_of(change)
                 self._hide(change.document_id)
                 self._add(item, change.bounds, vectors, now)
-            case Kind.DELETE:
+            case ChangeKind.DELETE:
                 self._hide(change.document_id)
-            case Kind.ATTRIBUTES:
+            case ChangeKind.ATTRIBUTES:
                 found = self._copied(entry)
                 if found is not None:
                     self._hide(change.document_id)
@@ -182,15 +182,15 @@ class Delta:
         return vectors
 
     def _copied(
-        self, entry: Entry
+        self, entry: ChangeEntry
     ) -> tuple[LiveItem, NDArray[np.int64], NDArray[np.float32]] | None:
-        """Gives the item that an entry changes, with its attributes changed."""
+        """Returns the item that an entry changes, with its attributes changed."""
         change = entry.change
         document = self._store.find(change.document_id)
         if document is not None:
             old = self._store.items.items[document]
             rows = self._store.items.rows_of(document)
-            merged = _merged(old.attributes, change.attributes)
+            merged = _merge_attributes(old.attributes, change.attributes)
             item = old._replace(
                 attributes=merged, version=entry.position, expires=change.expires or old.expires
             )
@@ -205,7 +205,7 @@ class Delta:
             change.document_id,
             items.title(document),
             items.text(document),
-            _merged(items.attributes(document), change.attributes),
+            _merge_attributes(items.attributes(document), change.attributes),
             entry.position,
             change.expires or items.expires(document),
         )
@@ -246,7 +246,7 @@ class Delta:
         if self._renewal is None:
             if store.dead_rows <= _MOST_DEAD_ROWS or 2 * store.dead_rows <= store.rows:
                 return
-            self._renewal = Renewal(store)
+            self._renewal = Compaction(store)
         self._renewal.move(_MOVED * changes)
         if self._renewal.done:
             self._store, self._renewal = self._renewal.new, None
@@ -254,12 +254,12 @@ class Delta:
             self._due = _heap_of(self._store.items.view(everything))
 
     def _vectors(self) -> Sequence[LiveVectors]:
-        """Gives the vectors in use, and what will take their place."""
+        """Returns the vectors in use, and what will take their place."""
         renewed = () if self._renewal is None else (self._renewal.new.vectors,)
         return (self._store.vectors, *renewed)
 
 
-def _taken(due: list[tuple[int, int]], now_us: int) -> list[int]:
+def _pop_due(due: list[tuple[int, int]], now_us: int) -> list[int]:
     """Takes those out of a heap whose time has come."""
     taken = []
     while due and due[0][0] <= now_us:
@@ -267,11 +267,11 @@ def _taken(due: list[tuple[int, int]], now_us: int) -> list[int]:
     return taken
 
 
-def _merged(old: Attributes, changes: Attributes) -> Attributes:
+def _merge_attributes(old: Attributes, changes: Attributes) -> Attributes:
     return {name: v for name, v in {**old, **changes}.items() if v is not None}
 
 
 def _heap_of(documents: Documents) -> list[tuple[int, int]]:
-    """Gives when documents expire, and which; sorted, so a heap."""
+    """Returns when documents expire, and which; sorted, so a heap."""
     numbers, times = documents.expiries()
     return list(zip(times.tolist(), numbers.tolist(), strict=True))

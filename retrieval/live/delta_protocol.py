@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
-from retrieval.live.view import Live, LiveView
+from retrieval.changelog.records import ChangeEntry
+from retrieval.live.view import LiveState, LiveView
 from retrieval.protocols.watermark import Watermark
 
 
@@ -37,14 +37,14 @@ class FollowedDelta(Protocol):
         """The newest state."""
         ...
 
-    async def apply(self, entries: Sequence[Entry]) -> None:
+    async def apply(self, entries: Sequence[ChangeEntry]) -> None:
         """Applies changes: the view has them then, or once more have come that go with them.
 
         What it has already is passed over. May be cancelled: what was begun can be done again.
 
         Args:
             entries: Of the partitions of the shard, in the order of each.
-        Raises: SnapshotMismatch: a delta is to be made anew. Any other NearlineError: not now; to
+        Raises: SnapshotMismatch: a delta is to be made again. Any other NearlineError: not now; to
             be asked again, with the same entries.
         """
         ...
@@ -58,7 +58,7 @@ class FollowedDelta(Protocol):
         ...
 
     def stats(self) -> DeltaStats:
-        """Tells how large it is, as of the newest view."""
+        """Returns how large it is, as of the newest view."""
         ...
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ class FollowedDelta(Protocol):
         ...
 
 
-class MakeDelta(Protocol):
+class DeltaFactory(Protocol):
     """Makes what the changes of a shard are collected in."""
 
     def __call__(self, start: Watermark, log: ChangeLog | None) -> Awaitable[FollowedDelta]:
@@ -90,5 +90,5 @@ class FollowedShard:
 
     number: int
     partitions: tuple[int, ...]
-    new_delta: MakeDelta
-    attach: Callable[[Live], None]
+    new_delta: DeltaFactory
+    attach: Callable[[LiveState], None]

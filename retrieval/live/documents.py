@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.times import to_us
 from retrieval.index.document_rows import DocumentRows
-from retrieval.live.growable_array import Growing
+from retrieval.live.growable_array import GrowableArray
 
 
 class LiveItem(NamedTuple):
@@ -38,11 +38,11 @@ class LiveDocuments:
         # older view goes back to what it has.
         self.newest: dict[str, int] = {}
         self.replaced: list[int] = []
-        self._first_rows = Growing(np.int64)
+        self._first_rows = GrowableArray(np.int64)
         self._first_rows.add(0)
-        self._document_of = Growing(np.int64)
-        self._starts = Growing(np.int64)
-        self._ends = Growing(np.int64)
+        self._document_of = GrowableArray(np.int64)
+        self._starts = GrowableArray(np.int64)
+        self._ends = GrowableArray(np.int64)
 
     @property
     def rows(self) -> int:
@@ -68,16 +68,16 @@ class LiveDocuments:
         return document
 
     def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Gives the rows of a document."""
+        """Returns the rows of a document."""
         first_rows = self._first_rows.values
         return np.arange(first_rows[document], first_rows[document + 1])
 
     def bounds_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Gives first and past-the-last code points of rows: (n, 2)."""
+        """Returns first and past-the-last code points of rows: (n, 2)."""
         return np.stack((self._starts.values[rows], self._ends.values[rows]), axis=1)
 
     def view(self, alive: NDArray[np.bool_]) -> DocumentsView:
-        """Gives what is there now.
+        """Returns what is there now.
 
         Args:
             alive: (documents,) those that were neither replaced nor deleted; not changed later.
@@ -121,20 +121,20 @@ class DocumentsView(DocumentRows):
         self.max_chunks = store.max_chunks
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Gives the document of each row; same shape as rows."""
+        """Returns the document of each row; same shape as rows."""
         return self._document_of[rows]
 
     def id(self, document: int) -> str:
-        """Gives the id of a document."""
+        """Returns the id of a document."""
         return self._items[document].id
 
     def ids(self, documents: NDArray[np.int64]) -> list[str]:
-        """Gives the ids of documents."""
+        """Returns the ids of documents."""
         items = self._items
         return [items[document].id for document in documents.tolist()]
 
     def names_of(self, rows: NDArray[np.int64]) -> list[str]:
-        """Gives the document ids of rows."""
+        """Returns the document ids of rows."""
         return self.ids(self._document_of[rows])
 
     def find(self, document_id: str) -> int | None:
@@ -154,27 +154,28 @@ class DocumentsView(DocumentRows):
         return islice(documents, bisect_right(ids, after_id) if after_id else 0, None)
 
     def title(self, document: int) -> str:
-        """Gives the title of a document; it may be empty."""
+        """Returns the title of a document; it may be empty."""
         return self._items[document].title
 
     def text(self, document: int) -> str:
-        """Gives the whole text of a document."""
+        """Returns the whole text of a document."""
         return self._items[document].text
 
     def attributes(self, document: int) -> Attributes:
-        """Gives the attributes of a document, times as aware datetimes."""
+        """Returns the attributes of a document, times as aware datetimes."""
         return self._items[document].attributes
 
     def version(self, document: int) -> int:
-        """Gives the number of the change that brought a document."""
+        """Returns the number of the change that brought a document."""
         return self._items[document].version
 
     def expires(self, document: int) -> datetime | None:
-        """Gives the time after which a document is served no more; None: it stays."""
+        """Returns the time after which a document is served no more; None: it stays."""
         return self._items[document].expires
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Gives the documents that expire and when, soonest first: (n,) microseconds since 1970."""
+        """Returns the documents that expire and when, soonest first: (n,) microseconds since
+        1970."""
         due = sorted(
             (to_us(item.expires), document)
             for document, item in enumerate(self._items[: self.documents])

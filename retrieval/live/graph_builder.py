@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from retrieval.index.vectors.faiss_index import use_one_thread
-from retrieval.live.graphs import Build
-from retrieval.live.vectors import LiveVectors, Stretch
+from retrieval.live.graphs import BuildGraph
+from retrieval.live.vectors import LiveVectors, VectorBlock
 
 
-class Sealer:
+class GraphBuilder:
     """Seals the vectors of one delta.
 
     Args:
@@ -24,7 +24,7 @@ class Sealer:
     def __init__(
         self,
         name: str,
-        build: Build,
+        build: BuildGraph,
         lock: threading.Lock,
         current: Callable[[], Sequence[LiveVectors]],
         sealed: Callable[[], None],
@@ -61,14 +61,14 @@ class Sealer:
                 self._thread = None
             raise
 
-    def _next(self) -> tuple[LiveVectors, Sequence[Stretch]] | None:
+    def _next(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
         with self._lock:
             task = None if self._closing.is_set() else self._to_seal()
             if task is None:
                 self._thread = None
             return task
 
-    def _to_seal(self) -> tuple[LiveVectors, Sequence[Stretch]] | None:
+    def _to_seal(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
         """Says what is next: what has no graph, then a merge, of what is kept longest."""
         current = self._current()
         for vectors in current:
@@ -77,7 +77,7 @@ class Sealer:
         merge = current[-1].to_merge()
         return (current[-1], merge) if merge else None
 
-    def _seal(self, vectors: LiveVectors, stretches: Sequence[Stretch]) -> None:
+    def _seal(self, vectors: LiveVectors, stretches: Sequence[VectorBlock]) -> None:
         def goes_on() -> bool:
             if len(stretches) > 1:
                 # What has no graph yet costs every search a scan: it does not wait for a merge.

@@ -17,11 +17,11 @@ def _main(folder: Path, dim: int) -> int:
     import numpy as np
 
     from retrieval.index.vectors.faiss_index import use_one_thread
-    from retrieval.live.graphs import GRAPH, VECTORS, build_here
+    from retrieval.live.graphs import GRAPH, VECTORS, build_in_thread
 
     use_one_thread()
     vectors = np.fromfile(folder / VECTORS, np.float32).reshape(-1, dim)
-    graph = build_here([vectors], lambda: os.getppid() == parent)
+    graph = build_in_thread([vectors], lambda: os.getppid() == parent)
     if graph is None:
         return 1
     graph.write(folder / GRAPH)

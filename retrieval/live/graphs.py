@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.index.vectors.faiss_graph import Graph
+from retrieval.index.vectors.faiss_graph import HnswGraph
 
 # Between two of them a build can end early.
 SLICE_ROWS = 512
@@ -23,12 +23,16 @@ _log = logging.getLogger(__name__)
 
 # Builds one graph over (n, d) float32 arrays, one after another; blocks. The second argument is
 # called now and then: False gives up. None: it was given up.
-Build: TypeAlias = Callable[[Sequence[NDArray[np.float32]], Callable[[], bool]], Graph | None]
+BuildGraph: TypeAlias = Callable[
+    [Sequence[NDArray[np.float32]], Callable[[], bool]], HnswGraph | None
+]
 
 
-def build_here(parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]) -> Graph | None:
-    """Builds a graph in the calling thread; see `Build`."""
-    graph = Graph(parts[0].shape[1])
+def build_in_thread(
+    parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]
+) -> HnswGraph | None:
+    """Builds a graph in the calling thread; see `BuildGraph`."""
+    graph = HnswGraph(parts[0].shape[1])
     for part in parts:
         for at in range(0, len(part), SLICE_ROWS):
             if not goes_on():
@@ -37,8 +41,10 @@ def build_here(parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]
     return graph
 
 
-def build_apart(parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]) -> Graph | None:
-    """Builds a graph in a process of its own, or here where that fails; see `Build`.
+def build_in_process(
+    parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]
+) -> HnswGraph | None:
+    """Builds a graph in a process of its own, or here where that fails; see `BuildGraph`.
 
     A build takes seconds, and should run where nothing else wants the core. A thread of a service
     cannot be that modest: while it waits for its turn with the interpreter in its hands, so does
@@ -65,10 +71,10 @@ def build_apart(parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool
                 process.kill()
                 process.wait()
         if status == 0:
-            return Graph.read(folder / GRAPH)
+            return HnswGraph.read(folder / GRAPH)
     _log.warning(
         "a process that builds a graph over live vectors ended with status %d; it is built by a "
         "thread of this service, and searches may take longer meanwhile",
         status,
     )
-    return build_here(parts, goes_on)
+    return build_in_thread(parts, goes_on)

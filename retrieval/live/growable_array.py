@@ -11,7 +11,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 _FIRST_CAPACITY = 256
 
 
-class Growing(Generic[_Scalar]):
+class GrowableArray(Generic[_Scalar]):
     """A one-dimensional array with one writer.
 
     A prefix that a reader took stays as it was: what is added lies behind it, or in a larger copy.

@@ -13,17 +13,17 @@ from typing import Protocol
 
 from nearline.snapshot import Store
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.retention import followable
+from retrieval.changelog.retention import followable_logs
 from retrieval.changelog.unavailable_log import AbsentLog
 from retrieval.embedders.endpoints import Embedders
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.live.delta_protocol import FollowedShard
-from retrieval.live.log_follower import Following
+from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import ShardProgress
-from retrieval.live.reembedder import Reembedding, on_bulk_lane
+from retrieval.live.reembedder import Reembedder, make_bulk_embed
 from retrieval.protocols import metrics
-from retrieval.protocols.snapshot import SnapshotInForce
-from retrieval.snapshots.loaded import Key
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.snapshots.loaded import SnapshotKey
 
 _TICK_S = 1.0
 # Applying changes is work in Python, and a search beside it asks for the interpreter after every
@@ -33,11 +33,11 @@ _SWITCH_S = 0.00005
 _log = logging.getLogger(__name__)
 
 
-class Logs(Protocol):
+class LogReaderProvider(Protocol):
     """The change logs of one Redis."""
 
     def reader(self, collection: str) -> ChangeLog:
-        """Gives the log of a collection, for one who reads it."""
+        """Returns the log of a collection, for one who reads it."""
         ...
 
 
@@ -57,28 +57,28 @@ class LiveChanges:
     def __init__(
         self,
         store: Store,
-        logs: Logs | None,
+        logs: LogReaderProvider | None,
         *,
         embedders: Embedders | None = None,
         allow_stale: bool = False,
     ) -> None:
         self._store = store
         self._logs = logs
-        self._embed = None if embedders is None else on_bulk_lane(embedders)
+        self._embed = None if embedders is None else make_bulk_embed(embedders)
         self._allow_stale = allow_stale
-        self.worker = SearchThreads(1)
-        self._followings: dict[Key, Following] = {}
+        self.worker = ThreadPool(1)
+        self._followings: dict[SnapshotKey, LogFollower] = {}
         self._ticking: asyncio.Task[None] | None = None
 
     async def begin(
-        self, snapshot: SnapshotInForce, shards: Sequence[FollowedShard]
-    ) -> Following | None:
-        """Follows the log for a snapshot from now on; `Following.ready` tells when it is there.
+        self, snapshot: SnapshotRef, shards: Sequence[FollowedShard]
+    ) -> LogFollower | None:
+        """Follows the log for a snapshot from now on; `LogFollower.ready` tells when it is there.
 
         Returns: None: the collection has no log, so that nothing can be changed.
         """
         name = snapshot.collection
-        logs = partial(followable, self._store, name)
+        logs = partial(followable_logs, self._store, name)
         log: ChangeLog | None = None
         if self._logs is not None:
             log = self._logs.reader(name)
@@ -87,12 +87,12 @@ class LiveChanges:
         if log is None or not shards:
             return None
         manifest = snapshot.manifest
-        following = Following(
+        following = LogFollower(
             log,
             manifest,
             shards,
             logs=logs,
-            vectors=Reembedding(
+            vectors=Reembedder(
                 collection=name,
                 fingerprint=manifest.embedder.fingerprint,
                 dim=manifest.dim,
@@ -100,13 +100,13 @@ class LiveChanges:
             ),
             allow_stale=self._allow_stale or self._logs is None,
         )
-        self._followings[Key(name, snapshot.snapshot_id)] = following
+        self._followings[SnapshotKey(name, snapshot.snapshot_id)] = following
         if self._ticking is None:
             sys.setswitchinterval(_SWITCH_S)
             self._ticking = asyncio.ensure_future(self._tick())
         return following
 
-    async def end(self, following: Following) -> None:
+    async def end(self, following: LogFollower) -> None:
         """Stops following for a snapshot; no search of it may be running any more."""
         for key, other in tuple(self._followings.items()):
             if other is following:
@@ -115,7 +115,7 @@ class LiveChanges:
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, ShardProgress]:
         """Tells by shard number how far a snapshot is; empty where nothing is followed for it."""
-        following = self._followings.get(Key(collection, snapshot_id))
+        following = self._followings.get(SnapshotKey(collection, snapshot_id))
         return {} if following is None else following.progress()
 
     async def close(self) -> None:
@@ -143,7 +143,7 @@ class LiveChanges:
                 _measure(following, now)
 
 
-def _measure(following: Following, now: datetime) -> None:
+def _measure(following: LogFollower, now: datetime) -> None:
     name = following.collection
     progress = following.progress().values()
     trouble = following.trouble

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.segment import Part
+from retrieval.index.segment import Segment
 from retrieval.live.attributes import LiveColumns
 from retrieval.live.documents import LiveDocuments, LiveItem
-from retrieval.live.growable_array import Growing
+from retrieval.live.growable_array import GrowableArray
 from retrieval.live.vectors import LiveVectors
 from retrieval.live.words import LiveWords
 from retrieval.protocols.snapshot import COSINE
 
 
-class LiveStore:
+class LiveSegment:
     """Documents, vectors, words and attributes, in step; one writer.
 
     Args:
@@ -32,7 +32,7 @@ class LiveStore:
         self.vectors = LiveVectors(manifest.dim, manifest.default_ef_search)
         self._words = None if vocabulary is None else LiveWords(manifest.lexical, vocabulary)
         self._columns = LiveColumns(manifest.attributes)
-        self._alive = Growing(np.bool_)
+        self._alive = GrowableArray(np.bool_)
         self.alive_documents = 0
         self.dead_rows = 0
 
@@ -69,7 +69,7 @@ class LiveStore:
         return document if document >= 0 and self.is_alive(document) else None
 
     def is_alive(self, document: int) -> bool:
-        """Tells whether a document was neither replaced nor deleted."""
+        """Returns whether a document was neither replaced nor deleted."""
         return bool(self._alive.values[document])
 
     def remove(self, document: int) -> bool:
@@ -81,8 +81,8 @@ class LiveStore:
         self.dead_rows += len(self.items.rows_of(document))
         return True
 
-    def part(self) -> tuple[Part | None, Matches | None]:
-        """Gives what is there now, and what of it is alive.
+    def part(self) -> tuple[Segment | None, Matches | None]:
+        """Returns what is there now, and what of it is alive.
 
         Returns: None: nothing is alive. None: all is.
         """
@@ -91,7 +91,7 @@ class LiveStore:
         alive = self._alive.values.copy()
         view = self.items.view(alive)
         index = self.vectors.view(view.names_of)
-        part = Part(
+        part = Segment(
             index,
             view,
             self._columns.view(self.items.items, view, index),
@@ -104,6 +104,6 @@ class LiveStore:
         bitmap = np.packbits(chunks, bitorder="little")
         return part, Matches(alive, chunks, bitmap, view.chunks - self.dead_rows)
 
-    def empty(self) -> LiveStore:
-        """Gives another one for the same, with nothing in it."""
-        return LiveStore(self._manifest, self._vocabulary)
+    def empty(self) -> LiveSegment:
+        """Returns another one for the same, with nothing in it."""
+        return LiveSegment(self._manifest, self._vocabulary)

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.change_log import ChangeLog, LogSetBack
-from retrieval.changelog.records import Entry
-from retrieval.changelog.start_position import start_of, watermark_of
+from retrieval.changelog.change_log import ChangeLog, LogDiverged
+from retrieval.changelog.records import ChangeEntry
+from retrieval.changelog.start_position import start_position, watermark_of
 from retrieval.live.delta_protocol import FollowedDelta, FollowedShard
 from retrieval.live.progress import ShardProgress
-from retrieval.live.published_state import ServedChanges, Trouble
-from retrieval.live.reembedder import Reembedding
+from retrieval.live.published_state import FollowProblem, PublishedState
+from retrieval.live.reembedder import Reembedder
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 
@@ -37,7 +37,7 @@ _LONGEST_RETRY_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Following:
+class LogFollower:
     """Keeps shards of one snapshot at the head of the log; their searches see each change whole.
 
         begin (from the snapshot's watermark) -> catch up -> follow -> the log was set back -> begin
@@ -62,7 +62,7 @@ class Following:
         shards: Sequence[FollowedShard],
         *,
         logs: Callable[[], Sequence[str]],
-        vectors: Reembedding,
+        vectors: Reembedder,
         allow_stale: bool = False,
     ) -> None:
         self.collection = log.collection
@@ -73,7 +73,7 @@ class Following:
         self._read_logs = logs
         self._vectors = vectors
         self._allow_stale = allow_stale
-        self._served = ServedChanges(log.collection, manifest.snapshot_id, shards)
+        self._served = PublishedState(log.collection, manifest.snapshot_id, shards)
         # What is being made to take the place of what is served.
         self._fresh: Sequence[FollowedDelta] = ()
         self._head: dict[int, int] = {}
@@ -83,7 +83,7 @@ class Following:
         self._task = asyncio.ensure_future(self._run())
 
     @property
-    def trouble(self) -> Trouble | None:
+    def trouble(self) -> FollowProblem | None:
         """Why changes are not followed now; None: they are."""
         return self._served.trouble
 
@@ -100,7 +100,7 @@ class Following:
         await asyncio.shield(self._ready)
 
     async def tick(self, now: datetime) -> None:
-        """Takes out what is past its time, and says anew whether what is served may be stale."""
+        """Takes out what is past its time, and says again whether what is served may be stale."""
         if deltas := self._served.deltas:
             await _expire(deltas, now)
             if deltas is self._served.deltas:
@@ -108,7 +108,7 @@ class Following:
             self._served.publish()
 
     def progress(self) -> Mapping[int, ShardProgress]:
-        """Tells how far it is, by shard number; empty where there is no log yet."""
+        """Returns how far it is, by shard number; empty where there is no log yet."""
         return self._served.progress(self._head)
 
     async def stop(self) -> None:
@@ -128,11 +128,11 @@ class Following:
                 if not self._ready.done() and not self._allow_stale:
                     self._ready.set_exception(error)
                     return
-                if isinstance(error, LogSetBack):
+                if isinstance(error, LogDiverged):
                     for delta in self._fresh or self._served.deltas:
                         delta.set_back(error.message)
                 about = self._served.about(error.message)
-                _log.warning("live changes are applied anew", extra=about)
+                _log.warning("live changes are applied again", extra=about)
                 metrics.delta_rebuilds.labels(self.collection).inc()
             except NearlineError as error:
                 self._is_troubled(error.message)
@@ -146,7 +146,7 @@ class Following:
             await asyncio.sleep(next(pauses))
 
     async def _begin(self) -> tuple[Watermark, Watermark]:
-        """Gives where to start, and the head of the log, once both are known."""
+        """Returns where to start, and the head of the log, once both are known."""
         pauses = _pauses()
         while True:
             logs: Sequence[str] | None = None
@@ -155,7 +155,7 @@ class Following:
                 # Asking makes the log where there is none.
                 state = await self._log.state()
                 logs = logs or await asyncio.to_thread(self._read_logs)
-                return start_of(self._manifest, logs, state, self._shard_of), state.head
+                return start_position(self._manifest, logs, state, self._shard_of), state.head
             except SnapshotMismatch as error:
                 if not self._ready.done() and not self._allow_stale:
                     raise
@@ -194,7 +194,7 @@ class Following:
                 self._served.publish()
             self._unapplied_us = 0
 
-    async def _read(self, log_id: str, at: Mapping[int, int]) -> Sequence[Entry]:
+    async def _read(self, log_id: str, at: Mapping[int, int]) -> Sequence[ChangeEntry]:
         """Reads what comes next, however long the log is away."""
         pauses = _pauses()
         while True:
@@ -225,8 +225,8 @@ class Following:
         self._look_at = time.monotonic() + _LOOK_S
         self._head = {one: max(at, head.positions[one]) for one, at in self._head.items()}
 
-    async def _completed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Gives entries that have the vectors they need, however long that takes."""
+    async def _completed(self, entries: Sequence[ChangeEntry]) -> Sequence[ChangeEntry]:
+        """Returns entries that have the vectors they need, however long that takes."""
         pauses = _pauses()
         while True:
             try:
@@ -238,15 +238,15 @@ class Following:
             self._served.is_well()
             return completed
 
-    async def _apply(self, deltas: Sequence[FollowedDelta], entries: Sequence[Entry]) -> None:
-        by_shard: dict[int, list[Entry]] = {}
+    async def _apply(self, deltas: Sequence[FollowedDelta], entries: Sequence[ChangeEntry]) -> None:
+        by_shard: dict[int, list[ChangeEntry]] = {}
         for entry in entries:
             by_shard.setdefault(self._shard_of[entry.partition], []).append(entry)
         for number, mine in by_shard.items():
             await self._apply_to(deltas[number], mine)
         metrics.changes_applied.labels(self.collection).inc(len(entries))
 
-    async def _apply_to(self, delta: FollowedDelta, entries: Sequence[Entry]) -> None:
+    async def _apply_to(self, delta: FollowedDelta, entries: Sequence[ChangeEntry]) -> None:
         """Applies entries to one shard, however long that takes."""
         pauses = _pauses()
         while True:

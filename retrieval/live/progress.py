@@ -9,11 +9,11 @@ from datetime import datetime
 
 from nearline.errors import NearlineError, NotApplied
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
 # A change is applied within milliseconds; whoever set no deadline waits no longer than this.
-PATIENCE_S = 5.0
+DEFAULT_WAIT_S = 5.0
 _RETRY_AFTER_S = 1.0
 # An answer that says why is worth more than the whole of the time.
 _MARGIN_S = 0.02
@@ -27,7 +27,7 @@ class ShardProgress:
     oldest_change: Aware time of the oldest change that the snapshot does not have.
     """
 
-    applied: Applied
+    applied: AppliedState
     rows: int = 0
     dead_rows: int = 0
     hidden_rows: int = 0
@@ -37,7 +37,7 @@ class ShardProgress:
     oldest_change: datetime | None = None
 
 
-class ShardLive:
+class ShardLiveState:
     """Live changes beside one shard; a `Live`. All but `view` belongs to the event loop.
 
     Args:
@@ -66,7 +66,7 @@ class ShardLive:
                 future.set_exception(error)
 
     def reached(self, least: Watermark) -> bool:
-        """Tells whether the view is that far; see `Live.reached`."""
+        """Returns whether the view is that far; see `Live.reached`."""
         return self.view.applied.watermark.covers(least, self._partitions)
 
     async def wait(self, least: Watermark, deadline: float | None) -> None:
@@ -77,7 +77,7 @@ class ShardLive:
         future: asyncio.Future[None] = loop.create_future()
         self._waiting[future] = least
         start = loop.time()
-        until = start + PATIENCE_S if deadline is None else deadline - _MARGIN_S
+        until = start + DEFAULT_WAIT_S if deadline is None else deadline - _MARGIN_S
         try:
             async with asyncio.timeout_at(until):
                 await future

@@ -12,16 +12,16 @@ from typing import NamedTuple
 from nearline.errors import NearlineError
 from nearline.times import from_us
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.progress import ShardLive, ShardProgress
+from retrieval.live.progress import ShardLiveState, ShardProgress
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied
+from retrieval.protocols.shard import AppliedState
 
 # Shorter outages are nobody's concern: Redis restarts, or fails over.
 _STALE_AFTER_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class Trouble(NamedTuple):
+class FollowProblem(NamedTuple):
     """Why changes are not followed, since when (time.time), and whether the log is what is away."""
 
     reason: str
@@ -29,7 +29,7 @@ class Trouble(NamedTuple):
     away: bool
 
 
-class ServedChanges:
+class PublishedState:
     """The deltas that searches look at, and what is said of them. Belongs to the event loop.
 
     Args:
@@ -44,9 +44,9 @@ class ServedChanges:
         self.deltas: Sequence[FollowedDelta] = ()
         self.stats: Sequence[DeltaStats] = ()
         self.caught_up = False
-        self.trouble: Trouble | None = None
+        self.trouble: FollowProblem | None = None
         self._shards = tuple(shards)
-        self._lives: list[ShardLive] = []
+        self._lives: list[ShardLiveState] = []
         self._shown: list[tuple[LiveView, str]] = []
 
     def show(self, deltas: Sequence[FollowedDelta], *, caught_up: bool) -> Sequence[FollowedDelta]:
@@ -55,7 +55,7 @@ class ServedChanges:
         self.caught_up = caught_up
         if not self._lives:
             for shard, delta in zip(self._shards, deltas, strict=True):
-                live = ShardLive(shard.number, shard.partitions, delta.view)
+                live = ShardLiveState(shard.number, shard.partitions, delta.view)
                 self._lives.append(live)
                 self._shown.append((delta.view, ""))
                 shard.attach(live)
@@ -72,7 +72,9 @@ class ServedChanges:
                 continue
             self._shown[number] = view, stale
             if stale:
-                view = dataclasses.replace(view, applied=Applied(view.applied.watermark, stale))
+                view = dataclasses.replace(
+                    view, applied=AppliedState(view.applied.watermark, stale)
+                )
             self._lives[number].publish(view)
 
     def is_troubled(self, reason: str, *, away: bool = False) -> None:
@@ -80,7 +82,7 @@ class ServedChanges:
         before = self.trouble
         if before is None:
             _log.warning("live changes are not followed", extra=self.about(reason))
-        self.trouble = Trouble(reason, before.since if before else time.time(), away)
+        self.trouble = FollowProblem(reason, before.since if before else time.time(), away)
         self.publish()
 
     def is_well(self) -> None:
@@ -91,7 +93,7 @@ class ServedChanges:
             self.publish()
 
     def progress(self, head: Mapping[int, int]) -> Mapping[int, ShardProgress]:
-        """Tells how far it is, by shard number; empty where nothing is shown yet.
+        """Returns how far it is, by shard number; empty where nothing is shown yet.
 
         Args:
             head: By partition, the last change known.
@@ -121,7 +123,7 @@ class ServedChanges:
         return self.deltas
 
     def about(self, reason: str) -> dict[str, str]:
-        """Gives what a line of the log is about."""
+        """Returns what a line of the log is about."""
         return {
             "collection": self.collection,
             "snapshot_id": self.snapshot_id,

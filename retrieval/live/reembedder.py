@@ -11,20 +11,20 @@ import numpy as np
 
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, Unsupported
-from retrieval.changelog.records import Change, Entry, Kind
-from retrieval.embedders.documents import Embedded
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.embedders.documents import DocumentEmbeddings
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 
 # Texts and a fingerprint to vectors, on the bulk lane.
-EmbedTexts: TypeAlias = Callable[[Sequence[str], str], Awaitable[Embedded]]
+EmbedTexts: TypeAlias = Callable[[Sequence[str], str], Awaitable[DocumentEmbeddings]]
 # Changes embedded before the first of them is applied: what is lost where a call fails.
 _AT_ONCE = 32
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reembedding:
+class Reembedder:
     """Completes changes for the snapshots of one model.
 
     fingerprint: Of the model; empty: users bring the vectors.
@@ -37,7 +37,7 @@ class Reembedding:
     dim: int
     embed: EmbedTexts | None = None
 
-    def pieces(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    def pieces(self, entries: Sequence[ChangeEntry]) -> Iterator[Sequence[ChangeEntry]]:
         """Cuts entries into runs that each need few vectors; their order stays."""
         start = lacking = 0
         for at, entry in enumerate(entries):
@@ -48,8 +48,8 @@ class Reembedding:
         if start < len(entries):
             yield entries[start:]
 
-    async def complete(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Gives the entries with vectors of the model in each that needs them.
+    async def complete(self, entries: Sequence[ChangeEntry]) -> Sequence[ChangeEntry]:
+        """Returns the entries with vectors of the model in each that needs them.
 
         A chunk that the model refuses is left out, as a build leaves it out; an item without any
         other is then as deleted. So is one without a vector where users bring them.
@@ -73,17 +73,17 @@ class Reembedding:
         return completed
 
     def _lacks(self, change: Change) -> bool:
-        if change.kind is not Kind.UPSERT:
+        if change.kind is not ChangeKind.UPSERT:
             return False
         vectors = change.vectors.get(self.fingerprint)
-        # A snapshot made anew may have another dim than the one that the change was made for.
+        # A snapshot made again may have another dim than the one that the change was made for.
         return vectors is None or vectors.shape != (len(change.bounds), self.dim)
 
-    async def _embedded(self, texts: Sequence[str]) -> Embedded:
+    async def _embedded(self, texts: Sequence[str]) -> DocumentEmbeddings:
         if not self.fingerprint:
             missing = InvalidRequest(f"it has no vector of {self.dim} numbers of its own")
             nothing = np.zeros((len(texts), self.dim), np.float32)
-            return Embedded(nothing, dict.fromkeys(range(len(texts)), missing))
+            return DocumentEmbeddings(nothing, dict.fromkeys(range(len(texts)), missing))
         if self.embed is None:
             raise Unsupported(
                 f"changes came without vectors of model fingerprint {self.fingerprint}, and there "
@@ -93,7 +93,7 @@ class Reembedding:
         metrics.chunks_embedded.labels(self.collection).inc(len(texts))
         return embedded
 
-    def _with_vectors(self, change: Change, embedded: Embedded, rows: range) -> Change:
+    def _with_vectors(self, change: Change, embedded: DocumentEmbeddings, rows: range) -> Change:
         refused = {row: embedded.refused[row] for row in rows if row in embedded.refused}
         kept = np.array([row for row in rows if row not in refused], np.int64)
         if refused:
@@ -108,7 +108,7 @@ class Reembedding:
                 },
             )
         if not kept.size:
-            return Change(document_id=change.document_id, kind=Kind.DELETE)
+            return Change(document_id=change.document_id, kind=ChangeKind.DELETE)
         return replace(
             change,
             bounds=change.bounds[kept - rows.start],
@@ -116,10 +116,10 @@ class Reembedding:
         )
 
 
-def on_bulk_lane(embedders: Embedders) -> EmbedTexts:
-    """Gives what embeds documents where nobody waits for them."""
+def make_bulk_embed(embedders: Embedders) -> EmbedTexts:
+    """Returns what embeds documents where nobody waits for them."""
 
-    async def embed(texts: Sequence[str], fingerprint: str) -> Embedded:
+    async def embed(texts: Sequence[str], fingerprint: str) -> DocumentEmbeddings:
         return await embedders.embed_documents(texts, fingerprint, Lane.BULK, None)
 
     return embed

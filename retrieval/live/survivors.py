@@ -44,7 +44,7 @@ class Survivors:
         return True
 
     def matches(self) -> Matches | None:
-        """Gives what is left, a copy where that has changed since the last call; None: all."""
+        """Returns what is left, a copy where that has changed since the last call; None: all."""
         if self._changed:
             documents = self._documents.copy()
             chunks = documents if self._one_each else self._chunks.copy()

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.index.best_rows import NamesOf, best, cut
-from retrieval.index.vectors.faiss_graph import Graph, inner_products
+from retrieval.index.best_rows import NamesOf, rank_rows, top_k_with_ties
+from retrieval.index.vectors.faiss_graph import HnswGraph, inner_products
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
 
-STRETCH_ROWS = 8_192
+BLOCK_ROWS = 8_192
 # So many sealed stretches of a size become one, up to a size that takes ten seconds to build.
-MERGED = 2
-LARGEST_ROWS = 65_536
+MERGE_COUNT = 2
+MAX_BLOCK_ROWS = 65_536
 _FIRST_CAPACITY = 64
 _EF_SEARCH = 64
 # A graph search takes about as long as to compare so many rows for each unit of its width. Measured
@@ -35,7 +35,7 @@ _KNOBS = frozenset({"ef_search", "nprobe", "exact"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
+class VectorBlock:
     """Rows side by side.
 
     start: The first. vectors: (n, d) float32, those of the graph where there is one.
@@ -43,7 +43,7 @@ class Stretch:
 
     start: int
     vectors: NDArray[np.float32]
-    graph: Graph | None = None
+    graph: HnswGraph | None = None
 
     @property
     def stop(self) -> int:
@@ -60,11 +60,11 @@ class LiveVectors:
         stretch_rows: Rows of a stretch when it is full.
     """
 
-    def __init__(self, dim: int, ef_search: int = 0, stretch_rows: int = STRETCH_ROWS) -> None:
+    def __init__(self, dim: int, ef_search: int = 0, stretch_rows: int = BLOCK_ROWS) -> None:
         self._dim = dim
         self._ef_search = ef_search or _EF_SEARCH
         self._stretch_rows = stretch_rows
-        self._full: tuple[Stretch, ...] = ()
+        self._full: tuple[VectorBlock, ...] = ()
         self._start_open()
 
     @property
@@ -73,11 +73,11 @@ class LiveVectors:
         return self._start + self._count
 
     @property
-    def stretches(self) -> tuple[Stretch, ...]:
+    def stretches(self) -> tuple[VectorBlock, ...]:
         """All rows as they are now."""
         if self._count == 0:
             return self._full
-        return (*self._full, Stretch(self._start, self._open[: self._count]))
+        return (*self._full, VectorBlock(self._start, self._open[: self._count]))
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Adds (n, d) float32."""
@@ -88,35 +88,35 @@ class LiveVectors:
             self._count += len(taken)
             vectors = vectors[len(taken) :]
             if self._count == self._stretch_rows:
-                self._full = (*self._full, Stretch(self._start, self._open))
+                self._full = (*self._full, VectorBlock(self._start, self._open))
                 self._start_open()
 
-    def unsealed(self) -> Stretch | None:
-        """Gives the oldest full stretch without a graph."""
+    def unsealed(self) -> VectorBlock | None:
+        """Returns the oldest full stretch without a graph."""
         return next((one for one in self._full if one.graph is None), None)
 
-    def to_merge(self) -> Sequence[Stretch]:
-        """Gives sealed stretches that one graph should hold next; none: all is well."""
-        for at in range(len(self._full) - MERGED + 1):
-            group = self._full[at : at + MERGED]
+    def to_merge(self) -> Sequence[VectorBlock]:
+        """Returns sealed stretches that one graph should hold next; none: all is well."""
+        for at in range(len(self._full) - MERGE_COUNT + 1):
+            group = self._full[at : at + MERGE_COUNT]
             size = len(group[0].vectors)
             even = all(len(one.vectors) == size and one.graph is not None for one in group)
-            if even and size < LARGEST_ROWS and group[0].start % (MERGED * size) == 0:
+            if even and size < MAX_BLOCK_ROWS and group[0].start % (MERGE_COUNT * size) == 0:
                 return group
         return ()
 
-    def seal(self, stretches: Sequence[Stretch], graph: Graph) -> None:
+    def seal(self, stretches: Sequence[VectorBlock], graph: HnswGraph) -> None:
         """Puts a graph in the place of such stretches; views keep what they have."""
         at = self._full.index(stretches[0])
-        sealed = Stretch(stretches[0].start, graph.vectors(), graph)
+        sealed = VectorBlock(stretches[0].start, graph.vectors(), graph)
         self._full = (*self._full[:at], sealed, *self._full[at + len(stretches) :])
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives vectors: (n, d) float32, a copy."""
-        return _gathered(self.stretches, rows, self._dim)
+        """Returns vectors: (n, d) float32, a copy."""
+        return _gather_rows(self.stretches, rows, self._dim)
 
     def view(self, names_of: NamesOf) -> LiveIndex:
-        """Gives what is there now as an index.
+        """Returns what is there now as an index.
 
         Args:
             names_of: Gives the document ids of rows.
@@ -153,7 +153,7 @@ class LiveIndex:
 
     def __init__(
         self,
-        stretches: Sequence[Stretch],
+        stretches: Sequence[VectorBlock],
         dim: int,
         rows: int,
         ef_search: int,
@@ -192,7 +192,7 @@ class LiveIndex:
             if not found:
                 break
             rows = np.concatenate([one for one, _ in found])
-            best_rows, best_scores = best(
+            best_rows, best_scores = rank_rows(
                 rows, np.concatenate([one for _, one in found]), k, self._names_of
             )
             ids[number, : len(best_rows)] = best_rows
@@ -201,51 +201,51 @@ class LiveIndex:
         return Neighbours(ids, scores, full), max((part.width for part in parts), default=0)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives stored vectors: (n, d) float32, a copy."""
-        return _gathered(self._stretches, rows, self._info.dim)
+        """Returns stored vectors: (n, d) float32, a copy."""
+        return _gather_rows(self._stretches, rows, self._info.dim)
 
     def describe(self) -> IndexInfo:
-        """Gives the card of the index."""
+        """Returns the card of the index."""
         return self._info
 
     def close(self) -> None:
-        """Lets go of nothing: views share what they refer to."""
+        """Releases nothing: views share what they refer to."""
 
     def _parts(
         self, k: int, params: SearchParams, allow: NDArray[np.uint8] | None
-    ) -> Sequence[_Part]:
+    ) -> Sequence[_BlockScan]:
         ef = max(params.ef_search or self._info.ef_search, k + _SLACK)
         if allow is None:
-            return [_Part.whole(one, ef, exact=params.exact) for one in self._stretches]
+            return [_BlockScan.whole(one, ef, exact=params.exact) for one in self._stretches]
         bits = np.unpackbits(allow, count=self._info.rows, bitorder="little").view(np.bool_)
         return [
-            _Part.some(one, bits[one.start : one.stop], ef, k, exact=params.exact)
+            _BlockScan.some(one, bits[one.start : one.stop], ef, k, exact=params.exact)
             for one in self._stretches
         ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class _BlockScan:
     """What is looked at in a stretch.
 
     among: Places in the stretch. allowed: (n,) whether each is among them; None: all are.
     width: Of the graph search; 0: every place is compared.
     """
 
-    stretch: Stretch
+    stretch: VectorBlock
     among: NDArray[np.int64]
     allowed: NDArray[np.bool_] | None
     width: int
 
     @classmethod
-    def whole(cls, stretch: Stretch, ef: int, *, exact: bool) -> _Part:
+    def whole(cls, stretch: VectorBlock, ef: int, *, exact: bool) -> _BlockScan:
         among = np.arange(len(stretch.vectors))
         return cls(stretch, among, None, _width(stretch, len(among), ef, exact=exact))
 
     @classmethod
     def some(
-        cls, stretch: Stretch, allowed: NDArray[np.bool_], ef: int, k: int, *, exact: bool
-    ) -> _Part:
+        cls, stretch: VectorBlock, allowed: NDArray[np.bool_], ef: int, k: int, *, exact: bool
+    ) -> _BlockScan:
         among = np.flatnonzero(allowed)
         share = max(1, len(among)) / len(allowed)
         wide = max(ef, math.ceil(_MARGIN * k / share))
@@ -254,14 +254,14 @@ class _Part:
     def nearest(
         self, query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Gives rows and scores of the k best, in no order, and of some more."""
+        """Returns rows and scores of the k best, in no order, and of some more."""
         places = self._near(query, k) if self.width else self.among
         products = inner_products(query, self.stretch.vectors, places)
-        places, products = cut(places, products, k)
+        places, products = top_k_with_ties(places, products, k)
         return places + self.stretch.start, products
 
     def _near(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Gives places that hold the k best, as the graph has it.
+        """Returns places that hold the k best, as the graph has it.
 
         The graph is asked for its nearest rows whatever is allowed: where k of them are, they are
         the best that are. So a filter that goes with the topic costs a scan, and never recall.
@@ -273,13 +273,13 @@ class _Part:
         return near if len(near) >= min(k, len(self.among)) else self.among
 
 
-def _width(stretch: Stretch, count: int, ef: int, *, exact: bool) -> int:
+def _width(stretch: VectorBlock, count: int, ef: int, *, exact: bool) -> int:
     scan = exact or stretch.graph is None or count <= _ROWS_PER_WIDTH * ef
     return 0 if scan else ef
 
 
-def _gathered(
-    stretches: Sequence[Stretch], rows: NDArray[np.int64], dim: int
+def _gather_rows(
+    stretches: Sequence[VectorBlock], rows: NDArray[np.int64], dim: int
 ) -> NDArray[np.float32]:
     vectors = np.empty((len(rows), dim), np.float32)
     of = np.searchsorted([one.start for one in stretches], rows, side="right") - 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.segment import Part
-from retrieval.protocols.shard import Applied
+from retrieval.index.segment import Segment
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
 
@@ -20,13 +20,13 @@ class LiveView:
     part: What live changes brought; None: nothing that is served. part_alive: What of it is alive.
     """
 
-    applied: Applied
+    applied: AppliedState
     alive: Matches | None = None
-    part: Part | None = None
+    part: Segment | None = None
     part_alive: Matches | None = None
 
 
-class Live(Protocol):
+class LiveState(Protocol):
     """Live changes beside one shard of one snapshot."""
 
     @property
@@ -35,7 +35,7 @@ class Live(Protocol):
         ...
 
     def reached(self, least: Watermark) -> bool:
-        """Tells whether the view is that far, in the partitions of the shard.
+        """Returns whether the view is that far, in the partitions of the shard.
 
         Raises: SnapshotMismatch: of another log.
         """

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
-from retrieval.index.best_rows import NamesOf, best
-from retrieval.index.lexical.bm25_index import scores_of
+from retrieval.index.best_rows import NamesOf, rank_rows
+from retrieval.index.lexical.bm25_index import sum_scores
 from retrieval.index.lexical.vocabulary import Vocabulary
 
 # Beyond every row: where a column has nothing yet.
@@ -81,7 +81,7 @@ class LiveWords:
             postings.add(row, postings.idf * (count / (count + norm)))
 
     def view(self, rows: int, names_of: NamesOf) -> WordsView:
-        """Gives the words of the first rows.
+        """Returns the words of the first rows.
 
         Args:
             names_of: Gives the document ids of rows.
@@ -119,14 +119,14 @@ class WordsView:
         met = np.flatnonzero(total)
         if allow is not None:
             met = met[allow[met]]
-        return best(met, total[met], k, self._names_of)
+        return rank_rows(met, total[met], k, self._names_of)
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
-        return scores_of(self._columns(text), rows)
+        """Returns the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
+        return sum_scores(self._columns(text), rows)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Gives the words of a text, each once, with the chunks of the snapshot that have it."""
+        """Returns the words of a text, each once, with the chunks of the snapshot that have it."""
         return self._store.vocabulary.terms(text)
 
     def _columns(self, text: str) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:

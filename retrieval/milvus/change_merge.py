@@ -15,16 +15,21 @@ from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.milvus.rows import attributes_of, parted, rows_of, stored_attributes
+from retrieval.milvus.rows import (
+    assign_partitions,
+    attributes_of,
+    rows_of,
+    stored_attributes,
+)
 from retrieval.protocols import metrics
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Whole:
+class ReplacedDocument:
     """A document that a change brought as a whole, and its rows."""
 
     change: Change
@@ -32,21 +37,21 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gone:
+class RemovedDocument:
     """A document that is not there, or is past its time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patched:
+class PatchedDocument:
     """A document that is as it was, but for some attributes."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[ChangeEntry]
 
 
-Outcome: TypeAlias = Whole | Gone | Patched
+DocumentOutcome: TypeAlias = ReplacedDocument | RemovedDocument | PatchedDocument
 
 
-class Folding:
+class ChangeMerger:
     """Puts the changes of one snapshot together.
 
     A change that Milvus cannot hold is left out, told of, and counted: the document stays as it
@@ -75,14 +80,14 @@ class Folding:
         self._analyser = analyser
         self._partition_by = partition_by
 
-    def fold(self, entries: Sequence[Entry], now: datetime) -> Mapping[str, Outcome]:
-        """Gives what becomes of each document; those without a change that counts are left out.
+    def fold(self, entries: Sequence[ChangeEntry], now: datetime) -> Mapping[str, DocumentOutcome]:
+        """Returns what becomes of each document; those without a change that counts are left out.
 
         Args:
             entries: Those of a document in order.
             now: Aware; what expires until then is gone.
         """
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, DocumentOutcome] = {}
         for entry in entries:
             document_id = entry.change.document_id
             try:
@@ -94,9 +99,10 @@ class Folding:
         return outcomes
 
     def patched(
-        self, rows: Sequence[Mapping[str, Any]], patch: Patched, now: datetime
+        self, rows: Sequence[Mapping[str, Any]], patch: PatchedDocument, now: datetime
     ) -> Sequence[Mapping[str, Any]]:
-        """Gives the rows of a document with its attributes changed; none: nothing is to be written.
+        """Returns the rows of a document with its attributes changed; none: nothing is to be
+        written.
 
         Args:
             rows: All of them, as they are.
@@ -120,39 +126,41 @@ class Folding:
         patched = [
             {**row, "attributes": stored, "version": version, "expires": expires} for row in rows
         ]
-        return parted(patched, self._partition_by)
+        return assign_partitions(patched, self._partition_by)
 
     def check(self, change: Change) -> None:
         """Checks that Milvus can hold what a change brings; its vectors may be still to come.
 
         Raises: InvalidRequest: names the field, the limit and the remedy.
         """
-        if change.kind is Kind.UPSERT:
+        if change.kind is ChangeKind.UPSERT:
             self._rows(change, 0, np.zeros((len(change.bounds), 0), np.float32))
-        elif change.kind is Kind.ATTRIBUTES:
+        elif change.kind is ChangeKind.ATTRIBUTES:
             stored_attributes(change.document_id, change.attributes, self._kinds)
 
-    def _after(self, before: Outcome | None, entry: Entry, now: datetime) -> Outcome:
+    def _after(
+        self, before: DocumentOutcome | None, entry: ChangeEntry, now: datetime
+    ) -> DocumentOutcome:
         change = entry.change
         match change.kind, before:
-            case Kind.DELETE, _:
-                return Gone()
-            case Kind.UPSERT, _:
+            case ChangeKind.DELETE, _:
+                return RemovedDocument()
+            case ChangeKind.UPSERT, _:
                 return self._whole(change, entry.position, now)
-            case Kind.ATTRIBUTES, Gone():
+            case ChangeKind.ATTRIBUTES, RemovedDocument():
                 return before
-            case Kind.ATTRIBUTES, Whole(old):
+            case ChangeKind.ATTRIBUTES, ReplacedDocument(old):
                 merged = replace(
                     old,
                     attributes=_merged(old.attributes, change.attributes),
                     expires=change.expires or old.expires,
                 )
                 return self._whole(merged, entry.position, now)
-            case Kind.ATTRIBUTES, Patched(entries):
-                return Patched([*entries, entry])
-        return Patched([entry])
+            case ChangeKind.ATTRIBUTES, PatchedDocument(entries):
+                return PatchedDocument([*entries, entry])
+        return PatchedDocument([entry])
 
-    def _whole(self, change: Change, version: int, now: datetime) -> Outcome:
+    def _whole(self, change: Change, version: int, now: datetime) -> DocumentOutcome:
         vectors = change.vectors[self._fingerprint]
         wanted = (len(change.bounds), self._dim)
         assert vectors.shape == wanted, (
@@ -160,8 +168,8 @@ class Folding:
             "This is a bug."
         )
         if change.expires is not None and change.expires <= now:
-            return Gone()
-        return Whole(change, self._rows(change, version, vectors))
+            return RemovedDocument()
+        return ReplacedDocument(change, self._rows(change, version, vectors))
 
     def _rows(
         self, change: Change, version: int, vectors: NDArray[np.float32]
@@ -178,9 +186,9 @@ class Folding:
             kinds=self._kinds,
             analyser=self._analyser,
         )
-        return parted(rows, self._partition_by)
+        return assign_partitions(rows, self._partition_by)
 
-    def _leave_out(self, entry: Entry, error: InvalidRequest) -> None:
+    def _leave_out(self, entry: ChangeEntry, error: InvalidRequest) -> None:
         metrics.changes_refused.labels(self._collection).inc()
         _log.error(
             "a change is left out: milvus cannot hold it, and keeps the item as it was",

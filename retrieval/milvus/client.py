@@ -17,8 +17,8 @@ import pymilvus
 from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
-from retrieval.milvus.connection import MANAGE_S, Connection
-from retrieval.milvus.raw_hits import MOST_ROWS, Found
+from retrieval.milvus.connection import MANAGE_S, MilvusConnection
+from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
 from retrieval.milvus.schema import (
     WORDS,
     Bm25,
@@ -49,7 +49,7 @@ class Capabilities(NamedTuple):
 class MilvusClient:
     """A connection to a Milvus that comes back by itself; belongs to one event loop.
 
-    See `Connection` for what every method raises.
+    See `MilvusConnection` for what every method raises.
 
     Args:
         uri: "http://host:port", "https://host:port", or a file that ends in .db for Milvus Lite.
@@ -59,7 +59,7 @@ class MilvusClient:
 
     def __init__(self, uri: str, token: str = "", *, timeout_s: float = 5.0) -> None:
         self.uri = uri
-        self._connection = Connection(uri, token, timeout_s=timeout_s)
+        self._connection = MilvusConnection(uri, token, timeout_s=timeout_s)
         self._ask = self._connection.ask
         self._manage = self._connection.manage
         self._written = self._connection.written
@@ -70,7 +70,7 @@ class MilvusClient:
         return self._connection.away
 
     async def capabilities(self) -> Capabilities:
-        """Tells what the server is; asked once for each connection."""
+        """Returns what the server is; asked once for each connection."""
         version = await self._connection.version()
         lite, numbers = "milvus_lite" in version, _numbers(version)
         return Capabilities(version, lite or numbers >= (2, 5), lite, lite or numbers >= (2, 4))
@@ -236,7 +236,7 @@ class MilvusClient:
         ef: int | None = None,
         seen: int | None = None,
         timeout_s: float | None = None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         """Finds the k best rows for each of (n, d) vectors, best first; see `query`.
 
         Args:
@@ -257,7 +257,7 @@ class MilvusClient:
         fields: Sequence[str] = (),
         seen: int | None = None,
         timeout_s: float | None = None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         """Finds the k best rows for the words of each text; only rows that have one of them."""
         results = await self._search(
             name, list(texts), WORDS, k, expression, fields, {}, seen, timeout_s
@@ -271,7 +271,7 @@ class MilvusClient:
         expression: str,
         fields: Sequence[str],
         *,
-        limit: int = MOST_ROWS,
+        limit: int = MAX_ROWS,
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> list[Mapping[str, Any]]:
@@ -316,7 +316,7 @@ class MilvusClient:
         params: Mapping[str, int],
         seen: int | None,
         timeout_s: float | None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         results = await self._ask(
             lambda client: client.search(
                 name,
@@ -342,14 +342,14 @@ def _consistency(seen: int | None) -> dict[str, Any]:
     return {"consistency_level": "Customized", "guarantee_timestamp": seen}
 
 
-def _found(hits: Any) -> list[Found]:
+def _found(hits: Any) -> list[MilvusHit]:
     # A server of 2.3 does not say what the primary key is called.
     key = "key" if hits and "key" in hits[0] else "id"
-    return [Found(hit[key], hit["distance"], hit["entity"]) for hit in hits]
+    return [MilvusHit(hit[key], hit["distance"], hit["entity"]) for hit in hits]
 
 
 def _numbers(version: str) -> tuple[int, int]:
-    """Gives major and minor number of a server's version; (0, 0): it has none."""
+    """Returns major and minor number of a server's version; (0, 0): it has none."""
     numbers = version.lstrip("v").split("-")[0].split(".")
     with contextlib.suppress(ValueError, IndexError):
         return int(numbers[0]), int(numbers[1])

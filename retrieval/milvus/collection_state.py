@@ -26,10 +26,10 @@ _NOWHERE = (0,) * PARTITIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class CollectionState:
     """What is in a collection of Milvus.
 
-    store, collection, snapshot_id: What it was made from; see `source_of`.
+    store, collection, snapshot_id: What it was made from; see `store_identity`.
     whole: All of it is there. index: HNSW or FLAT. words: It has BM25.
     documents, chunks: Of the snapshot.
     single_valued: Attributes of which no document has a list. expiring: Some document expires.
@@ -63,7 +63,7 @@ class State:
     lost: str = ""
 
 
-class States:
+class CollectionStates:
     """The table of states.
 
     Args:
@@ -77,7 +77,7 @@ class States:
         """Makes the table where there is none; to be called before anything else."""
         await self._client.create_states(STATES)
 
-    async def read(self, name: str, *, newest: bool = True) -> State | None:
+    async def read(self, name: str, *, newest: bool = True) -> CollectionState | None:
         """Reads the state of a collection of Milvus; None: there is none.
 
         Args:
@@ -89,12 +89,14 @@ class States:
         rows = await self._client.query(STATES, any_of("key", [name]), ["state"], seen=seen)
         return _state_of(rows[0]) if rows else None
 
-    async def all(self) -> Mapping[str, State]:
+    async def all(self) -> Mapping[str, CollectionState]:
         """Reads all states, by the name of the collection of Milvus."""
         rows = await self._client.query(STATES, "", ["state"], seen=0)
         return {row["key"]: _state_of(row) for row in rows}
 
-    async def write(self, name: str, state: State, *, timeout_s: float | None = None) -> int:
+    async def write(
+        self, name: str, state: CollectionState, *, timeout_s: float | None = None
+    ) -> int:
         """Writes the state of a collection; gives the timestamp from which reads see it."""
         told = {
             **dataclasses.asdict(state),
@@ -111,12 +113,12 @@ class States:
         await self._client.delete(STATES, any_of("key", [name]))
 
 
-def source_of(store: Store) -> str:
+def store_identity(store: Store) -> str:
     """Names a store so that no other one has its name: a folder is one of this machine alone."""
     return store.url if "://" in store.url else f"file://{socket.gethostname()}{store.url}"
 
 
-def _state_of(row: Mapping[str, Any]) -> State:
+def _state_of(row: Mapping[str, Any]) -> CollectionState:
     told = dict(row["state"])
     version = told.pop("format", None)
     if version != FORMAT:
@@ -127,4 +129,4 @@ def _state_of(row: Mapping[str, Any]) -> State:
     told["single_valued"] = frozenset(told["single_valued"])
     for name in ("positions", "begun"):
         told[name] = tuple(told.get(name, _NOWHERE))
-    return State(**told)
+    return CollectionState(**told)

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 
-class Connection:
+class MilvusConnection:
     """A connection to a Milvus; belongs to one event loop.
 
     While the server is away every call is refused at once, and somebody looks for it twice a
@@ -77,14 +77,14 @@ class Connection:
         return self._away
 
     async def version(self) -> str:
-        """Gives the version of the server, asked once for each connection."""
+        """Returns the version of the server, asked once for each connection."""
         if not self._version:
             version = await self.ask(lambda client: client.get_server_version(retry_times=0))
             self._version = str(version)
         return self._version
 
     def written(self, name: str) -> int:
-        """Gives the timestamp of the last write; 0, which has reads wait for all, if unknown."""
+        """Returns the timestamp of the last write; 0, which has reads wait for all, if unknown."""
         handler = getattr(self._client, "_handler", None)
         address = getattr(handler, "server_address", "")
         return int(ts_utils.get_collection_ts(name, address) or 0)
@@ -199,7 +199,7 @@ class Connection:
         self._looking = asyncio.ensure_future(self._look())
 
     async def _look(self) -> None:
-        """Connects anew until that works: a channel of old would wait longer and longer."""
+        """Connects again until that works: a channel of old would wait longer and longer."""
         await self._let_go()
         while True:
             await asyncio.sleep(_PROBE_S)
@@ -221,7 +221,7 @@ class Connection:
 
 
 def _told(error: Exception) -> tuple[int | str, str]:
-    """Gives the code of a refusal (Milvus' number, or the name of a gRPC status) and its text."""
+    """Returns the code of a refusal (Milvus' number, or the name of a gRPC status) and its text."""
     if isinstance(error, grpc.RpcError):
         code = getattr(error, "code", None)
         status = code() if callable(code) else None
@@ -239,7 +239,7 @@ def _told(error: Exception) -> tuple[int | str, str]:
 
 
 def _plain(text: str) -> str:
-    """Gives what a server says without what the client says about itself."""
+    """Returns what a server says without what the client says about itself."""
     lines = _OF_THE_CLIENT.sub("", text).strip().splitlines()
     if not lines:
         return "no reason given"

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from nearline.contract import Filter, Scalar
 from nearline.errors import Unsupported
-from retrieval.index.filtering.validation import unknown_attribute
-from retrieval.milvus.reader import Reading
-from retrieval.milvus.row_values import values_of
+from retrieval.index.filtering.validation import unknown_attribute_error
+from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.row_values import attribute_values
 from retrieval.protocols.shard import FieldCounts, ShardCounts
 
 # Milvus counts matches by itself; values have to be read.
-MOST_MATCHES = 1_000_000
+MAX_MATCHES = 1_000_000
 _FIRST = "chunk == 0"
 
 
-async def tally(
-    reading: Reading, filter: Filter | None, fields: Sequence[str], deadline: float | None
+async def count_matches(
+    reading: MilvusReader, filter: Filter | None, fields: Sequence[str], deadline: float | None
 ) -> ShardCounts:
     """Counts the items that match, and the values of attributes among them; see `Shard.count`.
 
@@ -27,13 +27,13 @@ async def tally(
     wanted = reading.matching(filter, _FIRST)
     for field in fields:
         if field not in reading.kinds:
-            raise unknown_attribute(field, list(reading.kinds), "facets.field")
+            raise unknown_attribute_error(field, list(reading.kinds), "facets.field")
     count = await reading.count(wanted, deadline)
     if not fields:
         return ShardCounts(count, [])
-    if count > MOST_MATCHES:
+    if count > MAX_MATCHES:
         raise Unsupported(
-            f"{count:,} items match, and over Milvus the values of {MOST_MATCHES:,} can be "
+            f"{count:,} items match, and over Milvus the values of {MAX_MATCHES:,} can be "
             "counted; narrow the filter, or count without facets",
             field="facets",
         )
@@ -45,7 +45,7 @@ async def tally(
         count += len(page)
         for row in page:
             for place, field in enumerate(fields):
-                values = values_of(row["attributes"], field, reading.kinds[field])
+                values = attribute_values(row["attributes"], field, reading.kinds[field])
                 counted[place].update(set(values))
                 missing[place] += not values
     return ShardCounts(count, [FieldCounts(*both) for both in zip(counted, missing, strict=True)])

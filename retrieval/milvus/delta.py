@@ -4,8 +4,8 @@
 
 A router that dies anywhere in between leaves rows that another one writes again: the log has the
 changes, and the state says from where. Where a document changes twice in a batch, doing the first
-of them again after the second was seen would take it back in time: `State.begun` then has whoever
-takes over do all of the batch at one go.
+of them again after the second was seen would take it back in time: `CollectionState.begun` then
+has whoever takes over do all of the batch at one go.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from functools import partial
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.view import Live, LiveView
-from retrieval.milvus.collection_state import State
+from retrieval.live.view import LiveState, LiveView
+from retrieval.milvus.collection_state import CollectionState
 from retrieval.milvus.document_writes import WRITE_S
 from retrieval.milvus.lease import Lease
-from retrieval.milvus.live_collection import LiveCollection, expire, lists_of
-from retrieval.protocols.shard import Applied
+from retrieval.milvus.live_collection import LiveCollection, any_expires, list_attributes
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
 # How often whoever does not write looks how far the other one is.
@@ -38,8 +38,10 @@ _EVERY = tuple(range(PARTITIONS))
 _NOWHERE = (0,) * PARTITIONS
 
 
-def followed(collection: LiveCollection, attach: Callable[[Live], None]) -> FollowedShard:
-    """Gives a snapshot in Milvus as what live changes are applied to.
+def follow_snapshot(
+    collection: LiveCollection, attach: Callable[[LiveState], None]
+) -> FollowedShard:
+    """Returns a snapshot in Milvus as what live changes are applied to.
 
     Args:
         attach: Has searches ask how far they are.
@@ -77,7 +79,7 @@ class MilvusDelta:
     """
 
     def __init__(
-        self, collection: LiveCollection, state: State, start: Watermark, at: Watermark
+        self, collection: LiveCollection, state: CollectionState, start: Watermark, at: Watermark
     ) -> None:
         self._collection = collection
         self._state = state
@@ -87,27 +89,27 @@ class MilvusDelta:
         # Timestamp of the last write, for reads; 0: reads have to wait for all there is.
         self._seen = 0
         # What waits for more: it is to be written together with that.
-        self._held: dict[tuple[int, int], Entry] = {}
-        self._view = LiveView(Applied(at))
+        self._held: dict[tuple[int, int], ChangeEntry] = {}
+        self._view = LiveView(AppliedState(at))
 
     @property
     def view(self) -> LiveView:
         """How far it is; what changed is in Milvus."""
         return self._view
 
-    async def apply(self, entries: Sequence[Entry]) -> None:
+    async def apply(self, entries: Sequence[ChangeEntry]) -> None:
         """Writes changes, or waits until somebody else has; see `FollowedDelta.apply`."""
         try:
             await self._apply(entries)
         except (NearlineError, asyncio.CancelledError) as error:
-            # What is there has to be looked at anew; and whoever cannot write lets others try.
+            # What is there has to be looked at again; and whoever cannot write lets others try.
             self._term = 0
             self._collection.is_unsure()
             if not isinstance(error, asyncio.CancelledError):
                 await self._collection.close()
             raise
 
-    async def _apply(self, entries: Sequence[Entry]) -> None:
+    async def _apply(self, entries: Sequence[ChangeEntry]) -> None:
         for entry in entries:
             self._held[entry.partition, entry.position] = entry
         self._collection.expect(entries)
@@ -144,7 +146,7 @@ class MilvusDelta:
         self._collection.set_back(reason)
 
     def stats(self) -> DeltaStats:
-        """Tells how many changes there are; rows are Milvus' own affair."""
+        """Returns how many changes there are; rows are Milvus' own affair."""
         changes = 0
         if self._at.log_id == self._start.log_id:
             changes = sum(self._at.positions) - sum(self._start.positions)
@@ -164,7 +166,7 @@ class MilvusDelta:
         if entries and self._is_complete():
             await self._write(entries, lease)
 
-    async def _write(self, entries: Sequence[Entry], lease: Lease) -> None:
+    async def _write(self, entries: Sequence[ChangeEntry], lease: Lease) -> None:
         def may_write() -> None:
             if lease.left_s < WRITE_S:
                 raise NotReady(
@@ -180,8 +182,8 @@ class MilvusDelta:
             before,
             log_id=self._at.log_id,
             positions=self._at.positions,
-            expiring=before.expiring or expire(entries),
-            single_valued=before.single_valued - lists_of(entries),
+            expiring=before.expiring or any_expires(entries),
+            single_valued=before.single_valued - list_attributes(entries),
             oldest_change_us=before.oldest_change_us or min(one.time_us for one in entries),
         )
         told = replace(state, begun=positions if _is_twice(entries) else before.begun)
@@ -201,7 +203,7 @@ class MilvusDelta:
         await self._collection.write_state(done)
         self._reached(done)
 
-    def _take_over(self, state: State) -> None:
+    def _take_over(self, state: CollectionState) -> None:
         """Goes on from where whoever wrote before has come to."""
         # He may have written more than the state says.
         self._seen = 0
@@ -210,18 +212,18 @@ class MilvusDelta:
         self._reached(state)
 
     def _is_complete(self) -> bool:
-        """Tells whether all is held that was begun together and is not done."""
+        """Returns whether all is held that was begun together and is not done."""
         reached = dict(enumerate(self._at.positions))
         for partition, position in self._held:
             reached[partition] = max(reached[partition], position)
         return all(reached[one] >= at for one, at in enumerate(self._state.begun))
 
-    def _reached(self, state: State) -> None:
+    def _reached(self, state: CollectionState) -> None:
         self._state = state
         if state.log_id == self._at.log_id:
             self._at = self._at.advanced(dict(enumerate(state.positions)))
         self._collection.show(state)
-        self._view = LiveView(Applied(self._at))
+        self._view = LiveView(AppliedState(self._at))
         self._forget_applied()
 
     def _forget_applied(self) -> None:
@@ -230,35 +232,35 @@ class MilvusDelta:
             if position <= positions[partition]:
                 del self._held[partition, position]
 
-    def _check_same(self, state: State) -> None:
+    def _check_same(self, state: CollectionState) -> None:
         """Checks that the collection is still the one that was begun with.
 
-        Raises: SnapshotMismatch: it was written anew, or its changes are lost in the log.
+        Raises: SnapshotMismatch: it was written again, or its changes are lost in the log.
         """
         mine = self._state
         if state.started_us != mine.started_us or state.lost:
             raise SnapshotMismatch(
-                f"Milvus collection {self._collection.name} was written anew, or its changes are "
+                f"Milvus collection {self._collection.name} was written again, or its changes are "
                 "lost in the log; it is looked at again"
             )
 
-    def _is_of_log(self, state: State) -> bool:
+    def _is_of_log(self, state: CollectionState) -> bool:
         return state.log_id == self._at.log_id
 
-    def _is_further(self, state: State) -> bool:
+    def _is_further(self, state: CollectionState) -> bool:
         return self._is_of_log(state) and any(
             there > here for there, here in zip(state.positions, self._at.positions, strict=True)
         )
 
 
-def _last(entries: Iterable[Entry]) -> Mapping[int, int]:
+def _last(entries: Iterable[ChangeEntry]) -> Mapping[int, int]:
     last: dict[int, int] = {}
     for entry in entries:
         last[entry.partition] = max(last.get(entry.partition, 0), entry.position)
     return last
 
 
-def _is_twice(entries: Iterable[Entry]) -> bool:
-    """Tells whether some document is changed more than once."""
+def _is_twice(entries: Iterable[ChangeEntry]) -> bool:
+    """Returns whether some document is changed more than once."""
     counts = Counter(entry.change.document_id for entry in entries)
     return max(counts.values(), default=0) > 1

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from retrieval.milvus.change_merge import Folding, Outcome, Patched, Whole
+from retrieval.milvus.change_merge import (
+    ChangeMerger,
+    DocumentOutcome,
+    PatchedDocument,
+    ReplacedDocument,
+)
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.raw_hits import MOST_ROWS
+from retrieval.milvus.raw_hits import MAX_ROWS
 from retrieval.milvus.reader import in_batches
 
 # A call may take this long; it is begun only while the lease lasts longer.
@@ -26,7 +31,7 @@ _TEXTS = ("title", "gap", "passage", "rest", "analysed")
 _READ_AT_ONCE = 32
 
 
-class DocumentWrites:
+class DocumentWriter:
     """Writes documents into one collection of Milvus.
 
     A document's new rows are written in one call, over the old ones of the same number; then what
@@ -44,7 +49,7 @@ class DocumentWrites:
         self,
         client: MilvusClient,
         name: str,
-        folding: Folding,
+        folding: ChangeMerger,
         *,
         words: bool,
         may_write: Callable[[], None],
@@ -55,7 +60,7 @@ class DocumentWrites:
         self._fields = (*_FIELDS, "analysed") if words else _FIELDS
         self._may_write = may_write
 
-    async def write(self, outcomes: Mapping[str, Outcome], seen: int, now: datetime) -> int:
+    async def write(self, outcomes: Mapping[str, DocumentOutcome], seen: int, now: datetime) -> int:
         """Writes what became of documents; gives the timestamp from which reads see it, or 0.
 
         Args:
@@ -63,10 +68,10 @@ class DocumentWrites:
             seen: Timestamp of the last write before; 0: not known.
             now: Aware; documents that have expired are changed no more.
         """
-        patches = {one: each for one, each in outcomes.items() if isinstance(each, Patched)}
-        old = {one: each for one, each in outcomes.items() if not isinstance(each, Patched)}
+        patches = {one: each for one, each in outcomes.items() if isinstance(each, PatchedDocument)}
+        old = {one: each for one, each in outcomes.items() if not isinstance(each, PatchedDocument)}
         old_keys = await self._keys(old, seen)
-        documents = [each.rows for each in old.values() if isinstance(each, Whole)]
+        documents = [each.rows for each in old.values() if isinstance(each, ReplacedDocument)]
         documents += await self._patched(patches, seen, now)
         kept = {row["key"] for rows in documents for row in rows}
         written = seen
@@ -86,7 +91,7 @@ class DocumentWrites:
         return keys
 
     async def _patched(
-        self, patches: Mapping[str, Patched], seen: int, now: datetime
+        self, patches: Mapping[str, PatchedDocument], seen: int, now: datetime
     ) -> list[Sequence[Mapping[str, Any]]]:
         """Reads documents, and gives their rows with attributes changed."""
         found: dict[str, list[Mapping[str, Any]]] = {}
@@ -104,7 +109,7 @@ class DocumentWrites:
         rows = await self._client.query(
             self._name, any_of("document", ids), fields, seen=seen, timeout_s=WRITE_S
         )
-        if len(rows) < MOST_ROWS:
+        if len(rows) < MAX_ROWS:
             return rows
         if len(ids) == 1:
             return await self._all_of(ids[0], fields, seen)
@@ -118,7 +123,7 @@ class DocumentWrites:
     ) -> list[Mapping[str, Any]]:
         """Reads all rows of a document that has more than one answer can hold."""
         rows: list[Mapping[str, Any]] = []
-        while len(rows) % MOST_ROWS == 0:
+        while len(rows) % MAX_ROWS == 0:
             wanted = f"({any_of('document', [document_id])}) and chunk >= {len(rows)}"
             more = await self._client.query(
                 self._name, wanted, fields, seen=seen, timeout_s=WRITE_S

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.milvus.row_values import first_value
+from retrieval.milvus.row_values import first_attribute_value
 from retrieval.milvus.rows import attributes_of
-from retrieval.milvus.top_units import Row
-from retrieval.protocols.shard import HitPayload, Plan, ShardHits, ShardOptions
+from retrieval.milvus.top_units import RankedRow
+from retrieval.protocols.shard import HitPayload, ShardFilterPlan, ShardHits, ShardOptions
 
 # Where each part of a hit lies in a row.
-FIELDS = {
+PAYLOAD_FIELDS = {
     PayloadField.TITLE: "title",
     PayloadField.TEXT: "passage",
     PayloadField.ATTRIBUTES: "attributes",
@@ -21,10 +21,13 @@ FIELDS = {
 }
 
 
-def hits_of(
-    rows: Sequence[Row], options: ShardOptions, kinds: Mapping[str, str], plan: Plan | None
+def rows_to_hits(
+    rows: Sequence[RankedRow],
+    options: ShardOptions,
+    kinds: Mapping[str, str],
+    plan: ShardFilterPlan | None,
 ) -> ShardHits:
-    """Gives the hits of one query.
+    """Returns the hits of one query.
 
     Args:
         rows: In the order of hits, with start, stop and what the options ask for.
@@ -45,11 +48,15 @@ def hits_of(
         hits.payloads = [_payload(row, options.payload, kinds) for row in rows]
     if options.grouping is not None:
         name = options.grouping.field
-        hits.groups = [first_value(one["attributes"], name, kinds[name]) for one in fields]
+        hits.groups = [
+            first_attribute_value(one["attributes"], name, kinds[name]) for one in fields
+        ]
     return hits
 
 
-def _payload(row: Row, payload: frozenset[PayloadField], kinds: Mapping[str, str]) -> HitPayload:
+def _payload(
+    row: RankedRow, payload: frozenset[PayloadField], kinds: Mapping[str, str]
+) -> HitPayload:
     fields = row.fields
     return HitPayload(
         fields["title"] if PayloadField.TITLE in payload else None,

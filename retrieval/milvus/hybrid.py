@@ -7,26 +7,26 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.layout import key_of
-from retrieval.milvus.raw_hits import Found
+from retrieval.milvus.layout import make_key
+from retrieval.milvus.raw_hits import MilvusHit
 from retrieval.milvus.reader import in_batches
-from retrieval.milvus.top_units import Row, UnitOf, best_units, document_of
+from retrieval.milvus.top_units import RankedRow, UnitOf, document_of, find_top_units
 
 # Finds the best rows of a leg for one query: how many at most, and what they must meet.
-FindAmong = Callable[[int, str], Awaitable[Sequence[Found]]]
+FindAmong = Callable[[int, str], Awaitable[Sequence[MilvusHit]]]
 
 
-class Candidate(NamedTuple):
+class HybridCandidate(NamedTuple):
     """A candidate of both legs. dense: Its best row by vector. lexical: By words.
 
     Where it has no word of the query, lexical is its row by vector with score 0.
     """
 
-    dense: Row
-    lexical: Row
+    dense: RankedRow
+    lexical: RankedRow
 
 
-class Completion:
+class ScoreCompletion:
     """Finds the scores that one leg has not found of what the other has.
 
     Args:
@@ -38,13 +38,13 @@ class Completion:
 
     async def of(
         self,
-        dense: Sequence[Row],
-        lexical: Sequence[Row],
+        dense: Sequence[RankedRow],
+        lexical: Sequence[RankedRow],
         *,
         unit_of: UnitOf,
         find_dense: FindAmong,
         find_words: FindAmong,
-    ) -> list[Candidate]:
+    ) -> list[HybridCandidate]:
         """Completes the candidates of one query.
 
         Args:
@@ -65,19 +65,19 @@ class Completion:
         by_vector |= more_dense
         by_words |= more_words
         return [
-            Candidate(row, by_words.get(unit) or row._replace(negated=0.0))
+            HybridCandidate(row, by_words.get(unit) or row._replace(negated=0.0))
             for unit, row in by_vector.items()
         ]
 
     async def _among(
-        self, rows: Sequence[Row], unit_of: UnitOf, find: FindAmong
-    ) -> dict[Hashable, Row]:
-        async def read(expression: str, units: int) -> list[Row]:
-            async def asked(_: Sequence[int], ask: int) -> list[Sequence[Found]]:
+        self, rows: Sequence[RankedRow], unit_of: UnitOf, find: FindAmong
+    ) -> dict[Hashable, RankedRow]:
+        async def read(expression: str, units: int) -> list[RankedRow]:
+            async def asked(_: Sequence[int], ask: int) -> list[Sequence[MilvusHit]]:
                 return [await find(ask, expression)]
 
             chunks = self._chunks if unit_of is document_of else 1
-            (best,) = await best_units(
+            (best,) = await find_top_units(
                 asked, 1, units, first_ask=units * chunks, unit_of=unit_of, exact=True
             )
             return best
@@ -87,10 +87,10 @@ class Completion:
         return {unit_of(row): row for best in found for row in best}
 
 
-def _expressions(rows: Sequence[Row], unit_of: UnitOf) -> Mapping[str, int]:
-    """Gives expressions that find the units of rows, and how many units each finds."""
+def _expressions(rows: Sequence[RankedRow], unit_of: UnitOf) -> Mapping[str, int]:
+    """Returns expressions that find the units of rows, and how many units each finds."""
     if unit_of is document_of:
         batches = in_batches(dict.fromkeys(row.id for row in rows))
         return {any_of("document", batch): len(batch) for batch in batches}
-    batches = in_batches(key_of(row.id, row.chunk) for row in rows)
+    batches = in_batches(make_key(row.id, row.chunk) for row in rows)
     return {any_of("key", batch): len(batch) for batch in batches}

@@ -22,7 +22,7 @@ import re
 PREFIX = "nearline_"
 STATES = "nearline_states"
 SEPARATOR = "\x01"
-NEVER = (1 << 63) - 1
+NEVER_EXPIRES = (1 << 63) - 1
 # Ids have 512 bytes at most.
 MAX_KEY_BYTES = 600
 # Milvus' longest text.
@@ -33,7 +33,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
 
 
 def collection_name(collection: str, snapshot_id: str) -> str:
-    """Gives the Milvus collection of a snapshot; different snapshots have different ones.
+    """Returns the Milvus collection of a snapshot; different snapshots have different ones.
 
     >>> collection_name("shop-de", "20261125T004218Z-1f3a9c")
     'nearline_shop_2dde_20261125T004218Z_2d1f3a9c'
@@ -42,16 +42,16 @@ def collection_name(collection: str, snapshot_id: str) -> str:
     return f"{PREFIX}{_escaped(collection)}__{_escaped(snapshot_id)}"
 
 
-def partition_of(value: object) -> str:
-    """Gives the field `partition` of a row, from the value of the attribute that cuts up.
+def partition_value(value: object) -> str:
+    """Returns the field `partition` of a row, from the value of the attribute that cuts up.
 
     Rows without a single text share one partition; texts that begin alike may share one, too.
     """
     return value[:_PARTITION_CHARACTERS] if isinstance(value, str) else ""
 
 
-def key_of(document_id: str, chunk: int) -> str:
-    """Gives the primary key of a chunk.
+def make_key(document_id: str, chunk: int) -> str:
+    """Returns the primary key of a chunk.
 
     >>> key_of("a", 3)
     'a\\x01000003'
@@ -59,8 +59,8 @@ def key_of(document_id: str, chunk: int) -> str:
     return f"{document_id}{SEPARATOR}{chunk:06d}"
 
 
-def parts_of(key: str) -> tuple[str, int]:
-    """Gives document id and chunk of a primary key."""
+def parse_key(key: str) -> tuple[str, int]:
+    """Returns document id and chunk of a primary key."""
     document_id, _, chunk = key.rpartition(SEPARATOR)
     return document_id, int(chunk)
 

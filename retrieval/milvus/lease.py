@@ -10,7 +10,7 @@ import time
 from typing import Final, Protocol
 
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import RELEASE, Redis, answering
+from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_redis_errors
 
 # Whoever dies while he writes keeps others from it for so long.
 TTL_S = 8.0
@@ -113,8 +113,8 @@ class RedisLease:
         held, self._until = self.left_s > 0, 0.0
         if held:
             with contextlib.suppress(NotReady, TimeoutError):
-                async with asyncio.timeout(_ANSWER_S), answering(_NEEDED_BY):
-                    await self._client.eval(RELEASE, 1, self._name, self._token)
+                async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
+                    await self._client.eval(DELETE_IF_EQUAL, 1, self._name, self._token)
 
     async def _renew(self) -> None:
         while self.left_s:
@@ -127,7 +127,7 @@ class RedisLease:
     async def _run(self, script: str) -> bool:
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(_ANSWER_S), answering(_NEEDED_BY):
+            async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
                 got = await self._client.eval(
                     script, 1, self._name, self._token, int(self._ttl_s * 1_000)
                 )

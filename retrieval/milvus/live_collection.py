@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from nearline.errors import NotReady, SnapshotMismatch
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry, Kind
-from retrieval.milvus.change_merge import Folding
+from retrieval.changelog.records import ChangeEntry, ChangeKind
+from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States
-from retrieval.milvus.document_writes import WRITE_S, DocumentWrites
+from retrieval.milvus.collection_state import CollectionState, CollectionStates
+from retrieval.milvus.document_writes import WRITE_S, DocumentWriter
 from retrieval.milvus.lease import Lease
-from retrieval.milvus.read_context import Contents
+from retrieval.milvus.read_context import ReadContext
 from retrieval.protocols.watermark import Watermark
 
 _log = logging.getLogger(__name__)
@@ -29,18 +29,18 @@ class LiveCollection:
         name: The collection of it.
         contents: What reads must know of it; changed here.
         folding: Puts changes together for the snapshot.
-        new_lease: Gives the right to write into what was begun at some time, see `State`; None:
-            nobody writes here, since no log is followed.
+        new_lease: Gives the right to write into what was begun at some time, see
+            `CollectionState`; None: nobody writes here, since no log is followed.
         logs: Reads which logs the store names, in a thread; see `Following`.
-        remedy: What to do where it has to be written anew, for errors.
+        remedy: What to do where it has to be written again, for errors.
     """
 
     def __init__(
         self,
         client: MilvusClient,
         name: str,
-        contents: Contents,
-        folding: Folding,
+        contents: ReadContext,
+        folding: ChangeMerger,
         new_lease: Callable[[int], Lease] | None,
         *,
         logs: Callable[[], Sequence[str]],
@@ -53,7 +53,7 @@ class LiveCollection:
         self._new_lease = new_lease
         self._lease: tuple[int, Lease] | None = None
         self._read_logs = logs
-        self._states = States(client)
+        self._states = CollectionStates(client)
         self._remedy = remedy
         self._lost = ""
         self._unsure = False
@@ -63,27 +63,28 @@ class LiveCollection:
         if self._lease is not None:
             await self._lease[1].release()
 
-    async def lease(self, state: State) -> Lease:
-        """Gives the right to write into what a state is of; for a new export it is another one."""
+    async def lease(self, state: CollectionState) -> Lease:
+        """Returns the right to write into what a state is of; for a new export it is another
+        one."""
         assert self._new_lease is not None, "without a lease no log is followed"
         if self._lease is None or self._lease[0] != state.started_us:
             await self.close()
             self._lease = state.started_us, self._new_lease(state.started_us)
         return self._lease[1]
 
-    def writes(self, state: State, may_write: Callable[[], None]) -> DocumentWrites:
-        """Gives what writes documents."""
-        return DocumentWrites(
+    def writes(self, state: CollectionState, may_write: Callable[[], None]) -> DocumentWriter:
+        """Returns what writes documents."""
+        return DocumentWriter(
             self._client, self.name, self.folding, words=state.words, may_write=may_write
         )
 
-    async def read_state(self, *, newest: bool = True) -> State:
+    async def read_state(self, *, newest: bool = True) -> CollectionState:
         """Reads the state.
 
         Raises: NotReady: it is not there, or not all of the snapshot is; and as the client.
         """
         if self._unsure:
-            # A server that was started anew has nothing loaded.
+            # A server that was started again has nothing loaded.
             await self._states.make()
             await self._client.load(self.name)
             self._unsure = False
@@ -99,7 +100,7 @@ class LiveCollection:
             )
         return state
 
-    async def write_state(self, state: State) -> None:
+    async def write_state(self, state: CollectionState) -> None:
         """Writes the state."""
         await self._states.write(self.name, state, timeout_s=WRITE_S)
 
@@ -111,7 +112,7 @@ class LiveCollection:
         """Takes in that the log has lost changes, some of which may be in Milvus."""
         self._lost = self._lost or reason
 
-    def show(self, state: State) -> None:
+    def show(self, state: CollectionState) -> None:
         """Has reads see what a state says that there is."""
         contents = self._contents
         if state.seen is not None:
@@ -120,12 +121,12 @@ class LiveCollection:
         contents.expiring |= state.expiring
         contents.single_valued &= state.single_valued
 
-    def expect(self, entries: Sequence[Entry]) -> None:
+    def expect(self, entries: Sequence[ChangeEntry]) -> None:
         """Has reads be ready for what entries bring, before any of it is there."""
-        self._contents.expiring |= expire(entries)
-        self._contents.single_valued -= lists_of(entries)
+        self._contents.expiring |= any_expires(entries)
+        self._contents.single_valued -= list_attributes(entries)
 
-    async def check(self, state: State, at: Watermark, log: ChangeLog) -> None:
+    async def check(self, state: CollectionState, at: Watermark, log: ChangeLog) -> None:
         """Checks that the changes in Milvus are those of a log, or of one that it goes on from.
 
         Args:
@@ -140,7 +141,7 @@ class LiveCollection:
         if self._lost and state.log_id and not state.lost:
             state = replace(state, lost=self._lost)
             await self.write_state(state)
-        # What will have been written anew has none of it.
+        # What will have been written again has none of it.
         self._lost = ""
         if state.lost:
             raise SnapshotMismatch(
@@ -161,17 +162,17 @@ class LiveCollection:
         )
 
 
-def expire(entries: Iterable[Entry]) -> bool:
-    """Tells whether an entry brings what expires."""
+def any_expires(entries: Iterable[ChangeEntry]) -> bool:
+    """Returns whether an entry brings what expires."""
     return any(entry.change.expires is not None for entry in entries)
 
 
-def lists_of(entries: Iterable[Entry]) -> frozenset[str]:
-    """Gives the attributes of which entries have lists."""
+def list_attributes(entries: Iterable[ChangeEntry]) -> frozenset[str]:
+    """Returns the attributes of which entries have lists."""
     return frozenset(
         name
         for entry in entries
-        if entry.change.kind is not Kind.DELETE
+        if entry.change.kind is not ChangeKind.DELETE
         for name, value in entry.change.attributes.items()
         if isinstance(value, list)
     )

@@ -8,18 +8,18 @@ from functools import partial
 
 from nearline.errors import SnapshotMismatch
 from nearline.snapshot import Store
-from retrieval.changelog.retention import followable
+from retrieval.changelog.retention import followable_logs
 from retrieval.live.live_changes import LiveChanges
-from retrieval.live.log_follower import Following
+from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import ShardProgress
-from retrieval.milvus.change_merge import Folding
+from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State
-from retrieval.milvus.delta import followed
+from retrieval.milvus.collection_state import CollectionState
+from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.lease import Lease, RedisLease, lease_name
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.shard import MilvusShard
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.redis_client.connection import Redis
 
 
@@ -28,7 +28,7 @@ class FollowedSnapshot:
     """A snapshot in Milvus whose log is followed; following: None: it has no log."""
 
     collection: LiveCollection
-    following: Following | None
+    following: LogFollower | None
 
 
 class LiveSnapshots:
@@ -51,11 +51,11 @@ class LiveSnapshots:
 
     async def begin(
         self,
-        snapshot: SnapshotInForce,
+        snapshot: SnapshotRef,
         name: str,
-        state: State,
+        state: CollectionState,
         shard: MilvusShard,
-        folding: Folding,
+        folding: ChangeMerger,
         remedy: str,
     ) -> FollowedSnapshot:
         """Follows the log for a snapshot; returns when all is applied that was in it.
@@ -66,7 +66,7 @@ class LiveSnapshots:
             state: Of that.
             shard: Searches it.
             folding: Puts its changes together.
-            remedy: How it is written anew, for errors.
+            remedy: How it is written again, for errors.
         Raises: SnapshotMismatch: its changes are of no log that can be followed.
         """
         collection = LiveCollection(
@@ -75,10 +75,10 @@ class LiveSnapshots:
             shard.reading.contents,
             folding,
             None if self._redis is None else partial(self._lease, snapshot.collection, name),
-            logs=partial(followable, self._store, snapshot.collection),
+            logs=partial(followable_logs, self._store, snapshot.collection),
             remedy=remedy,
         )
-        following = await self._live.begin(snapshot, [followed(collection, shard.attach)])
+        following = await self._live.begin(snapshot, [follow_snapshot(collection, shard.attach)])
         if following is None and state.log_id:
             raise SnapshotMismatch(
                 f"Milvus collection {name} has live changes of change log {state.log_id}, and the "
@@ -100,7 +100,7 @@ class LiveSnapshots:
         await begun.collection.close()
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, ShardProgress]:
-        """Tells how far live changes are; see `LiveChanges.progress`."""
+        """Returns how far live changes are; see `LiveChanges.progress`."""
         return self._live.progress(collection, snapshot_id)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ _SCHEMES = ("http://", "https://")
 
 
 def open_client(uri: str, token: str = "") -> MilvusClient:
-    """Gives a client; it connects when it is first asked.
+    """Returns a client; it connects when it is first asked.
 
     Args:
         uri: http://host:port, https://host:port, or a file that ends in .db for Milvus Lite.

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from nearline.snapshot import Store
 from nearline.times import from_us
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States, source_of
+from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 
 # An export that began later may still run.
-EXPORT = timedelta(days=1)
+EXPORT_GRACE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
+class ExportedCollection:
     """A collection of Milvus that was made from the store, and what becomes of it.
 
     kept: Why it stays; empty: it goes. started_us: When the export of it began.
@@ -29,14 +29,14 @@ class Stray:
     started_us: int
 
 
-async def plan_prune(
+async def plan_collection_prune(
     store: Store,
     collection: str,
     client: MilvusClient,
     *,
     going: Collection[str] = (),
     now: datetime | None = None,
-) -> list[Stray]:
+) -> list[ExportedCollection]:
     """Decides which collections of Milvus may go, newest snapshot first.
 
     Those go whose snapshot is gone from the store, and those that are not whole and began over a
@@ -51,11 +51,11 @@ async def plan_prune(
     """
     now = now or datetime.now(UTC)
     there = set(store.snapshot_ids(collection)) - set(going)
-    source = source_of(store)
-    states = States(client)
+    source = store_identity(store)
+    states = CollectionStates(client)
     await states.make()
     strays = [
-        Stray(
+        ExportedCollection(
             name=name,
             snapshot_id=state.snapshot_id,
             chunks=state.chunks,
@@ -68,11 +68,11 @@ async def plan_prune(
     return sorted(strays, key=lambda one: one.snapshot_id, reverse=True)
 
 
-async def prune(
-    store: Store, collection: str, client: MilvusClient, planned: Sequence[Stray]
+async def drop_collections(
+    store: Store, collection: str, client: MilvusClient, planned: Sequence[ExportedCollection]
 ) -> list[str]:
     """Drops what a plan says, and gives its names; what was exported again since stays."""
-    states = States(client)
+    states = CollectionStates(client)
     in_force = store.alias_in_force(collection)
     served = {in_force.current, in_force.canary}
     gone = []
@@ -92,10 +92,10 @@ async def prune(
     return gone
 
 
-def _kept(state: State, there: Collection[str], now: datetime) -> str:
+def _kept(state: CollectionState, there: Collection[str], now: datetime) -> str:
     if state.snapshot_id in there:
         if state.whole:
             return "its snapshot is in the store"
-        if now - from_us(state.started_us) < EXPORT:
+        if now - from_us(state.started_us) < EXPORT_GRACE:
             return "its export may still run"
     return ""

@@ -20,22 +20,22 @@ from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
 from retrieval.live.progress import ShardProgress
-from retrieval.milvus.change_merge import Folding
+from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States
+from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.layout import collection_name
 from retrieval.milvus.live_snapshots import FollowedSnapshot, LiveSnapshots
-from retrieval.milvus.read_context import Contents
-from retrieval.milvus.reader import Reading
-from retrieval.milvus.searcher import Searching
+from retrieval.milvus.read_context import ReadContext
+from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.shard import MilvusShard
 from retrieval.milvus.stored_items import StoredRows
-from retrieval.milvus.vector_leg import Card
+from retrieval.milvus.vector_leg import VectorIndexInfo
 from retrieval.protocols import metrics
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import COSINE, SnapshotInForce
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import Key
+from retrieval.snapshots.loaded import SnapshotKey
 
 FLAT = "FLAT"
 _DEFAULT_EF_SEARCH = 64
@@ -43,22 +43,22 @@ _TRIED_K = 10
 _log = logging.getLogger(__name__)
 
 
-class _Opened(NamedTuple):
+class _OpenSnapshot(NamedTuple):
     """A snapshot that answers. folding: Knows what its Milvus can hold. live: Its live changes."""
 
     shard: MilvusShard
-    folding: Folding
+    folding: ChangeMerger
     live: FollowedSnapshot | None
 
 
 @dataclass(slots=True, eq=False)
-class _Held:
+class _PendingSnapshot:
     """A snapshot on its way."""
 
-    opened: asyncio.Task[_Opened]
+    opened: asyncio.Task[_OpenSnapshot]
 
 
-class MilvusShards:
+class MilvusShardProvider:
     """Snapshots that lie in Milvus, each as one shard whatever its manifest says.
 
     Args:
@@ -72,17 +72,17 @@ class MilvusShards:
     ) -> None:
         self._store = store
         self._client = client
-        self._states = States(client)
+        self._states = CollectionStates(client)
         self._live = live
         self._made = False
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[SnapshotKey, _PendingSnapshot] = {}
 
-    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[MilvusShard]:
+    async def prepare(self, snapshot: SnapshotRef) -> Sequence[MilvusShard]:
         """Gets a snapshot ready; see `Hosting.prepare`. Whoever asks again waits for the same."""
-        key = Key(snapshot.collection, snapshot.snapshot_id)
+        key = SnapshotKey(snapshot.collection, snapshot.snapshot_id)
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = _Held(asyncio.ensure_future(self._open(snapshot)))
+            held = self._held[key] = _PendingSnapshot(asyncio.ensure_future(self._open(snapshot)))
             held.opened.add_done_callback(partial(self._opened, key, held))
         try:
             return [(await asyncio.shield(held.opened)).shard]
@@ -96,24 +96,24 @@ class MilvusShards:
             raise
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Tells how far live changes are; see `Hosting.progress`."""
+        """Returns how far live changes are; see `Hosting.progress`."""
         if self._live is None:
             return {}
         found = self._live.progress(collection, snapshot_id)
         return {number: (one,) for number, one in found.items()}
 
     def check(self, served: ServedCollection, change: Change) -> None:
-        """Checks that Milvus can hold what a change brings; see `Folding.check`."""
-        held = self._held.get(Key(served.name, served.snapshot_id))
+        """Checks that Milvus can hold what a change brings; see `ChangeMerger.check`."""
+        held = self._held.get(SnapshotKey(served.name, served.snapshot_id))
         if held is not None and held.opened.done() and not held.opened.cancelled():
             held.opened.result().folding.check(change)
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot, and has Milvus do so where no alias of the store names it.
+        """Releases a snapshot, and has Milvus do so where no alias of the store names it.
 
         Another router may still answer from it: that one asks Milvus to load it again.
         """
-        held = self._held.pop(Key(collection, snapshot_id), None)
+        held = self._held.pop(SnapshotKey(collection, snapshot_id), None)
         if held is not None:
             await self._end(held)
         try:
@@ -144,7 +144,7 @@ class MilvusShards:
             await self._live.close()
         await self._client.close()
 
-    async def _open(self, snapshot: SnapshotInForce) -> _Opened:
+    async def _open(self, snapshot: SnapshotRef) -> _OpenSnapshot:
         begun = time.perf_counter()
         name = collection_name(snapshot.collection, snapshot.snapshot_id)
         if not self._made:
@@ -178,9 +178,9 @@ class MilvusShards:
                 "elapsed_s": round(time.perf_counter() - begun, 3),
             },
         )
-        return _Opened(shard, folding, live)
+        return _OpenSnapshot(shard, folding, live)
 
-    async def _end(self, held: _Held) -> None:
+    async def _end(self, held: _PendingSnapshot) -> None:
         held.opened.cancel()
         await asyncio.wait((held.opened,))
         if not held.opened.cancelled() and held.opened.exception() is None:
@@ -189,7 +189,7 @@ class MilvusShards:
                 await self._live.end(opened.live)
             await opened.shard.close()
 
-    def _checked(self, snapshot: SnapshotInForce, state: State | None) -> State:
+    def _checked(self, snapshot: SnapshotRef, state: CollectionState | None) -> CollectionState:
         where = f"snapshot {snapshot.snapshot_id} of {snapshot.collection!r}"
         if state is None:
             raise NotReady(
@@ -209,15 +209,15 @@ class MilvusShards:
             )
         return state
 
-    def _remedy(self, snapshot: SnapshotInForce) -> str:
+    def _remedy(self, snapshot: SnapshotRef) -> str:
         return (
             f"run nearline snapshots export {snapshot.snapshot_id} --collection "
             f"{snapshot.collection} --to milvus --milvus-uri {self._client.uri}"
         )
 
     async def _shard(
-        self, snapshot: SnapshotInForce, name: str, state: State
-    ) -> tuple[MilvusShard, Folding]:
+        self, snapshot: SnapshotRef, name: str, state: CollectionState
+    ) -> tuple[MilvusShard, ChangeMerger]:
         manifest = snapshot.manifest
         vocabulary = None
         if state.words:
@@ -227,15 +227,15 @@ class MilvusShards:
             one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
         }
         analyser = None if vocabulary is None else vocabulary.analyser
-        folding = Folding(snapshot.collection, manifest, kinds, analyser, state.partition_by)
-        contents = Contents(
+        folding = ChangeMerger(snapshot.collection, manifest, kinds, analyser, state.partition_by)
+        contents = ReadContext(
             expiring=state.expiring,
             single_valued=state.single_valued,
             partition_by=state.partition_by,
         )
-        reading = Reading(self._client, name, contents, kinds)
+        reading = MilvusReader(self._client, name, contents, kinds)
         mean = -(-manifest.chunks // max(1, manifest.documents))
-        card = Card(
+        card = VectorIndexInfo(
             able.version,
             state.index == FLAT,
             manifest.default_ef_search or _DEFAULT_EF_SEARCH,
@@ -246,14 +246,14 @@ class MilvusShards:
         shard = MilvusShard(
             snapshot.snapshot_id,
             reading,
-            Searching(reading, card, vocabulary),
+            MilvusSearcher(reading, card, vocabulary),
             StoredRows(reading, unit_length=manifest.metric == COSINE),
             has_words=vocabulary is not None,
             observe=metrics.batch_vectors.labels(snapshot.collection, "0").observe,
         )
         return shard, folding
 
-    def _vocabulary(self, snapshot: SnapshotInForce) -> Vocabulary:
+    def _vocabulary(self, snapshot: SnapshotRef) -> Vocabulary:
         collection, snapshot_id = snapshot.collection, snapshot.snapshot_id
         self._store.fetch(collection, snapshot_id, [f"{FOLDER}/"])
         return Vocabulary.load(self._store.snapshot_folder(collection, snapshot_id))
@@ -265,7 +265,9 @@ class MilvusShards:
             return frozenset()
         return frozenset({record.current, record.canary})
 
-    def _opened(self, key: Key, held: _Held, opened: asyncio.Task[_Opened]) -> None:
+    def _opened(
+        self, key: SnapshotKey, held: _PendingSnapshot, opened: asyncio.Task[_OpenSnapshot]
+    ) -> None:
         failed = opened.cancelled() or opened.exception() is not None
         if failed and self._held.get(key) is held:
             del self._held[key]
@@ -275,13 +277,13 @@ async def _try(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bo
     """Searches once, by vector and by words: the first request shall not find out."""
     vector = np.full((1, manifest.dim), 1 / math.sqrt(manifest.dim), np.float32)
     options = ShardOptions(_TRIED_K, level=HitLevel.CHUNK)
-    (found,) = await shard.search(manifest.snapshot_id, Queries(vector), options)
+    (found,) = await shard.search(manifest.snapshot_id, ShardQueries(vector), options)
     if manifest.chunks and not found.ids:
         raise NotReady(
             f"Milvus finds nothing in snapshot {manifest.snapshot_id} of {manifest.collection!r} "
             "although its rows are there; its servers may still be loading it"
         )
     if words:
-        none = Queries(np.empty((0, manifest.dim), np.float32), ("a",))
+        none = ShardQueries(np.empty((0, manifest.dim), np.float32), ("a",))
         by_words = options._replace(mode=SearchMode.LEXICAL)
         await shard.search(manifest.snapshot_id, none, by_words)

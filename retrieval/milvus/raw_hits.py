@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 # Most rows of one answer, and most rows that one search may ask for.
-MOST_ROWS = 16_384
+MAX_ROWS = 16_384
 
 
-class Found(NamedTuple):
+class MilvusHit(NamedTuple):
     """A row that a search found.
 
     key: Primary key. score: Larger is better. fields: Those asked for.

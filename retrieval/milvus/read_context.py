@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True, kw_only=True)
-class Contents:
+class ReadContext:
     """What reads of a Milvus collection must know.
 
     Changed by whoever applies live changes, on the event loop.

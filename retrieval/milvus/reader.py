@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from nearline.contract import Filter
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady
 from nearline.times import to_us
-from retrieval.milvus.filters import EVERYTHING, expression, partition_expression, quoted
-from retrieval.milvus.raw_hits import MOST_ROWS, Found
-from retrieval.milvus.read_context import Contents
+from retrieval.milvus.filters import MATCH_ALL, filter_expression, partition_expression, quote
+from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
+from retrieval.milvus.read_context import ReadContext
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
 
-# Ids of one expression: Milvus parses it anew each time, and an answer must fit in a message.
+# Ids of one expression: Milvus parses it again each time, and an answer must fit in a message.
 _MOST_IDS = 256
 _MOST_BYTES = 16 << 10
 # For a load, where whoever asks sets no deadline.
@@ -37,12 +37,12 @@ _LOAD_S = 5.0
 _R = TypeVar("_R")
 
 
-class Reading:
+class MilvusReader:
     """Reads of one collection of Milvus; belongs to one event loop.
 
     Every method takes a deadline, a time of the running loop (None: the limit of the client), and
     raises what the client does. Where Milvus says that it has not loaded the collection, as after a
-    start anew, it is asked to, and then once more what was asked.
+    start again, it is asked to, and then once more what was asked.
 
     Args:
         client: The Milvus.
@@ -52,7 +52,7 @@ class Reading:
     """
 
     def __init__(
-        self, client: MilvusClient, name: str, contents: Contents, kinds: Mapping[str, str]
+        self, client: MilvusClient, name: str, contents: ReadContext, kinds: Mapping[str, str]
     ) -> None:
         self.client = client
         self.name = name
@@ -72,7 +72,7 @@ class Reading:
         every = list(parts)
         if filter is not None:
             single_valued, partition_by = self.contents.single_valued, self.contents.partition_by
-            every.append(expression(filter, self.kinds, single_valued))
+            every.append(filter_expression(filter, self.kinds, single_valued))
             if partition_by in single_valued:
                 every += partition_expression(filter, partition_by)
         if self.contents.expiring:
@@ -87,7 +87,7 @@ class Reading:
         fields: Sequence[str],
         ef: int | None,
         deadline: float | None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         """Finds the k best rows for each vector; see `MilvusClient.search`."""
         return await self._asked(
             lambda timeout_s: self.client.search(
@@ -110,7 +110,7 @@ class Reading:
         expression: str,
         fields: Sequence[str],
         deadline: float | None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         """Finds the k best rows for the words of each text; see `MilvusClient.search_words`."""
         return await self._asked(
             lambda timeout_s: self.client.search_words(
@@ -145,14 +145,14 @@ class Reading:
         self, expression: str, fields: Sequence[str], deadline: float | None
     ) -> AsyncIterator[list[Mapping[str, Any]]]:
         """Reads all rows that an expression finds, in the order of their keys, page after page."""
-        wanted = expression or EVERYTHING
-        page = await self.query(wanted, fields, MOST_ROWS, deadline)
+        wanted = expression or MATCH_ALL
+        page = await self.query(wanted, fields, MAX_ROWS, deadline)
         while page:
             yield page
-            if len(page) < MOST_ROWS:
+            if len(page) < MAX_ROWS:
                 return
-            rest = f"({wanted}) and key > {quoted(page[-1]['key'])}"
-            page = await self.query(rest, fields, MOST_ROWS, deadline)
+            rest = f"({wanted}) and key > {quote(page[-1]['key'])}"
+            page = await self.query(rest, fields, MAX_ROWS, deadline)
 
     async def count(self, expression: str, deadline: float | None) -> int:
         """Counts rows."""
@@ -177,7 +177,7 @@ class Reading:
         except NotReady:
             if self.client.away:
                 raise
-        # It was started anew, or another router took the collection for unused.
+        # It was started again, or another router took the collection for unused.
         if self._loading is None or self._loading.done():
             self._loading = asyncio.ensure_future(self._load())
         left_s = _left_s(deadline)

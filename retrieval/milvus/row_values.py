@@ -9,8 +9,8 @@ from nearline.contract import Scalar
 from nearline.times import from_us
 
 
-def values_of(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
-    """Gives the values of an attribute, of a list each element; empty: there is none.
+def attribute_values(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
+    """Returns the values of an attribute, of a list each element; empty: there is none.
 
     Args:
         stored: The field `attributes` of a row.
@@ -29,6 +29,6 @@ def values_of(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
     return [float(one) for one in values] if kind == "double" else list(values)
 
 
-def first_value(stored: Mapping[str, Any], name: str, kind: str) -> Scalar:
-    """Gives the value of an attribute, of a list the first; None: there is none."""
-    return next(iter(values_of(stored, name, kind)), None)
+def first_attribute_value(stored: Mapping[str, Any], name: str, kind: str) -> Scalar:
+    """Returns the value of an attribute, of a list the first; None: there is none."""
+    return next(iter(attribute_values(stored, name, kind)), None)

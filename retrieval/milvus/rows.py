@@ -20,7 +20,13 @@ from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.milvus.layout import MAX_TEXT_BYTES, NEVER, SEPARATOR, key_of, partition_of
+from retrieval.milvus.layout import (
+    MAX_TEXT_BYTES,
+    NEVER_EXPIRES,
+    SEPARATOR,
+    make_key,
+    partition_value,
+)
 
 # Of the attributes of a row. Source: Milvus' limits.
 MAX_ATTRIBUTES_BYTES = 65_536
@@ -51,7 +57,7 @@ def rows_of(
     kinds: Mapping[str, str],
     analyser: Analyser | None,
 ) -> list[dict[str, Any]]:
-    """Gives the rows of a document, see `layout`.
+    """Returns the rows of a document, see `layout`.
 
     Args:
         document_id, title, text, attributes: Of the document; times are aware.
@@ -76,14 +82,14 @@ def rows_of(
         "title": title,
         "attributes": stored_attributes(document_id, attributes, kinds),
         "version": version,
-        "expires": NEVER if expires is None else to_us(expires),
+        "expires": NEVER_EXPIRES if expires is None else to_us(expires),
     }
     rows: list[dict[str, Any]] = []
     reached = 0
     for number, (start, stop) in enumerate(bounds.tolist()):
         row = {
             **common,
-            "key": key_of(document_id, number),
+            "key": make_key(document_id, number),
             "chunk": number,
             "start": start,
             "stop": stop,
@@ -104,19 +110,23 @@ def rows_of(
     return rows
 
 
-def parted(rows: Sequence[Mapping[str, Any]], partition_by: str) -> Sequence[Mapping[str, Any]]:
-    """Gives rows with the partition that they belong to.
+def assign_partitions(
+    rows: Sequence[Mapping[str, Any]], partition_by: str
+) -> Sequence[Mapping[str, Any]]:
+    """Returns rows with the partition that they belong to.
 
     Args:
         partition_by: Attribute that the collection is cut up by; empty: it is not.
     """
     if not partition_by:
         return rows
-    return [{**row, "partition": partition_of(row["attributes"].get(partition_by))} for row in rows]
+    return [
+        {**row, "partition": partition_value(row["attributes"].get(partition_by))} for row in rows
+    ]
 
 
 def attributes_of(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attributes:
-    """Gives the attributes of a document from the field `attributes` of one of its rows."""
+    """Returns the attributes of a document from the field `attributes` of one of its rows."""
     attributes = {
         name: _times(value) if kinds.get(name) == "time" else value
         for name, value in stored.items()
@@ -130,7 +140,8 @@ def attributes_of(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attrib
 def stored_attributes(
     document_id: str, attributes: Attributes, kinds: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Gives the field `attributes` of the rows of a document. Raises: InvalidRequest, as above."""
+    """Returns the field `attributes` of the rows of a document. Raises: InvalidRequest, as
+    above."""
     stored: dict[str, Any] = {}
     written: dict[str, AttributeValue] = {}
     for name, value in attributes.items():

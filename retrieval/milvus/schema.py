@@ -21,7 +21,7 @@ class Bm25(NamedTuple):
 
 
 def schema_of(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
-    """Gives the fields of a collection with a row per chunk; see `layout` for their meaning.
+    """Returns the fields of a collection with a row per chunk; see `layout` for their meaning.
 
     Args:
         dim: Numbers of a vector.
@@ -64,7 +64,7 @@ def schema_of(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
 
 
 def indexes_of(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> Any:
-    """Gives the indexes of a collection with a row per chunk.
+    """Returns the indexes of a collection with a row per chunk.
 
     Args:
         metric: IP or L2.
@@ -87,7 +87,7 @@ def indexes_of(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> Any
 
 
 def state_schema() -> Any:
-    """Gives the fields of the table with a row per collection of ours: what is in it."""
+    """Returns the fields of the table with a row per collection of ours: what is in it."""
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
     schema.add_field("state", DataType.JSON)
@@ -97,7 +97,7 @@ def state_schema() -> Any:
 
 
 def state_indexes() -> Any:
-    """Gives the indexes of that table."""
+    """Returns the indexes of that table."""
     indexes = MilvusClient.prepare_index_params()
     indexes.add_index("vector", index_type="FLAT", metric_type="IP")
     return indexes

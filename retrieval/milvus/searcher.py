@@ -12,23 +12,36 @@ from numpy.typing import NDArray
 from nearline.contract import HitLevel, PlanStrategy, SearchMode
 from nearline.errors import Unsupported
 from nearline.filters import All, Exists
-from retrieval.index.filtering.validation import unknown_attribute
+from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.hits import FIELDS, hits_of
-from retrieval.milvus.hybrid import Completion, FindAmong
-from retrieval.milvus.raw_hits import Found
-from retrieval.milvus.reader import Reading
-from retrieval.milvus.row_values import first_value
-from retrieval.milvus.top_units import FindRows, Row, UnitOf, best_units, chunk_of, document_of
-from retrieval.milvus.vector_leg import Card, VectorLeg
-from retrieval.protocols.shard import LexicalColumns, Plan, Queries, ShardHits, ShardOptions
+from retrieval.milvus.hits import PAYLOAD_FIELDS, rows_to_hits
+from retrieval.milvus.hybrid import FindAmong, ScoreCompletion
+from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.row_values import first_attribute_value
+from retrieval.milvus.top_units import (
+    FindRows,
+    RankedRow,
+    UnitOf,
+    chunk_of,
+    document_of,
+    find_top_units,
+)
+from retrieval.milvus.vector_leg import VectorIndexInfo, VectorLeg
+from retrieval.protocols.shard import (
+    LexicalColumns,
+    ShardFilterPlan,
+    ShardHits,
+    ShardOptions,
+    ShardQueries,
+)
 
 # Rows asked for per group, at first.
 _PER_GROUP = 4
 
 
-class _Wanted(NamedTuple):
-    """What is looked for in a leg; see `best_units`."""
+class _LegQuery(NamedTuple):
+    """What is looked for in a leg; see `find_top_units`."""
 
     k: int
     first_ask: int
@@ -39,7 +52,7 @@ class _Wanted(NamedTuple):
     deadline: float | None
 
 
-class Searching:
+class MilvusSearcher:
     """Searches a collection; see `Shard.search`.
 
     Args:
@@ -48,14 +61,16 @@ class Searching:
         vocabulary: Makes words of texts; None: the collection has none.
     """
 
-    def __init__(self, reading: Reading, card: Card, vocabulary: Vocabulary | None) -> None:
+    def __init__(
+        self, reading: MilvusReader, card: VectorIndexInfo, vocabulary: Vocabulary | None
+    ) -> None:
         self._reading = reading
         self._card = card
         self._vocabulary = vocabulary
         self._leg = VectorLeg(reading, card)
 
     async def search(
-        self, queries: Queries, options: ShardOptions, deadline: float | None
+        self, queries: ShardQueries, options: ShardOptions, deadline: float | None
     ) -> list[ShardHits]:
         """Searches; a watermark in the options is the caller's concern."""
         self._check(options)
@@ -68,7 +83,7 @@ class Searching:
             found = await self._lexical(queries.texts, wanted)
         else:
             found = await self._dense(queries, wanted)
-        return [hits_of(rows, options, kinds, plan) for rows in found]
+        return [rows_to_hits(rows, options, kinds, plan) for rows in found]
 
     def _check(self, options: ShardOptions) -> None:
         card = self._card
@@ -95,9 +110,11 @@ class Searching:
                 )
         kinds = self._reading.kinds
         if options.grouping is not None and options.grouping.field not in kinds:
-            raise unknown_attribute(options.grouping.field, list(kinds), "options.grouping.field")
+            raise unknown_attribute_error(
+                options.grouping.field, list(kinds), "options.grouping.field"
+            )
 
-    def _wanted(self, options: ShardOptions, deadline: float | None) -> _Wanted:
+    def _wanted(self, options: ShardOptions, deadline: float | None) -> _LegQuery:
         filter, grouping = options.filter, options.grouping
         unit_of: UnitOf = chunk_of
         first_ask = options.k
@@ -106,7 +123,7 @@ class Searching:
             first_ask = options.k * self._card.chunks_per_document
         names = {"start", "stop"}
         if options.mode is not SearchMode.HYBRID:
-            names |= {FIELDS[part] for part in options.payload}
+            names |= {PAYLOAD_FIELDS[part] for part in options.payload}
         if grouping is not None:
             names.add("attributes")
             if options.mode is not SearchMode.HYBRID:
@@ -114,7 +131,7 @@ class Searching:
                 filter = there if filter is None else All(filter, there)
                 unit_of = self._group_of(grouping.field)
                 first_ask = _PER_GROUP * options.k
-        return _Wanted(
+        return _LegQuery(
             options.k,
             first_ask,
             unit_of,
@@ -126,15 +143,15 @@ class Searching:
 
     def _group_of(self, field: str) -> UnitOf:
         kind = self._reading.kinds[field]
-        return lambda row: first_value(row.fields["attributes"], field, kind)
+        return lambda row: first_attribute_value(row.fields["attributes"], field, kind)
 
-    def _plan(self, options: ShardOptions, wanted: _Wanted) -> Plan | None:
+    def _plan(self, options: ShardOptions, wanted: _LegQuery) -> ShardFilterPlan | None:
         if options.filter is None and (
             options.grouping is None or options.mode is SearchMode.HYBRID
         ):
             return None
         dense = options.mode is not SearchMode.LEXICAL and not self._card.flat
-        return Plan(
+        return ShardFilterPlan(
             PlanStrategy.BACKEND,
             0,
             self._card.chunks,
@@ -143,8 +160,8 @@ class Searching:
             "many match",
         )
 
-    async def _dense(self, queries: Queries, wanted: _Wanted) -> list[list[Row]]:
-        return await best_units(
+    async def _dense(self, queries: ShardQueries, wanted: _LegQuery) -> list[list[RankedRow]]:
+        return await find_top_units(
             self._find(queries.vectors, wanted),
             len(queries.vectors),
             wanted.k,
@@ -153,8 +170,8 @@ class Searching:
             exact=self._card.flat,
         )
 
-    def _find(self, vectors: NDArray[np.float32], wanted: _Wanted) -> FindRows:
-        async def find(places: Sequence[int], ask: int) -> list[list[Found]]:
+    def _find(self, vectors: NDArray[np.float32], wanted: _LegQuery) -> FindRows:
+        async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
             asked = vectors if len(places) == len(vectors) else vectors[list(places)]
             return await self._leg.search(
                 asked, ask, wanted.expression, wanted.fields, wanted.ef_search, wanted.deadline
@@ -162,12 +179,12 @@ class Searching:
 
         return find
 
-    async def _lexical(self, texts: Sequence[str], wanted: _Wanted) -> list[list[Row]]:
+    async def _lexical(self, texts: Sequence[str], wanted: _LegQuery) -> list[list[RankedRow]]:
         words = [self._words(text) for text in texts]
 
-        async def find(places: Sequence[int], ask: int) -> list[list[Found]]:
+        async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
             some = [place for place in places if words[place]]
-            found: dict[int, list[Found]] = {}
+            found: dict[int, list[MilvusHit]] = {}
             if some:
                 results = await self._reading.search_words(
                     [words[place] for place in some],
@@ -179,7 +196,7 @@ class Searching:
                 found = dict(zip(some, results, strict=True))
             return [found.get(place, []) for place in places]
 
-        return await best_units(
+        return await find_top_units(
             find,
             len(texts),
             wanted.k,
@@ -189,12 +206,16 @@ class Searching:
         )
 
     async def _candidates(
-        self, queries: Queries, wanted: _Wanted, options: ShardOptions, plan: Plan | None
+        self,
+        queries: ShardQueries,
+        wanted: _LegQuery,
+        options: ShardOptions,
+        plan: ShardFilterPlan | None,
     ) -> list[ShardHits]:
         dense, lexical = await asyncio.gather(
             self._dense(queries, wanted), self._lexical(queries.texts, wanted)
         )
-        completion = Completion(self._card.chunks_per_document)
+        completion = ScoreCompletion(self._card.chunks_per_document)
         completed = await asyncio.gather(
             *(
                 completion.of(
@@ -210,7 +231,7 @@ class Searching:
         results = []
         plain, kinds = options._replace(payload=frozenset()), self._reading.kinds
         for found in completed:
-            hits = hits_of([one.dense for one in found], plain, kinds, plan)
+            hits = rows_to_hits([one.dense for one in found], plain, kinds, plan)
             by_words = [one.lexical for one in found]
             hits.lexical = LexicalColumns(
                 [-row.negated for row in by_words],
@@ -221,10 +242,10 @@ class Searching:
             results.append(hits)
         return results
 
-    def _dense_among(self, queries: Queries, place: int, wanted: _Wanted) -> FindAmong:
+    def _dense_among(self, queries: ShardQueries, place: int, wanted: _LegQuery) -> FindAmong:
         vector = queries.vectors[place : place + 1]
 
-        async def find(ask: int, expression: str) -> Sequence[Found]:
+        async def find(ask: int, expression: str) -> Sequence[MilvusHit]:
             (found,) = await self._leg.search(
                 vector, ask, expression, wanted.fields, wanted.ef_search, wanted.deadline
             )
@@ -232,10 +253,10 @@ class Searching:
 
         return find
 
-    def _words_among(self, text: str, wanted: _Wanted) -> FindAmong:
+    def _words_among(self, text: str, wanted: _LegQuery) -> FindAmong:
         words = self._words(text)
 
-        async def find(ask: int, expression: str) -> Sequence[Found]:
+        async def find(ask: int, expression: str) -> Sequence[MilvusHit]:
             if not words:
                 return ()
             (found,) = await self._reading.search_words(

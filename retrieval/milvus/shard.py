@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nearline.contract import Filter, PayloadField
-from retrieval.live.view import Live
-from retrieval.milvus.counts import tally
-from retrieval.milvus.reader import Reading
-from retrieval.milvus.searcher import Searching
+from retrieval.live.view import LiveState
+from retrieval.milvus.counts import count_matches
+from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.stored_items import StoredRows
 from retrieval.protocols.shard import (
-    Applied,
-    Fetched,
-    Queries,
+    AppliedState,
     ShardCounts,
     ShardHits,
+    ShardItems,
     ShardOptions,
+    ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.admission import Gate
-from retrieval.shards.batcher import Coalescer
+from retrieval.shards.admission import ShardAdmission
+from retrieval.shards.batcher import Batcher
 
 # Calls of searches under way at once: what arrives meanwhile shares the next one.
 _SLOTS = 3
@@ -48,8 +48,8 @@ class MilvusShard:
     def __init__(
         self,
         snapshot_id: str,
-        reading: Reading,
-        searching: Searching,
+        reading: MilvusReader,
+        searching: MilvusSearcher,
         stored: StoredRows,
         *,
         has_words: bool,
@@ -60,25 +60,25 @@ class MilvusShard:
         self._reading = reading
         self._searching = searching
         self._stored = stored
-        self._gate = Gate(snapshot_id, "the shard over Milvus")
+        self._gate = ShardAdmission(snapshot_id, "the shard over Milvus")
         self._runners: set[asyncio.Task[None]] = set()
-        self._coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
+        self._coalescer: Batcher[ShardOptions, ShardHits] = Batcher(
             self._start, slots=_SLOTS, max_batch=_MAX_BATCH, observe=observe
         )
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> MilvusReader:
         """What is read; live changes tell its contents."""
         return self._reading
 
-    def attach(self, live: Live) -> None:
+    def attach(self, live: LiveState) -> None:
         """Lets watermarks be asked for from now on; the changes themselves are in Milvus."""
         self._gate.live = live
 
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
@@ -94,12 +94,12 @@ class MilvusShard:
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         await self._gate.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.fetch(ids, payload, chunks, filter, deadline)
-        return Fetched(items, applied)
+        return ShardItems(items, applied)
 
     async def scan(
         self,
@@ -110,12 +110,12 @@ class MilvusShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
         await self._gate.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.scan(after_id, limit, filter, payload, deadline)
-        return Fetched(items, applied)
+        return ShardItems(items, applied)
 
     async def count(
         self,
@@ -128,10 +128,12 @@ class MilvusShard:
         """Counts items; see `Shard.count`."""
         await self._gate.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
-        return replace(await tally(self._reading, filter, fields, deadline), applied=applied)
+        return replace(
+            await count_matches(self._reading, filter, fields, deadline), applied=applied
+        )
 
     async def ready(self, snapshot_id: str) -> bool:
-        """Tells whether this is that snapshot, and Milvus answers as far as is known."""
+        """Returns whether this is that snapshot, and Milvus answers as far as is known."""
         return self._gate.opens(snapshot_id) and not self._reading.client.away
 
     async def close(self) -> None:
@@ -146,8 +148,8 @@ class MilvusShard:
         await self._reading.close()
         self._gate.live = None
 
-    def _applied(self) -> Applied | None:
-        """Tells how far live changes are; before a read, which then sees at least them."""
+    def _applied(self) -> AppliedState | None:
+        """Returns how far live changes are; before a read, which then sees at least them."""
         live = self._gate.live
         return None if live is None else live.view.applied
 

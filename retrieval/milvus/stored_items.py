@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from nearline.contract import Filter, Item, PayloadField
 from nearline.times import from_us
-from retrieval.milvus.filters import any_of, quoted
-from retrieval.milvus.layout import NEVER, SEPARATOR, key_of, parts_of
-from retrieval.milvus.raw_hits import MOST_ROWS
-from retrieval.milvus.reader import Reading, in_batches
+from retrieval.milvus.filters import any_of, quote
+from retrieval.milvus.layout import NEVER_EXPIRES, SEPARATOR, make_key, parse_key
+from retrieval.milvus.raw_hits import MAX_ROWS
+from retrieval.milvus.reader import MilvusReader, in_batches
 from retrieval.milvus.rows import attributes_of
 
 _Row = Mapping[str, Any]
@@ -32,7 +32,7 @@ class StoredRows:
         unit_length: True where vectors are kept at unit length (metric cosine).
     """
 
-    def __init__(self, reading: Reading, *, unit_length: bool) -> None:
+    def __init__(self, reading: MilvusReader, *, unit_length: bool) -> None:
         self._reading = reading
         self._unit_length = unit_length
 
@@ -46,7 +46,7 @@ class StoredRows:
     ) -> list[Item]:
         """Reads items by id, in order; those that do not exist, or match, are left out."""
         if chunks:
-            keys = [key_of(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
+            keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))
             rows = await self._rows("key", _possible(keys, 1), filter, fields, deadline)
             by_key = {
@@ -70,11 +70,11 @@ class StoredRows:
         fields = [] if whole else _fields(payload, ())
         after = _before_separator(after_id)
         while len(items) < limit:
-            asked = min(limit - len(items), MOST_ROWS)
-            parts = (_FIRST, f"key > {quoted(after + _AFTER)}") if after else (_FIRST,)
+            asked = min(limit - len(items), MAX_ROWS)
+            parts = (_FIRST, f"key > {quote(after + _AFTER)}") if after else (_FIRST,)
             wanted = self._reading.matching(filter, *parts)
             rows = await self._reading.query(wanted, fields, asked, deadline)
-            ids = [parts_of(row["key"])[0] for row in rows]
+            ids = [parse_key(row["key"])[0] for row in rows]
             if whole:
                 found = await self._documents(ids, payload, filter, deadline)
                 # Some may have gone in the meantime.
@@ -94,23 +94,23 @@ class StoredRows:
         deadline: float | None,
     ) -> dict[str, Item]:
         if not _is_whole(payload):
-            keys = [key_of(one, 0) for one in ids]
+            keys = [make_key(one, 0) for one in ids]
             fields = _fields(payload, ())
             rows = await self._rows("key", keys, filter, fields, deadline)
-            return {parts_of(row["key"])[0]: self._item([row], payload, "") for row in rows}
+            return {parse_key(row["key"])[0]: self._item([row], payload, "") for row in rows}
         fields = _fields(payload, _TEXT)
         rows = await self._rows("document", ids, filter, fields, deadline)
         grouped: dict[str, list[_Row]] = {}
         for row in rows:
-            grouped.setdefault(parts_of(row["key"])[0], []).append(row)
+            grouped.setdefault(parse_key(row["key"])[0], []).append(row)
         items = {}
         for one, chunks in grouped.items():
             # Where a document has just been replaced, chunks of the one before may be left. Not the
             # greatest version is the newest: a new log counts from 1.
-            if parts_of(chunks[0]["key"])[1] > 0:
+            if parse_key(chunks[0]["key"])[1] > 0:
                 continue
             mine = [row for row in chunks if row["version"] == chunks[0]["version"]]
-            text = text_of(mine) if PayloadField.TEXT in payload else ""
+            text = join_text(mine) if PayloadField.TEXT in payload else ""
             items[one] = self._item(mine, payload, text)
         return items
 
@@ -141,14 +141,14 @@ class StoredRows:
         expires = row["expires"]
         kinds = self._reading.kinds
         return Item(
-            id=parts_of(row["key"])[0],
+            id=parse_key(row["key"])[0],
             title=row["title"] if PayloadField.TITLE in payload else "",
             text=text,
             attributes=attributes_of(row["attributes"], kinds)
             if PayloadField.ATTRIBUTES in payload
             else {},
             vector=self._vector(rows) if PayloadField.VECTOR in payload else None,
-            expires=None if expires == NEVER else from_us(expires),
+            expires=None if expires == NEVER_EXPIRES else from_us(expires),
             version=row["version"],
         )
 
@@ -159,7 +159,7 @@ class StoredRows:
         return mean / np.float32(norm) if self._unit_length and norm > 0 else mean
 
 
-def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
+def join_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Puts the text of a document together from all its rows, in order; see `layout`."""
     pieces: list[str] = []
     reached = 0
@@ -171,12 +171,12 @@ def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _is_whole(payload: frozenset[PayloadField]) -> bool:
-    """Tells whether all chunks of a document are needed."""
+    """Returns whether all chunks of a document are needed."""
     return PayloadField.TEXT in payload or PayloadField.VECTOR in payload
 
 
 def _fields(payload: frozenset[PayloadField], text: Sequence[str]) -> list[str]:
-    """Gives the fields to read; text: those that hold the text."""
+    """Returns the fields to read; text: those that hold the text."""
     fields = ["version", "expires"]
     fields += ["title"] if PayloadField.TITLE in payload else []
     fields += ["attributes"] if PayloadField.ATTRIBUTES in payload else []
@@ -190,7 +190,8 @@ def _possible(values: Iterable[str], separators: int) -> list[str]:
 
 
 def _before_separator(after_id: str) -> str:
-    """Gives an id that as many ids come after: none has the separator, or what is less than it."""
+    """Returns an id that as many ids come after: none has the separator, or what is less than
+    it."""
     for place, sign in enumerate(after_id):
         if sign <= SEPARATOR:
             return after_id[:place]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retrieval.milvus.layout import parts_of
-from retrieval.milvus.raw_hits import MOST_ROWS, Found
+from retrieval.milvus.layout import parse_key
+from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
 
 _WIDEN = 4
 # Asked for beyond what is wanted, so that the last ones may have equals.
 _TIE_SLACK = 4
 
 
-class Row(NamedTuple):
+class RankedRow(NamedTuple):
     """A row that was found; in the order of hits: best score, then document id, then chunk.
 
     negated: Score, negated. fields: Those that were asked for.
@@ -26,24 +26,24 @@ class Row(NamedTuple):
 
 
 # Finds the best `ask` rows for some of the queries, given by their places.
-FindRows = Callable[[Sequence[int], int], Awaitable[Sequence[Sequence[Found]]]]
+FindRows = Callable[[Sequence[int], int], Awaitable[Sequence[Sequence[MilvusHit]]]]
 # Gives the unit that a row belongs to.
-UnitOf = Callable[[Row], Hashable]
+UnitOf = Callable[[RankedRow], Hashable]
 
 
-def document_of(row: Row) -> Hashable:
-    """Gives the document of a row, as a unit."""
+def document_of(row: RankedRow) -> Hashable:
+    """Returns the document of a row, as a unit."""
     return row.id
 
 
-def chunk_of(row: Row) -> Hashable:
-    """Gives the row itself, as a unit."""
+def chunk_of(row: RankedRow) -> Hashable:
+    """Returns the row itself, as a unit."""
     return row.id, row.chunk
 
 
-async def best_units(
+async def find_top_units(
     find: FindRows, queries: int, k: int, *, first_ask: int, unit_of: UnitOf, exact: bool
-) -> list[list[Row]]:
+) -> list[list[RankedRow]]:
     """Finds, per query, the best row of each of the k best units, in the order of hits.
 
     A prefix of the best rows that holds k units holds the k best ones, so the ask is widened until
@@ -57,22 +57,22 @@ async def best_units(
         unit_of: Which unit a row belongs to.
         exact: Rows are the best there are; of equal ones the right ones are wanted, too.
     """
-    ask = min(max(k, first_ask) + (_TIE_SLACK if exact else 0), MOST_ROWS)
-    done: dict[int, list[Row]] = {}
+    ask = min(max(k, first_ask) + (_TIE_SLACK if exact else 0), MAX_ROWS)
+    done: dict[int, list[RankedRow]] = {}
     pending = list(range(queries))
     while pending:
         left = []
         for query, found in zip(pending, await find(pending, ask), strict=True):
-            rows = sorted(Row(-one.score, *parts_of(one.key), one.fields) for one in found)
-            firsts: dict[Hashable, Row] = {}
+            rows = sorted(RankedRow(-one.score, *parse_key(one.key), one.fields) for one in found)
+            firsts: dict[Hashable, RankedRow] = {}
             for row in rows:
                 firsts.setdefault(unit_of(row), row)
             best = list(firsts.values())[:k]
-            whole = len(rows) < ask or ask == MOST_ROWS
+            whole = len(rows) < ask or ask == MAX_ROWS
             if whole or (len(best) == k and not (exact and best[-1].negated == rows[-1].negated)):
                 done[query] = best
             else:
                 left.append(query)
         pending = left
-        ask = min(ask * _WIDEN, MOST_ROWS)
+        ask = min(ask * _WIDEN, MAX_ROWS)
     return [done[query] for query in range(queries)]

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.milvus.raw_hits import MOST_ROWS, Found
-from retrieval.milvus.reader import Reading
+from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
+from retrieval.milvus.reader import MilvusReader
 
 # The widest search of a graph that Milvus allows.
 _MOST_EF = 32_768
 _WIDEN = 4
 
 
-class Card(NamedTuple):
+class VectorIndexInfo(NamedTuple):
     """What searches must know of a collection.
 
     version: Of the Milvus. flat: Its index compares every vector; else it is HNSW. ef_search: Width
@@ -40,7 +40,7 @@ class VectorLeg:
         card: What it is.
     """
 
-    def __init__(self, reading: Reading, card: Card) -> None:
+    def __init__(self, reading: MilvusReader, card: VectorIndexInfo) -> None:
         self._reading = reading
         self._card = card
 
@@ -52,7 +52,7 @@ class VectorLeg:
         fields: Sequence[str],
         ef_search: int,
         deadline: float | None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         """Finds the best rows for each vector, fewer than asked for only where there are no more.
 
         Args:
@@ -85,14 +85,14 @@ class VectorLeg:
             wide = await self._reading.search(some, ask, expression, fields, ef, deadline)
             for place, found in zip(short, wide, strict=True):
                 results[place] = found
-                if len(found) < wanted and there <= MOST_ROWS:
+                if len(found) < wanted and there <= MAX_ROWS:
                     results[place] = await self._compared(
                         vectors[place], ask, expression, fields, deadline
                     )
         return results
 
     def _wide(self, ef: int, there: int) -> int:
-        """Gives the width that looks at as many matches as `ef` does where all rows match."""
+        """Returns the width that looks at as many matches as `ef` does where all rows match."""
         return min(max(ef, ef * self._card.chunks // max(1, there)), _MOST_EF)
 
     async def _compared(
@@ -102,11 +102,11 @@ class VectorLeg:
         expression: str,
         fields: Sequence[str],
         deadline: float | None,
-    ) -> list[Found]:
+    ) -> list[MilvusHit]:
         """Reads every vector, and compares it."""
-        found: list[Found] = []
+        found: list[MilvusHit] = []
         async for page in self._reading.pages(expression, [*fields, "vector"], deadline):
             for row in page:
                 score = np.float32(np.asarray(row["vector"], np.float32) @ vector)
-                found.append(Found(row["key"], float(score), row))
+                found.append(MilvusHit(row["key"], float(score), row))
         return sorted(found, key=lambda one: (-one.score, one.key))[:ask]

@@ -10,7 +10,7 @@ _MOST_PAIRED = 200
 
 
 def stability_index(baseline: ArrayLike, sample: ArrayLike, bins: int = BINS) -> float:
-    """Gives the population stability index of a sample against a baseline.
+    """Returns the population stability index of a sample against a baseline.
 
     It is the sum over bins of (s - b) ln(s / b), b and s being the shares of both; the bins are
     quantiles of the baseline, and half an observation is added to each, so that no share is 0.
@@ -40,7 +40,7 @@ def stability_index(baseline: ArrayLike, sample: ArrayLike, bins: int = BINS) ->
 
 
 def jensen_shannon(one: ArrayLike, other: ArrayLike) -> float:
-    """Gives the Jensen-Shannon divergence of two distributions, in bits.
+    """Returns the Jensen-Shannon divergence of two distributions, in bits.
 
     Args:
         one, other: (n,) numbers >= 0, not all 0; they are divided by their sums.
@@ -53,14 +53,14 @@ def jensen_shannon(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def direction_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Gives 1 - cosine of the mean vectors of two samples, (n, d) and (m, d): 0..2."""
+    """Returns 1 - cosine of the mean vectors of two samples, (n, d) and (m, d): 0..2."""
     a, b = one.mean(axis=0, dtype=np.float64), other.mean(axis=0, dtype=np.float64)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return 1.0 - float(a @ b) / norms if norms else 0.0
 
 
 def energy_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Gives how far two samples of vectors are apart, whatever the difference is of.
+    """Returns how far two samples of vectors are apart, whatever the difference is of.
 
     With X, X' of one sample and Y, Y' of the other, it is 1 - (E|X - X'| + E|Y - Y'|) / 2 E|X - Y|,
     of at most 200 evenly chosen vectors each; pairs of a vector with itself do not count, so that

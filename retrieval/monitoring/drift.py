@@ -27,20 +27,26 @@ from retrieval.monitoring.divergence import (
     jensen_shannon,
     stability_index,
 )
-from retrieval.monitoring.samples import Asking, ItemCounts, Sample, scores_of, vectors_of
-from retrieval.protocols.shard import Queries
+from retrieval.monitoring.samples import (
+    ItemCounts,
+    Reservoir,
+    SearchObservation,
+    scores_by_mode,
+    stack_vectors,
+)
+from retrieval.protocols.shard import ShardQueries
 from retrieval.rollout.collections import ServedCollections
-from retrieval.router.events import Happening, Interacted, Searched
+from retrieval.router.events import InteractionsEvent, RequestEvent, SearchEvent
 from retrieval.search import executor
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import Asked
-from retrieval.search.request_context import Inquiry
-from retrieval.snapshots.loaded import Held
+from retrieval.search.queries import QueryBatch
+from retrieval.search.request_context import RequestContext
+from retrieval.snapshots.loaded import LoadedSnapshot
 
 if TYPE_CHECKING:
     from retrieval.snapshots.golden_queries import GoldenQueries
 
-FIRST = 1_000
+BASELINE_SEARCHES = 1_000
 # Vectors are large: of the first searches, every fourth is kept.
 _VECTOR_OF = 4
 _MOST_IN_WINDOW = 600
@@ -54,11 +60,11 @@ _log = logging.getLogger(__name__)
 # Rows beside a snapshot and hidden of it; None: no live changes are followed.
 LiveRows = Callable[[ServedCollection], tuple[int, int] | None]
 # Told of the collection and of the drift that stayed above its limit; False: it is too early.
-AskRebuild = Callable[[str, str], Awaitable[bool]]
+RequestRebuild = Callable[[str, str], Awaitable[bool]]
 
 
 @dataclass(slots=True, eq=False)
-class _Watched:
+class _MonitoredSnapshot:
     """A snapshot in force, and what was asked of it.
 
     counts: None: not made yet, or nothing was learned. golden: None: not read yet; False: there are
@@ -69,8 +75,8 @@ class _Watched:
     epoch: int
     began: float
     counts: ItemCounts | None = None
-    first: list[Asking] = field(default_factory=list)
-    window: Sample = field(default_factory=lambda: Sample(_MOST_IN_WINDOW))
+    first: list[SearchObservation] = field(default_factory=list)
+    window: Reservoir = field(default_factory=lambda: Reservoir(_MOST_IN_WINDOW))
     golden: GoldenQueries | Literal[False] | None = None
     above: dict[str, int] = field(default_factory=dict)
 
@@ -100,7 +106,7 @@ class DriftMonitor:
         window_s: float = 600.0,
         live_rows: LiveRows = lambda served: None,
         limit: float = 0.0,
-        ask_rebuild: AskRebuild | None = None,
+        ask_rebuild: RequestRebuild | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -111,7 +117,7 @@ class DriftMonitor:
         self._limit = limit
         self._ask_rebuild = ask_rebuild
         self._clock = clock
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _MonitoredSnapshot] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -127,16 +133,16 @@ class DriftMonitor:
                 await self._task
             self._task = None
 
-    def observe(self, happening: Happening) -> None:
+    def observe(self, happening: RequestEvent) -> None:
         """Takes a search into the sample, or counts interactions; never raises."""
-        if isinstance(happening, Interacted):
+        if isinstance(happening, InteractionsEvent):
             held = self._collections.holdings.current(happening.collection)
             if self._share and held is not None:
                 watched = self._of(held.value)
                 if watched is not None and watched.counts is not None:
                     watched.counts.add(happening.interactions)
             return
-        if not isinstance(happening, Searched) or random.random() >= self._share:
+        if not isinstance(happening, SearchEvent) or random.random() >= self._share:
             return
         served, arm, _, options, asked, hits, _ = happening
         if asked is None or arm is c.Arm.CANARY:
@@ -145,13 +151,13 @@ class DriftMonitor:
         if watched is None:
             return
         vectors, first = asked.queries.vectors, len(watched.first)
-        wanted = len(vectors) == 1 and (first >= FIRST or first % _VECTOR_OF == 0)
-        one = Asking(
+        wanted = len(vectors) == 1 and (first >= BASELINE_SEARCHES or first % _VECTOR_OF == 0)
+        one = SearchObservation(
             asked.mode,
             hits[0].score if hits and options.filter is None else None,
             vectors[0] if wanted else None,
         )
-        if first < FIRST:
+        if first < BASELINE_SEARCHES:
             watched.first.append(one)
             watched.began = self._clock()
         else:
@@ -171,7 +177,7 @@ class DriftMonitor:
                 continue
             if now - watched.began < self._window_s:
                 continue
-            window, watched.window = watched.window.kept, Sample(_MOST_IN_WINDOW)
+            window, watched.window = watched.window.kept, Reservoir(_MOST_IN_WINDOW)
             watched.began = now
             if watched.golden is None:
                 read = await asyncio.to_thread(self._read_golden, served)
@@ -194,14 +200,14 @@ class DriftMonitor:
                 # Whatever it was, requests are answered all the same.
                 _log.exception("drift not measured")
 
-    def _of(self, served: ServedCollection) -> _Watched | None:
-        """Gives what is known of a snapshot; None: a newer one is in force."""
+    def _of(self, served: ServedCollection) -> _MonitoredSnapshot | None:
+        """Returns what is known of a snapshot; None: a newer one is in force."""
         watched = self._watched.get(served.name)
         if watched is not None and watched.snapshot_id == served.snapshot_id:
             return watched
         if watched is not None and served.epoch < watched.epoch:
             return None
-        watched = _Watched(served.snapshot_id, served.epoch, self._clock())
+        watched = _MonitoredSnapshot(served.snapshot_id, served.epoch, self._clock())
         self._watched[served.name] = watched
         return watched
 
@@ -220,7 +226,9 @@ class DriftMonitor:
             )
             return None
 
-    async def _judge(self, name: str, watched: _Watched, drifts: Mapping[str, float]) -> None:
+    async def _judge(
+        self, name: str, watched: _MonitoredSnapshot, drifts: Mapping[str, float]
+    ) -> None:
         if not self._limit or self._ask_rebuild is None:
             return
         for drift, value in drifts.items():
@@ -243,11 +251,11 @@ class DriftMonitor:
 
 
 def _queries_and_scores(
-    name: str, watched: _Watched, window: Sequence[Asking]
+    name: str, watched: _MonitoredSnapshot, window: Sequence[SearchObservation]
 ) -> Mapping[str, float]:
-    """Tells how far a window is from its baselines; gives what limits apply to."""
-    vectors, scores = vectors_of(window), scores_of(window)
-    baselines = {"first": (vectors_of(watched.first), scores_of(watched.first))}
+    """Returns how far a window is from its baselines; gives what limits apply to."""
+    vectors, scores = stack_vectors(window), scores_by_mode(window)
+    baselines = {"first": (stack_vectors(watched.first), scores_by_mode(watched.first))}
     golden = watched.golden
     if golden:
         best = [each[0] for each in golden.scores if each]
@@ -288,13 +296,15 @@ def _tell_rows(served: ServedCollection, rows: tuple[int, int] | None) -> None:
         metrics.item_drift.labels(served.name).set(sum(rows) / served.chunks)
 
 
-async def _tell_golden(held: Held[ServedCollection], golden: GoldenQueries) -> None:
+async def _tell_golden(held: LoadedSnapshot[ServedCollection], golden: GoldenQueries) -> None:
     """Tells how much better or worse what is best for golden queries has become."""
     vectors, before = golden.vectors[:_GOLDEN], golden.scores[:_GOLDEN]
-    inquiry = Inquiry(asyncio.get_running_loop().time() + _PATIENCE_S)
+    inquiry = RequestContext(asyncio.get_running_loop().time() + _PATIENCE_S)
     options = c.SearchOptions(k=1, level=c.HitLevel.CHUNK)
     with held as served:
-        asked = Asked(c.SearchMode.DENSE, range(len(vectors)), Queries(served.aligned(vectors)))
+        asked = QueryBatch(
+            c.SearchMode.DENSE, range(len(vectors)), ShardQueries(served.aligned(vectors))
+        )
         try:
             found = await executor.search(served, asked, options, inquiry)
         except NearlineError:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from retrieval.protocols.shard import Queries
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.shard import ShardQueries
+from retrieval.protocols.watermark import decode_watermark
 from retrieval.search import executor
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import Asked
-from retrieval.search.request_context import Inquiry
+from retrieval.search.queries import QueryBatch
+from retrieval.search.request_context import RequestContext
 
-PLACES = 10
+RECALL_K = 10
 # Searches of the index take turns with requests, which would wait behind a long batch.
 _SLICE = 4
 _PATIENCE_S = 30.0
@@ -28,7 +28,7 @@ _PATIENCE_S = 30.0
 _MOST_CHANGED = 0.002
 
 
-class Sampled(NamedTuple):
+class RerunRequest(NamedTuple):
     """A search.
 
     vectors: Its one, (1, d) float32. excluded: Documents that it must not find. found: The hits of
@@ -42,7 +42,7 @@ class Sampled(NamedTuple):
     watermark: bytes = b""
 
 
-class Again(NamedTuple):
+class RerunResult(NamedTuple):
     """What came of searches.
 
     pairs: Of each that can be compared, the exact hits, explained, and those of the index.
@@ -53,9 +53,9 @@ class Again(NamedTuple):
     left_out: Mapping[str, int]
 
 
-async def search_again(
-    served: ServedCollection, sampled: Sequence[Sampled], options: c.SearchOptions
-) -> Again:
+async def rerun_exactly(
+    served: ServedCollection, sampled: Sequence[RerunRequest], options: c.SearchOptions
+) -> RerunResult:
     """Does searches with the same options again.
 
     Args:
@@ -66,7 +66,7 @@ async def search_again(
     """
     exact, then = await _search(served, sampled, _exactly(options))
     if then.failures:
-        return Again((), {"partial": len(sampled)})
+        return RerunResult((), {"partial": len(sampled)})
     pairs: list[tuple[Sequence[c.Hit], Sequence[c.Hit]]] = []
     left: list[int] = []
     for number, one in enumerate(sampled):
@@ -85,25 +85,25 @@ async def search_again(
             pairs += zip([exact[number] for number in numbers], found, strict=True)
         else:
             left_out["changed"] += len(numbers)
-    return Again(pairs, left_out)
+    return RerunResult(pairs, left_out)
 
 
 async def _search(
-    served: ServedCollection, sampled: Sequence[Sampled], options: c.SearchOptions
-) -> tuple[list[list[c.Hit]], Inquiry]:
+    served: ServedCollection, sampled: Sequence[RerunRequest], options: c.SearchOptions
+) -> tuple[list[list[c.Hit]], RequestContext]:
     excluded = {place: one.excluded for place, one in enumerate(sampled) if one.excluded}
     vectors = np.concatenate([one.vectors for one in sampled])
-    asked = Asked(c.SearchMode.DENSE, range(len(sampled)), Queries(vectors), excluded)
-    inquiry = Inquiry(asyncio.get_running_loop().time() + _PATIENCE_S)
+    asked = QueryBatch(c.SearchMode.DENSE, range(len(sampled)), ShardQueries(vectors), excluded)
+    inquiry = RequestContext(asyncio.get_running_loop().time() + _PATIENCE_S)
     found = await executor.search(served, asked, options, inquiry)
     return found.lists, inquiry
 
 
 def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool:
-    """Tells whether next to no live changes lie between two answers."""
+    """Returns whether next to no live changes lie between two answers."""
     if mark == other:
         return True
-    first, second = decode(mark), decode(other)
+    first, second = decode_watermark(mark), decode_watermark(other)
     if first is None or second is None:
         return False
     changes = first.changes_from(second)
@@ -112,5 +112,5 @@ def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool
 
 def _exactly(options: c.SearchOptions) -> c.SearchOptions:
     return c.SearchOptions(
-        k=PLACES, level=options.level, filter=options.filter, explain=True, exact=True
+        k=RECALL_K, level=options.level, filter=options.filter, explain=True, exact=True
     )

@@ -9,7 +9,7 @@ _MOST_PARTS = 4
 
 
 def filter_shape(condition: Filter | None) -> str:
-    """Gives the shape of a filter.
+    """Returns the shape of a filter.
 
     Args:
         condition: The filter; None: there is none.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 _PAUSE_S = 3_600
 _LASTS_S = 86_400
 
 
-class Rebuilds:
+class RebuildRequests:
     """What is asked for, by collection.
 
     Args:
@@ -25,7 +25,7 @@ class Rebuilds:
         Raises: NotReady: Redis is away.
         """
         wanted, pause = _keys(collection)
-        async with answering("rebuilds after drift"):
+        async with translate_redis_errors("rebuilds after drift"):
             if not await self._redis.set(pause, b"", nx=True, ex=_PAUSE_S):
                 return False
             await self._redis.set(wanted, reason.encode(), ex=_LASTS_S)
@@ -36,7 +36,7 @@ class Rebuilds:
 
         Raises: NotReady: Redis is away.
         """
-        async with answering("rebuilds after drift"):
+        async with translate_redis_errors("rebuilds after drift"):
             reason = await self._redis.getdel(_keys(collection)[0])
         return reason.decode() if isinstance(reason, bytes) else reason or ""
 

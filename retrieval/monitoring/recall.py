@@ -21,11 +21,11 @@ from typing import NamedTuple
 from nearline import contract as c
 from nearline.errors import NearlineError, SnapshotGone, Unsupported
 from retrieval.monitoring import metrics
-from retrieval.monitoring.exact_rerun import PLACES, Sampled, search_again
+from retrieval.monitoring.exact_rerun import RECALL_K, RerunRequest, rerun_exactly
 from retrieval.monitoring.filter_shape import filter_shape
-from retrieval.monitoring.recall_metrics import Compared, compare
+from retrieval.monitoring.recall_metrics import RecallResult, compute_recall
 from retrieval.rollout.collections import ServedCollections
-from retrieval.router.events import Happening, Searched
+from retrieval.router.events import RequestEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
 
 _MOST_PLACES = 100
@@ -49,11 +49,11 @@ _FORGOTTEN_S = 300.0
 _log = logging.getLogger(__name__)
 
 # Gives the share of searches to look at, 0..1, of a snapshot that answers as an arm.
-Shares = Callable[[ServedCollection, c.Arm | None], float]
+SampleShare = Callable[[ServedCollection, c.Arm | None], float]
 OnRecall = Callable[[str, c.Arm | None, float], None]
 
 
-class _Alike(NamedTuple):
+class _BatchKey(NamedTuple):
     """What searches must share to be done again together."""
 
     collection: str
@@ -63,14 +63,14 @@ class _Alike(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _PendingBatch:
     """Searches that are alike. ready: Clock time from which they are done, however few they are."""
 
     ready: float
-    sampled: list[Sampled] = field(default_factory=list)
+    sampled: list[RerunRequest] = field(default_factory=list)
 
 
-class _Lately(NamedTuple):
+class _RecentRecall(NamedTuple):
     """What the last searches of a snapshot gave, and when the newest of them was looked at."""
 
     snapshot_id: str
@@ -78,8 +78,8 @@ class _Lately(NamedTuple):
     time: float
 
 
-def cost_s(spent_s: float, searches: int, numbers: int) -> float:
-    """Gives the seconds of a core that a piece cost.
+def core_seconds(spent_s: float, searches: int, numbers: int) -> float:
+    """Returns the seconds of a core that a piece cost.
 
     Where requests keep the machine busy it takes ten times as long as it works: then what its
     arithmetic takes is counted.
@@ -111,7 +111,7 @@ class RecallMonitor:
     def __init__(
         self,
         collections: ServedCollections,
-        shares: Shares,
+        shares: SampleShare,
         on_recall: OnRecall = lambda collection, arm, value: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -119,12 +119,12 @@ class RecallMonitor:
         self._shares = shares
         self._on_recall = on_recall
         self._clock = clock
-        self._waiting: dict[_Alike, _Waiting] = {}
+        self._waiting: dict[_BatchKey, _PendingBatch] = {}
         self._count = 0
         self._filled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # By collection and arm.
-        self._lately: dict[tuple[str, c.Arm | None], _Lately] = {}
+        self._lately: dict[tuple[str, c.Arm | None], _RecentRecall] = {}
         self._shapes: set[str] = set()
         self._piece = _FIRST_PIECE
         self._numbers = 0
@@ -143,9 +143,9 @@ class RecallMonitor:
                 await self._task
             self._task = None
 
-    def observe(self, happening: Happening) -> None:
+    def observe(self, happening: RequestEvent) -> None:
         """Takes a search into the sample, or leaves it; never raises."""
-        if not isinstance(happening, Searched):
+        if not isinstance(happening, SearchEvent):
             return
         served, arm, _, options, asked, hits, mark = happening
         share = self._shares(served, arm)
@@ -162,21 +162,21 @@ class RecallMonitor:
             places = max(places, served.fusion.candidates)
         alike = c.SearchOptions(
             # As wide as it was asked: what is wanted widens the search of a graph.
-            k=min(max(places, PLACES), _MOST_PLACES),
+            k=min(max(places, RECALL_K), _MOST_PLACES),
             level=options.level,
             ef_search=options.ef_search,
             nprobe=options.nprobe,
             filter=options.filter,
         )
-        key = _Alike(served.name, served.snapshot_id, arm, alike)
+        key = _BatchKey(served.name, served.snapshot_id, arm, alike)
         waiting = self._waiting.get(key)
         if waiting is None:
-            waiting = self._waiting[key] = _Waiting(self._clock() + _GATHER_S)
+            waiting = self._waiting[key] = _PendingBatch(self._clock() + _GATHER_S)
         waiting.sampled.append(
-            Sampled(
+            RerunRequest(
                 vectors,
                 asked.excluded.get(0, frozenset()),
-                hits[:PLACES] if _are_what_was_found(asked.mode, options) else None,
+                hits[:RECALL_K] if _are_what_was_found(asked.mode, options) else None,
                 mark,
             )
         )
@@ -195,7 +195,7 @@ class RecallMonitor:
         piece, left = waiting.sampled[: self._piece], waiting.sampled[self._piece :]
         if left:
             # Behind the others: none of them waits for one that is asked for all the time.
-            self._waiting[alike] = _Waiting(max(self._clock(), waiting.ready), left)
+            self._waiting[alike] = _PendingBatch(max(self._clock(), waiting.ready), left)
         self._count -= len(piece)
         if not self._waiting:
             self._filled.clear()
@@ -225,25 +225,25 @@ class RecallMonitor:
             spent_s = time.perf_counter() - start
             fit = int(self._piece * _PIECE_S / max(spent_s, 1e-6))
             self._piece = min(max(1, fit), _MOST_PIECE)
-            await asyncio.sleep(_REST * cost_s(spent_s, compared, self._numbers))
+            await asyncio.sleep(_REST * core_seconds(spent_s, compared, self._numbers))
 
-    async def _compare(self, alike: _Alike, piece: Sequence[Sampled]) -> int:
+    async def _compare(self, alike: _BatchKey, piece: Sequence[RerunRequest]) -> int:
         held = self._collections.holdings.get(alike.collection, alike.snapshot_id)
         if held is None:
             self._skip(alike, "gone", len(piece))
             return 0
         with held as served:
-            again = await search_again(served, piece, alike.options)
+            again = await rerun_exactly(served, piece, alike.options)
             self._numbers = served.chunks * served.dim
         for reason, count in again.left_out.items():
             self._skip(alike, reason, count)
         chunks = alike.options.level is c.HitLevel.CHUNK
         for best, near in again.pairs:
             if best:
-                self._tell(alike, compare(best[:PLACES], near[:PLACES], chunks=chunks))
+                self._tell(alike, compute_recall(best[:RECALL_K], near[:RECALL_K], chunks=chunks))
         return len(again.pairs)
 
-    def _tell(self, alike: _Alike, compared: Compared) -> None:
+    def _tell(self, alike: _BatchKey, compared: RecallResult) -> None:
         name, arm = alike.collection, "" if alike.arm is None else alike.arm.value
         shape = filter_shape(alike.options.filter)
         if shape not in self._shapes and len(self._shapes) >= _MOST_SHAPES:
@@ -256,7 +256,7 @@ class RecallMonitor:
         same = lately is not None and lately.snapshot_id == alike.snapshot_id
         last = lately.recalls if lately is not None and same else deque(maxlen=_OF_LAST)
         last.append(compared.recall)
-        self._lately[name, alike.arm] = _Lately(alike.snapshot_id, last, self._clock())
+        self._lately[name, alike.arm] = _RecentRecall(alike.snapshot_id, last, self._clock())
         metrics.online_recall_mean.labels(name, arm).set(sum(last) / len(last))
         self._forget_arms(name)
         self._on_recall(name, alike.arm, compared.recall)
@@ -269,7 +269,7 @@ class RecallMonitor:
                 del self._lately[key]
                 metrics.online_recall_mean.remove(name, "" if key[1] is None else key[1].value)
 
-    def _skip(self, alike: _Alike, reason: str, count: int, why: str = "") -> None:
+    def _skip(self, alike: _BatchKey, reason: str, count: int, why: str = "") -> None:
         metrics.recall_skipped.labels(alike.collection, reason).inc(count)
         if why:
             _log.warning(
@@ -283,6 +283,6 @@ class RecallMonitor:
 
 
 def _are_what_was_found(mode: c.SearchMode, options: c.SearchOptions) -> bool:
-    """Tells whether the first hits of an answer are what the index found best, and no fewer."""
+    """Returns whether the first hits of an answer are what the index found best, and no fewer."""
     plain = options.min_score is None and options.grouping is None and not options.diversity
-    return mode is c.SearchMode.DENSE and options.k >= PLACES and plain
+    return mode is c.SearchMode.DENSE and options.k >= RECALL_K and plain

@@ -11,14 +11,16 @@ from nearline import contract as c
 _TIE = 1e-5
 
 
-class Compared(NamedTuple):
+class RecallResult(NamedTuple):
     """recall: Share of the best that was found, 0..1. by_shard: The same of those in each shard."""
 
     recall: float
     by_shard: Mapping[int, float]
 
 
-def compare(best: Sequence[c.Hit], found: Sequence[c.Hit], *, chunks: bool = False) -> Compared:
+def compute_recall(
+    best: Sequence[c.Hit], found: Sequence[c.Hit], *, chunks: bool = False
+) -> RecallResult:
     """Compares what was found with what is best.
 
     A hit that scores like the last of the best is as good as that, within 1e-5 relative: an exact
@@ -48,7 +50,7 @@ def compare(best: Sequence[c.Hit], found: Sequence[c.Hit], *, chunks: bool = Fal
             is_found = True
         seen[shard] = seen.get(shard, 0) + 1
         good[shard] = good.get(shard, 0) + is_found
-    return Compared(
+    return RecallResult(
         sum(good.values()) / len(best), {shard: good[shard] / seen[shard] for shard in seen}
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 
 _MOST_ITEMS = 1_000
 # Fewer interactions say too little of so many items: one item for ten of them.
@@ -18,7 +18,7 @@ _PER_ITEM = 10
 _LEAST_INTERACTIONS = 500
 
 
-class Asking(NamedTuple):
+class SearchObservation(NamedTuple):
     """What is kept of one search.
 
     score: Of its best hit; None: it has none, or a filter. vector: (d,) float32; None: it has none.
@@ -29,7 +29,7 @@ class Asking(NamedTuple):
     vector: NDArray[np.float32] | None
 
 
-class Sample:
+class Reservoir:
     """Some of what was offered, each as likely as another.
 
     Args:
@@ -39,11 +39,11 @@ class Sample:
     """
 
     def __init__(self, most: int) -> None:
-        self.kept: list[Asking] = []
+        self.kept: list[SearchObservation] = []
         self.offered = 0
         self._most = most
 
-    def offer(self, one: Asking) -> None:
+    def offer(self, one: SearchObservation) -> None:
         """Keeps one, or leaves it."""
         self.offered += 1
         if len(self.kept) < self._most:
@@ -52,14 +52,14 @@ class Sample:
             self.kept[place] = one
 
 
-def vectors_of(askings: Sequence[Asking]) -> NDArray[np.float32]:
-    """Gives the vectors of those that have one: (n, d)."""
+def stack_vectors(askings: Sequence[SearchObservation]) -> NDArray[np.float32]:
+    """Returns the vectors of those that have one: (n, d)."""
     rows = [one.vector for one in askings if one.vector is not None]
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def scores_of(askings: Sequence[Asking]) -> Mapping[c.SearchMode, list[float]]:
-    """Gives the best scores by mode: those of one mode cannot be held against another's."""
+def scores_by_mode(askings: Sequence[SearchObservation]) -> Mapping[c.SearchMode, list[float]]:
+    """Returns the best scores by mode: those of one mode cannot be held against another's."""
     found: dict[c.SearchMode, list[float]] = {}
     for one in askings:
         if one.score is not None:
@@ -74,7 +74,7 @@ class ItemCounts:
         learned: Of the snapshot.
     """
 
-    def __init__(self, learned: Learned) -> None:
+    def __init__(self, learned: BehaviourModel) -> None:
         counts = learned.counts
         best = np.argsort(-counts, kind="stable")[:_MOST_ITEMS]
         best = best[counts[best] > 0]
@@ -98,7 +98,7 @@ class ItemCounts:
             self._count += 1
 
     def compared(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Gives the popularity of the items then and now, the last number being the rest.
+        """Returns the popularity of the items then and now, the last number being the rest.
 
         Of so few items that there are ten interactions for each. None: there are fewer than 500
         interactions, or none was learned from.

@@ -22,10 +22,10 @@ from nearline.snapshot import Store
 from nearline.traffic import remove_old_traffic, write_traffic
 from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import metrics
-from retrieval.router.events import Happening, Recommended, Searched
+from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
-KEPT_FILES = 20
+MAX_FILES = 20
 _EVERY_S = 60.0
 _FULL_FILE = 500
 # While the store is slow; beyond, requests are dropped.
@@ -70,13 +70,13 @@ class TrafficRecorder:
             self._task = None
             await self.write()
 
-    def observe(self, happening: Happening) -> None:
+    def observe(self, happening: RequestEvent) -> None:
         """Takes a request into the sample, or leaves it; never raises."""
         if random.random() >= self._share:
             return
-        if isinstance(happening, Searched):
+        if isinstance(happening, SearchEvent):
             request = self._search(happening)
-        elif isinstance(happening, Recommended):
+        elif isinstance(happening, RecommendEvent):
             request = _list(happening)
         else:
             return
@@ -103,7 +103,7 @@ class TrafficRecorder:
     def _write_now(self, collection: str, requests: list[RecordedRequest]) -> str:
         try:
             write_traffic(self._store, collection, requests)
-            remove_old_traffic(self._store, collection, KEPT_FILES)
+            remove_old_traffic(self._store, collection, MAX_FILES)
         except (NearlineError, OSError) as error:
             if not self._complained:
                 self._complained = True
@@ -126,7 +126,7 @@ class TrafficRecorder:
                 # Whatever it was, requests are answered all the same.
                 _log.exception("requests are not recorded")
 
-    def _search(self, happening: Searched) -> RecordedRequest | None:
+    def _search(self, happening: SearchEvent) -> RecordedRequest | None:
         served, _, query, options, asked, hits, _ = happening
         vector = b""
         if query.text is not None and asked is not None and len(asked.queries.vectors) == 1:
@@ -166,7 +166,7 @@ class TrafficRecorder:
         return message
 
 
-def _list(happening: Recommended) -> RecordedRequest:
+def _list(happening: RecommendEvent) -> RecordedRequest:
     served, _, audience, options, reply, personal = happening
     shown = reply.recommendations[:_MOST_IDS]
     message = RecordedRequest(

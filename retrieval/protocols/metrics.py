@@ -139,7 +139,7 @@ changes_refused = Counter(
 )
 delta_rebuilds = Counter(
     "nearline_retrieval_delta_rebuilds_total",
-    "Times that live changes were applied anew from the snapshot on, since the log was set back.",
+    "Times that live changes were applied again from the snapshot on, since the log was set back.",
     ("collection",),
 )
 chunks_embedded = Counter(

@@ -7,7 +7,7 @@ from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 
 
-def check(audience: c.Audience, options: c.RecommendOptions) -> None:
+def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> None:
     """Raises InvalidRequest where a value is out of range; names value and range."""
     if not 1 <= options.n <= c.MAX_RECOMMENDED:
         raise InvalidRequest(f"n is {options.n}; 1..{c.MAX_RECOMMENDED} is allowed", field="n")

@@ -44,7 +44,7 @@ class ShardOptions(NamedTuple):
     min_watermark: Watermark | None = None
 
 
-class Applied(NamedTuple):
+class AppliedState(NamedTuple):
     """How far live changes are in an answer of a shard.
 
     watermark: In the partitions of the shard; 0 in the others.
@@ -56,7 +56,7 @@ class Applied(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
+class ShardQueries:
     """Queries of one call: vectors (n, d) float32 for the dense leg, n texts for the lexical one.
 
     The half that the mode does not need is empty: vectors of shape (0, d), or no texts.
@@ -70,12 +70,12 @@ class Queries:
         """Number of queries."""
         return len(self.texts) or len(self.vectors)
 
-    def part(self, start: int, stop: int) -> Queries:
-        """Gives queries start..stop-1; empty halves stay empty."""
-        return Queries(self.vectors[start:stop], self.texts[start:stop])
+    def part(self, start: int, stop: int) -> ShardQueries:
+        """Returns queries start..stop-1; empty halves stay empty."""
+        return ShardQueries(self.vectors[start:stop], self.texts[start:stop])
 
     @classmethod
-    def joined(cls, parts: Sequence[Queries]) -> Queries:
+    def joined(cls, parts: Sequence[ShardQueries]) -> ShardQueries:
         """Puts queries of one mode together, in order."""
         if len(parts) == 1:
             return parts[0]
@@ -101,7 +101,7 @@ class LexicalColumns(NamedTuple):
     ends: Sequence[int]
 
 
-class Plan(NamedTuple):
+class ShardFilterPlan(NamedTuple):
     """How a filter was carried out; see FilterPlan in retrieval.proto."""
 
     strategy: PlanStrategy
@@ -132,16 +132,16 @@ class ShardHits:
     payloads: Sequence[HitPayload] = ()
     lexical: LexicalColumns | None = None
     groups: Sequence[Scalar] = ()
-    plan: Plan | None = None
+    plan: ShardFilterPlan | None = None
     terms: Sequence[tuple[str, int]] = ()
-    applied: Applied | None = None
+    applied: AppliedState | None = None
 
 
-class Fetched(NamedTuple):
+class ShardItems(NamedTuple):
     """Items read; applied: None where no change log is followed."""
 
     items: Sequence[Item]
-    applied: Applied | None = None
+    applied: AppliedState | None = None
 
 
 class FieldCounts(NamedTuple):
@@ -160,7 +160,7 @@ class ShardCounts:
 
     count: int
     fields: Sequence[FieldCounts]
-    applied: Applied | None = None
+    applied: AppliedState | None = None
 
 
 class Shard(Protocol):
@@ -179,7 +179,7 @@ class Shard(Protocol):
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
@@ -205,7 +205,7 @@ class Shard(Protocol):
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Awaitable[Fetched]:
+    ) -> Awaitable[ShardItems]:
         """Reads items by id, in the order asked; those that do not exist, or match, are left out.
 
         The vector is that of the document: the mean of its chunks' vectors, at unit length where
@@ -223,7 +223,7 @@ class Shard(Protocol):
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Awaitable[Fetched]:
+    ) -> Awaitable[ShardItems]:
         """Reads the first `limit` items after an id that match, in id order."""
         ...
 

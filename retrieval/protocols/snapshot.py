@@ -13,7 +13,7 @@ COSINE = "cosine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotInForce:
+class SnapshotRef:
     """What an alias record names, read once.
 
     epoch: Number of the record; 0 where none names it and it is only to be loaded.
@@ -29,8 +29,8 @@ class SnapshotInForce:
         return self.manifest.snapshot_id
 
 
-def names_of(store: Store, collections: Sequence[str]) -> list[str]:
-    """Gives the names of the collections to serve.
+def collection_names(store: Store, collections: Sequence[str]) -> list[str]:
+    """Returns the names of the collections to serve.
 
     Args:
         store: The store.
@@ -46,17 +46,17 @@ def names_of(store: Store, collections: Sequence[str]) -> list[str]:
     return names
 
 
-def snapshot_of(store: Store, collection: str, snapshot_id: str, epoch: int) -> SnapshotInForce:
+def read_snapshot_ref(store: Store, collection: str, snapshot_id: str, epoch: int) -> SnapshotRef:
     """Reads what a record names.
 
     Raises: NotFound: there is no such snapshot. SnapshotCorrupt, SnapshotMismatch: its manifest
         cannot be read.
     """
     manifest = store.manifest(collection, snapshot_id)
-    return SnapshotInForce(collection=collection, epoch=epoch, manifest=manifest)
+    return SnapshotRef(collection=collection, epoch=epoch, manifest=manifest)
 
 
-def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
+def read_current_snapshots(store: Store, collections: Sequence[str]) -> list[SnapshotRef]:
     """Reads which snapshots are in force.
 
     Args:
@@ -64,5 +64,5 @@ def in_force(store: Store, collections: Sequence[str]) -> list[SnapshotInForce]:
         collections: Names; none: every collection of the store.
     Raises: NotFound: a collection has nothing published, or the store is empty.
     """
-    records = {name: store.alias_in_force(name) for name in names_of(store, collections)}
-    return [snapshot_of(store, name, one.current, one.epoch) for name, one in records.items()]
+    records = {name: store.alias_in_force(name) for name in collection_names(store, collections)}
+    return [read_snapshot_ref(store, name, one.current, one.epoch) for name, one in records.items()]

@@ -28,11 +28,12 @@ class Watermark:
     positions: tuple[int, ...] = _NOWHERE
 
     def encode(self) -> bytes:
-        """Gives the opaque bytes that users see."""
-        return _encoded(self)
+        """Returns the opaque bytes that users see."""
+        return _encode(self)
 
     def covers(self, other: Watermark, partitions: Iterable[int] | None = None) -> bool:
-        """Tells whether this is at least as far as another one, in these partitions; None: in all.
+        """Returns whether this is at least as far as another one, in these partitions; None: in
+        all.
 
         Raises: SnapshotMismatch: of another log.
         """
@@ -55,27 +56,27 @@ class Watermark:
         )
 
     def advanced(self, positions: Mapping[int, int]) -> Watermark:
-        """Gives the watermark with some partitions further ahead; never further back."""
+        """Returns the watermark with some partitions further ahead; never further back."""
         moved = list(self.positions)
         for partition, position in positions.items():
             moved[partition] = max(moved[partition], position)
         return Watermark(self.log_id, tuple(moved))
 
     def limited(self, other: Watermark) -> Watermark:
-        """Gives how far both are, in this log."""
+        """Returns how far both are, in this log."""
         return Watermark(self.log_id, tuple(map(min, self.positions, other.positions)))
 
 
-def decode(data: bytes, field: str = "min_watermark") -> Watermark | None:
+def decode_watermark(data: bytes, field: str = "min_watermark") -> Watermark | None:
     """Reads opaque bytes; None where they are empty.
 
     Raises: InvalidRequest: not a watermark of ours.
     """
-    return _decoded(data, field) if data else None
+    return _decode(data, field) if data else None
 
 
 @lru_cache(1_024)
-def merged(parts: tuple[Watermark, ...]) -> Watermark:
+def merge_watermarks(parts: tuple[Watermark, ...]) -> Watermark:
     """Puts watermarks of one log together, each saying its own partitions: the furthest of each.
 
     Args:
@@ -87,13 +88,13 @@ def merged(parts: tuple[Watermark, ...]) -> Watermark:
 
 
 @lru_cache(1_024)
-def _encoded(watermark: Watermark) -> bytes:
+def _encode(watermark: Watermark) -> bytes:
     message = change_pb2.Watermark(log_id=watermark.log_id, positions=watermark.positions)
     return message.SerializeToString(deterministic=True)
 
 
 @lru_cache(1_024)
-def _decoded(data: bytes, field: str) -> Watermark:
+def _decode(data: bytes, field: str) -> Watermark:
     try:
         message = change_pb2.Watermark.FromString(data)
     except DecodeError:

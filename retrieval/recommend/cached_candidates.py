@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import NearlineError
-from retrieval.cache.cached_list import Compute, HotKey, HotList, Level
-from retrieval.cache.change_tracker import Touched
-from retrieval.cache.tiered_cache import HotLists
+from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
+from retrieval.cache.change_tracker import ChangeTracker
+from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
-from retrieval.recommend.candidates import Reading
-from retrieval.recommend.filters import digest_of
+from retrieval.recommend.candidates import CandidateQuery
+from retrieval.recommend.filters import filter_digest
 from retrieval.recommend.policies import Policy
-from retrieval.recommend.shared_lists import computed, is_trained
-from retrieval.recommend.similar_items import Similar
-from retrieval.recommend.strategies import item_of, name_of
+from retrieval.recommend.shared_lists import is_trained, list_computation
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.recommend.strategies import item_from_list_name, shared_list_name
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 # Kinds of one list that are got ready for the next snapshot.
 _VARIANTS = 4
@@ -31,15 +31,15 @@ _SHORT = 64
 _CACHED = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
 
-class Hot(NamedTuple):
+class CachedCandidates(NamedTuple):
     """Candidates from a cache.
 
     candidates: None: there is no such item. whole: There are no others, however far one looks.
     content: They are like the item by its vector; else by behaviour.
     """
 
-    candidates: HotList | None
-    level: Level
+    candidates: CachedList | None
+    level: CacheLevel
     whole: bool
     content: bool
 
@@ -56,15 +56,15 @@ class _Variant(NamedTuple):
     depth: int
 
 
-class _Wanted(NamedTuple):
-    key: HotKey
-    reading: Reading
+class _ListSpec(NamedTuple):
+    key: ListKey
+    reading: CandidateQuery
     policy: Policy
     item: str
     depth: int
 
 
-class HotCandidates:
+class CandidateCache:
     """Reads such lists through the caches.
 
     Args:
@@ -73,7 +73,9 @@ class HotCandidates:
         similar: Finds items by the vectors of others.
     """
 
-    def __init__(self, hot: HotLists, touched: Mapping[str, Touched], similar: Similar) -> None:
+    def __init__(
+        self, hot: TieredCache, touched: Mapping[str, ChangeTracker], similar: SimilarItems
+    ) -> None:
         self._hot = hot
         self._similar = similar
         self._touched = touched
@@ -81,8 +83,8 @@ class HotCandidates:
         self._policies: dict[str, Policy] = {}
 
     def begin(
-        self, reading: Reading, policy: Policy, item: str, enough: int
-    ) -> Awaitable[Hot | None]:
+        self, reading: CandidateQuery, policy: Policy, item: str, enough: int
+    ) -> Awaitable[CachedCandidates | None]:
         """Begins to read a list, without what was deleted since it was made.
 
         What is in this process is there at once; the rest goes on while other things are asked for.
@@ -96,7 +98,7 @@ class HotCandidates:
             shards are away, or without an item where the snapshot learned nothing.
         """
         served, payload, filter, inquiry = reading
-        done: asyncio.Future[Hot | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[CachedCandidates | None] = asyncio.get_running_loop().create_future()
         if not payload <= _CACHED or not (item or served.learned):
             done.set_result(None)
             return done
@@ -106,8 +108,8 @@ class HotCandidates:
         if filter == policy.only:
             self._policies[policy.digest] = policy
             self._variants.setdefault(served.name, Counter())[variant] += 1
-        key = _key(served, variant, name_of(policy, item), filter)
-        wanted = _Wanted(key, reading, policy, item, depth)
+        key = _key(served, variant, shared_list_name(policy, item), filter)
+        wanted = _ListSpec(key, reading, policy, item, depth)
         near = self._hot.near(key, self._compute(wanted, inquiry.least), inquiry.least)
         if near is not None:
             found, newer = self._read(wanted, *near)
@@ -116,7 +118,7 @@ class HotCandidates:
                 return done
         return asyncio.create_task(self._get(wanted))
 
-    async def _get(self, wanted: _Wanted) -> Hot | None:
+    async def _get(self, wanted: _ListSpec) -> CachedCandidates | None:
         least = wanted.reading.inquiry.least
         compute, read = partial(self._compute, wanted), partial(self._read, wanted)
         try:
@@ -125,8 +127,8 @@ class HotCandidates:
             return None
 
     def _read(
-        self, wanted: _Wanted, hot: HotList | None, level: Level
-    ) -> tuple[Hot, Watermark | None]:
+        self, wanted: _ListSpec, hot: CachedList | None, level: CacheLevel
+    ) -> tuple[CachedCandidates, Watermark | None]:
         """Applies changes; gives the state that a list should have where this one is too old."""
         served, item = wanted.reading.served, wanted.item
         learned = served.learned
@@ -135,12 +137,12 @@ class HotCandidates:
         touched = self._touched.get(served.name)
         if touched is not None:
             hot, newer = touched.read(hot, item if content else "")
-        return Hot(hot, level, whole, content), newer
+        return CachedCandidates(hot, level, whole, content), newer
 
-    def _compute(self, wanted: _Wanted, least: Watermark | None) -> Compute:
+    def _compute(self, wanted: _ListSpec, least: Watermark | None) -> ComputeList:
         _, reading, policy, item, depth = wanted
-        anew = reading._replace(inquiry=Inquiry(None, least))
-        return computed(anew, policy, item, depth, self._similar)
+        anew = reading._replace(inquiry=RequestContext(None, least))
+        return list_computation(anew, policy, item, depth, self._similar)
 
     async def prewarm(self, served: ServedCollection, most: int) -> int:
         """Gets ready what was asked for most, for a snapshot that is to be served next.
@@ -153,21 +155,21 @@ class HotCandidates:
         """Ends what is under way."""
         await self._hot.close()
 
-    def _wanted(self, served: ServedCollection, most: int) -> Iterator[tuple[HotKey, Compute]]:
+    def _wanted(self, served: ServedCollection, most: int) -> Iterator[tuple[ListKey, ComputeList]]:
         variants = [one for one, _ in self._variants.get(served.name, Counter()).most_common()]
         for of in self._hot.popular(served.name, most):
-            item = item_of(of)
+            item = item_from_list_name(of)
             if not item and served.learned is None:
                 continue
             for variant in islice(self._asking(variants, of, item), _VARIANTS):
                 policy = self._policies[variant.digest]
-                reading = Reading(served, variant.payload, policy.only, Inquiry())
-                compute = computed(reading, policy, item, variant.depth, self._similar)
+                reading = CandidateQuery(served, variant.payload, policy.only, RequestContext())
+                compute = list_computation(reading, policy, item, variant.depth, self._similar)
                 yield _key(served, variant, of, policy.only), compute
 
     def _asking(self, variants: Sequence[_Variant], of: str, item: str) -> Iterator[_Variant]:
-        """Gives those whose surfaces ask for a list of this name."""
-        return (one for one in variants if name_of(self._policies[one.digest], item) == of)
+        """Returns those whose surfaces ask for a list of this name."""
+        return (one for one in variants if shared_list_name(self._policies[one.digest], item) == of)
 
 
 @lru_cache(64)
@@ -175,7 +177,7 @@ def _names(payload: frozenset[c.PayloadField]) -> str:
     return ",".join(sorted(one.value for one in payload))
 
 
-def _key(served: ServedCollection, variant: _Variant, of: str, filter: c.Filter | None) -> HotKey:
+def _key(served: ServedCollection, variant: _Variant, of: str, filter: c.Filter | None) -> ListKey:
     policy_digest, payload, depth = variant
     shown = f"{_names(payload)}/{depth}"
-    return HotKey(served.name, served.snapshot_id, policy_digest, digest_of(filter), shown, of)
+    return ListKey(served.name, served.snapshot_id, policy_digest, filter_digest(filter), shown, of)

@@ -11,47 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from retrieval.behaviour.model import Learned
-from retrieval.recommend.policies import NOTHING
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.recommend.policies import NO_PAYLOAD
 from retrieval.recommend.ranking import Block
 from retrieval.recommend.rules import Candidate
 from retrieval.search import item_lookup, listing
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 # Fewer matches are looked up before, more are met on the way.
 _FEW = 5_000
 
 
-class Reading(NamedTuple):
+class CandidateQuery(NamedTuple):
     """How items are read: from which snapshot, what of them, and which."""
 
     served: ServedCollection
     payload: frozenset[c.PayloadField]
     filter: c.Filter | None
-    inquiry: Inquiry
+    inquiry: RequestContext
 
 
-async def allowed_by(
-    reading: Reading, learned: Learned, without: Iterable[str]
+async def allowed_mask(
+    reading: CandidateQuery, learned: BehaviourModel, without: Iterable[str]
 ) -> NDArray[np.bool_]:
-    """Gives which items are worth reading: (items,), an array of its own.
+    """Returns which items are worth reading: (items,), an array of its own.
 
     Where many match the filter, all are: most of what is read matches. Where few do, those.
 
     Args:
         without: Ids of those that are not, whatever they match.
-    Raises: as `Pool.read`.
+    Raises: as `CandidatePool.read`.
     """
     served, _, filter, inquiry = reading
     total = _FEW + 1
     if filter is not None:
-        total, _ = await listing.count(served, filter, (), inquiry)
+        total, _ = await listing.count_items(served, filter, (), inquiry)
     allowed = np.full(len(learned.ids), total > _FEW)
     token, more = "", 0 < total <= _FEW
     while more:
-        page = await listing.page(
-            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NOTHING, inquiry=inquiry
+        page = await listing.read_page(
+            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, inquiry=inquiry
         )
         allowed[learned.numbers_of(one.id for one in page.items)] = True
         token = page.next_page_token
@@ -60,7 +60,7 @@ async def allowed_by(
     return allowed
 
 
-class Pool:
+class CandidatePool:
     """Candidates, best first, and the hits that they become.
 
     expires: When the first of them that does expires.
@@ -113,7 +113,7 @@ class Pool:
         self.candidates.append(Candidate(hit.id, hit.score, hit.attributes))
         self.hits[hit.id] = hit if self._attributes else replace(hit, attributes=None)
 
-    async def read(self, reading: Reading, scored: Sequence[tuple[str, float]]) -> None:
+    async def read(self, reading: CandidateQuery, scored: Sequence[tuple[str, float]]) -> None:
         """Adds items in order, without those that are gone or do not match.
 
         Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
@@ -121,7 +121,7 @@ class Pool:
         """
         for at in range(0, len(scored), c.MAX_BATCH):
             part = scored[at : at + c.MAX_BATCH]
-            found = await item_lookup.fetch(
+            found = await item_lookup.fetch_items(
                 reading.served,
                 [one for one, _ in part],
                 reading.payload,
@@ -134,7 +134,7 @@ class Pool:
                     self.add(item, score, item.vector)
 
     async def fill(
-        self, reading: Reading, ids: Sequence[str], blocks: Iterator[Block], enough: int
+        self, reading: CandidateQuery, ids: Sequence[str], blocks: Iterator[Block], enough: int
     ) -> None:
         """Reads candidates block by block until there are enough of them, or no more.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from nearline import contract as c
 from nearline.errors import NotFound
 from nearline.snapshot import Store
-from retrieval.behaviour.model import load_learned
-from retrieval.protocols.snapshot import snapshot_of
+from retrieval.behaviour.model import load_behaviour_model
+from retrieval.protocols.snapshot import read_snapshot_ref
 
 
-def influenced(store: Store, collection: str, user_id: str) -> list[c.Influence]:
+def find_influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
     """Lists the snapshots in the store that learned from a user, newest first; blocks.
 
     Raises: SnapshotCorrupt, SnapshotMismatch, StoreError: one of them cannot be read.
@@ -21,7 +21,9 @@ def influenced(store: Store, collection: str, user_id: str) -> list[c.Influence]
     found = []
     for snapshot_id in store.snapshot_ids(collection):
         try:
-            learned = load_learned(store, snapshot_of(store, collection, snapshot_id, 0))
+            learned = load_behaviour_model(
+                store, read_snapshot_ref(store, collection, snapshot_id, 0)
+            )
         except NotFound:
             continue  # Pruned meanwhile.
         if learned is not None and learned.history_of(user_id) is not None:

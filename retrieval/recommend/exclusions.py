@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from nearline.contract import Cause, WhyNot
 from retrieval.recommend.policies import Policy
-from retrieval.recommend.selection import Chosen
+from retrieval.recommend.selection import Selection
 
 
-def explained(
+def explain_absence(
     item_id: str,
     candidates: Sequence[str],
     listed: Sequence[str],
     policy: Policy,
-    chosen: Chosen,
-    alike: Chosen,
+    chosen: Selection,
+    alike: Selection,
     *,
     seen: frozenset[str],
     excluded: frozenset[str],

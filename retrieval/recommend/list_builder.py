@@ -13,27 +13,27 @@ import numpy as np
 from nearline import contract as c
 from nearline import wire
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned
-from retrieval.recommend.cached_candidates import Hot, HotCandidates
-from retrieval.recommend.candidates import Pool, Reading, allowed_by
-from retrieval.recommend.explanations import Telling
-from retrieval.recommend.filters import narrowed
-from retrieval.recommend.policies import NOTHING, Policy
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
+from retrieval.recommend.candidates import CandidatePool, CandidateQuery, allowed_mask
+from retrieval.recommend.explanations import Explainer
+from retrieval.recommend.filters import merge_filters
+from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.ranking import POPULAR
-from retrieval.recommend.rules import Placed, arrange
-from retrieval.recommend.shared_lists import as_given
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.rules import Placement, apply_rules
+from retrieval.recommend.shared_lists import items_as_history
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.recommend.strategies import (
-    examples_of,
-    is_alike,
-    needs_no_vectors,
-    rank_for,
-    source_of,
+    context_items,
+    is_shared_list,
+    rank_for_surface,
+    shared_list_source,
+    uses_behaviour_only,
 )
-from retrieval.recommend.user_profile import NOBODY, Subject
+from retrieval.recommend.user_profile import EMPTY_HISTORY, UserProfile
 from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 # What made a list, beside what `ranking` names: vectors of items; or nothing, so that it stands in
 # the order of ids.
@@ -44,7 +44,7 @@ _FIRST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ListRequest:
     """What is to be made: for whom, by which policy, with which options."""
 
     audience: c.Audience
@@ -53,20 +53,20 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BuiltList:
     """A list. source: What made it: items, history, popular, surface, content or unordered.
 
-    hot: The cached list that it was made from; None: it was made anew.
+    hot: The cached list that it was made from; None: it was made again.
     """
 
     recommendations: Sequence[c.Recommendation]
     ignored: Sequence[c.IgnoredId]
     source: str
-    hot: Hot | None
+    hot: CachedCandidates | None
     why_not: c.WhyNot | None = None
 
 
-class Making:
+class ListBuilder:
     """Makes one list.
 
     Args:
@@ -74,17 +74,17 @@ class Making:
         order: What is to be made.
         inquiry: Told of shards that do not answer, and how far live changes are in the others.
         similar: Finds items by the vectors of others.
-        hot: Lists that are the same for everybody; None: every list is made anew.
+        hot: Lists that are the same for everybody; None: every list is made again.
         rng: Draws what is explored.
     """
 
     def __init__(
         self,
         served: ServedCollection,
-        order: Order,
-        inquiry: Inquiry,
-        similar: Similar,
-        hot: HotCandidates | None,
+        order: ListRequest,
+        inquiry: RequestContext,
+        similar: SimilarItems,
+        hot: CandidateCache | None,
         rng: np.random.Generator,
     ) -> None:
         self._served = served
@@ -94,32 +94,32 @@ class Making:
         self._similar = similar
         # A cached list may be minutes old: what is asked of one must be true of now.
         self._hot = None if order.options.why_not_id else hot
-        self._found: Hot | None = None
+        self._found: CachedCandidates | None = None
         self._rng = rng
         self._now_us = time.time_ns() // 1_000
         options, policy = order.options, order.policy
-        self._subject = Subject()
+        self._subject = UserProfile()
         self._seen: frozenset[str] = frozenset()
         self._ids = list(dict.fromkeys(order.audience.item_ids))
         self._excluded = frozenset((*options.exclude_ids, *self._ids))
         needed = policy.needs(options.diversity)
-        narrow = narrowed(options.filter, policy.only)
-        self._reading = Reading(served, options.payload | needed, narrow, inquiry)
+        narrow = merge_filters(options.filter, policy.only)
+        self._reading = CandidateQuery(served, options.payload | needed, narrow, inquiry)
         # Where no rule may prefer what stands further down, what is listed is enough.
         deep = bool(needed) or policy.explore is not None
         self._enough = max(options.n, policy.candidates) if deep else options.n
         # Nor is anything else to be said of an item than what it shows.
         told = options.explain or bool(options.why_not_id)
         self._plain = not (deep or told or policy.pinned)
-        self._shown: wire.Shown[c.Recommendation] | None = None
+        self._shown: wire.RawHits[c.Recommendation] | None = None
         # It is known that there is no such item.
         self._missing = False
-        self._ahead: Awaitable[Hot | None] | None = None
+        self._ahead: Awaitable[CachedCandidates | None] | None = None
 
     @cached_property
-    def _pool(self) -> Pool:
+    def _pool(self) -> CandidatePool:
         """What the list is made from; one that is given as it was cached needs none."""
-        return Pool(self._order.options.payload)
+        return CandidatePool(self._order.options.payload)
 
     @cached_property
     def _without(self) -> frozenset[str]:
@@ -128,11 +128,11 @@ class Making:
 
     def begin(self) -> None:
         """Begins to read what does not depend on the user, while others look for what does."""
-        items = examples_of(self._order.policy, self._ids)
-        if is_alike(self._order.policy, items, is_known=True):
+        items = context_items(self._order.policy, self._ids)
+        if is_shared_list(self._order.policy, items, is_known=True):
             self._ahead = self._hot_list(items)
 
-    async def make(self, subject: Subject) -> Made:
+    async def make(self, subject: UserProfile) -> BuiltList:
         """Makes it.
 
         Args:
@@ -143,25 +143,25 @@ class Making:
         order, options = self._order, self._order.options
         self._subject, ids = subject, self._ids
         self._seen = subject.seen(order.policy, self._now_us)
-        items = examples_of(order.policy, ids)
+        items = context_items(order.policy, ids)
         ignored: Sequence[c.IgnoredId] = ()
         # What goes with one item is asked for most; of what there is a list there is an item.
         source = await self._from_hot(items) if len(items) == 1 else ""
         if ids and not source:
             there, ignored = await self._given(ids)
-            items = examples_of(order.policy, there)
+            items = context_items(order.policy, there)
         if len(items) < len(ids) or not ids:
             source = await self._from_hot(items)
         source = source or await self._from_shards(items)
         if self._shown is not None:
-            return Made(
+            return BuiltList(
                 recommendations=self._shown, ignored=ignored, source=source, hot=self._found
             )
-        pinned = Pool(options.payload)
+        pinned = CandidatePool(options.payload)
         if order.policy.pinned:
             await pinned.read(self._reading, [(one, 0.0) for one in order.policy.pinned])
             self._pool.hits = pinned.hits | self._pool.hits
-        outcome = arrange(
+        outcome = apply_rules(
             self._pool.candidates,
             order.policy,
             options.n,
@@ -173,9 +173,9 @@ class Making:
             rng=self._rng,
             why_not=options.why_not_id,
         )
-        telling = Telling(self._reading, order.policy, subject, items, self._now_us)
+        telling = Explainer(self._reading, order.policy, subject, items, self._now_us)
         why = outcome.why_not
-        return Made(
+        return BuiltList(
             recommendations=[self._recommendation(one, telling) for one in outcome.places],
             ignored=ignored,
             source=source,
@@ -184,7 +184,7 @@ class Making:
         )
 
     async def _given(self, ids: Sequence[str]) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
-        """Gives the example items that there are, and those that were left out."""
+        """Returns the example items that there are, and those that were left out."""
         if self._missing:
             return (), [c.IgnoredId(one, c.IgnoredReason.NOT_FOUND) for one in ids]
         learned = self._learned
@@ -192,8 +192,8 @@ class Making:
         asked = [one for one in ids if learned is None or learned.number_of(one) is None]
         if not asked:
             return ids, ()
-        found = await item_lookup.fetch(self._served, asked, NOTHING, self._inquiry)
-        ignored = item_lookup.ignored(self._served, asked, found)
+        found = await item_lookup.fetch_items(self._served, asked, NO_PAYLOAD, self._inquiry)
+        ignored = item_lookup.ignored_ids(self._served, asked, found)
         gone = {one.id for one in ignored}
         return [one for one in ids if one not in gone], ignored
 
@@ -203,7 +203,7 @@ class Making:
         Returns: What made it; empty: there is none, or too little of it is left for this user.
         """
         order = self._order
-        if not is_alike(order.policy, items, is_known=self._subject.is_known):
+        if not is_shared_list(order.policy, items, is_known=self._subject.is_known):
             return ""
         ahead, self._ahead = self._ahead, None
         found = await reading if (reading := ahead or self._hot_list(items)) else None
@@ -223,13 +223,13 @@ class Making:
             return ""
         self._found = found
         if self._plain:
-            self._shown = wire.shown(kept)
+            self._shown = wire.lazy_recommendations(kept)
         else:
             for one in kept:
-                self._pool.add_hit(wire.hit_of(one))
-        return CONTENT if found.content else source_of(order.policy, item)
+                self._pool.add_hit(wire.recommended_hit_from_bytes(one))
+        return CONTENT if found.content else shared_list_source(order.policy, item)
 
-    def _hot_list(self, items: Sequence[str]) -> Awaitable[Hot | None] | None:
+    def _hot_list(self, items: Sequence[str]) -> Awaitable[CachedCandidates | None] | None:
         if self._hot is None:
             return None
         item = items[0] if items else ""
@@ -238,10 +238,10 @@ class Making:
     async def _from_shards(self, items: Sequence[str]) -> str:
         learned, subject = self._learned, self._subject
         if learned is not None:
-            given = as_given(learned, items)
+            given = items_as_history(learned, items)
             history = subject.history
-            if needs_no_vectors(self._order.policy):
-                return await self._fill(learned, NOBODY, history)
+            if uses_behaviour_only(self._order.policy):
+                return await self._fill(learned, EMPTY_HISTORY, history)
             # What nobody had yet can only be gone by its vectors.
             if len(given.items) or (not items and (len(history.items) or not subject.is_known)):
                 return await self._fill(learned, given, history)
@@ -249,19 +249,19 @@ class Making:
         if found:
             return CONTENT
         if learned is not None:
-            await self._fill(learned, NOBODY, subject.history)
+            await self._fill(learned, EMPTY_HISTORY, subject.history)
             return POPULAR
         await self._in_order()
         return UNORDERED
 
-    async def _fill(self, learned: Learned, given: History, history: History) -> str:
+    async def _fill(self, learned: BehaviourModel, given: History, history: History) -> str:
         """Fills the pool by behaviour; tells what of it."""
-        ranking = rank_for(
+        ranking = rank_for_surface(
             learned,
             self._order.policy,
             given,
             history,
-            allowed=await allowed_by(self._reading, learned, self._without),
+            allowed=await allowed_mask(self._reading, learned, self._without),
             first=max(self._enough, _FIRST),
             now_us=self._now_us,
         )
@@ -284,7 +284,7 @@ class Making:
         for one in islice((one for one in listed if one.id not in self._without), self._enough):
             self._pool.add(one, 0.0, one.vector)
 
-    def _recommendation(self, placed: Placed, telling: Telling) -> c.Recommendation:
+    def _recommendation(self, placed: Placement, telling: Explainer) -> c.Recommendation:
         reasons: tuple[str, ...] = ()
         if self._order.options.explain:
             reasons = (*placed.reasons, *telling.reasons(placed.candidate.id))

@@ -13,12 +13,12 @@ from nearline.contract import PayloadField
 from nearline.errors import InvalidRequest
 from nearline.filters import Filter
 from nearline.times import DAY_US
-from retrieval.protocols.suggestions import nearest_first
-from retrieval.recommend.filters import digest_of
+from retrieval.protocols.suggestions import suggest_names
+from retrieval.recommend.filters import filter_digest
 
 # Of policies that no file gives; those of files start at 1.
 BUILT_IN_VERSION = 0
-NOTHING: frozenset[PayloadField] = frozenset()
+NO_PAYLOAD: frozenset[PayloadField] = frozenset()
 
 
 class Origin(Enum):
@@ -46,7 +46,7 @@ class SeenRule(NamedTuple):
     days: int = 0
 
 
-NOTHING_TWICE = SeenRule()
+HIDE_SEEN = SeenRule()
 
 
 class Quota(NamedTuple):
@@ -84,7 +84,7 @@ class Policy:
     version: int
     origin: Origin = Origin.AUTO
     only: Filter | None = None
-    seen: SeenRule = NOTHING_TWICE
+    seen: SeenRule = HIDE_SEEN
     quotas: tuple[Quota, ...] = ()
     pinned: tuple[str, ...] = ()
     blocked: frozenset[str] = frozenset()
@@ -110,7 +110,7 @@ class Policy:
         """
         weight = self.diversity if diversity is None else diversity
         if not (weight or self.quotas or self.fresh):
-            return NOTHING
+            return NO_PAYLOAD
         needed = {PayloadField.ATTRIBUTES: self.quotas or self.fresh, PayloadField.VECTOR: weight}
         return frozenset(part for part, used in needed.items() if used)
 
@@ -127,7 +127,7 @@ class Policies:
         return sorted(self._by_name)
 
     def of(self, surface: str) -> Policy:
-        """Gives the policy of a surface.
+        """Returns the policy of a surface.
 
         Raises: InvalidRequest: there is none of that name; says which there are.
         """
@@ -135,19 +135,19 @@ class Policies:
         if policy is None:
             raise InvalidRequest(
                 f"surface {surface!r} has no policy; there are "
-                f"{nearest_first(surface, self._by_name)}: ask for one of them, or add "
+                f"{suggest_names(surface, self._by_name)}: ask for one of them, or add "
                 f"[surfaces.NAME] to the policy file",
                 field="surface",
             )
         return policy
 
     def replaced_by(self, others: Iterable[Policy]) -> Policies:
-        """Gives these policies with others added, or put in place of those of the same names."""
+        """Returns these policies with others added, or put in place of those of the same names."""
         return Policies([*self._by_name.values(), *others])
 
 
 def default_policies() -> Policies:
-    """Gives what holds without a policy file.
+    """Returns what holds without a policy file.
 
     `cart` and `buy_again` show again what the user had, `home`, `item_page` and `trending` do not.
     """
@@ -163,7 +163,7 @@ def default_policies() -> Policies:
     )
 
 
-class Event(Protocol):
+class ItemEvent(Protocol):
     """Something that a user did with an item. time_us: Microseconds since 1970."""
 
     @property
@@ -174,8 +174,8 @@ class Event(Protocol):
     def kind(self) -> str: ...
 
 
-def seen_items(policy: Policy, events: Iterable[Event], *, now_us: int) -> frozenset[str]:
-    """Gives the ids of items that a list may not show because the user had them.
+def seen_items(policy: Policy, events: Iterable[ItemEvent], *, now_us: int) -> frozenset[str]:
+    """Returns the ids of items that a list may not show because the user had them.
 
     Args:
         policy: Of the surface.
@@ -211,5 +211,5 @@ def _digest(policy: Policy) -> str:
     if policy.origin is not Origin.AUTO:
         content["from"] = policy.origin.value
     if policy.only is not None:
-        content["only"] = digest_of(policy.only)
+        content["only"] = filter_digest(policy.only)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -13,9 +13,9 @@ from nearline.documents import check_id
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter
-from retrieval.protocols.suggestions import nearest_first
+from retrieval.protocols.suggestions import suggest_names
 from retrieval.recommend.policies import (
-    NOTHING_TWICE,
+    HIDE_SEEN,
     ExploreRule,
     FreshRule,
     Origin,
@@ -77,7 +77,7 @@ class _Table:
         for key in self.values:
             if key not in known:
                 raise InvalidRequest(
-                    f"{self.at(key)} is not known; known here: {nearest_first(key, known)}"
+                    f"{self.at(key)} is not known; known here: {suggest_names(key, known)}"
                 )
         for key in needed:
             if key not in self.values:
@@ -193,7 +193,7 @@ def _seen(table: _Table, origin: Origin) -> SeenRule:
         kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
         days=table.whole("seen_days", 0, MAX_DAYS),
     )
-    if again and rule == NOTHING_TWICE:
+    if again and rule == HIDE_SEEN:
         raise _refused(
             table.at("seen"),
             "exclude",

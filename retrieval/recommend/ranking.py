@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned
-from retrieval.behaviour.popularity import Popularity
-from retrieval.index.best_rows import cut
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.behaviour.popularity import PopularityGenerator
+from retrieval.index.best_rows import top_k_with_ties
 
 # What made the first part of an order.
 ITEMS = "items"
@@ -24,7 +24,7 @@ POPULAR = "popular"
 Block: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-class Ranking(NamedTuple):
+class ItemRanking(NamedTuple):
     """Items by number, best first, with scores; worked out block by block as they are asked for.
 
     source: What made the first of them: ITEMS, HISTORY or POPULAR.
@@ -34,15 +34,15 @@ class Ranking(NamedTuple):
     blocks: Iterator[Block]
 
 
-def rank(
-    learned: Learned,
+def rank_items(
+    learned: BehaviourModel,
     given: History,
     history: History,
     *,
     repeats: bool,
     allowed: NDArray[np.bool_],
     first: int,
-) -> Ranking:
+) -> ItemRanking:
     """Ranks all items that are allowed, by whom they are for; see `origins` for other orders.
 
     Given items ask for what goes with them, else the history asks for what comes next; where the
@@ -59,20 +59,24 @@ def rank(
         first: Items in the first block of each kind.
     """
     if len(given.items) == 1:
-        return Ranking(ITEMS, _beside(learned, given, allowed, first))
+        return ItemRanking(ITEMS, _beside(learned, given, allowed, first))
     if len(given.items):
-        return Ranking(ITEMS, _blocks(learned, learned.similar, given, allowed, first))
+        return ItemRanking(ITEMS, _blocks(learned, learned.similar, given, allowed, first))
     if len(history.items):
         generator: Generator = learned.blend(repeats=repeats)
         if (ranker := learned.ranker(repeats=repeats)) is not None:
             generator = ranker.within(allowed)
-        return Ranking(HISTORY, _blocks(learned, generator, history, allowed, first))
-    popular = Popularity(learned.popularity)
-    return Ranking(POPULAR, _blocks(learned, popular, history, allowed, first))
+        return ItemRanking(HISTORY, _blocks(learned, generator, history, allowed, first))
+    popular = PopularityGenerator(learned.popularity)
+    return ItemRanking(POPULAR, _blocks(learned, popular, history, allowed, first))
 
 
-def rank_alike(
-    learned: Learned, of_items: NDArray[np.float32], *, allowed: NDArray[np.bool_], first: int
+def rank_non_personalized(
+    learned: BehaviourModel,
+    of_items: NDArray[np.float32],
+    *,
+    allowed: NDArray[np.bool_],
+    first: int,
 ) -> Iterator[Block]:
     """Ranks all items that are allowed by what is the same for everybody, the rest by counts.
 
@@ -80,7 +84,7 @@ def rank_alike(
         of_items: (items,) float32 >= 0.
     """
     nobody = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
-    return _blocks(learned, Popularity(of_items), nobody, allowed, first)
+    return _blocks(learned, PopularityGenerator(of_items), nobody, allowed, first)
 
 
 def rank_positive(
@@ -90,8 +94,8 @@ def rank_positive(
     return _best_first(np.flatnonzero(allowed & (scores > 0)), scores, first)
 
 
-def place_of(ranking: Ranking, number: int) -> int:
-    """Gives the place of an item from 1; 0: it is not in the ranking. Uses the ranking up."""
+def position_of(ranking: ItemRanking, number: int) -> int:
+    """Returns the place of an item from 1; 0: it is not in the ranking. Uses the ranking up."""
     before = 0
     for numbers, _ in ranking.blocks:
         found = np.flatnonzero(numbers == number)
@@ -102,9 +106,9 @@ def place_of(ranking: Ranking, number: int) -> int:
 
 
 def _beside(
-    learned: Learned, given: History, allowed: NDArray[np.bool_], first: int
+    learned: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int
 ) -> Iterator[Block]:
-    """Gives what goes with one item: as `_blocks` does, from lists as far as these go."""
+    """Yields what goes with one item: as `_blocks` does, from lists as far as these go."""
     item = int(given.items[0])
     numbers, scores = learned.similar.lists.of(item)
     best = np.float32(0)
@@ -124,7 +128,7 @@ def _beside(
 
 
 def _blocks(
-    learned: Learned,
+    learned: BehaviourModel,
     generator: Generator,
     history: History,
     allowed: NDArray[np.bool_],
@@ -147,8 +151,8 @@ def _blocks(
 def _best_first(
     places: NDArray[np.int64], scores: NDArray[np.float32], first: int
 ) -> Iterator[Block]:
-    """Gives the first few, then all others; to order them all takes ten times as long."""
-    best, of = cut(places, scores[places], first)
+    """Yields the first few, then all others; to order them all takes ten times as long."""
+    best, of = top_k_with_ties(places, scores[places], first)
     order = np.argsort(-of, kind="stable")[:first]
     head = best[order]
     yield head.astype(np.int32), of[order]

@@ -10,15 +10,15 @@ from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ListGenerator
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 
-MOST = 3
+MAX_REASONS = 3
 
 
-def reasons_for(
-    learned: Learned, number: int, history: History, generators: Sequence[Generator]
+def history_reasons(
+    learned: BehaviourModel, number: int, history: History, generators: Sequence[Generator]
 ) -> tuple[str, ...]:
-    """Gives the reasons for an item, strongest first; see Recommendation in retrieval.proto.
+    """Returns the reasons for an item, strongest first; see Recommendation in retrieval.proto.
 
     An item of the history speaks for it by its place in that item's lists, as generators count it.
 
@@ -32,7 +32,7 @@ def reasons_for(
         if isinstance(generator, ListGenerator):
             for other, share in _shares(generator, number, history):
                 found[other] = found.get(other, 0.0) + share
-    best = sorted(found, key=lambda one: (-found[one], one))[:MOST]
+    best = sorted(found, key=lambda one: (-found[one], one))[:MAX_REASONS]
     reasons = [f"because:{learned.ids[one]}" for one in best]
     if number in history.items:
         reasons.insert(0, "again")

@@ -10,17 +10,17 @@ import numpy as np
 
 from nearline.contract import WhyNot
 from nearline.times import DAY_US, to_us
-from retrieval.recommend.exclusions import explained
+from retrieval.recommend.exclusions import explain_absence
 from retrieval.recommend.policies import FreshRule, Policy
-from retrieval.recommend.selection import Candidate, Chosen
+from retrieval.recommend.selection import Candidate, Selection
 
-__all__ = ["Candidate", "Outcome", "Placed", "arrange"]
+__all__ = ["Candidate", "Placement", "RulesResult", "apply_rules"]
 
 _PINNED = "pinned"
 _EXPLORED = "explored"
 
 
-class Placed(NamedTuple):
+class Placement(NamedTuple):
     """A candidate on its place.
 
     reasons: The policy's ("pinned", "explored") before the candidate's. propensity: Probability
@@ -32,14 +32,14 @@ class Placed(NamedTuple):
     propensity: float | None
 
 
-class Outcome(NamedTuple):
+class RulesResult(NamedTuple):
     """A list, best first, and why the item that was asked about is not in it."""
 
-    places: list[Placed]
+    places: list[Placement]
     why_not: WhyNot | None
 
 
-def arrange(
+def apply_rules(
     candidates: Sequence[Candidate],
     policy: Policy,
     n: int,
@@ -51,7 +51,7 @@ def arrange(
     now_us: int,
     rng: np.random.Generator,
     why_not: str = "",
-) -> Outcome:
+) -> RulesResult:
     """Makes a list of at most n candidates by the rules of a surface.
 
     What is seen, excluded or blocked is dropped, pinned or not. Pinned items come first. Others
@@ -78,23 +78,23 @@ def arrange(
     weight = policy.diversity if diversity is None else diversity
     left = _allowed(candidates, seen, excluded, policy.blocked)
     first = _allowed(pinned, seen, excluded, policy.blocked)
-    chosen, fixed, to_draw = _ranked(left, first, policy, n, weight, now_us)
+    chosen, fixed, to_draw = _select_fixed(left, first, policy, n, weight, now_us)
     propensity = None if policy.explore is None else 1.0
     places = [
-        Placed(one, (_PINNED, *one.reasons) if place < fixed else one.reasons, propensity)
+        Placement(one, (_PINNED, *one.reasons) if place < fixed else one.reasons, propensity)
         for place, one in enumerate(chosen.candidates)
     ]
     if policy.explore is not None and to_draw:
         pool = chosen.open_to(left, to_draw, policy.explore.pool)
         drawn = rng.choice(len(pool), min(to_draw, len(pool)), replace=False)
         for one in (pool[number] for number in drawn):
-            places.append(Placed(one, (_EXPLORED, *one.reasons), len(drawn) / len(pool)))
+            places.append(Placement(one, (_EXPLORED, *one.reasons), len(drawn) / len(pool)))
     if not why_not:
-        return Outcome(places, None)
-    alike = _ranked(left, first, policy, n, 0.0, now_us).chosen if weight > 0 else chosen
-    return Outcome(
+        return RulesResult(places, None)
+    alike = _select_fixed(left, first, policy, n, 0.0, now_us).chosen if weight > 0 else chosen
+    return RulesResult(
         places,
-        explained(
+        explain_absence(
             why_not,
             [one.id for one in candidates],
             [one.candidate.id for one in places],
@@ -108,23 +108,23 @@ def arrange(
     )
 
 
-class _Ranked(NamedTuple):
+class _FixedPart(NamedTuple):
     """What is chosen without chance, how many of it are pinned, and places left to be drawn."""
 
-    chosen: Chosen
+    chosen: Selection
     fixed: int
     to_draw: int
 
 
-def _ranked(
+def _select_fixed(
     left: Sequence[Candidate],
     pinned: Sequence[Candidate],
     policy: Policy,
     n: int,
     diversity: float,
     now_us: int,
-) -> _Ranked:
-    chosen = Chosen(policy.quotas)
+) -> _FixedPart:
+    chosen = Selection(policy.quotas)
     chosen.take_first(pinned, n)
     fixed = len(chosen.candidates)
     to_draw = 0 if policy.explore is None else min(policy.explore.places, n - fixed)
@@ -135,7 +135,7 @@ def _ranked(
     fresh = policy.fresh
     if fresh is not None:
         chosen.exchange(left, lambda one: _is_new(one, fresh, now_us), fresh.places, fixed)
-    return _Ranked(chosen, fixed, to_draw)
+    return _FixedPart(chosen, fixed, to_draw)
 
 
 def _allowed(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes, Scalar
 from retrieval.recommend.policies import Quota
 
-Key: TypeAlias = tuple[str, Scalar]
+QuotaKey: TypeAlias = tuple[str, Scalar]
 
 
 class Candidate(NamedTuple):
@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
     reasons: tuple[str, ...] = ()
 
 
-class Chosen:
+class Selection:
     """Candidates chosen so far.
 
     quotas: At most one for an attribute. candidates: In order. refused: By id of a candidate that a
@@ -39,11 +39,11 @@ class Chosen:
     def __init__(self, quotas: Sequence[Quota]) -> None:
         self.candidates: list[Candidate] = []
         self.ids: set[str] = set()
-        self.refused: dict[str, set[Key]] = {}
+        self.refused: dict[str, set[QuotaKey]] = {}
         self.displaced: set[str] = set()
         self._most = dict(quotas)
-        self._counts: Counter[Key] = Counter()
-        self._full: set[Key] = set()
+        self._counts: Counter[QuotaKey] = Counter()
+        self._full: set[QuotaKey] = set()
 
     def take(self, candidate: Candidate) -> bool:
         """Adds a candidate at the end; False: it is there already, or a quota of it is full."""
@@ -131,7 +131,7 @@ class Chosen:
             self.candidates[place] = comers[comer]
 
     def open_to(self, left: Iterable[Candidate], places: int, size: int) -> list[Candidate]:
-        """Gives the first candidates of which any `places` could be taken within the quotas.
+        """Returns the first candidates of which any `places` could be taken within the quotas.
 
         Args:
             left: Best first.
@@ -139,7 +139,7 @@ class Chosen:
             size: Of the answer, at most.
         """
         pool: list[Candidate] = []
-        members: Counter[Key] = Counter()
+        members: Counter[QuotaKey] = Counter()
         for candidate in left:
             if len(pool) == size:
                 break
@@ -155,7 +155,7 @@ class Chosen:
         return pool
 
     def _fitting(
-        self, comers: Sequence[Candidate], others: dict[int, set[Key]]
+        self, comers: Sequence[Candidate], others: dict[int, set[QuotaKey]]
     ) -> tuple[int, int] | None:
         """Finds the best comer that one of the other places is open to, and the last such place."""
         for number, comer in enumerate(comers):
@@ -176,8 +176,8 @@ class Chosen:
         self.candidates[place] = candidate
         self.ids.add(candidate.id)
 
-    def _keys(self, candidate: Candidate) -> set[Key]:
-        keys: set[Key] = set()
+    def _keys(self, candidate: Candidate) -> set[QuotaKey]:
+        keys: set[QuotaKey] = set()
         attributes = candidate.attributes or {}
         for name in self._most:
             value = attributes.get(name)
@@ -187,10 +187,10 @@ class Chosen:
                 keys.add((name, value))  # type: ignore[arg-type]
         return keys
 
-    def _room(self, key: Key) -> int:
+    def _room(self, key: QuotaKey) -> int:
         return self._most[key[0]] - self._counts[key]
 
-    def _count(self, keys: Iterable[Key], more: int) -> None:
+    def _count(self, keys: Iterable[QuotaKey], more: int) -> None:
         for key in keys:
             self._counts[key] += more
             if self._room(key):

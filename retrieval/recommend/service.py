@@ -15,25 +15,25 @@ from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Unsupported
 from nearline.snapshot import Store
 from nearline.times import from_us, to_us
-from retrieval.cache.cached_list import Level
-from retrieval.protocols.request_validation import check, check_id
-from retrieval.recommend.cached_candidates import HotCandidates
-from retrieval.recommend.deletion_trace import influenced
-from retrieval.recommend.list_builder import CONTENT, UNORDERED, Made, Making, Order
+from retrieval.cache.cached_list import CacheLevel
+from retrieval.protocols.request_validation import check_id, check_list_request
+from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.deletion_trace import find_influenced_snapshots
+from retrieval.recommend.list_builder import CONTENT, UNORDERED, BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.policies import Policies
 from retrieval.recommend.ranking import POPULAR
-from retrieval.recommend.similar_items import Similar
-from retrieval.recommend.strategies import refused
-from retrieval.recommend.user_profile import events_of, learned_history, subject_of
-from retrieval.redis_client.cooldown import Respite
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.recommend.strategies import policy_filter_error
+from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
+from retrieval.redis_client.cooldown import Cooldown
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.split import Asker
-from retrieval.router.events import Interacted, Observe, Recommended
-from retrieval.router.reply_info import Reports
+from retrieval.rollout.split import Requester
+from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent
+from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import inquiries
-from retrieval.users.export import interaction_of
-from retrieval.users.records import EMPTY, UserState
+from retrieval.search.request_context import context_factory
+from retrieval.users.export import event_to_interaction
+from retrieval.users.records import EMPTY_STATE, UserState
 from retrieval.users.states import UserStates
 
 NO_USER_STATE = "no_user_state"
@@ -54,7 +54,7 @@ class RecommendationService:
         similar: Finds items by vector.
         policies: What surfaces ask of their lists.
         states: Where state of users is kept; None: nowhere, so that nothing can be recorded.
-        hot: Lists that are the same for everybody; None: every list is made anew.
+        hot: Lists that are the same for everybody; None: every list is made again.
         reports: Names lists.
         store: Holds the snapshots, of which some learned from a user who is deleted.
         rng: Draws what is explored.
@@ -64,11 +64,11 @@ class RecommendationService:
     def __init__(
         self,
         collections: ServedCollections,
-        similar: Similar,
+        similar: SimilarItems,
         policies: Policies,
         states: UserStates | None = None,
-        hot: HotCandidates | None = None,
-        reports: Reports | None = None,
+        hot: CandidateCache | None = None,
+        reports: ReplyInfoBuilder | None = None,
         store: Store | None = None,
         rng: np.random.Generator | None = None,
         observe: Observe | None = None,
@@ -78,11 +78,11 @@ class RecommendationService:
         self._policies = policies
         self._states = states
         self._hot = hot
-        self._reports = reports or Reports(collections)
+        self._reports = reports or ReplyInfoBuilder(collections)
         self._store = store
         self._rng = rng or np.random.default_rng()
         self._observe = observe
-        self._respite = Respite()
+        self._respite = Cooldown()
 
     @property
     def collections(self) -> ServedCollections:
@@ -99,17 +99,17 @@ class RecommendationService:
     ) -> c.RecommendReply:
         """Makes a list; see `Recommender.recommend`."""
         start = time.perf_counter()
-        check(audience, options)
+        check_list_request(audience, options)
         policy = self._policies.of(audience.surface)
-        begin = inquiries(timeout_s, options.min_watermark)
+        begin = context_factory(timeout_s, options.min_watermark)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
             inquiry = begin()
-            order = Order(audience=audience, options=options, policy=policy)
-            making = Making(served, order, inquiry, self._similar, self._hot, self._rng)
+            order = ListRequest(audience=audience, options=options, policy=policy)
+            making = ListBuilder(served, order, inquiry, self._similar, self._hot, self._rng)
             making.begin()
             state, trouble = await self._state(collection, audience)
-            made = await making.make(subject_of(served.learned, audience.user_id, state))
+            made = await making.make(build_profile(served.learned, audience.user_id, state))
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
                 recommendations=made.recommendations,
@@ -130,14 +130,14 @@ class RecommendationService:
             if self._observe is not None:
                 personal = bool(audience.user_id or audience.session_id)
                 arm = reply.info.arm
-                self._observe(Recommended(served, arm, audience, options, reply, personal))
+                self._observe(RecommendEvent(served, arm, audience, options, reply, personal))
             return reply
 
-        asker = Asker(audience.user_id, audience.session_id)
+        asker = Requester(audience.user_id, audience.session_id)
         try:
             return await self._collections.answer(collection, answer, asker=asker)
         except InvalidRequest as error:
-            raise refused(error, options.filter, policy) from error
+            raise policy_filter_error(error, options.filter, policy) from error
 
     async def record_interactions(
         self,
@@ -155,7 +155,7 @@ class RecommendationService:
         if trial is not None:
             trial.interacted(interactions)
         if self._observe is not None:
-            self._observe(Interacted(collection, interactions))
+            self._observe(InteractionsEvent(collection, interactions))
         return reply
 
     async def get_user(
@@ -174,8 +174,10 @@ class RecommendationService:
             if served.learned is None:
                 return record
             deleted_us = to_us(record.deleted) if record.deleted else 0
-            events = events_of(served.learned, learned_history(served.learned, user_id, deleted_us))
-            return replace(record, learned=[interaction_of(user_id, one) for one in events])
+            events = history_to_events(
+                served.learned, snapshot_history(served.learned, user_id, deleted_us)
+            )
+            return replace(record, learned=[event_to_interaction(user_id, one) for one in events])
 
         return await self._collections.answer(collection, answer)
 
@@ -192,7 +194,9 @@ class RecommendationService:
             erased = await self._kept().delete(collection, user_id)
             snapshots: Sequence[c.Influence] = ()
             if self._store is not None:
-                snapshots = await asyncio.to_thread(influenced, self._store, collection, user_id)
+                snapshots = await asyncio.to_thread(
+                    find_influenced_snapshots, self._store, collection, user_id
+                )
         return c.DeletionReceipt(
             deleted=from_us(erased.deleted_us),
             interactions=erased.interactions,
@@ -220,15 +224,15 @@ class RecommendationService:
         A list without it is better than none.
         """
         if self._states is None or not (audience.user_id or audience.session_id):
-            return EMPTY, ""
+            return EMPTY_STATE, ""
         if trouble := self._respite.reason:
-            return EMPTY, trouble
+            return EMPTY_STATE, trouble
         try:
             ids = (audience.user_id, audience.session_id)
             return await self._states.read(collection, *ids), ""
         except NotReady as error:
             self._respite.begin(error.message)
-            return EMPTY, error.message
+            return EMPTY_STATE, error.message
 
 
 def _log_shown(collection: str, reply: c.RecommendReply) -> None:
@@ -238,12 +242,12 @@ def _log_shown(collection: str, reply: c.RecommendReply) -> None:
     _log.info("shown", extra={**about, "items": shown})
 
 
-def _served_by(made: Made, audience: c.Audience, trouble: str) -> c.ServedBy | None:
+def _served_by(made: BuiltList, audience: c.Audience, trouble: str) -> c.ServedBy | None:
     if trouble:
         return c.ServedBy(source=c.Source.FALLBACK, rung=NO_USER_STATE, reason=trouble)
     source = made.source
     where, level = c.Source.LIVE, ""
-    if made.hot is not None and made.hot.level is not Level.LIVE:
+    if made.hot is not None and made.hot.level is not CacheLevel.LIVE:
         where, level = c.Source.CACHE, made.hot.level.value
     if source not in _WHY:
         return c.ServedBy(source=where, reason=level) if level else None

@@ -12,21 +12,23 @@ from nearline import wire
 from nearline.errors import ShardsUnavailable
 from nearline.times import to_us
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned
-from retrieval.cache.cached_list import Compute, HotList
-from retrieval.recommend.candidates import Pool, Reading, allowed_by
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.cache.cached_list import CachedList, ComputeList
+from retrieval.recommend.candidates import CandidatePool, CandidateQuery, allowed_mask
 from retrieval.recommend.policies import Policy
-from retrieval.recommend.similar_items import Similar
-from retrieval.recommend.strategies import rank_for
-from retrieval.recommend.user_profile import NOBODY
-from retrieval.search.request_context import Inquiry
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.recommend.strategies import rank_for_surface
+from retrieval.recommend.user_profile import EMPTY_HISTORY
+from retrieval.search.request_context import RequestContext
 
 # Several may wait for a list: it has its own time, not that of who asked first.
 _COMPUTE_S = 2.0
 
 
-def computed(reading: Reading, policy: Policy, item: str, depth: int, similar: Similar) -> Compute:
-    """Gives what computes a list, by behaviour or else by vectors.
+def list_computation(
+    reading: CandidateQuery, policy: Policy, item: str, depth: int, similar: SimilarItems
+) -> ComputeList:
+    """Returns what computes a list, by behaviour or else by vectors.
 
     Args:
         reading: What is wanted of the items, and which; its inquiry says how new they must be.
@@ -36,19 +38,21 @@ def computed(reading: Reading, policy: Policy, item: str, depth: int, similar: S
     """
     learned = reading.served.learned
 
-    async def compute() -> HotList | None:
+    async def compute() -> CachedList | None:
         began, began_us = time.perf_counter(), time.time_ns() // 1_000
-        inquiry = Inquiry(asyncio.get_running_loop().time() + _COMPUTE_S, reading.inquiry.least)
+        inquiry = RequestContext(
+            asyncio.get_running_loop().time() + _COMPUTE_S, reading.inquiry.least
+        )
         wanted = reading._replace(inquiry=inquiry)
-        pool = Pool(reading.payload)
+        pool = CandidatePool(reading.payload)
         without = policy.blocked | {item}
         if learned is not None and (not item or is_trained(learned, item)):
-            ranking = rank_for(
+            ranking = rank_for_surface(
                 learned,
                 policy,
-                as_given(learned, [item] if item else []),
-                NOBODY,
-                allowed=await allowed_by(wanted, learned, without),
+                items_as_history(learned, [item] if item else []),
+                EMPTY_HISTORY,
+                allowed=await allowed_mask(wanted, learned, without),
                 first=depth,
                 now_us=began_us,
             )
@@ -66,9 +70,9 @@ def computed(reading: Reading, policy: Policy, item: str, depth: int, similar: S
         ids = tuple(one.id for one in hits)
         spent_s = time.perf_counter() - began
         expires_us = to_us(pool.expires) if pool.expires else 0
-        return HotList(
+        return CachedList(
             ids,
-            tuple(map(wire.message_of, hits)),
+            tuple(map(wire.recommendation_to_bytes, hits)),
             began_us,
             spent_s,
             inquiry.watermark,
@@ -78,14 +82,14 @@ def computed(reading: Reading, policy: Policy, item: str, depth: int, similar: S
     return compute
 
 
-def is_trained(learned: Learned, item: str) -> bool:
-    """Tells whether the snapshot learned something of an item."""
+def is_trained(learned: BehaviourModel, item: str) -> bool:
+    """Returns whether the snapshot learned something of an item."""
     number = learned.number_of(item)
     return number is not None and bool(learned.trained[number])
 
 
-def as_given(learned: Learned, items: Sequence[str]) -> History:
-    """Gives items that a list is to go with as a history of one moment; only trained ones."""
+def items_as_history(learned: BehaviourModel, items: Sequence[str]) -> History:
+    """Returns items that a list is to go with as a history of one moment; only trained ones."""
     numbers = [learned.number_of(one) for one in items if is_trained(learned, one)]
     count = len(numbers)
     return History(

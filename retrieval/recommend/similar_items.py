@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from nearline import contract as c
 from nearline.errors import NotFound
 from retrieval.embedders.endpoints import Embedders
-from retrieval.recommend.candidates import Reading
+from retrieval.recommend.candidates import CandidateQuery
 from retrieval.search import executor, listing
-from retrieval.search.queries import ask
+from retrieval.search.queries import prepare_queries
 
 # Of what somebody had, the last few say what they look for now.
 _NEWEST = 20
 
 
-class Similar:
+class SimilarItems:
     """Finds items by the vectors of others.
 
     Args:
@@ -26,9 +26,9 @@ class Similar:
         self._embedders = embedders
 
     async def to(
-        self, reading: Reading, like: Sequence[str], enough: int, without: frozenset[str]
+        self, reading: CandidateQuery, like: Sequence[str], enough: int, without: frozenset[str]
     ) -> list[tuple[c.Item, float]] | None:
-        """Gives items like some others, best first, with cosine or inner product.
+        """Returns items like some others, best first, with cosine or inner product.
 
         Args:
             like: Ids, the most telling first; those that do not exist are passed over.
@@ -42,7 +42,7 @@ class Similar:
         ids = tuple(dict.fromkeys(like))[:_NEWEST]
         query = c.Query(item_ids=ids)
         try:
-            asking = await ask(
+            asking = await prepare_queries(
                 served, self._embedders, [query], ["item_ids"], c.SearchMode.DENSE, inquiry
             )
         except NotFound:
@@ -54,12 +54,12 @@ class Similar:
         wanted = [hit for hit in outcome.lists[0] if hit.id not in without]
         return [(_item(hit), hit.score) for hit in wanted[:enough]]
 
-    async def any(self, reading: Reading, enough: int) -> Sequence[c.Item]:
-        """Gives the first items in the order of ids, where nothing speaks for any.
+    async def any(self, reading: CandidateQuery, enough: int) -> Sequence[c.Item]:
+        """Returns the first items in the order of ids, where nothing speaks for any.
 
         Raises: as `to`.
         """
-        page = await listing.page(
+        page = await listing.read_page(
             reading.served,
             size=min(enough, c.MAX_PAGE),
             token="",

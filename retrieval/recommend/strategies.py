@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from nearline.errors import InvalidRequest
 from nearline.filters import Filter
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned
-from retrieval.behaviour.repurchase import DueAgain
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.behaviour.repurchase import RepurchaseGenerator
 from retrieval.recommend.policies import Origin, Policy
 from retrieval.recommend.ranking import (
     HISTORY,
     ITEMS,
     POPULAR,
-    Ranking,
-    rank,
-    rank_alike,
+    ItemRanking,
+    rank_items,
+    rank_non_personalized,
     rank_positive,
 )
-from retrieval.recommend.reasons import reasons_for
+from retrieval.recommend.reasons import history_reasons
 
 # What made a list that its surface asks for, whoever it is for: nothing else stands in for it.
 SURFACE: Final = "surface"
@@ -33,13 +33,13 @@ _FILTER = "options.filter"
 _ITEM = "item:"
 
 
-def examples_of(policy: Policy, items: Sequence[str]) -> Sequence[str]:
-    """Gives those of the items given that a surface looks at: all, or none."""
+def context_items(policy: Policy, items: Sequence[str]) -> Sequence[str]:
+    """Returns those of the items given that a surface looks at: all, or none."""
     return items if policy.origin is Origin.AUTO else ()
 
 
-def is_alike(policy: Policy, items: Sequence[str], *, is_known: bool) -> bool:
-    """Tells whether a list is the same for everybody, up to what each of them had.
+def is_shared_list(policy: Policy, items: Sequence[str], *, is_known: bool) -> bool:
+    """Returns whether a list is the same for everybody, up to what each of them had.
 
     Args:
         items: That the list is to go with. is_known: Whether anything is known of the user.
@@ -49,12 +49,12 @@ def is_alike(policy: Policy, items: Sequence[str], *, is_known: bool) -> bool:
     return len(items) == 1 or (not items and not is_known)
 
 
-def needs_no_vectors(policy: Policy) -> bool:
-    """Tells whether behaviour alone speaks, where a snapshot has learned from any."""
+def uses_behaviour_only(policy: Policy) -> bool:
+    """Returns whether behaviour alone speaks, where a snapshot has learned from any."""
     return policy.origin is not Origin.AUTO
 
 
-def unmatched(asked: Filter | None, policy: Policy) -> str:
+def describe_mismatch(asked: Filter | None, policy: Policy) -> str:
     """Says which filter an item does not match: that of the request, of the surface, or both's."""
     if policy.only is None:
         return "it does not match the filter of the request"
@@ -63,8 +63,10 @@ def unmatched(asked: Filter | None, policy: Policy) -> str:
     return f"it does not match the filter of the request and that of policy {policy.label} (only)"
 
 
-def refused(error: InvalidRequest, asked: Filter | None, policy: Policy) -> InvalidRequest:
-    """Gives the refusal of a list: one of a filter says whose it may be."""
+def policy_filter_error(
+    error: InvalidRequest, asked: Filter | None, policy: Policy
+) -> InvalidRequest:
+    """Returns the refusal of a list: one of a filter says whose it may be."""
     if policy.only is None or not error.field.startswith(_FILTER):
         return error
     if asked is None:
@@ -74,8 +76,8 @@ def refused(error: InvalidRequest, asked: Filter | None, policy: Policy) -> Inva
     return InvalidRequest(message, field=error.field)
 
 
-def name_of(policy: Policy, item: str) -> str:
-    """Gives the name of a list that is the same for everybody: item:ID, or what it is made from.
+def shared_list_name(policy: Policy, item: str) -> str:
+    """Returns the name of a list that is the same for everybody: item:ID, or what it is made from.
 
     Args:
         item: That it goes with; empty: none.
@@ -85,20 +87,20 @@ def name_of(policy: Policy, item: str) -> str:
     return f"{_ITEM}{item}" if item else POPULAR
 
 
-def item_of(name: str) -> str:
-    """Gives the item that a list of this name goes with; empty: none."""
+def item_from_list_name(name: str) -> str:
+    """Returns the item that a list of this name goes with; empty: none."""
     return name.removeprefix(_ITEM) if name.startswith(_ITEM) else ""
 
 
-def source_of(policy: Policy, item: str) -> str:
-    """Gives what made a list that is the same for everybody: items, popular or surface."""
+def shared_list_source(policy: Policy, item: str) -> str:
+    """Returns what made a list that is the same for everybody: items, popular or surface."""
     if policy.origin in _ASKED:
         return SURFACE
     return ITEMS if item else POPULAR
 
 
-def rank_for(
-    learned: Learned,
+def rank_for_surface(
+    learned: BehaviourModel,
     policy: Policy,
     given: History,
     history: History,
@@ -106,7 +108,7 @@ def rank_for(
     allowed: NDArray[np.bool_],
     first: int,
     now_us: int,
-) -> Ranking:
+) -> ItemRanking:
     """Ranks items for a surface.
 
     Args:
@@ -118,27 +120,34 @@ def rank_for(
     match policy.origin:
         case Origin.AUTO:
             repeats = policy.seen.repeat
-            return rank(learned, given, history, repeats=repeats, allowed=allowed, first=first)
+            return rank_items(
+                learned, given, history, repeats=repeats, allowed=allowed, first=first
+            )
         case Origin.BUY_AGAIN if len(history.items):
-            scores = DueAgain(learned.repeat_days, now_us).scores(history)
-            return Ranking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
+            scores = RepurchaseGenerator(learned.repeat_days, now_us).scores(history)
+            return ItemRanking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
         case Origin.BUY_AGAIN | Origin.POPULAR | Origin.TRENDING:
             of_items = _scores(learned, policy.origin)
-            blocks = rank_alike(learned, of_items, allowed=allowed, first=first)
-            return Ranking(source_of(policy, ""), blocks)
+            blocks = rank_non_personalized(learned, of_items, allowed=allowed, first=first)
+            return ItemRanking(shared_list_source(policy, ""), blocks)
 
 
-def reasons_of(
-    learned: Learned, policy: Policy, number: int, given: History, history: History, now_us: int
+def surface_reasons(
+    learned: BehaviourModel,
+    policy: Policy,
+    number: int,
+    given: History,
+    history: History,
+    now_us: int,
 ) -> tuple[str, ...]:
-    """Gives the reasons for an item, strongest first; see Recommendation in retrieval.proto."""
+    """Returns the reasons for an item, strongest first; see Recommendation in retrieval.proto."""
     if policy.origin is Origin.AUTO:
         if len(given.items):
-            return reasons_for(learned, number, given, [learned.similar])
+            return history_reasons(learned, number, given, [learned.similar])
         generators = learned.generators(repeats=policy.seen.repeat)
-        return reasons_for(learned, number, history, generators)
+        return history_reasons(learned, number, history, generators)
     if policy.origin is Origin.BUY_AGAIN and number in history.items:
-        due = DueAgain(learned.repeat_days, now_us).is_due(history, number)
+        due = RepurchaseGenerator(learned.repeat_days, now_us).is_due(history, number)
         return ("again", "due") if due else ("again",)
     if not learned.trained[number]:
         return ("new",)
@@ -146,8 +155,8 @@ def reasons_of(
     return ("trending",) if trends else ("popular",)
 
 
-def _scores(learned: Learned, origin: Origin) -> NDArray[np.float32]:
-    """Gives what is the same for everybody: (items,) float32 >= 0."""
+def _scores(learned: BehaviourModel, origin: Origin) -> NDArray[np.float32]:
+    """Returns what is the same for everybody: (items,) float32 >= 0."""
     if origin is Origin.TRENDING:
         return learned.trending
     if origin is Origin.BUY_AGAIN and learned.repeat_rate.any():

@@ -10,15 +10,15 @@ import numpy as np
 
 from nearline.times import SECOND_US
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned
-from retrieval.behaviour.user_histories import NEWEST
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
 from retrieval.recommend.policies import Policy, seen_items
-from retrieval.users.records import EMPTY, Event, UserState, items_of
+from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_items
 
-NOBODY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
+EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-class Subject:
+class UserProfile:
     """What is known of whom a list is for.
 
     What was recorded may be among what was learned from, too: an event of the same item in the same
@@ -32,9 +32,9 @@ class Subject:
 
     def __init__(
         self,
-        learned: Learned | None = None,
-        recorded: Sequence[Event] = (),
-        before: History = NOBODY,
+        learned: BehaviourModel | None = None,
+        recorded: Sequence[UserEvent] = (),
+        before: History = EMPTY_HISTORY,
     ) -> None:
         self._learned = learned
         self._recorded = recorded
@@ -42,11 +42,11 @@ class Subject:
 
     @property
     def is_known(self) -> bool:
-        """Tells whether anything is known."""
+        """Returns whether anything is known."""
         return bool(self._recorded) or len(self._before.items) > 0
 
     @cached_property
-    def _all(self) -> Sequence[Event]:
+    def _all(self) -> Sequence[UserEvent]:
         if self._learned is None:
             return self._recorded
         recorded = {(one.item_id, one.time_us // SECOND_US) for one in self._recorded}
@@ -54,26 +54,26 @@ class Subject:
             *self._recorded,
             *(
                 one
-                for one in events_of(self._learned, self._before)
+                for one in history_to_events(self._learned, self._before)
                 if (one.item_id, one.time_us // SECOND_US) not in recorded
             ),
         ]
         return sorted(events, key=lambda one: -one.time_us)
 
     @property
-    def events(self) -> Sequence[Event]:
+    def events(self) -> Sequence[UserEvent]:
         """The newest events, newest first; of those learned from the kind is not known, and empty.
 
         Many lists can do without them, and without what follows from them.
         """
-        return self._all[:NEWEST]
+        return self._all[:MAX_HISTORY_EVENTS]
 
     @cached_property
     def history(self) -> History:
         """All events with items that the snapshot knows."""
         learned = self._learned
         if learned is None:
-            return NOBODY
+            return EMPTY_HISTORY
         weights = learned.kind_weights
         known = [
             (number, one.time_us, _weight(one, weights))
@@ -81,28 +81,30 @@ class Subject:
             if (number := learned.number_of(one.item_id)) is not None
         ]
         if not known:
-            return NOBODY
+            return EMPTY_HISTORY
         items, times, counts = zip(*known, strict=True)
         return History(
             np.array(items, np.int32), np.array(times, np.int64), np.array(counts, np.float32)
         )
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:
-        """Gives the ids of items that a list may not show because the user had them."""
+        """Returns the ids of items that a list may not show because the user had them."""
         rule = policy.seen
         if rule.repeat or not self.is_known:
             return frozenset()
         if rule.kinds or rule.days:
             return seen_items(policy, self._all, now_us=now_us)
         # Of most surfaces neither kinds nor times count.
-        recorded = items_of(self._recorded)
+        recorded = event_items(self._recorded)
         if self._learned is None:
             return frozenset(recorded)
         ids = self._learned.ids
         return frozenset(chain(recorded, (ids[one] for one in self._before.items.tolist())))
 
 
-def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) -> Subject:
+def build_profile(
+    learned: BehaviourModel | None, user_id: str, state: UserState = EMPTY_STATE
+) -> UserProfile:
     """Joins what was recorded of a user with what the snapshot learned from.
 
     Args:
@@ -110,35 +112,35 @@ def subject_of(learned: Learned | None, user_id: str, state: UserState = EMPTY) 
         user_id: Empty: nobody that the snapshot could know.
         state: What was recorded of the user and of the session.
     """
-    before = NOBODY
+    before = EMPTY_HISTORY
     if learned is not None and user_id:
-        before = learned_history(learned, user_id, state.deleted_us)
-    return Subject(learned, state.events, before)
+        before = snapshot_history(learned, user_id, state.deleted_us)
+    return UserProfile(learned, state.events, before)
 
 
-def learned_history(learned: Learned, user_id: str, deleted_us: int) -> History:
-    """Gives what a snapshot learned from of a user, newest first.
+def snapshot_history(learned: BehaviourModel, user_id: str, deleted_us: int) -> History:
+    """Returns what a snapshot learned from of a user, newest first.
 
     Args:
         deleted_us: When the user was deleted last; what was before that is not used. 0: never.
     """
     history = learned.history_of(user_id)
     if history is None:
-        return NOBODY
+        return EMPTY_HISTORY
     if not deleted_us:
         return history
     later = history.time_us > deleted_us
     return History(history.items[later], history.time_us[later], history.weight[later])
 
 
-def events_of(learned: Learned, history: History) -> list[Event]:
-    """Gives a history that a snapshot learned from as events; their kinds are not known."""
+def history_to_events(learned: BehaviourModel, history: History) -> list[UserEvent]:
+    """Returns a history that a snapshot learned from as events; their kinds are not known."""
     columns = (history.items.tolist(), history.time_us.tolist(), history.weight.tolist())
     return [
-        Event(learned.ids[item], time_us, "", weight)
+        UserEvent(learned.ids[item], time_us, "", weight)
         for item, time_us, weight in zip(*columns, strict=True)
     ]
 
 
-def _weight(event: Event, of_kinds: Mapping[str, float]) -> float:
+def _weight(event: UserEvent, of_kinds: Mapping[str, float]) -> float:
     return of_kinds.get(event.kind, 1.0) if event.weight is None else event.weight

@@ -30,10 +30,10 @@ _PASSWORD = re.compile(r"//[^/@]*@")
 # What Redis raises where it has not seen the script that a digest names.
 UnknownScript: TypeAlias = redis.exceptions.NoScriptError
 # What Redis raises where it is away, slow, or refuses.
-NO_ANSWER = (RedisError, OSError, TimeoutError)
+REDIS_FAILURES = (RedisError, OSError, TimeoutError)
 
 # Gives up a lock (KEYS[1]) that has our token (ARGV[1]): 1; that of somebody else stays: 0.
-RELEASE: Final = """
+DELETE_IF_EQUAL: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
@@ -41,7 +41,7 @@ Redis: TypeAlias = "redis.asyncio.Redis"
 
 
 def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES) -> Redis:
-    """Gives a client; it connects at its first command.
+    """Returns a client; it connects at its first command.
 
     Args:
         url: "redis://host:port/0", "rediss://…" or "unix://…".
@@ -69,7 +69,7 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
 
 
 @contextlib.asynccontextmanager
-async def answering(needed_by: str = "sessions and budgets") -> AsyncIterator[None]:
+async def translate_redis_errors(needed_by: str = "sessions and budgets") -> AsyncIterator[None]:
     """Turns what Redis raises within the block into our errors.
 
     Args:
@@ -84,12 +84,12 @@ async def answering(needed_by: str = "sessions and budgets") -> AsyncIterator[No
         # comes as its command ends; who cancelled would wait for ever.
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
-    except NO_ANSWER as error:
-        raise not_ready(error, needed_by) from error
+    except REDIS_FAILURES as error:
+        raise not_ready_error(error, needed_by) from error
 
 
-def not_ready(error: Exception, needed_by: str) -> NotReady:
-    """Gives our error for what Redis raises, one of NO_ANSWER."""
+def not_ready_error(error: Exception, needed_by: str) -> NotReady:
+    """Returns our error for what Redis raises, one of NO_ANSWER."""
     if isinstance(error, ResponseError):
         # It is there: full, read-only, or it wants a password.
         message = (
@@ -103,7 +103,7 @@ def not_ready(error: Exception, needed_by: str) -> NotReady:
     return NotReady(message, retry_after_s=_RETRY_AFTER_S)
 
 
-class Line:
+class PinnedConnection:
     """A connection of a client that is kept for what is read all the time.
 
     A command by way of the client costs the event loop twice as much as by way of its connection.
@@ -152,7 +152,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
+class RedisPersistence:
     """How a Redis keeps what it is given; "unknown" where it does not say, as managed ones may.
 
     appendonly, appendfsync, maxmemory_policy: Its own settings of that name.
@@ -177,12 +177,14 @@ class Keeping:
         return ""
 
 
-async def ask_keeping(client: Redis, needed_by: str = "sessions and budgets") -> Keeping:
+async def read_persistence(
+    client: Redis, needed_by: str = "sessions and budgets"
+) -> RedisPersistence:
     """Asks a Redis how it keeps what it is given.
 
     Raises: NotReady: it does not answer.
     """
-    async with answering(needed_by), client.pipeline(transaction=False) as pipe:
+    async with translate_redis_errors(needed_by), client.pipeline(transaction=False) as pipe:
         pipe.ping()
         pipe.info()
         pipe.config_get("appendonly", "appendfsync", "maxmemory-policy")
@@ -194,7 +196,7 @@ async def ask_keeping(client: Redis, needed_by: str = "sessions and budgets") ->
     # A managed one may keep these to itself.
     about, said = ({} if isinstance(one, Exception) else one for one in (about, said))
     appendonly = {0: "no", 1: "yes"}.get(about.get("aof_enabled"), UNKNOWN)
-    return Keeping(
+    return RedisPersistence(
         version=str(about.get("valkey_version") or about.get("redis_version") or UNKNOWN),
         appendonly=said.get("appendonly") or appendonly,
         appendfsync=said.get("appendfsync") or UNKNOWN,

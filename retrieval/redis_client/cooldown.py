@@ -7,7 +7,7 @@ import time
 _PAUSE_S = 1.0
 
 
-class Respite:
+class Cooldown:
     """Begins when something does not answer: each try would cost a request the time it waits."""
 
     def __init__(self) -> None:

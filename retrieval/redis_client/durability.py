@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import UNKNOWN, Keeping, Redis, ask_keeping
+from retrieval.redis_client.connection import UNKNOWN, Redis, RedisPersistence, read_persistence
 
 NEEDED_BY = "live changes"
 RETRY_AFTER_S = 2.0
@@ -14,7 +14,7 @@ _CHECK_EVERY_S = 1.0
 _AGAIN = "whether it lasts is not known: try again with the same idempotency key"
 
 
-def weakness(keeping: Keeping) -> str:
+def durability_problem(keeping: RedisPersistence) -> str:
     """Says why a Redis cannot keep a change log, and the remedy; empty where it can."""
     if keeping.appendonly == "no":
         return (
@@ -35,7 +35,7 @@ def weakness(keeping: Keeping) -> str:
     return ""
 
 
-def strength(keeping: Keeping) -> str:
+def describe_durability(keeping: RedisPersistence) -> str:
     """Says how a Redis without a weakness keeps a change log."""
     if keeping.appendfsync == "always":
         return "every change is on disk before it is acknowledged (appendfsync always)"
@@ -58,7 +58,7 @@ class Durability:
         self._wait_s = wait_s
         self._lock = asyncio.Lock()
         self._asked_at = -_CHECK_EVERY_S
-        self._keeping: Keeping | None = None
+        self._keeping: RedisPersistence | None = None
 
     @property
     def command(self) -> tuple[str | int, ...]:
@@ -75,9 +75,9 @@ class Durability:
         """
         async with self._lock:
             if self._keeping is None or time.monotonic() >= self._asked_at + _CHECK_EVERY_S:
-                self._keeping = await ask_keeping(self._client, NEEDED_BY)
+                self._keeping = await read_persistence(self._client, NEEDED_BY)
                 self._asked_at = time.monotonic()
-            found = weakness(self._keeping)
+            found = durability_problem(self._keeping)
             if not found and self._replicas and not self._keeping.waits:
                 found = (
                     f"Redis {self._keeping.version} has no WAITAOF to ask whether {self._replicas} "

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeAlias
 
-from retrieval.redis_client.connection import NO_ANSWER, Line, Redis, not_ready
+from retrieval.redis_client.connection import (
+    REDIS_FAILURES,
+    PinnedConnection,
+    Redis,
+    not_ready_error,
+)
 
 Command: TypeAlias = tuple[str, ...]
 
 
-class Reads:
+class RedisReader:
     """Sends commands that only read, each caller's together.
 
     Who comes while others wait gets a connection of its own, which is kept for the next.
@@ -25,18 +30,18 @@ class Reads:
         self._client = client
         self._needed_by = needed_by
         self._timeout_s = timeout_s
-        self._idle: list[Line] = []
+        self._idle: list[PinnedConnection] = []
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Gives the answers to some commands, in order.
+        """Returns the answers to some commands, in order.
 
         Raises: NotReady: Redis is away, slow, or answers an error.
         """
-        line = self._idle.pop() if self._idle else Line(self._client)
+        line = self._idle.pop() if self._idle else PinnedConnection(self._client)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await line.exchange(commands)
-        except NO_ANSWER as error:
-            raise not_ready(error, self._needed_by) from error
+        except REDIS_FAILURES as error:
+            raise not_ready_error(error, self._needed_by) from error
         finally:
             self._idle.append(line)

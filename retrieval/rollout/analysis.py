@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nearline.errors import InvalidRequest
-from retrieval.rollout.arm import Arm, ArmState
-from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, Once
-from retrieval.rollout.evidence.e_process import factor
+from retrieval.rollout.arm import ArmCounter, ArmState
+from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, DistinctSampler
+from retrieval.rollout.evidence.e_process import evidence_factor
 from retrieval.rollout.evidence.mean_test import MeanTest
 from retrieval.rollout.evidence.share_test import ShareTest
-from retrieval.rollout.latency_test import Latencies
+from retrieval.rollout.latency_test import LatencyTest
 
 # Requests of each arm, on average, before latencies are judged: the first ones find cold caches.
 _WARM = 50
@@ -22,7 +22,7 @@ _64_BITS = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class CanaryLimits:
     """What a canary is held to.
 
     false_alarm: Chance of backing out one that is as good, more than 0 and less than 1, however
@@ -66,7 +66,7 @@ class _Test(Protocol):
     def log_evidence(self) -> float: ...
 
 
-class Judge:
+class CanaryAnalysis:
     """Holds a canary to its limits, by what becomes of requests and lists.
 
     Every test claims an equal part of `limits.false_alarm`, so that is the chance that any of them
@@ -75,7 +75,7 @@ class Judge:
     of either arm must be reported, whatever became of it.
 
     Where a draw decides for more than one request, each unit counts once for each test, by its
-    first event; for latency see `Latencies`.
+    first event; for latency see `LatencyTest`.
 
     Nothing here raises, waits, or knows the time; a request costs microseconds.
 
@@ -86,17 +86,17 @@ class Judge:
     Raises: InvalidRequest.
     """
 
-    def __init__(self, share: float, limits: Limits, *, dealt_by_unit: bool) -> None:
+    def __init__(self, share: float, limits: CanaryLimits, *, dealt_by_unit: bool) -> None:
         if not 0 < share < 1:
             raise InvalidRequest(f"a canary's share is {share:g}; give more than 0, less than 1")
         self._share = share
         self._limits = limits
-        self._current, self._canary = Arm(), Arm()
+        self._current, self._canary = ArmCounter(), ArmCounter()
         self._requests = 0
         self._warm_after = math.ceil(_WARM / min(share, 1 - share))
-        self._units = Once() if dealt_by_unit else None
-        self._lists = Once()
-        self._latencies = Latencies(share, limits.latency_ratio, self._units)
+        self._units = DistinctSampler() if dealt_by_unit else None
+        self._lists = DistinctSampler()
+        self._latencies = LatencyTest(share, limits.latency_ratio, self._units)
         self._errors = ShareTest(share, "greater")
         self._recall = MeanTest(limits.min_recall) if limits.min_recall > 0 else None
         self._clicks = ShareTest(share, "less")
@@ -189,12 +189,12 @@ class Judge:
         return self._broken
 
     def tests(self) -> Sequence[TestState]:
-        """Tells how each test stands."""
+        """Returns how each test stands."""
         current, canary = self.arms()
         return [
             TestState(
                 name=name,
-                evidence=factor(test.log_evidence),
+                evidence=evidence_factor(test.log_evidence),
                 limit=self._limit,
                 seen=seen(current, canary),
             )
@@ -202,7 +202,7 @@ class Judge:
         ]
 
     def arms(self) -> tuple[ArmState, ArmState]:
-        """Tells what the current snapshot and the canary have seen."""
+        """Returns what the current snapshot and the canary have seen."""
         return self._current.state(), self._canary.state()
 
     def _first(self, unit: int, purpose: int) -> bool:
@@ -216,8 +216,8 @@ class Judge:
             if log_evidence >= self._log_limit:
                 self._broken = name
                 self._breach = (
-                    f"{name}: {seen(*self.arms())}; evidence {factor(log_evidence):.4g} >= "
-                    f"{self._limit:.4g}"
+                    f"{name}: {seen(*self.arms())}; "
+                    f"evidence {evidence_factor(log_evidence):.4g} >= {self._limit:.4g}"
                 )
                 return
 

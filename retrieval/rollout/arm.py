@@ -35,7 +35,7 @@ class ArmState:
 
 
 @dataclass(slots=True)
-class Arm:
+class ArmCounter:
     """Counts it; recall: The sum."""
 
     requests: int = 0
@@ -49,7 +49,7 @@ class Arm:
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
 
     def state(self) -> ArmState:
-        """Gives what has been counted."""
+        """Returns what has been counted."""
         p50, p95, p99 = quantiles(self.seconds or (0.0,), (0.5, 0.95, 0.99))
         return ArmState(
             requests=self.requests,

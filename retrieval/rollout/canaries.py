@@ -12,10 +12,10 @@ from nearline.errors import Conflict, NearlineError
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
-from retrieval.protocols.snapshot import SnapshotInForce, snapshot_of
-from retrieval.rollout.analysis import Judge
+from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
+from retrieval.rollout.analysis import CanaryAnalysis
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.split import split_of
+from retrieval.rollout.split import parse_split
 from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Following:
+class _FollowedCanary:
     """A record that names a canary, and how far it is here. began: Seconds of the clock."""
 
     record: snapshot_pb2.AliasRecord
@@ -38,7 +38,7 @@ class _Following:
     backing_out: bool = False
 
 
-class Canaries:
+class CanaryController:
     """Keeps what is tried here at what the aliases name. Belongs to the event loop.
 
     Each router judges by the requests that it answered itself, and any of them may end the trial
@@ -56,7 +56,7 @@ class Canaries:
         self,
         store: Store,
         collections: ServedCollections,
-        load: Callable[[SnapshotInForce], Awaitable[ServedCollection]],
+        load: Callable[[SnapshotRef], Awaitable[ServedCollection]],
         forget: Callable[[str, str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -66,7 +66,7 @@ class Canaries:
         self._load = load
         self._forget = forget
         self._clock = clock
-        self._following: dict[str, _Following] = {}
+        self._following: dict[str, _FollowedCanary] = {}
 
     def see(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
         """Notes the record in force; called at every look at the aliases."""
@@ -81,7 +81,7 @@ class Canaries:
             # A canary that gets another share goes on with the one that it had until then.
             self._end(name, known, goes_on=record.canary, named=record.current)
         if record.canary:
-            following = _Following(record, self._clock())
+            following = _FollowedCanary(record, self._clock())
             self._following[name] = following
             following.loading = asyncio.ensure_future(self._begin(name, following))
 
@@ -97,15 +97,15 @@ class Canaries:
         for name, following in list(self._following.items()):
             self._end(name, following, named=following.record.canary)
 
-    async def _begin(self, name: str, following: _Following) -> None:
+    async def _begin(self, name: str, following: _FollowedCanary) -> None:
         """Loads a canary, again and again where that fails, and has it tried."""
         record = following.record
         async for _ in _attempts():
             try:
                 snapshot = await asyncio.to_thread(
-                    snapshot_of, self._store, name, record.canary, record.epoch
+                    read_snapshot_ref, self._store, name, record.canary, record.epoch
                 )
-                split = split_of(name, record, snapshot.manifest)
+                split = parse_split(name, record, snapshot.manifest)
                 served = await self._load(snapshot)
             except Exception as error:
                 following.problem = (
@@ -124,7 +124,7 @@ class Canaries:
             else:
                 break
         held = self._collections.holdings.hold(name, record.canary, served)
-        judge = Judge(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
+        judge = CanaryAnalysis(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
         before = self._collections.trials.get(name)
         self._collections.trials[name] = Trial(split, held, judge)
         if before is not None:
@@ -142,7 +142,7 @@ class Canaries:
             },
         )
 
-    def _judge(self, name: str, following: _Following) -> None:
+    def _judge(self, name: str, following: _FollowedCanary) -> None:
         trial = self._trial(name, following)
         test = breach = ""
         if trial is not None:
@@ -166,7 +166,9 @@ class Canaries:
             following.loading.cancel()
         following.loading = asyncio.ensure_future(self._back_out(name, following, test, breach))
 
-    async def _back_out(self, name: str, following: _Following, test: str, breach: str) -> None:
+    async def _back_out(
+        self, name: str, following: _FollowedCanary, test: str, breach: str
+    ) -> None:
         """Makes the record that ends the trial everywhere, again and again where that fails."""
         record = following.record
         _log.error(
@@ -194,22 +196,23 @@ class Canaries:
                 return
 
     def _awaits_flip(
-        self, name: str, following: _Following, record: snapshot_pb2.AliasRecord
+        self, name: str, following: _FollowedCanary, record: snapshot_pb2.AliasRecord
     ) -> bool:
-        """Tells whether a canary that answers has become current, and is not in force here yet."""
+        """Returns whether a canary that answers has become current, and is not in force here
+        yet."""
         if following.record.canary != record.current or self._trial(name, following) is None:
             return False
         in_force = self._collections.holdings.current(name)
         return in_force is not None and in_force.key.snapshot_id != record.current
 
-    def _trial(self, name: str, following: _Following) -> Trial | None:
-        """Gives the trial of a record; None: that has not begun here, or has ended."""
+    def _trial(self, name: str, following: _FollowedCanary) -> Trial | None:
+        """Returns the trial of a record; None: that has not begun here, or has ended."""
         trial = self._collections.trials.get(name)
         if trial is None or trial.split.epoch != following.record.epoch:
             return None
         return trial
 
-    def _end(self, name: str, following: _Following, *, goes_on: str = "", named: str) -> None:
+    def _end(self, name: str, following: _FollowedCanary, *, goes_on: str = "", named: str) -> None:
         """Ends a trial, unless its canary goes on.
 
         Args:

@@ -10,12 +10,12 @@ from typing import TypeVar
 from nearline.errors import NotFound, NotReady, SnapshotGone
 from nearline.snapshot import check_collection
 from retrieval.protocols import metrics
-from retrieval.protocols.suggestions import nearest_first
-from retrieval.rollout.split import Asker
+from retrieval.protocols.suggestions import suggest_names
+from retrieval.rollout.split import Requester
 from retrieval.rollout.trial import Trial
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import Held, Holdings
+from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
 
 _R = TypeVar("_R")
 DRAIN_S = 10.0
@@ -34,7 +34,7 @@ class ServedCollections:
     def __init__(
         self, drain_s: float = DRAIN_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.holdings: Holdings[ServedCollection] = Holdings(drain_s, clock)
+        self.holdings: LoadedSnapshots[ServedCollection] = LoadedSnapshots(drain_s, clock)
         self.trials: dict[str, Trial] = {}
 
     @property
@@ -43,7 +43,7 @@ class ServedCollections:
         return [held.value for held in self.holdings.in_force]
 
     def tried(self, collection: str) -> ServedCollection | None:
-        """Gives the canary that gets requests of a collection; None: there is none."""
+        """Returns the canary that gets requests of a collection; None: there is none."""
         trial = self.trials.get(collection)
         return None if trial is None else trial.canary
 
@@ -63,7 +63,7 @@ class ServedCollections:
         collection: str,
         ask: Callable[[ServedCollection], Awaitable[_R]],
         snapshot_id: str = "",
-        asker: Asker | None = None,
+        asker: Requester | None = None,
     ) -> _R:
         """Answers a request from one snapshot, which stays loaded until the answer is there.
 
@@ -94,10 +94,10 @@ class ServedCollections:
                 if snapshot_id:
                     raise
         metrics.snapshot_retries.labels(served.name).inc()
-        with self._held(collection, "") as served, fanout.tolerate_gone():
+        with self._held(collection, "") as served, fanout.tolerate_missing_snapshot():
             return await ask(served)
 
-    def _held(self, collection: str, snapshot_id: str) -> Held[ServedCollection]:
+    def _held(self, collection: str, snapshot_id: str) -> LoadedSnapshot[ServedCollection]:
         held = self.holdings.current(collection)
         if held is None:
             raise self._unknown(collection)
@@ -119,6 +119,6 @@ class ServedCollections:
         check_collection(collection)
         return NotFound(
             f"collection {collection!r} is not served here; nearest first, there are: "
-            f"{nearest_first(collection, known)}",
+            f"{suggest_names(collection, known)}",
             field="collection",
         )

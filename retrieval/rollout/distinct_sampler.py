@@ -8,7 +8,7 @@ UNIT, ERROR, CLICK, CONVERSION, TAIL, LATENCY = (1 << bit for bit in range(6))
 _FIRST_BIT = 3
 
 
-class Once:
+class DistinctSampler:
     """Remembers what was counted for which purposes.
 
     Once the memory is full it keeps half, by a bit of the number, and from then on only numbers of
@@ -28,7 +28,7 @@ class Once:
         self._counted: dict[int, int] = {}
 
     def first(self, number: int, purpose: int) -> bool:
-        """Tells whether a number counts for a purpose, and remembers that it has.
+        """Returns whether a number counts for a purpose, and remembers that it has.
 
         Args:
             number: A 64-bit hash.

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections import OrderedDict
 
-from retrieval.rollout.distinct_sampler import LATENCY, TAIL, Once
+from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
 from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
 from retrieval.rollout.evidence.share_test import ShareTest
 from retrieval.rollout.quantiles import RecentQuantiles
@@ -21,7 +21,7 @@ _MOST_OPEN = 1 << 15
 _LEAST_S = 1e-9
 
 
-class Latencies:
+class LatencyTest:
     """Tests latencies of the canary against those of the current snapshot at the same time.
 
     Where the canary, its latencies divided by `ratio`, is as quick, each test holds as the one that
@@ -35,11 +35,13 @@ class Latencies:
     tail: Of requests slower than the current snapshot's recent 95th percentile.
     """
 
-    def __init__(self, share: float, ratio: float, units: Once | None) -> None:
+    def __init__(self, share: float, ratio: float, units: DistinctSampler | None) -> None:
         self.tail = ShareTest(share, "greater")
         self._shift = math.log(ratio)
         self._units = units
-        self._levels = [_Level(size, share) for size in (_BLOCKS if units is not None else (1,))]
+        self._levels = [
+            _BlockTest(size, share) for size in (_BLOCKS if units is not None else (1,))
+        ]
 
     def add(self, canary: bool, unit: int, seconds: float, *, judged: bool) -> None:
         """Takes in a request that did not fail.
@@ -74,7 +76,7 @@ class Latencies:
         return max(level.test.log_evidence for level in self._levels) - math.log(len(self._levels))
 
 
-class _Level:
+class _BlockTest:
     """A test by means over blocks of so many requests of a unit."""
 
     def __init__(self, size: int, share: float) -> None:
@@ -85,7 +87,7 @@ class _Level:
         self._open: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
     def mean(self, unit: int, value: float) -> float | None:
-        """Gives the mean of a block that is full with this value; None: it is not."""
+        """Returns the mean of a block that is full with this value; None: it is not."""
         if self._size == 1:
             return value
         count, total = self._open.pop(unit, (0, 0.0))

@@ -7,13 +7,13 @@ from nearline.contract import Arm
 _MARKS = {Arm.CURRENT: "b", Arm.CANARY: "c"}
 
 
-def marked(list_id: str, epoch: int, arm: Arm) -> str:
-    """Gives the name of a list with the rollout and the arm that it came from."""
+def mark_list_id(list_id: str, epoch: int, arm: Arm) -> str:
+    """Returns the name of a list with the rollout and the arm that it came from."""
     return f"{list_id}.{epoch:x}{_MARKS[arm]}"
 
 
-def canary_of(list_id: str, epoch: int) -> bool | None:
-    """Tells whether a list came from the canary of the rollout of an epoch.
+def is_from_canary(list_id: str, epoch: int) -> bool | None:
+    """Returns whether a list came from the canary of the rollout of an epoch.
 
     Returns: None: it is of no rollout, or of another one.
     """

@@ -1,4 +1,4 @@
-"""Quantiles of what was seen lately, computed anew every so often."""
+"""Quantiles of what was seen lately, computed again every so often."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RecentQuantiles:
 
 
 def quantiles(values: Iterable[float], ratios: Iterable[float]) -> tuple[float, ...]:
-    """Gives quantiles by nearest rank: the least value that so many are not greater than.
+    """Returns quantiles by nearest rank: the least value that so many are not greater than.
 
     Args:
         values: At least one.

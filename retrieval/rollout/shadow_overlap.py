@@ -5,7 +5,7 @@ from __future__ import annotations
 from nearline import contract as c
 
 
-class Comparison:
+class ShadowOverlap:
     """Sums up how alike the answers of two snapshots are.
 
     compared: Requests that both answered.

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.rollout.analysis import Limits
+from retrieval.rollout.analysis import CanaryLimits
 
 _UNITS = 1 << 64
 _DEFAULT_SAMPLE = 0.05
@@ -16,7 +16,7 @@ _DEFAULT_SAMPLE = 0.05
 _RECALL_SLACK = 0.05
 
 
-class Asker(NamedTuple):
+class Requester(NamedTuple):
     """Whom a request is for; empty: it does not say."""
 
     user: str = ""
@@ -24,7 +24,7 @@ class Asker(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class TrafficSplit:
     """How requests are dealt, as an alias record says it.
 
     epoch: Of the record. share: Of requests that the canary answers, 0..1. split_by: What they are
@@ -40,7 +40,7 @@ class Split:
     rollout_id: str
     split_by: release_pb2.SplitBy
     shadow: bool
-    limits: Limits
+    limits: CanaryLimits
     recall_sample: float
 
     @property
@@ -48,8 +48,8 @@ class Split:
         """Whether several requests may belong together."""
         return self.split_by != release_pb2.SPLIT_BY_REQUEST
 
-    def unit_of(self, asker: Asker) -> int:
-        """Gives the number that a request is dealt by, 0..2^64-1; another one for each rollout.
+    def unit_of(self, asker: Requester) -> int:
+        """Returns the number that a request is dealt by, 0..2^64-1; another one for each rollout.
 
         A request that names nobody is one by itself.
         """
@@ -72,13 +72,13 @@ class Split:
         return int.from_bytes(digest.digest(), "little")
 
     def to_canary(self, unit: int) -> bool:
-        """Tells whether a unit is the canary's; a greater share keeps those of a smaller one."""
+        """Returns whether a unit is the canary's; a greater share keeps those of a smaller one."""
         return unit < self.share * _UNITS
 
 
-def split_of(
+def parse_split(
     collection: str, record: snapshot_pb2.AliasRecord, canary: snapshot_pb2.Manifest
-) -> Split:
+) -> TrafficSplit:
     """Reads how requests are dealt from a record that names a canary, and its manifest."""
     rollout = record.rollout
     given = rollout.limits
@@ -93,7 +93,7 @@ def split_of(
         name: getattr(given, name) if given.HasField(name) else value
         for name, value in usual.items()
     }
-    return Split(
+    return TrafficSplit(
         collection=collection,
         epoch=record.epoch,
         current=record.current,
@@ -102,7 +102,7 @@ def split_of(
         rollout_id=rollout.rollout_id,
         split_by=rollout.split_by,
         shadow=rollout.shadow,
-        limits=Limits(
+        limits=CanaryLimits(
             false_alarm=limit["false_alarm"],
             latency_ratio=limit["latency_ratio"],
             min_recall=limit["min_recall"],

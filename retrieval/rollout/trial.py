@@ -17,12 +17,12 @@ from nearline.errors import (
     Unauthenticated,
     Unsupported,
 )
-from retrieval.rollout.analysis import Judge
-from retrieval.rollout.list_ids import canary_of
-from retrieval.rollout.shadow_overlap import Comparison
-from retrieval.rollout.split import Asker, Split
+from retrieval.rollout.analysis import CanaryAnalysis
+from retrieval.rollout.list_ids import is_from_canary
+from retrieval.rollout.shadow_overlap import ShadowOverlap
+from retrieval.rollout.split import Requester, TrafficSplit
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import Held
+from retrieval.snapshots.loaded import LoadedSnapshot
 
 _R = TypeVar("_R")
 # Answers of the canary in shadow that may be under way; requests beyond are not judged by.
@@ -45,10 +45,12 @@ class Trial:
         judge: Told what becomes of them.
     """
 
-    def __init__(self, split: Split, canary: Held[ServedCollection], judge: Judge) -> None:
+    def __init__(
+        self, split: TrafficSplit, canary: LoadedSnapshot[ServedCollection], judge: CanaryAnalysis
+    ) -> None:
         self.split = split
         self.judge = judge
-        self.compared = Comparison()
+        self.compared = ShadowOverlap()
         self._canary = canary
         self._shadowed = 0
         self._shadows: set[asyncio.Task[None]] = set()
@@ -62,7 +64,7 @@ class Trial:
         self,
         current: Callable[[], Awaitable[_R]],
         canary: Callable[[ServedCollection], Awaitable[_R]],
-        asker: Asker,
+        asker: Requester,
     ) -> _R:
         """Answers a request from the arm that it is dealt to.
 
@@ -99,11 +101,11 @@ class Trial:
     def interacted(self, interactions: Sequence[c.Interaction]) -> None:
         """Takes in what was done with lists that were given during this trial."""
         for one in interactions:
-            canary = canary_of(one.list_id, self.split.epoch)
+            canary = is_from_canary(one.list_id, self.split.epoch)
             if canary is not None:
                 unit = None
                 if self.split.dealt_by_unit and (one.user_id or one.session_id):
-                    unit = self.split.unit_of(Asker(one.user_id, one.session_id))
+                    unit = self.split.unit_of(Requester(one.user_id, one.session_id))
                 converted = one.kind in CONVERSIONS
                 self.judge.clicked(canary, one.list_id, converted=converted, unit=unit)
 
@@ -189,5 +191,5 @@ class Trial:
 
 
 def _is_fault(error: Exception) -> bool:
-    """Tells whether an error is the service's, and not the caller's."""
+    """Returns whether an error is the service's, and not the caller's."""
     return not isinstance(error, _CALLERS)

@@ -9,7 +9,7 @@ from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
 
 
-class RecallOfTrials:
+class TrialRecall:
     """Has more of a canary's searches looked at, and tells its judge what came of them.
 
     Args:
@@ -22,7 +22,7 @@ class RecallOfTrials:
         self._usual = usual
 
     def share(self, served: ServedCollection, arm: Arm | None) -> float:
-        """Gives the share of searches to do again exactly, 0..1."""
+        """Returns the share of searches to do again exactly, 0..1."""
         trial = self._trials.get(served.name)
         if trial is None or arm is not Arm.CANARY:
             return self._usual

@@ -12,12 +12,12 @@ from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
-from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.status_message import fill_rollout_status
-from retrieval.router.live_reports import LiveReport, LiveReports
+from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.snapshots import aliases
-from retrieval.snapshots.desired_state import Pursuit
+from retrieval.snapshots.desired_state import DesiredState
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
@@ -39,9 +39,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self,
         store: Store,
         collections: ServedCollections,
-        pursuits: Mapping[str, Pursuit],
-        live: LiveReports,
-        canaries: Canaries,
+        pursuits: Mapping[str, DesiredState],
+        live: LiveReporter,
+        canaries: CanaryController,
     ) -> None:
         self._store = store
         self._collections = collections
@@ -106,7 +106,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetServingStatus(
         self, request: admin_pb2.GetServingStatusRequest, context: Context
     ) -> admin_pb2.GetServingStatusResponse:
-        """Tells what is served, and what should be."""
+        """Returns what is served, and what should be."""
         collections = []
         for served in self._collections.in_force:
             pursuit = self._pursuits.get(served.name)
@@ -216,7 +216,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetRolloutStatus(
         self, request: admin_pb2.GetRolloutStatusRequest, context: Context
     ) -> admin_pb2.GetRolloutStatusResponse:
-        """Tells how a canary does."""
+        """Returns how a canary does."""
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         record = await asyncio.to_thread(self._store.alias_in_force, collection)
         reply = admin_pb2.GetRolloutStatusResponse(

@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeAlias
 
 from nearline import contract as c
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import Asked
+from retrieval.search.queries import QueryBatch
 
 
-class Searched(NamedTuple):
+class SearchEvent(NamedTuple):
     """A search by one query that every shard answered.
 
     served: What answered it. arm: Which of two snapshots that is; None: only one is served.
@@ -22,13 +22,13 @@ class Searched(NamedTuple):
     arm: c.Arm | None
     query: c.Query
     options: c.SearchOptions
-    asked: Asked | None
+    asked: QueryBatch | None
     hits: Sequence[c.Hit]
     watermark: bytes
 
 
-class Recommended(NamedTuple):
-    """A list that was made for somebody, as `Searched`. personal: A user or a session was known."""
+class RecommendEvent(NamedTuple):
+    """A list that was returned. personal: Whether the user or session was known."""
 
     served: ServedCollection
     arm: c.Arm | None
@@ -38,13 +38,13 @@ class Recommended(NamedTuple):
     personal: bool
 
 
-class Interacted(NamedTuple):
+class InteractionsEvent(NamedTuple):
     """Interactions that were recorded."""
 
     collection: str
     interactions: Sequence[c.Interaction]
 
 
-Happening: TypeAlias = Searched | Recommended | Interacted
+RequestEvent: TypeAlias = SearchEvent | RecommendEvent | InteractionsEvent
 # Runs on the event loop, within the request.
-Observe: TypeAlias = Callable[[Happening], None]
+Observe: TypeAlias = Callable[[RequestEvent], None]

@@ -15,8 +15,8 @@ from retrieval.changelog.registry import ChangeLogs
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.provider import Hosting
-from retrieval.snapshots.promotable import promotable
+from retrieval.shards.provider import ShardProvider
+from retrieval.snapshots.promotable import make_promotion_check
 
 if TYPE_CHECKING:
     from retrieval.changelog.archive import Archive
@@ -42,7 +42,7 @@ class LiveReport(NamedTuple):
     archive_time: datetime | None = None
 
 
-class LiveReports:
+class LiveReporter:
     """Asks the log and the replicas.
 
     Args:
@@ -51,14 +51,14 @@ class LiveReports:
         hosting: What holds the shards.
     """
 
-    def __init__(self, store: Store, logs: ChangeLogs | None, hosting: Hosting) -> None:
+    def __init__(self, store: Store, logs: ChangeLogs | None, hosting: ShardProvider) -> None:
         self._store = store
         self._logs = logs
         self._hosting = hosting
         self._archives: dict[tuple[str, str], Archive] = {}
 
     async def of(self, served: ServedCollection) -> LiveReport | None:
-        """Gives the report of a collection; None: there is no change log for it."""
+        """Returns the report of a collection; None: there is no change log for it."""
         progress = self._hosting.progress(served.name, served.snapshot_id)
         replicas = [one for each in progress.values() for one in each]
         if self._logs is None and not replicas:
@@ -81,8 +81,8 @@ class LiveReports:
         )
 
     async def promotable(self, collection: str) -> Callable[[snapshot_pb2.Manifest], None]:
-        """Gives what refuses a snapshot that cannot be followed; see `promoting.promotable`."""
-        return await promotable(self._store, self._logs, collection)
+        """Returns what refuses a snapshot that cannot be followed; see `promoting.promotable`."""
+        return await make_promotion_check(self._store, self._logs, collection)
 
     def _archived(self, collection: str, log_id: str) -> tuple[Watermark, datetime | None]:
         from retrieval.changelog.archive import Archive

@@ -9,12 +9,12 @@ from dataclasses import replace
 from nearline import contract as c
 from retrieval.protocols import metrics
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.list_ids import marked
+from retrieval.rollout.list_ids import mark_list_id
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 
-class Reports:
+class ReplyInfoBuilder:
     """Makes what a reply reports about itself, and names lists.
 
     Args:
@@ -30,7 +30,7 @@ class Reports:
     def info(
         self,
         served: ServedCollection,
-        inquiry: Inquiry,
+        inquiry: RequestContext,
         *,
         total_s: float,
         search_s: float | None = None,
@@ -55,7 +55,7 @@ class Reports:
             tried = served.snapshot_id == trial.split.canary
             arm = c.Arm.CANARY if tried else c.Arm.CURRENT
             if listed and not trial.split.shadow:
-                list_id = marked(list_id, trial.split.epoch, arm)
+                list_id = mark_list_id(list_id, trial.split.epoch, arm)
                 trial.judge.listed(tried)
         return c.ReplyInfo(
             epoch=served.epoch,

@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
-from retrieval.cache.cached_list import Level
+from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.request_validation import check_id
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.split import Asker
-from retrieval.router.events import Observe, Searched
-from retrieval.router.reply_info import Reports
+from retrieval.rollout.split import Requester
+from retrieval.router.events import Observe, SearchEvent
+from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import Asked, ask
-from retrieval.search.request_context import Inquiry, inquiries
-from retrieval.search.search_cache import Kept, KeptSearches
+from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.request_context import RequestContext, context_factory
+from retrieval.search.search_cache import CachedSearch, SearchCache
 
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
@@ -31,7 +31,7 @@ _NO_HITS = c.HitList(hits=())
 class _Results(NamedTuple):
     """What was found, and the seconds it took to embed (None: nothing was) and to search."""
 
-    asked: Sequence[Asked]
+    asked: Sequence[QueryBatch]
     lists: list[c.HitList]
     embed_s: float | None
     search_s: float
@@ -54,14 +54,14 @@ class RetrievalService:
         embedders: Embedders,
         collections: ServedCollections | None = None,
         writer: c.ItemWriter | None = None,
-        reports: Reports | None = None,
-        kept: KeptSearches | None = None,
+        reports: ReplyInfoBuilder | None = None,
+        kept: SearchCache | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._writing = writer
-        self._reports = reports or Reports(self._collections)
+        self._reports = reports or ReplyInfoBuilder(self._collections)
         self._kept = kept
         self._observe = observe
 
@@ -114,15 +114,15 @@ class RetrievalService:
         """Reads items by id; see `Retriever.get_items`. No payload: all but the vector."""
         start = time.perf_counter()
         item_lookup.check_ids(ids, c.MAX_BATCH, "ids")
-        begin = inquiries(timeout_s, min_watermark)
+        begin = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
             inquiry = begin()
-            found = await item_lookup.fetch(served, ids, payload or ALL_BUT_VECTOR, inquiry)
+            found = await item_lookup.fetch_items(served, ids, payload or ALL_BUT_VECTOR, inquiry)
             spent_s = time.perf_counter() - start
             return c.ItemsReply(
                 items=[found.items[one] for one in ids if one in found.items],
-                ignored_ids=item_lookup.ignored(served, ids, found),
+                ignored_ids=item_lookup.ignored_ids(served, ids, found),
                 info=self._reports.info(
                     served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
                 ),
@@ -143,11 +143,11 @@ class RetrievalService:
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        begin = inquiries(timeout_s, min_watermark)
+        begin = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
             inquiry = begin()
-            page = await listing.page(
+            page = await listing.read_page(
                 served,
                 size=page_size,
                 token=page_token,
@@ -162,7 +162,7 @@ class RetrievalService:
             return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
 
         # A list goes on with the snapshot that it began on, for as long as that is loaded.
-        begun_on = listing.snapshot_of(page_token) if page_token else ""
+        begun_on = listing.snapshot_of_token(page_token) if page_token else ""
         return await self._collections.answer(collection, answer, begun_on)
 
     async def count_items(
@@ -176,11 +176,11 @@ class RetrievalService:
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        begin = inquiries(timeout_s, min_watermark)
+        begin = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.CountReply:
             inquiry = begin()
-            total, counts = await listing.count(served, filter, facets, inquiry)
+            total, counts = await listing.count_items(served, filter, facets, inquiry)
             spent_s = time.perf_counter() - start
             info = self._reports.info(
                 served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
@@ -263,12 +263,12 @@ class RetrievalService:
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
         check_id(options.unit, "options.unit")
-        begin = inquiries(timeout_s, options.min_watermark, "options.min_watermark")
+        begin = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,
             lambda served: self._found(served, queries, options, names, start, begin()),
             options.snapshot_id,
-            Asker(options.unit, options.unit),
+            Requester(options.unit, options.unit),
         )
 
     async def _found(
@@ -278,14 +278,14 @@ class RetrievalService:
         options: c.SearchOptions,
         names: Sequence[str],
         start: float,
-        inquiry: Inquiry,
+        inquiry: RequestContext,
     ) -> c.SearchReply:
         """Answers a search wholly from one snapshot."""
         served.check(options)
-        found: tuple[_Results, Inquiry] | None = None
+        found: tuple[_Results, RequestContext] | None = None
         if self._kept is not None and len(queries) == 1:
 
-            async def search(anew: Inquiry) -> c.HitList:
+            async def search(anew: RequestContext) -> c.HitList:
                 nonlocal found
                 results = await self._results(served, queries, options, names, anew)
                 found = results, anew
@@ -316,20 +316,22 @@ class RetrievalService:
         served: ServedCollection,
         queries: Sequence[c.Query],
         options: c.SearchOptions,
-        asked: Sequence[Asked] | None,
+        asked: Sequence[QueryBatch] | None,
         reply: c.SearchReply,
     ) -> None:
         """Tells who watches of a search by one query that every shard answered."""
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
         one, mark = asked[0] if asked else None, reply.info.watermark
-        self._observe(Searched(served, reply.info.arm, queries[0], options, one, reply.hits, mark))
+        self._observe(
+            SearchEvent(served, reply.info.arm, queries[0], options, one, reply.hits, mark)
+        )
 
     def _from_cache(
-        self, served: ServedCollection, inquiry: Inquiry, kept: Kept, start: float
+        self, served: ServedCollection, inquiry: RequestContext, kept: CachedSearch, start: float
     ) -> c.SearchReply:
         served_by = None
-        if kept.level is not Level.LIVE:
+        if kept.level is not CacheLevel.LIVE:
             served_by = c.ServedBy(source=c.Source.CACHE, reason=kept.level.value)
         info = self._reports.info(
             served,
@@ -346,9 +348,11 @@ class RetrievalService:
         queries: Sequence[c.Query],
         options: c.SearchOptions,
         names: Sequence[str],
-        inquiry: Inquiry,
+        inquiry: RequestContext,
     ) -> _Results:
-        asking = await ask(served, self._embedders, queries, names, options.mode, inquiry)
+        asking = await prepare_queries(
+            served, self._embedders, queries, names, options.mode, inquiry
+        )
         searched = time.perf_counter()
         searches = [executor.search(served, asked, options, inquiry) for asked in asking.asked]
         # Almost always one; a task of its own would cost a tenth of the request.

@@ -221,7 +221,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 
 def _one_collection(named: str | None, collection: str) -> str:
-    """Gives the collection of a stream.
+    """Returns the collection of a stream.
 
     Raises: InvalidRequest: a batch names another one than those before it.
     """

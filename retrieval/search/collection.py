@@ -20,13 +20,13 @@ from nearline.contract import (
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.snapshot import KIND_NAMES
 from nearline.vectors import as_matrix
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import Shard
-from retrieval.protocols.snapshot import COSINE, SnapshotInForce
-from retrieval.protocols.suggestions import nearest_first
-from retrieval.search.fusion import FusionInForce
+from retrieval.protocols.snapshot import COSINE, SnapshotRef
+from retrieval.protocols.suggestions import suggest_names
+from retrieval.search.fusion import FusionParams
 
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
@@ -50,9 +50,9 @@ class ServedCollection:
 
     def __init__(
         self,
-        snapshot: SnapshotInForce,
+        snapshot: SnapshotRef,
         shards: Sequence[Shard],
-        learned: Learned | None = None,
+        learned: BehaviourModel | None = None,
     ) -> None:
         manifest = snapshot.manifest
         self.learned = learned
@@ -72,7 +72,7 @@ class ServedCollection:
         self.has_model = bool(self.fingerprint)
         # Any other index compares every vector, so that nothing is missed.
         self.approximate = any(name in manifest.index_factory for name in ("HNSW", "IVF", "NSG"))
-        self.fusion = FusionInForce.of(manifest)
+        self.fusion = FusionParams.of(manifest)
         self.chunking = manifest.chunking
         self.watermark = watermark_of(manifest)
         self._attributes = {one.name: one for one in manifest.attributes}
@@ -85,7 +85,7 @@ class ServedCollection:
         self._all = Coverage(shards_answered=len(shards), shards_total=len(shards))
 
     def coverage(self, failures: Mapping[int, object]) -> Coverage:
-        """Gives the coverage of an answer without these shards."""
+        """Returns the coverage of an answer without these shards."""
         if not failures:
             return self._all
         total = len(self.shards)
@@ -96,7 +96,7 @@ class ServedCollection:
         )
 
     def terms(self, found: Sequence[tuple[str, int]]) -> Sequence[Term]:
-        """Gives the words of a query with what each tells, from how many chunks have it."""
+        """Returns the words of a query with what each tells, from how many chunks have it."""
         return [
             Term(word, n, math.log1p((self._words_of - n + 0.5) / (n + 0.5))) for word, n in found
         ]
@@ -150,7 +150,7 @@ class ServedCollection:
             what = "holds lists" if known is not None else "is no attribute of the collection"
             raise InvalidRequest(
                 f"grouping.field {grouping.field!r} {what}; nearest first, there are: "
-                f"{nearest_first(grouping.field, usable)}",
+                f"{suggest_names(grouping.field, usable)}",
                 field="options.grouping.field",
             )
 
@@ -164,7 +164,7 @@ class ServedCollection:
             )
 
     def vector(self, query: Query, field: str) -> NDArray[np.float32]:
-        """Gives the vector of a vector query: (1, d) float32, checked.
+        """Returns the vector of a vector query: (1, d) float32, checked.
 
         Raises: InvalidRequest: another dim (names both), more than one row, NaN or infinity.
         """
@@ -190,7 +190,7 @@ class ServedCollection:
         return matrix
 
     def text(self, query: Query, field: str) -> str:
-        """Gives the text of a text query, checked.
+        """Returns the text of a text query, checked.
 
         Raises: InvalidRequest: blank, or not Unicode.
         """
@@ -222,7 +222,7 @@ class ServedCollection:
         Raises: InvalidRequest: NaN or infinity, or a row that is all zeros and has no direction.
         """
         # In float64 no finite float32 is too large or too small to square. Not a dot product: BLAS
-        # lets go of the interpreter, and getting it back takes longer than these few numbers.
+        # releases the interpreter, and getting it back takes longer than these few numbers.
         squares = np.multiply(matrix, matrix, dtype=np.float64).sum(axis=1)
         smallest = float(squares[0]) if len(squares) == 1 else float(squares.min())
         largest = smallest if len(squares) == 1 else float(squares.max())

@@ -11,7 +11,7 @@ _LEAST_POOL = 50
 
 
 def pool_size(k: int) -> int:
-    """Gives how many of the best hits a diverse list of k is chosen from."""
+    """Returns how many of the best hits a diverse list of k is chosen from."""
     return max(_LEAST_POOL, _POOL_PER_HIT * k)
 
 

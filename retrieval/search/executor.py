@@ -14,22 +14,22 @@ import numpy as np
 from nearline import contract as c
 from nearline.filters import All, Equals
 from retrieval.protocols import metrics
-from retrieval.protocols.shard import Queries, ShardHits, ShardOptions
+from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.search import fanout, payloads
 from retrieval.search.collection import ServedCollection
 from retrieval.search.diversity import diverse_order, pool_size
-from retrieval.search.hybrid import fused_hits
+from retrieval.search.hybrid import fuse_hits
 from retrieval.search.merge import merge_hits
-from retrieval.search.queries import Asked
-from retrieval.search.request_context import Inquiry
+from retrieval.search.queries import QueryBatch
+from retrieval.search.request_context import RequestContext
 
 _NONE: frozenset[str] = frozenset()
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 _VECTOR = frozenset({c.PayloadField.VECTOR})
-_Ranked = list[tuple[int, c.Hit]]
+_RankedHits = list[tuple[int, c.Hit]]
 
 
-class Outcome(NamedTuple):
+class BatchResult(NamedTuple):
     """What came of the queries of one mode: for each, in order, a list, plans, and its words."""
 
     lists: list[list[c.Hit]]
@@ -40,14 +40,14 @@ class Outcome(NamedTuple):
 class _Round(NamedTuple):
     """One fan-out: by query the best hits with the numbers of their shards, plans and words."""
 
-    ranked: list[_Ranked]
+    ranked: list[_RankedHits]
     plans: list[list[c.FilterPlan]]
     terms: list[Sequence[c.Term]]
 
 
 async def search(
-    served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-) -> Outcome:
+    served: ServedCollection, asked: QueryBatch, options: c.SearchOptions, inquiry: RequestContext
+) -> BatchResult:
     """Answers queries of one mode.
 
     Args:
@@ -83,21 +83,21 @@ async def search(
     if options.min_score is not None:
         lists = [[one for one in each if one[1].score >= options.min_score] for each in lists]
     if options.diversity:
-        lists = await _diverse(served, lists, options, inquiry)
+        lists = await _diversify(served, lists, options, inquiry)
     if later and options.payload:
-        await payloads.fill(served, lists, options, inquiry)
+        await payloads.fill_payloads(served, lists, options, inquiry)
     if options.grouping is not None and options.grouping.size > 1:
-        lists = await _whole_groups(served, asked, options, lists, inquiry)
-    return Outcome([[hit for _, hit in each] for each in lists], found.plans, found.terms)
+        lists = await _complete_groups(served, asked, options, lists, inquiry)
+    return BatchResult([[hit for _, hit in each] for each in lists], found.plans, found.terms)
 
 
 async def _round(
     served: ServedCollection,
-    asked: Asked,
+    asked: QueryBatch,
     options: c.SearchOptions,
     ask: int,
     payload: frozenset[c.PayloadField],
-    inquiry: Inquiry,
+    inquiry: RequestContext,
 ) -> _Round:
     hybrid = asked.mode is c.SearchMode.HYBRID
     candidates = max(served.fusion.candidates, ask)
@@ -115,7 +115,7 @@ async def _round(
         inquiry.least,
     )
     results = await _fan_out(served, asked.queries, shard_options, options, inquiry)
-    ranked: list[_Ranked] = []
+    ranked: list[_RankedHits] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []
     for number in range(asked.queries.count):
@@ -124,7 +124,7 @@ async def _round(
         most = ask * len(parts) if options.grouping else ask
         if hybrid:
             weight = options.dense_weight
-            one = fused_hits(
+            one = fuse_hits(
                 parts,
                 2 * candidates if options.grouping else ask,
                 candidates=candidates,
@@ -153,10 +153,10 @@ async def _round(
 
 async def _fan_out(
     served: ServedCollection,
-    queries: Queries,
+    queries: ShardQueries,
     shard_options: ShardOptions,
     options: c.SearchOptions,
-    inquiry: Inquiry,
+    inquiry: RequestContext,
 ) -> dict[int, Sequence[ShardHits]]:
     start = time.perf_counter()
     calls = {
@@ -176,7 +176,7 @@ async def _fan_out(
     return answers.results
 
 
-def _explain(ranked: _Ranked, mode: c.SearchMode) -> None:
+def _explain(ranked: _RankedHits, mode: c.SearchMode) -> None:
     lexical = mode is c.SearchMode.LEXICAL
     for place, (shard, hit) in enumerate(ranked, start=1):
         hit.explanation = c.Explanation(
@@ -188,10 +188,10 @@ def _explain(ranked: _Ranked, mode: c.SearchMode) -> None:
         )
 
 
-def _best_of_groups(ranked: _Ranked, k: int, size: int) -> _Ranked:
+def _best_of_groups(ranked: _RankedHits, k: int, size: int) -> _RankedHits:
     """Keeps the best hits, up to `size`, of each of the k best groups; group after group."""
     counts: dict[c.Scalar, int] = {}
-    kept: dict[c.Scalar, _Ranked] = {}
+    kept: dict[c.Scalar, _RankedHits] = {}
     for one in ranked:
         group = one[1].group
         if group is None or (group not in counts and len(counts) == k):
@@ -202,13 +202,13 @@ def _best_of_groups(ranked: _Ranked, k: int, size: int) -> _Ranked:
     return [one for hits in kept.values() for one in hits]
 
 
-async def _whole_groups(
+async def _complete_groups(
     served: ServedCollection,
-    asked: Asked,
+    asked: QueryBatch,
     options: c.SearchOptions,
-    lists: list[_Ranked],
-    inquiry: Inquiry,
-) -> list[_Ranked]:
+    lists: list[_RankedHits],
+    inquiry: RequestContext,
+) -> list[_RankedHits]:
     """Fills groups: by a search within each, since its next hits may lie in any shard."""
     grouping = options.grouping
     assert grouping is not None
@@ -217,13 +217,13 @@ async def _whole_groups(
         return lists
     alone = replace(options, grouping=None)
 
-    async def group_of(number: int, value: c.Scalar) -> _Ranked:
+    async def group_of(number: int, value: c.Scalar) -> _RankedHits:
         assert value is not None
         inside = Equals(grouping.field, value)
         narrowed = replace(
             alone, filter=inside if options.filter is None else All(options.filter, inside)
         )
-        one = Asked(asked.mode, [0], asked.queries.part(number, number + 1))
+        one = QueryBatch(asked.mode, [0], asked.queries.part(number, number + 1))
         excluded = asked.excluded.get(number, _NONE)
         ask = grouping.size + len(excluded)
         found = await _round(served, one, narrowed, ask, options.payload, inquiry)
@@ -235,21 +235,21 @@ async def _whole_groups(
 
     groups = [(number, hit.group) for number, ranked in enumerate(lists) for _, hit in ranked]
     filled = await asyncio.gather(*(group_of(*one) for one in groups))
-    whole: list[_Ranked] = [[] for _ in lists]
+    whole: list[_RankedHits] = [[] for _ in lists]
     for (number, _), hits in zip(groups, filled, strict=True):
         whole[number] += hits
     return whole
 
 
-async def _diverse(
+async def _diversify(
     served: ServedCollection,
-    lists: list[_Ranked],
+    lists: list[_RankedHits],
     options: c.SearchOptions,
-    inquiry: Inquiry,
-) -> list[_Ranked]:
+    inquiry: RequestContext,
+) -> list[_RankedHits]:
     """Chooses k of each pool; without the hits that gave no vector any more."""
     pools = [[(shard, hit) for shard, hit in each] for each in lists]
-    await payloads.fill(served, pools, replace(options, payload=_VECTOR), inquiry)
+    await payloads.fill_payloads(served, pools, replace(options, payload=_VECTOR), inquiry)
     chosen = []
     for pool in pools:
         vectors = np.array([hit.vector for _, hit in pool], np.float32)

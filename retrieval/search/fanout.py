@@ -29,7 +29,7 @@ _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 _TOLERATED = (NotReady, DeadlineExceeded, Overloaded, InternalError, SnapshotGone, NotFound)
 
 
-class Answers(NamedTuple, Generic[_R]):
+class FanoutResult(NamedTuple, Generic[_R]):
     """What came in time, and why the rest did not; both by shard number."""
 
     results: dict[int, _R]
@@ -37,7 +37,7 @@ class Answers(NamedTuple, Generic[_R]):
 
 
 @contextlib.contextmanager
-def tolerate_gone() -> Iterator[None]:
+def tolerate_missing_snapshot() -> Iterator[None]:
     """Within the block a shard without the snapshot lowers coverage, like one that is away.
 
     For a request that was asked whole again already: asking a third time would not help.
@@ -51,7 +51,7 @@ def tolerate_gone() -> Iterator[None]:
 
 async def gather(
     calls: Mapping[int, Future[_R]], deadline: float | None, *, collection: str, full: bool
-) -> Answers[_R]:
+) -> FanoutResult[_R]:
     """Waits for shards until all have answered or the deadline is near.
 
     Args:
@@ -61,7 +61,8 @@ async def gather(
         full: Raise rather than go on without a shard.
     Raises: ShardsUnavailable, NotApplied, DeadlineExceeded: no shard answered, or `full` and one
         did not. SnapshotGone: a shard has let go of the snapshot, so the request is to be asked
-        whole again (see `tolerate_gone`). Whatever a shard says that is not about itself.
+        whole again (see `tolerate_missing_snapshot`). Whatever a shard says that is not about
+        itself.
     """
     await _settle(calls.values(), deadline)
     results: dict[int, _R] = {}
@@ -83,7 +84,7 @@ async def gather(
         raise fatal
     if failures and (full or not results):
         raise _unavailable(collection, len(calls), failures)
-    return Answers(results, failures)
+    return FanoutResult(results, failures)
 
 
 async def _settle(futures: Collection[Future[_R]], deadline: float | None) -> None:

@@ -30,7 +30,7 @@ def fuse(
     dense_weight: float,
     floor: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gives what each leg adds to the score of each candidate.
+    """Returns what each leg adds to the score of each candidate.
 
     Args:
         dense: (n,) true scores of the dense leg.
@@ -54,7 +54,7 @@ def fuse(
 
 
 @dataclass(frozen=True, slots=True)
-class FusionInForce:
+class FusionParams:
     """How a snapshot wants its legs fused; see Fusion in snapshot.proto."""
 
     dense_weight: float = DEFAULT_DENSE_WEIGHT
@@ -62,7 +62,7 @@ class FusionInForce:
     candidates: int = CANDIDATES
 
     @classmethod
-    def of(cls, manifest: snapshot_pb2.Manifest) -> FusionInForce:
+    def of(cls, manifest: snapshot_pb2.Manifest) -> FusionParams:
         """Reads it from a manifest.
 
         Raises: SnapshotMismatch: its weight belongs to a normalisation that is not known here.

@@ -12,7 +12,7 @@ from retrieval.protocols.shard import LexicalColumns, ShardHits
 from retrieval.search.fusion import fuse
 
 
-def fused_hits(
+def fuse_hits(
     parts: Sequence[tuple[int, ShardHits]],
     k: int,
     *,
@@ -71,7 +71,7 @@ def fused_hits(
 
 
 def _order(ids: Sequence[str]) -> NDArray[np.int64]:
-    """Gives each id's place among all of them; numpy cannot sort strings of any length."""
+    """Returns each id's place among all of them; numpy cannot sort strings of any length."""
     places = {one: place for place, one in enumerate(sorted(set(ids)))}
     return np.array([places[one] for one in ids], np.int64)
 

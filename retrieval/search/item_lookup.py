@@ -15,32 +15,32 @@ from nearline.filters import Filter
 from nearline.snapshot import shard_of
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 _VECTOR = frozenset({PayloadField.VECTOR})
 
 
-class Example(NamedTuple):
+class ExampleQuery(NamedTuple):
     """Vector of one query by item ids, (d,) float32, and the ids left out."""
 
     vector: NDArray[np.float32]
     ignored: list[IgnoredId]
 
 
-class Found(NamedTuple):
+class LookupResult(NamedTuple):
     """Items by id, and the shards that did not answer."""
 
     items: dict[str, Item]
     failures: dict[int, NearlineError]
 
 
-async def fetch(
+async def fetch_items(
     served: ServedCollection,
     ids: Iterable[str],
     payload: frozenset[PayloadField],
-    inquiry: Inquiry,
+    inquiry: RequestContext,
     filter: Filter | None = None,
-) -> Found:
+) -> LookupResult:
     """Reads items from the shards that their ids belong to; with a filter, those that match.
 
     Raises: ShardsUnavailable, DeadlineExceeded: none of those shards answered.
@@ -61,11 +61,13 @@ async def fetch(
     for number, fetched in answers.results.items():
         inquiry.heard(number, (fetched.applied,))
     items = {item.id: item for fetched in answers.results.values() for item in fetched.items}
-    return Found(items, answers.failures)
+    return LookupResult(items, answers.failures)
 
 
-def ignored(served: ServedCollection, ids: Iterable[str], found: Found) -> list[IgnoredId]:
-    """Gives the ids that were not found, each once, with the reason."""
+def ignored_ids(
+    served: ServedCollection, ids: Iterable[str], found: LookupResult
+) -> list[IgnoredId]:
+    """Returns the ids that were not found, each once, with the reason."""
     return [
         IgnoredId(document_id, _reason(served, document_id, found.failures))
         for document_id in dict.fromkeys(ids)
@@ -81,9 +83,9 @@ def check_ids(ids: Sequence[str], limit: int, field: str) -> None:
         raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
 
 
-async def as_queries(
-    served: ServedCollection, queries: Mapping[str, Sequence[str]], inquiry: Inquiry
-) -> list[Example]:
+async def build_queries(
+    served: ServedCollection, queries: Mapping[str, Sequence[str]], inquiry: RequestContext
+) -> list[ExampleQuery]:
     """Turns item ids into query vectors: the mean of the documents' vectors.
 
     Args:
@@ -95,19 +97,21 @@ async def as_queries(
     for field, ids in queries.items():
         check_ids(ids, MAX_EXAMPLES, field)
     wanted = (document_id for ids in queries.values() for document_id in ids)
-    found = await fetch(served, wanted, _VECTOR, inquiry)
+    found = await fetch_items(served, wanted, _VECTOR, inquiry)
     return [_example(served, f, ids, found) for f, ids in queries.items()]
 
 
-def _example(served: ServedCollection, field: str, ids: Sequence[str], found: Found) -> Example:
-    left_out = ignored(served, ids, found)
+def _example(
+    served: ServedCollection, field: str, ids: Sequence[str], found: LookupResult
+) -> ExampleQuery:
+    left_out = ignored_ids(served, ids, found)
     vectors = [
         item.vector
         for document_id in dict.fromkeys(ids)
         if (item := found.items.get(document_id)) is not None and item.vector is not None
     ]
     if vectors:
-        return Example(np.mean(vectors, axis=0, dtype=np.float32), left_out)
+        return ExampleQuery(np.mean(vectors, axis=0, dtype=np.float32), left_out)
     shown = ", ".join(repr(one.id) for one in left_out[:3])
     if any(one.reason is IgnoredReason.SHARD_UNAVAILABLE for one in left_out):
         raise ShardsUnavailable(

@@ -19,12 +19,12 @@ from nearline.errors import InvalidRequest, SnapshotGone
 from retrieval.protocols.shard import FieldCounts
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 _MAX_FACET_VALUES = 1_000
 
 
-class _Token(NamedTuple):
+class _PageToken(NamedTuple):
     """Where a page ended: the snapshot, the last id, and which filter it was."""
 
     snapshot_id: str
@@ -35,7 +35,7 @@ class _Token(NamedTuple):
         return base64.urlsafe_b64encode(json.dumps(self).encode()).decode()
 
     @classmethod
-    def decode(cls, text: str) -> _Token:
+    def decode(cls, text: str) -> _PageToken:
         try:
             snapshot_id, after_id, digest = json.loads(base64.urlsafe_b64decode(text))
             return cls(str(snapshot_id), str(after_id), str(digest))
@@ -53,22 +53,22 @@ class Page(NamedTuple):
     next_page_token: str
 
 
-def snapshot_of(token: str) -> str:
-    """Gives the snapshot that a list began on.
+def snapshot_of_token(token: str) -> str:
+    """Returns the snapshot that a list began on.
 
     Raises: InvalidRequest: not a token of ours.
     """
-    return _Token.decode(token).snapshot_id
+    return _PageToken.decode(token).snapshot_id
 
 
-async def page(
+async def read_page(
     served: ServedCollection,
     *,
     size: int,
     token: str,
     filter: c.Filter | None,
     payload: frozenset[c.PayloadField],
-    inquiry: Inquiry,
+    inquiry: RequestContext,
 ) -> Page:
     """Reads one page of the items that match.
 
@@ -80,7 +80,7 @@ async def page(
     digest = _digest(filter)
     after_id = ""
     if token:
-        last = _Token.decode(token)
+        last = _PageToken.decode(token)
         if last.filter_digest != digest:
             raise InvalidRequest(
                 "page_token belongs to a list with another filter; send the same filter for "
@@ -110,15 +110,15 @@ async def page(
     items = list(itertools.islice(merged, size))
     # A full page may be the last one; the next is then empty.
     more = len(items) == size
-    following = _Token(served.snapshot_id, items[-1].id, digest).encode() if more else ""
+    following = _PageToken(served.snapshot_id, items[-1].id, digest).encode() if more else ""
     return Page(items, following)
 
 
-async def count(
+async def count_items(
     served: ServedCollection,
     filter: c.Filter | None,
     facets: Sequence[c.Facet],
-    inquiry: Inquiry,
+    inquiry: RequestContext,
 ) -> tuple[int, list[c.FacetCounts]]:
     """Counts the items that match, and the values of attributes among them.
 

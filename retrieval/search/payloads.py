@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from nearline import contract as c
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 
-async def fill(
+async def fill_payloads(
     served: ServedCollection,
     lists: Sequence[list[tuple[int, c.Hit]]],
     options: c.SearchOptions,
-    inquiry: Inquiry,
+    inquiry: RequestContext,
 ) -> None:
     """Reads the payload of hits from the shards that hold them, all lists together.
 

@@ -14,10 +14,10 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
-from retrieval.protocols.shard import Queries
+from retrieval.protocols.shard import ShardQueries
 from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 
 _MODES = {
     (True, True): c.SearchMode.HYBRID,
@@ -28,7 +28,7 @@ _MODES = {
 
 
 @dataclass(slots=True)
-class Asked:
+class QueryBatch:
     """Queries of one mode, ready for the shards.
 
     numbers: Places in the request. excluded: By place among `queries`: ids that the answer must
@@ -37,31 +37,31 @@ class Asked:
 
     mode: c.SearchMode
     numbers: Sequence[int]
-    queries: Queries
+    queries: ShardQueries
     excluded: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Asking:
+class PreparedQueries:
     """A whole request, and what happened on the way.
 
     ignored: By number of the query: ids that led nowhere. embed_s: Seconds spent on embedding;
     None where nothing was.
     """
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[QueryBatch] = field(default_factory=list)
     ignored: Mapping[int, Sequence[c.IgnoredId]] = field(default_factory=dict)
     embed_s: float | None = None
 
 
-async def ask(
+async def prepare_queries(
     served: ServedCollection,
     embedders: Embedders,
     queries: Sequence[c.Query],
     names: Sequence[str],
     mode: c.SearchMode | None,
-    inquiry: Inquiry,
-) -> Asking:
+    inquiry: RequestContext,
+) -> PreparedQueries:
     """Turns queries into vectors and words; texts go to the embedder together.
 
     Args:
@@ -74,7 +74,7 @@ async def ask(
     Raises: InvalidRequest: a query is malformed, or no text where words are needed. What embedder
         and shards raise.
     """
-    asking = Asking()
+    asking = PreparedQueries()
     vectors: dict[int, NDArray[np.float32]] = {}
     texts: dict[int, str] = {}
     items: dict[int, Sequence[str]] = {}
@@ -99,7 +99,7 @@ async def ask(
     text_mode = mode or _MODES[served.words_by_default, served.has_model]
     if items:
         wanted = {f"{names[number]}.items": ids for number, ids in items.items()}
-        found = await item_lookup.as_queries(served, wanted, inquiry)
+        found = await item_lookup.build_queries(served, wanted, inquiry)
         asking.ignored = {n: one.ignored for n, one in zip(items, found, strict=True)}
         vectors |= {n: one.vector[None] for n, one in zip(items, found, strict=True)}
     if texts and text_mode is not c.SearchMode.LEXICAL:
@@ -114,7 +114,7 @@ async def ask(
     if plain:
         excluded = {place: frozenset(items[n]) for place, n in enumerate(plain) if n in items}
         matrix = _matrix(served, [vectors[n] for n in plain])
-        asking.asked.append(Asked(c.SearchMode.DENSE, plain, Queries(matrix), excluded))
+        asking.asked.append(QueryBatch(c.SearchMode.DENSE, plain, ShardQueries(matrix), excluded))
     if worded:
         matrix = (
             _matrix(served, [vectors[n] for n in worded])
@@ -122,7 +122,7 @@ async def ask(
             else np.empty((0, served.dim), np.float32)
         )
         words = tuple(texts[n] for n in worded)
-        asking.asked.append(Asked(text_mode, worded, Queries(matrix, words)))
+        asking.asked.append(QueryBatch(text_mode, worded, ShardQueries(matrix, words)))
     return asking
 
 

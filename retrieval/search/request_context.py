@@ -9,8 +9,8 @@ from functools import partial
 
 from nearline.contract import ServedBy, Source
 from nearline.errors import NearlineError
-from retrieval.protocols.shard import Applied
-from retrieval.protocols.watermark import Watermark, decode, merged
+from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 _LIVE = ServedBy()
 # Kept back of the caller's time to merge and answer with what has arrived.
@@ -20,7 +20,7 @@ STALE = "stale"
 
 
 @dataclass(slots=True)
-class Inquiry:
+class RequestContext:
     """Until when shards are waited for, how new a state is wanted, and what they said on the way.
 
     A request that asks a shard several times is told of the oldest state that it saw.
@@ -33,11 +33,11 @@ class Inquiry:
     deadline: float | None = None
     least: Watermark | None = None
     failures: dict[int, NearlineError] = field(default_factory=dict)
-    applied: dict[int, Applied] = field(default_factory=dict)
+    applied: dict[int, AppliedState] = field(default_factory=dict)
 
-    def heard(self, shard: int, applied: Iterable[Applied | None]) -> None:
+    def heard(self, shard: int, applied: Iterable[AppliedState | None]) -> None:
         """Takes in how far live changes were in answers of a shard."""
-        state = oldest((self.applied.get(shard), *applied))
+        state = oldest_state((self.applied.get(shard), *applied))
         if state is not None:
             self.applied[shard] = state
 
@@ -46,7 +46,7 @@ class Inquiry:
         """How far live changes are in the whole answer, as users see it."""
         if not self.applied:
             return b""
-        return merged(tuple(one.watermark for one in self.applied.values())).encode()
+        return merge_watermarks(tuple(one.watermark for one in self.applied.values())).encode()
 
     @property
     def served_by(self) -> ServedBy:
@@ -57,31 +57,31 @@ class Inquiry:
         return ServedBy(source=Source.FALLBACK, rung=STALE, reason="; ".join(reasons))
 
 
-def oldest(states: Iterable[Applied | None]) -> Applied | None:
-    """Gives the state that all have reached; of several logs the first counts."""
-    least: Applied | None = None
+def oldest_state(states: Iterable[AppliedState | None]) -> AppliedState | None:
+    """Returns the state that all have reached; of several logs the first counts."""
+    least: AppliedState | None = None
     for one in states:
         if one is not None and one is not least:
             least = one if least is None else _older(least, one)
     return least
 
 
-def _older(one: Applied, other: Applied) -> Applied:
+def _older(one: AppliedState, other: AppliedState) -> AppliedState:
     mark, beside = one.watermark, other.watermark
     if mark is not beside and mark.log_id == beside.log_id and mark != beside:
         mark = mark.limited(beside)
-    return Applied(mark, one.stale or other.stale)
+    return AppliedState(mark, one.stale or other.stale)
 
 
-def inquiries(
+def context_factory(
     timeout_s: float | None, min_watermark: bytes, place: str = "min_watermark"
-) -> Callable[[], Inquiry]:
-    """Gives what begins an inquiry; a request that is asked whole again begins another one.
+) -> Callable[[], RequestContext]:
+    """Returns what begins an inquiry; a request that is asked whole again begins another one.
 
     Raises: InvalidRequest: no watermark of ours.
     """
-    least = decode(min_watermark, place)
+    least = decode_watermark(min_watermark, place)
     if timeout_s is None:
-        return partial(Inquiry, None, least)
+        return partial(RequestContext, None, least)
     reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-    return partial(Inquiry, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)
+    return partial(RequestContext, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)

@@ -7,13 +7,13 @@ from asyncio import Future
 from collections.abc import Sequence
 
 from nearline.errors import NearlineError, SnapshotGone, Unsupported
-from retrieval.live.view import Live
-from retrieval.protocols.shard import Queries, ShardHits, ShardOptions
+from retrieval.live.view import LiveState
+from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.batcher import Coalescer
+from retrieval.shards.batcher import Batcher
 
 
-class Gate:
+class ShardAdmission:
     """Lets requests to the shard of one snapshot in; belongs to the event loop.
 
     Args:
@@ -24,26 +24,26 @@ class Gate:
     """
 
     def __init__(self, snapshot_id: str, shard: str) -> None:
-        self.live: Live | None = None
+        self.live: LiveState | None = None
         self.closed = False
         self._snapshot_id = snapshot_id
         self._shard = shard
 
     def opens(self, snapshot_id: str) -> bool:
-        """Tells whether this is that snapshot, and still held."""
+        """Returns whether this is that snapshot, and still held."""
         return not self.closed and snapshot_id == self._snapshot_id
 
     def ask(
         self,
-        coalescer: Coalescer[ShardOptions, ShardHits],
+        coalescer: Batcher[ShardOptions, ShardHits],
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None,
     ) -> Future[Sequence[ShardHits]]:
         """Hands queries on, once live changes are as far as the options ask; see `Shard.search`."""
         if not self.opens(snapshot_id):
-            return _failed(self.gone(snapshot_id))
+            return _failed_future(self.gone(snapshot_id))
         least = options.min_watermark
         if least is None:
             return coalescer.ask(queries, options, deadline)
@@ -53,7 +53,7 @@ class Gate:
             live = self._followed()
             reached = live.reached(least)
         except NearlineError as error:
-            return _failed(error)
+            return _failed_future(error)
         if reached:
             return coalescer.ask(queries, options, deadline)
 
@@ -68,7 +68,8 @@ class Gate:
     ) -> None:
         """Waits until the right snapshot is as far as asked.
 
-        Raises: SnapshotGone: it is another one. As `Live.wait`; Unsupported: nothing is followed.
+        Raises: SnapshotGone: it is another one. As `LiveState.wait`; Unsupported: nothing is
+            followed.
         """
         if not self.opens(snapshot_id):
             raise self.gone(snapshot_id)
@@ -76,14 +77,14 @@ class Gate:
             await self._followed().wait(least, deadline)
 
     def gone(self, snapshot_id: str) -> SnapshotGone:
-        """Gives the error of a snapshot that is not held."""
+        """Returns the error of a snapshot that is not held."""
         has = "has let go of" if self.closed else "holds"
         return SnapshotGone(
             f"{self._shard} {has} snapshot {self._snapshot_id}, {snapshot_id} is asked for; "
             "retry the whole request"
         )
 
-    def _followed(self) -> Live:
+    def _followed(self) -> LiveState:
         if self.live is None:
             raise Unsupported(
                 "live changes are not followed here: start the service with --redis URL, or leave "
@@ -93,7 +94,7 @@ class Gate:
         return self.live
 
 
-def _failed(error: Exception) -> Future[Sequence[ShardHits]]:
+def _failed_future(error: Exception) -> Future[Sequence[ShardHits]]:
     future: Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from nearline.errors import NearlineError
-from retrieval.protocols.shard import Queries
+from retrieval.protocols.shard import ShardQueries
 
 _O = TypeVar("_O")
 _R = TypeVar("_R")
 
 
 class _Entry(NamedTuple, Generic[_R]):
-    queries: Queries
+    queries: ShardQueries
     answer: Future[Sequence[_R]]
     deadline: float | None
 
@@ -28,13 +28,13 @@ class Batch(NamedTuple, Generic[_O, _R]):
     deadline: Loop time that the most patient of them waits until.
     """
 
-    queries: Queries
+    queries: ShardQueries
     options: _O
     deadline: float | None
     entries: Sequence[_Entry[_R]]
 
 
-class Coalescer(Generic[_O, _R]):
+class Batcher(Generic[_O, _R]):
     """Hands queries to a fixed number of runners (threads, or calls to a peer).
 
     A query goes at once where a slot is free: nothing ever waits for company. Where none is,
@@ -70,7 +70,7 @@ class Coalescer(Generic[_O, _R]):
         self._alone: deque[tuple[_O, _Entry[_R]]] = deque()
 
     def ask(
-        self, queries: Queries, options: _O, deadline: float | None = None
+        self, queries: ShardQueries, options: _O, deadline: float | None = None
     ) -> Future[Sequence[_R]]:
         """Asks for the results of some queries, one each, in order.
 
@@ -89,7 +89,9 @@ class Coalescer(Generic[_O, _R]):
             return asyncio.ensure_future(_joined(parts))
         return self._enter(queries, options, deadline)
 
-    def _enter(self, queries: Queries, options: _O, deadline: float | None) -> Future[Sequence[_R]]:
+    def _enter(
+        self, queries: ShardQueries, options: _O, deadline: float | None
+    ) -> Future[Sequence[_R]]:
         answer: Future[Sequence[_R]] = asyncio.get_running_loop().create_future()
         with self._lock:
             group = self._waiting.get(options)
@@ -100,7 +102,7 @@ class Coalescer(Generic[_O, _R]):
         return answer
 
     def take(self) -> Batch[_O, _R] | None:
-        """Gives a runner its next batch; None ends the runner. May be called from any thread."""
+        """Returns a runner its next batch; None ends the runner. May be called from any thread."""
         with self._lock:
             taken = self._next()
             if taken is None:
@@ -110,7 +112,7 @@ class Coalescer(Generic[_O, _R]):
         if len(entries) == 1:
             queries, _, deadline = entries[0]
         else:
-            queries = Queries.joined([entry.queries for entry in entries])
+            queries = ShardQueries.joined([entry.queries for entry in entries])
             deadlines = [entry.deadline for entry in entries]
             # The batch may take as long as its most patient query waits.
             deadline = None if None in deadlines else max(d for d in deadlines if d is not None)

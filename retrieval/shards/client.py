@@ -11,10 +11,16 @@ from nearline.channel import ServiceChannel
 from nearline.contract import Filter, PayloadField
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.shard import (
+    ShardCounts,
+    ShardHits,
+    ShardItems,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards import codec
-from retrieval.shards.progress_codec import progress_of
+from retrieval.shards.progress_codec import progress_from_proto
 
 # Applies where the caller set no deadline: a server that hangs must not hold a slot for ever.
 _PATIENCE_S = 10.0
@@ -44,14 +50,14 @@ class ShardClient(ServiceChannel):
         self._stub = shard_pb2_grpc.ShardServiceStub(self.grpc_channel)
 
     async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
-        """Gives what the server can answer from now, and how far live changes are beside it.
+        """Returns what the server can answer from now, and how far live changes are beside it.
 
         None: it follows no change log.
         """
         request = shard_pb2.GetStatusRequest()
         reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
         return {
-            ShardKey(one.collection, one.snapshot_id, one.shard): progress_of(one)
+            ShardKey(one.collection, one.snapshot_id, one.shard): progress_from_proto(one)
             for one in reply.shards
             if one.ready
         }
@@ -62,7 +68,7 @@ class ShardClient(ServiceChannel):
         await self.call(lambda: self._stub.LoadSnapshot(request, timeout=_LOAD_TIMEOUT_S))
 
     async def search(
-        self, key: ShardKey, queries: Queries, options: ShardOptions, deadline: float | None
+        self, key: ShardKey, queries: ShardQueries, options: ShardOptions, deadline: float | None
     ) -> Sequence[ShardHits]:
         """Searches; see `Shard.search`."""
         request = shard_pb2.SearchShardRequest(
@@ -86,7 +92,7 @@ class ShardClient(ServiceChannel):
         chunks: Sequence[int],
         min_watermark: Watermark | None,
         filter: Filter | None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         request = shard_pb2.FetchItemsRequest(
             collection=key.collection,
@@ -98,7 +104,7 @@ class ShardClient(ServiceChannel):
             filter=None if filter is None else wire.filter_to_proto(filter),
             min_watermark=codec.watermark_to_bytes(min_watermark),
         )
-        return codec.fetched_from_proto(
+        return codec.items_from_proto(
             await self.call(lambda: self._stub.FetchItems(request, timeout=time_left_s(deadline)))
         )
 
@@ -111,7 +117,7 @@ class ShardClient(ServiceChannel):
         payload: frozenset[PayloadField],
         deadline: float | None,
         min_watermark: Watermark | None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Lists items; see `Shard.scan`."""
         request = shard_pb2.ScanItemsRequest(
             collection=key.collection,
@@ -123,7 +129,7 @@ class ShardClient(ServiceChannel):
             payload=wire.payload_to_proto(payload),
             min_watermark=codec.watermark_to_bytes(min_watermark),
         )
-        return codec.fetched_from_proto(
+        return codec.items_from_proto(
             await self.call(lambda: self._stub.ScanItems(request, timeout=time_left_s(deadline)))
         )
 
@@ -150,7 +156,7 @@ class ShardClient(ServiceChannel):
 
 
 def time_left_s(deadline: float | None) -> float:
-    """Gives the seconds until a time of the loop, as the timeout of a call; never 0 or less."""
+    """Returns the seconds until a time of the loop, as the timeout of a call; never 0 or less."""
     if deadline is None:
         return _PATIENCE_S
     return max(1e-3, deadline - asyncio.get_running_loop().time())

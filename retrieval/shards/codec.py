@@ -13,19 +13,19 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import pack, unpack
 from retrieval.protocols.shard import (
-    Applied,
-    Fetched,
+    AppliedState,
     FieldCounts,
     HitPayload,
     LexicalColumns,
-    Plan,
-    Queries,
     ShardCounts,
+    ShardFilterPlan,
     ShardHits,
+    ShardItems,
     ShardOptions,
+    ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark, decode
-from retrieval.search.request_context import oldest
+from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.search.request_context import oldest_state
 
 _Response: TypeAlias = (
     shard_pb2.SearchShardResponse
@@ -36,7 +36,7 @@ _Response: TypeAlias = (
 
 
 def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
-    """Gives the message of shard options."""
+    """Returns the message of shard options."""
     return wire.options_to_proto(
         c.SearchOptions(
             k=options.k,
@@ -55,7 +55,7 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
 
 
 def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
-    """Gives the shard options of a message."""
+    """Returns the shard options of a message."""
     options = wire.options_from_proto(message)
     return ShardOptions(
         options.k,
@@ -68,30 +68,30 @@ def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
         options.filter,
         options.grouping,
         options.explain,
-        decode(options.min_watermark, "options.min_watermark"),
+        decode_watermark(options.min_watermark, "options.min_watermark"),
     )
 
 
 def watermark_to_bytes(least: Watermark | None) -> bytes:
-    """Gives a watermark as requests carry it; empty for None."""
+    """Returns a watermark as requests carry it; empty for None."""
     return b"" if least is None else least.encode()
 
 
-def fill_queries(target: shard_pb2.SearchShardRequest, queries: Queries) -> None:
+def fill_queries(target: shard_pb2.SearchShardRequest, queries: ShardQueries) -> None:
     """Puts queries into a request."""
     if len(queries.vectors):
         target.vectors.CopyFrom(pack(queries.vectors))
     target.texts.extend(queries.texts)
 
 
-def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Queries:
-    """Gives the queries of a request to a shard with vectors of this dim.
+def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> ShardQueries:
+    """Returns the queries of a request to a shard with vectors of this dim.
 
     Raises: InvalidRequest: another dim, or not as many texts as vectors.
     """
     texts = tuple(message.texts)
     if not message.HasField("vectors"):
-        return Queries(np.empty((0, dim), np.float32), texts)
+        return ShardQueries(np.empty((0, dim), np.float32), texts)
     vectors = unpack(message.vectors)
     if vectors.shape[1] != dim:
         raise InvalidRequest(
@@ -102,11 +102,11 @@ def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Queri
             f"there are {len(texts)} texts and {len(vectors)} vectors; send as many of each",
             field="texts",
         )
-    return Queries(vectors, texts)
+    return ShardQueries(vectors, texts)
 
 
 def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse:
-    """Gives the message of the hits of many queries."""
+    """Returns the message of the hits of many queries."""
     message = shard_pb2.SearchShardResponse()
     for hits in results:
         target = message.results.add(
@@ -128,12 +128,12 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
         for word, chunks in hits.terms:
             target.terms.add(word=word, chunks=chunks)
-    _fill_applied(message, oldest(hits.applied for hits in results))
+    _fill_applied(message, oldest_state(hits.applied for hits in results))
     return message
 
 
 def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
-    """Gives the hits of many queries, all of the oldest state among them."""
+    """Returns the hits of many queries, all of the oldest state among them."""
     applied = _applied_from_proto(message)
     found = [_hits_from_proto(hits) for hits in message.results]
     for hits in found:
@@ -141,25 +141,25 @@ def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
     return found
 
 
-def fetched_to_proto(fetched: Fetched) -> shard_pb2.FetchItemsResponse:
-    """Gives the message of items read by id."""
+def fetched_items_to_proto(fetched: ShardItems) -> shard_pb2.FetchItemsResponse:
+    """Returns the message of items read by id."""
     message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
     _fill_applied(message, fetched.applied)
     return message
 
 
-def scanned_to_proto(fetched: Fetched) -> shard_pb2.ScanItemsResponse:
-    """Gives the message of items listed."""
+def scanned_items_to_proto(fetched: ShardItems) -> shard_pb2.ScanItemsResponse:
+    """Returns the message of items listed."""
     message = shard_pb2.ScanItemsResponse(items=map(wire.item_to_proto, fetched.items))
     _fill_applied(message, fetched.applied)
     return message
 
 
-def fetched_from_proto(
+def items_from_proto(
     message: shard_pb2.FetchItemsResponse | shard_pb2.ScanItemsResponse,
-) -> Fetched:
-    """Gives the items of a message."""
-    return Fetched(
+) -> ShardItems:
+    """Returns the items of a message."""
+    return ShardItems(
         [wire.item_from_proto(one) for one in message.items], _applied_from_proto(message)
     )
 
@@ -186,12 +186,14 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
         found.terms = [(term.word, term.chunks) for term in hits.terms]
     if hits.HasField("plan"):
         plan = wire.plan_from_proto(hits.plan)
-        found.plan = Plan(plan.strategy, plan.matches, plan.chunks, plan.ef_search, plan.reason)
+        found.plan = ShardFilterPlan(
+            plan.strategy, plan.matches, plan.chunks, plan.ef_search, plan.reason
+        )
     return found
 
 
 def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.CountShardResponse:
-    """Gives the message of counted items."""
+    """Returns the message of counted items."""
     message = shard_pb2.CountShardResponse(count=counts.count)
     for field, one in zip(fields, counts.fields, strict=True):
         target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
@@ -202,7 +204,7 @@ def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.Cou
 
 
 def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
-    """Gives the counted items of a message."""
+    """Returns the counted items of a message."""
     return ShardCounts(
         message.count,
         [
@@ -216,14 +218,14 @@ def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
     )
 
 
-def _fill_applied(target: _Response, applied: Applied | None) -> None:
+def _fill_applied(target: _Response, applied: AppliedState | None) -> None:
     if applied is not None:
         target.watermark, target.stale = applied.watermark.encode(), applied.stale
 
 
-def _applied_from_proto(message: _Response) -> Applied | None:
-    watermark = decode(message.watermark, "watermark of a shard")
-    return None if watermark is None else Applied(watermark, message.stale)
+def _applied_from_proto(message: _Response) -> AppliedState | None:
+    watermark = decode_watermark(message.watermark, "watermark of a shard")
+    return None if watermark is None else AppliedState(watermark, message.stale)
 
 
 def _fill_payload(target: shard_pb2.HitPayload, payload: HitPayload) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
-from retrieval.index.thread_pool import SearchThreads
-from retrieval.live.delta import Delta
+from retrieval.changelog.records import ChangeEntry
+from retrieval.index.thread_pool import ThreadPool
+from retrieval.live.delta import LiveDelta
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.graphs import build_apart
+from retrieval.live.graphs import build_in_process
 from retrieval.live.view import LiveView
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards.loader import LoadedShard
 
 
-class DeltaInThread:
+class ThreadedDelta:
     """A delta in memory as a `FollowedDelta`.
 
     Args:
@@ -24,7 +24,7 @@ class DeltaInThread:
         worker: One thread; all that changes the delta runs there.
     """
 
-    def __init__(self, delta: Delta, worker: SearchThreads) -> None:
+    def __init__(self, delta: LiveDelta, worker: ThreadPool) -> None:
         self._delta = delta
         self._worker = worker
 
@@ -33,19 +33,19 @@ class DeltaInThread:
         """The newest state."""
         return self._delta.view
 
-    async def apply(self, entries: Sequence[Entry]) -> None:
-        """Applies changes; see `Delta.apply`."""
+    async def apply(self, entries: Sequence[ChangeEntry]) -> None:
+        """Applies changes; see `LiveDelta.apply`."""
         await self._worker.call(lambda: self._delta.apply(entries))
 
     async def expire(self, now: datetime) -> None:
-        """Hides what is served no more; see `Delta.expire`."""
+        """Hides what is served no more; see `LiveDelta.expire`."""
         await self._worker.call(lambda: self._delta.expire(now))
 
     def set_back(self, reason: str) -> None:
         """Needs nothing: another delta, made from the snapshot on, will take its place."""
 
     def stats(self) -> DeltaStats:
-        """Tells how large it is."""
+        """Returns how large it is."""
         return self._delta.stats()
 
     async def close(self) -> None:
@@ -53,8 +53,8 @@ class DeltaInThread:
         await self._worker.call(self._delta.close)
 
 
-def beside(loaded: LoadedShard, worker: SearchThreads) -> FollowedShard:
-    """Gives a loaded shard as one that live changes are applied to, in memory.
+def make_followed_shard(loaded: LoadedShard, worker: ThreadPool) -> FollowedShard:
+    """Returns a loaded shard as one that live changes are applied to, in memory.
 
     Args:
         worker: One thread, that of `LiveChanges`.
@@ -65,17 +65,17 @@ def beside(loaded: LoadedShard, worker: SearchThreads) -> FollowedShard:
     async def new_delta(start: Watermark, log: ChangeLog | None) -> FollowedDelta:
         mine = (at if one in partitions else 0 for one, at in enumerate(start.positions))
 
-        def make() -> Delta:
-            return Delta(
+        def make() -> LiveDelta:
+            return LiveDelta(
                 loaded.shard.base,
                 loaded.manifest,
                 loaded.vocabulary,
                 loaded.number,
                 Watermark(start.log_id, tuple(mine)),
-                build_apart,
+                build_in_process,
             )
 
-        return DeltaInThread(await worker.call(make), worker)
+        return ThreadedDelta(await worker.call(make), worker)
 
     return FollowedShard(
         number=loaded.number,

@@ -12,18 +12,18 @@ from nearline.contract import HitLevel
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
-from retrieval.index.attributes import Attributes
+from retrieval.index.attributes import SnapshotAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.segment import Part
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.segment import Segment
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.protocols import metrics
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import COSINE, SnapshotInForce
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.shards.local_shard import LocalShard
 from retrieval.snapshots.golden_queries import GoldenQueries, check_recall
 
@@ -54,11 +54,11 @@ class LoadedShard:
 
 def load_shards(
     store: Store,
-    snapshot: SnapshotInForce,
+    snapshot: SnapshotRef,
     numbers: Collection[int] | None,
     *,
-    threads: SearchThreads,
-    scanners: SearchThreads | None = None,
+    threads: ThreadPool,
+    scanners: ThreadPool | None = None,
 ) -> list[LoadedShard]:
     """Loads shards of a snapshot; blocks for as long as the files take to read.
 
@@ -107,12 +107,12 @@ def load_shards(
 
 def _load_shard(
     folder: Path,
-    snapshot: SnapshotInForce,
+    snapshot: SnapshotRef,
     entry: snapshot_pb2.ShardEntry,
     vocabulary: Vocabulary | None,
     *,
-    threads: SearchThreads,
-    scanners: SearchThreads | None,
+    threads: ThreadPool,
+    scanners: ThreadPool | None,
 ) -> LoadedShard:
     manifest = snapshot.manifest
     path = shard_folder(folder, entry.shard)
@@ -138,10 +138,10 @@ def _load_shard(
     shard = LocalShard(
         snapshot.snapshot_id,
         entry.shard,
-        Part(
+        Segment(
             index,
             items,
-            Attributes(table, items, index),
+            SnapshotAttributes(table, items, index),
             lexical,
             unit_length=manifest.metric == COSINE,
         ),
@@ -171,7 +171,7 @@ def _check_golden(
     shards = len(manifest.shards)
     here = {shard.number for shard in loaded}
     options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
-    found = [one.shard.search_now(Queries(golden.vectors), options) for one in loaded]
+    found = [one.shard.search_now(ShardQueries(golden.vectors), options) for one in loaded]
     matched = total = 0
     for query, parts in enumerate(zip(*found, strict=True)):
         wanted = sum(shard_of(answer, shards) in here for answer in golden.ids[query])

@@ -9,17 +9,17 @@ from functools import partial
 
 from nearline.errors import NearlineError, SnapshotGone
 from nearline.snapshot import Store
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.live.live_changes import LiveChanges
-from retrieval.live.log_follower import Following
+from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.snapshot import SnapshotInForce
-from retrieval.shards.live_shards import beside
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.shards.live_shards import make_followed_shard
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_shard import LocalShard
-from retrieval.snapshots.loaded import Key
-from retrieval.snapshots.memory import HEADROOM, bytes_of, check_memory
+from retrieval.snapshots.loaded import SnapshotKey
+from retrieval.snapshots.memory import HEADROOM, check_memory, snapshot_bytes
 
 # Threads that search, for each that does exact searches; one at least.
 _THREADS_PER_SCANNER = 4
@@ -33,11 +33,11 @@ class _Load:
     """
 
     files: asyncio.Future[Sequence[LoadedShard]]
-    following: Following | None = None
+    following: LogFollower | None = None
     ready: asyncio.Future[Sequence[LoadedShard]] = field(init=False)
 
 
-class LocalShards:
+class LocalShardProvider:
     """Shards of this process, and the threads that search them.
 
     Args:
@@ -61,22 +61,22 @@ class LocalShards:
         self._numbers = numbers
         self._headroom = headroom
         self._live = live
-        self._threads = SearchThreads(threads, faiss_index.use_one_thread)
+        self._threads = ThreadPool(threads, faiss_index.use_one_thread)
         # Exact searches read everything: others do not wait behind them.
         scanners = max(1, threads // _THREADS_PER_SCANNER)
-        self._scanners = SearchThreads(scanners, faiss_index.use_one_thread)
+        self._scanners = ThreadPool(scanners, faiss_index.use_one_thread)
         # One snapshot after another: two at once would each count the same memory as free.
-        self._loader = SearchThreads(1, faiss_index.use_one_thread)
-        self._loads: dict[Key, _Load] = {}
+        self._loader = ThreadPool(1, faiss_index.use_one_thread)
+        self._loads: dict[SnapshotKey, _Load] = {}
 
-    async def load(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
+    async def load(self, snapshot: SnapshotRef) -> Sequence[LoadedShard]:
         """Loads the shards of a snapshot, and brings them to the head of the change log.
 
         Whoever asks again waits for the same load.
 
         Raises: as `load_shards` and `LiveChanges.follow`. Overloaded: not enough free memory.
         """
-        key = Key(snapshot.collection, snapshot.snapshot_id)
+        key = SnapshotKey(snapshot.collection, snapshot.snapshot_id)
         load = self._loads.get(key)
         if load is None:
             work = self._loader.call(partial(self._load_now, snapshot))
@@ -95,12 +95,12 @@ class LocalShards:
                 ) from None
             raise
 
-    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[LocalShard]:
+    async def prepare(self, snapshot: SnapshotRef) -> Sequence[LocalShard]:
         """Loads a snapshot; see `Hosting.prepare`."""
         return [loaded.shard for loaded in await self.load(snapshot)]
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Tells how far live changes are; see `Hosting.progress`."""
+        """Returns how far live changes are; see `Hosting.progress`."""
         if self._live is None:
             return {}
         found = self._live.progress(collection, snapshot_id)
@@ -108,7 +108,7 @@ class LocalShards:
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Closes a snapshot once searches that nobody waits for any more have ended, too."""
-        load = self._loads.pop(Key(collection, snapshot_id), None)
+        load = self._loads.pop(SnapshotKey(collection, snapshot_id), None)
         if load is None:
             return
         # It may be waiting for the log.
@@ -119,7 +119,7 @@ class LocalShards:
         await self._let_go(load)
 
     async def close(self) -> None:
-        """Waits for searches that run, then lets go of the files."""
+        """Waits for searches that run, then releases the files."""
         for load in self._loads.values():
             load.ready.cancel()
         await asyncio.to_thread(self._loader.close)
@@ -132,12 +132,14 @@ class LocalShards:
                 _close(load.files.result())
         self._loads.clear()
 
-    async def _ready(self, snapshot: SnapshotInForce, load: _Load) -> Sequence[LoadedShard]:
+    async def _ready(self, snapshot: SnapshotRef, load: _Load) -> Sequence[LoadedShard]:
         loaded = await asyncio.shield(load.files)
         if self._live is None:
             return loaded
         worker = self._live.worker
-        load.following = await self._live.begin(snapshot, [beside(one, worker) for one in loaded])
+        load.following = await self._live.begin(
+            snapshot, [make_followed_shard(one, worker) for one in loaded]
+        )
         if load.following is not None:
             try:
                 await load.following.ready()
@@ -152,8 +154,8 @@ class LocalShards:
         # Unmapping gigabytes takes a while.
         await asyncio.to_thread(_close, load.files.result())
 
-    def _load_now(self, snapshot: SnapshotInForce) -> Sequence[LoadedShard]:
-        needed = bytes_of(snapshot.manifest, self._numbers)
+    def _load_now(self, snapshot: SnapshotRef) -> Sequence[LoadedShard]:
+        needed = snapshot_bytes(snapshot.manifest, self._numbers)
         check_memory(snapshot.snapshot_id, needed, self._headroom)
         return load_shards(
             self._store,
@@ -163,7 +165,9 @@ class LocalShards:
             scanners=self._scanners,
         )
 
-    def _loaded(self, key: Key, load: _Load, ready: asyncio.Future[Sequence[LoadedShard]]) -> None:
+    def _loaded(
+        self, key: SnapshotKey, load: _Load, ready: asyncio.Future[Sequence[LoadedShard]]
+    ) -> None:
         failed = ready.cancelled() or ready.exception() is not None
         if failed and self._loads.get(key) is load:
             del self._loads[key]

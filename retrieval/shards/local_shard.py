@@ -13,21 +13,21 @@ from typing import NamedTuple, Protocol
 
 from nearline.contract import Filter, PayloadField
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.segment import Part
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.segment import Segment
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.union import join_counts, join_hits
-from retrieval.live.view import Live
+from retrieval.live.view import LiveState
 from retrieval.protocols.shard import (
-    Applied,
-    Fetched,
-    Queries,
+    AppliedState,
     ShardCounts,
     ShardHits,
+    ShardItems,
     ShardOptions,
+    ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.admission import Gate
-from retrieval.shards.search_lane import SearchLane
+from retrieval.shards.admission import ShardAdmission
+from retrieval.shards.search_lane import SearchQueue
 
 # Searches in one thread of a batch run one after another: short batches keep the wait even, and
 # the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
@@ -41,18 +41,18 @@ class Closable(Protocol):
     """Files that are mapped, or the like."""
 
     def close(self) -> None:
-        """Lets go of them."""
+        """Releases them."""
         ...
 
 
-class _Now(NamedTuple):
+class _ShardState(NamedTuple):
     """A shard at one moment: its parts, what live changes brought first, and what of each is alive.
 
     applied: None where no change log is followed.
     """
 
-    parts: Sequence[tuple[Part, Matches | None]]
-    applied: Applied | None
+    parts: Sequence[tuple[Segment, Matches | None]]
+    applied: AppliedState | None
 
 
 class LocalShard:
@@ -75,34 +75,34 @@ class LocalShard:
         self,
         snapshot_id: str,
         number: int,
-        base: Part,
+        base: Segment,
         *,
-        threads: SearchThreads,
-        scanners: SearchThreads | None = None,
+        threads: ThreadPool,
+        scanners: ThreadPool | None = None,
         files: Sequence[Closable] = (),
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self.base = base
-        self._gate = Gate(snapshot_id, f"shard {number}")
+        self._gate = ShardAdmission(snapshot_id, f"shard {number}")
         self._threads = threads
         self._files = files
         together = base.index.describe().exact_together
         exact_batch = _MAX_EXACT_BATCH if together else _MAX_BATCH
-        self._near = SearchLane(self.search_now, threads, max_batch=_MAX_BATCH, observe=observe)
-        self._exact = SearchLane(
+        self._near = SearchQueue(self.search_now, threads, max_batch=_MAX_BATCH, observe=observe)
+        self._exact = SearchQueue(
             self.search_now, scanners or threads, max_batch=exact_batch, observe=observe
         )
         self.chunks = base.items.chunks
         self.documents = base.items.documents
 
-    def attach(self, live: Live) -> None:
+    def attach(self, live: LiveState) -> None:
         """Lets live changes take part in whatever is asked from now on."""
         self._gate.live = live
 
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
@@ -119,18 +119,18 @@ class LocalShard:
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         await self._gate.reach(snapshot_id, min_watermark, deadline)
 
-        def read() -> Fetched:
+        def read() -> ShardItems:
             now = self._now()
             found = [part.fetch(ids, payload, chunks, filter, alive) for part, alive in now.parts]
             # An item is in one part at most.
             each = (item for same in zip(*found, strict=True) for item in same)
-            return Fetched([item for item in each if item is not None], now.applied)
+            return ShardItems([item for item in each if item is not None], now.applied)
 
-        fetched: Fetched = await self._threads.call(read)
+        fetched: ShardItems = await self._threads.call(read)
         return fetched
 
     async def scan(
@@ -142,17 +142,17 @@ class LocalShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
         await self._gate.reach(snapshot_id, min_watermark, deadline)
 
-        def read() -> Fetched:
+        def read() -> ShardItems:
             now = self._now()
             found = [part.scan(after_id, filter, payload, alive) for part, alive in now.parts]
             merged = heapq.merge(*found, key=attrgetter("id"))
-            return Fetched(list(islice(merged, limit)), now.applied)
+            return ShardItems(list(islice(merged, limit)), now.applied)
 
-        fetched: Fetched = await self._threads.call(read)
+        fetched: ShardItems = await self._threads.call(read)
         return fetched
 
     async def count(
@@ -175,10 +175,10 @@ class LocalShard:
         return counted
 
     async def ready(self, snapshot_id: str) -> bool:
-        """Tells whether this is that snapshot: what is held is loaded."""
+        """Returns whether this is that snapshot: what is held is loaded."""
         return self._gate.opens(snapshot_id)
 
-    def search_now(self, queries: Queries, options: ShardOptions) -> list[ShardHits]:
+    def search_now(self, queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
         """Searches in the calling thread, from the state at this moment."""
         now = self._now()
         *live, (base, alive) = now.parts
@@ -194,7 +194,7 @@ class LocalShard:
         return results
 
     def close(self) -> None:
-        """Lets go of the files; no search may be running.
+        """Releases the files; no search may be running.
 
         Whoever asks later is told so: without its live changes a shard would show what was deleted.
         """
@@ -205,13 +205,13 @@ class LocalShard:
         self._near.close()
         self._exact.close()
 
-    def _now(self) -> _Now:
+    def _now(self) -> _ShardState:
         # Read once: what is hidden and what stands for it change together.
         live = self._gate.live
         if live is None:
-            return _Now([(self.base, None)], None)
+            return _ShardState([(self.base, None)], None)
         view = live.view
         base = (self.base, view.alive)
         if view.part is None:
-            return _Now([base], view.applied)
-        return _Now([(view.part, view.part_alive), base], view.applied)
+            return _ShardState([base], view.applied)
+        return _ShardState([(view.part, view.part_alive), base], view.applied)

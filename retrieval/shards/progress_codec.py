@@ -7,11 +7,11 @@ from datetime import UTC
 from nearline import wire
 from nearline.v1 import shard_pb2
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import Applied
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.watermark import decode_watermark
 
 
-def fill(message: shard_pb2.LoadedShard, progress: ShardProgress) -> None:
+def fill_progress(message: shard_pb2.LoadedShard, progress: ShardProgress) -> None:
     """Says in the status of a shard how far it is."""
     message.watermark = progress.applied.watermark.encode()
     message.stale = progress.applied.stale
@@ -27,17 +27,17 @@ def fill(message: shard_pb2.LoadedShard, progress: ShardProgress) -> None:
         delta.oldest_change_time.FromDatetime(progress.oldest_change)
 
 
-def progress_of(message: shard_pb2.LoadedShard) -> ShardProgress | None:
+def progress_from_proto(message: shard_pb2.LoadedShard) -> ShardProgress | None:
     """Reads how far a shard is; None: it follows no change log.
 
     Raises: InvalidRequest: the watermark is none.
     """
-    watermark = decode(message.watermark, "watermark")
+    watermark = decode_watermark(message.watermark, "watermark")
     if watermark is None:
         return None
     delta = message.delta
     return ShardProgress(
-        applied=Applied(watermark, message.stale),
+        applied=AppliedState(watermark, message.stale),
         rows=delta.rows,
         dead_rows=delta.dead_rows,
         hidden_rows=delta.hidden_rows,

@@ -7,18 +7,18 @@ from typing import Protocol
 
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import Shard
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 
 
-class Hosting(Protocol):
-    """Gets snapshots ready to serve, and lets go of them.
+class ShardProvider(Protocol):
+    """Gets snapshots ready to serve, and releases them.
 
     The router prepares the snapshot that a new alias record names while it serves the old one,
     then flips, and releases the old one when its last request is answered.
     """
 
-    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[Shard]:
-        """Gives the shards of a snapshot, by number, once each can answer from it.
+    async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
+        """Returns the shards of a snapshot, by number, once each can answer from it.
 
         In this process that loads, warms and tries them. On servers it asks for the load, replica
         group by replica group, and returns when every shard has a ready replica; the others go on
@@ -40,9 +40,9 @@ class Hosting(Protocol):
         ...
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot that no request uses any more, whatever came of preparing it."""
+        """Releases a snapshot that no request uses any more, whatever came of preparing it."""
         ...
 
     async def close(self) -> None:
-        """Lets go of everything."""
+        """Releases everything."""
         ...

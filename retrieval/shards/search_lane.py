@@ -7,14 +7,14 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from functools import partial
 
-from retrieval.index.thread_pool import SearchThreads
-from retrieval.protocols.shard import Queries, ShardHits, ShardOptions
-from retrieval.shards.batcher import Coalescer
+from retrieval.index.thread_pool import ThreadPool
+from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
+from retrieval.shards.batcher import Batcher
 
-Search = Callable[[Queries, ShardOptions], list[ShardHits]]
+SearchFunction = Callable[[ShardQueries, ShardOptions], list[ShardHits]]
 
 
-class SearchLane:
+class SearchQueue:
     """Does searches of one shard in some threads.
 
     Args:
@@ -28,24 +28,24 @@ class SearchLane:
 
     def __init__(
         self,
-        search: Search,
-        threads: SearchThreads,
+        search: SearchFunction,
+        threads: ThreadPool,
         *,
         max_batch: int,
         observe: Callable[[float], None],
     ) -> None:
         self._search = search
         self._threads = threads
-        self.coalescer: Coalescer[ShardOptions, ShardHits] = Coalescer(
+        self.coalescer: Batcher[ShardOptions, ShardHits] = Batcher(
             self._start, slots=threads.count, max_batch=max_batch, observe=observe
         )
 
     def close(self) -> None:
-        """Lets go of whose searches these are; none may be running."""
+        """Releases whose searches these are; none may be running."""
         # The old ones refer to the shard. Without that circle all memory goes with the last
         # reference, and not when the collector happens to come by.
         self._search = _find_nothing
-        self.coalescer = Coalescer(_start_nothing, slots=0, max_batch=1)
+        self.coalescer = Batcher(_start_nothing, slots=0, max_batch=1)
 
     def _start(self) -> None:
         self._threads.start(partial(self._run, asyncio.get_running_loop()))
@@ -61,7 +61,7 @@ class SearchLane:
             loop.call_soon_threadsafe(self.coalescer.finish, batch, results, error)
 
 
-def _find_nothing(queries: Queries, options: ShardOptions) -> list[ShardHits]:
+def _find_nothing(queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
     """Stands for the search of a shard that is closed."""
     return []
 

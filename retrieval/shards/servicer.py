@@ -8,7 +8,7 @@ import time
 from nearline import wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.watermark import decode_watermark
 from retrieval.shards import codec, progress_codec
 from retrieval.shards.shard_host import ShardHost
 
@@ -53,10 +53,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                 wire.payload_from_proto(request.payload),
                 _deadline(context),
                 request.chunks,
-                decode(request.min_watermark),
+                decode_watermark(request.min_watermark),
                 wire.filter_of(request),
             )
-            return codec.fetched_to_proto(fetched)
+            return codec.fetched_items_to_proto(fetched)
 
     async def ScanItems(
         self, request: shard_pb2.ScanItemsRequest, context: Context
@@ -71,9 +71,9 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                 wire.filter_of(request),
                 wire.payload_from_proto(request.payload),
                 _deadline(context),
-                decode(request.min_watermark),
+                decode_watermark(request.min_watermark),
             )
-            return codec.scanned_to_proto(fetched)
+            return codec.scanned_items_to_proto(fetched)
 
     async def CountShard(
         self, request: shard_pb2.CountShardRequest, context: Context
@@ -86,14 +86,14 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                 wire.filter_of(request),
                 request.fields,
                 _deadline(context),
-                decode(request.min_watermark),
+                decode_watermark(request.min_watermark),
             )
             return codec.counts_to_proto(counts, request.fields)
 
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context
     ) -> shard_pb2.GetStatusResponse:
-        """Tells what is loaded."""
+        """Returns what is loaded."""
         response = shard_pb2.GetStatusResponse()
         for loaded in self._host:
             message = response.shards.add(
@@ -105,7 +105,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             )
             progress = self._host.progress(loaded)
             if progress is not None:
-                progress_codec.fill(message, progress)
+                progress_codec.fill_progress(message, progress)
         return response
 
     async def LoadSnapshot(
@@ -121,7 +121,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     async def UnloadSnapshot(
         self, request: shard_pb2.UnloadSnapshotRequest, context: Context
     ) -> shard_pb2.UnloadSnapshotResponse:
-        """Lets go of a snapshot as soon as nobody needs it."""
+        """Releases a snapshot as soon as nobody needs it."""
         await self._host.unload(request.collection, request.snapshot_id)
         return shard_pb2.UnloadSnapshotResponse()
 

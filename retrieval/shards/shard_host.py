@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from nearline.errors import NotFound, SettingsError, SnapshotGone
 from nearline.snapshot import Store
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.loader import LoadedShard
-from retrieval.shards.local_provider import LocalShards
-from retrieval.snapshots.follower import Follower, Life
-from retrieval.snapshots.loaded import Held, Holdings
+from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
 
-Shards = Mapping[int, LoadedShard]
+ShardsByNumber = Mapping[int, LoadedShard]
 
 
 class ShardHost:
@@ -34,7 +34,7 @@ class ShardHost:
     def __init__(
         self,
         store: Store,
-        shards: LocalShards,
+        shards: LocalShardProvider,
         collections: Sequence[str] = (),
         *,
         poll_s: float = 1.0,
@@ -42,12 +42,12 @@ class ShardHost:
     ) -> None:
         self._store = store
         self._shards = shards
-        self._holdings: Holdings[Shards] = Holdings(drain_s, time.monotonic)
-        self._follower = Follower(
+        self._holdings: LoadedSnapshots[ShardsByNumber] = LoadedSnapshots(drain_s, time.monotonic)
+        self._follower = AliasFollower(
             store,
             collections,
             self._holdings,
-            Life(load=self._load, unload=shards.release),
+            LifecycleHooks(load=self._load, unload=shards.release),
             poll_s=poll_s,
         )
 
@@ -57,7 +57,7 @@ class ShardHost:
     async def start(self) -> None:
         """Loads what the aliases name, then follows them.
 
-        Raises: as `Follower.start`. SettingsError: no collection has any of the shards.
+        Raises: as `AliasFollower.start`. SettingsError: no collection has any of the shards.
         """
         await self._follower.start()
         if not any(self):
@@ -65,8 +65,10 @@ class ShardHost:
                 f"no collection of {self._store.url} has a shard of those to hold; correct --shard"
             )
 
-    def held(self, collection: str, snapshot_id: str, number: int) -> Held[Shards]:
-        """Gives what holds a shard for the length of a `with` block.
+    def held(
+        self, collection: str, snapshot_id: str, number: int
+    ) -> LoadedSnapshot[ShardsByNumber]:
+        """Returns what holds a shard for the length of a `with` block.
 
         Raises: NotFound: this process holds no such collection or shard. SnapshotGone: it holds
             another snapshot of it.
@@ -90,19 +92,19 @@ class ShardHost:
         )
 
     def progress(self, loaded: LoadedShard) -> ShardProgress | None:
-        """Tells how far live changes are beside a shard; None: no change log is followed."""
+        """Returns how far live changes are beside a shard; None: no change log is followed."""
         told = self._shards.progress(loaded.collection, loaded.snapshot_id).get(loaded.number)
         return told[0] if told else None
 
     async def load(self, collection: str, snapshot_id: str) -> None:
-        """Loads a snapshot, or waits for the load that runs; asking anew keeps it loaded.
+        """Loads a snapshot, or waits for the load that runs; asking again keeps it loaded.
 
-        Raises: NotFound: there is no such snapshot. As `LocalShards.load`.
+        Raises: NotFound: there is no such snapshot. As `LocalShardProvider.load`.
         """
         await self._follower.load(collection, snapshot_id)
 
     async def unload(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot as soon as nobody needs it.
+        """Releases a snapshot as soon as nobody needs it.
 
         Other routers may be behind the one that asks, so this is no order: as ever, a snapshot
         goes once no alias names it and nobody has asked for it for `drain_s`.
@@ -113,5 +115,5 @@ class ShardHost:
         """Stops following the aliases."""
         await self._follower.close()
 
-    async def _load(self, snapshot: SnapshotInForce) -> Shards:
+    async def _load(self, snapshot: SnapshotRef) -> ShardsByNumber:
         return {one.number: one for one in await self._shards.load(snapshot)}

@@ -46,7 +46,7 @@ def parse_topology(text: str) -> dict[int, tuple[str, ...]]:
 
 
 def check_address(address: str, setting: str) -> str:
-    """Gives the address back, or raises SettingsError where it is not host:port."""
+    """Returns the address back, or raises SettingsError where it is not host:port."""
     match = _ADDRESS.fullmatch(address)
     if match is None or not 1 <= int(match[1]) <= 65_535:
         raise SettingsError(
@@ -56,7 +56,7 @@ def check_address(address: str, setting: str) -> str:
 
 
 def replica_groups(topology: Mapping[int, Sequence[str]], count: int) -> list[dict[str, set[int]]]:
-    """Gives the addresses of each replica group, with the shards that each holds.
+    """Returns the addresses of each replica group, with the shards that each holds.
 
     A group is a place in the lists of addresses. An address in several groups is of the first.
 

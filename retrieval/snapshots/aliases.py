@@ -204,7 +204,7 @@ def _check_limits(limits: release_pb2.RolloutLimits) -> None:
 def rollback_target(
     history: Sequence[snapshot_pb2.AliasRecord],
 ) -> snapshot_pb2.AliasRecord | None:
-    """Gives the record that a rollback goes back to; None: there is none.
+    """Returns the record that a rollback goes back to; None: there is none.
 
     promoted A, B, C -> B; rolled back to B -> A; promoted D after that -> B, which was current.
 
@@ -222,7 +222,7 @@ def rollback_target(
 def _add(
     store: Store, collection: str, record: snapshot_pb2.AliasRecord, expected_epoch: int
 ) -> snapshot_pb2.AliasRecord:
-    record.who = (record.who or who_am_i())[:_MAX_WORDS]
+    record.who = (record.who or operator_name())[:_MAX_WORDS]
     record.why = record.why[:_MAX_WORDS]
     record.create_time.GetCurrentTime()
     while True:
@@ -235,7 +235,7 @@ def _add(
 
 
 def check_epoch(store: Store, collection: str, expected: int) -> int:
-    """Gives the epoch in force; 0: there is none.
+    """Returns the epoch in force; 0: there is none.
 
     Args:
         expected: What it has to be; 0: whatever it is.
@@ -253,8 +253,8 @@ def check_epoch(store: Store, collection: str, expected: int) -> int:
     return epoch
 
 
-def who_am_i() -> str:
-    """Gives this user and machine, for the record."""
+def operator_name() -> str:
+    """Returns this user and machine, for the record."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # A container's user may have no name.

@@ -8,7 +8,7 @@ _LONGEST_WAIT_S = 60.0
 
 
 @dataclass(slots=True)
-class Pursuit:
+class DesiredState:
     """Follows the alias record of one collection until its snapshot is in force here.
 
     retry_s: Seconds from a first failure to the next attempt; doubled from failure to failure.
@@ -38,7 +38,7 @@ class Pursuit:
         self.problem, self._failures, self._not_before = "", 0, 0.0
 
     def wants(self, now: float) -> bool:
-        """Tells whether to prepare the snapshot now."""
+        """Returns whether to prepare the snapshot now."""
         return self.epoch > self.reached and now >= self._not_before
 
     def prepared(self, epoch: int) -> bool:

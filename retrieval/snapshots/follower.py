@@ -1,4 +1,4 @@
-"""Follows the aliases of a store: loads what they name, puts it in force, lets go of the rest."""
+"""Follows the aliases of a store: loads what they name, puts it in force, releases the rest."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nearline.errors import (
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
-from retrieval.protocols.snapshot import SnapshotInForce, names_of, snapshot_of
-from retrieval.snapshots.desired_state import Pursuit
-from retrieval.snapshots.loaded import Held, Holdings
+from retrieval.protocols.snapshot import SnapshotRef, collection_names, read_snapshot_ref
+from retrieval.snapshots.desired_state import DesiredState
+from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
 
 _T = TypeVar("_T")
 # The snapshot itself is at fault, for good: at start an older one is better than none.
@@ -31,18 +31,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life(Generic[_T]):
+class LifecycleHooks(Generic[_T]):
     """What the follower calls.
 
     load: Gets a snapshot ready; loading what is loaded already gives it again.
     unload: Lets go of a snapshot (collection, snapshot id) that nobody uses any more.
     """
 
-    load: Callable[[SnapshotInForce], Awaitable[_T]]
+    load: Callable[[SnapshotRef], Awaitable[_T]]
     unload: Callable[[str, str], Awaitable[None]]
 
 
-class Follower(Generic[_T]):
+class AliasFollower(Generic[_T]):
     """Keeps what is in force here at what the aliases name.
 
     A snapshot that cannot be got ready never comes into force: the one before stays, the reason is
@@ -62,8 +62,8 @@ class Follower(Generic[_T]):
         self,
         store: Store,
         collections: Sequence[str],
-        holdings: Holdings[_T],
-        life: Life[_T],
+        holdings: LoadedSnapshots[_T],
+        life: LifecycleHooks[_T],
         *,
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -76,12 +76,12 @@ class Follower(Generic[_T]):
         self._poll_s = poll_s
         self._clock = clock
         self._seen = seen
-        self._reached: dict[str, SnapshotInForce] = {}
+        self._reached: dict[str, SnapshotRef] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
-        self._attempts: dict[str, asyncio.Task[SnapshotInForce]] = {}
+        self._attempts: dict[str, asyncio.Task[SnapshotRef]] = {}
         self._unreadable = ""
-        self.pursuits: dict[str, Pursuit] = {}
+        self.pursuits: dict[str, DesiredState] = {}
 
     async def start(self) -> None:
         """Puts in force what the aliases name, then goes on following them.
@@ -107,16 +107,18 @@ class Follower(Generic[_T]):
             raise errors[0]
         self._spawn(self._follow())
 
-    async def load(self, collection: str, snapshot_id: str) -> Held[_T]:
+    async def load(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T]:
         """Loads a snapshot beside the ones in service; it stays while it is asked for.
 
-        Raises: NotFound: there is no such snapshot. Whatever `Life.load` raises.
+        Raises: NotFound: there is no such snapshot. Whatever `LifecycleHooks.load` raises.
         """
         held = self._holdings.get(collection, snapshot_id)
         if held is not None:
             held.touch()
             return held
-        snapshot = await asyncio.to_thread(snapshot_of, self._store, collection, snapshot_id, 0)
+        snapshot = await asyncio.to_thread(
+            read_snapshot_ref, self._store, collection, snapshot_id, 0
+        )
         return self._hold(snapshot, await self._life.load(snapshot))
 
     async def poll(self) -> None:
@@ -139,7 +141,7 @@ class Follower(Generic[_T]):
             self._spawn(self._unload(key.collection, key.snapshot_id))
 
     def forget(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot that was to be got ready beside, unless it is held."""
+        """Releases a snapshot that was to be got ready beside, unless it is held."""
         self._spawn(self._unload(collection, snapshot_id))
 
     async def close(self) -> None:
@@ -162,7 +164,7 @@ class Follower(Generic[_T]):
         """Reads the records in force; what cannot be read is left out, with its error."""
         records = {}
         try:
-            for name in names_of(self._store, self._collections):
+            for name in collection_names(self._store, self._collections):
                 try:
                     records[name] = self._store.alias_in_force(name)
                 except NearlineError as error:
@@ -174,7 +176,7 @@ class Follower(Generic[_T]):
     def _see(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
         pursuit = self.pursuits.get(name)
         if pursuit is None:
-            pursuit = self.pursuits[name] = Pursuit(retry_s=self._poll_s)
+            pursuit = self.pursuits[name] = DesiredState(retry_s=self._poll_s)
         before = pursuit.snapshot_id
         pursuit.see(record.epoch, record.current)
         if before not in ("", record.current):
@@ -204,7 +206,7 @@ class Follower(Generic[_T]):
             raise first
 
     def _older(self, name: str, record: snapshot_pb2.AliasRecord) -> list[snapshot_pb2.AliasRecord]:
-        """Gives the record that last named each other snapshot, newest first."""
+        """Returns the record that last named each other snapshot, newest first."""
         by_snapshot: dict[str, snapshot_pb2.AliasRecord] = {}
         for other in self._store.alias_records(name):
             if other.current != record.current:
@@ -265,19 +267,19 @@ class Follower(Generic[_T]):
         if pursuit.prepared(epoch):
             self._flip(snapshot)
 
-    async def _load(self, name: str, snapshot_id: str, epoch: int) -> SnapshotInForce:
+    async def _load(self, name: str, snapshot_id: str, epoch: int) -> SnapshotRef:
         start = self._clock()
-        snapshot = await asyncio.to_thread(snapshot_of, self._store, name, snapshot_id, epoch)
+        snapshot = await asyncio.to_thread(read_snapshot_ref, self._store, name, snapshot_id, epoch)
         self._hold(snapshot, await self._life.load(snapshot))
         metrics.snapshot_prepare_seconds.labels(name).observe(self._clock() - start)
         return snapshot
 
-    def _hold(self, snapshot: SnapshotInForce, value: _T) -> Held[_T]:
+    def _hold(self, snapshot: SnapshotRef, value: _T) -> LoadedSnapshot[_T]:
         held = self._holdings.hold(snapshot.collection, snapshot.snapshot_id, value)
         self._count(snapshot.collection)
         return held
 
-    def _flip(self, snapshot: SnapshotInForce) -> None:
+    def _flip(self, snapshot: SnapshotRef) -> None:
         name = snapshot.collection
         before = self._reached.get(name)
         self._holdings.flip(name, snapshot.snapshot_id)
@@ -294,7 +296,7 @@ class Follower(Generic[_T]):
         )
 
     async def _unload(self, collection: str, snapshot_id: str) -> None:
-        """Lets go of a snapshot, unless it is held: then it is served, and goes when it is due."""
+        """Releases a snapshot, unless it is held: then it is served, and goes when it is due."""
         if self._holdings.get(collection, snapshot_id) is not None:
             return
         try:

@@ -15,14 +15,14 @@ from typing import Generic, NamedTuple, TypeVar
 _T = TypeVar("_T")
 
 
-class Key(NamedTuple):
+class SnapshotKey(NamedTuple):
     """A snapshot of a collection."""
 
     collection: str
     snapshot_id: str
 
 
-class Held(Generic[_T]):
+class LoadedSnapshot(Generic[_T]):
     """A loaded snapshot; a `with` block holds it for one request.
 
     Args:
@@ -33,7 +33,7 @@ class Held(Generic[_T]):
 
     __slots__ = ("_clock", "_users", "idle_since", "key", "value")
 
-    def __init__(self, key: Key, value: _T, clock: Callable[[], float]) -> None:
+    def __init__(self, key: SnapshotKey, value: _T, clock: Callable[[], float]) -> None:
         self.key = key
         self.value = value
         self.idle_since = clock()
@@ -46,7 +46,7 @@ class Held(Generic[_T]):
         return self._users > 0
 
     def touch(self) -> None:
-        """Starts its time to drain anew: somebody has just asked for it."""
+        """Starts its time to drain again: somebody has just asked for it."""
         self.idle_since = self._clock()
 
     def __enter__(self) -> _T:
@@ -63,7 +63,7 @@ class Held(Generic[_T]):
         self.idle_since = self._clock()
 
 
-class Holdings(Generic[_T]):
+class LoadedSnapshots(Generic[_T]):
     """The snapshots that are loaded here. Not thread-safe: it belongs to the event loop.
 
     Args:
@@ -74,38 +74,38 @@ class Holdings(Generic[_T]):
     def __init__(self, drain_s: float, clock: Callable[[], float]) -> None:
         self._drain_s = drain_s
         self._clock = clock
-        self._held: dict[Key, Held[_T]] = {}
-        self._in_force: dict[str, Held[_T]] = {}
+        self._held: dict[SnapshotKey, LoadedSnapshot[_T]] = {}
+        self._in_force: dict[str, LoadedSnapshot[_T]] = {}
         self._named: dict[str, frozenset[str]] = {}
 
     @property
-    def in_force(self) -> Collection[Held[_T]]:
+    def in_force(self) -> Collection[LoadedSnapshot[_T]]:
         """What is in force, one per collection, by name of the collection."""
         return [self._in_force[name] for name in sorted(self._in_force)]
 
     @property
-    def all(self) -> Collection[Held[_T]]:
+    def all(self) -> Collection[LoadedSnapshot[_T]]:
         """All that is held, in the order of their keys."""
         return [self._held[key] for key in sorted(self._held)]
 
-    def current(self, collection: str) -> Held[_T] | None:
-        """Gives what is in force of a collection; None: nothing."""
+    def current(self, collection: str) -> LoadedSnapshot[_T] | None:
+        """Returns what is in force of a collection; None: nothing."""
         return self._in_force.get(collection)
 
-    def get(self, collection: str, snapshot_id: str) -> Held[_T] | None:
-        """Gives a snapshot that is held; None: it is not."""
-        return self._held.get(Key(collection, snapshot_id))
+    def get(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T] | None:
+        """Returns a snapshot that is held; None: it is not."""
+        return self._held.get(SnapshotKey(collection, snapshot_id))
 
-    def of(self, collection: str) -> list[Held[_T]]:
-        """Gives what is held of a collection, oldest snapshot first."""
+    def of(self, collection: str) -> list[LoadedSnapshot[_T]]:
+        """Returns what is held of a collection, oldest snapshot first."""
         return [held for held in self.all if held.key.collection == collection]
 
-    def hold(self, collection: str, snapshot_id: str, value: _T) -> Held[_T]:
+    def hold(self, collection: str, snapshot_id: str, value: _T) -> LoadedSnapshot[_T]:
         """Takes a snapshot that is loaded; in place of its value where it is held already."""
-        key = Key(collection, snapshot_id)
+        key = SnapshotKey(collection, snapshot_id)
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = Held(key, value, self._clock)
+            held = self._held[key] = LoadedSnapshot(key, value, self._clock)
         held.value = value
         held.touch()
         return held
@@ -113,7 +113,7 @@ class Holdings(Generic[_T]):
     def flip(self, collection: str, snapshot_id: str) -> None:
         """Puts a held snapshot in force; requests that began before end on the one before."""
         before = self._in_force.get(collection)
-        self._in_force[collection] = self._held[Key(collection, snapshot_id)]
+        self._in_force[collection] = self._held[SnapshotKey(collection, snapshot_id)]
         if before is not None:
             before.touch()
 
@@ -121,13 +121,13 @@ class Holdings(Generic[_T]):
         """Notes which snapshots the alias record in force names."""
         named = frozenset(snapshot_ids)
         for snapshot_id in self._named.get(collection, frozenset()) - named:
-            held = self._held.get(Key(collection, snapshot_id))
+            held = self._held.get(SnapshotKey(collection, snapshot_id))
             if held is not None:
                 held.touch()
         self._named[collection] = named
 
-    def due(self) -> list[Key]:
-        """Gives what may go now."""
+    def due(self) -> list[SnapshotKey]:
+        """Returns what may go now."""
         last = self._clock() - self._drain_s
         return [
             key
@@ -138,6 +138,6 @@ class Holdings(Generic[_T]):
             and key.snapshot_id not in self._named.get(key.collection, ())
         ]
 
-    def drop(self, key: Key) -> _T:
+    def drop(self, key: SnapshotKey) -> _T:
         """Forgets a snapshot that is due, and gives what is to be let go of."""
         return self._held.pop(key).value

@@ -13,7 +13,7 @@ HEADROOM = 1.2
 _SYSTEM = Path("/")
 
 
-def bytes_of(manifest: snapshot_pb2.Manifest, numbers: Collection[int] | None) -> int:
+def snapshot_bytes(manifest: snapshot_pb2.Manifest, numbers: Collection[int] | None) -> int:
     """Sums the files that a process with these shards loads; None: all shards."""
     others = () if numbers is None else [s.shard for s in manifest.shards if s.shard not in numbers]
     left_out = tuple(f"shards/{number:03d}/" for number in others)
@@ -39,7 +39,7 @@ def check_memory(snapshot_id: str, needed_bytes: int, headroom: float) -> None:
 
 
 def free_bytes(root: Path = _SYSTEM) -> int | None:
-    """Gives the bytes that this process could still take; None where the system does not tell.
+    """Returns the bytes that this process could still take; None where the system does not tell.
 
     The smaller of what the machine has available and what the control group leaves; page cache
     that can be dropped counts as free in both.
@@ -68,7 +68,7 @@ def _group(root: Path) -> int | None:
 
 
 def _group_folders(root: Path) -> list[Path]:
-    """Gives the folders of this process's control group and of those around it."""
+    """Returns the folders of this process's control group and of those around it."""
     top = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()

@@ -15,13 +15,13 @@ from nearline.store.durable import store_errors
 from retrieval.changelog import retention
 from retrieval.snapshots.aliases import rollback_target
 
-YOUNG = timedelta(hours=1)
-UPLOAD = timedelta(days=1)
+MIN_AGE = timedelta(hours=1)
+UPLOAD_GRACE = timedelta(days=1)
 _TEMPORARY = ".tmp-*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class PruneCandidate:
     """A snapshot, or what a killed build left of one, and what becomes of it.
 
     kept: Why it stays; empty: it goes.
@@ -33,9 +33,9 @@ class Pruned:
     folder: Path | None = None
 
 
-def plan(
+def plan_prune(
     store: Store, collection: str, keep: int, *, force: bool = False, now: datetime | None = None
-) -> list[Pruned]:
+) -> list[PruneCandidate]:
     """Decides what may go, newest first, orphans of killed builds last.
 
     What stays: what the alias record in force names, what a rollback would go back to, the newest
@@ -65,13 +65,13 @@ def plan(
         if not kept and spare > 0:
             spare -= 1
             kept = f"one of the newest {keep}"
-        elif not kept and not force and now - created < YOUNG:
+        elif not kept and not force and now - created < MIN_AGE:
             kept = "younger than an hour"
-        decided.append(Pruned(name=snapshot_id, bytes=size, kept=kept))
+        decided.append(PruneCandidate(name=snapshot_id, bytes=size, kept=kept))
     return decided + _orphans(store, collection, now)
 
 
-def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
+def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> None:
     """Removes what a plan says, each snapshot's manifest first, so that none is seen in part.
 
     Then archived changes go that every snapshot left has, so that deleted texts leave for good.
@@ -88,11 +88,11 @@ def prune(store: Store, collection: str, planned: Sequence[Pruned]) -> None:
             with store_errors(one.folder):
                 shutil.rmtree(one.folder)
     if any(not one.kept for one in planned):
-        retention.drop_archived(store, collection)
+        retention.drop_archived_segments(store, collection)
 
 
 def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
-    """Gives the time of creation and the bytes of a snapshot."""
+    """Returns the time of creation and the bytes of a snapshot."""
     by_name = _made(snapshot_id)
     try:
         manifest = store.manifest(collection, snapshot_id)
@@ -106,23 +106,23 @@ def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, in
 
 
 def _made(snapshot_id: str) -> datetime:
-    """Gives the time in the id of a snapshot."""
+    """Returns the time in the id of a snapshot."""
     return datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _orphans(store: Store, collection: str, now: datetime) -> list[Pruned]:
+def _orphans(store: Store, collection: str, now: datetime) -> list[PruneCandidate]:
     """Finds what builds were killed in; what is still written to is somebody's."""
     found = [
-        Pruned(name=name, bytes=0, kept="its upload may still run" if young else "")
+        PruneCandidate(name=name, bytes=0, kept="its upload may still run" if young else "")
         for name in store.unfinished_ids(collection)
-        for young in [now - _made(name) < UPLOAD]
+        for young in [now - _made(name) < UPLOAD_GRACE]
     ]
     for folder in sorted(store.snapshots_folder(collection).glob(_TEMPORARY)):
         files = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]
         newest = max((one.st_mtime for one in files), default=time.time())
-        quiet = now - datetime.fromtimestamp(newest, UTC) >= YOUNG
+        quiet = now - datetime.fromtimestamp(newest, UTC) >= MIN_AGE
         found.append(
-            Pruned(
+            PruneCandidate(
                 name=folder.name,
                 bytes=sum(one.st_size for one in files),
                 kept="" if quiet else "written to within the hour",

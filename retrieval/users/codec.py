@@ -16,7 +16,7 @@ MAX_EVENTS = 1_000
 _VERSION = 2
 
 
-class History(NamedTuple):
+class EncodedHistory(NamedTuple):
     """Events, newest first; n of each.
 
     items, kinds: Numbers >= 0. seconds: Since 1970, descending. weights: > 0, as float32 has them;
@@ -29,17 +29,17 @@ class History(NamedTuple):
     weights: list[float | None]
 
 
-NO_HISTORY = History([], [], [], [])
+NO_HISTORY = EncodedHistory([], [], [], [])
 
 
-class Packed(NamedTuple):
+class PackedHistory(NamedTuple):
     """A history, and the id of the dictionary that it was written with, 4 bytes."""
 
     dictionary_id: bytes
-    history: History
+    history: EncodedHistory
 
 
-def pack(history: History, dictionary_id: bytes) -> bytes:
+def pack(history: EncodedHistory, dictionary_id: bytes) -> bytes:
     """Writes a history of 1..1000 events.
 
     Args:
@@ -59,7 +59,7 @@ def pack(history: History, dictionary_id: bytes) -> bytes:
     return message.SerializeToString()
 
 
-def unpack(blob: bytes) -> Packed:
+def unpack(blob: bytes) -> PackedHistory:
     """Reads a history.
 
     Raises: NotReady: another version of Nearline wrote it.
@@ -73,15 +73,15 @@ def unpack(blob: bytes) -> Packed:
     seconds = list(accumulate(message.gaps, operator.sub, initial=message.newest))
     if len(kinds) == 1:
         kinds *= len(items)
-    return Packed(message.dictionary, History(items, seconds, kinds, weights))
+    return PackedHistory(message.dictionary, EncodedHistory(items, seconds, kinds, weights))
 
 
-def size_of(blob: bytes) -> int:
-    """Gives how many events a history has; b"" has none."""
+def event_count(blob: bytes) -> int:
+    """Returns how many events a history has; b"" has none."""
     return len(_read(blob).items) if blob else 0
 
 
-def inserted(history: History, new: History, most: int) -> History:
+def insert_events(history: EncodedHistory, new: EncodedHistory, most: int) -> EncodedHistory:
     """Puts events into a history, each in its place; keeps the `most` newest.
 
     Args:
@@ -91,7 +91,7 @@ def inserted(history: History, new: History, most: int) -> History:
     """
     rows = [*zip(*new, strict=True), *zip(*history, strict=True)]
     kept = sorted(rows, key=operator.itemgetter(1), reverse=True)[:most]
-    return History(*map(list, zip(*kept, strict=True)))
+    return EncodedHistory(*map(list, zip(*kept, strict=True)))
 
 
 def _read(blob: bytes) -> state_pb2.History:

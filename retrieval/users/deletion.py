@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
-from retrieval.users.codec import size_of
+from retrieval.users.codec import event_count
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.log_reader import entries_of_user
-from retrieval.users.records import NEEDED_BY, Erased
+from retrieval.users.records import NEEDED_BY, DeletionResult
 
 
-async def erase(
+async def delete_user(
     client: Redis, durability: Durability, collection: str, user_id: str, ttl_s: int
-) -> Erased:
+) -> DeletionResult:
     """Erases history, events, log entries and sessions of a user; returns when that is durable.
 
     Nothing reads them any more; Redis itself overwrites a log entry when its log is trimmed that
@@ -27,7 +27,7 @@ async def erase(
     """
     await durability.check()
     keys = user_keys(collection, user_id)
-    async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+    async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
         pipe.eval(lua_scripts.ERASE, 3, keys.state, keys.recent, keys.log, ttl_s)
         pipe.execute_command(*durability.command)
         reply, kept = await pipe.execute(raise_on_error=False)
@@ -38,7 +38,7 @@ async def erase(
     entries = sessions = 0
     async for page in entries_of_user(client, keys.log, user_id, last):
         names = {entry.fields.get(b"session", b"").decode() for entry in page} - {""}
-        async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+        async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             # Sessions first: entries that are left name them to whoever tries again.
             for name in names:
                 session = session_keys(collection, name)
@@ -53,4 +53,4 @@ async def erase(
         durability.judge(kept)
         sessions += sum(gone[:-1:2])
         entries += gone[-1]
-    return Erased(int(deleted_us), size_of(blob), entries, sessions)
+    return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)

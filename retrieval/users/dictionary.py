@@ -11,15 +11,15 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
-from retrieval.users.codec import ID_BYTES, History, unpack
+from retrieval.users.codec import ID_BYTES, EncodedHistory, unpack
 from retrieval.users.keys import dictionary_keys
-from retrieval.users.records import NEEDED_BY, Event, Named
+from retrieval.users.records import NEEDED_BY, EventColumns, UserEvent
 
 
-class Names:
+class DictionaryEntries:
     """What is known of one dictionary.
 
     id: 4 bytes; b"": none yet. item_numbers, kind_numbers: By name. items, kinds: By number.
@@ -35,13 +35,13 @@ class Names:
         self.kinds: dict[int, str] = {}
 
     def knows(self, items: Iterable[str], kinds: Iterable[str]) -> bool:
-        """Tells whether it has the numbers of all of these."""
+        """Returns whether it has the numbers of all of these."""
         return all(map(self.item_numbers.__contains__, items)) and all(
             map(self.kind_numbers.__contains__, kinds)
         )
 
-    def reads(self, history: History) -> bool:
-        """Tells whether it has the names of all numbers of a history."""
+    def reads(self, history: EncodedHistory) -> bool:
+        """Returns whether it has the names of all numbers of a history."""
         return self.items.keys() >= set(history.items) and self.kinds.keys() >= set(history.kinds)
 
     def add(self, items: Iterable[tuple[str, int]], kinds: Iterable[tuple[str, int]]) -> None:
@@ -51,9 +51,9 @@ class Names:
         for name, number in kinds:
             self.kind_numbers[name], self.kinds[number] = number, name
 
-    def events(self, history: History) -> Sequence[Event]:
-        """Gives events with their names. Raises: KeyError: it does not know one."""
-        return Named(
+    def events(self, history: EncodedHistory) -> Sequence[UserEvent]:
+        """Returns events with their names. Raises: KeyError: it does not know one."""
+        return EventColumns(
             list(map(self.items.__getitem__, history.items)),
             history.seconds,
             list(map(self.kinds.__getitem__, history.kinds)),
@@ -68,12 +68,12 @@ class Dictionary:
         self._client = client
         self._durability = durability
         self._keys = dictionary_keys(collection)
-        self._names = Names(b"")
+        self._names = DictionaryEntries(b"")
 
     async def number(
         self, items: Collection[str], kinds: Collection[str], *, again: bool = False
-    ) -> Names:
-        """Gives a dictionary that has numbers for some names; they are durable.
+    ) -> DictionaryEntries:
+        """Returns a dictionary that has numbers for some names; they are durable.
 
         Args:
             items, kinds: The names.
@@ -84,7 +84,10 @@ class Dictionary:
         if names.id and not again and names.knows(items, kinds):
             return names
         tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
-        async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
             pipe.eval(
                 lua_scripts.NUMBER,
                 len(self._keys),
@@ -106,7 +109,7 @@ class Dictionary:
         )
         return names
 
-    async def events(self, blobs: Sequence[bytes]) -> list[Sequence[Event]]:
+    async def events(self, blobs: Sequence[bytes]) -> list[Sequence[UserEvent]]:
         """Reads histories; one whose dictionary Redis has lost has no events.
 
         Raises: NotReady.
@@ -123,12 +126,12 @@ class Dictionary:
             for dictionary_id, history in packed
         ]
 
-    async def _name(self, histories: Sequence[History]) -> Names:
+    async def _name(self, histories: Sequence[EncodedHistory]) -> DictionaryEntries:
         """Asks Redis for its dictionary and for all names of some histories."""
         items = sorted({number for one in histories for number in one.items})
         kinds = sorted({number for one in histories for number in one.kinds})
         keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             reply: Any = await self._client.eval(
                 lua_scripts.NAME, len(keys), *keys, len(items), *items, *kinds
             )
@@ -139,9 +142,9 @@ class Dictionary:
         names.add(filter(None, pairs[: len(items)]), filter(None, pairs[len(items) :]))
         return names
 
-    def _of(self, found: bytes | None) -> Names:
-        """Gives what is known of a dictionary, nothing where it is a new one."""
+    def _of(self, found: bytes | None) -> DictionaryEntries:
+        """Returns what is known of a dictionary, nothing where it is a new one."""
         dictionary_id = bytes.fromhex((found or b"").decode())
         if dictionary_id != self._names.id:
-            self._names = Names(dictionary_id)
+            self._names = DictionaryEntries(dictionary_id)
         return self._names

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from nearline.contract.recommendations import Interaction
 from nearline.times import from_us, to_us
-from retrieval.users.records import Event
+from retrieval.users.records import UserEvent
 
 
-def shown(
-    user_id: str, logged: Sequence[Interaction], events: Sequence[Event]
+def export_interactions(
+    user_id: str, logged: Sequence[Interaction], events: Sequence[UserEvent]
 ) -> list[Interaction]:
-    """Gives the interactions of a user, newest first, each once.
+    """Returns the interactions of a user, newest first, each once.
 
     Args:
         user_id: Whose.
@@ -27,12 +27,12 @@ def shown(
         if known[what]:
             known[what] -= 1
             continue
-        found.append(interaction_of(user_id, event))
+        found.append(event_to_interaction(user_id, event))
     return sorted(found, key=_time_us, reverse=True)
 
 
-def interaction_of(user_id: str, event: Event) -> Interaction:
-    """Gives an event of a user's history as an interaction."""
+def event_to_interaction(user_id: str, event: UserEvent) -> Interaction:
+    """Returns an event of a user's history as an interaction."""
     return Interaction(
         item_id=event.item_id,
         user_id=user_id,

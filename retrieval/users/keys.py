@@ -44,22 +44,22 @@ class DictionaryKeys(NamedTuple):
 
 
 def user_keys(collection: str, user_id: str) -> OwnerKeys:
-    """Gives the keys of a user."""
+    """Returns the keys of a user."""
     return _owner_keys(collection, user_id, "u", b"user")
 
 
 def session_keys(collection: str, session_id: str) -> OwnerKeys:
-    """Gives the keys of a session."""
+    """Returns the keys of a session."""
     return _owner_keys(collection, session_id, "s", b"session")
 
 
 def log_key(collection: str, partition: int) -> str:
-    """Gives the key of the log of a partition, 0..63."""
+    """Returns the key of the log of a partition, 0..63."""
     return f"nl:{{{collection}/u{partition:02d}}}:log"
 
 
 def dictionary_keys(collection: str) -> DictionaryKeys:
-    """Gives the keys of the dictionary of a collection."""
+    """Returns the keys of the dictionary of a collection."""
     prefix = f"nl:{{{collection}/items}}"
     return DictionaryKeys(
         f"{prefix}:dict", f"{prefix}:numbers", f"{prefix}:items", f"{prefix}:kinds"

@@ -9,7 +9,7 @@ from nearline.times import from_us
 from retrieval.users.records import LoggedInteraction
 
 
-def words_of(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
+def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
     """Writes an entry: names and values in turn, the user's first; what is empty is left out."""
     weight, position = interaction.weight, interaction.position
     fields = {
@@ -26,7 +26,7 @@ def words_of(interaction: Interaction, time_us: int, event_id: str) -> Sequence[
     return [word for name, value in fields.items() if value for word in (name, value)]
 
 
-def logged_of(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
+def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
     """Reads what a build needs of an entry."""
     return LoggedInteraction(
         fields.get(b"user", b"").decode(),
@@ -38,9 +38,9 @@ def logged_of(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
     )
 
 
-def interaction_of(fields: Mapping[bytes, bytes]) -> Interaction:
+def decode_interaction(fields: Mapping[bytes, bytes]) -> Interaction:
     """Reads all of an entry."""
-    logged = logged_of(fields)
+    logged = decode_logged_interaction(fields)
     return Interaction(
         item_id=logged.item_id,
         user_id=logged.user_id,

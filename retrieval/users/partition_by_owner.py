@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from nearline.contract.recommendations import Interaction
 from nearline.times import from_us, to_us
-from retrieval.users.dedup_window import digest_of
+from retrieval.users.dedup_window import event_digest
 from retrieval.users.keys import OwnerKeys, session_keys, user_keys
-from retrieval.users.log_entries import words_of
+from retrieval.users.log_entries import encode_entry
 
 
-class Line(NamedTuple):
+class OwnerInteraction(NamedTuple):
     """An interaction as one owner gets it.
 
     digest: Of its event id; b"": it has none. time_us: Microseconds since 1970.
@@ -27,21 +27,21 @@ class Line(NamedTuple):
     words: Sequence[str]
 
 
-class Owner(NamedTuple):
+class OwnerBatch(NamedTuple):
     """A user or a session, and what is new of it, in the order of the request."""
 
     keys: OwnerKeys
     ttl_s: int
-    lines: list[Line]
+    lines: list[OwnerInteraction]
 
 
-def deal(
+def partition_by_owner(
     collection: str,
     interactions: Sequence[Interaction],
     idempotency_key: str,
     now_us: int,
     ttl_s: tuple[int, int],
-) -> list[Owner]:
+) -> list[OwnerBatch]:
     """Deals checked interactions to their owners, users first.
 
     Args:
@@ -49,22 +49,22 @@ def deal(
         now_us: Time of those without one.
         ttl_s: Seconds to keep a user, and a session.
     """
-    users: dict[str, Owner] = {}
-    sessions: dict[str, Owner] = {}
+    users: dict[str, OwnerBatch] = {}
+    sessions: dict[str, OwnerBatch] = {}
     for place, one in enumerate(interactions):
         time = from_us(now_us) if one.time is None else one.time
         event_id = one.event_id or (f"{idempotency_key}/{place}" if idempotency_key else "")
-        digest = digest_of(event_id) if event_id else b""
-        words = words_of(one, to_us(time), event_id)
-        line = Line(one.item_id, one.kind, to_us(time), one.weight, digest, words)
+        digest = event_digest(event_id) if event_id else b""
+        words = encode_entry(one, to_us(time), event_id)
+        line = OwnerInteraction(one.item_id, one.kind, to_us(time), one.weight, digest, words)
         if one.user_id:
             if one.user_id not in users:
-                users[one.user_id] = Owner(user_keys(collection, one.user_id), ttl_s[0], [])
+                users[one.user_id] = OwnerBatch(user_keys(collection, one.user_id), ttl_s[0], [])
             users[one.user_id].lines.append(line)
             line = line._replace(words=())
         if one.session_id:
             if one.session_id not in sessions:
                 keys = session_keys(collection, one.session_id)
-                sessions[one.session_id] = Owner(keys, ttl_s[1], [])
+                sessions[one.session_id] = OwnerBatch(keys, ttl_s[1], [])
             sessions[one.session_id].lines.append(line)
     return [*users.values(), *sessions.values()]

@@ -9,13 +9,20 @@ from typing import NamedTuple
 
 from nearline.contract.recommendations import RecordReply
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import RETRY_AFTER_S, Durability
 from retrieval.users import lua_scripts
-from retrieval.users.codec import NO_HISTORY, History, Packed, inserted, pack, unpack
-from retrieval.users.dedup_window import RECENT_S, read_recent, write_recent
-from retrieval.users.dictionary import Dictionary, Names
-from retrieval.users.partition_by_owner import Line, Owner
+from retrieval.users.codec import (
+    NO_HISTORY,
+    EncodedHistory,
+    PackedHistory,
+    insert_events,
+    pack,
+    unpack,
+)
+from retrieval.users.dedup_window import DEDUP_WINDOW_S, read_recent, write_recent
+from retrieval.users.dictionary import Dictionary, DictionaryEntries
+from retrieval.users.partition_by_owner import OwnerBatch, OwnerInteraction
 from retrieval.users.records import NEEDED_BY
 
 _ATTEMPTS = 32
@@ -23,19 +30,19 @@ _FEW = 16  # Work on no more owners than these is done at once, not in a thread.
 _UNKNOWN = "whether all was recorded is not known: try again with the same idempotency key"
 
 
-class Write(NamedTuple):
+class OwnerWrite(NamedTuple):
     """What becomes of one owner. fresh: Lines that were not recorded before."""
 
-    owner: Owner
-    fresh: Sequence[Line]
+    owner: OwnerBatch
+    fresh: Sequence[OwnerInteraction]
     arguments: Sequence[str | bytes | int]
 
 
-async def record(
+async def record_interactions(
     client: Redis,
     durability: Durability,
     dictionary: Dictionary,
-    owners: Sequence[Owner],
+    owners: Sequence[OwnerBatch],
     *,
     now_s: int,
     ring: int,
@@ -84,9 +91,9 @@ async def record(
     )
 
 
-async def _read(client: Redis, owners: Sequence[Owner]) -> list[tuple[bytes, bytes]]:
-    """Gives the history and the recent events of each owner."""
-    async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+async def _read(client: Redis, owners: Sequence[OwnerBatch]) -> list[tuple[bytes, bytes]]:
+    """Returns the history and the recent events of each owner."""
+    async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
         for owner in owners:
             pipe.hget(owner.keys.state, "h")
             pipe.get(owner.keys.recent)
@@ -95,14 +102,14 @@ async def _read(client: Redis, owners: Sequence[Owner]) -> list[tuple[bytes, byt
 
 
 def _plan(
-    owners: Sequence[Owner],
+    owners: Sequence[OwnerBatch],
     states: Sequence[tuple[bytes, bytes]],
-    names: Names,
+    names: DictionaryEntries,
     found: dict[str, str],
     now_s: int,
     ring: int,
     log_ms: int,
-) -> list[Write]:
+) -> list[OwnerWrite]:
     writes = []
     for owner, (blob, raw) in zip(owners, states, strict=True):
         recent = read_recent(raw, now_s)
@@ -112,10 +119,10 @@ def _plan(
                 fresh.append(line)
             if line.digest:
                 recent.setdefault(line.digest, now_s)
-        dictionary_id, history = unpack(blob) if blob else Packed(names.id, NO_HISTORY)
+        dictionary_id, history = unpack(blob) if blob else PackedHistory(names.id, NO_HISTORY)
         if dictionary_id != names.id:
             history = NO_HISTORY
-        packed = pack(inserted(history, _new(fresh, names), ring), names.id) if fresh else blob
+        packed = pack(insert_events(history, _new(fresh, names), ring), names.id) if fresh else blob
         arguments: list[str | bytes | int] = [
             names.id.hex(),
             found.get(owner.keys.dictionary, ""),
@@ -124,20 +131,20 @@ def _plan(
             packed,
             write_recent(recent),
             owner.ttl_s,
-            RECENT_S,
+            DEDUP_WINDOW_S,
             log_ms,
         ]
         for line in fresh:
             if line.words:
                 arguments += [len(line.words), *line.words]
-        writes.append(Write(owner, fresh, arguments))
+        writes.append(OwnerWrite(owner, fresh, arguments))
     return writes
 
 
-def _new(lines: Sequence[Line], names: Names) -> History:
-    """Gives lines as numbers, newest first; of those of one time the last first."""
+def _new(lines: Sequence[OwnerInteraction], names: DictionaryEntries) -> EncodedHistory:
+    """Returns lines as numbers, newest first; of those of one time the last first."""
     ordered = sorted(reversed(lines), key=lambda line: line.time_us, reverse=True)
-    return History(
+    return EncodedHistory(
         [names.item_numbers[line.item_id] for line in ordered],
         [line.time_us // 1_000_000 for line in ordered],
         [names.kind_numbers[line.kind] for line in ordered],
@@ -146,7 +153,7 @@ def _new(lines: Sequence[Line], names: Names) -> History:
 
 
 async def _send(
-    client: Redis, durability: Durability, writes: Sequence[Write]
+    client: Redis, durability: Durability, writes: Sequence[OwnerWrite]
 ) -> list[int | Exception]:
     """Writes; gives for each 1, 0 (somebody was faster), or the refusal of the dictionary.
 
@@ -154,7 +161,7 @@ async def _send(
     """
     digest = hashlib.sha1(lua_scripts.RECORD.encode()).hexdigest()
     try:
-        async with answering(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+        async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             for number, (owner, _, arguments) in enumerate(writes):
                 # The first brings the script, the others name it.
                 run = pipe.evalsha if number else pipe.eval

@@ -11,7 +11,7 @@ from nearline.times import SECOND_US
 NEEDED_BY = "user states"
 
 
-class Event(NamedTuple):
+class UserEvent(NamedTuple):
     """Something that happened to an item.
 
     time_us: Microseconds since 1970, to the second. weight: > 0; None: that of the kind.
@@ -23,7 +23,7 @@ class Event(NamedTuple):
     weight: float | None
 
 
-class Named(Sequence[Event]):
+class EventColumns(Sequence[UserEvent]):
     """Events in columns, newest first; most lists ask for nothing but the items.
 
     Args:
@@ -48,14 +48,16 @@ class Named(Sequence[Event]):
         return len(self.item_ids)
 
     @overload
-    def __getitem__(self, at: int) -> Event: ...
+    def __getitem__(self, at: int) -> UserEvent: ...
     @overload
-    def __getitem__(self, at: slice) -> Named: ...
-    def __getitem__(self, at: int | slice) -> Event | Named:
+    def __getitem__(self, at: slice) -> EventColumns: ...
+    def __getitem__(self, at: int | slice) -> UserEvent | EventColumns:
         if isinstance(at, slice):
-            return Named(self.item_ids[at], self._seconds[at], self._kinds[at], self._weights[at])
+            return EventColumns(
+                self.item_ids[at], self._seconds[at], self._kinds[at], self._weights[at]
+            )
         time_us = self._seconds[at] * SECOND_US
-        return Event(self.item_ids[at], time_us, self._kinds[at], self._weights[at])
+        return UserEvent(self.item_ids[at], time_us, self._kinds[at], self._weights[at])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -63,9 +65,9 @@ class Named(Sequence[Event]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def items_of(events: Sequence[Event]) -> Sequence[str]:
-    """Gives the items of events, in order."""
-    return events.item_ids if isinstance(events, Named) else [one.item_id for one in events]
+def event_items(events: Sequence[UserEvent]) -> Sequence[str]:
+    """Returns the items of events, in order."""
+    return events.item_ids if isinstance(events, EventColumns) else [one.item_id for one in events]
 
 
 class UserState(NamedTuple):
@@ -74,14 +76,14 @@ class UserState(NamedTuple):
     events: Of both, each once, newest first. deleted_us: When the user was deleted last; 0: never.
     """
 
-    events: Sequence[Event]
+    events: Sequence[UserEvent]
     deleted_us: int
 
 
-EMPTY = UserState((), 0)
+EMPTY_STATE = UserState((), 0)
 
 
-class Erased(NamedTuple):
+class DeletionResult(NamedTuple):
     """What became of a deletion.
 
     deleted_us: When. interactions: In the user's history. log_entries: In the log of interactions.

@@ -9,19 +9,26 @@ from typing import cast
 from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
 from nearline.snapshot import check_collection
 from nearline.times import from_us
-from retrieval.redis_client.connection import Redis, answering
+from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
-from retrieval.redis_client.reads import Command, Reads
+from retrieval.redis_client.reads import Command, RedisReader
 from retrieval.users.codec import MAX_EVENTS
-from retrieval.users.deletion import erase
+from retrieval.users.deletion import delete_user
 from retrieval.users.dictionary import Dictionary
-from retrieval.users.export import shown
+from retrieval.users.export import export_interactions
 from retrieval.users.keys import session_keys, user_keys
-from retrieval.users.log_entries import interaction_of
+from retrieval.users.log_entries import decode_interaction
 from retrieval.users.log_reader import all_entries, entries_of_user
-from retrieval.users.partition_by_owner import deal
-from retrieval.users.recorder import record
-from retrieval.users.records import EMPTY, NEEDED_BY, Erased, Event, LoggedInteraction, UserState
+from retrieval.users.partition_by_owner import partition_by_owner
+from retrieval.users.recorder import record_interactions
+from retrieval.users.records import (
+    EMPTY_STATE,
+    NEEDED_BY,
+    DeletionResult,
+    LoggedInteraction,
+    UserEvent,
+    UserState,
+)
 from retrieval.users.validation import check_interactions, check_owner_id
 
 DAY_S = 86_400
@@ -70,7 +77,7 @@ class UserStates:
         self._ring = ring
         self._ttl_s = (user_ttl_s, session_ttl_s)
         self._log_ms = log_days * DAY_S * 1_000
-        self._reads = Reads(client, NEEDED_BY, _READ_TIMEOUT_S)
+        self._reads = RedisReader(client, NEEDED_BY, _READ_TIMEOUT_S)
         self._dictionaries: dict[str, Dictionary] = {}
 
     async def read(self, collection: str, user_id: str = "", session_id: str = "") -> UserState:
@@ -79,7 +86,7 @@ class UserStates:
         Raises: NotReady.
         """
         if not user_id and not session_id:
-            return EMPTY
+            return EMPTY_STATE
         user = session = deleted = None
         commands: list[Command] = []
         if user_id:
@@ -108,11 +115,11 @@ class UserStates:
         now_us = time.time_ns() // 1_000
         check_interactions(interactions, idempotency_key, now_us)
         await self._durability.check()
-        return await record(
+        return await record_interactions(
             self._client,
             self._durability,
             self._dictionary(collection),
-            deal(collection, interactions, idempotency_key, now_us, self._ttl_s),
+            partition_by_owner(collection, interactions, idempotency_key, now_us, self._ttl_s),
             now_s=now_us // 1_000_000,
             ring=self._ring,
             log_ms=self._log_ms,
@@ -127,20 +134,20 @@ class UserStates:
         """
         check_owner_id(user_id, "user_id")
         keys = user_keys(collection, user_id)
-        async with answering(NEEDED_BY):
+        async with translate_redis_errors(NEEDED_BY):
             blob, deleted = await self._user(collection, user_id)
         events = (await self._dictionary(collection).events([blob]))[0] if blob else []
         logged = [
-            interaction_of(entry.fields)
+            decode_interaction(entry.fields)
             async for page in entries_of_user(self._client, keys.log, user_id)
             for entry in page
         ]
         return UserRecord(
-            interactions=shown(user_id, logged, events),
+            interactions=export_interactions(user_id, logged, events),
             deleted=from_us(int(deleted)) if deleted else None,
         )
 
-    async def delete(self, collection: str, user_id: str) -> Erased:
+    async def delete(self, collection: str, user_id: str) -> DeletionResult:
         """Erases a user: history, events, log entries, sessions; only when it was is left.
 
         Returns when that is durable. May be repeated, also after an error.
@@ -148,24 +155,29 @@ class UserStates:
         Raises: InvalidRequest: no such id can be. NotReady: try again.
         """
         check_owner_id(user_id, "user_id")
-        return await erase(self._client, self._durability, collection, user_id, self._ttl_s[0])
+        return await delete_user(
+            self._client, self._durability, collection, user_id, self._ttl_s[0]
+        )
 
     def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
-        """Gives all interactions that the log has, for the next build; in no order of users.
+        """Returns all interactions that the log has, for the next build; in no order of users.
 
         Raises: NotReady.
         """
         return all_entries(self._client, collection)
 
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
-        """Gives when users were deleted last, microseconds; those that never were are left out.
+        """Returns when users were deleted last, microseconds; those that never were are left out.
 
         Raises: NotReady.
         """
         found: dict[str, int] = {}
         for start in range(0, len(user_ids), _ASKED_AT_ONCE):
             asked = user_ids[start : start + _ASKED_AT_ONCE]
-            async with answering(NEEDED_BY), self._client.pipeline(transaction=False) as pipe:
+            async with (
+                translate_redis_errors(NEEDED_BY),
+                self._client.pipeline(transaction=False) as pipe,
+            ):
                 for user_id in asked:
                     pipe.hget(user_keys(collection, user_id).state, "x")
                 replies = await pipe.execute()
@@ -183,7 +195,7 @@ class UserStates:
         return self._dictionaries[collection]
 
 
-def _joined(histories: Sequence[Sequence[Event]], most: int) -> Sequence[Event]:
+def _joined(histories: Sequence[Sequence[UserEvent]], most: int) -> Sequence[UserEvent]:
     """Makes one history of a user's and a session's, which may share events."""
     if len(histories) < 2:
         return histories[0] if histories else ()

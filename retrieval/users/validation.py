@@ -10,7 +10,7 @@ from nearline.contract.writes import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 
-AHEAD_US = 3_600_000_000
+MAX_AHEAD_US = 3_600_000_000
 # What float32 holds with all its digits.
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-30, 1e30
 
@@ -74,10 +74,10 @@ def _check_time(interaction: Interaction, now_us: int, field: str) -> None:
             f"{field} is {time.isoformat()}, without a zone; give an aware time, for example UTC",
             field=field,
         )
-    if not 0 <= to_us(time) <= now_us + AHEAD_US:
+    if not 0 <= to_us(time) <= now_us + MAX_AHEAD_US:
         raise InvalidRequest(
             f"{field} is {time.isoformat()}; give one from 1970 to an hour from now, "
-            f"{from_us(now_us + AHEAD_US).isoformat()}",
+            f"{from_us(now_us + MAX_AHEAD_US).isoformat()}",
             field=field,
         )
 

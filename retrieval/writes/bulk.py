@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from nearline.contract import BulkWriteReply, WriteOutcome, WriteReply, WriteResult
 from nearline.errors import NearlineError
-from nearline.retry import while_overloaded
-from retrieval.protocols.watermark import Watermark, decode, merged
+from nearline.retry import retry_while_overloaded
+from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 # Writes one batch, anew each time that it is called.
 WriteBatch: TypeAlias = Callable[[], Awaitable[WriteReply]]
@@ -41,7 +41,7 @@ async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
                 raise tally.located(unread) from unread
             if batch is None:
                 return tally.reply()
-            running = asyncio.ensure_future(while_overloaded(batch))
+            running = asyncio.ensure_future(retry_while_overloaded(batch))
     finally:
         if running is not None:
             running.cancel()
@@ -69,13 +69,15 @@ class _Tally:
         self._counts.update(one.outcome for one in reply.results)
         rejected = [one for one in reply.results if one.outcome is WriteOutcome.REJECTED]
         self._rejections += rejected[: _MAX_REJECTIONS - len(self._rejections)]
-        mark = decode(reply.watermark)
+        mark = decode_watermark(reply.watermark)
         if mark is not None:
             # The newest first: it counts where a new log has taken the place of the one before.
-            self._watermark = mark if self._watermark is None else merged((mark, self._watermark))
+            self._watermark = (
+                mark if self._watermark is None else merge_watermarks((mark, self._watermark))
+            )
 
     def located(self, error: NearlineError) -> NearlineError:
-        """Gives the error of the batch after those taken in."""
+        """Returns the error of the batch after those taken in."""
         items = self._counts.total() - self._counts[WriteOutcome.REJECTED]
         return type(error)(
             f"batch {self._batches + 1}: {error.message}; the {self._batches} batches before it "
@@ -85,7 +87,7 @@ class _Tally:
         )
 
     def reply(self) -> BulkWriteReply:
-        """Gives what became of all."""
+        """Returns what became of all."""
         return BulkWriteReply(
             watermark=b"" if self._watermark is None else self._watermark.encode(),
             counts=dict(self._counts),

@@ -15,10 +15,16 @@ from nearline.contract import (
     AttributeValue,
     Item,
 )
-from nearline.documents import check_id, check_unicode, checked, checked_vector, spans
+from nearline.documents import (
+    check_id,
+    check_unicode,
+    clean_document,
+    clean_vector,
+    document_spans,
+)
 from nearline.errors import InvalidRequest
 from nearline.wire import in_utc
-from retrieval.changelog.records import OWN_VECTORS, Change, Kind
+from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,7 +77,7 @@ def check_request(
         )
 
 
-def check_places(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bool) -> None:
+def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bool) -> None:
     """Checks the places in time of a request's changes.
 
     Args:
@@ -101,13 +107,13 @@ def check_places(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bo
             )
 
 
-def upsert_of(item: Item, served: ServedCollection) -> Change:
+def upsert_change(item: Item, served: ServedCollection) -> Change:
     """Makes the change that adds or replaces an item; vectors of a model are still to come.
 
-    Raises: InvalidRequest: see `nearline.documents.checked`; an attribute of another kind than the
-        collection's, a vector where a model makes them, or none where none does.
+    Raises: InvalidRequest: see `nearline.documents.clean_document`; an attribute of another kind
+        than the collection's, a vector where a model makes them, or none where none does.
     """
-    clean_item = checked(item, served.attribute_kinds, title_only=True)
+    clean_item = clean_document(item, served.attribute_kinds, title_only=True)
     _check_lists(clean_item.attributes, served)
     vectors = {}
     if served.has_model:
@@ -122,12 +128,12 @@ def upsert_of(item: Item, served: ServedCollection) -> Change:
             f"{served.dim} numbers"
         )
     else:
-        own = checked_vector(item.vector, served.dim, unit_length=served.unit_length)
+        own = clean_vector(item.vector, served.dim, unit_length=served.unit_length)
         vectors[OWN_VECTORS] = own[None]
-    cut = spans(clean_item, served.chunking.max_tokens, served.chunking.overlap_sentences)
+    cut = document_spans(clean_item, served.chunking.max_tokens, served.chunking.overlap_sentences)
     return Change(
         document_id=item.id,
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         title=item.title,
         text=item.text,
         attributes=clean_item.attributes,
@@ -137,7 +143,7 @@ def upsert_of(item: Item, served: ServedCollection) -> Change:
     )
 
 
-def attributes_of(item: Item, served: ServedCollection) -> Change:
+def attributes_change(item: Item, served: ServedCollection) -> Change:
     """Makes the change that sets attributes, and removes those that have no value.
 
     Raises: InvalidRequest: no attribute, one of another kind than the collection's, or anything
@@ -166,20 +172,20 @@ def attributes_of(item: Item, served: ServedCollection) -> Change:
         raise InvalidRequest("the item has no attribute to set or to remove")
     check_unicode(encode(attributes))
     _check_lists(attributes, served)
-    return Change(document_id=item.id, kind=Kind.ATTRIBUTES, attributes=attributes)
+    return Change(document_id=item.id, kind=ChangeKind.ATTRIBUTES, attributes=attributes)
 
 
-def delete_of(document_id: str) -> Change:
+def delete_change(document_id: str) -> Change:
     """Makes the change that deletes an item.
 
     Raises: InvalidRequest: no id.
     """
     check_id(document_id)
-    return Change(document_id=document_id, kind=Kind.DELETE)
+    return Change(document_id=document_id, kind=ChangeKind.DELETE)
 
 
 def valid_ids(ids: Collection[str]) -> list[str]:
-    """Gives the ids that an item can have."""
+    """Returns the ids that an item can have."""
 
     def is_valid(document_id: str) -> bool:
         try:

@@ -18,20 +18,20 @@ from nearline.snapshot import partition_of, shard_of
 from nearline.times import to_us
 from nearline.wire import in_utc
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import Inquiry
+from retrieval.search.request_context import RequestContext
 from retrieval.writes.bulk import WriteBatch, write_batches
 from retrieval.writes.validation import (
-    attributes_of,
-    check_places,
+    attributes_change,
     check_request,
-    delete_of,
-    upsert_of,
+    check_times,
+    delete_change,
+    upsert_change,
     valid_ids,
 )
 
@@ -42,23 +42,23 @@ _VERSIONS_S = 2.0
 _VERSIONS_RATIO = 0.5
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 # Makes the changes of a request: in its order, an error for what is refused.
-_Make: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
+_MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
 # Raises InvalidRequest where what holds the shards cannot hold a change; runs in any thread.
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 
 
-class Logs(Protocol):
+class ChangeLogProvider(Protocol):
     """Gives the change log of a collection."""
 
     def log(self, collection: str) -> ChangeLog:
-        """Gives the log.
+        """Returns the log.
 
         Raises: Unsupported: this router keeps none.
         """
         ...
 
 
-class _Known(NamedTuple):
+class _KnownItems(NamedTuple):
     """What the snapshots being served say of items.
 
     versions: By id. away: Shards that did not say. positions: By partition, how far the snapshot
@@ -71,7 +71,7 @@ class _Known(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Condition:
+class _WriteConditions:
     """What a request says beside its items; see UpsertItemsRequest in retrieval.proto."""
 
     if_versions: Mapping[str, int]
@@ -94,7 +94,7 @@ class Writer:
         self,
         collections: ServedCollections,
         embedders: Embedders,
-        logs: Logs,
+        logs: ChangeLogProvider,
         check: CheckChange | None = None,
     ) -> None:
         self._collections = collections
@@ -115,8 +115,8 @@ class Writer:
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
-        make = attributes_of if only_attributes else upsert_of
-        condition = _Condition(if_versions or {}, idempotency_key, as_of or {}, lane)
+        make = attributes_change if only_attributes else upsert_change
+        condition = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane)
 
         def change_of(item: c.Item, served: ServedCollection) -> Change:
             change = make(item, served)
@@ -129,7 +129,7 @@ class Writer:
 
         ids = [item.id for item in items]
         check_request(ids, condition.if_versions, idempotency_key, "items")
-        check_places(ids, condition.as_of, whole=not only_attributes)
+        check_times(ids, condition.as_of, whole=not only_attributes)
         return await self._write(ids, changes, collection, condition, timeout_s)
 
     async def delete_items(
@@ -144,9 +144,9 @@ class Writer:
         """Deletes items; see `ItemWriter.delete_items`."""
 
         def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
-            return [_attempt(partial(delete_of, document_id)) for document_id in ids]
+            return [_attempt(partial(delete_change, document_id)) for document_id in ids]
 
-        condition = _Condition(if_versions or {}, idempotency_key)
+        condition = _WriteConditions(if_versions or {}, idempotency_key)
         check_request(ids, condition.if_versions, idempotency_key, "ids")
         return await self._write(ids, changes, collection, condition, timeout_s)
 
@@ -175,19 +175,19 @@ class Writer:
     async def _write(
         self,
         ids: Sequence[str],
-        make: _Make,
+        make: _MakeChanges,
         collection: str,
-        condition: _Condition,
+        condition: _WriteConditions,
         timeout_s: float | None,
     ) -> c.WriteReply:
         log = self._logs.log(collection)
         start = asyncio.get_running_loop().time()
         deadline = None if timeout_s is None else start + timeout_s
 
-        async def prepare(served: ServedCollection) -> list[Write | c.WriteResult]:
+        async def prepare(served: ServedCollection) -> list[ChangeWrite | c.WriteResult]:
             changes, known = await asyncio.gather(
                 self._embedded(served, make, condition.lane, deadline),
-                _known(served, ids, deadline),
+                _read_known_items(served, ids, deadline),
             )
             return [
                 _write_of(document_id, change, condition, known, served)
@@ -195,7 +195,7 @@ class Writer:
             ]
 
         prepared = await self._collections.answer(collection, prepare)
-        writes = [one for one in prepared if isinstance(one, Write)]
+        writes = [one for one in prepared if isinstance(one, ChangeWrite)]
         results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
         watermark = b""
         if writes:
@@ -211,7 +211,11 @@ class Writer:
         return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)
 
     async def _embedded(
-        self, served: ServedCollection, make: _Make, lane: c.Lane | None, deadline: float | None
+        self,
+        served: ServedCollection,
+        make: _MakeChanges,
+        lane: c.Lane | None,
+        deadline: float | None,
     ) -> Sequence[Change | InvalidRequest]:
         """Makes the changes, with their vectors."""
         # In a thread: cutting long texts takes a while.
@@ -221,7 +225,7 @@ class Writer:
         texts: list[str] = []
         places: list[tuple[int, slice]] = []
         for number, change in enumerate(changes):
-            if isinstance(change, Change) and change.kind is Kind.UPSERT:
+            if isinstance(change, Change) and change.kind is ChangeKind.UPSERT:
                 places.append((number, slice(len(texts), len(texts) + len(change.bounds))))
                 texts += change.texts
         if not texts:
@@ -273,24 +277,26 @@ class Writer:
         return {} if embedded.refused else {tried.fingerprint: embedded.vectors}
 
 
-async def _known(served: ServedCollection, ids: Sequence[str], deadline: float | None) -> _Known:
+async def _read_known_items(
+    served: ServedCollection, ids: Sequence[str], deadline: float | None
+) -> _KnownItems:
     """Asks the shards for the versions of items; those that are away are not waited for."""
     now = asyncio.get_running_loop().time()
     patience_s = _VERSIONS_S
     if deadline is not None:
         patience_s = min(patience_s, _VERSIONS_RATIO * (deadline - now))
-    inquiry = Inquiry(now + patience_s)
+    inquiry = RequestContext(now + patience_s)
     asked = valid_ids(ids)
     if not asked:
-        return _Known({}, frozenset(), ())
+        return _KnownItems({}, frozenset(), ())
     try:
-        found = await item_lookup.fetch(served, asked, _NO_PAYLOAD, inquiry)
+        found = await item_lookup.fetch_items(served, asked, _NO_PAYLOAD, inquiry)
     except (NotReady, DeadlineExceeded):
-        return _Known({}, frozenset(range(len(served.shards))), ())
+        return _KnownItems({}, frozenset(range(len(served.shards))), ())
     versions = {document_id: item.version for document_id, item in found.items.items()}
     followed = {one.watermark.log_id for one in inquiry.applied.values()}
     same_log = followed == {served.watermark.log_id}
-    return _Known(
+    return _KnownItems(
         versions, frozenset(inquiry.failures), served.watermark.positions if same_log else ()
     )
 
@@ -305,19 +311,19 @@ def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
 def _write_of(
     document_id: str,
     change: Change | InvalidRequest,
-    condition: _Condition,
-    known: _Known,
+    condition: _WriteConditions,
+    known: _KnownItems,
     served: ServedCollection,
-) -> Write | c.WriteResult:
+) -> ChangeWrite | c.WriteResult:
     if isinstance(change, InvalidRequest):
-        return _rejected(document_id, change)
+        return _rejected_result(document_id, change)
     if_version = condition.if_versions.get(document_id)
     place = condition.as_of.get(document_id)
     as_of_us = None if place is None else to_us(in_utc(place))
     shard = shard_of(document_id, len(served.shards))
     if shard in known.away:
-        if if_version is not None or change.kind is Kind.ATTRIBUTES:
-            return _rejected(
+        if if_version is not None or change.kind is ChangeKind.ATTRIBUTES:
+            return _rejected_result(
                 document_id,
                 NotReady(
                     f"shard {shard} does not answer, so it is not known whether and in which "
@@ -325,13 +331,13 @@ def _write_of(
                 ),
             )
         # A delete is written all the same: deleting what is not there does no harm.
-        base = 0 if change.kind is Kind.DELETE else None
-        return Write(change, None, base, as_of_us=as_of_us)
+        base = 0 if change.kind is ChangeKind.DELETE else None
+        return ChangeWrite(change, None, base, as_of_us=as_of_us)
     position = known.positions[partition_of(document_id)] if known.positions else 0
-    return Write(change, if_version, known.versions.get(document_id), position, as_of_us)
+    return ChangeWrite(change, if_version, known.versions.get(document_id), position, as_of_us)
 
 
-def _rejected(document_id: str, error: NearlineError) -> c.WriteResult:
+def _rejected_result(document_id: str, error: NearlineError) -> c.WriteResult:
     return c.WriteResult(
         id=document_id,
         outcome=c.WriteOutcome.REJECTED,

@@ -22,13 +22,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def command(*words: str) -> list[str]:
-    """Gives the command line of `nearline`, run by this interpreter."""
+    """Returns the command line of `nearline`, run by this interpreter."""
     return [sys.executable, "-m", "nearline_cli.main", *words]
 
 
 @pytest.fixture
 def nearline(tmp_path: Path) -> Run:
-    """Gives a function that runs `nearline` in an empty folder and returns what came out."""
+    """Returns a function that runs `nearline` in an empty folder and returns what came out."""
 
     def run(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         # Wide enough that no message is folded; never in colour.
@@ -43,7 +43,7 @@ def nearline(tmp_path: Path) -> Run:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Path:
-    """Gives a store of 32 documents in 2 shards; document i has the unit vector i of 32."""
+    """Returns a store of 32 documents in 2 shards; document i has the unit vector i of 32."""
     folder = tmp_path / "store"
     vectors = np.eye(32, dtype=np.float32)
     documents = [
@@ -74,14 +74,14 @@ class Up:
         raise AssertionError(f"it ended with {self.process.wait()} before it said {event!r}")
 
     def named(self, name: str) -> psutil.Process:
-        """Gives a process by its name in the table."""
+        """Returns a process by its name in the table."""
         rows = [row for row in self.rows if row.get("event") == "process" and row["name"] == name]
         return psutil.Process(int(str(rows[-1]["pid"])))
 
 
 @pytest.fixture
 def up(store: Path) -> Iterator[Callable[..., Up]]:
-    """Gives a function that starts `nearline up` on free ports, and ends what it started.
+    """Returns a function that starts `nearline up` on free ports, and ends what it started.
 
     redis: Whether the bundled Redis takes part.
     """

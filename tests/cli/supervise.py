@@ -6,13 +6,13 @@ import asyncio
 import sys
 
 from nearline_cli.commands.up import end_on_sigterm
-from nearline_cli.local.supervisor import Plan, Supervisor
-from nearline_cli.views.process_report import Report
+from nearline_cli.local.supervisor import ProcessSpec, Supervisor
+from nearline_cli.views.process_report import ProcessReport
 
 
-def plan(name: str, port: int, *more: str) -> Plan:
+def plan(name: str, port: int, *more: str) -> ProcessSpec:
     """Plans an echo service."""
-    return Plan(
+    return ProcessSpec(
         name=name,
         module="tests.cli.echo_service",
         arguments=("--port", str(port), *more),
@@ -24,7 +24,7 @@ def plan(name: str, port: int, *more: str) -> Plan:
 async def main(ports: list[int]) -> None:
     """Runs until SIGTERM."""
     end_on_sigterm()
-    report = Report(as_json=True, verbose=False)
+    report = ProcessReport(as_json=True, verbose=False)
     stages = [[plan(f"echo-{number}", port)] for number, port in enumerate(ports)]
     supervisor = Supervisor(stages, report.change, report.line)
     stop = asyncio.Event()

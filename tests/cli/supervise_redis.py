@@ -10,14 +10,14 @@ from nearline.store.local import LocalFiles
 from nearline_cli.commands.up import end_on_sigterm
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.supervisor import Supervisor
-from nearline_cli.views.process_report import Report
+from nearline_cli.views.process_report import ProcessReport
 
 
 async def main(store: str, port: str) -> None:
     """Runs until SIGTERM."""
     end_on_sigterm()
-    report = Report(as_json=True, verbose=False)
-    plan = bundled_redis.plan(LocalFiles(Path(store)), int(port))
+    report = ProcessReport(as_json=True, verbose=False)
+    plan = bundled_redis.redis_spec(LocalFiles(Path(store)), int(port))
     supervisor = Supervisor([[plan]], report.change, report.line)
     stop = asyncio.Event()
     try:

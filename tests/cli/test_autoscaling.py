@@ -17,19 +17,19 @@ from nearline.clients import IngestClient
 from nearline.contract import Job, JobState, QueueState
 from nearline.errors import NotReady
 from nearline.snapshot import Store
-from nearline_cli.local.autoscaler import Autoscaler, Pool, Scaled
-from nearline_cli.local.process_plan import Layout, planned
-from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
-from nearline_cli.local.supervisor import Change, Plan, State
+from nearline_cli.local.autoscaler import Autoscaler, ScalingEvent, WorkerPool
+from nearline_cli.local.process_plan import Layout, plan_processes
+from nearline_cli.local.scaling_policy import ScalingOptions, ScalingPolicy
+from nearline_cli.local.supervisor import ProcessSpec, ProcessState, StateChange
 from tests.cli.conftest import Run, Up
 from tests.generation.redis import needs_redis
 
 Start = Callable[..., Up]
 
 
-def echo(number: int) -> Plan:
+def echo(number: int) -> ProcessSpec:
     """Plans an echo service with no port of its own."""
-    return Plan(
+    return ProcessSpec(
         name=f"echo-{number}",
         module="tests.cli.echo_service",
         arguments=("--port", "0", "--drain-s", "0"),
@@ -41,11 +41,11 @@ def echo(number: int) -> Plan:
 class Watched:
     """A pool of echo services, and what it told of them."""
 
-    def __init__(self, plan: Callable[[int], Plan] = echo) -> None:
-        self.changes: asyncio.Queue[Change] = asyncio.Queue()
-        self.pool = Pool(plan, self.changes.put_nowait)
+    def __init__(self, plan: Callable[[int], ProcessSpec] = echo) -> None:
+        self.changes: asyncio.Queue[StateChange] = asyncio.Queue()
+        self.pool = WorkerPool(plan, self.changes.put_nowait)
 
-    async def until(self, name: str, state: State) -> Change:
+    async def until(self, name: str, state: ProcessState) -> StateChange:
         """Waits for the next change of a process to a state."""
         async with asyncio.timeout(30):
             while True:
@@ -56,7 +56,7 @@ class Watched:
 
 @pytest.fixture
 async def watched() -> AsyncIterator[Watched]:
-    """Gives an empty pool, and ends what is in it afterwards."""
+    """Returns an empty pool, and ends what is in it afterwards."""
     one = Watched()
     yield one
     await one.pool.close()
@@ -65,13 +65,13 @@ async def watched() -> AsyncIterator[Watched]:
 @pytest.mark.service
 async def test_a_pool_grows_and_ends_its_newest_first(watched: Watched) -> None:
     watched.pool.resize(1)
-    first = await watched.until("echo-1", State.SERVING)
+    first = await watched.until("echo-1", ProcessState.SERVING)
     watched.pool.resize(2)
-    second = await watched.until("echo-2", State.SERVING)
+    second = await watched.until("echo-2", ProcessState.SERVING)
     assert first.address != second.address and psutil.pid_exists(second.pid)
     watched.pool.resize(1)
     assert watched.pool.size == 1
-    gone = await watched.until("echo-2", State.STOPPED)
+    gone = await watched.until("echo-2", ProcessState.STOPPED)
     assert (gone.address, gone.pid) == (second.address, 0)
     assert psutil.pid_exists(first.pid) and not psutil.pid_exists(second.pid)
 
@@ -81,22 +81,22 @@ async def test_one_that_dies_is_started_again_and_one_that_was_told_to_end_is_no
     watched: Watched,
 ) -> None:
     watched.pool.resize(1)
-    first = await watched.until("echo-1", State.SERVING)
+    first = await watched.until("echo-1", ProcessState.SERVING)
     psutil.Process(first.pid).kill()
-    died = await watched.until("echo-1", State.DIED)
+    died = await watched.until("echo-1", ProcessState.DIED)
     assert (died.reason, died.retry_in_s) == ("killed by signal 9", 0.5)
-    again = await watched.until("echo-1", State.SERVING)
+    again = await watched.until("echo-1", ProcessState.SERVING)
     assert again.pid != first.pid
     await watched.pool.close()
     assert not psutil.pid_exists(again.pid)
     states = [watched.changes.get_nowait().state for _ in range(watched.changes.qsize())]
-    assert states == [State.STOPPED]
+    assert states == [ProcessState.STOPPED]
 
 
 @pytest.mark.service
 async def test_one_that_is_told_to_end_while_it_starts_is_ended(watched: Watched) -> None:
     watched.pool.resize(1)
-    await watched.until("echo-1", State.STARTING)
+    await watched.until("echo-1", ProcessState.STARTING)
     children = psutil.Process().children()
     await watched.pool.close()
     assert watched.pool.size == 0
@@ -107,13 +107,13 @@ async def test_one_that_is_told_to_end_while_it_starts_is_ended(watched: Watched
 async def test_one_that_cannot_start_is_tried_again() -> None:
     watched = Watched(lambda n: replace(echo(n), arguments=("--port", "0", "--fail", "error")))
     watched.pool.resize(1)
-    died = [await watched.until("echo-1", State.DIED) for _ in range(2)]
+    died = [await watched.until("echo-1", ProcessState.DIED) for _ in range(2)]
     assert [one.retry_in_s for one in died] == [0.5, 1.0]
     assert died[0].reason.endswith("store /nowhere: no such folder; build one")
     await watched.pool.close()
 
 
-class Counted(Pool):
+class Counted(WorkerPool):
     """A pool that only counts."""
 
     def __init__(self) -> None:
@@ -138,19 +138,19 @@ async def test_while_the_door_is_away_the_number_stays() -> None:
             raise NotReady("the door is away")
         return QueueState(waiting=lag)
 
-    pool, told = Counted(), list[Scaled]()
-    scaler = Autoscaler(look, pool, ScalingPolicy(Scaling(max_workers=9)), told.append)
+    pool, told = Counted(), list[ScalingEvent]()
+    scaler = Autoscaler(look, pool, ScalingPolicy(ScalingOptions(max_workers=9)), told.append)
     sizes = []
     for _ in range(5):
         await scaler.step()
         sizes.append(pool.size)
     assert sizes == [3] * 5
     reason = "1200 to do at 50.0/s of a worker, assumed, within 10 s"
-    assert told == [Scaled(before=0, after=3, lag=1_200, reason=reason)]
+    assert told == [ScalingEvent(before=0, after=3, lag=1_200, reason=reason)]
 
 
 def layout(folder: Path, *, redis: str = "redis://there/0", ingest_port: int | None = 0) -> Layout:
-    """Gives a layout on free ports."""
+    """Returns a layout on free ports."""
     return Layout(
         store=Store(folder),
         shards=1,
@@ -162,7 +162,7 @@ def layout(folder: Path, *, redis: str = "redis://there/0", ingest_port: int | N
 
 
 def test_the_door_serves_after_the_routers_and_workers_are_told_of_both(tmp_path: Path) -> None:
-    with planned(layout(tmp_path)) as processes:
+    with plan_processes(layout(tmp_path)) as processes:
         (door,) = processes.ingest
         assert processes.worker is not None
         workers = [processes.worker(number) for number in (1, 2)]
@@ -177,7 +177,7 @@ def test_the_door_serves_after_the_routers_and_workers_are_told_of_both(tmp_path
 
 def test_without_a_redis_there_is_no_queue(tmp_path: Path) -> None:
     for wanted in (layout(tmp_path, redis=""), layout(tmp_path, ingest_port=None)):
-        with planned(wanted) as processes:
+        with plan_processes(wanted) as processes:
             assert (processes.ingest, processes.worker) == ((), None)
 
 
@@ -197,7 +197,7 @@ def test_what_excludes_each_other_is_refused(
 
 
 def items(prefix: str, count: int) -> list[Item]:
-    """Gives items for the store of `up`."""
+    """Returns items for the store of `up`."""
     vectors = np.eye(32, dtype=np.float32)
     return [Item(id=f"{prefix}{n}", text="new", vector=vectors[n % 32]) for n in range(count)]
 

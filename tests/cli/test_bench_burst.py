@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.commands.burst_report import render
-from benchmarks.workloads.burst_load import Load
+from benchmarks.commands.burst_report import render_burst_report
+from benchmarks.workloads.burst_load import BurstLoad
 from tests.cli.conftest import ROOT, command
 from tests.generation.redis import needs_redis
 
 
 def test_documents_are_due_at_the_rate_of_their_time() -> None:
-    load = Load(rate=10.0, factor=5.0, steady_s=4.0, burst_s=2.0, after_s=3.0)
+    load = BurstLoad(rate=10.0, factor=5.0, steady_s=4.0, burst_s=2.0, after_s=3.0)
     assert load.seconds == 9.0
     due = {0.0: 0, 1.0: 10, 4.0: 40, 5.0: 90, 6.0: 140, 8.0: 160, 9.0: 170, 50.0: 170}
     assert {at: load.due(at) for at in due} == due
@@ -50,5 +50,5 @@ def test_a_burst_brings_workers_loses_nothing_and_leaves_none(tmp_path: Path) ->
     for name in ("t", "submitted", "done"):
         assert timeline == sorted(timeline, key=lambda one: float(one[name]))
     assert (timeline[-1]["done"], timeline[-1]["lag"], timeline[-1]["workers"]) == (520, 0, 0)
-    assert page.read_text("utf-8") == render(row)
+    assert page.read_text("utf-8") == render_burst_report(row)
     assert page.read_text("utf-8").count("<svg ") == 3

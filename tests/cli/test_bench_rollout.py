@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from benchmarks.commands.rollout import bench_rollout
 from benchmarks.workloads.rollout_simulation import (
     BLOCK,
-    Outcome,
-    Setting,
-    recalls_of,
-    resampled,
+    CanaryScenario,
+    SimulationResult,
+    resample_latencies,
+    sample_recalls,
     simulate,
 )
 from nearline.errors import InvalidRequest
-from retrieval.rollout.analysis import Limits
+from retrieval.rollout.analysis import CanaryLimits
 
 
 def run(*arguments: str) -> dict[str, object]:
@@ -32,26 +32,29 @@ def run(*arguments: str) -> dict[str, object]:
     return record
 
 
-def outcome(setting: Setting, rng: np.random.Generator, users: int = 0) -> Outcome:
+def outcome(setting: CanaryScenario, rng: np.random.Generator, users: int = 0) -> SimulationResult:
     trace_s = np.exp(0.4 * rng.normal(size=3_000)) / 100
     return simulate(
-        trace_s, setting, Limits(min_recall=0.94), runs=3, requests=6_000, share=0.2,
+        trace_s, setting, CanaryLimits(min_recall=0.94), runs=3, requests=6_000, share=0.2,
         recall_sample=0.1, users=users, seed=5,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("users", [0, 5_000])
 def test_a_good_canary_stays(rng: np.random.Generator, users: int) -> None:
-    good = outcome(Setting(), rng, users)
+    good = outcome(CanaryScenario(), rng, users)
     assert (good.rate, good.median_requests) == (0.0, None)
 
 
 @pytest.mark.parametrize(
     ("setting", "tests"),
-    [(Setting(slower=1.4), {"latency", "tail_latency"}), (Setting(recall=0.8), {"recall"})],
+    [
+        (CanaryScenario(slower=1.4), {"latency", "tail_latency"}),
+        (CanaryScenario(recall=0.8), {"recall"}),
+    ],
 )
 def test_a_bad_canary_is_backed_out_for_what_is_bad(
-    rng: np.random.Generator, setting: Setting, tests: set[str]
+    rng: np.random.Generator, setting: CanaryScenario, tests: set[str]
 ) -> None:
     bad = outcome(setting, rng)
     assert bad.rate == 1.0
@@ -61,11 +64,11 @@ def test_a_bad_canary_is_backed_out_for_what_is_bad(
 
 def test_a_run_can_be_done_again(rng: np.random.Generator) -> None:
     again = np.random.default_rng(20261125)
-    assert outcome(Setting(slower=1.4), rng) == outcome(Setting(slower=1.4), again)
+    assert outcome(CanaryScenario(slower=1.4), rng) == outcome(CanaryScenario(slower=1.4), again)
 
 
 def test_latencies_are_drawn_in_blocks_of_neighbours(rng: np.random.Generator) -> None:
-    drawn = resampled(np.arange(1_000.0), 3 * BLOCK + 7, rng)
+    drawn = resample_latencies(np.arange(1_000.0), 3 * BLOCK + 7, rng)
     assert drawn.shape == (3 * BLOCK + 7,)
     steps = np.diff(drawn) % 1_000 != 1
     assert set(np.flatnonzero(steps) % BLOCK) <= {BLOCK - 1}
@@ -73,7 +76,7 @@ def test_latencies_are_drawn_in_blocks_of_neighbours(rng: np.random.Generator) -
 
 def test_recalls_are_tenths_with_the_mean_that_was_asked_for(rng: np.random.Generator) -> None:
     for mean in (0.8, 0.99):
-        recalls = recalls_of(mean, 20_000, rng)
+        recalls = sample_recalls(mean, 20_000, rng)
         assert set(np.round(recalls * 10, 9) % 1) == {0.0}
         assert recalls.mean() == pytest.approx(mean, abs=0.01)
 

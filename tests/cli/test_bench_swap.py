@@ -10,17 +10,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.commands.swap import figures_of
-from benchmarks.workloads.swap_checks import Judge, stamps_in
-from benchmarks.workloads.swap_dataset import STAMPS, is_liked, item_id, items_of, questions_of
-from benchmarks.workloads.swap_load import Kind, Phase, Seen
+from benchmarks.commands.swap import swap_figures
+from benchmarks.workloads.swap_checks import ReplyChecker, find_stamps
+from benchmarks.workloads.swap_dataset import (
+    STAMPS,
+    common_questions,
+    is_liked,
+    item_id,
+    snapshot_items,
+)
+from benchmarks.workloads.swap_load import LoadPhase, LoadResults, RequestKind
 from nearline import contract as c
 from tests.cli.conftest import Run
 
 TEXTS = {
     item.id: item.text
     for stamp in STAMPS
-    for item in items_of(stamp, 100, np.random.default_rng(STAMPS.index(stamp)))
+    for item in snapshot_items(stamp, 100, np.random.default_rng(STAMPS.index(stamp)))
 }
 IDS = {stamp: f"snapshot-{number}" for number, stamp in enumerate(STAMPS)}
 NOBODY = c.Audience()
@@ -28,12 +34,12 @@ USER = c.Audience(user_id="u0001")
 
 
 @pytest.fixture
-def judge() -> Judge:
-    return Judge({snapshot_id: stamp for stamp, snapshot_id in IDS.items()}, TEXTS)
+def judge() -> ReplyChecker:
+    return ReplyChecker({snapshot_id: stamp for stamp, snapshot_id in IDS.items()}, TEXTS)
 
 
 def hit(stamp: str, row: int) -> c.Hit:
-    """Gives document `row` as a reply has it."""
+    """Returns document `row` as a reply has it."""
     one = item_id(stamp, row)
     return c.Hit(id=one, score=1.0, end=len(TEXTS[one]), title=f"Some place ({stamp})",
                  text=TEXTS[one])  # fmt: skip
@@ -60,7 +66,7 @@ def listed(
 
 
 def answered(stamp: str, row: int) -> list[c.AnswerEvent]:
-    """Gives an answer that cites the first sentence of a document."""
+    """Returns an answer that cites the first sentence of a document."""
     said = TEXTS[item_id(stamp, row)].partition(". ")[0] + "."
     cited = c.Citation(
         number=1, document_id=item_id(stamp, row), chunk=0, start=0, end=len(said),
@@ -73,11 +79,11 @@ def answered(stamp: str, row: int) -> list[c.AnswerEvent]:
 
 def test_every_sentence_and_every_title_of_a_snapshot_has_its_stamp_and_no_other() -> None:
     for stamp in STAMPS:
-        for item in items_of(stamp, 300, np.random.default_rng(0)):
+        for item in snapshot_items(stamp, 300, np.random.default_rng(0)):
             sentences = item.text.split(". ")
             assert len(sentences) == 3
-            assert all(stamps_in([part]) == {stamp} for part in (item.title, *sentences))
-    assert not stamps_in(questions_of(300, 50, np.random.default_rng(0)))
+            assert all(find_stamps([part]) == {stamp} for part in (item.title, *sentences))
+    assert not find_stamps(common_questions(300, 50, np.random.default_rng(0)))
 
 
 def test_every_document_is_liked_in_one_snapshot() -> None:
@@ -85,13 +91,13 @@ def test_every_document_is_liked_in_one_snapshot() -> None:
         assert sum(is_liked(stamp, row) for stamp in STAMPS) == 1
 
 
-def test_a_reply_from_one_snapshot_is_good(judge: Judge) -> None:
+def test_a_reply_from_one_snapshot_is_good(judge: ReplyChecker) -> None:
     assert judge.search(found("alpha", hit("alpha", 1), hit("alpha", 2))) == ""
     assert judge.recommendations(listed("bravo", [1, 4]), NOBODY) == ""
     assert judge.answer(answered("charlie", 7)) == ""
 
 
-def test_hits_of_another_snapshot_than_the_one_named_are_mixed(judge: Judge) -> None:
+def test_hits_of_another_snapshot_than_the_one_named_are_mixed(judge: ReplyChecker) -> None:
     mixed = judge.search(found("alpha", hit("alpha", 1), hit("bravo", 2)))
     assert mixed == "a reply from alpha has ids of alpha and bravo"
     assert judge.search(found("alpha", hit("bravo", 1))) == "a reply from alpha has ids of bravo"
@@ -102,7 +108,7 @@ def test_hits_of_another_snapshot_than_the_one_named_are_mixed(judge: Judge) -> 
     assert judge.search(of_nobody) == "no snapshot is called ''"
 
 
-def test_texts_of_another_snapshot_or_document_are_mixed(judge: Judge) -> None:
+def test_texts_of_another_snapshot_or_document_are_mixed(judge: ReplyChecker) -> None:
     stolen = replace(hit("alpha", 1), text=TEXTS[item_id("bravo", 1)])
     assert "shows of alpha-d000001" in judge.search(found("alpha", stolen))
     titled = replace(hit("alpha", 1), title="Some place (bravo)")
@@ -111,7 +117,9 @@ def test_texts_of_another_snapshot_or_document_are_mixed(judge: Judge) -> None:
     assert "has a text of alpha-d000001 that it does not" in judge.search(found("alpha", swapped))
 
 
-def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids_say(judge: Judge) -> None:
+def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids_say(
+    judge: ReplyChecker,
+) -> None:
     # Rows that users of bravo had, as documents of alpha.
     assert judge.recommendations(listed("alpha", [0, 1, 4]), NOBODY) == (
         "alpha learned 1 of 3 in a list"
@@ -123,7 +131,7 @@ def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids_say(judge:
     assert "alpha gave u0001" in judge.recommendations(listed("alpha", [8, 5]), USER)
 
 
-def test_only_the_snapshot_that_has_an_item_may_know_it(judge: Judge) -> None:
+def test_only_the_snapshot_that_has_an_item_may_know_it(judge: ReplyChecker) -> None:
     item = item_id("alpha", 3)
     audience = c.Audience(item_ids=(item,))
     assert judge.recommendations(listed("alpha", [0, 6]), audience) == ""
@@ -145,7 +153,7 @@ def test_only_the_snapshot_that_has_an_item_may_know_it(judge: Judge) -> None:
     ],
 )
 def test_an_answer_is_held_against_its_evidence_down_to_what_it_cites(
-    judge: Judge, place: int, changes: dict[str, object], problem: str
+    judge: ReplyChecker, place: int, changes: dict[str, object], problem: str
 ) -> None:
     events = answered("alpha", 7)
     events[place] = replace(events[place], **changes)  # type: ignore[arg-type]
@@ -153,16 +161,16 @@ def test_an_answer_is_held_against_its_evidence_down_to_what_it_cites(
 
 
 def test_ratios_are_of_the_99th_percentiles_over_all_requests_and_by_kind() -> None:
-    seen = Seen(requests=400, epochs={0: {1, 2, 3}, 1: {1, 3}})
+    seen = LoadResults(requests=400, epochs={0: {1, 2, 3}, 1: {1, 3}})
     seen.latencies_s = {
-        (Phase.REST, Kind.SEARCH): [0.010] * 100,
-        (Phase.FLIPS, Kind.SEARCH): [0.010] * 98 + [0.030] * 2,
-        (Phase.REST, Kind.GENERATE): [0.020] * 100,
-        (Phase.FLIPS, Kind.GENERATE): [0.025] * 99,
-        (Phase.SETTLE, Kind.SEARCH): [9.0],
+        (LoadPhase.REST, RequestKind.SEARCH): [0.010] * 100,
+        (LoadPhase.FLIPS, RequestKind.SEARCH): [0.010] * 98 + [0.030] * 2,
+        (LoadPhase.REST, RequestKind.GENERATE): [0.020] * 100,
+        (LoadPhase.FLIPS, RequestKind.GENERATE): [0.025] * 99,
+        (LoadPhase.SETTLE, RequestKind.SEARCH): [9.0],
     }
     seen.errors["NotReady"] += 1
-    row = figures_of(seen, flips=2)
+    row = swap_figures(seen, flips=2)
     assert (row["failed"], row["flips"], row["flips_seen"]) == (1, 2, 1)
     assert (row["p99_ratio_search"], row["p99_ratio_generate"]) == (3.0, 1.25)
     assert row["p99_ratio_recommend"] is None

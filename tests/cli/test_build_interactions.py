@@ -14,8 +14,8 @@ import pytest
 from nearline.snapshot import Store
 from nearline.times import DAY_US
 from nearline_cli.main import main
-from retrieval.behaviour.model import Learned, load_learned
-from retrieval.protocols.snapshot import in_force
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.walks import ITEMS, walks
 
 COLUMNS = ("--user-column", "userId", "--item-column", "movieId", "--time-column", "timestamp")
@@ -59,9 +59,9 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def learned_in(store: str) -> Learned:
-    (snapshot,) = in_force(Store.open(store), ["default"])
-    found = load_learned(Store.open(store), snapshot)
+def learned_in(store: str) -> BehaviourModel:
+    (snapshot,) = read_current_snapshots(Store.open(store), ["default"])
+    found = load_behaviour_model(Store.open(store), snapshot)
     assert found is not None
     return found
 
@@ -111,7 +111,7 @@ def test_people_are_told_what_was_learned_and_from_where(
     told = json.loads(capsys.readouterr().out)["behaviour"]
     assert told["users"] == 3 and told["inherited"]
     assert run("build", *merged, *WHERE, "--store", store) == 0
-    assert "to learn anew: --interactions" in capsys.readouterr().out
+    assert "to learn again: --interactions" in capsys.readouterr().out
     assert not learned_in(store).trained[list(learned_in(store).ids).index("99")]
 
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 from nearline.snapshot import Store
 from nearline_cli.local.processes import service_process
 from nearline_cli.main import main
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 from tests.generation.redis import needs_redis, valkey
 
@@ -45,7 +45,7 @@ class _Collection:
         """Appends changes."""
         logs = ChangeLogs(Store.open(self.store), self.redis, who="test")
         try:
-            await logs.log("default").append([Write(one, base_version=0) for one in changes])
+            await logs.log("default").append([ChangeWrite(one, base_version=0) for one in changes])
         finally:
             await logs.close()
 
@@ -69,11 +69,13 @@ class _Collection:
 def _upsert(key: str) -> Change:
     vector = np.array([[0, 0, 1]], np.float32)
     bounds = np.array([(0, len(key))], np.int64)
-    return Change(document_id=key, kind=Kind.UPSERT, text=key, bounds=bounds, vectors={"": vector})
+    return Change(
+        document_id=key, kind=ChangeKind.UPSERT, text=key, bounds=bounds, vectors={"": vector}
+    )
 
 
 def _delete(key: str) -> Change:
-    return Change(document_id=key, kind=Kind.DELETE)
+    return Change(document_id=key, kind=ChangeKind.DELETE)
 
 
 @pytest_asyncio.fixture

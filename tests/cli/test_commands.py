@@ -43,7 +43,7 @@ def test_help_swallows_no_brackets() -> None:
 
 
 def helps(command: Any) -> Iterator[str]:
-    """Gives the help of a command, of its options, and of all below it."""
+    """Yields the help of a command, of its options, and of all below it."""
     yield command.help or ""
     yield from (parameter.help or "" for parameter in command.params if hasattr(parameter, "help"))
     for inner in getattr(command, "commands", {}).values():

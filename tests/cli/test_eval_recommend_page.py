@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items
-from index_builder.behaviour.model_evaluation import Evaluation, evaluate, rows_of
+from index_builder.behaviour.model_evaluation import Evaluation, evaluate, result_rows
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
-from nearline_cli.evaluate.recommendation_report import in_words, render
+from nearline_cli.evaluate.recommendation_report import describe_split, render_recommendation_report
 
 K = 3
 NASTY = "<script>alert('a & b')</script>"
@@ -69,14 +69,18 @@ def about(split: str, **more: object) -> dict[str, object]:
 
 
 def test_it_shows_each_model_with_its_interval_and_what_was_chosen(blended: Evaluation) -> None:
-    rows = rows_of(blended, K)
-    page = Page(render("circle.csv", blended, rows, about("last-n:1", repeats=True), K))
+    rows = result_rows(blended, K)
+    page = Page(
+        render_recommendation_report(
+            "circle.csv", blended, rows, about("last-n:1", repeats=True), K
+        )
+    )
     assert page.open == []
     for row in rows:
         interval = f"{row['ndcg@3']:.4f}, {row['ndcg@3_low']:.4f} to {row['ndcg@3_high']:.4f}"
         assert ("aria-label", interval) in page.attributes
     assert page.tags.count("svg") == 2 * len(rows)
-    assert in_words("last-n:1") in page.words
+    assert describe_split("last-n:1") in page.words
     assert "may be recommended again" in page.words
     assert "1,234" in page.words
     assert str(rows[-1]["settings"]) in page.words
@@ -88,8 +92,8 @@ def test_it_shows_each_model_with_its_interval_and_what_was_chosen(blended: Eval
 
 
 def test_bars_are_drawn_to_the_largest_end_of_an_interval(blended: Evaluation) -> None:
-    rows = rows_of(blended, K)
-    text = render("circle.csv", blended, rows, about("last-n:1"), K)
+    rows = result_rows(blended, K)
+    text = render_recommendation_report("circle.csv", blended, rows, about("last-n:1"), K)
     most = max(float(str(row["ndcg@3_high"])) for row in rows)
     widths = [float(found) for found in re.findall(r'<rect [^>]*width="([0-9.]+)"', text)]
     expected = [float(str(row["ndcg@3"])) / most * 300 for row in rows]
@@ -103,8 +107,8 @@ def test_items_held_out_have_their_settings_and_what_was_left_out(circle: Intera
     content = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
     evaluation = evaluate_cold_items(circle, "cold-items:0.3", K, content)
     told = about("cold-items:0.3", models_left_out="popular, als", items_without_text=5_678)
-    rows = rows_of(evaluation, K)
-    page = Page(render("circle.csv", evaluation, rows, told, K))
+    rows = result_rows(evaluation, K)
+    page = Page(render_recommendation_report("circle.csv", evaluation, rows, told, K))
     assert page.open == []
     for share in evaluation.placing.values():
         assert f"{share:.4f}" in page.words
@@ -113,9 +117,9 @@ def test_items_held_out_have_their_settings_and_what_was_left_out(circle: Intera
 
 
 def test_what_comes_from_data_is_text_and_nothing_is_fetched(blended: Evaluation) -> None:
-    rows = [row | {"model": NASTY, "settings": NASTY} for row in map(dict, rows_of(blended, K))]
+    rows = [row | {"model": NASTY, "settings": NASTY} for row in map(dict, result_rows(blended, K))]
     told = about("last-n:1") | {"left_out": {NASTY: 1}}
-    page = Page(render(NASTY, blended, rows, told, K))
+    page = Page(render_recommendation_report(NASTY, blended, rows, told, K))
     assert "script" not in page.tags
     assert page.words.count("alert('a & b')") == 7 + 3 * len(rows)
     assert not {"src", "href"} & {name for name, _ in page.attributes}
@@ -126,6 +130,6 @@ def test_what_comes_from_data_is_text_and_nothing_is_fetched(blended: Evaluation
     "split", ["last-n:10", "first-n:2", "time:0.8", "loo", "cold-users:1/5", "cold-items:0.1"]
 )
 def test_every_split_has_words(split: str) -> None:
-    words = in_words(split)
+    words = describe_split(split)
     assert split.partition(":")[2] in words
     assert "{" not in words

@@ -35,10 +35,10 @@ def test_a_snapshot_is_exported_once_and_pruned_with_its_snapshot(
     assert "write: 8 chunks in" in done.stderr
     again = nearline("snapshots", "export", "current", *there, "--index", "FLAT")
     assert again.returncode == 0, again.stderr
-    assert "already" in again.stdout and "--again writes it anew" in again.stdout
+    assert "already" in again.stdout and "--again writes it again" in again.stdout
     second = snapshot(root)
     anew = nearline("snapshots", "export", first, *there, "--again", "--json")
-    assert anew.returncode == 0, anew.stderr
+    assert again.returncode == 0, anew.stderr
     record = json.loads(anew.stdout)
     assert (record["written"], record["index"], record["chunks"]) == (True, "HNSW", 8)
     assert (record["snapshot"], record["milvus_collection"]) == (first, name)

@@ -23,7 +23,8 @@ __all__ = ["give_redis_url"]
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Gives a function that runs a command on one store; it gives the last JSON line it printed."""
+    """Returns a function that runs a command on one store; it gives the last JSON line it
+    printed."""
 
     def run(*words: str, code: int = 0) -> Any:
         with pytest.raises(SystemExit) as ended:

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 
 def vector_rows(prefix: str, count: int) -> str:
-    """Gives JSON lines of documents with vectors."""
+    """Returns JSON lines of documents with vectors."""
     return "".join(
         json.dumps(
             {"id": f"{prefix}{n}", "text": f"{n}", "v": [float(at == n % DIM) for at in range(DIM)]}
@@ -42,7 +42,7 @@ def vector_rows(prefix: str, count: int) -> str:
 
 @pytest.fixture
 def ingest(nearline: Run, queue_processes: QueueProcesses) -> Run:
-    """Gives what runs `nearline ingest` against the queue that all tests share."""
+    """Returns what runs `nearline ingest` against the queue that all tests share."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return nearline("ingest", *words, "--address", queue_processes.door)
@@ -152,11 +152,11 @@ async def test_a_job_goes_on_where_it_is(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 700))
     from nearline_cli.inputs.item_rows import ItemColumns
-    from nearline_cli.inputs.rejects import Refusals
-    from nearline_cli.inputs.sources import find, sources
+    from nearline_cli.inputs.rejects import Rejects
+    from nearline_cli.inputs.sources import find_sources, read_sources
 
-    named = find([str(tmp_path / "rows.jsonl")])
-    given = [one.source for one in sources(named, ItemColumns(vector="v"), Refusals(True))]
+    named = find_sources([str(tmp_path / "rows.jsonl")])
+    given = [one.source for one in read_sources(named, ItemColumns(vector="v"), Rejects(True))]
 
     async def run(*words: str) -> subprocess.CompletedProcess[str]:
         fixed = ("rows.jsonl", "--vector-column", "v", "--address", queue_processes.door, "--json")

@@ -19,7 +19,7 @@ from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
 from nearline_cli.inputs.item_rows import ItemColumns, ItemRow, read_items
 from nearline_cli.main import main
-from retrieval.changelog.records import Kind
+from retrieval.changelog.records import ChangeKind
 from retrieval.router.servicer import RetrievalServicer
 from tests.cli.conftest import Run, command
 from tests.retrieval.written import Written, written
@@ -112,7 +112,7 @@ async def test_people_are_told_the_line(tmp_path: Path, nearline: Run) -> None:
         done = await ask("upsert", "items.csv", "--only-attributes", "--text-column", "text")
         assert done.code == 0 and "2 replaced, 1 absent in" in done.out
         change = (await here.changes())["y"]
-        assert (change.kind, change.attributes) == (Kind.ATTRIBUTES, {"year": None})
+        assert (change.kind, change.attributes) == (ChangeKind.ATTRIBUTES, {"year": None})
         (tmp_path / "ids").write_text("x\n\ny\nx\n")
         done = await ask("delete", "--ids-from", "ids")
         assert done.code == 0 and "2 deleted in" in done.out

@@ -21,7 +21,7 @@ from nearline.errors import InvalidRequest
 from nearline_cli.commands.dead_letters import _letter as letter_record
 from nearline_cli.local.processes import ingest_process
 from nearline_cli.main import main
-from nearline_cli.terminal.durations import seconds_of
+from nearline_cli.terminal.durations import parse_duration
 from tests.cli.conftest import Run
 from tests.generation.redis import needs_redis
 from tests.index_builder.ingest.queue_processes import DIM, QueueProcesses
@@ -32,7 +32,8 @@ Asked = Callable[..., tuple[int, list[dict[str, Any]]]]
 
 @pytest.fixture
 def jobs(queue_processes: QueueProcesses, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Gives what runs `nearline jobs`, in this process, against the queue that all tests share."""
+    """Returns what runs `nearline jobs`, in this process, against the queue that all tests
+    share."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("NO_COLOR", "1")
 
@@ -54,7 +55,7 @@ def jobs(queue_processes: QueueProcesses, monkeypatch: pytest.MonkeyPatch) -> Ru
 
 @pytest.fixture
 def asked(jobs: Run) -> Asked:
-    """Gives what runs it with --json; gives the exit code and the records."""
+    """Returns what runs it with --json; gives the exit code and the records."""
 
     def run(*words: str) -> tuple[int, list[dict[str, Any]]]:
         done = jobs(*words, "--json")
@@ -65,7 +66,7 @@ def asked(jobs: Run) -> Asked:
 
 @pytest.fixture
 async def submitted(queue_processes: QueueProcesses) -> c.Job:
-    """Gives a job that has ended, of a tenant of its own: three good documents and two bad."""
+    """Returns a job that has ended, of a tenant of its own: three good documents and two bad."""
     tenant = f"n{secrets.token_hex(6)}"
     vector = np.eye(DIM, dtype=np.float32)[0]
     good = [c.Item(id=f"{tenant}-{n}", text="x", vector=vector) for n in range(3)]
@@ -235,8 +236,8 @@ def test_a_worker_names_its_settings_and_what_it_needs(nearline: Run) -> None:
 
 def test_times_are_written_as_people_write_them() -> None:
     times = {"90": 90, "90s": 90, "1.5m": 90, "24h": 86_400, " 7d ": 604_800, "0": 0}
-    assert {text: seconds_of(text, "--ttl") for text in times} == times
+    assert {text: parse_duration(text, "--ttl") for text in times} == times
     for text in ("", "soon", "-1s", "1w", "1h30m", "1e3", "٣s"):
         with pytest.raises(InvalidRequest, match="write 90s, 10m, 24h or 7d") as caught:
-            seconds_of(text, "--result-ttl")
+            parse_duration(text, "--result-ttl")
         assert caught.value.field == "result_ttl"

@@ -13,14 +13,14 @@ import pytest
 from embedding.service import EmbeddingService
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings
-from generation.writers.instructions import SHIPPED
+from generation.writers.instructions import DEFAULT_INSTRUCTIONS
 from nearline import GenerationClient, Query, Question, RetrievalClient, SearchOptions
 from nearline.contract import Done
 from nearline.errors import SettingsError
 from nearline.serving import running
 from nearline.snapshot import Store
 from nearline_cli.local.model_spec import parse_model
-from nearline_cli.local.process_plan import Layout, planned
+from nearline_cli.local.process_plan import Layout, plan_processes
 from nearline_cli.main import main
 from tests.cli.conftest import Run, Up, command
 from tests.embedding.fakes import FakeBackend, word_model, write_model
@@ -104,8 +104,8 @@ def test_a_version_goes_into_production_and_back(models: Told) -> None:
 
 def test_the_prompt_that_generation_uses_can_be_kept(models: Told, tmp_path: Path) -> None:
     (prompt,) = models("add", "prompt", "answer")
-    assert prompt["fingerprint"] == hashlib.sha256(SHIPPED.text.encode()).hexdigest()
-    assert prompt["files"] == [f"{SHIPPED.version}.txt"]
+    assert prompt["fingerprint"] == hashlib.sha256(DEFAULT_INSTRUCTIONS.text.encode()).hexdigest()
+    assert prompt["files"] == [f"{DEFAULT_INSTRUCTIONS.version}.txt"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_everybody_is_told_of_every_embedding_service(tmp_path: Path) -> None:
         redis="redis://127.0.0.1:1/0",
         upkeep=True,
     )
-    with planned(layout) as processes:
+    with plan_processes(layout) as processes:
         first, second, third = processes.embedding
         asking = (*processes.shards, *processes.routers, *processes.generation, *processes.upkeep)
     assert (second.name, third.name) == ("embedding-2", "embedding-3")

@@ -99,7 +99,7 @@ def test_a_free_port_is_given_once() -> None:
 
 @pytest.fixture
 def supervisor() -> Iterator[subprocess.Popen[str]]:
-    """Gives a process that supervises two echo services, ready, and ends what is left of it."""
+    """Returns a process that supervises two echo services, ready, and ends what is left of it."""
     command = [sys.executable, "-m", "tests.cli.supervise", str(free_port()), str(free_port())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         _until(process, "ready")

@@ -1,4 +1,4 @@
-"""`nearline build` that learns anew, as a user types it; some with a real Redis."""
+"""`nearline build` that learns again, as a user types it; some with a real Redis."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from nearline.contract.recommendations import Interaction
 from nearline.snapshot import PARTITIONS, Store
 from nearline_cli.main import main
-from retrieval.behaviour.model import Learned, load_learned
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.redis_client.connection import connect
 from retrieval.users.keys import log_key
 from retrieval.users.states import UserStates
@@ -67,16 +67,16 @@ class Shop:
         told = (await self.run("build", *words))["behaviour"]
         return told["file"], told["recorded"], told["kept"]
 
-    def now(self) -> Learned:
-        """Gives what is served now."""
+    def now(self) -> BehaviourModel:
+        """Returns what is served now."""
         store = Store.open(str(self.store))
-        (snapshot,) = in_force(store, ["default"])
-        found = load_learned(store, snapshot)
+        (snapshot,) = read_current_snapshots(store, ["default"])
+        found = load_behaviour_model(store, snapshot)
         assert found is not None
         return found
 
     def history(self, user: str) -> list[str]:
-        """Gives what is served of a user, newest first."""
+        """Returns what is served of a user, newest first."""
         learned = self.now()
         found = learned.history_of(user)
         return [] if found is None else [learned.ids[one] for one in found.items]
@@ -208,7 +208,7 @@ async def test_what_was_recorded_is_remembered_when_the_log_has_forgotten_it(
         assert told["left_out"] == {"a user who was deleted afterwards": 4}
         assert (told["file"], told["recorded"], told["kept"]) == (1, 1, 5)
         assert list(shop.now().users()) == ["bob", "eve"]
-        # Who comes back begins anew; what was recorded alone may be asked for, too.
+        # Who comes back begins again; what was recorded alone may be asked for, too.
         await record(states, ("ann", "i2", 99 * 86_400))
         assert await shop.learned("--learn") == (0, 2, 2)
         assert await shop.learned("--learn-afresh", *FORCED) == (0, 2, 0)

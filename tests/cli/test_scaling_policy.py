@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from nearline.contract import IngestWorker, QueueState
 from nearline.errors import SettingsError
-from nearline_cli.local.scaling_policy import Scaling, ScalingPolicy
+from nearline_cli.local.scaling_policy import ScalingOptions, ScalingPolicy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def queue(lag: int, *shown: float) -> QueueState:
-    """Gives a queue with a lag, and workers that show so many documents/s each."""
+    """Returns a queue with a lag, and workers that show so many documents/s each."""
     workers = [
         IngestWorker(worker_id=f"w{n}", in_hand=0, documents_per_s=per_s, start_time=START)
         for n, per_s in enumerate(shown)
@@ -46,7 +46,7 @@ LOOKS = st.lists(
 def test_the_number_lies_within_its_bounds_and_is_not_none_while_there_is_something_to_do(
     looks: list[tuple[int, list[float]]], least: int, more: int
 ) -> None:
-    policy = ScalingPolicy(Scaling(min_workers=least, max_workers=least + more))
+    policy = ScalingPolicy(ScalingOptions(min_workers=least, max_workers=least + more))
     workers = least
     for now, (lag, shown) in enumerate(looks):
         workers = policy.decide(queue(lag, *shown), workers, float(now)).workers
@@ -60,7 +60,7 @@ def test_more_to_do_never_means_fewer_workers(
 ) -> None:
     decided = []
     for one in (lag, lag + more):
-        policy = ScalingPolicy(Scaling(max_workers=64))
+        policy = ScalingPolicy(ScalingOptions(max_workers=64))
         before = follow(policy, (queue(of, *rates) for of, rates in looks))
         workers = before[-1] if before else 0
         decided.append(policy.decide(queue(one, *shown), workers, float(len(looks))).workers)
@@ -72,23 +72,23 @@ def test_more_to_do_never_means_fewer_workers(
 )
 def test_up_at_once_to_what_does_it_in_ten_seconds(lag: int, wanted: int) -> None:
     # 50 documents/s are assumed.
-    policy = ScalingPolicy(Scaling(max_workers=8))
+    policy = ScalingPolicy(ScalingOptions(max_workers=8))
     assert policy.decide(queue(lag), 0, 0.0).workers == wanted
 
 
 def test_what_a_worker_has_shown_takes_the_place_of_what_was_assumed() -> None:
-    policy = ScalingPolicy(Scaling(max_workers=8))
+    policy = ScalingPolicy(ScalingOptions(max_workers=8))
     # Its first three seconds are not believed: then 20/s is less than it can do.
     states = [queue(100, 0.0), queue(100, 500.0), queue(100, 400.0), queue(100, 20.0)]
     assert follow(policy, states) == [1, 1, 1, 1]
     assert policy.documents_per_s == 20.0
     assert policy.decide(queue(1_000, 20.0), 1, 4.0).workers == 5
-    reason = ScalingPolicy(Scaling()).decide(queue(7), 0, 0.0).reason
+    reason = ScalingPolicy(ScalingOptions()).decide(queue(7), 0, 0.0).reason
     assert reason == "7 to do at 50.0/s of a worker, assumed, within 10 s"
 
 
 def test_the_best_counts_and_less_only_from_those_that_have_enough_to_do() -> None:
-    policy = ScalingPolicy(Scaling())
+    policy = ScalingPolicy(ScalingOptions())
     follow(policy, [queue(1, 40.0, 10.0)] * 5)
     assert policy.documents_per_s == 40.0
     for now in range(5, 60):
@@ -102,18 +102,18 @@ def test_the_best_counts_and_less_only_from_those_that_have_enough_to_do() -> No
 def test_what_keeps_growing_brings_as_many_as_stop_it_and_one_large_submission_does_not() -> None:
     # One worker does 50 a second; 180 more come each second than it does.
     growing = [queue(lag, 50.0) for lag in (0, 180, 360, 540)]
-    assert follow(ScalingPolicy(Scaling(max_workers=9)), growing, 1) == [1, 1, 1, 5]
+    assert follow(ScalingPolicy(ScalingOptions(max_workers=9)), growing, 1) == [1, 1, 1, 5]
     reasons = []
-    policy = ScalingPolicy(Scaling(max_workers=9))
+    policy = ScalingPolicy(ScalingOptions(max_workers=9))
     for now, state in enumerate(growing):
         reasons.append(policy.decide(state, 1, float(now)).reason)
     assert reasons[-1] == "540 to do at 50.0/s of a worker, and 180.0 more each second"
     at_once = [queue(lag, 50.0) for lag in (0, 490, 440, 390, 340)]
-    assert follow(ScalingPolicy(Scaling(max_workers=9)), at_once, 1) == [1] * 5
+    assert follow(ScalingPolicy(ScalingOptions(max_workers=9)), at_once, 1) == [1] * 5
 
 
 def test_what_is_done_between_two_looks_keeps_its_worker_and_its_end_does_not() -> None:
-    policy = ScalingPolicy(Scaling())
+    policy = ScalingPolicy(ScalingOptions())
     # A document every 7 s; nobody ever sees it wait. The speed is the mean of half a minute.
     ended = [second % 7 == 0 and second < 120 for second in range(200)]
     shown = [sum(ended[max(0, n - 29) : n + 1]) / min(30, n + 1) for n in range(200)]
@@ -123,14 +123,17 @@ def test_what_is_done_between_two_looks_keeps_its_worker_and_its_end_does_not() 
 
 
 def test_none_is_left_once_nothing_was_for_ten_seconds() -> None:
-    policy = ScalingPolicy(Scaling(max_workers=4))
+    policy = ScalingPolicy(ScalingOptions(max_workers=4))
     states = [queue(2_000)] + [queue(0)] * 12
     assert follow(policy, states) == [4] + [4] * 9 + [4, 0, 0]
-    assert follow(ScalingPolicy(Scaling(min_workers=1, max_workers=4)), states)[-2:] == [1, 1]
+    assert follow(ScalingPolicy(ScalingOptions(min_workers=1, max_workers=4)), states)[-2:] == [
+        1,
+        1,
+    ]
 
 
 def test_something_in_between_begins_the_ten_seconds_anew() -> None:
-    policy = ScalingPolicy(Scaling(max_workers=4))
+    policy = ScalingPolicy(ScalingOptions(max_workers=4))
     states = [queue(2_000)] + [queue(0)] * 8 + [queue(1)] + [queue(0)] * 12
     numbers = follow(policy, states)
     # Four are not needed for a little: one is, until nothing was to do for ten seconds.
@@ -138,7 +141,7 @@ def test_something_in_between_begins_the_ten_seconds_anew() -> None:
 
 
 def test_what_was_not_seen_stops_nobody() -> None:
-    policy = ScalingPolicy(Scaling(max_workers=4))
+    policy = ScalingPolicy(ScalingOptions(max_workers=4))
     assert follow(policy, [queue(2_000), queue(0)]) == [4, 4]
     policy.forget()
     # The door was away for long; what was to do meanwhile is not known.
@@ -147,7 +150,7 @@ def test_what_was_not_seen_stops_nobody() -> None:
 
 def test_bounds_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(SettingsError, match="--min-workers 3 and --max-workers 2"):
-        Scaling(min_workers=3, max_workers=2)
+        ScalingOptions(min_workers=3, max_workers=2)
 
 
 @dataclass
@@ -160,7 +163,7 @@ class World:
     shown: float = 0.0
 
     def run(self, policy: ScalingPolicy, arriving: Iterable[float]) -> list[int]:
-        """Gives the number of workers after each second."""
+        """Returns the number of workers after each second."""
         numbers = [0] * (self.delay_s + 1)
         ended: list[float] = []
         for now, arrived in enumerate(arriving):
@@ -181,7 +184,7 @@ class World:
 
 @given(st.floats(5, 500), st.floats(0.02, 4.5))
 def test_a_steady_load_comes_to_a_steady_number_that_bears_it(per_s: float, load: float) -> None:
-    policy = ScalingPolicy(Scaling(max_workers=6))
+    policy = ScalingPolicy(ScalingOptions(max_workers=6))
     world = World(per_s)
     numbers = world.run(policy, [load * per_s] * 900)
     late = numbers[600:]
@@ -193,7 +196,7 @@ def test_a_steady_load_comes_to_a_steady_number_that_bears_it(per_s: float, load
 
 
 def test_a_burst_brings_workers_and_they_go_again() -> None:
-    policy = ScalingPolicy(Scaling(max_workers=6))
+    policy = ScalingPolicy(ScalingOptions(max_workers=6))
     world = World(100.0)
     arriving = [60.0] * 40 + [300.0] * 20 + [60.0] * 60 + [0.0] * 50
     numbers = world.run(policy, arriving)

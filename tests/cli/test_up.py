@@ -15,7 +15,7 @@ import pytest
 from nearline import Query, RetrievalClient, SearchOptions
 from nearline.errors import NotReady
 from nearline.snapshot import Store
-from nearline_cli.local.process_plan import Layout, planned
+from nearline_cli.local.process_plan import Layout, plan_processes
 from tests.cli.conftest import Run, Up
 
 pytestmark = pytest.mark.service
@@ -158,7 +158,7 @@ def test_routers_are_told_of_the_milvus_and_its_token_is_no_argument(store: Path
         milvus_uri="http://127.0.0.1:1",
         milvus_token="a:secret",
     )
-    with planned(layout) as processes:
+    with plan_processes(layout) as processes:
         (router,) = processes.routers
     words = " ".join(router.arguments)
     assert "--backend milvus --milvus-uri http://127.0.0.1:1" in words and "secret" not in words

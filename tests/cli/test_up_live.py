@@ -34,14 +34,14 @@ def item(document_id: str, text: str, number: int) -> Item:
 
 
 async def found(client: RetrievalClient, number: int, watermark: bytes) -> dict[str, str | None]:
-    """Gives id and text of what lies on an axis."""
+    """Returns id and text of what lies on an axis."""
     options = replace(WHOLE, min_watermark=watermark)
     hits = (await client.search(axis(number), options, timeout_s=5.0)).hits
     return {hit.id: hit.text for hit in hits if hit.score > 0.5}
 
 
 def shown_live(nearline: Run, address: str) -> dict[str, Any]:
-    """Gives what `nearline status` says of live changes."""
+    """Returns what `nearline status` says of live changes."""
     shown = nearline("status", "--address", address, "--embedding", "", "--json")
     live: dict[str, Any] = json.loads(shown.stdout.splitlines()[-1])["live"]
     return live

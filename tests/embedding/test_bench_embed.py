@@ -15,15 +15,19 @@ from nearline.errors import InvalidRequest
 def test_texts_are_read_a_line_each_and_empty_ones_left_out(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(["one", "", "  ", *(f"text {n}" for n in range(40))]), "utf-8")
-    texts = text_samples.sample(file, 100, seed=1)
+    texts = text_samples.sample_texts(file, 100, seed=1)
     assert len(texts) == 41 and "one" in texts
-    assert texts == text_samples.sample(file, 100, seed=1) != text_samples.sample(file, 100, seed=2)
+    assert (
+        texts
+        == text_samples.sample_texts(file, 100, seed=1)
+        != text_samples.sample_texts(file, 100, seed=2)
+    )
 
 
 def test_jsonl_gives_its_field_text(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text("".join(f'{{"id": {n}, "text": "t{n}"}}\n' for n in range(32)), "utf-8")
-    assert set(text_samples.sample(file, 100, seed=0)) == {f"t{n}" for n in range(32)}
+    assert set(text_samples.sample_texts(file, 100, seed=0)) == {f"t{n}" for n in range(32)}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ def test_a_file_that_cannot_be_used_is_a_clear_error(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidRequest, match=words):
-        text_samples.sample(tmp_path / name, 100, seed=0)
+        text_samples.sample_texts(tmp_path / name, 100, seed=0)
 
 
 def test_cosines_are_of_rows() -> None:

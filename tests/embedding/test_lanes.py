@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding.queue import Batch, DropReason, Job, Lanes
+from embedding.queue import Batch, BatchQueue, DropReason, InferenceJob
 from nearline.contract import Lane
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
 
-def make_job(lengths: Sequence[int], lane: Lane = BULK, deadline: float = math.inf) -> Job:
-    return Job.of([np.zeros(length, np.int64) for length in lengths], lane, deadline, 1)
+def make_job(lengths: Sequence[int], lane: Lane = BULK, deadline: float = math.inf) -> InferenceJob:
+    return InferenceJob.of([np.zeros(length, np.int64) for length in lengths], lane, deadline, 1)
 
 
-def take(lanes: Lanes, now: float = 0.0) -> Batch:
+def take(lanes: BatchQueue, now: float = 0.0) -> Batch:
     batch = lanes.take(now).batch
     assert batch is not None
     return batch
@@ -38,7 +38,7 @@ def lengths(batch: Batch) -> list[int]:
 def test_every_text_comes_once_within_the_budget_and_the_oldest_in_the_next_batch(
     jobs: list[list[int]], budget: int, multiple: int
 ) -> None:
-    lanes = Lanes(budget, pad_multiple=multiple)
+    lanes = BatchQueue(budget, pad_multiple=multiple)
     waiting = []
     for sizes in jobs:
         job = make_job(sizes)
@@ -57,14 +57,14 @@ def test_every_text_comes_once_within_the_budget_and_the_oldest_in_the_next_batc
 
 
 def test_texts_of_like_length_share_a_batch() -> None:
-    lanes = Lanes(400)
+    lanes = BatchQueue(400)
     lanes.push(make_job([100, 10] * 4), 0.0)
     assert lengths(take(lanes)) == [100] * 4
     assert lengths(take(lanes)) == [10] * 4
 
 
 def test_interactive_goes_before_bulk() -> None:
-    lanes = Lanes(512)
+    lanes = BatchQueue(512)
     lanes.push(make_job([10] * 5), 0.0)
     lanes.push(make_job([10], INTERACTIVE), 0.0)
     assert take(lanes).lane is INTERACTIVE
@@ -73,7 +73,7 @@ def test_interactive_goes_before_bulk() -> None:
 
 @pytest.mark.parametrize(("later_s", "count"), [(0.0, 4), (0.999, 4), (1.0, 16)])
 def test_bulk_is_cut_to_256_tokens_for_a_second_after_a_query(later_s: float, count: int) -> None:
-    lanes = Lanes(1024)
+    lanes = BatchQueue(1024)
     lanes.push(make_job([64] * 16), 100.0)
     lanes.push(make_job([8], INTERACTIVE), 100.0)
     assert take(lanes, 100.0).lane is INTERACTIVE
@@ -81,7 +81,7 @@ def test_bulk_is_cut_to_256_tokens_for_a_second_after_a_query(later_s: float, co
 
 
 def test_bulk_gets_a_tenth_while_queries_never_end() -> None:
-    lanes = Lanes(1024)
+    lanes = BatchQueue(1024)
     done = {INTERACTIVE: 0, BULK: 0}
     lanes.push(make_job([64] * 400), 0.0)
     for _ in range(200):
@@ -92,7 +92,7 @@ def test_bulk_gets_a_tenth_while_queries_never_end() -> None:
 
 
 def test_what_is_dropped_is_not_run_and_is_counted() -> None:
-    lanes = Lanes(64)
+    lanes = BatchQueue(64)
     kept, gone = make_job([8, 8]), make_job([8, 8, 8])
     lanes.push(gone, 0.0)
     lanes.push(kept, 0.0)
@@ -103,7 +103,7 @@ def test_what_is_dropped_is_not_run_and_is_counted() -> None:
 
 
 def test_a_job_whose_time_is_up_is_given_back_whole_and_not_run() -> None:
-    lanes = Lanes(64)
+    lanes = BatchQueue(64)
     late, other = make_job([8, 8], INTERACTIVE, deadline=5.0), make_job([8], INTERACTIVE)
     lanes.push(late, 0.0)
     lanes.push(other, 0.0)
@@ -114,7 +114,7 @@ def test_a_job_whose_time_is_up_is_given_back_whole_and_not_run() -> None:
 
 
 def test_halves_of_a_failed_batch_run_next_and_keep_the_count() -> None:
-    lanes = Lanes(64)
+    lanes = BatchQueue(64)
     job = make_job([4] * 5)
     lanes.push(job, 0.0)
     batch = take(lanes)
@@ -126,6 +126,6 @@ def test_halves_of_a_failed_batch_run_next_and_keep_the_count() -> None:
 
 
 def test_a_text_longer_than_the_budget_runs_alone() -> None:
-    lanes = Lanes(16)
+    lanes = BatchQueue(16)
     lanes.push(make_job([100, 4]), 0.0)
     assert lengths(take(lanes)) == [100]

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from embedding.model import DEFAULT_MODEL, DEFAULT_SHA256, Model, Pooling, find_model, read_model
+from embedding.model import (
+    DEFAULT_MODEL,
+    DEFAULT_SHA256,
+    EmbeddingModel,
+    PoolingMode,
+    find_model,
+    read_model,
+)
 from nearline.errors import NotReady, SettingsError
 from tests.embedding.fakes import write_model
 
@@ -29,7 +36,7 @@ def set_json(file: Path, **values: object) -> None:
 def test_the_default_model_comes_from_its_package_with_the_pinned_weights(tmp_path: Path) -> None:
     model = find_model(DEFAULT_MODEL, cache_folder=tmp_path)
     assert model.weights_sha256 == DEFAULT_SHA256
-    assert (model.dim, model.max_tokens, model.pooling) == (384, 256, Pooling.MEAN)
+    assert (model.dim, model.max_tokens, model.pooling) == (384, 256, PoolingMode.MEAN)
     assert (model.pad_id, model.query_prompt, model.document_prompt) == (0, "", "")
 
 
@@ -54,27 +61,32 @@ def test_other_weights_than_the_pinned_are_refused_naming_both(folder: Path) -> 
 
 def test_a_local_folder_is_read(folder: Path) -> None:
     model = read_model(folder)
-    assert (model.name, model.dim, model.max_tokens, model.pooling) == ("model", 4, 8, Pooling.MEAN)
+    assert (model.name, model.dim, model.max_tokens, model.pooling) == (
+        "model",
+        4,
+        8,
+        PoolingMode.MEAN,
+    )
 
 
 @pytest.mark.parametrize(
     ("config", "pooling"),
     [
-        ({"embedding_dimension": 4, "pooling_mode": "cls"}, Pooling.CLS),
-        ({"embedding_dimension": 4, "pooling_mode": ["mean"]}, Pooling.MEAN),
+        ({"embedding_dimension": 4, "pooling_mode": "cls"}, PoolingMode.CLS),
+        ({"embedding_dimension": 4, "pooling_mode": ["mean"]}, PoolingMode.MEAN),
         (
             {
                 "word_embedding_dimension": 4,
                 "pooling_mode_cls_token": True,
                 "pooling_mode_mean_tokens": False,
             },
-            Pooling.CLS,
+            PoolingMode.CLS,
         ),
-        ({"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}, Pooling.MEAN),
+        ({"word_embedding_dimension": 4, "pooling_mode_mean_tokens": True}, PoolingMode.MEAN),
     ],
 )
 def test_old_and_new_pooling_files_are_read(
-    tmp_path: Path, config: dict[str, object], pooling: Pooling
+    tmp_path: Path, config: dict[str, object], pooling: PoolingMode
 ) -> None:
     assert read_model(write_model(tmp_path / "m", pooling=config)).pooling is pooling
 
@@ -151,7 +163,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_a_remedy(
     [
         {"weights_sha256": "f" * 64},
         {"tokenizer_sha256": "f" * 64},
-        {"pooling": Pooling.CLS},
+        {"pooling": PoolingMode.CLS},
         {"dim": 5},
         {"max_tokens": 9},
         {"query_prompt": "q"},
@@ -159,7 +171,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_a_remedy(
     ],
 )
 def test_the_fingerprint_follows_what_decides_a_vector(
-    folder: Path, change: dict[str, str | int | Pooling]
+    folder: Path, change: dict[str, str | int | PoolingMode]
 ) -> None:
     model = read_model(folder)
     changed = replace(model, **change)  # type: ignore[arg-type]
@@ -168,5 +180,5 @@ def test_the_fingerprint_follows_what_decides_a_vector(
 
 def test_the_fingerprint_does_not_follow_name_and_folder(folder: Path) -> None:
     model = read_model(folder)
-    moved: Model = replace(model, name="other", folder=folder / "elsewhere")
+    moved: EmbeddingModel = replace(model, name="other", folder=folder / "elsewhere")
     assert moved.fingerprint == model.fingerprint

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding.pair_scorer import PairScorer, columns_of
+from embedding.pair_scorer import PairScorer, label_columns
 from embedding.service import EmbeddingService
 from embedding.settings import EmbeddingSettings
 from nearline.contract import Lane
@@ -247,7 +247,7 @@ async def test_without_a_model_the_error_names_the_setting(tmp_path: Path) -> No
 def test_labels_of_entailment_are_found_by_name(
     labels: tuple[str, ...], columns: tuple[int, ...]
 ) -> None:
-    assert columns_of("entailment", labels, "m") == columns
+    assert label_columns("entailment", labels, "m") == columns
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_labels_of_entailment_are_found_by_name(
 )
 def test_other_labels_are_an_error(setting: str, labels: tuple[str, ...], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        columns_of(setting, labels, "m")
+        label_columns(setting, labels, "m")
 
 
 def test_no_model_is_loaded_where_none_is_set() -> None:

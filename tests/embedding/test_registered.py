@@ -22,7 +22,7 @@ def card(fingerprint: str) -> model_pb2.ModelCard:
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """Gives a store with two versions of the embedder `mine`; version 1 is in production."""
+    """Returns a store with two versions of the embedder `mine`; version 1 is in production."""
     registry = Registry(Store(tmp_path / "store"))
     folder = write_model(tmp_path / "model")
     for weights in (b"first weights", b"second weights"):

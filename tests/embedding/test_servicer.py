@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from embedding.model import DEFAULT_MODEL, find_model
 from embedding.model_cache import ModelCache
-from embedding.reference_texts import GOLDEN_TEXTS, cosines
+from embedding.reference_texts import REFERENCE_TEXTS, cosines
 from embedding.service import EmbeddingService, open_service
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings, cache_folder
@@ -149,8 +149,8 @@ async def test_a_stream_over_grpc_answers_in_order(tmp_path: Path) -> None:
 @FIRST_START
 async def test_a_row_of_a_batch_equals_the_same_text_alone() -> None:
     async with real_server() as client:
-        batch = await client.embed(GOLDEN_TEXTS, lane=Lane.BULK, timeout_s=60)
-        alone = [(await client.embed([text])).vectors[0] for text in GOLDEN_TEXTS]
+        batch = await client.embed(REFERENCE_TEXTS, lane=Lane.BULK, timeout_s=60)
+        alone = [(await client.embed([text])).vectors[0] for text in REFERENCE_TEXTS]
     assert float(cosines(batch.vectors, np.stack(alone)).min()) >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(batch.vectors, axis=1), 1.0, atol=1e-5)
     longest = batch.tokens.argmax()
@@ -193,7 +193,7 @@ def plain_vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[np.ndarr
 async def test_the_reference_is_what_sentence_transformers_gives(plain_vectors: np.ndarray) -> None:
     async with real_server() as client:
         info = await client.info()
-        served = await client.embed(GOLDEN_TEXTS, lane=Lane.BULK, timeout_s=60)
+        served = await client.embed(REFERENCE_TEXTS, lane=Lane.BULK, timeout_s=60)
     folder = cache_folder(EmbeddingSettings(), os.environ)
     reference = ModelCache(folder, find_model(DEFAULT_MODEL, cache_folder=folder)).reference()
     assert reference is not None

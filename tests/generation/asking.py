@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from generation import model_set
-from generation.evidence.evidence_reader import Reader
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.memory.answer_cache import AnswerCache
-from generation.memory.conversation import Memory
-from generation.memory.sessions import Sessions
-from generation.memory.token_budgets import Budgets, TokenLimits
-from generation.protocols.access import Access
+from generation.memory.conversation import ConversationMemory
+from generation.memory.sessions import SessionStore
+from generation.memory.token_budgets import TokenBudgets, TokenLimits
+from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c
@@ -62,7 +62,7 @@ async def asking(
     large: str = "",
     *,
     redis: str = "",
-    access: Access | None = None,
+    access: AccessControl | None = None,
     limits: TokenLimits | None = None,
     **given: object,
 ) -> AsyncIterator[str]:
@@ -76,15 +76,15 @@ async def asking(
         if redis:
             client = connect(redis)
             stack.push_async_callback(client.aclose)
-        access = access or Access()
+        access = access or AccessControl()
         service = GenerationService(
             retriever,
-            Reader(retriever, embedder),
-            models=await stack.enter_async_context(model_set.opened(settings)),
+            EvidenceReader(retriever, embedder),
+            models=await stack.enter_async_context(model_set.open_model_set(settings)),
             access=access,
-            memory=Memory(Sessions(client) if client else None),
+            memory=ConversationMemory(SessionStore(client) if client else None),
             cache=AnswerCache(client, 60) if client else None,
-            budgets=Budgets(client, limits or TokenLimits()),
+            budgets=TokenBudgets(client, limits or TokenLimits()),
         )
         yield await stack.enter_async_context(running([registration(service, access)]))
 

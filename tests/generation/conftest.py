@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from generation.evidence.evidence_reader import Reader
-from generation.protocols.access import Access
+from generation.evidence.evidence_reader import EvidenceReader
+from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from index_builder.options.build_options import BuildOptions, ChunkOptions
@@ -67,7 +67,7 @@ async def generator(
 ) -> AsyncIterator[Generator]:
     async with contextlib.AsyncExitStack() as stack:
         retriever = await stack.enter_async_context(opened(OBJECT, store, embedder))
-        service = GenerationService(retriever, Reader(retriever, embedder))
+        service = GenerationService(retriever, EvidenceReader(retriever, embedder))
         if request.param == "object":
             yield service
             return
@@ -75,10 +75,10 @@ async def generator(
         yield await stack.enter_async_context(GenerationClient(address))
 
 
-def registration(service: GenerationService, access: Access | None = None) -> Registration:
+def registration(service: GenerationService, access: AccessControl | None = None) -> Registration:
     return Registration(
         "nearline.v1.GenerationService",
         lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(service, access or Access()), server
+            GenerationServicer(service, access or AccessControl()), server
         ),
     )

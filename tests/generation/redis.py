@@ -36,13 +36,13 @@ async def valkey(folder: Path | None = None, port: int = 0) -> AsyncIterator[str
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared_redis")
 async def give_shared_redis() -> AsyncIterator[str]:
-    """Gives the URL of a Redis that the tests of a module share."""
+    """Returns the URL of a Redis that the tests of a module share."""
     async with valkey() as url:
         yield url
 
 
 @pytest_asyncio.fixture(name="redis_url")
 async def give_redis_url() -> AsyncIterator[str]:
-    """Gives the URL of an empty Redis; for tests that carry `needs_redis`."""
+    """Returns the URL of an empty Redis; for tests that carry `needs_redis`."""
     async with valkey() as url:
         yield url

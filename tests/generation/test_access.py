@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generation.protocols.access import ANYBODY, Access, Caller
+from generation.protocols.access import ANONYMOUS, AccessControl, Caller
 from nearline.errors import SettingsError, Unauthenticated
 from nearline.filters import All, Equals, In, admits
 
@@ -27,13 +27,13 @@ def table(token: str, tenant: str, roles: str = "[]") -> str:
 
 
 def test_without_a_file_everybody_calls_as_nobody_in_particular() -> None:
-    assert Access.load("", "").caller([]) == ANYBODY
-    assert Access().caller([("authorization", "Bearer whatever")]) == ANYBODY
+    assert AccessControl.load("", "").caller([]) == ANONYMOUS
+    assert AccessControl().caller([("authorization", "Bearer whatever")]) == ANONYMOUS
 
 
 def test_a_token_names_its_caller(tmp_path: Path) -> None:
     text = table("one", "a", '["reader", "editor"]') + table("two", "b")
-    access = Access.load(written(tmp_path, text), READERS)
+    access = AccessControl.load(written(tmp_path, text), READERS)
     assert access.caller([("authorization", "Bearer one")]) == Caller("a", ("editor", "reader"))
     assert access.caller([("x", "y"), ("authorization", "bearer  two ")]) == Caller("b")
 
@@ -50,7 +50,7 @@ def test_a_token_names_its_caller(tmp_path: Path) -> None:
 def test_whoever_is_not_known_is_refused(
     tmp_path: Path, metadata: list[tuple[str, str | bytes]], says: str
 ) -> None:
-    access = Access.load(written(tmp_path, table("one", "a")), "")
+    access = AccessControl.load(written(tmp_path, table("one", "a")), "")
     with pytest.raises(Unauthenticated, match=says):
         access.caller(metadata)
 
@@ -72,9 +72,9 @@ def test_a_file_that_says_something_else_is_refused_before_the_start(
     tmp_path: Path, text: str
 ) -> None:
     with pytest.raises(SettingsError, match=r"callers in .* cannot be read"):
-        Access.load(written(tmp_path, text), "")
+        AccessControl.load(written(tmp_path, text), "")
     with pytest.raises(SettingsError, match="cannot be read"):
-        Access.load(str(tmp_path / "absent.toml"), "")
+        AccessControl.load(str(tmp_path / "absent.toml"), "")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_file_that_says_something_else_is_refused_before_the_start(
 def test_an_item_is_seen_by_whom_it_names_and_the_filter_says_the_same(
     readers: object, seen: bool
 ) -> None:
-    access = Access(None, READERS)
+    access = AccessControl(None, READERS)
     attributes = {} if readers is None else {READERS: readers}
     assert access.sees(ANNA, attributes) is seen  # type: ignore[arg-type]
     narrowed = access.narrow(None, ANNA)
@@ -103,11 +103,11 @@ def test_an_item_is_seen_by_whom_it_names_and_the_filter_says_the_same(
 
 def test_a_question_is_narrowed_and_never_widened() -> None:
     asked = Equals("kind", "law")
-    access = Access(None, READERS)
+    access = AccessControl(None, READERS)
     mine = In(READERS, ("public", "tenant:a", "role:editor"))
     assert access.narrow(asked, ANNA) == All(asked, mine)
-    assert Access().narrow(asked, ANNA) is asked
-    assert Access().sees(ANNA, {})
+    assert AccessControl().narrow(asked, ANNA) is asked
+    assert AccessControl().sees(ANNA, {})
 
 
 def test_a_conversation_is_of_a_tenant_and_its_roles() -> None:
@@ -119,4 +119,4 @@ def test_a_conversation_is_of_a_tenant_and_its_roles() -> None:
         Caller("b"),
     ]
     assert len({caller.owner for caller in callers}) == len(callers)
-    assert ANYBODY.owner == "default"
+    assert ANONYMOUS.owner == "default"

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.backends.prices import Price
-from generation.protocols.chat_model import ChatError, Failure
-from generation.protocols.writer import Said, Written
+from generation.backends.prices import TokenPrice
+from generation.protocols.chat_model import ChatError, ChatFailure
+from generation.protocols.writer import AnswerPiece, WriterEnd
 from generation.writers.citer import Citer
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import LARGE, SMALL, Route
-from generation.writers.writer_chain import Answering
+from generation.writers.writer_chain import WriterChain
 from nearline import contract as c
 from tests.generation.writers import END, TEXTS, Scripted, evidence, said, span, task
 
@@ -24,19 +24,19 @@ VERBATIM = said("The lamp takes two batteries.", span(1, 0))
 
 def answering(
     *writers: Scripted, timeout_s: float | None = None, hidden: Sequence[str] = ()
-) -> Answering:
+) -> WriterChain:
     citer = Citer(evidence(), "s1", lambda hit: hit.id not in hidden)
     rungs = tuple(writer.name for writer in writers)
-    prices = {LARGE: Price(10_000, 100_000)}
-    return Answering({w.name: w for w in writers}, Route(rungs), task(timeout_s), citer, prices)
+    prices = {LARGE: TokenPrice(10_000, 100_000)}
+    return WriterChain({w.name: w for w in writers}, Route(rungs), task(timeout_s), citer, prices)
 
 
-async def text_of(one: Answering) -> str:
+async def text_of(one: WriterChain) -> str:
     return "".join([e.text async for e in one.events() if isinstance(e, c.Delta)])
 
 
 def extractive() -> Scripted:
-    return Scripted(EXTRACTIVE, VERBATIM, Written(False, 0, 5))
+    return Scripted(EXTRACTIVE, VERBATIM, WriterEnd(False, 0, 5))
 
 
 async def test_the_first_writer_that_holds_answers_alone() -> None:
@@ -50,15 +50,15 @@ async def test_the_first_writer_that_holds_answers_alone() -> None:
     assert outcome.cost == pytest.approx(100 * 0.01 + 20 * 0.1)
 
 
-@pytest.mark.parametrize("failure", list(Failure))
+@pytest.mark.parametrize("failure", list(ChatFailure))
 async def test_a_failure_before_the_first_word_goes_on_with_the_next_rung(
-    failure: Failure,
+    failure: ChatFailure,
 ) -> None:
     large = Scripted(LARGE, ChatError(failure, "no"))
     small = Scripted(SMALL, FIRST, END)
     one = answering(large, small, extractive())
     text = await text_of(one)
-    model_next = failure not in (Failure.DEADLINE, Failure.REFUSED_REQUEST)
+    model_next = failure not in (ChatFailure.DEADLINE, ChatFailure.REFUSED_REQUEST)
     assert text.startswith("It takes" if model_next else "The lamp takes")
     assert bool(small.tasks) is model_next
     assert one.outcome.reason == f"large: {failure.value} (no)"
@@ -66,21 +66,21 @@ async def test_a_failure_before_the_first_word_goes_on_with_the_next_rung(
     assert large.closed
 
 
-@pytest.mark.parametrize("failure", [Failure.STALLED, Failure.CUT, Failure.DEADLINE])
+@pytest.mark.parametrize("failure", [ChatFailure.STALLED, ChatFailure.CUT, ChatFailure.DEADLINE])
 async def test_a_failure_after_the_first_word_ends_the_answer_and_says_so(
-    failure: Failure,
+    failure: ChatFailure,
 ) -> None:
     last = extractive()
     one = answering(Scripted(LARGE, FIRST, ChatError(failure, "gone")), last)
     assert await text_of(one) == "It takes three minutes. [1]"
     assert not last.tasks
-    late = failure is Failure.DEADLINE
+    late = failure is ChatFailure.DEADLINE
     assert one.outcome.finish is (c.Finish.DEADLINE if late else c.Finish.INTERRUPTED)
     assert one.outcome.backend == LARGE and "gone" in one.outcome.reason
 
 
 async def test_what_a_failed_attempt_took_is_counted() -> None:
-    error = ChatError(Failure.CUT, "cut")
+    error = ChatError(ChatFailure.CUT, "cut")
     error.prompt_tokens, error.completion_tokens = 70, 7
     one = answering(Scripted(LARGE, error), Scripted(SMALL, FIRST, END), extractive())
     await text_of(one)
@@ -89,7 +89,7 @@ async def test_what_a_failed_attempt_took_is_counted() -> None:
 
 
 async def test_a_model_that_says_nothing_supported_is_a_failure_of_its_rung() -> None:
-    one = answering(Scripted(LARGE, Written(False, 100, 20, dropped_sentences=3)), extractive())
+    one = answering(Scripted(LARGE, WriterEnd(False, 100, 20, dropped_sentences=3)), extractive())
     assert await text_of(one) == "The lamp takes two batteries. [1]"
     assert "nothing that it wrote is supported" in one.outcome.reason
     assert one.outcome.dropped_sentences == 3
@@ -135,13 +135,13 @@ async def test_what_may_not_be_cited_is_not_said() -> None:
 
 
 async def test_the_length_of_a_writer_that_did_not_hold_is_not_that_of_the_next() -> None:
-    one = answering(Scripted(LARGE, Written(True, 100, 20, dropped_sentences=1)), extractive())
+    one = answering(Scripted(LARGE, WriterEnd(True, 100, 20, dropped_sentences=1)), extractive())
     assert await text_of(one) == "The lamp takes two batteries. [1]"
     assert one.outcome.finish is c.Finish.COMPLETE
 
 
 async def test_length_is_told() -> None:
-    one = answering(Scripted(LARGE, FIRST, Written(True, 1, 1)), extractive())
+    one = answering(Scripted(LARGE, FIRST, WriterEnd(True, 1, 1)), extractive())
     await text_of(one)
     assert one.outcome.finish is c.Finish.LENGTH
 
@@ -167,4 +167,4 @@ def test_a_span_cited_twice_keeps_its_number() -> None:
 
 def test_words_without_a_source_carry_no_marker() -> None:
     citer = Citer(evidence(), "s1", lambda hit: True)
-    assert citer.events(Said("In short:", [], [])) == [c.Delta("In short:")]
+    assert citer.events(AnswerPiece("In short:", [], [])) == [c.Delta("In short:")]

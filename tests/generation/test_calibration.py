@@ -10,19 +10,26 @@ import numpy as np
 import pytest
 
 from generation.evidence import calibration
-from generation.evidence.calibration import DEFAULT, Calibration, Calibrations, Learned
+from generation.evidence.calibration import (
+    DEFAULT_CALIBRATION,
+    Calibration,
+    CalibrationStats,
+    CalibrationStore,
+)
 from generation.evidence.confidence import SIGNALS
 from generation.evidence.logistic import LogisticModel
 from nearline.errors import NotReady, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 
-LEARNED = Learned(
+LEARNED = CalibrationStats(
     questions=120, answerable=80, topic_auroc=0.99, evidence_auroc=0.8, coverage=0.5, risk=0.14
 )
 
 
 def _learned(threshold: float = 0.7) -> Calibration:
-    return replace(DEFAULT, evidence_threshold=threshold, target_risk=0.15, learned=LEARNED)
+    return replace(
+        DEFAULT_CALIBRATION, evidence_threshold=threshold, target_risk=0.15, learned=LEARNED
+    )
 
 
 class _Router:
@@ -78,22 +85,22 @@ def test_a_calibration_comes_back_from_its_card() -> None:
     assert calibration.to_proto(again) == card
     assert again.learned == LEARNED and again.calibrated
     assert (again.evidence_threshold, again.target_risk) == (0.7, 0.15)
-    assert not calibration.from_proto(calibration.to_proto(DEFAULT)).calibrated
+    assert not calibration.from_proto(calibration.to_proto(DEFAULT_CALIBRATION)).calibrated
 
 
 def test_the_default_is_surer_of_a_question_the_more_of_it_was_found() -> None:
     least, most = dict.fromkeys(SIGNALS, 0.0), dict.fromkeys(SIGNALS, 0.0)
     for name in ("dense_best", "dense_mean", "coverage_first", "sentence_coverage"):
         most[name] = 0.9
-    strong, weak = DEFAULT.assess(most), DEFAULT.assess(least)
-    assert strong.topic > DEFAULT.topic_threshold > weak.topic
+    strong, weak = DEFAULT_CALIBRATION.assess(most), DEFAULT_CALIBRATION.assess(least)
+    assert strong.topic > DEFAULT_CALIBRATION.topic_threshold > weak.topic
     assert strong.evidence > weak.evidence
-    assert not DEFAULT.calibrated
+    assert not DEFAULT_CALIBRATION.calibrated
 
 
 async def test_the_manifest_of_a_snapshot_is_read_once_whoever_asks_at_once() -> None:
     router = _Router({"one": calibration.to_proto(_learned())})
-    calibrations = Calibrations(router)
+    calibrations = CalibrationStore(router)
     router.may_answer.clear()
     waiting = [asyncio.create_task(calibrations.of("default", "one")) for _ in range(5)]
     await asyncio.sleep(0)
@@ -109,25 +116,25 @@ async def test_the_manifest_of_a_snapshot_is_read_once_whoever_asks_at_once() ->
 
 async def test_without_a_card_the_default_is_used_and_not_asked_for_again() -> None:
     router = _Router()
-    calibrations = Calibrations(router)
-    assert await calibrations.of("default", "old") is DEFAULT
-    assert await calibrations.of("default", "old") is DEFAULT
+    calibrations = CalibrationStore(router)
+    assert await calibrations.of("default", "old") is DEFAULT_CALIBRATION
+    assert await calibrations.of("default", "old") is DEFAULT_CALIBRATION
     assert router.asked == ["old"]
 
 
 async def test_a_router_that_cannot_tell_is_asked_again() -> None:
     router = _Router({"one": calibration.to_proto(_learned())}, failures=1)
-    calibrations = Calibrations(router)
-    assert await calibrations.of("default", "one") is DEFAULT
+    calibrations = CalibrationStore(router)
+    assert await calibrations.of("default", "one") is DEFAULT_CALIBRATION
     assert (await calibrations.of("default", "one")).calibrated
 
 
 async def test_nobody_waits_long_for_a_router_and_who_comes_later_has_its_answer() -> None:
     router = _Router({"one": calibration.to_proto(_learned())})
-    calibrations = Calibrations(router)
+    calibrations = CalibrationStore(router)
     router.may_answer.clear()
     async with asyncio.timeout(5):
-        assert await calibrations.of("default", "one", 0.0) is DEFAULT
+        assert await calibrations.of("default", "one", 0.0) is DEFAULT_CALIBRATION
     assert not calibrations.knows("default", "one")
     router.may_answer.set()
     assert (await calibrations.of("default", "one")).calibrated
@@ -138,12 +145,14 @@ async def test_nobody_waits_long_for_a_router_and_who_comes_later_has_its_answer
 async def test_a_card_of_another_version_is_not_used() -> None:
     card = calibration.to_proto(_learned())
     card.evidence.terms[0].name = "moon"
-    assert await Calibrations(_Router({"one": card})).of("default", "one") is DEFAULT
+    assert (
+        await CalibrationStore(_Router({"one": card})).of("default", "one") is DEFAULT_CALIBRATION
+    )
 
 
 async def test_the_snapshot_not_asked_for_longest_is_forgotten_first() -> None:
     router = _Router()
-    calibrations = Calibrations(router, kept=2)
+    calibrations = CalibrationStore(router, kept=2)
     for snapshot_id in ("a", "b", "a", "c", "a", "b"):
         await calibrations.of("default", snapshot_id)
     assert router.asked == ["a", "b", "c", "b"]

@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.checks.citations import check, holds, readable, text_hash
+from generation.checks.citations import check_citation, clean_text, span_matches, text_hash
 from nearline.contract import Citation, CitationCheck, Verdict
 
 
@@ -29,22 +29,22 @@ def test_the_hash_is_the_sha256_of_the_utf8() -> None:
 
 def test_text_that_stands_where_it_stood_is_valid() -> None:
     text = "One. Two is here. Three."
-    assert check(cite(text, 5, 17), text) == CitationCheck(Verdict.VALID, 5, 17)
+    assert check_citation(cite(text, 5, 17), text) == CitationCheck(Verdict.VALID, 5, 17)
 
 
 def test_text_that_moved_is_found_nearest_to_where_it_stood() -> None:
     old = "Intro. The fact."
-    found = check(cite(old, 7, 16), "The fact. More words. Intro. The fact. The fact.")
+    found = check_citation(cite(old, 7, 16), "The fact. More words. Intro. The fact. The fact.")
     assert found == CitationCheck(Verdict.MOVED, 0, 9)
-    found = check(cite("x" * 30 + " The fact.", 31, 40), "The fact. " * 4)
+    found = check_citation(cite("x" * 30 + " The fact.", 31, 40), "The fact. " * 4)
     assert found == CitationCheck(Verdict.MOVED, 30, 39)
 
 
 def test_one_changed_letter_is_a_change_and_no_document_is_gone() -> None:
     text = "The dose is 5 mg."
-    assert check(cite(text, 0, 17), "The dose is 6 mg.") == CitationCheck(Verdict.CHANGED)
-    assert check(cite(text, 0, 17), "") == CitationCheck(Verdict.CHANGED)
-    assert check(cite(text, 0, 17), None) == CitationCheck(Verdict.GONE)
+    assert check_citation(cite(text, 0, 17), "The dose is 6 mg.") == CitationCheck(Verdict.CHANGED)
+    assert check_citation(cite(text, 0, 17), "") == CitationCheck(Verdict.CHANGED)
+    assert check_citation(cite(text, 0, 17), None) == CitationCheck(Verdict.GONE)
 
 
 @given(st.text(min_size=1, max_size=60), st.data())
@@ -55,23 +55,23 @@ def test_a_span_is_where_it_says_in_any_text(text: str, data: st.DataObject) -> 
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(start + 1, len(text)))
     citation = cite(text, start, end)
-    assert check(citation, text) == CitationCheck(Verdict.VALID, start, end)
-    assert holds(citation, 0, text)
+    assert check_citation(citation, text) == CitationCheck(Verdict.VALID, start, end)
+    assert span_matches(citation, 0, text)
     if not text[start].isspace():
         # Found again wherever a word begins.
         other = f"zz {text[start:end]} zz"
-        moved = check(citation, other)
+        moved = check_citation(citation, other)
         assert moved.verdict in (Verdict.MOVED, Verdict.VALID)
         assert other[moved.start : moved.end] == text[start:end]
 
 
 def test_a_span_outside_of_what_was_read_does_not_hold() -> None:
     citation = cite("abcdef", 2, 5)
-    assert holds(citation, 1, "bcdef")
-    assert not holds(citation, 3, "def")
-    assert not holds(citation, 0, "abcd")
+    assert span_matches(citation, 1, "bcdef")
+    assert not span_matches(citation, 3, "def")
+    assert not span_matches(citation, 0, "abcd")
 
 
 def test_stored_text_cannot_pass_for_a_marker_nor_hide_anything() -> None:
-    assert readable("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and (3-5)"
-    assert readable("pay\u200b \u202eme\u00ad") == "pay me"
+    assert clean_text("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and (3-5)"
+    assert clean_text("pay\u200b \u202eme\u00ad") == "pay me"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.memory.query_rewriter import condense
+from generation.memory.query_rewriter import rewrite_query
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import MAX_QUERY_CHARACTERS, Item, Query, SearchMode, SearchOptions, Turn
@@ -116,7 +116,7 @@ STANDING = [
 
 @pytest.mark.parametrize(("before", "asked", "standing"), FOLLOW_UPS)
 def test_a_follow_up_gets_what_it_lacks(before: str, asked: str, standing: str) -> None:
-    said = condense(asked, [Turn(before, "An answer.")])
+    said = rewrite_query(asked, [Turn(before, "An answer.")])
     assert said.endswith(standing.removeprefix("…"))
     if not standing.startswith("…"):
         assert said == standing
@@ -125,34 +125,40 @@ def test_a_follow_up_gets_what_it_lacks(before: str, asked: str, standing: str) 
 @pytest.mark.parametrize("asked", STANDING)
 @pytest.mark.parametrize("before", [RUN, VITAMIN, "How do I install Postgres on Windows?"])
 def test_a_change_of_topic_drags_nothing_along(before: str, asked: str) -> None:
-    assert condense(asked, [Turn(before, "An answer.")]) == asked
+    assert rewrite_query(asked, [Turn(before, "An answer.")]) == asked
 
 
 @pytest.mark.parametrize("asked", [asked for _, asked, _ in FOLLOW_UPS] + STANDING + ["", " ?"])
 def test_the_first_question_comes_back_as_it_is(asked: str) -> None:
-    assert condense(asked, []) == asked
+    assert rewrite_query(asked, []) == asked
 
 
 def test_a_follow_up_of_a_follow_up_goes_back_to_what_stood() -> None:
     turns = [Turn(RUN, ""), Turn("and with a timeout?", ""), Turn("why?", "")]
-    assert condense("on Linux?", turns[:2]) == "How do I run a subprocess with a timeout on Linux?"
-    assert condense("how do I stop it?", turns) == "how do I stop it (subprocess timeout)?"
+    assert (
+        rewrite_query("on Linux?", turns[:2])
+        == "How do I run a subprocess with a timeout on Linux?"
+    )
+    assert rewrite_query("how do I stop it?", turns) == "how do I stop it (subprocess timeout)?"
     # A new topic in between is the one that counts.
     turns.append(Turn("How do I read a file?", ""))
-    assert condense("and write it?", turns) == "and write it (read file)?"
+    assert rewrite_query("and write it?", turns) == "and write it (read file)?"
 
 
 def test_what_was_looked_for_counts_and_not_what_was_asked() -> None:
     turns = [Turn("and that?", "", condensed="How do I open a socket?")]
-    assert condense("on Linux?", turns) == "How do I open a socket on Linux?"
+    assert rewrite_query("on Linux?", turns) == "How do I open a socket on Linux?"
 
 
 def test_long_questions_are_neither_searched_nor_repeated_whole() -> None:
     # Patterns that look far ahead would take minutes.
     endless = "to a " * (MAX_QUERY_CHARACTERS // 5)
-    assert condense(endless, [Turn(RUN, "")]) == endless
+    assert rewrite_query(endless, [Turn(RUN, "")]) == endless
     many = "How do I " + " ".join(f"x{n}" for n in range(100)) + "?"
-    assert condense("why?", [Turn(many, "")]).split() == [*(f"x{n}" for n in range(12)), "why?"]
+    assert rewrite_query("why?", [Turn(many, "")]).split() == [
+        *(f"x{n}" for n in range(12)),
+        "why?",
+    ]
 
 
 _words = st.sampled_from(
@@ -165,10 +171,10 @@ _said = st.text(max_size=20) | st.lists(_words, max_size=8).map(" ".join)
 def test_whatever_is_said_a_question_is_never_shortened_to_nothing(
     before: list[str], asked: str
 ) -> None:
-    said = condense(asked, [Turn(text, "") for text in before])
+    said = rewrite_query(asked, [Turn(text, "") for text in before])
     assert bool(said.strip()) is bool(asked.strip())
     assert len(said) <= MAX_QUERY_CHARACTERS
-    assert condense(asked, []) == asked
+    assert rewrite_query(asked, []) == asked
 
 
 TEXTS = {
@@ -225,7 +231,7 @@ async def test_a_condensed_follow_up_finds_what_the_bare_one_does_not(tmp_path: 
         for conversation in CONVERSATIONS:
             turns: list[Turn] = []
             for asked, wanted in conversation:
-                standing = condense(asked, turns)
+                standing = rewrite_query(asked, turns)
                 found.append((standing, wanted, await first(standing), await first(asked)))
                 turns.append(Turn(asked, "…", standing))
     assert [(standing, got) for standing, wanted, got, _ in found if got != wanted] == []

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from generation.evidence.confidence import SIGNALS, signals
-from generation.evidence.sentence_features import Document, Term
+from generation.evidence.confidence import SIGNALS, compute_signals
+from generation.evidence.sentence_features import EvidenceDocument, QueryTerm
 from nearline.contract import Explanation, Hit
 
-TERMS = (Term("cat", 3.0), Term("mat", 1.0))
+TERMS = (QueryTerm("cat", 3.0), QueryTerm("mat", 1.0))
 
 
 def _words(text: str) -> list[str]:
@@ -33,14 +33,14 @@ HITS = [
     _hit("c", 0.2, 0.1, 0.0),
 ]
 DOCUMENTS = [
-    Document("a mat", "the dog sat on it", 0.9, [(0, 11), (12, 17)]),
-    Document("", "cat here", 0.7, [(0, 8)]),
+    EvidenceDocument("a mat", "the dog sat on it", 0.9, [(0, 11), (12, 17)]),
+    EvidenceDocument("", "cat here", 0.7, [(0, 8)]),
 ]
 COSINES = np.array([0.3, np.nan, 0.7], np.float32)
 
 
 def _found() -> dict[str, float]:
-    return signals("cat mat", TERMS, HITS, DOCUMENTS, _words, COSINES)
+    return compute_signals("cat mat", TERMS, HITS, DOCUMENTS, _words, COSINES)
 
 
 def test_gaps_are_between_documents_by_their_best_chunks() -> None:
@@ -62,9 +62,9 @@ def test_coverage_is_the_share_of_idf_that_a_document_or_a_sentence_holds() -> N
     assert found["sentence_coverage"] == 0.75
     assert found["missing_heaviest"] == 0.75
     # "cat mat" has the runs "cat m", "at ma", "t mat".
-    mat = Document("", "a cat mat", 1.0, [(0, 9)])
+    mat = EvidenceDocument("", "a cat mat", 1.0, [(0, 9)])
     assert found["grams_best"] == 0.0
-    assert signals("cat mat", TERMS, HITS, [mat], _words, COSINES[:1])["grams_best"] == 1.0
+    assert compute_signals("cat mat", TERMS, HITS, [mat], _words, COSINES[:1])["grams_best"] == 1.0
     assert found["words"] == math.log1p(2)
 
 
@@ -73,13 +73,13 @@ def test_the_best_sentences_are_those_with_a_cosine() -> None:
     assert found["sentence_cosine"] == pytest.approx(0.7)
     assert found["sentence_cosine_2"] == pytest.approx(0.3)
     unknown = np.full(3, np.nan, np.float32)
-    without = signals("cat mat", TERMS, HITS, DOCUMENTS, _words, unknown)
+    without = compute_signals("cat mat", TERMS, HITS, DOCUMENTS, _words, unknown)
     assert without["sentence_cosine"] == without["sentence_cosine_2"] == 0.8
 
 
 def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
-    one = signals("cat mat", TERMS, HITS[:2], DOCUMENTS[:1], _words, COSINES[:2])
+    one = compute_signals("cat mat", TERMS, HITS[:2], DOCUMENTS[:1], _words, COSINES[:2])
     assert one["dense_gap_2"] == one["lexical_gap"] == one["score_gap"] == 0.0
-    bare = signals("", (), HITS, DOCUMENTS, _words, COSINES)
+    bare = compute_signals("", (), HITS, DOCUMENTS, _words, COSINES)
     assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
     assert all(math.isfinite(value) for value in bare.values())

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.checks.draft_parser import Draft, Drafts
-from generation.checks.markers import PATTERN, named, unmarked
+from generation.checks.draft_parser import DraftParser, DraftSentence
+from generation.checks.markers import MARKER_PATTERN, escape_markers, parse_marker
 from nearline.sentences import estimate_tokens
 
-_MARKER = re.compile(PATTERN, re.IGNORECASE)
+_MARKER = re.compile(MARKER_PATTERN, re.IGNORECASE)
 # What trips a parser up, in any order.
 SIGNS = [
     *("word", "Two words", "e.g.", "x", "9", "三分钟", "é", "a1"),
@@ -74,11 +74,11 @@ TEXTS = st.lists(st.sampled_from(SIGNS), max_size=40).map("".join)
 def test_markers_of_every_form_are_read(marker: str, found: tuple[tuple[int, ...], int]) -> None:
     match = _MARKER.fullmatch(marker)
     assert match is not None and match["marker"] is not None
-    assert named(marker, 5) == found
+    assert parse_marker(marker, 5) == found
     (draft,) = drafts(f"A fact {marker}.")
-    assert draft == Draft("", "A fact.", *found)
+    assert draft == DraftSentence("", "A fact.", *found)
     assert drafts(f"A fact. {marker}\n") == [draft]
-    assert not _MARKER.search(unmarked(f"A fact {marker}."))
+    assert not _MARKER.search(escape_markers(f"A fact {marker}."))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_markers_of_every_form_are_read(marker: str, found: tuple[tuple[int, ...
     ],
 )
 def test_what_is_no_marker_stays(text: str) -> None:
-    assert drafts(f"Use {text} here.") == [Draft("", f"Use {text} here.", (), 0)]
+    assert drafts(f"Use {text} here.") == [DraftSentence("", f"Use {text} here.", (), 0)]
 
 
 WRITTEN = [
@@ -146,21 +146,21 @@ def test_white_space_and_code_are_kept_as_written() -> None:
 
 
 def test_a_sentence_comes_as_soon_as_the_next_begins() -> None:
-    one = Drafts(5)
+    one = DraftParser(5)
     assert one.feed("It boils. [1") == []
     assert one.feed("] ") == []
-    assert one.feed("T") == [Draft("", "It boils.", (1,), 0)]
+    assert one.feed("T") == [DraftSentence("", "It boils.", (1,), 0)]
     assert one.feed("hen [9] stop") == []
-    assert one.end() == [Draft(" ", "Then stop", (), 1)]
-    assert Drafts(5).end() == []
+    assert one.end() == [DraftSentence(" ", "Then stop", (), 1)]
+    assert DraftParser(5).end() == []
 
 
 def test_a_marker_cut_off_by_the_end_is_dropped() -> None:
-    assert drafts("It boils [1, ") == [Draft("", "It boils", (), 1)]
+    assert drafts("It boils [1, ") == [DraftSentence("", "It boils", (), 1)]
 
 
-def drafts(text: str, sources: int = 5, most_tokens: int = 400) -> list[Draft]:
-    one = Drafts(sources, most_tokens)
+def drafts(text: str, sources: int = 5, most_tokens: int = 400) -> list[DraftSentence]:
+    one = DraftParser(sources, most_tokens)
     return one.feed(text) + one.end()
 
 
@@ -176,7 +176,7 @@ def test_no_cutting_of_a_text_changes_its_sentences(
 ) -> None:
     whole = drafts(text, most_tokens=most_tokens)
     for pieces in (cut(text, places), list(text)):
-        one = Drafts(5, most_tokens)
+        one = DraftParser(5, most_tokens)
         found = [draft for piece in pieces for draft in one.feed(piece)] + one.end()
         assert found == whole
 
@@ -210,7 +210,7 @@ def test_what_never_ends_is_cut_at_a_space(words: list[str]) -> None:
 )
 def test_what_never_ends_is_read_all_the_same(text: str) -> None:
     # Once the time doubled with every marker of a run.
-    drafts = Drafts(5)
+    drafts = DraftParser(5)
     for _ in range(600):
         drafts.feed(text)
     drafts.end()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.checks.entailment import judged
-from generation.checks.groundedness import LITTLE
-from generation.checks.sentence_verifier import Verified
+from generation.checks.entailment import apply_entailment
+from generation.checks.groundedness import WEAK_SUPPORT
+from generation.checks.sentence_verifier import VerifiedSentence
 from nearline import contract as c
 from nearline.errors import NotReady
 from tests.generation.writers import evidence, span
@@ -39,34 +39,38 @@ class Judge:
         )
 
 
-def sentence(*problems: str) -> Verified:
-    return Verified(" It boils.", [span(0, 0), span(1, 0)], [0.5, 0.5], problems, "It boils.")
+def sentence(*problems: str) -> VerifiedSentence:
+    return VerifiedSentence(
+        " It boils.", [span(0, 0), span(1, 0)], [0.5, 0.5], problems, "It boils."
+    )
 
 
 @pytest.mark.parametrize(
     ("judge", "before", "after"),
     [
         (Judge(0.9, 0.05), (), ()),
-        (Judge(0.9, 0.05), (LITTLE,), ()),
-        (Judge(0.4, 0.1), (LITTLE,), (LITTLE,)),
-        (Judge(0.9, 0.05), (LITTLE, "number '3' is not in the source"), None),
+        (Judge(0.9, 0.05), (WEAK_SUPPORT,), ()),
+        (Judge(0.4, 0.1), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
+        (Judge(0.9, 0.05), (WEAK_SUPPORT, "number '3' is not in the source"), None),
         (Judge(0.1, 0.8), (), ("the source says otherwise, by a model (0.80)",)),
-        (Judge(0.9, 0.9, fails=True), (LITTLE,), (LITTLE,)),
+        (Judge(0.9, 0.9, fails=True), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
     ],
 )
 async def test_a_model_overrules_wording_alone_and_sees_contradiction(
     judge: Judge, before: tuple[str, ...], after: tuple[str, ...] | None
 ) -> None:
-    found = await judged(judge, sentence(*before), evidence(), 1.0)
+    found = await apply_entailment(judge, sentence(*before), evidence(), 1.0)
     assert found.problems == (before if after is None else after)
     assert found.text == " It boils."
 
 
 async def test_it_reads_the_cited_spans_and_nothing_where_nothing_is_cited() -> None:
     judge = Judge(0.9, 0.0)
-    await judged(judge, sentence(), evidence(), 1.0)
+    await apply_entailment(judge, sentence(), evidence(), 1.0)
     assert judge.asked == [
         ("The kettle boils water in 3 minutes. The lamp takes two batteries.", "It boils.")
     ]
-    await judged(judge, Verified("In short:", [], [], (), "In short:"), evidence(), 1.0)
+    await apply_entailment(
+        judge, VerifiedSentence("In short:", [], [], (), "In short:"), evidence(), 1.0
+    )
     assert len(judge.asked) == 1

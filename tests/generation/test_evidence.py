@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from generation.evidence.sources import Source, sources
-from generation.writers.extractive import choose
+from generation.evidence.sources import EvidenceSource, group_sources
+from generation.writers.extractive import select_sentences
 from nearline.contract import Hit
 
 TEXT = "Alpha is first. Beta comes next. Gamma is third. Delta ends it."
@@ -20,7 +20,7 @@ def hit(id: str, chunk: int, start: int, text: str, score: float) -> Hit:
 def test_chunks_of_a_document_are_put_together_and_shared_sentences_stand_once() -> None:
     second = hit("a", 1, 16, TEXT[16:48], 0.9)
     first = hit("a", 0, 0, TEXT[:32], 0.8)
-    (source,) = sources([second, first], 5)
+    (source,) = group_sources([second, first], 5)
     assert source.best is second
     assert [(p.chunk, p.start, p.end, p.text) for p in source.passages] == [
         (0, 0, 15, "Alpha is first."),
@@ -42,18 +42,18 @@ def test_copies_are_left_out_and_the_number_of_documents_is_kept_to() -> None:
         hit("c", 0, 0, "Something else altogether.", 0.7),
         hit("d", 0, 0, "And a fourth thing.", 0.6),
     ]
-    assert [source.best.id for source in sources(hits, 2)] == ["a", "c"]
+    assert [source.best.id for source in group_sources(hits, 2)] == ["a", "c"]
 
 
-def found() -> list[Source]:
-    return sources(
+def found() -> list[EvidenceSource]:
+    return group_sources(
         [hit("a", 0, 0, TEXT, 0.9), hit("b", 0, 100, "Beta comes next. Zeta is new.", 0.5)], 5
     )
 
 
 def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> None:
     scores = np.array([-9.0, 1.0, 0.5, -9.0, -9.0, 2.0])
-    chosen = choose(found(), scores, 256)
+    chosen = select_sentences(found(), scores, 256)
     assert [(span.source, span.start, span.end) for span in chosen.spans] == [
         (1, 117, 129),
         (0, 16, 48),
@@ -63,21 +63,21 @@ def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> Non
 
 def test_a_sentence_is_said_once_and_weak_ones_are_not_said() -> None:
     scores = np.array([-9.0, 1.0, -9.0, -9.0, 0.9, -9.0])
-    (span,) = choose(found(), scores, 256).spans
+    (span,) = select_sentences(found(), scores, 256).spans
     assert (span.source, span.start, span.end) == (0, 16, 32)
 
 
 def test_an_answer_ends_where_its_length_does_but_has_one_sentence() -> None:
     scores = np.array([1.0, 0.9, 0.8, 0.7, -9.0, 0.6])
-    chosen = choose(found(), scores, 1)
+    chosen = select_sentences(found(), scores, 1)
     assert [(span.start, span.end) for span in chosen.spans] == [(0, 15)]
     assert chosen.truncated
 
 
 def test_a_listing_is_read_only_where_nothing_short_is_as_good() -> None:
     listing = " ".join(f"case{n}" for n in range(200)) + "."
-    (source,) = sources([hit("a", 0, 0, f"{listing} A short word on it.", 0.9)], 5)
-    (span,) = choose([source], np.array([2.0, 0.0]), 256).spans
+    (source,) = group_sources([hit("a", 0, 0, f"{listing} A short word on it.", 0.9)], 5)
+    (span,) = select_sentences([source], np.array([2.0, 0.0]), 256).spans
     assert (span.start, span.end) == (len(listing) + 1, len(listing) + 20)
-    (span,) = choose([source], np.array([3.0, 0.0]), 256).spans
+    (span,) = select_sentences([source], np.array([3.0, 0.0]), 256).spans
     assert (span.start, span.end) == (0, len(listing))

@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generation.checks.groundedness import LITTLE, Rules, best_passages, check
-from generation.checks.quantities import Date, Quantity, quantities
+from generation.checks.groundedness import (
+    WEAK_SUPPORT,
+    GroundednessRules,
+    best_passages,
+    check_groundedness,
+)
+from generation.checks.quantities import Date, Quantity, extract_quantities
 from generation.evidence.sources import Passage
 
-LOOSE = Rules(floor=0.0)
+LOOSE = GroundednessRules(floor=0.0)
 
 READ = [
     ("3 minutes", {("3", "min")}),
@@ -41,7 +46,7 @@ READ = [
 
 @pytest.mark.parametrize(("text", "found"), READ)
 def test_numbers_are_read_with_their_units(text: str, found: set[tuple[str, str]]) -> None:
-    assert set(quantities(text).quantities) == {Quantity(*one) for one in found}
+    assert set(extract_quantities(text).quantities) == {Quantity(*one) for one in found}
 
 
 DATED = [
@@ -56,14 +61,14 @@ DATED = [
 
 @pytest.mark.parametrize(("text", "date"), DATED)
 def test_dates_are_read_in_every_form(text: str, date: Date) -> None:
-    found = quantities(text)
+    found = extract_quantities(text)
     assert list(found.dates) == [date]
     assert not found.quantities
 
 
 @given(st.text(alphabet="0123456789.,:/-+eE½ %mMgk°C'\u00a0one", max_size=40))
 def test_no_text_is_too_strange_to_be_read(text: str) -> None:
-    assert all(len(number) < 200 for number, _ in quantities(text).quantities)
+    assert all(len(number) < 200 for number, _ in extract_quantities(text).quantities)
 
 
 KETTLE = "The kettle boils water in 3 minutes. Never open the lid while it boils."
@@ -110,7 +115,7 @@ CASES = [
 
 @pytest.mark.parametrize(("sentence", "source", "problems"), CASES)
 def test_hard_rules(sentence: str, source: str, problems: tuple[str, ...]) -> None:
-    found = check(sentence, source, rules=LOOSE)
+    found = check_groundedness(sentence, source, rules=LOOSE)
     assert len(found.problems) == len(problems)
     for problem, start in zip(found.problems, problems, strict=True):
         assert problem.startswith(start)
@@ -119,26 +124,30 @@ def test_hard_rules(sentence: str, source: str, problems: tuple[str, ...]) -> No
 
 def test_names_may_stand_in_title_or_question_or_not_matter() -> None:
     said = "It is called Alice there."
-    assert not check(said, "It is called so there.", rules=LOOSE).supported
-    assert check(said, "It is called so there.", title="Alice", rules=LOOSE).supported
-    assert check(said, "It is called so there.", question="Who is Alice?", rules=LOOSE).supported
-    assert check(said, "It is called so there.", rules=Rules(0.0, names=False)).supported
+    assert not check_groundedness(said, "It is called so there.", rules=LOOSE).supported
+    assert check_groundedness(said, "It is called so there.", title="Alice", rules=LOOSE).supported
+    assert check_groundedness(
+        said, "It is called so there.", question="Who is Alice?", rules=LOOSE
+    ).supported
+    assert check_groundedness(
+        said, "It is called so there.", rules=GroundednessRules(0.0, names=False)
+    ).supported
 
 
 def test_the_score_is_the_mean_of_stems_and_of_runs_of_characters() -> None:
     # Of kettle, boil, milk two; of 13 runs in 17 signs three: "kettl", "ettle" and " boil".
-    found = check("Kettles boil milk", "the kettle boils water", rules=LOOSE)
+    found = check_groundedness("Kettles boil milk", "the kettle boils water", rules=LOOSE)
     assert found.score == pytest.approx((2 / 3 + 3 / 13) / 2)
-    assert check("Of the", "Of the", rules=LOOSE).score == 1.0
-    assert check(KETTLE, KETTLE).score == 1.0
-    found = check("A fox met a crow.", KETTLE)
-    assert found.problems == (LITTLE,)
+    assert check_groundedness("Of the", "Of the", rules=LOOSE).score == 1.0
+    assert check_groundedness(KETTLE, KETTLE).score == 1.0
+    found = check_groundedness("A fox met a crow.", KETTLE)
+    assert found.problems == (WEAK_SUPPORT,)
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_a_score_is_a_share_and_a_text_supports_itself(text: str, other: str) -> None:
-    assert 0.0 <= check(text, other).score <= 1.0
-    assert check(text, text, rules=LOOSE).supported
+    assert 0.0 <= check_groundedness(text, other).score <= 1.0
+    assert check_groundedness(text, text, rules=LOOSE).supported
 
 
 def passages(*texts: str) -> list[Passage]:
@@ -172,7 +181,10 @@ def test_a_citation_is_the_shortest_run_that_says_it(sentence: str, chosen: list
 def test_a_sentence_is_not_led_to_a_source_that_is_silent_on_what_another_denies() -> None:
     deny, loose = passages("Never open the lid while it boils.", "The lid is open; milk boils.")
     said = "Open the lid while it boils."
-    assert check(said, loose.text).supported and not check(said, deny.text).supported
+    assert (
+        check_groundedness(said, loose.text).supported
+        and not check_groundedness(said, deny.text).supported
+    )
     # Apart, so that no run holds both.
     apart = [deny, *TALE[:2], loose]
     assert best_passages(said, apart) == [deny]

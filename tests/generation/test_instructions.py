@@ -7,34 +7,34 @@ from pathlib import Path
 import pytest
 
 from generation.checks.markers import NOT_ANSWERED
-from generation.writers.instructions import SHIPPED, Instructions, instructions_from
-from generation.writers.prompt import pack
+from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions, load_instructions
+from generation.writers.prompt import pack_prompt
 from nearline.errors import NotFound, SettingsError
 from nearline.registry import Registry
 from nearline.snapshot import Store
 from nearline.v1 import model_pb2
 
-OWN = SHIPPED.text.replace("Answer briefly", "Answer like a pirate, in {{braces}}")
+OWN = DEFAULT_INSTRUCTIONS.text.replace("Answer briefly", "Answer like a pirate, in {{braces}}")
 KEY = "0123456789abcdef"
 
 
 def read(folder: Path, text: str) -> Instructions:
     (folder / "prompt.txt").write_text(text, "utf-8")
-    return instructions_from(str(folder / "prompt.txt"), "")
+    return load_instructions(str(folder / "prompt.txt"), "")
 
 
 def test_as_shipped_where_nothing_else_is_said(tmp_path: Path) -> None:
-    assert instructions_from("", "") is SHIPPED
-    assert read(tmp_path, f"{SHIPPED.text}\n") is SHIPPED
+    assert load_instructions("", "") is DEFAULT_INSTRUCTIONS
+    assert read(tmp_path, f"{DEFAULT_INSTRUCTIONS.text}\n") is DEFAULT_INSTRUCTIONS
 
 
 def test_ones_own_are_what_the_model_reads_and_have_a_version_of_their_own(tmp_path: Path) -> None:
     own = read(tmp_path, OWN)
-    packed = pack("What?", [], [], 4_000, KEY, own)
+    packed = pack_prompt("What?", [], [], 4_000, KEY, own)
     system = packed.prompt.messages[0].text
     assert f"<<passage N {KEY}>>" in system and NOT_ANSWERED in system
     assert "Answer like a pirate, in {braces}" in system
-    assert packed.prompt.version == own.version != SHIPPED.version
+    assert packed.prompt.version == own.version != DEFAULT_INSTRUCTIONS.version
     assert read(tmp_path, OWN + " Or so.").version != own.version
 
 
@@ -43,11 +43,11 @@ def test_they_may_be_a_version_of_the_registry(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text(OWN, "utf-8")
     registry = Registry(Store(tmp_path / "store"))
     registry.add("prompt", "pirate", model_pb2.ModelCard(), tmp_path / "p.txt")
-    assert instructions_from("registry:pirate@1", store).text == OWN
+    assert load_instructions("registry:pirate@1", store).text == OWN
     with pytest.raises(NotFound, match="no version of prompt pirate is in production"):
-        instructions_from("registry:pirate@production", store)
+        load_instructions("registry:pirate@production", store)
     with pytest.raises(SettingsError, match="no store is named; set --store"):
-        instructions_from("registry:pirate", "")
+        load_instructions("registry:pirate", "")
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_what_checks_could_not_rely_on_is_refused(tmp_path: Path, text: str, wor
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.txt cannot be read .*name a text file"):
-        instructions_from(str(tmp_path / "none.txt"), "")
+        load_instructions(str(tmp_path / "none.txt"), "")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from generation.evidence import confidence, sentence_features
-from generation.evidence.calibration import DEFAULT
-from generation.evidence.evidence_reader import Reader
-from generation.evidence.sources import passages_of
+from generation.evidence.calibration import DEFAULT_CALIBRATION
+from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.sources import list_passages
 from generation.training import eval_metrics, evaluation, regression
-from generation.training.calibrator import MIN_QUESTIONS, learn
-from generation.training.dataset import Observed, Observer, Ranked
-from generation.training.labels import Labelled, Span
+from generation.training.calibrator import MIN_QUESTIONS, fit_calibration
+from generation.training.dataset import DatasetBuilder, QuestionExample, RankingExample
+from generation.training.labels import LabelledQuestion, LabelSpan
 from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import DEFAULT_COLLECTION, Item, Question
@@ -27,21 +27,21 @@ KETTLE = ITEMS[0].text
 DESCALE = "Descale it with vinegar every month."
 
 
-def _labelled(text: str, span: str = DESCALE, start: int | None = None) -> Labelled:
+def _labelled(text: str, span: str = DESCALE, start: int | None = None) -> LabelledQuestion:
     at = KETTLE.index(span) if start is None else start
-    return Labelled(
+    return LabelledQuestion(
         id="1",
         text=text,
-        spans={"kettle": [Span(at, at + len(span), span)]},
+        spans={"kettle": [LabelSpan(at, at + len(span), span)]},
         cited=frozenset({"kettle"}),
     )
 
 
 async def _observe(
-    store: Path, embedder: WordEmbedder, question: Labelled, *, documents: int = 3
-) -> Observed:
+    store: Path, embedder: WordEmbedder, question: LabelledQuestion, *, documents: int = 3
+) -> QuestionExample:
     async with opened(OBJECT, store, embedder) as retriever:
-        observer = Observer(retriever, embedder, documents=documents)
+        observer = DatasetBuilder(retriever, embedder, documents=documents)
         (observed,) = await observer.observe([question], inside=True, hide=True)
     return observed
 
@@ -52,10 +52,10 @@ async def test_the_sentence_that_holds_the_label_is_evidence(
     question = _labelled("vinegar to descale a kettle")
     observed = await _observe(store, embedder, question)
     async with opened(OBJECT, store, embedder) as retriever:
-        found = await Reader(retriever, embedder).find(
+        found = await EvidenceReader(retriever, embedder).find(
             Question(text=question.text), DEFAULT_COLLECTION, None
         )
-    said = [passage.text for passage in passages_of(found.sources)]
+    said = [passage.text for passage in list_passages(found.sources)]
     assert [text for text, held in zip(said, observed.found.evidence, strict=True) if held] == [
         DESCALE
     ]
@@ -88,20 +88,22 @@ async def test_without_the_embedding_service_nothing_is_learned(
         away = FakeEmbedder(embedder.dim)
         away.error = NotReady("it is away")
         with pytest.raises(NotReady, match="it is away; labels are measured with all services up"):
-            await Observer(retriever, away).observe([_labelled("kettle"), _labelled("vinegar")])
+            await DatasetBuilder(retriever, away).observe(
+                [_labelled("kettle"), _labelled("vinegar")]
+            )
 
 
 async def test_the_nearest_documents_can_be_hidden(store: Path, embedder: WordEmbedder) -> None:
     asked = Question(text="vinegar to descale a kettle")
     async with opened(OBJECT, store, embedder) as retriever:
-        reader = Reader(retriever, embedder)
+        reader = EvidenceReader(retriever, embedder)
         found = await reader.find(asked, DEFAULT_COLLECTION, None)
         beyond = await reader.find_beyond(asked, 1, DEFAULT_COLLECTION, None)
         nothing = await reader.find_beyond(asked, 3, DEFAULT_COLLECTION, None)
     assert found.sources[0].best.id == "kettle"
     assert {source.best.id for source in beyond.sources} == {"lamp", "tale"}
     texts = {item.id: item.text for item in ITEMS}
-    for passage in passages_of(beyond.sources):
+    for passage in list_passages(beyond.sources):
         name = beyond.sources[passage.document].best.id
         assert texts[name][passage.start : passage.end] == passage.text
     assert nothing.sources == []
@@ -120,7 +122,7 @@ async def test_what_lies_behind_a_long_document_is_found(
     # More than a first search asks for: 4 of the hidden document, and 20.
     assert built.chunks > 40
     async with opened(OBJECT, tmp_path, embedder) as retriever:
-        beyond = await Reader(retriever, embedder).find_beyond(
+        beyond = await EvidenceReader(retriever, embedder).find_beyond(
             Question(text="kettle boils water"), 1, DEFAULT_COLLECTION, None
         )
     assert [source.best.id for source in beyond.sources] == ["short"]
@@ -128,7 +130,7 @@ async def test_what_lies_behind_a_long_document_is_found(
 
 def test_questions_joined_by_documents_are_one_group() -> None:
     keys = [frozenset(one) for one in ("ab", "c", "bd", "", "de", "")]
-    groups = regression.groups_of(keys).tolist()
+    groups = regression.group_questions(keys).tolist()
     assert groups[0] == groups[2] == groups[4]
     assert len(set(groups)) == 4
 
@@ -153,7 +155,7 @@ def test_cross_validation_learns_nothing_of_the_group_that_it_scores() -> None:
     assert len(set(blind.round(9).tolist())) <= 5
 
 
-def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> Observed:
+def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> QuestionExample:
     """Makes a question whose evidence sentence, of four, is the longest."""
     signals = {name: float(rng.normal()) for name in confidence.SIGNALS}
     signals["coverage_first"] += 3.0 * answerable
@@ -162,12 +164,12 @@ def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> Obs
     features = rng.normal(size=(4, len(sentence_features.FEATURES)))
     gold = int(features[:, sentence_features.FEATURES.index("length")].argmax())
     held = np.eye(4)[:, [gold]] if answerable else np.zeros((4, 0))
-    ranked = Ranked(features=features, held=held, evidence=held.sum(axis=1) > 0)
-    return Observed(
-        question=Labelled(
+    ranked = RankingExample(features=features, held=held, evidence=held.sum(axis=1) > 0)
+    return QuestionExample(
+        question=LabelledQuestion(
             id=document,
             text="?",
-            spans={document: [Span(0, 1, "a")]} if answerable else {},
+            spans={document: [LabelSpan(0, 1, "a")]} if answerable else {},
             cited=frozenset({document}),
         ),
         found=ranked,
@@ -177,19 +179,19 @@ def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> Obs
     )
 
 
-def _both(count: int, rng: np.random.Generator) -> list[Observed]:
+def _both(count: int, rng: np.random.Generator) -> list[QuestionExample]:
     return [_observed(number, answerable=number % 2 == 0, rng=rng) for number in range(2 * count)]
 
 
 def test_a_calibration_holds_the_target_on_questions_that_it_has_not_seen(
     rng: np.random.Generator,
 ) -> None:
-    learned = learn(_both(200, rng), target_risk=0.1)
+    learned = fit_calibration(_both(200, rng), target_risk=0.1)
     told = learned.learned
     assert told is not None and (told.questions, told.answerable) == (400, 200)
     assert told.risk <= 0.1 and told.coverage > 0.3
     assert told.topic_auroc > 0.99 and told.evidence_auroc > 0.9
-    judged = evaluation.judge(learned, _both(400, rng))
+    judged = evaluation.evaluate_calibration(learned, _both(400, rng))
     assert judged.operating.risk == pytest.approx(0.1, abs=0.05)
     assert judged.recall_inside[3] == judged.recall_found[3] == pytest.approx(1.0, abs=0.05)
     assert judged.kept == pytest.approx(0.98, abs=0.03)
@@ -199,7 +201,7 @@ def test_a_calibration_holds_the_target_on_questions_that_it_has_not_seen(
 
 def test_a_lower_target_refuses_more(rng: np.random.Generator) -> None:
     observed = _both(150, rng)
-    strict, loose = (learn(observed, target_risk=risk) for risk in (0.02, 0.3))
+    strict, loose = (fit_calibration(observed, target_risk=risk) for risk in (0.02, 0.3))
     assert strict.evidence_threshold > loose.evidence_threshold
     assert strict.learned is not None and loose.learned is not None
     assert strict.learned.coverage < loose.learned.coverage
@@ -207,31 +209,36 @@ def test_a_lower_target_refuses_more(rng: np.random.Generator) -> None:
 
 def test_the_sentence_model_reads_what_it_is_given(rng: np.random.Generator) -> None:
     observed = _both(60, rng)
-    assert learn(observed).sentences.names == sentence_features.FEATURES
-    given = learn(observed, sentence_features=("length", "numbers")).sentences
+    assert fit_calibration(observed).sentences.names == sentence_features.FEATURES
+    given = fit_calibration(observed, sentence_features=("length", "numbers")).sentences
     assert given.names == ("length", "numbers") and given.weights[0] > 1.0
 
 
 def test_without_sentences_or_hidden_documents_the_shipped_models_stay(
     rng: np.random.Generator,
 ) -> None:
-    nothing = Ranked(
+    nothing = RankingExample(
         features=np.empty((0, len(sentence_features.FEATURES))),
         held=np.empty((0, 1)),
         evidence=np.empty(0, np.bool_),
     )
     bare = [
-        Observed(question=one.question, found=nothing, inside=[], signals=one.signals, hidden=None)
+        QuestionExample(
+            question=one.question, found=nothing, inside=[], signals=one.signals, hidden=None
+        )
         for one in _both(60, rng)
     ]
-    learned = learn(bare)
-    assert learned.sentences is DEFAULT.sentences and learned.topic is DEFAULT.topic
+    learned = fit_calibration(bare)
+    assert (
+        learned.sentences is DEFAULT_CALIBRATION.sentences
+        and learned.topic is DEFAULT_CALIBRATION.topic
+    )
     assert learned.calibrated
     # Nothing was found where an answer is: nothing is recalled.
-    assert evaluation.judge(learned, bare).recall_found[5] == 0.0
+    assert evaluation.evaluate_calibration(learned, bare).recall_found[5] == 0.0
 
 
 def test_too_few_questions_of_a_kind_are_refused(rng: np.random.Generator) -> None:
     few = [_observed(number, answerable=number != 0, rng=rng) for number in range(80)]
     with pytest.raises(InvalidRequest, match=f"80 .*, 1 of them without .*{MIN_QUESTIONS} are"):
-        learn(few)
+        fit_calibration(few)

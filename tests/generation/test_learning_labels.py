@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from generation.training import labels
-from generation.training.labels import Labelled, Span
+from generation.training.labels import LabelledQuestion, LabelSpan
 from nearline.errors import InvalidRequest
 
 
@@ -45,11 +45,11 @@ def claims(tmp_path: Path) -> Path:
 
 def test_evidence_sentences_are_spans_of_the_sentences_joined(claims: Path) -> None:
     text = "A cat sat. It röared. So what?"
-    first, second = labels.load(claims, "train")
-    assert first == Labelled(
+    first, second = labels.load_labels(claims, "train")
+    assert first == LabelledQuestion(
         id="1",
         text="Cats roar.",
-        spans={"d": [Span(11, 21, "It röared."), Span(22, 30, "So what?")]},
+        spans={"d": [LabelSpan(11, 21, "It röared."), LabelSpan(22, 30, "So what?")]},
         cited=frozenset({"d", "e"}),
     )
     assert all(text[start:end] == held for start, end, held in first.spans["d"])
@@ -70,25 +70,25 @@ def test_answers_are_spans_and_questions_without_have_none(tmp_path: Path) -> No
             {"query_id": "9", "text": "Why?"},
         ],
     )
-    first, second, third = labels.load(tmp_path, "dev")
-    assert first.spans == {"d": [Span(2, 5, "cat")]}
+    first, second, third = labels.load_labels(tmp_path, "dev")
+    assert first.spans == {"d": [LabelSpan(2, 5, "cat")]}
     assert (first.id, second.has_answer, second.cited) == ("7", False, frozenset({"d"}))
     assert third.cited == frozenset()
     # The file of the split goes first.
     _write(tmp_path / "questions_dev.jsonl", [{"query_id": "0", "text": "?"}])
-    assert [one.id for one in labels.load(tmp_path, "dev")] == ["0"]
+    assert [one.id for one in labels.load_labels(tmp_path, "dev")] == ["0"]
 
 
 def test_questions_that_share_a_document_with_others_are_left_out(claims: Path) -> None:
-    first, second = labels.load(claims, "train")
-    assert labels.disjoint([first, second], [second]) == []
-    alone = Labelled(id="3", text="?", spans={}, cited=frozenset({"f"}))
-    assert labels.disjoint([first, alone], [second]) == [alone]
+    first, second = labels.load_labels(claims, "train")
+    assert labels.drop_overlapping([first, second], [second]) == []
+    alone = LabelledQuestion(id="3", text="?", spans={}, cited=frozenset({"f"}))
+    assert labels.drop_overlapping([first, alone], [second]) == [alone]
 
 
 def test_a_split_that_is_not_there_names_those_that_are(claims: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'test'.*it has claims_train\.jsonl"):
-        labels.load(claims, "test")
+        labels.load_labels(claims, "test")
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_malformed_claim_is_named_by_file_and_line(claims: Path, row: object) 
     with (claims / "claims_train.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row))
     with pytest.raises(InvalidRequest, match=r"claims_train\.jsonl:3 "):
-        labels.load(claims, "train")
+        labels.load_labels(claims, "train")
 
 
 def test_an_answer_without_a_document_is_malformed(tmp_path: Path) -> None:
     row = {"query_id": "1", "text": "?", "answers": [{"text": "a", "answer_start": 0}]}
     _write(tmp_path / "questions_x.jsonl", [row])
     with pytest.raises(InvalidRequest, match=r"questions_x\.jsonl:1 .*doc_id"):
-        labels.load(tmp_path, "x")
+        labels.load_labels(tmp_path, "x")

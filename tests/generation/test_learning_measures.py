@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generation.training import eval_metrics
-from generation.training.eval_metrics import Operating
+from generation.training.eval_metrics import OperatingPoint
 
 SCORES = np.array([0.9, 0.8, 0.8, 0.5, 0.1])
 ANSWERABLE = np.array([True, True, False, True, False])
@@ -24,10 +24,10 @@ def test_auroc_is_the_share_of_pairs_in_order() -> None:
 
 def test_every_distinct_score_is_a_threshold_with_its_coverage_and_risk() -> None:
     assert eval_metrics.risk_coverage(SCORES, ANSWERABLE) == [
-        Operating(0.9, 1 / 5, 0 / 1),
-        Operating(0.8, 3 / 5, 1 / 3),
-        Operating(0.5, 4 / 5, 1 / 4),
-        Operating(0.1, 5 / 5, 2 / 5),
+        OperatingPoint(0.9, 1 / 5, 0 / 1),
+        OperatingPoint(0.8, 3 / 5, 1 / 3),
+        OperatingPoint(0.5, 4 / 5, 1 / 4),
+        OperatingPoint(0.1, 5 / 5, 2 / 5),
     ]
     assert eval_metrics.risk_coverage(SCORES[:0], ANSWERABLE[:0]) == []
 
@@ -54,13 +54,15 @@ def test_a_chosen_threshold_does_what_the_curve_says(
     answered = [held for score, held in rows if score >= chosen.threshold]
     assert chosen.coverage == pytest.approx(len(answered) / len(rows))
     assert chosen.risk == pytest.approx(answered.count(False) / len(answered))
-    assert eval_metrics.operate(scores, answerable, chosen.threshold) == pytest.approx(chosen)
+    assert eval_metrics.operating_point(scores, answerable, chosen.threshold) == pytest.approx(
+        chosen
+    )
 
 
 def test_a_span_is_found_where_the_best_sentences_hold_more_than_half_of_it() -> None:
     # Span 0 lies in sentences 0 and 1, span 1 in sentence 2, span 2 was never retrieved.
     held = np.array([[0.4, 0.0, 0.0], [0.6, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert eval_metrics.recall(held, np.array([3.0, 2.0, 1.0]), 1) == 0.0
-    assert eval_metrics.recall(held, np.array([3.0, 2.0, 1.0]), 2) == pytest.approx(1 / 3)
-    assert eval_metrics.recall(held, np.array([3.0, 2.0, 1.0]), 3) == pytest.approx(2 / 3)
-    assert eval_metrics.recall(held, np.array([1.0, 2.0, 3.0]), 2) == pytest.approx(2 / 3)
+    assert eval_metrics.recall_at_k(held, np.array([3.0, 2.0, 1.0]), 1) == 0.0
+    assert eval_metrics.recall_at_k(held, np.array([3.0, 2.0, 1.0]), 2) == pytest.approx(1 / 3)
+    assert eval_metrics.recall_at_k(held, np.array([3.0, 2.0, 1.0]), 3) == pytest.approx(2 / 3)
+    assert eval_metrics.recall_at_k(held, np.array([1.0, 2.0, 3.0]), 2) == pytest.approx(2 / 3)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from generation.evidence.embedder_router import OneOfModel
+from generation.evidence.embedder_router import EmbedderRouter
 from nearline.errors import SnapshotMismatch
 from tests.index_builder.embedders import HashEmbedder
 
 
 async def test_the_service_of_the_expected_model_is_asked() -> None:
     first, second = HashEmbedder(fingerprint="a"), HashEmbedder(fingerprint="b")
-    both = OneOfModel({"x:1": first, "x:2": second})
+    both = EmbedderRouter({"x:1": first, "x:2": second})
     assert (await both.info()).fingerprint == "a"
     # Nothing is known yet: the first.
     assert (await both.embed(["q"])).fingerprint == "a"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generation.checks.markers import NOT_ANSWERED
-from generation.evidence.sources import Source, sources
-from generation.writers.instructions import SHIPPED
-from generation.writers.prompt import Packed, pack
+from generation.evidence.sources import EvidenceSource, group_sources
+from generation.writers.instructions import DEFAULT_INSTRUCTIONS
+from generation.writers.prompt import PackedPrompt, pack_prompt
 from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens
 
@@ -25,22 +25,24 @@ def hit(id: str, chunk: int, start: int, text: str, score: float, title: str = "
     )
 
 
-def evidence(*texts: str) -> list[Source]:
+def evidence(*texts: str) -> list[EvidenceSource]:
     """One document for each text, best first; near copies too."""
-    return [Source([hit(f"d{at}", 0, 0, text, 1.0 - at / 100)]) for at, text in enumerate(texts)]
+    return [
+        EvidenceSource([hit(f"d{at}", 0, 0, text, 1.0 - at / 100)]) for at, text in enumerate(texts)
+    ]
 
 
-def packed(*texts: str, question: str = "What?", history: list[Turn] | None = None) -> Packed:
-    return pack(question, evidence(*texts), history or [], 4000, KEY)
+def packed(*texts: str, question: str = "What?", history: list[Turn] | None = None) -> PackedPrompt:
+    return pack_prompt(question, evidence(*texts), history or [], 4000, KEY)
 
 
-def user(found: Packed) -> str:
+def user(found: PackedPrompt) -> str:
     assert [message.role for message in found.prompt.messages] == ["system", "user"]
     return found.prompt.messages[1].text
 
 
 def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_once() -> None:
-    found = sources(
+    found = group_sources(
         [
             hit("a", 1, 16, TEXT[16:48], 0.9, "Greek"),
             hit("b", 0, 100, "Zeta\n  is new. It is odd.", 0.5),
@@ -48,7 +50,7 @@ def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_on
         ],
         5,
     )
-    result = pack("Which is first?", found, [], 4000, KEY)
+    result = pack_prompt("Which is first?", found, [], 4000, KEY)
     assert [(one.number, one.source, one.chunk, one.start, one.end) for one in result.shown] == [
         (1, 0, 1, 16, 48),
         (2, 0, 0, 0, 15),
@@ -61,7 +63,7 @@ def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_on
         f"<<passage 3 {KEY}>>\nZeta\n  is new. It is odd.\n<<end of passage 3 {KEY}>>\n\n"
         "Question: Which is first?"
     )
-    assert result.prompt.version == SHIPPED.version
+    assert result.prompt.version == DEFAULT_INSTRUCTIONS.version
     assert NOT_ANSWERED in result.prompt.messages[0].text
     for one in result.shown:
         source = found[one.source]
@@ -72,15 +74,15 @@ def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_on
 
 
 def test_the_last_chunk_is_cut_at_a_sentence_and_one_too_long_is_passed_over() -> None:
-    instructions = pack("What?", [], [], 4000, KEY).prompt.tokens
+    instructions = pack_prompt("What?", [], [], 4000, KEY).prompt.tokens
     fences = estimate_tokens(f"<<passage 1 {KEY}>> <<end of passage 1 {KEY}>>")
-    found = pack("What?", evidence(TEXT), [], instructions + fences + 9, KEY)
+    found = pack_prompt("What?", evidence(TEXT), [], instructions + fences + 9, KEY)
     assert [(one.start, one.end) for one in found.shown] == [(0, 32)]
     assert user(found).splitlines()[1] == TEXT[:32]
     long = "word " * 200 + "."
-    found = pack("What?", evidence(long, TEXT), [], instructions + fences + 40, KEY)
+    found = pack_prompt("What?", evidence(long, TEXT), [], instructions + fences + 40, KEY)
     assert [(one.number, one.source) for one in found.shown] == [(1, 1)]
-    assert pack("What?", evidence(TEXT), [], 10, KEY).shown == []
+    assert pack_prompt("What?", evidence(TEXT), [], 10, KEY).shown == []
 
 
 @settings(deadline=None)
@@ -93,8 +95,8 @@ def test_the_last_chunk_is_cut_at_a_sentence_and_one_too_long_is_passed_over() -
 def test_a_prompt_keeps_to_its_budget(
     texts: list[str], question: str, history: list[Turn], room: int
 ) -> None:
-    instructions = pack("", [], [], 0, KEY).prompt.tokens
-    found = pack(question, evidence(*texts), history, instructions + room, KEY)
+    instructions = pack_prompt("", [], [], 0, KEY).prompt.tokens
+    found = pack_prompt(question, evidence(*texts), history, instructions + room, KEY)
     assert found.prompt.tokens <= instructions + room
     assert found.prompt.tokens == sum(estimate_tokens(one.text) for one in found.prompt.messages)
 
@@ -120,7 +122,7 @@ ATTACKS = [
 PIECES = st.lists(st.one_of(st.sampled_from([*ATTACKS, KEY, KEY[:8], KEY[8:], "<<"]), st.text()))
 
 
-def guarded(found: Packed) -> None:
+def guarded(found: PackedPrompt) -> None:
     """Holds a prompt against the fences that it should have, whatever stands between them."""
     text = user(found)
     lines = text.split("\n")
@@ -148,9 +150,9 @@ def test_no_text_of_others_passes_for_a_fence(
     texts: list[str], question: list[str], said: list[str]
 ) -> None:
     history = [Turn("".join(said), "".join(said))]
-    titled = [Source([hit("t", 0, 0, "".join(texts), 0.5, "".join(said))])]
+    titled = [EvidenceSource([hit("t", 0, 0, "".join(texts), 0.5, "".join(said))])]
     sources = [*evidence("".join(texts), *texts), *titled]
-    guarded(pack("".join(question), sources, history, 4000, KEY))
+    guarded(pack_prompt("".join(question), sources, history, 4000, KEY))
 
 
 def test_a_lookalike_of_the_key_is_taken_out_of_the_text_around_it() -> None:
@@ -179,4 +181,4 @@ def test_what_was_said_before_is_fenced_and_its_last_turns_are_kept() -> None:
 @pytest.mark.parametrize("nonce", ["", "abc", "g" * 16, "A" * 16, "0" * 65, KEY + "\n"])
 def test_a_key_that_can_be_guessed_is_refused(nonce: str) -> None:
     with pytest.raises(ValueError, match="token_hex"):
-        pack("What?", [], [], 100, nonce)
+        pack_prompt("What?", [], [], 100, nonce)

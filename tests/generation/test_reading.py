@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from generation.evidence.evidence_reader import Reader
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.evidence.sentence_features import FEATURES
 from nearline.contract import DEFAULT_COLLECTION, Embeddings, Lane, Question, TextRole
 from tests.retrieval.fakes import WordEmbedder
@@ -41,7 +41,7 @@ class _Counting(WordEmbedder):
 async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder) -> None:
     counting = _Counting(embedder.dim)
     async with opened(OBJECT, store, embedder) as retriever:
-        reader = Reader(retriever, counting)
+        reader = EvidenceReader(retriever, counting)
         found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
         reading = await reader.read(found, None)
         assert [texts for role, texts in counting.asked if role is TextRole.QUERY] == [[ASKED.text]]
@@ -63,7 +63,7 @@ async def test_each_sentence_has_the_cosine_of_its_own_text(
     store: Path, embedder: WordEmbedder
 ) -> None:
     async with opened(OBJECT, store, embedder) as retriever:
-        reader = Reader(retriever, embedder)
+        reader = EvidenceReader(retriever, embedder)
         found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
         reading = await reader.read(found, None, embedded=3)
         every = await reader.read(found, None, embedded=99)

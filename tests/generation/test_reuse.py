@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from generation.evidence.calibration import Calibrations
-from generation.evidence.evidence_reader import Reader
+from generation.evidence.calibration import CalibrationStore
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.memory.answer_cache import AnswerKey, CachedAnswer
-from generation.model_set import opened as models_opened
+from generation.model_set import open_model_set as models_opened
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c
@@ -83,12 +83,12 @@ async def ask(
     altered: Altered,
     kept: Kept,
     embedder: WordEmbedder,
-    calibrations: Calibrations | None = None,
+    calibrations: CalibrationStore | None = None,
     **reader: object,
 ) -> list[c.AnswerEvent]:
     service = GenerationService(
         altered,  # type: ignore[arg-type]
-        Reader(altered, embedder, **reader),  # type: ignore[arg-type]
+        EvidenceReader(altered, embedder, **reader),  # type: ignore[arg-type]
         calibrations=calibrations,
         cache=kept,  # type: ignore[arg-type]
     )
@@ -152,7 +152,7 @@ class Manifests:
 async def test_an_answer_by_rules_that_may_not_be_those_of_its_snapshot_is_not_kept(
     store: Path, embedder: WordEmbedder
 ) -> None:
-    kept, calibrations = Kept(), Calibrations(Manifests())
+    kept, calibrations = Kept(), CalibrationStore(Manifests())
     async with opened(OBJECT, store, embedder) as retriever:
         await ask(Altered(retriever), kept, embedder, calibrations)
         assert not kept.answers

@@ -8,31 +8,31 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.evidence.calibration import DEFAULT
+from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.sentence_features import (
     FEATURES,
     POSITION,
-    Document,
+    EvidenceDocument,
+    QueryTerm,
     Sentence,
-    Term,
-    features,
-    rows,
-    shortlist,
+    compute_features,
+    list_sentences,
+    select_shortlist,
 )
 
-TERMS = (Term("cat", 3.0), Term("mat", 1.0))
+TERMS = (QueryTerm("cat", 3.0), QueryTerm("mat", 1.0))
 
 
 def _words(text: str) -> list[str]:
     return text.lower().split()
 
 
-def _document(title: str, score: float, *sentences: str) -> Document:
+def _document(title: str, score: float, *sentences: str) -> EvidenceDocument:
     spans, at = [], 0
     for sentence in sentences:
         spans.append((at, at + len(sentence)))
         at += len(sentence) + 1
-    return Document(title, " ".join(sentences), score, spans)
+    return EvidenceDocument(title, " ".join(sentences), score, spans)
 
 
 TWO = (
@@ -48,15 +48,15 @@ def _column(name: str, described: NDArray[np.float64]) -> list[float]:
 
 
 def _described(
-    documents: tuple[Document, ...] = TWO,
+    documents: tuple[EvidenceDocument, ...] = TWO,
     cosines: NDArray[np.float32] = UNKNOWN,
     query: str = "",
 ) -> NDArray[np.float64]:
-    return features(TERMS, documents, _words, cosines, query=query)
+    return compute_features(TERMS, documents, _words, cosines, query=query)
 
 
 def test_rows_are_the_sentences_of_all_documents_in_order() -> None:
-    assert rows(TWO) == [
+    assert list_sentences(TWO) == [
         Sentence(0, 0, 11),
         Sentence(0, 12, 20),
         Sentence(0, 21, 34),
@@ -94,9 +94,9 @@ def test_position_length_and_numbers_are_counted() -> None:
 
 def test_grams_are_runs_of_five_characters_whatever_the_case_and_spaces() -> None:
     one = _document("", 1.0, "abcdefg", "ABC  DEF", "bcdef")
-    described = features(TERMS, [one], _words, UNKNOWN[:3], query=" Abcdef ")
+    described = compute_features(TERMS, [one], _words, UNKNOWN[:3], query=" Abcdef ")
     assert _column("grams", described) == [1.0, 0.0, 0.5]
-    spaced = features(TERMS, [one], _words, UNKNOWN[:3], query="abc de")
+    spaced = compute_features(TERMS, [one], _words, UNKNOWN[:3], query="abc de")
     assert _column("grams", spaced) == [0.0, 1.0, 0.0]
 
 
@@ -112,34 +112,36 @@ def test_a_sentence_without_a_cosine_counts_as_the_least_of_those_with_one() -> 
 def test_without_any_cosine_the_rest_decides() -> None:
     described = _described()
     assert np.isnan(_column("cosine", described)).all()
-    logits = DEFAULT.rank(described)
+    logits = DEFAULT_CALIBRATION.rank(described)
     assert logits.shape == (5,) and logits.dtype == np.float64 and np.isfinite(logits).all()
-    for name, (_, mean, _) in DEFAULT.sentences.terms().items():
+    for name, (_, mean, _) in DEFAULT_CALIBRATION.sentences.terms().items():
         if name.startswith("cosine"):
             described[:, FEATURES.index(name)] = mean
-    assert np.allclose(DEFAULT.rank(described), logits)
+    assert np.allclose(DEFAULT_CALIBRATION.rank(described), logits)
 
 
 def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
     weak = _document("", 0.1, "x", "y", "mat")
     strong = _document("", 1.0, "cat", "cat mat", "mat", "cat z")
     for most, wanted in [(1, [4]), (2, [3, 4]), (3, [2, 3, 4]), (5, [0, 2, 3, 4, 6])]:
-        assert shortlist(TERMS, [weak, strong], _words, most).tolist() == wanted
-    assert shortlist(TERMS, [weak, strong], _words, 99).tolist() == list(range(7))
+        assert select_shortlist(TERMS, [weak, strong], _words, most).tolist() == wanted
+    assert select_shortlist(TERMS, [weak, strong], _words, 99).tolist() == list(range(7))
 
 
 def test_nothing_to_rank_is_an_empty_answer() -> None:
-    empty = features(TERMS, [], _words, UNKNOWN[:0])
+    empty = compute_features(TERMS, [], _words, UNKNOWN[:0])
     assert empty.shape == (0, len(FEATURES))
-    assert DEFAULT.rank(empty).shape == (0,)
-    assert shortlist(TERMS, [], _words, 3).dtype == np.int64
-    without_terms = features([], TWO, _words, UNKNOWN)
+    assert DEFAULT_CALIBRATION.rank(empty).shape == (0,)
+    assert select_shortlist(TERMS, [], _words, 3).dtype == np.int64
+    without_terms = compute_features([], TWO, _words, UNKNOWN)
     assert _column("coverage", without_terms) == [0.0] * 5
 
 
 def test_the_default_ranks_all_terms_above_none_and_knows_no_position() -> None:
     one = _document("", 1.0, "dogs ran far", "cat mat here", "birds flew off")
-    described = features(TERMS, [one], _words, np.full(3, 0.3, np.float32), query="cat mat")
-    assert DEFAULT.rank(described).argmax() == 1
-    assert DEFAULT.rank(features(TERMS, [one], _words, UNKNOWN[:3])).argmax() == 1
-    assert not set(DEFAULT.sentences.names) & set(POSITION)
+    described = compute_features(TERMS, [one], _words, np.full(3, 0.3, np.float32), query="cat mat")
+    assert DEFAULT_CALIBRATION.rank(described).argmax() == 1
+    assert (
+        DEFAULT_CALIBRATION.rank(compute_features(TERMS, [one], _words, UNKNOWN[:3])).argmax() == 1
+    )
+    assert not set(DEFAULT_CALIBRATION.sentences.names) & set(POSITION)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from generation.checks.citations import text_hash
-from generation.evidence.evidence_reader import Reader
+from generation.evidence.evidence_reader import EvidenceReader
 from generation.service import GenerationService
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
@@ -106,7 +106,7 @@ async def test_without_an_embedder_words_rank_and_the_end_says_so(
     store: Path, embedder: WordEmbedder
 ) -> None:
     async with opened(OBJECT, store, embedder) as retriever:
-        generator = GenerationService(retriever, Reader(retriever, None))
+        generator = GenerationService(retriever, EvidenceReader(retriever, None))
         found = await events(generator, asked("press the red button"))
     done = found[-1]
     assert isinstance(done, c.Done) and "ranked by words" in done.served_by.reason
@@ -121,7 +121,7 @@ async def test_an_embedder_that_fails_lowers_the_answer_a_rung(
             raise NotReady("the model is loading")
 
     async with opened(OBJECT, store, embedder) as retriever:
-        generator = GenerationService(retriever, Reader(retriever, Failing(embedder.dim)))
+        generator = GenerationService(retriever, EvidenceReader(retriever, Failing(embedder.dim)))
         done = (await events(generator, asked("press the red button")))[-1]
     assert isinstance(done, c.Done)
     assert done.served_by.reason == "sentences are ranked by words: the model is loading"
@@ -149,13 +149,13 @@ async def test_citations_are_checked_against_what_is_served_now(
         cite("tale", "Once a fox met a crow."),
     ]
     async with opened(OBJECT, store, embedder) as retriever:
-        reply = await GenerationService(retriever, Reader(retriever, None)).verify(cited)
+        reply = await GenerationService(retriever, EvidenceReader(retriever, None)).verify(cited)
         assert {check.verdict for check in reply.checks} == {c.Verdict.VALID}
     changed = TEXTS["lamp"].replace("The lamp", "This small lamp").replace("9 hours", "8 hours")
     later = [ITEMS[0], replace(ITEMS[1], text=changed)]
     await build_snapshot(later, BuildOptions(store=str(store)), embedder)
     async with opened(OBJECT, store, embedder) as retriever:
-        reply = await GenerationService(retriever, Reader(retriever, None)).verify(cited)
+        reply = await GenerationService(retriever, EvidenceReader(retriever, None)).verify(cited)
     assert [check.verdict for check in reply.checks] == [
         c.Verdict.VALID,
         c.Verdict.MOVED,
@@ -182,7 +182,7 @@ class Hanging:
 
 async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
     hanging = Hanging()
-    service = GenerationService(hanging, Reader(hanging, None))  # type: ignore[arg-type]
+    service = GenerationService(hanging, EvidenceReader(hanging, None))  # type: ignore[arg-type]
     async with running([registration(service)]) as address, GenerationClient(address) as client:
         caller = asyncio.ensure_future(events(client, asked("anything")))
         async with asyncio.timeout(10):
@@ -229,7 +229,7 @@ async def test_a_reranker_decides_the_order_of_the_evidence(
 ) -> None:
     reranker = Backwards(away)
     async with opened(OBJECT, store, embedder) as retriever:
-        reader = Reader(retriever, embedder, reranker=reranker, rerank_chunks=20)
+        reader = EvidenceReader(retriever, embedder, reranker=reranker, rerank_chunks=20)
         generator = GenerationService(retriever, reader)
         found = await events(generator, asked("the kettle boils water", documents=1))
     evidence, done = found[0], found[-1]

@@ -15,13 +15,13 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generation.memory.sessions import Sessions, key_of, window
+from generation.memory.sessions import SessionStore, recent_turns, session_key
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, NotReady, SettingsError, Unsupported
 from nearline.sentences import estimate_tokens
 from nearline_cli.local.bundled_redis import SETTINGS
 from nearline_cli.local.processes import free_port
-from retrieval.redis_client.connection import Redis, ask_keeping, connect
+from retrieval.redis_client.connection import Redis, connect, read_persistence
 from tests.generation.redis import give_redis_url, needs_redis, valkey
 
 __all__ = ["give_redis_url"]  # A fixture.
@@ -65,7 +65,7 @@ def turn(number: int) -> Turn:
 
 
 async def test_what_was_added_is_loaded_as_it_was(redis: Redis) -> None:
-    sessions = Sessions(redis, ttl_s=3_600)
+    sessions = SessionStore(redis, ttl_s=3_600)
     full = Turn(
         "and that?\n\x00", "so: “ja” \ud800 [1]", "and what?", "20261125T004218Z-1f3a9c", NOON
     )
@@ -81,7 +81,7 @@ async def test_what_was_added_is_loaded_as_it_was(redis: Redis) -> None:
 
 
 async def test_two_callers_at_once_exactly_one_adds(redis: Redis) -> None:
-    sessions = Sessions(redis)
+    sessions = SessionStore(redis)
     for version in range(10):
         tries = [sessions.append(*WHERE, "s", turn(one), version) for one in range(8)]
         done = await asyncio.gather(*tries, return_exceptions=True)
@@ -96,7 +96,7 @@ async def test_a_change_that_is_sent_twice_is_made_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As redis-py does after a reply that never came.
-    sessions = Sessions(redis)
+    sessions = SessionStore(redis)
     monkeypatch.setattr(
         "generation.memory.sessions.secrets.token_hex", lambda n: "0123456789abcdef"
     )
@@ -106,21 +106,21 @@ async def test_a_change_that_is_sent_twice_is_made_once(
 
 
 async def test_a_turn_starts_the_time_anew_and_reading_does_not(redis: Redis) -> None:
-    key = key_of(*WHERE, "s")
-    await Sessions(redis, ttl_s=100).append(*WHERE, "s", turn(1), 0)
+    key = session_key(*WHERE, "s")
+    await SessionStore(redis, ttl_s=100).append(*WHERE, "s", turn(1), 0)
     await redis.expire(key, 10)
-    await Sessions(redis, ttl_s=100).load(*WHERE, "s")
+    await SessionStore(redis, ttl_s=100).load(*WHERE, "s")
     assert await redis.ttl(key) <= 10
-    await Sessions(redis, ttl_s=100).append(*WHERE, "s", turn(2), 1)
+    await SessionStore(redis, ttl_s=100).append(*WHERE, "s", turn(2), 1)
     assert 10 < await redis.ttl(key) <= 100
     await redis.pexpireat(key, 1)
-    assert (await Sessions(redis).load(*WHERE, "s")).version == 0
+    assert (await SessionStore(redis).load(*WHERE, "s")).version == 0
     with pytest.raises(Conflict, match=r"has version 0, not 2: .* or it was forgotten"):
-        await Sessions(redis).append(*WHERE, "s", turn(3), 2)
+        await SessionStore(redis).append(*WHERE, "s", turn(3), 2)
 
 
 async def test_a_server_that_runs_it_for_the_first_time_is_taught_the_script(redis: Redis) -> None:
-    sessions = Sessions(redis)
+    sessions = SessionStore(redis)
     await sessions.append(*WHERE, "s", turn(1), 0)
     await redis.script_flush()
     assert await sessions.append(*WHERE, "s", turn(2), 1) == 2
@@ -129,23 +129,23 @@ async def test_a_server_that_runs_it_for_the_first_time_is_taught_the_script(red
 @pytest.mark.parametrize("session_id", ["", "x" * (MAX_SESSION_ID + 1), "a\nb", "\x00", "\u200b"])
 def test_a_malformed_id_is_refused(session_id: str) -> None:
     with pytest.raises(InvalidRequest, match=r"use 1\.\.128 printable characters") as caught:
-        key_of(*WHERE, session_id)
+        session_key(*WHERE, session_id)
     assert caught.value.field == "session_id"
 
 
 def test_no_two_conversations_share_a_key_and_each_has_one_slot() -> None:
     parts = ["a", *HOSTILE]
-    keys = {key_of(c, t, i) for c in ("a", "b") for t in ["", *parts] for i in parts}
+    keys = {session_key(c, t, i) for c in ("a", "b") for t in ["", *parts] for i in parts}
     assert len(keys) == 2 * (len(parts) + 1) * len(parts)
     for key in keys:
         assert (key.count("{"), key.count("}"), key.count("/")) == (1, 1, 2)
         assert key.isascii()
     with pytest.raises(InvalidRequest):
-        key_of("../b", "", "s")
+        session_key("../b", "", "s")
 
 
 async def test_hostile_ids_keep_their_own_turns(redis: Redis) -> None:
-    sessions = Sessions(redis)
+    sessions = SessionStore(redis)
     for number, name in enumerate(HOSTILE):
         await sessions.append("default", name, name, turn(number), 0)
     for number, name in enumerate(HOSTILE):
@@ -170,7 +170,7 @@ async def test_hostile_ids_keep_their_own_turns(redis: Redis) -> None:
 async def test_what_is_no_session_is_told_and_can_be_forgotten(
     redis: Redis, value: bytes | list[bytes]
 ) -> None:
-    sessions, key = Sessions(redis), key_of(*WHERE, "s")
+    sessions, key = SessionStore(redis), session_key(*WHERE, "s")
     if isinstance(value, bytes):
         await redis.set(key, value)
     else:
@@ -197,9 +197,9 @@ def test_it_does_what_a_list_in_memory_does(redis_url: str, data: st.DataObject)
     async def run() -> None:
         async with connect(redis_url) as redis:
             await redis.flushdb()
-            await follow(Sessions(redis, max_turns=max_turns, max_bytes=max_bytes))
+            await follow(SessionStore(redis, max_turns=max_turns, max_bytes=max_bytes))
 
-    async def follow(sessions: Sessions) -> None:
+    async def follow(sessions: SessionStore) -> None:
         model: list[Turn] = []
         version = 0
         for step in data.draw(st.lists(st.sampled_from("append stale delete".split()), max_size=9)):
@@ -234,7 +234,7 @@ def test_the_window_holds_the_newest_turns_that_fit(turns: list[Turn], max_token
     def cost(some: list[Turn]) -> int:
         return sum(estimate_tokens(one.question) + estimate_tokens(one.answer) for one in some)
 
-    kept = window(turns, max_tokens)
+    kept = recent_turns(turns, max_tokens)
     assert cost(kept) <= max_tokens
     fitting = [n for n in range(len(turns) + 1) if cost(turns[len(turns) - n :]) <= max_tokens]
     if max(fitting) or not turns:
@@ -252,15 +252,15 @@ def test_the_window_holds_the_newest_turns_that_fit(turns: list[Turn], max_token
 def test_a_long_answer_leaves_its_question_in_the_window() -> None:
     turns = [Turn("old?", "old"), Turn("why?", "because it is so")]
     # Six letters to a token: why ? becaus e it
-    assert window(turns, 5) == [Turn("why?", "because it")]
-    assert window(turns, 100) == turns
-    assert window(turns, 1) == []
+    assert recent_turns(turns, 5) == [Turn("why?", "because it")]
+    assert recent_turns(turns, 100) == turns
+    assert recent_turns(turns, 1) == []
 
 
 async def test_redis_away_is_not_ready_and_what_was_saved_is_there_again(tmp_path: Path) -> None:
     port = free_port()
     client = connect(f"redis://127.0.0.1:{port}/0")
-    sessions = Sessions(client)
+    sessions = SessionStore(client)
     with pytest.raises(NotReady, match="Redis does not answer"):
         await sessions.load(*WHERE, "s")
     async with valkey(tmp_path, port):
@@ -285,14 +285,14 @@ async def test_a_redis_that_hangs_is_given_up_in_time(redis: Redis, redis_url: s
     try:
         async with asyncio.timeout(5):
             with pytest.raises(NotReady, match="Timeout"):
-                await Sessions(redis).load(*WHERE, "s")
+                await SessionStore(redis).load(*WHERE, "s")
     finally:
         server.send_signal(signal.SIGCONT)
-    assert (await Sessions(redis).load(*WHERE, "s")).version == 0
+    assert (await SessionStore(redis).load(*WHERE, "s")).version == 0
 
 
 async def test_a_full_redis_refuses_and_keeps_what_it_has(redis: Redis) -> None:
-    sessions = Sessions(redis)
+    sessions = SessionStore(redis)
     await sessions.append(*WHERE, "s", turn(1), 0)
     await redis.config_set("maxmemory", "1")
     with pytest.raises(NotReady, match=r"Redis refuses .*maxmemory"):
@@ -302,24 +302,24 @@ async def test_a_full_redis_refuses_and_keeps_what_it_has(redis: Redis) -> None:
 
 
 async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
-    kept = await ask_keeping(redis)
+    kept = await read_persistence(redis)
     assert (kept.appendonly, kept.appendfsync) == (SETTINGS["appendonly"], SETTINGS["appendfsync"])
     assert (kept.maxmemory_policy, kept.weakness) == (SETTINGS["maxmemory-policy"], "")
     assert kept.version.startswith("9.")
     await redis.config_set("appendfsync", "everysec")
-    assert "the last second is lost" in (await ask_keeping(redis)).weakness
+    assert "the last second is lost" in (await read_persistence(redis)).weakness
     await redis.config_set("appendonly", "no")
-    assert "lost when it restarts" in (await ask_keeping(redis)).weakness
+    assert "lost when it restarts" in (await read_persistence(redis)).weakness
     # As managed services do.
     await redis.acl_setuser("default", commands=["-config"])
-    kept = await ask_keeping(redis)
+    kept = await read_persistence(redis)
     assert (kept.appendonly, kept.appendfsync, kept.maxmemory_policy) == (
         "no",
         "unknown",
         "unknown",
     )
     await redis.acl_setuser("default", commands=["-info"])
-    kept = await ask_keeping(redis)
+    kept = await read_persistence(redis)
     assert (kept.appendonly, kept.waits, kept.weakness) == ("unknown", True, "")
 
 

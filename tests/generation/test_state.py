@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from generation.memory.token_budgets import TokenLimits
-from generation.protocols.access import Access, Caller
+from generation.protocols.access import AccessControl, Caller
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
@@ -158,7 +158,7 @@ async def test_tenants_see_their_own(tmp_path: Path) -> None:
     await build_snapshot(items, BuildOptions(store=str(tmp_path)), WordEmbedder(DIM))
     names = {"a": Caller("a"), "b": Caller("b"), "c": Caller("c", ("staff",))}
     callers = {hashlib.sha256(name.encode()).hexdigest(): who for name, who in names.items()}
-    access = Access(callers, "readers")
+    access = AccessControl(callers, "readers")
     async with valkey() as redis, asking(tmp_path, redis=redis, access=access) as address:
         theirs = await ask(address, token="b", session_id="talk")
         assert theirs.citations[0].document_id == "kettle"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generation.checks.draft_parser import Draft, Drafts
+from generation.checks.draft_parser import DraftParser, DraftSentence
 from generation.checks.markers import NOT_ANSWERED
-from generation.checks.sentence_verifier import NO_SOURCE, Verified, Verifier
-from generation.evidence.sources import sources
-from generation.writers.prompt import pack
+from generation.checks.sentence_verifier import NO_SOURCE, SentenceVerifier, VerifiedSentence
+from generation.evidence.sources import group_sources
+from generation.writers.prompt import pack_prompt
 from nearline.contract import Hit
 
 KETTLE = (
@@ -24,21 +24,23 @@ def hit(id: str, text: str, score: float, title: str) -> Hit:
     return Hit(id=id, score=score, chunk=0, start=7, end=7 + len(text), title=title, text=text)
 
 
-SOURCES = sources([hit("k", KETTLE, 0.9, "Kettle manual"), hit("c", CODE, 0.5, "Arguments")], 5)
-PACKED = pack("How does the kettle work?", SOURCES, [], 4000, "0" * 16)
+SOURCES = group_sources(
+    [hit("k", KETTLE, 0.9, "Kettle manual"), hit("c", CODE, 0.5, "Arguments")], 5
+)
+PACKED = pack_prompt("How does the kettle work?", SOURCES, [], 4000, "0" * 16)
 
 
-def verifier(mark: bool = False) -> Verifier:
-    return Verifier(PACKED.shown, SOURCES, "How does the kettle work?", mark=mark)
+def verifier(mark: bool = False) -> SentenceVerifier:
+    return SentenceVerifier(PACKED.shown, SOURCES, "How does the kettle work?", mark=mark)
 
 
-def run(answer: str, mark: bool = False) -> tuple[list[Verified], Verifier]:
-    drafts, one = Drafts(len(PACKED.shown)), verifier(mark)
+def run(answer: str, mark: bool = False) -> tuple[list[VerifiedSentence], SentenceVerifier]:
+    drafts, one = DraftParser(len(PACKED.shown)), verifier(mark)
     found = [one.verify(draft) for draft in drafts.feed(answer) + drafts.end()]
     return [each for each in found if each is not None], one
 
 
-def cited(found: Verified) -> list[str]:
+def cited(found: VerifiedSentence) -> list[str]:
     return [SOURCES[span.source].text(span) for span in found.spans]
 
 
@@ -182,7 +184,7 @@ def test_whatever_is_written_spans_are_of_what_was_named(
     words: list[str], markers: list[int], mark: bool
 ) -> None:
     one = verifier(mark)
-    found = one.verify(Draft("", " ".join(["Water", *words]), tuple(markers), 0))
+    found = one.verify(DraftSentence("", " ".join(["Water", *words]), tuple(markers), 0))
     if found is None:
         return
     assert found.supported or mark

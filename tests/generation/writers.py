@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
-from generation.evidence.evidence_reader import Found
-from generation.evidence.sources import Source, Span, sources
+from generation.evidence.evidence_reader import Evidence
+from generation.evidence.sources import EvidenceSource, Span, group_sources
 from generation.protocols.chat_model import ChatError
-from generation.protocols.writer import Said, Task, Writing, Written
+from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
 from nearline import contract as c
 
 TEXTS = {
@@ -19,12 +19,12 @@ TEXTS = {
 }
 
 
-def evidence() -> list[Source]:
+def evidence() -> list[EvidenceSource]:
     hits = [
         c.Hit(id=id, score=1.0 - at / 10, end=len(text), title=f"{id} manual", text=text)
         for at, (id, text) in enumerate(TEXTS.items())
     ]
-    return sources(hits, 5)
+    return group_sources(hits, 5)
 
 
 def span(source: int, first: int, last: int | None = None) -> Span:
@@ -32,13 +32,13 @@ def span(source: int, first: int, last: int | None = None) -> Span:
     return Span(passages[first : (first if last is None else last) + 1])
 
 
-def said(text: str, *spans: Span, problems: Sequence[str] = ()) -> Said:
-    return Said(text, spans, [0.5] * len(spans), problems)
+def said(text: str, *spans: Span, problems: Sequence[str] = ()) -> AnswerPiece:
+    return AnswerPiece(text, spans, [0.5] * len(spans), problems)
 
 
-def task(timeout_s: float | None = None) -> Task:
-    found = Found("how?", None, evidence())  # type: ignore[arg-type]
-    return Task(
+def task(timeout_s: float | None = None) -> AnswerTask:
+    found = Evidence("how?", None, evidence())  # type: ignore[arg-type]
+    return AnswerTask(
         question="how?",
         history=(),
         found=found,
@@ -51,13 +51,13 @@ def task(timeout_s: float | None = None) -> Task:
 class Scripted:
     """Writes what it is given: pieces, failures, an end; an event is waited for."""
 
-    def __init__(self, name: str, *parts: Writing | ChatError | asyncio.Event) -> None:
+    def __init__(self, name: str, *parts: WriterEvent | ChatError | asyncio.Event) -> None:
         self.name = name
-        self.tasks: list[Task] = []
+        self.tasks: list[AnswerTask] = []
         self.closed = False
         self._parts = parts
 
-    async def write(self, task: Task) -> AsyncGenerator[Writing, None]:
+    async def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
         self.tasks.append(task)
         try:
             for part in self._parts:
@@ -71,4 +71,4 @@ class Scripted:
             self.closed = True
 
 
-END = Written(False, 100, 20)
+END = WriterEnd(False, 100, 20)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def pdf(pages: Sequence[Sequence[str]], title: str = "") -> bytes:
-    """Gives a PDF file.
+    """Returns a PDF file.
 
     Args:
         pages: Lines of each page, in ASCII without brackets or backslashes.

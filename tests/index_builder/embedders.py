@@ -44,7 +44,7 @@ class HashEmbedder:
         self._poison = poison
 
     async def info(self) -> EmbedderInfo:
-        """Gives the card."""
+        """Returns the card."""
         return EmbedderInfo(
             model="hash",
             fingerprint=self.fingerprint,
@@ -90,7 +90,7 @@ class HashEmbedder:
 
 
 def vector_of(text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Gives the vector of a text: (8,) float32 of unit length."""
+    """Returns the vector of a text: (8,) float32 of unit length."""
     vector = np.random.default_rng(zlib.crc32(text.encode())).normal(size=DIM)
     unit: np.ndarray[tuple[int], np.dtype[np.float32]] = (vector / np.linalg.norm(vector)).astype(
         np.float32

@@ -15,7 +15,7 @@ from pathlib import Path
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline import snapshot_writer
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Embeddings, Lane, TextRole
 from tests.index_builder.embedders import HashEmbedder
@@ -56,7 +56,7 @@ async def main(store: str, corpus: str, log: str, stall: str) -> None:
         vars(snapshot_writer)["write_items"] = _stall
     embedder = StallingEmbedder(float("inf" if stall == "writing" else stall), Path(log))
     options = BuildOptions(store=store, golden_queries=0)
-    await build_corpus(Corpus([Path(corpus)], Columns()), options, embedder)
+    await build_corpus(Corpus([Path(corpus)], DocumentColumns()), options, embedder)
 
 
 if __name__ == "__main__":

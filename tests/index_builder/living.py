@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from index_builder.options.build_options import BuildOptions, BuildResult, Mode
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Attributes, Embedder, Item
-from nearline.documents import spans, text_to_embed
+from nearline.documents import document_spans, text_to_embed
 from nearline.snapshot import Store, partition_of, shard_folder
 from nearline.v1 import change_pb2, snapshot_pb2
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.start_position import watermark_of
 from retrieval.index.item_table import ItemTable
 from retrieval.index.vectors.faiss_index import FaissIndex
@@ -40,7 +40,7 @@ class Clock:
 
 
 def us(seconds: float) -> int:
-    """Gives seconds after the start in microseconds since 1970."""
+    """Returns seconds after the start in microseconds since 1970."""
     return int((START_S + seconds) * 1_000_000)
 
 
@@ -87,7 +87,7 @@ class Living:
     ) -> BuildResult:
         """Builds from files."""
         options = dataclasses.replace(self.options, mode=mode, **changes)  # type: ignore[arg-type]
-        corpus = Corpus(list(paths), Columns())
+        corpus = Corpus(list(paths), DocumentColumns())
         return await build_corpus(corpus, options, embedder or self.embedder, log=log or self.log)
 
     async def upsert(
@@ -96,11 +96,11 @@ class Living:
         """Upserts a document as a router would: cut and embedded."""
         item = Item(id=key, text=text)
         cut = self.options.chunks
-        bounds = spans(item, cut.max_tokens, cut.overlap_sentences)
+        bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
         matrix = np.stack([vector_of(text_to_embed("", text[a:b])) for a, b in bounds])
         change = Change(
             document_id=key,
-            kind=Kind.UPSERT,
+            kind=ChangeKind.UPSERT,
             text=text,
             attributes=attributes or {},
             bounds=np.array(bounds, np.int64),
@@ -110,16 +110,18 @@ class Living:
 
     async def delete(self, key: str) -> None:
         """Deletes a document."""
-        await self.append(Change(document_id=key, kind=Kind.DELETE))
+        await self.append(Change(document_id=key, kind=ChangeKind.DELETE))
 
     async def set(self, key: str, attributes: Attributes) -> None:
         """Sets attributes of a document."""
-        await self.append(Change(document_id=key, kind=Kind.ATTRIBUTES, attributes=attributes))
+        await self.append(
+            Change(document_id=key, kind=ChangeKind.ATTRIBUTES, attributes=attributes)
+        )
 
     async def append(self, change: Change) -> None:
         """Appends a change to an item that is there, as far as the current snapshot goes."""
         position = watermark_of(self.manifest).positions[partition_of(change.document_id)]
-        await self.log.append([Write(change, base_version=0, base_position=position)])
+        await self.log.append([ChangeWrite(change, base_version=0, base_position=position)])
 
     @property
     def manifest(self) -> snapshot_pb2.Manifest:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from index_builder.execution.progress import Silent
+from index_builder.execution.progress import NoProgress
 from index_builder.execution.ray_executor import RayExecutor, cluster
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.errors import NearlineError
 from tests.index_builder.embedders import HashEmbedder
@@ -26,7 +26,7 @@ from tests.index_builder.ray_models import HashModel
 _out = sys.stdout
 
 
-class _Told(Silent):
+class _Told(NoProgress):
     """Tells of chunks embedded."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _Told(Silent):
 async def main(store: str, corpus: str, folder: str, stall_after: str, *models: str) -> None:
     """Builds once for each fingerprint and poison, and then as the service says."""
     options = BuildOptions(store=store, golden_queries=0)
-    found = Corpus([Path(corpus)], Columns())
+    found = Corpus([Path(corpus)], DocumentColumns())
     split = [one.partition(":") for one in models]
     wrong = [HashModel(Path(folder), fingerprint, poison) for fingerprint, _, poison in split]
     with cluster(""):
@@ -61,7 +61,7 @@ async def main(store: str, corpus: str, folder: str, stall_after: str, *models: 
 
 
 def _addresses() -> set[str]:
-    """Gives where this process and those of Ray listen."""
+    """Returns where this process and those of Ray listen."""
     ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
     sockets = [socket for one in ours for socket in one.net_connections("tcp")]
     return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}

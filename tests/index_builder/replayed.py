@@ -56,6 +56,6 @@ class Model:
         return next((event for event in reversed(self.events) if not event.only), None)
 
     def _recent(self) -> list[Event]:
-        """Gives the last whole event and what came after it; the rest has no part any more."""
+        """Returns the last whole event and what came after it; the rest has no part any more."""
         whole = self._whole()
         return [] if whole is None else self.events[self.events.index(whole) :]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
-from index_builder.readers.sandbox import ApartReader
+from index_builder.readers.sandbox import SandboxReader
 from tests.index_builder.documents import pdf
 
 pytestmark = pytest.mark.service
@@ -22,7 +22,7 @@ def test_a_folder_of_pages_and_papers_is_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "c.pdf").write_bytes(pdf([["One."], ["Two."]]))
     (tmp_path / "d.pdf").write_bytes(b"%PDF spoilt")
     bad_rows = BadRows()
-    items = [row.item for row in Corpus([tmp_path], Columns()).rows(bad_rows)]
+    items = [row.item for row in Corpus([tmp_path], DocumentColumns()).rows(bad_rows)]
     assert [(item.id, item.title, item.text) for item in items] == [
         ("b.HTM", "b", "No title."),
         ("c.pdf", "c", "One.\n\nTwo."),
@@ -38,7 +38,7 @@ def test_a_file_that_takes_too_long_is_lost_and_the_next_is_read(tmp_path: Path)
     bomb, plain = tmp_path / "bomb.html", tmp_path / "plain.html"
     bomb.write_text("<div>" * 3_000_000)
     plain.write_text("<p>Plain.")
-    reader, bad_rows = ApartReader(timeout_s=2.0), BadRows()
+    reader, bad_rows = SandboxReader(timeout_s=2.0), BadRows()
     try:
         assert list(reader.read(bomb, "bomb", "bomb", bad_rows)) == []
         assert "took longer than 2 s" in bad_rows.sample[0].reason
@@ -54,7 +54,7 @@ def test_a_file_that_fills_the_memory_is_lost_and_the_next_is_read(tmp_path: Pat
     fonts = "".join(f"<font size={n}>" for n in range(1_500))
     bomb.write_text("<p>" + fonts + "<p>x" * 1_500)
     plain.write_text("<p>Plain.")
-    reader, bad_rows = ApartReader(timeout_s=60.0, memory_bytes=256 << 20), BadRows()
+    reader, bad_rows = SandboxReader(timeout_s=60.0, memory_bytes=256 << 20), BadRows()
     try:
         assert list(reader.read(bomb, "bomb", "bomb", bad_rows)) == []
         assert "memory" in bad_rows.sample[0].reason

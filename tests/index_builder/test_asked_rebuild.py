@@ -1,4 +1,4 @@
-"""Upkeep builds anew where a router asked for it, and learns anew where anything was learned."""
+"""Upkeep builds again where a router asked for it, and learns again where anything was learned."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.maintenance import Upkeep
-from index_builder.options.training_options import Learning
+from index_builder.maintenance import Maintenance
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
@@ -45,13 +45,13 @@ class _Asked:
         return self._reasons.pop(0) if self._reasons else ""
 
 
-def _upkeep(living: Living, *reasons: str, **options: object) -> Upkeep:
+def _upkeep(living: Living, *reasons: str, **options: object) -> Maintenance:
     chosen = UpkeepSettings.load(
         {"store": living.options.store, "golden_queries": 0, "age": "100000d", **options}
     )
     logs, embedders = _Logs(living.log), Embedders({"it": living.embedder})
     asked = _Asked(*reasons)
-    return Upkeep(chosen, living.store, logs, embedders, asked)  # type: ignore[arg-type]
+    return Maintenance(chosen, living.store, logs, embedders, asked)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_it_waits_while_a_snapshot_is_tried_and_where_nothing_is_compacted
 async def test_it_learns_from_what_was_recorded_since(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learning = Learning(interactions=walks(), kind_weights={"view": 1.0})
+    learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
     await living.build(living.corpus(TEXTS, 10), learning=learning)
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)

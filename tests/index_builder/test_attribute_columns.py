@@ -14,7 +14,7 @@ from index_builder.documents.attribute_columns import MAX_FIELDS, infer_fields
 from index_builder.options.build_options import BuildOptions, BuildResult, Place
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.attributes import clean, encode
 from nearline.contract import Attributes, AttributeValue, Item
@@ -148,7 +148,7 @@ async def test_declared_cells_of_csv_keep_their_zeros_and_bad_ones_are_named(
     corpus = tmp_path / "c.csv"
     corpus.write_text("id,text,code,year\na,one,7,1999\nb,two,08,\nc,three,9,unknown\n")
     declared = {"code": "string", "year": "int"}
-    found = Corpus([corpus], Columns(declared=tuple(declared)))
+    found = Corpus([corpus], DocumentColumns(declared=tuple(declared)))
     options = BuildOptions(store=str(tmp_path / "s"), attributes=declared, max_bad_rows=1)
     result = await build_corpus(found, options, HashEmbedder())
     assert columns_of(tmp_path, result).to_pydict() == {"code": ["7", "08"], "year": [1999, None]}
@@ -162,7 +162,7 @@ async def test_mixed_kinds_end_the_build_before_anything_is_embedded(tmp_path: P
     embedder = HashEmbedder()
     with pytest.raises(InvalidRequest, match="'y' is a whole number in 1"):
         await build_corpus(
-            Corpus([corpus], Columns()), BuildOptions(store=str(tmp_path / "s")), embedder
+            Corpus([corpus], DocumentColumns()), BuildOptions(store=str(tmp_path / "s")), embedder
         )
     assert not list(tmp_path.glob("s/*/snapshots/*"))
 

@@ -24,7 +24,7 @@ from index_builder.options.build_options import (
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.corpus_build import build_corpus
 from index_builder.pipeline.work_folder import locked
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item, Lane
 from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
@@ -213,7 +213,7 @@ async def test_an_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     for name, ids in (("a.jsonl", "xyz"), ("b.jsonl", "wyx")):
         lines = [json.dumps({"id": id_, "text": "t"}) for id_ in ids]
         (tmp_path / name).write_text("\n".join(lines))
-    corpus = Corpus([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], Columns())
+    corpus = Corpus([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], DocumentColumns())
     with pytest.raises(InvalidRequest, match="duplicate ids") as caught:
         await build_corpus(corpus, _options(tmp_path), HashEmbedder())
     assert f"'x': {tmp_path}/a.jsonl:1 and {tmp_path}/b.jsonl:3" in caught.value.message

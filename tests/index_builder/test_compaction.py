@@ -1,4 +1,4 @@
-"""Compaction: when it is due, what it takes over, what it lets go of, and who does it."""
+"""Compaction: when it is due, what it takes over, what it releases, and who does it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.maintenance import Upkeep
+from index_builder.maintenance import Maintenance
 from index_builder.pipeline.compaction import (
+    assess_changes,
+    check_compaction,
     compact,
     compaction_options,
-    due,
     prune_compacted,
-    weigh,
 )
 from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import message_to_json
-from retrieval.changelog.archive import Archive, Pending, archive
+from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark
 from retrieval.snapshots import aliases, retention
@@ -50,10 +50,13 @@ async def _compact(living: Living) -> str:
 def test_changes_add_up_in_number_or_in_age() -> None:
     now_us = int(time.time() * 1e6)
     hour = 3_600
-    assert weigh(Pending(0, 0), 100, 0.2, hour).reason == ""
-    assert weigh(Pending(20, now_us), 100, 0.2, hour).reason == ""
-    assert "21 changes are more than 20%" in weigh(Pending(21, now_us), 100, 0.2, hour).reason
-    old = weigh(Pending(1, now_us - 7_200_000_000), 100, 0.2, hour)
+    assert assess_changes(PendingChanges(0, 0), 100, 0.2, hour).reason == ""
+    assert assess_changes(PendingChanges(20, now_us), 100, 0.2, hour).reason == ""
+    assert (
+        "21 changes are more than 20%"
+        in assess_changes(PendingChanges(21, now_us), 100, 0.2, hour).reason
+    )
+    old = assess_changes(PendingChanges(1, now_us - 7_200_000_000), 100, 0.2, hour)
     assert "2.0 hours old" in old.reason and 7_199 < old.age_s < 7_210
 
 
@@ -70,13 +73,13 @@ def test_what_is_no_age_is_refused() -> None:
 async def test_it_is_due_by_what_the_current_snapshot_lacks(living: Living) -> None:
     for number in range(5):
         await living.upsert(f"new{number}", f"New {number}.")
-    found = await due(living.store, living.log, 0.2, 1e12)
+    found = await check_compaction(living.store, living.log, 0.2, 1e12)
     assert (found.changes, found.documents, found.reason) == (5, 20, found.reason)
     assert "5 changes" in found.reason
     await _compact(living)
-    assert (await due(living.store, living.log, 0.2, 1e12)).changes == 0
+    assert (await check_compaction(living.store, living.log, 0.2, 1e12)).changes == 0
     await living.delete("new0")
-    found = await due(living.store, living.log, 0.2, 1.0)
+    found = await check_compaction(living.store, living.log, 0.2, 1.0)
     assert found.changes == 1 and "hours old" in found.reason
 
 
@@ -126,12 +129,12 @@ async def test_the_log_and_its_archive_forget_what_every_snapshot_has(living: Li
     await living.delete("d1")
     await _compact(living)
     assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
-    planned = retention.plan(living.store, "default", 0, force=True)
+    planned = retention.plan_prune(living.store, "default", 0, force=True)
     assert {one.name: one.kept for one in planned}[first] == "rollback goes back to it"
     living.clock.now = 30
     await living.upsert("d2", "Two.")
     await _compact(living)
-    planned = retention.plan(living.store, "default", 0, force=True)
+    planned = retention.plan_prune(living.store, "default", 0, force=True)
     retention.prune(living.store, "default", planned)
     assert first not in living.store.snapshot_ids("default")
     kept = Archive(living.store, "default", living.log.log_id)
@@ -185,7 +188,7 @@ async def test_snapshots_that_compaction_made_needless_are_pruned(
 ) -> None:
     from datetime import timedelta
 
-    monkeypatch.setattr(retention, "YOUNG", timedelta(0))
+    monkeypatch.setattr(retention, "MIN_AGE", timedelta(0))
     imported = living.manifest.snapshot_id
     made = []
     for number in range(4):
@@ -222,7 +225,7 @@ async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
     logs = _Logs({"default": living.log})
     # Of several services, the one of the snapshot's model is asked.
     embedders = Embedders({"o": HashEmbedder(fingerprint="other"), "it": living.embedder})
-    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     before = living.manifest.snapshot_id
     await living.upsert("n", "New.")
     assert not await upkeep.round("default")
@@ -243,7 +246,7 @@ async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) ->
     chosen = UpkeepSettings.load({"store": living.options.store, "share": 0.0})
     logs = _Logs({"default": living.log})
     embedders = Embedders({"it": living.embedder})
-    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     first = living.manifest.snapshot_id
     await living.upsert("n", "New.")
     await _compact(living)
@@ -261,7 +264,7 @@ async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> N
     chosen = UpkeepSettings.load({"store": living.options.store, "every_s": 0.01})
     logs = _Logs({"default": living.log})
     embedders = Embedders({"it": living.embedder})
-    upkeep = Upkeep(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     living.log.away = True
     task = asyncio.create_task(upkeep.run())
     await asyncio.sleep(0)
@@ -278,7 +281,7 @@ async def test_a_build_that_the_log_ran_away_from_begins_anew(
 ) -> None:
     first = living.manifest.snapshot_id
     await living.upsert("d1", "Changed.")
-    await archive(living.store, living.log)
+    await archive_changes(living.store, living.log)
     await living.log.trim((await living.log.state()).head)  # By a hand that does not look.
 
     class Forgetful(HashEmbedder):

@@ -16,7 +16,7 @@ from index_builder.options.build_options import BuildOptions, IndexOptions
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.corpus_build import build_corpus
 from index_builder.pipeline.work_folder import work_folder, work_key
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.errors import Conflict, InvalidRequest
@@ -57,7 +57,7 @@ async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
         # The stage has several batches in flight: once all of them stall, nothing more comes.
         assert [process.stdout.readline() for _ in range(4)] == ["stalled\n"] * 4
         with pytest.raises(Conflict, match="another build"):
-            await build_corpus(Corpus([corpus], Columns()), options, HashEmbedder())
+            await build_corpus(Corpus([corpus], DocumentColumns()), options, HashEmbedder())
         process.send_signal(signal.SIGKILL)
     store = Store.open(str(root))
     assert store.alias_in_force("default").current == old.snapshot_id
@@ -65,7 +65,7 @@ async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
     before = log.read_text().splitlines()
     assert 300 <= len(before) < DOCUMENTS
     again = HashEmbedder()
-    result = await build_corpus(Corpus([corpus], Columns()), options, again)
+    result = await build_corpus(Corpus([corpus], DocumentColumns()), options, again)
     assert (result.embedded, result.resumed) == (DOCUMENTS - len(before), len(before))
     assert Counter(before + again.texts) == Counter(f"Text {n}." for n in range(DOCUMENTS))
     assert store.alias_in_force("default").current == result.snapshot_id
@@ -87,7 +87,7 @@ async def test_a_build_killed_while_it_writes_embeds_nothing_again_and_leaves_no
     assert store.snapshot_ids("default") == [old.snapshot_id]
     assert len(list(root.rglob(".tmp-*"))) == 1
     again = HashEmbedder()
-    result = await build_corpus(Corpus([corpus], Columns()), options, again)
+    result = await build_corpus(Corpus([corpus], DocumentColumns()), options, again)
     assert (again.texts, result.resumed) == ([], DOCUMENTS)
     assert not list(root.rglob(".tmp-*"))
     assert store.verify("default", result.snapshot_id) == result.bytes
@@ -102,10 +102,10 @@ async def test_a_build_that_fails_late_goes_on_with_another_index(
     small = tmp_path / "small.jsonl"
     small.write_text("\n".join(corpus.read_text().splitlines()[:100]))
     with pytest.raises(InvalidRequest, match=r"cannot be trained on the 100 vectors of shard 0"):
-        await build_corpus(Corpus([small], Columns()), options, HashEmbedder())
+        await build_corpus(Corpus([small], DocumentColumns()), options, HashEmbedder())
     again = HashEmbedder()
     plain = BuildOptions(store=options.store, golden_queries=0)
-    result = await build_corpus(Corpus([small], Columns()), plain, again)
+    result = await build_corpus(Corpus([small], DocumentColumns()), plain, again)
     assert (again.texts, result.resumed) == ([], 100)
     assert not list((tmp_path / "store").rglob(".tmp-*"))
 
@@ -116,31 +116,31 @@ async def test_another_model_or_another_corpus_starts_from_nothing(
     store = str(tmp_path / "store")
     failing = BuildOptions(store=store, index=IndexOptions(factory="IVF4,PQ4x10"))
     with pytest.raises(InvalidRequest, match="cannot be trained"):
-        await build_corpus(Corpus([corpus], Columns()), failing, HashEmbedder())
+        await build_corpus(Corpus([corpus], DocumentColumns()), failing, HashEmbedder())
     other = HashEmbedder(fingerprint="other")
     options = BuildOptions(store=store, golden_queries=0)
-    result = await build_corpus(Corpus([corpus], Columns()), options, other)
+    result = await build_corpus(Corpus([corpus], DocumentColumns()), options, other)
     assert (result.embedded, result.resumed) == (DOCUMENTS, 0)
 
 
 async def test_a_cancelled_build_keeps_its_work(tmp_path: Path, corpus: Path) -> None:
     options = BuildOptions(store=str(tmp_path / "store"), golden_queries=0)
     first = HashEmbedder()
-    task = asyncio.create_task(build_corpus(Corpus([corpus], Columns()), options, first))
+    task = asyncio.create_task(build_corpus(Corpus([corpus], DocumentColumns()), options, first))
     while len(first.texts) < 400:
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     second = HashEmbedder()
-    result = await build_corpus(Corpus([corpus], Columns()), options, second)
+    result = await build_corpus(Corpus([corpus], DocumentColumns()), options, second)
     assert result.resumed > 0
     assert result.resumed + len(second.texts) == DOCUMENTS
 
 
 async def test_a_reading_that_was_cut_off_starts_again(tmp_path: Path, corpus: Path) -> None:
     options = BuildOptions(store=str(tmp_path / "store"), golden_queries=0)
-    found = Corpus([corpus], Columns())
+    found = Corpus([corpus], DocumentColumns())
     key = work_key(options, found.sources(), found.reading, "hash")
     folder = work_folder(options, key)
     folder.mkdir(parents=True)

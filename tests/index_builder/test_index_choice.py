@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from index_builder.indexes.faiss_writer import build_index, expected_bytes, write_index
-from index_builder.indexes.index_trials import choose_index, with_choice
+from index_builder.indexes.index_trials import apply_choice, choose_index
 from index_builder.options.build_options import BuildOptions, IndexOptions
 from index_builder.options.index_selection import (
-    Candidate,
-    Choice,
-    Trial,
-    choose,
+    IndexCandidate,
+    IndexChoice,
+    IndexTrial,
+    choose_trial,
     factories,
     frontier,
-    lists_for,
+    ivf_lists,
     parse_bytes,
 )
 from index_builder.pipeline.builder import build_snapshot
@@ -32,8 +32,8 @@ from nearline.errors import InvalidRequest
 
 TRIALS = st.lists(
     st.builds(
-        lambda recall, latency, size: Trial(
-            candidate=Candidate(factory="Flat"),
+        lambda recall, latency, size: IndexTrial(
+            candidate=IndexCandidate(factory="Flat"),
             recall=recall / 10,
             latency_us=float(latency),
             bytes=size,
@@ -48,9 +48,9 @@ TRIALS = st.lists(
 )
 
 
-def trial(factory: str, recall: float, latency_us: float, mib: int, ef: int = 0) -> Trial:
-    candidate = Candidate(factory=factory, ef_search=ef)
-    return Trial(candidate=candidate, recall=recall, latency_us=latency_us, bytes=mib << 20)
+def trial(factory: str, recall: float, latency_us: float, mib: int, ef: int = 0) -> IndexTrial:
+    candidate = IndexCandidate(factory=factory, ef_search=ef)
+    return IndexTrial(candidate=candidate, recall=recall, latency_us=latency_us, bytes=mib << 20)
 
 
 @pytest.fixture
@@ -63,21 +63,21 @@ def clustered(rng: np.random.Generator) -> NDArray[np.float32]:
 
 @given(TRIALS, st.integers(0, 10), st.integers(0, 6))
 def test_the_one_chosen_is_on_the_frontier_and_within_the_limits(
-    trials: list[Trial], target: int, limit: int
+    trials: list[IndexTrial], target: int, limit: int
 ) -> None:
     fitting = [t for t in trials if t.recall >= target / 10 and (not limit or t.bytes <= limit)]
     if not fitting:
         with pytest.raises(InvalidRequest, match="nearest"):
-            choose(trials, target / 10, limit)
+            choose_trial(trials, target / 10, limit)
         return
-    chosen = choose(trials, target / 10, limit)
+    chosen = choose_trial(trials, target / 10, limit)
     assert chosen in fitting
     assert chosen in frontier(trials)
     assert chosen.latency_us == min(t.latency_us for t in fitting)
 
 
 @given(TRIALS)
-def test_every_trial_off_the_frontier_is_beaten_by_one_on_it(trials: list[Trial]) -> None:
+def test_every_trial_off_the_frontier_is_beaten_by_one_on_it(trials: list[IndexTrial]) -> None:
     best = frontier(trials)
     assert best
     for one in trials:
@@ -90,7 +90,7 @@ def test_every_trial_off_the_frontier_is_beaten_by_one_on_it(trials: list[Trial]
 def test_no_fit_names_what_comes_nearest_on_either_side() -> None:
     trials = [trial("HNSW32,Flat", 0.99, 100, 80, 64), trial("IVF64,SQ4", 0.9, 300, 10)]
     with pytest.raises(InvalidRequest) as caught:
-        choose(trials, 0.97, 50 << 20)
+        choose_trial(trials, 0.97, 50 << 20)
     assert "IVF64,SQ4 reaches recall 0.900 in 10.0 MiB" in str(caught.value)
     assert "HNSW32,Flat ef 64 needs 80.0 MiB for recall 0.990" in str(caught.value)
 
@@ -117,8 +117,8 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_lists_grow_with_the_root_and_can_always_be_trained() -> None:
-    assert [lists_for(n) for n in (1, 1_000, 100_000, 1_000_000)] == [1, 16, 1024, 4096]
-    assert all(lists_for(n) * 39 <= n for n in range(39, 5_000, 7))
+    assert [ivf_lists(n) for n in (1, 1_000, 100_000, 1_000_000)] == [1, 16, 1024, 4096]
+    assert all(ivf_lists(n) * 39 <= n for n in range(39, 5_000, 7))
 
 
 @pytest.mark.parametrize("factory", factories(16))
@@ -142,10 +142,10 @@ def test_measuring_finds_an_index_for_either_limit(clustered: NDArray[np.float32
     assert fast.chosen.recall >= 0.95
     assert fast.sample == len(clustered) * 9 // 10
     assert len({trial.candidate.factory for trial in fast.trials}) == len(factories(1))
-    small = choose(fast.trials, 0.8, clustered.nbytes * 2 // 3)
+    small = choose_trial(fast.trials, 0.8, clustered.nbytes * 2 // 3)
     assert small.recall >= 0.8
     assert small.bytes <= clustered.nbytes * 2 // 3
-    built = with_choice(options, fast)
+    built = apply_choice(options, fast)
     assert built.factory == fast.chosen.candidate.factory
     assert built.nprobe == fast.chosen.candidate.nprobe
 
@@ -175,7 +175,7 @@ def test_the_drawing_marks_the_chosen_one_and_the_table_leaves_out_the_beaten() 
         trial("HNSW32,Flat", 0.99, 100, 12, 64),
         trial("HNSW16,Flat", 0.98, 110, 13, 64),
     ]
-    record = Choice(
+    record = IndexChoice(
         chosen=trials[1], trials=trials, target_recall=0.97, max_bytes=0, sample=5, seconds=1.0
     ).record()
     assert table_rows(record) == [

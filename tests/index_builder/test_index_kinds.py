@@ -21,7 +21,7 @@ from index_builder.indexes.faiss_writer import (
 from index_builder.options.build_options import IndexOptions
 from nearline.errors import InvalidRequest
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.index.vectors.int8_codec import data_scale, scale_queries, to_whole
+from retrieval.index.vectors.int8_codec import int8_scale, quantize, scale_queries
 from retrieval.index.vectors.vector_index import SearchParams
 
 DIM = 32
@@ -155,8 +155,8 @@ def test_scaling_a_query_changes_no_digit(whole: NDArray[np.float32], exponent: 
 
 def test_vectors_fill_the_range_and_what_exceeds_it_is_clipped() -> None:
     sample = np.array([[0.5, -0.25], [0.0, 0.1]], np.float32)
-    scale = data_scale(sample)
+    scale = int8_scale(sample)
     assert scale == 254.0
     outlier = np.array([[1.0, -0.25]], np.float32)
-    np.testing.assert_array_equal(to_whole(outlier, scale), [[127.0, -64.0]])
-    assert data_scale(np.zeros((2, 2), np.float32)) == 1.0
+    np.testing.assert_array_equal(quantize(outlier, scale), [[127.0, -64.0]])
+    assert int8_scale(np.zeros((2, 2), np.float32)) == 1.0

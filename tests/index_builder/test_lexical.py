@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from index_builder.documents.spool import Spool
 from index_builder.indexes import lexical_writer
 from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
-from index_builder.options.build_options import Arrival, Place
+from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical import text_analysis
 from retrieval.index.lexical.bm25_index import LexicalIndex
-from retrieval.index.lexical.text_analysis import Analyser, split
+from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import Vocabulary
 
 # A document is a title and its chunks; a chunk is found by document and number.
@@ -48,7 +48,11 @@ class Built:
         for number, (title, chunks) in enumerate(documents):
             ends = np.cumsum([len(chunk) for chunk in chunks]).tolist()
             item = Item(id=f"d{number}", title=title, text="".join(chunks))
-            spool.add(Arrival(Place("t", number), item, list(zip([0, *ends], ends, strict=False))))
+            spool.add(
+                PreparedDocument(
+                    Place("t", number), item, list(zip([0, *ends], ends, strict=False))
+                )
+            )
         spool.finish()
         self.shards = shards
         self.folder = folder / "snapshot"
@@ -189,8 +193,8 @@ def test_texts_become_words() -> None:
     english = analyser_of("english")
     assert english.words("The Cats, and a cat's mats") == ["cat", "cat", "s", "mat"]
     assert english.words("IL-6 in vitamin D") == ["il", "6", "vitamin", "d"]
-    assert split("ﬁne café x_y") == ["fine", "café", "x_y"]  # A ligature, a combining accent.
-    assert split("東京タワーへ go") == [*"東京タワーへ", "go"]
+    assert split_words("ﬁne café x_y") == ["fine", "café", "x_y"]  # A ligature, a combining accent.
+    assert split_words("東京タワーへ go") == [*"東京タワーへ", "go"]
     assert analyser_of("german").words("Die Häuser und der Hund") == ["haus", "hund"]
     assert Analyser("none").words("The cats") == ["the", "cats"]
     with pytest.raises(InvalidRequest, match=r"'klingon'.*use one of none, arabic"):

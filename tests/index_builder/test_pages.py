@@ -8,7 +8,7 @@ import pytest
 
 from index_builder.readers import html
 from index_builder.readers.html import parse_page
-from index_builder.readers.protocol import Reading, Unreadable
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>
   Rivers &amp; lakes </title><style>p { color: red }</style></head><body>
@@ -38,19 +38,19 @@ Last
 line."""
 
 
-def _parse(folder: Path, content: str | bytes) -> Reading:
+def _parse(folder: Path, content: str | bytes) -> ParsedDocument:
     path = folder / "page.html"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return parse_page(path)
 
 
 def test_a_page_is_its_main_text_in_order(tmp_path: Path) -> None:
-    assert _parse(tmp_path, PAGE) == Reading("Rivers & lakes", TEXT)
+    assert _parse(tmp_path, PAGE) == ParsedDocument("Rivers & lakes", TEXT)
 
 
 def test_without_main_it_is_the_body_and_without_title_the_first_heading(tmp_path: Path) -> None:
     page = '<nav>Home</nav><h1>One</h1><div role="navigation">Up</div><p>Two.<div>Three.</div>'
-    assert _parse(tmp_path, page) == Reading("One", "One\n\nTwo.\n\nThree.")
+    assert _parse(tmp_path, page) == ParsedDocument("One", "One\n\nTwo.\n\nThree.")
     assert _parse(tmp_path, "<p>Only text.").title == ""
 
 
@@ -88,7 +88,7 @@ def test_the_encoding_is_the_one_declared(tmp_path: Path, content: bytes, text: 
     ],
 )
 def test_what_gives_no_text_says_why(tmp_path: Path, content: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableFile, match=reason):
         _parse(tmp_path, content)
 
 
@@ -96,7 +96,7 @@ def test_a_page_that_is_too_large_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "MAX_BYTES", 10)
-    with pytest.raises(Unreadable, match="has 11 bytes, 10 are read"):
+    with pytest.raises(UnreadableFile, match="has 11 bytes, 10 are read"):
         _parse(tmp_path, b"<p>12345678")
 
 

@@ -9,7 +9,7 @@ from pypdf import PdfReader, PdfWriter
 
 from index_builder.readers import pdf as portable
 from index_builder.readers.pdf import parse_pdf
-from index_builder.readers.protocol import Reading, Unreadable
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 from tests.index_builder.documents import pdf
 
 PAGES = [["The Rhine rises in the Alps.", "It is 1233 km long."], [], ["It ends in the sea."]]
@@ -31,7 +31,7 @@ def _encrypt(path: Path, user: str) -> None:
 
 def test_pages_come_in_order_with_an_empty_line_between_them(path: Path) -> None:
     text = "The Rhine rises in the Alps.\nIt is 1233 km long.\n\nIt ends in the sea."
-    assert parse_pdf(path) == Reading("Rivers", text, 3)
+    assert parse_pdf(path) == ParsedDocument("Rivers", text, 3)
 
 
 def test_a_file_that_only_restricts_printing_is_read(path: Path) -> None:
@@ -41,13 +41,13 @@ def test_a_file_that_only_restricts_printing_is_read(path: Path) -> None:
 
 def test_a_file_with_a_password_says_so(path: Path) -> None:
     _encrypt(path, user="secret")
-    with pytest.raises(Unreadable, match="encrypted with a password; remove it"):
+    with pytest.raises(UnreadableFile, match="encrypted with a password; remove it"):
         parse_pdf(path)
 
 
 def test_pictures_of_pages_say_so(path: Path) -> None:
     path.write_bytes(pdf([[], []]))
-    with pytest.raises(Unreadable, match=r"no text in 2 pages.*OCR"):
+    with pytest.raises(UnreadableFile, match=r"no text in 2 pages.*OCR"):
         parse_pdf(path)
 
 
@@ -64,7 +64,7 @@ def test_pictures_of_pages_say_so(path: Path) -> None:
 )
 def test_a_broken_file_gives_a_reason_and_no_other_error(path: Path, spoilt: bytes) -> None:
     path.write_bytes(spoilt)
-    with pytest.raises(Unreadable, match=r"broken PDF|no text in"):
+    with pytest.raises(UnreadableFile, match=r"broken PDF|no text in"):
         parse_pdf(path)
 
 
@@ -80,5 +80,5 @@ def test_what_is_too_large_is_cut_off(
     path: Path, bound: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portable, bound, 2)
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableFile, match=reason):
         parse_pdf(path)

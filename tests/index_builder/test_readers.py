@@ -13,26 +13,26 @@ import pytest
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.options.build_options import Row
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
-DEFAULT = Columns()
+DEFAULT = DocumentColumns()
 
 
-def _read(path: Path, columns: Columns = DEFAULT) -> tuple[list[Row], BadRows]:
+def _read(path: Path, columns: DocumentColumns = DEFAULT) -> tuple[list[Row], BadRows]:
     bad_rows = BadRows()
     return list(Corpus([path], columns).rows(bad_rows)), bad_rows
 
 
-def _items(path: Path, columns: Columns = DEFAULT) -> list[Item]:
+def _items(path: Path, columns: DocumentColumns = DEFAULT) -> list[Item]:
     rows, bad_rows = _read(path, columns)
     assert bad_rows.count == 0, bad_rows.sample
     return [row.item for row in rows]
 
 
-def _reasons(path: Path, columns: Columns = DEFAULT) -> list[str]:
+def _reasons(path: Path, columns: DocumentColumns = DEFAULT) -> list[str]:
     return [str(row).removeprefix(f"{path}:") for row in _read(path, columns)[1].sample]
 
 
@@ -67,7 +67,7 @@ def test_malformed_json_lines_are_named_with_line_and_reason(tmp_path: Path) -> 
 def test_columns_are_chosen_and_the_rest_left_out(tmp_path: Path) -> None:
     path = tmp_path / "shop.jsonl"
     path.write_text('{"sku": "s1", "name": "Lamp", "about": "Bright.", "price": 9.5, "stock": 3}\n')
-    chosen = Columns(id="sku", title="name", text="about", attributes=("price",))
+    chosen = DocumentColumns(id="sku", title="name", text="about", attributes=("price",))
     (item,) = _items(path, chosen)
     assert (item.id, item.title, item.text) == ("s1", "Lamp", "Bright.")
     assert item.attributes == {"price": 9.5}
@@ -188,7 +188,7 @@ def test_a_table_without_a_named_column_is_refused_at_once(tmp_path: Path, suffi
         pq.write_table(pa.table({"key": ["1"], "body": ["a"]}), path)
     with pytest.raises(InvalidRequest, match=r"no column _id or id .*text .*it has: key, body"):
         _read(path)
-    assert _items(path, Columns(id="key", text="body"))[0].id == "1"
+    assert _items(path, DocumentColumns(id="key", text="body"))[0].id == "1"
 
 
 def test_vectors_come_from_a_column(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_vectors_come_from_a_column(tmp_path: Path) -> None:
     path.write_text(
         '{"id": "a", "v": [1, 2]}\n{"id": "b", "v": ["x"]}\n{"id": "c", "v": [[1], 2]}\n'
     )
-    rows, bad_rows = _read(path, Columns(vector="v"))
+    rows, bad_rows = _read(path, DocumentColumns(vector="v"))
     assert np.array_equal(np.asarray(rows[0].item.vector), [1, 2])
     assert [row.reason for row in bad_rows.sample] == [
         "the vector in v is not a list of numbers"

@@ -14,8 +14,8 @@ from index_builder.options.build_options import IndexOptions, Mode
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
 from nearline.errors import Conflict, InvalidRequest, NotReady, SnapshotMismatch
-from retrieval.changelog.retention import drop_archived, trim
-from retrieval.protocols.watermark import decode
+from retrieval.changelog.retention import drop_archived_segments, trim_log
+from retrieval.protocols.watermark import decode_watermark
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.index_builder.living import Living
 from tests.retrieval.changes.memory_log import MemoryLog
@@ -73,8 +73,8 @@ async def test_changes_outlive_every_rebuild_from_the_same_corpus(living: Living
         for snapshot_id in living.store.snapshot_ids("default"):
             if snapshot_id != result.snapshot_id:
                 living.store.remove_snapshot("default", snapshot_id)
-        assert await trim(living.store, living.log) == (4 if round_ == 0 else 0)
-        drop_archived(living.store, "default")
+        assert await trim_log(living.store, living.log) == (4 if round_ == 0 else 0)
+        drop_archived_segments(living.store, "default")
         corpus.touch()  # The same bytes, as if new.
 
 
@@ -97,7 +97,7 @@ async def test_the_manifest_says_what_it_goes_on_from(living: Living) -> None:
     manifest = living.manifest
     assert manifest.parent_snapshot_id == before
     assert manifest.change_log_id == living.log.log_id
-    assert decode(manifest.watermark) == (await living.log.state()).head
+    assert decode_watermark(manifest.watermark) == (await living.log.state()).head
     assert manifest.sources[0].import_time.ToSeconds() == 1_700_000_010
     rows = living.rows()
     assert rows["d1"]["version"] == rows["d3"]["version"] == rows["new"]["version"] == 1
@@ -199,10 +199,10 @@ async def test_what_is_deleted_while_a_build_runs_is_left_to_the_replay(living: 
     await living.build(more, embedder=Deleting())
     assert deleted == ["d9"]
     assert "d9" in living.texts()
-    assert decode(living.manifest.watermark) == before
+    assert decode_watermark(living.manifest.watermark) == before
     # What a replica replays, and what the next build takes in.
     manifest = living.manifest
-    start = decode(manifest.watermark)
+    start = decode_watermark(manifest.watermark)
     assert start is not None
     replayed = await living.log.read(dict(enumerate(start.positions)))
     assert [entry.change.document_id for entry in replayed] == ["d9"]
@@ -229,18 +229,18 @@ async def test_without_the_log_the_archive_is_what_counts(living: Living) -> Non
 
 async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
     from index_builder.pipeline.corpus_build import build_corpus
-    from index_builder.readers.columns import Columns
+    from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 
-    corpus = Corpus([living.folder / "corpus.jsonl"], Columns())
+    corpus = Corpus([living.folder / "corpus.jsonl"], DocumentColumns())
     with pytest.raises(InvalidRequest, match="--redis"):
         await build_corpus(corpus, living.options, living.embedder)
 
 
 async def test_changes_of_a_log_that_was_followed_are_taken_in(living: Living) -> None:
-    from retrieval.changelog.archive import archive
+    from retrieval.changelog.archive import archive_changes
 
-    await archive(living.store, living.log)
+    await archive_changes(living.store, living.log)
     old = living.log
     living.log = MemoryLog(clock=living.clock)
     living.make_log(follows=old.log_id)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from index_builder.options.build_options import Mode
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import AttributeValue
-from retrieval.changelog.retention import drop_archived, trim
+from retrieval.changelog.retention import drop_archived_segments, trim_log
 from tests.index_builder.embedders import vector_of
 from tests.index_builder.living import Living
 from tests.index_builder.replayed import Event, Model
@@ -85,5 +85,5 @@ async def test_a_collection_is_what_a_replay_of_its_history_makes_it(
         assert found == {key: state for key, state in states.items() if state is not None}
         vectors = living.vectors()
         assert all(np.array_equal(vectors[key], [vector_of(str(found[key][0]))]) for key in found)
-        await trim(living.store, living.log)
-        drop_archived(living.store, "default")
+        await trim_log(living.store, living.log)
+        drop_archived_segments(living.store, "default")

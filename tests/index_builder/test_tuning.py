@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
 from index_builder.evaluation import retrieval_metrics
-from index_builder.evaluation.retrieval_metrics import DataSet
+from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.indexes import fusion_tuner
 from index_builder.indexes.fusion_tuner import check_judged, tune
 from index_builder.indexes.lexical_writer import write_lexical
-from index_builder.options.build_options import Arrival, BuildOptions, ChunkOptions, Place
+from index_builder.options.build_options import BuildOptions, ChunkOptions, Place, PreparedDocument
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
@@ -29,9 +29,9 @@ from tests.index_builder.embedders import HashEmbedder
 _FLOOR = -0.5
 
 
-def _judged(queries: Sequence[str], judgements: dict[str, dict[str, int]]) -> DataSet:
+def _judged(queries: Sequence[str], judgements: dict[str, dict[str, int]]) -> JudgedDataset:
     texts = {f"q{number}": text for number, text in enumerate(queries)}
-    return DataSet(corpus=Path("none"), queries=texts, judgements=judgements)
+    return JudgedDataset(corpus=Path("none"), queries=texts, judgements=judgements)
 
 
 def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spool:
@@ -41,7 +41,9 @@ def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spoo
     for number, texts in enumerate(chunks):
         ends = np.cumsum([len(text) for text in texts]).tolist()
         item = Item(id=f"d{number}", text="".join(texts))
-        spool.add(Arrival(Place("t", number), item, list(zip([0, *ends], ends, strict=False))))
+        spool.add(
+            PreparedDocument(Place("t", number), item, list(zip([0, *ends], ends, strict=False)))
+        )
     spool.finish()
     for shard in range(shards):
         shard_folder(folder, shard).mkdir(parents=True)
@@ -52,11 +54,11 @@ def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spoo
 def _brute_force(
     folder: Path,
     spool: Spool,
-    judged: DataSet,
+    judged: JudgedDataset,
     queries: NDArray[np.float32],
     vectors: NDArray[np.float32],
 ) -> list[float]:
-    """Gives the mean nDCG@10 of every weight, over all documents, one shard."""
+    """Returns the mean nDCG@10 of every weight, over all documents, one shard."""
     rows = spool.shard_chunk_rows(0)
     index = LexicalIndex.load(shard_folder(folder, 0), Vocabulary.load(folder), len(rows))
     ids = np.array([spool.chunk_at(row)[0].document_id for row in range(len(rows))])

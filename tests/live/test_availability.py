@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from index_builder.options.build_options import BuildOptions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import RetrievalClient
@@ -58,7 +58,7 @@ async def available(client: RetrievalClient, name: str, in_stock: bool) -> bytes
 
 
 async def cached(client: RetrievalClient) -> list[str]:
-    """Gives the list as it is when it comes from the cache."""
+    """Returns the list as it is when it comes from the cache."""
     async with asyncio.timeout(10):
         while True:
             reply = await client.recommend(RAIL, RecommendOptions(n=ITEMS))
@@ -77,7 +77,7 @@ async def until_gone(client: RetrievalClient, name: str) -> None:
 async def served(folder: Path) -> AsyncIterator[World]:
     options = BuildOptions(
         store=str(folder / "store"), shards=2, lexical=False, title_only=True,
-        learning=Learning(interactions=walks()),
+        learning=TrainingOptions(interactions=walks()),
     )  # fmt: skip
     await build_snapshot([item(name, in_stock=name != "i10") for name in documents()], options)
     file = folder / "policies.toml"

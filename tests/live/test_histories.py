@@ -39,7 +39,7 @@ from nearline import contract as c
 from nearline.errors import NotFound, NotReady
 from nearline.filters import Equals
 from nearline_cli.main import app
-from retrieval.protocols.watermark import Watermark, decode, merged
+from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 from tests.generation.redis import needs_redis
 from tests.live.world import World, world
 
@@ -221,7 +221,7 @@ class History(RuleBasedStateMachine):
             key, asked = secrets.token_hex(8), names
             reply = await self.running.patiently(lambda asked=asked, key=key: send(asked, key))  # type: ignore[misc]
             assert [one.id for one in reply.results] == asked
-            if (mark := decode(reply.watermark)) is not None:
+            if (mark := decode_watermark(reply.watermark)) is not None:
                 self.told.append(mark)
             put_off = {one.id for one in reply.results if one.outcome is c.WriteOutcome.REJECTED}
             for one in reply.results:
@@ -237,7 +237,7 @@ class History(RuleBasedStateMachine):
     async def check(self) -> None:
         """Reads everything in four ways; all must agree with the model."""
         self.done["checks"] += 1
-        least = merged(tuple(self.told)).encode() if self.told else b""
+        least = merge_watermarks(tuple(self.told)).encode() if self.told else b""
         wanted = {name: (state.text, state.stock) for name, state in self.model.items()}
         payload = frozenset({c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
         client, collection = self.running.client, self.collection

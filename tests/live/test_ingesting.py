@@ -30,7 +30,7 @@ from nearline_cli.local.processes import (
     retrieval_process,
     start_service,
 )
-from retrieval.changelog.keys import keys_of
+from retrieval.changelog.keys import partition_keys
 from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis
 
@@ -48,7 +48,7 @@ def vector(number: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 
 def poison(number: int) -> c.IngestSource:
-    """Gives what can be no document, each third in another way; its name is its number."""
+    """Returns what can be no document, each third in another way; its name is its number."""
     name = f"bad-{number}"
     kinds: list[c.IngestSource] = [
         Item(id=name, text="no vector"),
@@ -112,7 +112,7 @@ async def patiently_ended(door: IngestClient, job_id: str) -> c.Job:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, redis_url: str = "") -> AsyncIterator[tuple[str, str, str]]:
-    """Gives the addresses of Redis, a router that serves one document, and the door."""
+    """Yields the addresses of Redis, a router that serves one document, and the door."""
     first = Item(id="first", text="first", vector=vector(DOCUMENTS))
     await build_snapshot([first], BuildOptions(store=str(folder / "store"), shards=2))
     async with contextlib.AsyncExitStack() as stack:
@@ -128,7 +128,9 @@ async def changes_logged(redis: str) -> int:
     """Counts the entries of the change log."""
     client = connect(redis)
     try:
-        return sum([await client.xlen(keys_of("default", one).log) for one in range(PARTITIONS)])
+        return sum(
+            [await client.xlen(partition_keys("default", one).log) for one in range(PARTITIONS)]
+        )
     finally:
         await client.aclose()
 

@@ -18,16 +18,16 @@ import pytest
 import redis.asyncio
 
 from index_builder.options.build_options import BuildOptions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.snapshot import Store
 from nearline_cli.main import app
-from retrieval.behaviour.model import load_learned
+from retrieval.behaviour.model import load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from tests.generation.redis import needs_redis
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.live.world import World, world
@@ -45,7 +45,7 @@ async def build(store: Path, redis_url: str = "") -> str:
     ]
     options = BuildOptions(
         store=str(store), shards=2, lexical=False, title_only=True,
-        learning=Learning(interactions=walks()),
+        learning=TrainingOptions(interactions=walks()),
     )  # fmt: skip
     if not redis_url:
         return (await build_snapshot(items, options)).snapshot_id
@@ -118,7 +118,7 @@ async def test_a_deleted_user_is_nobody_afterwards(tmp_path: Path) -> None:
             async for key in state.scan_iter():
                 assert b"u002" not in key and b"hers" not in key
                 assert b"u002" not in (await state.dump(key) or b"")
-        # Who comes back begins anew.
+        # Who comes back begins again.
         await client.record_interactions([c.Interaction(item_id="i03", user_id="u002")])
         assert ids(await client.recommend(Audience(user_id="u002"), TITLED))[0] == "i04"
 
@@ -198,7 +198,7 @@ async def test_a_swap_under_load_keeps_what_is_asked_for_ready(tmp_path: Path) -
             for first in range(4):
                 group.create_task(visitor(first))
             try:
-                (old,) = in_force(Store(running.store), ["default"])
+                (old,) = read_current_snapshots(Store(running.store), ["default"])
                 await until(old.snapshot_id, 200)
                 before = shown[-100:]
                 fresh = await build(running.store, running.redis_url)
@@ -236,8 +236,8 @@ async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_de
         # Its vectors are others than before.
         forced = ("--force-promote", "the test wants it")
         await asyncio.to_thread(app, (*words, str(events), *where, *forced), standalone_mode=False)
-        (snapshot,) = in_force(store, ["default"])
-        learned = load_learned(store, snapshot)
+        (snapshot,) = read_current_snapshots(store, ["default"])
+        learned = load_behaviour_model(store, snapshot)
         assert learned is not None
         history = learned.history_of("new")
         assert history is not None
@@ -251,7 +251,7 @@ async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_de
         (result,) = (await client.upsert_items([new])).results
         assert result.outcome is c.WriteOutcome.APPLIED
         await asyncio.to_thread(app, ("compact", *where), standalone_mode=False)
-        (snapshot,) = in_force(store, ["default"])
-        learned = load_learned(store, snapshot)
+        (snapshot,) = read_current_snapshots(store, ["default"])
+        learned = load_behaviour_model(store, snapshot)
         assert learned is not None and learned.number_of("i99") is not None
         assert learned.history_of("u001") is None and learned.history_of("u002") is not None

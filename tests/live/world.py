@@ -99,7 +99,7 @@ class World:
                 await asyncio.sleep(0.05)
 
     def logs(self) -> str:
-        """Gives the last words of every process."""
+        """Returns the last words of every process."""
         said = []
         for part in self.parts:
             lines = list(part.running.log)[-15:] if part.running is not None else ["(not running)"]

@@ -64,7 +64,7 @@ class AttributeRows:
         )
 
     def matching(self, expression: str) -> list[int]:
-        """Gives the numbers of the rows that an expression finds, ascending."""
+        """Returns the numbers of the rows that an expression finds, ascending."""
         found = self._client.query(
             self._name,
             filter=f"version == {self._run} and ({expression})",
@@ -80,7 +80,7 @@ class AttributeRows:
 
 
 def stored(row: Mapping[str, object]) -> dict[str, object]:
-    """Gives attributes as they are kept in Milvus."""
+    """Returns attributes as they are kept in Milvus."""
     return {
         name: [_one(each) for each in value] if isinstance(value, list) else _one(value)
         for name, value in row.items()
@@ -93,7 +93,7 @@ def _one(value: object) -> object:
 
 @pytest.fixture(params=["lite_server", "standalone_server"])
 def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Gives a server of each kind that a test may kill.
+    """Returns a server of each kind that a test may kill.
 
     They are those of the session: two of 2.3.5 find no room in one network.
     """
@@ -105,7 +105,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest_asyncio.fixture
 async def milvus(milvus_uri: str) -> AsyncIterator[MilvusClient]:
-    """Gives a client of each Milvus in turn."""
+    """Returns a client of each Milvus in turn."""
     from retrieval.milvus.client import MilvusClient
 
     client = MilvusClient(milvus_uri)
@@ -115,7 +115,7 @@ async def milvus(milvus_uri: str) -> AsyncIterator[MilvusClient]:
 
 @pytest.fixture(scope="session")
 def attribute_rows(milvus_uri: str) -> Iterator[AttributeRows]:
-    """Gives a collection of rows of attributes in each Milvus in turn."""
+    """Returns a collection of rows of attributes in each Milvus in turn."""
     import pymilvus
 
     rows = AttributeRows(pymilvus, milvus_uri)

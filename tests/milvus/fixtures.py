@@ -15,12 +15,12 @@ SERVERS = {"lite": "lite_uri", "2.3.5": "standalone_uri"}
 
 
 def servers() -> list[str]:
-    """Gives what tests ask: addresses that are named, or else each kind of server."""
+    """Returns what tests ask: addresses that are named, or else each kind of server."""
     return [one for one in os.environ.get(NAMED, "").split(",") if one] or list(SERVERS)
 
 
 def address_of(server: str, request: pytest.FixtureRequest) -> str:
-    """Gives the address of one of `servers`; starts it where it does not run yet."""
+    """Returns the address of one of `servers`; starts it where it does not run yet."""
     uri: str = request.getfixturevalue(SERVERS[server]) if server in SERVERS else server
     return uri
 
@@ -39,31 +39,31 @@ def _running(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="session")
 def lite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Gives a Milvus Lite that runs; skips where there is none."""
+    """Returns a Milvus Lite that runs; skips where there is none."""
     yield from _running("lite", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def standalone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Gives a Milvus 2.3.5 that runs; skips where there is none."""
+    """Returns a Milvus 2.3.5 that runs; skips where there is none."""
     yield from _running("2.3.5", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def lite_uri(lite_server: Server) -> str:
-    """Gives the address of a Milvus Lite; skips where there is none."""
+    """Returns the address of a Milvus Lite; skips where there is none."""
     return lite_server.uri
 
 
 @pytest.fixture(scope="session")
 def standalone_uri(standalone_server: Server) -> str:
-    """Gives the address of a Milvus 2.3.5; skips where there is none."""
+    """Returns the address of a Milvus 2.3.5; skips where there is none."""
     return standalone_server.uri
 
 
 @pytest.fixture(scope="session", params=servers())
 def milvus_uri(request: pytest.FixtureRequest) -> str:
-    """Gives the address of each Milvus in turn; skips those that cannot be had.
+    """Returns the address of each Milvus in turn; skips those that cannot be had.
 
     NEARLINE_TEST_MILVUS names servers that are asked in their place, with commas.
     """

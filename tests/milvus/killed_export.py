@@ -6,13 +6,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from index_builder.execution.progress import Silent
+from index_builder.execution.progress import NoProgress
 from index_builder.indexes import milvus_writer
 from nearline.snapshot import Store
 from retrieval.milvus.open_client import open_client
 
 
-class Told(Silent):
+class Told(NoProgress):
     """Says on standard output that rows were written, then waits to be killed."""
 
     def advance(self, units: int) -> None:

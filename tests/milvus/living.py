@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Entry, Kind, Write
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind, ChangeWrite
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.live.delta_protocol import FollowedDelta
-from retrieval.milvus.change_merge import Folding
+from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States
-from retrieval.milvus.delta import followed
+from retrieval.milvus.collection_state import CollectionState, CollectionStates
+from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection
-from retrieval.milvus.read_context import Contents
+from retrieval.milvus.read_context import ReadContext
 from retrieval.milvus.rows import attributes_of, rows_of
 from retrieval.milvus.schema import Bm25
 from retrieval.protocols.watermark import Watermark
@@ -59,7 +59,7 @@ class Lock:
         self.holder: HeldLease | None = None
 
     def lease(self, started_us: int) -> HeldLease:
-        """Gives a right to it."""
+        """Returns a right to it."""
         return HeldLease(self)
 
 
@@ -134,19 +134,19 @@ class Living:
         self.words = words
         self.log = MemoryLog()
         self.lock = Lock()
-        self.states = States(client)
+        self.states = CollectionStates(client)
         self.logs: list[str] = [self.log.log_id]
         self.made: list[LiveCollection] = []
-        self.contents = Contents()
+        self.contents = ReadContext()
 
     async def collection(self, client: MilvusClient | None = None) -> LiveCollection:
-        """Gives the collection as one more process has it; that before may have been killed."""
+        """Returns the collection as one more process has it; that before may have been killed."""
         state = await self.states.read(self.name)
         assert state is not None
-        self.contents = Contents(expiring=state.expiring, single_valued=state.single_valued)
+        self.contents = ReadContext(expiring=state.expiring, single_valued=state.single_valued)
         manifest = snapshot_pb2.Manifest(dim=DIM)
         manifest.embedder.fingerprint = FINGERPRINT
-        folding = Folding("default", manifest, KINDS, ANALYSER if self.words else None)
+        folding = ChangeMerger("default", manifest, KINDS, ANALYSER if self.words else None)
         made = LiveCollection(
             client or self.client,
             self.name,
@@ -160,21 +160,21 @@ class Living:
         return made
 
     async def delta(self, start: Watermark | None = None) -> FollowedDelta:
-        """Gives what one more process applies changes to."""
-        shard = followed(await self.collection(), lambda live: None)
+        """Returns what one more process applies changes to."""
+        shard = follow_snapshot(await self.collection(), lambda live: None)
         return await shard.new_delta(start or Watermark(self.log.log_id), self.log)
 
     async def write(self, *changes: Change) -> None:
         """Appends changes."""
-        await self.log.append([Write(one) for one in changes])
+        await self.log.append([ChangeWrite(one) for one in changes])
 
-    async def entries(self, after: Watermark | None = None) -> list[Entry]:
-        """Gives what is in the log after a position."""
+    async def entries(self, after: Watermark | None = None) -> list[ChangeEntry]:
+        """Returns what is in the log after a position."""
         at = after or Watermark(self.log.log_id)
         return await self.log.read(dict(enumerate(at.positions)), limit=100_000)
 
     async def documents(self) -> dict[str, Document]:
-        """Gives what is in Milvus, put together as `stored` does, less what has expired."""
+        """Returns what is in Milvus, put together as `stored` does, less what has expired."""
         fields = (
             *("document", "chunk", "start", "stop", "title", "gap", "passage", "rest"),
             *("attributes", "version", "expires", "vector"),
@@ -203,7 +203,7 @@ def _document(rows: Sequence[Mapping[str, Any]]) -> Document:
 
 @asynccontextmanager
 async def living(uri: str, base: Sequence[Change] = ()) -> AsyncIterator[Living]:
-    """Gives a snapshot of some documents in Milvus for the length of the block."""
+    """Yields a snapshot of some documents in Milvus for the length of the block."""
     client = DyingClient(uri)
     able = await client.capabilities()
     name = f"nearline_living_{os.getpid()}_{next(_numbers)}"
@@ -225,9 +225,9 @@ async def living(uri: str, base: Sequence[Change] = ()) -> AsyncIterator[Living]
         await client.close()
 
 
-def state_of(name: str, started_us: int = 1, *, words: bool = False) -> State:
-    """Gives the state of a snapshot that is all there and has no live changes."""
-    return State(
+def state_of(name: str, started_us: int = 1, *, words: bool = False) -> CollectionState:
+    """Returns the state of a snapshot that is all there and has no live changes."""
+    return CollectionState(
         store="file://a-test",
         collection="default",
         snapshot_id=name,
@@ -266,7 +266,7 @@ def upsert(
     chunks: int = 1,
     first: float = 0.5,
 ) -> Change:
-    """Gives a change that adds or replaces a document.
+    """Returns a change that adds or replaces a document.
 
     Args:
         chunks: How many, of one sign each.
@@ -277,7 +277,7 @@ def upsert(
     vectors[:, 0] = first + at
     return Change(
         document_id=document_id,
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         title=f"title of {text}",
         text=text,
         attributes=attributes or {},
@@ -288,25 +288,25 @@ def upsert(
 
 
 def patch(document_id: str, attributes: Attributes) -> Change:
-    """Gives a change of attributes."""
-    return Change(document_id=document_id, kind=Kind.ATTRIBUTES, attributes=attributes)
+    """Returns a change of attributes."""
+    return Change(document_id=document_id, kind=ChangeKind.ATTRIBUTES, attributes=attributes)
 
 
 def delete(document_id: str) -> Change:
-    """Gives a change that deletes a document."""
-    return Change(document_id=document_id, kind=Kind.DELETE)
+    """Returns a change that deletes a document."""
+    return Change(document_id=document_id, kind=ChangeKind.DELETE)
 
 
-def applied(before: Document | None, entry: Entry, now: datetime) -> Document | None:
-    """Tells what a document is after a change: the model."""
+def applied(before: Document | None, entry: ChangeEntry, now: datetime) -> Document | None:
+    """Returns what a document is after a change: the model."""
     change = entry.change
     match change.kind:
-        case Kind.UPSERT:
+        case ChangeKind.UPSERT:
             if change.expires is not None and change.expires <= now:
                 return None
             first = change.vectors[FINGERPRINT][:, 0].tolist()
             return Document(change.title, change.text, change.attributes, entry.position, first)
-        case Kind.DELETE:
+        case ChangeKind.DELETE:
             return None
     if before is None:
         return None
@@ -347,14 +347,16 @@ def drawn(chance: Random, ids: Sequence[str], count: int) -> list[Change]:
     return changes
 
 
-def in_batches_of(chance: Random, entries: Sequence[Entry], most: int) -> list[list[Entry]]:
+def in_batches_of(
+    chance: Random, entries: Sequence[ChangeEntry], most: int
+) -> list[list[ChangeEntry]]:
     """Cuts entries into batches, with those of a partition in order and the partitions mixed."""
-    queues: dict[int, list[Entry]] = {}
+    queues: dict[int, list[ChangeEntry]] = {}
     for entry in entries:
         queues.setdefault(entry.partition, []).append(entry)
-    batches: list[list[Entry]] = []
+    batches: list[list[ChangeEntry]] = []
     while queues:
-        batch: list[Entry] = []
+        batch: list[ChangeEntry] = []
         for _ in range(chance.randint(1, most)):
             if not queues:
                 break
@@ -371,5 +373,5 @@ IDS = [*in_partition(3, 3), *in_partition(7, 2), *in_partition(40, 1)]
 
 
 def as_lease(lease: HeldLease) -> Lease:
-    """Gives it as what it stands for; checked by mypy."""
+    """Returns it as what it stands for; checked by mypy."""
     return lease

@@ -115,7 +115,7 @@ class Server:
     async def _ready(self) -> None:
         # Imported late: pymilvus may be absent.
         from retrieval.milvus.client import MilvusClient
-        from retrieval.milvus.collection_state import States
+        from retrieval.milvus.collection_state import CollectionStates
 
         assert self._process is not None
         client = MilvusClient(self.uri)
@@ -123,7 +123,7 @@ class Server:
         try:
             while True:
                 try:
-                    await States(client).make()
+                    await CollectionStates(client).make()
                     return
                 except (NotReady, DeadlineExceeded, InternalError, Overloaded) as error:
                     if self._process.poll() is not None or time.monotonic() > deadline:
@@ -135,7 +135,7 @@ class Server:
 
 
 def lite(folder: Path) -> Server:
-    """Gives a Milvus Lite that keeps its data in a folder. Raises: Absent."""
+    """Returns a Milvus Lite that keeps its data in a folder. Raises: Absent."""
     _need_client()
     port = free_port()
     command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "data")]
@@ -144,7 +144,7 @@ def lite(folder: Path) -> Server:
 
 
 def standalone(folder: Path) -> Server:
-    """Gives a Milvus 2.3.5 that keeps its data in a folder. Raises: Absent.
+    """Returns a Milvus 2.3.5 that keeps its data in a folder. Raises: Absent.
 
     It listens on all addresses, at ports that are free: see `apart`.
     """

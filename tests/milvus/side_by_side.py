@@ -14,7 +14,7 @@ STANDALONE = "2.3.5 or standalone"
 
 
 def main() -> int:
-    """Gives the exit code: 0 where both ended well."""
+    """Returns the exit code: 0 where both ended well."""
     pytest = [sys.executable, "-m", "pytest", "-m", "milvus", "-p", "no:cacheprovider"]
     with tempfile.TemporaryFile("w+") as told:
         # What it says comes after what the other one says.

@@ -12,7 +12,7 @@ import pytest
 
 from nearline.errors import NotReady, SnapshotMismatch
 from nearline.snapshot import partition_of
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.milvus, pytest.mark.timeout(300)]
 
 
 def histories(count: int) -> list[tuple[str, int]]:
-    """Gives servers and seeds; one of 2.3.5 takes ten seconds for each, so it has fewer."""
+    """Returns servers and seeds; one of 2.3.5 takes ten seconds for each, so it has fewer."""
     return [
         (server, seed)
         for server in servers()
@@ -53,13 +53,13 @@ OLD = [upsert(one, f"old {one}", {"year": 1}, chunks=3) for one in IDS[:4]]
 def old_documents() -> dict[str, Document]:
     found = {}
     for change in OLD:
-        document = applied(None, Entry(0, 0, 0, change), datetime.now(UTC))
+        document = applied(None, ChangeEntry(0, 0, 0, change), datetime.now(UTC))
         assert document is not None
         found[change.document_id] = document
     return found
 
 
-def advanced(model: dict[str, Document], entries: Sequence[Entry]) -> None:
+def advanced(model: dict[str, Document], entries: Sequence[ChangeEntry]) -> None:
     for entry in entries:
         after = applied(model.pop(entry.change.document_id, None), entry, datetime.now(UTC))
         if after is not None:
@@ -73,7 +73,7 @@ async def test_after_each_batch_milvus_has_what_the_log_says(milvus_uri: str, se
         await one.write(*drawn(chance, IDS, 40))
         model = old_documents()
         delta = await one.delta()
-        done: list[Entry] = []
+        done: list[ChangeEntry] = []
         for batch in in_batches_of(chance, await one.entries(), 12):
             await delta.apply(batch)
             advanced(model, batch)
@@ -93,7 +93,7 @@ async def test_after_each_batch_milvus_has_what_the_log_says(milvus_uri: str, se
         assert delta.stats().changes == len(done)
 
 
-def reached(entries: Sequence[Entry]) -> tuple[int, ...]:
+def reached(entries: Sequence[ChangeEntry]) -> tuple[int, ...]:
     last = {entry.partition: entry.position for entry in entries}
     return Watermark("").advanced(last).positions
 
@@ -133,8 +133,8 @@ async def test_whoever_takes_over_loses_nothing_and_never_goes_back_in_time(
         assert deaths
 
 
-def history_of(entries: Sequence[Entry]) -> Mapping[str, list[tuple[int, Document | None]]]:
-    """Gives what each document is from each position of its partition on."""
+def history_of(entries: Sequence[ChangeEntry]) -> Mapping[str, list[tuple[int, Document | None]]]:
+    """Returns what each document is from each position of its partition on."""
     old = old_documents()
     histories: dict[str, list[tuple[int, Document | None]]] = {
         one: [(0, old.get(one))] for one in IDS
@@ -301,7 +301,7 @@ async def test_a_log_that_lost_what_milvus_has_is_not_followed_on(milvus_uri: st
         await one.write(*(upsert(name, "another") for name in IDS))
         with pytest.raises(SnapshotMismatch, match="has lost"):
             await one.delta()
-        # Written anew it has none of them.
+        # Written again it has none of them.
         await one.states.write(one.name, state_of(one.name, 2, words=one.words))
         await one.delta()
         one.lock.holder = None
@@ -309,7 +309,7 @@ async def test_a_log_that_lost_what_milvus_has_is_not_followed_on(milvus_uri: st
         delta = await one.delta()
         await delta.apply(await one.entries())
         delta.set_back("of a test")
-        shard = applying.followed(one.made[-1], lambda live: None)
+        shard = applying.follow_snapshot(one.made[-1], lambda live: None)
         with pytest.raises(SnapshotMismatch, match=r"of a test"):
             await shard.new_delta(Watermark(one.log.log_id), one.log)
 
@@ -331,7 +331,7 @@ async def test_a_collection_that_is_written_anew_is_begun_with_anew(milvus_uri: 
         await one.client.delete(one.name, "chunk >= 0")
         await one.states.write(one.name, replace(writing, whole=True))
         await _until_seen(one, whole=True)
-        with pytest.raises(SnapshotMismatch, match="was written anew"):
+        with pytest.raises(SnapshotMismatch, match="was written again"):
             await delta.apply(left)
         delta = await one.delta()
         assert delta.view.applied.watermark.positions == Watermark("").positions

@@ -15,8 +15,8 @@ import pytest_asyncio
 
 from nearline.errors import NotReady, SettingsError, SnapshotGone, Unsupported
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.milvus.filters import quoted
-from retrieval.milvus.layout import key_of, parts_of
+from retrieval.milvus.filters import quote
+from retrieval.milvus.layout import make_key, parse_key
 from retrieval.milvus.open_client import open_client
 from retrieval.milvus.rows import rows_of
 from tests.milvus.servers import Server
@@ -34,7 +34,7 @@ BACK_S = 120.0
 
 
 def rows(document_id: str, number: int = 0, *, words: bool = False) -> list[dict[str, Any]]:
-    """Gives two rows of a document, whose vectors have its number."""
+    """Returns two rows of a document, whose vectors have its number."""
     return rows_of(
         document_id,
         'a "title"',
@@ -51,7 +51,7 @@ def rows(document_id: str, number: int = 0, *, words: bool = False) -> list[dict
 
 @pytest_asyncio.fixture
 async def chunks(milvus: MilvusClient) -> AsyncIterator[str]:
-    """Gives an empty collection, loaded."""
+    """Returns an empty collection, loaded."""
     await milvus.drop(NAME)
     await milvus.create(NAME, DIM, "IP", bm25=None, index="FLAT")
     await milvus.load(NAME)
@@ -82,10 +82,10 @@ async def test_rows_are_read_in_the_order_of_keys_and_counted(
     for part in (shuffled[:150], shuffled[150:]):
         await milvus.insert(chunks, [row for one in part for row in rows(one)])
     found = await milvus.query(chunks, "", ["chunk"], seen=0)
-    assert [parts_of(row["key"]) for row in found] == [(one, n) for one in ids for n in (0, 1)]
-    last = quoted(key_of("d100", 999_999))
+    assert [parse_key(row["key"]) for row in found] == [(one, n) for one in ids for n in (0, 1)]
+    last = quote(make_key("d100", 999_999))
     after = await milvus.query(chunks, f"key > {last}", [], limit=3, seen=0)
-    assert [parts_of(row["key"]) for row in after] == [("d101", 0), ("d101", 1), ("d102", 0)]
+    assert [parse_key(row["key"]) for row in after] == [("d101", 0), ("d101", 1), ("d102", 0)]
     assert await milvus.count(chunks, seen=0) == 600
     assert await milvus.count(chunks, "chunk == 0", seen=0) == 300
     assert await milvus.count(chunks, 'document in ["d001", "none"]', seen=0) == 2

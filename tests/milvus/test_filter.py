@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from nearline import filters as f
 from nearline.contract import Attributes
 from nearline.errors import Unsupported
-from retrieval.milvus.filters import MAX_EXPRESSION_BYTES, any_of, expression
+from retrieval.milvus.filters import MAX_EXPRESSION_BYTES, any_of, filter_expression
 from tests.milvus.conftest import AttributeRows
 from tests.retrieval.filtering.drawn import (
     BIG,
@@ -31,7 +31,7 @@ LEAST = -(1 << 63)
 
 
 def cannot(condition: f.Filter) -> bool:
-    """Tells what Milvus cannot do: a range over lists, or the least whole number in one."""
+    """Returns what Milvus cannot do: a range over lists, or the least whole number in one."""
     for one in f.conditions(condition):
         if one.field in VALUES:
             continue
@@ -62,12 +62,12 @@ def test_milvus_finds_what_we_find(
     single = frozenset(VALUES)
     if cannot(filter):
         with pytest.raises(Unsupported, match="has lists"):
-            expression(filter, DECLARED, single)
+            filter_expression(filter, DECLARED, single)
         return
     with TemporaryDirectory() as folder:
         wanted = np.flatnonzero(opened(folder, rows).matching(filter)).tolist()
     attribute_rows.put(rows)
-    assert attribute_rows.matching(expression(filter, DECLARED, single)) == wanted
+    assert attribute_rows.matching(filter_expression(filter, DECLARED, single)) == wanted
 
 
 def test_a_value_beside_lists_counts_as_a_list_of_one(attribute_rows: AttributeRows) -> None:
@@ -75,7 +75,7 @@ def test_a_value_beside_lists_counts_as_a_list_of_one(attribute_rows: AttributeR
     attribute_rows.put(rows)
 
     def found(filter: f.Filter) -> list[int]:
-        return attribute_rows.matching(expression(filter, {"t": "string"}, frozenset()))
+        return attribute_rows.matching(filter_expression(filter, {"t": "string"}, frozenset()))
 
     assert found(f.Equals("t", "a")) == [0, 1]
     assert found(f.Not(f.Equals("t", "a"))) == [2, 3, 4]
@@ -95,9 +95,9 @@ def test_a_text_is_found_whatever_is_in_it_and_nothing_else_is(
     for at, text in enumerate(texts):
         for field in kinds:
             for filter in (f.Equals(field, text), f.In(field, (text, "absent"))):
-                written = expression(filter, kinds, frozenset({"one"}))
+                written = filter_expression(filter, kinds, frozenset({"one"}))
                 assert attribute_rows.matching(written) == [at], filter
-            written = expression(f.Not(f.Equals(field, text)), kinds, frozenset({"one"}))
+            written = filter_expression(f.Not(f.Equals(field, text)), kinds, frozenset({"one"}))
             assert len(attribute_rows.matching(written)) == len(texts) - 1
 
 
@@ -109,8 +109,8 @@ def test_an_attribute_is_found_by_its_name(attribute_rows: AttributeRows, name: 
     kinds = {name: "int"}
     for single in (frozenset[str](), frozenset({name})):
         for filter in (f.Exists(name), f.Equals(name, 1)):
-            assert attribute_rows.matching(expression(filter, kinds, single)) == [0]
-            assert attribute_rows.matching(expression(f.Not(filter), kinds, single)) == [1]
+            assert attribute_rows.matching(filter_expression(filter, kinds, single)) == [0]
+            assert attribute_rows.matching(filter_expression(f.Not(filter), kinds, single)) == [1]
 
 
 def test_columns_are_asked_for_values(attribute_rows: AttributeRows) -> None:
@@ -130,8 +130,8 @@ def test_the_longest_and_the_deepest_expressions_are_carried_out(
     many = f.In("year", tuple(range(1000, 1000 + years)))
     kinds = {"year": "int", "made": "time"}
     single = frozenset(kinds)
-    assert attribute_rows.matching(expression(many, kinds, single)) == [0, 1]
-    assert attribute_rows.matching(expression(f.Not(many), kinds, single)) == [2, 3]
+    assert attribute_rows.matching(filter_expression(many, kinds, single)) == [0, 1]
+    assert attribute_rows.matching(filter_expression(f.Not(many), kinds, single)) == [2, 3]
     deep: f.Filter = f.Exists("made")
     for number in range(15):
         # As wide as makes three levels of parentheses of each, and the way down is the longest.
@@ -140,4 +140,4 @@ def test_the_longest_and_the_deepest_expressions_are_carried_out(
     rows = [{"year": year} for year in range(16)] + [{"made": TIME}]
     attribute_rows.put(rows)
     wanted = [at for at, row in enumerate(rows) if f.admits(deep, row)]
-    assert attribute_rows.matching(expression(deep, kinds, single)) == wanted
+    assert attribute_rows.matching(filter_expression(deep, kinds, single)) == wanted

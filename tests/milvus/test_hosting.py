@@ -26,15 +26,15 @@ from nearline.errors import (
 from nearline.snapshot import Store
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import SnapshotInForce, in_force
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import write_snapshot
 from tests.retrieval.two_parts import FIELDS, random_document
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.provider import MilvusShards
+    from retrieval.milvus.provider import MilvusShardProvider
     from retrieval.milvus.shard import MilvusShard
 
 pytestmark = [pytest.mark.milvus, pytest.mark.asyncio(loop_scope="module")]
@@ -47,7 +47,7 @@ DOCUMENTS = 60
 class Held:
     """A snapshot in a Milvus."""
 
-    def __init__(self, client: MilvusClient, store: Path, snapshot: SnapshotInForce) -> None:
+    def __init__(self, client: MilvusClient, store: Path, snapshot: SnapshotRef) -> None:
         from retrieval.milvus.layout import collection_name
 
         self.client = client
@@ -64,34 +64,34 @@ class Held:
         )
 
     @contextlib.asynccontextmanager
-    async def hosting(self) -> AsyncIterator[MilvusShards]:
-        """Gives shards with a connection of their own."""
+    async def hosting(self) -> AsyncIterator[MilvusShardProvider]:
+        """Yields shards with a connection of their own."""
         from retrieval.milvus.client import MilvusClient
-        from retrieval.milvus.provider import MilvusShards
+        from retrieval.milvus.provider import MilvusShardProvider
 
-        shards = MilvusShards(Store(self.store), MilvusClient(self.client.uri))
+        shards = MilvusShardProvider(Store(self.store), MilvusClient(self.client.uri))
         try:
             yield shards
         finally:
             await shards.close()
 
 
-def snapshot_in(store: Path) -> SnapshotInForce:
+def snapshot_in(store: Path) -> SnapshotRef:
     """Writes a snapshot of which two documents expire, one of them long ago."""
     rng = np.random.default_rng(3)
     documents = [random_document(rng, f"d{number:03d}") for number in range(DOCUMENTS)]
     documents[5].expires = to_us(datetime.now(UTC) - timedelta(days=1))
     documents[6].expires = to_us(datetime.now(UTC) + timedelta(days=1))
     write_snapshot(store, documents, fields=FIELDS, language="none")
-    (snapshot,) = in_force(Store(store), ())
+    (snapshot,) = read_current_snapshots(Store(store), ())
     return snapshot
 
 
 @contextlib.asynccontextmanager
 async def holding(uri: str, store: Path) -> AsyncIterator[Held]:
-    """Gives a snapshot, which goes from Milvus afterwards."""
+    """Yields a snapshot, which goes from Milvus afterwards."""
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.collection_state import States
+    from retrieval.milvus.collection_state import CollectionStates
 
     client = MilvusClient(uri, timeout_s=30.0)
     held = Held(client, store, snapshot_in(store))
@@ -99,13 +99,13 @@ async def holding(uri: str, store: Path) -> AsyncIterator[Held]:
         yield held
     finally:
         await client.drop(held.name)
-        await States(client).remove(held.name)
+        await CollectionStates(client).remove(held.name)
         await client.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def held(milvus_uri: str, tmp_path: Path) -> AsyncIterator[Held]:
-    """Gives a snapshot that is not in Milvus yet."""
+    """Returns a snapshot that is not in Milvus yet."""
     async with holding(milvus_uri, tmp_path) as held:
         yield held
 
@@ -114,7 +114,7 @@ async def held(milvus_uri: str, tmp_path: Path) -> AsyncIterator[Held]:
 async def there(
     milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[MilvusShard, str]]:
-    """Gives the shard of a snapshot that is in Milvus, and the snapshot's id."""
+    """Returns the shard of a snapshot that is in Milvus, and the snapshot's id."""
     async with holding(milvus_uri, tmp_path_factory.mktemp("store")) as held:
         await held.export()
         async with held.hosting() as shards:
@@ -124,9 +124,9 @@ async def there(
 async def test_a_snapshot_that_is_not_wholly_there_is_not_ready_and_says_what_to_do(
     held: Held,
 ) -> None:
-    from retrieval.milvus.collection_state import States
+    from retrieval.milvus.collection_state import CollectionStates
 
-    states = States(held.client)
+    states = CollectionStates(held.client)
     async with held.hosting() as shards:
         for _ in range(2):
             with pytest.raises(
@@ -168,13 +168,13 @@ async def test_what_is_let_go_of_is_gone_here_and_not_elsewhere(held: Held) -> N
         await shards.release(collection, held.id)
         assert not await shard.ready(held.id)
         for call in (
-            shard.search(held.id, Queries(VECTORS), ShardOptions(3)),
+            shard.search(held.id, ShardQueries(VECTORS), ShardOptions(3)),
             shard.fetch(held.id, ["d001"], NONE),
         ):
             with pytest.raises(SnapshotGone, match="has let go"):
                 await call
         # An alias names it, so that it is still in the memory of Milvus.
-        found = await other.search(held.id, Queries(VECTORS), ShardOptions(3))
+        found = await other.search(held.id, ShardQueries(VECTORS), ShardOptions(3))
         store = Store(held.store)
         store.create_alias_record(
             collection, snapshot_pb2.AliasRecord(epoch=2, current="another", who="test")
@@ -184,7 +184,7 @@ async def test_what_is_let_go_of_is_gone_here_and_not_elsewhere(held: Held) -> N
         with pytest.raises(NotReady):
             await held.client.search(held.name, VECTORS, 3)
         # Whoever answers from it all the same has it loaded again.
-        again = await other.search(held.id, Queries(VECTORS), ShardOptions(3))
+        again = await other.search(held.id, ShardQueries(VECTORS), ShardOptions(3))
         assert again == found
 
 
@@ -200,11 +200,11 @@ async def test_queries_side_by_side_share_calls_and_get_their_own_answers(
 ) -> None:
     shard, snapshot_id = there
     options = ShardOptions(9, exact=True)
-    alone = [await shard.search(snapshot_id, Queries(one[None]), options) for one in VECTORS]
+    alone = [await shard.search(snapshot_id, ShardQueries(one[None]), options) for one in VECTORS]
     kinds = (options, options._replace(k=5), options._replace(filter=f.Equals("kind", "a")))
     asked = [(place, kind) for place in range(3) for kind in kinds] * 8
     answers = await asyncio.gather(
-        *(shard.search(snapshot_id, Queries(VECTORS[[place]]), kind) for place, kind in asked)
+        *(shard.search(snapshot_id, ShardQueries(VECTORS[[place]]), kind) for place, kind in asked)
     )
     for (place, kind), (hits,) in zip(asked, answers, strict=True):
         if kind.filter is None:
@@ -215,7 +215,7 @@ async def test_queries_side_by_side_share_calls_and_get_their_own_answers(
 async def test_a_caller_that_goes_away_harms_nobody(there: tuple[MilvusShard, str]) -> None:
     shard, snapshot_id = there
     options = ShardOptions(9, exact=True)
-    calls = [shard.search(snapshot_id, Queries(VECTORS), options) for _ in range(12)]
+    calls = [shard.search(snapshot_id, ShardQueries(VECTORS), options) for _ in range(12)]
     for call in calls[::2]:
         call.cancel()
     answers = await asyncio.gather(*calls[1::2])
@@ -224,7 +224,7 @@ async def test_a_caller_that_goes_away_harms_nobody(there: tuple[MilvusShard, st
 
 async def test_what_expired_is_not_there(there: tuple[MilvusShard, str]) -> None:
     shard, snapshot_id = there
-    (hits,) = await shard.search(snapshot_id, Queries(VECTORS[:1]), ShardOptions(500))
+    (hits,) = await shard.search(snapshot_id, ShardQueries(VECTORS[:1]), ShardOptions(500))
     assert len(hits.ids) == DOCUMENTS - 1 and "d005" not in hits.ids and "d006" in hits.ids
     fetched = await shard.fetch(snapshot_id, ["d005", "d006"], ALL)
     assert [item.id for item in fetched.items] == ["d006"]
@@ -238,7 +238,7 @@ async def test_a_deadline_that_has_passed_is_told(there: tuple[MilvusShard, str]
     shard, snapshot_id = there
     past = asyncio.get_running_loop().time() - 1
     for call in (
-        shard.search(snapshot_id, Queries(VECTORS), ShardOptions(3), past),
+        shard.search(snapshot_id, ShardQueries(VECTORS), ShardOptions(3), past),
         shard.fetch(snapshot_id, ["d001"], NONE, past),
         shard.count(snapshot_id, None, [], past),
         shard.scan(snapshot_id, "", 3, None, NONE, past),
@@ -253,7 +253,7 @@ async def test_without_a_change_log_nothing_can_be_waited_for(
     shard, snapshot_id = there
     least = Watermark("0" * 32)
     for call in (
-        shard.search(snapshot_id, Queries(VECTORS), ShardOptions(3, min_watermark=least)),
+        shard.search(snapshot_id, ShardQueries(VECTORS), ShardOptions(3, min_watermark=least)),
         shard.fetch(snapshot_id, ["d001"], NONE, min_watermark=least),
     ):
         with pytest.raises(Unsupported) as refused:
@@ -289,7 +289,7 @@ async def test_too_many_values_are_not_counted(
     there: tuple[MilvusShard, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, snapshot_id = there
-    monkeypatch.setattr("retrieval.milvus.counts.MOST_MATCHES", 20)
+    monkeypatch.setattr("retrieval.milvus.counts.MAX_MATCHES", 20)
     with pytest.raises(Unsupported, match="59 items match"):
         await shard.count(snapshot_id, None, ["kind"])
     assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1

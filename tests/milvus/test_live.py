@@ -20,7 +20,7 @@ from nearline.errors import NearlineError, NotReady
 from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, free_port
-from retrieval.protocols.watermark import Watermark, decode, merged
+from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 from tests.generation.redis import needs_redis
 from tests.live.world import PASSING, PATIENCE_S, Part
 from tests.milvus.servers import Server
@@ -54,7 +54,7 @@ class Routers:
         return 0 if running is None else sum(words in line for line in running.log)
 
     def logs(self) -> str:
-        """Gives the last words of every process."""
+        """Returns the last words of every process."""
         said = []
         for part in (self.redis, *self.parts):
             said += [f"--- {part.module}", *(list(part.running.log)[-15:] if part.running else [])]
@@ -70,7 +70,7 @@ async def routers(folder: Path, uri: str, count: int = 1) -> AsyncIterator[Route
     """Runs routers for the length of the block, over a new snapshot in Milvus."""
     from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.collection_state import States
+    from retrieval.milvus.collection_state import CollectionStates
     from retrieval.milvus.layout import collection_name
 
     store, port = folder / "store", free_port()
@@ -105,7 +105,7 @@ async def routers(folder: Path, uri: str, count: int = 1) -> AsyncIterator[Route
             with contextlib.suppress(NearlineError):
                 name = collection_name("default", snapshot_id)
                 await milvus.drop(name)
-                await States(milvus).remove(name)
+                await CollectionStates(milvus).remove(name)
             await milvus.close()
 
 
@@ -189,7 +189,7 @@ class Caller:
                     break
                 except PASSING:
                     await asyncio.sleep(0.05)
-            watermark = decode(reply.watermark)
+            watermark = decode_watermark(reply.watermark)
             assert watermark is not None
             self.texts[name] = text
             self.told.append(watermark)
@@ -212,7 +212,7 @@ class Caller:
 
     async def check(self, client: RetrievalClient) -> None:
         """Checks that all that was acknowledged is there; waits for it as long as callers do."""
-        least = merged(tuple(dict.fromkeys(self.told))).encode()
+        least = merge_watermarks(tuple(dict.fromkeys(self.told))).encode()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _RECOVERY_S
         while True:

@@ -13,8 +13,8 @@ from nearline import filters as f
 from nearline.contract import Filter, Item, PayloadField
 from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
 from nearline.snapshot import Store, partition_of
-from retrieval.changelog.records import Change, Entry, Kind
-from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.milvus.test_hosting import VECTORS, Held, holding
 
 pytestmark = pytest.mark.milvus
@@ -45,7 +45,7 @@ async def _export(held: Held, partition_by: str, *, again: bool = False) -> None
 async def _answers(held: Held, filter: Filter) -> tuple[list[list[str]], int, list[Item]]:
     async with held.hosting() as shards:
         (shard,) = await shards.prepare(held.snapshot)
-        found = await shard.search(held.id, Queries(VECTORS), ShardOptions(20, filter=filter))
+        found = await shard.search(held.id, ShardQueries(VECTORS), ShardOptions(20, filter=filter))
         count = await shard.count(held.id, filter, ())
         payload = frozenset({PayloadField.ATTRIBUTES, PayloadField.TEXT})
         page = await shard.scan(held.id, "", 100, filter, payload)
@@ -83,7 +83,7 @@ async def test_a_search_that_names_the_value_looks_in_its_partition_alone(
 async def test_a_changed_attribute_moves_a_document_to_another_partition(
     lite_uri: str, tmp_path: Path
 ) -> None:
-    from retrieval.milvus.document_writes import DocumentWrites
+    from retrieval.milvus.document_writes import DocumentWriter
 
     async with holding(lite_uri, tmp_path) as held:
         await _export(held, "kind")
@@ -94,10 +94,12 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             before = f.Equals("kind", "a")
             page = await shard.scan(held.id, "", 100, before, frozenset())
             moved = page.items[0].id
-            change = Change(document_id=moved, kind=Kind.ATTRIBUTES, attributes={"kind": "moved"})
-            entry = Entry(partition_of(moved), 1, 0, change)
+            change = Change(
+                document_id=moved, kind=ChangeKind.ATTRIBUTES, attributes={"kind": "moved"}
+            )
+            entry = ChangeEntry(partition_of(moved), 1, 0, change)
             now = datetime.now(UTC)
-            writes = DocumentWrites(
+            writes = DocumentWriter(
                 held.client, held.name, folding, words=True, may_write=lambda: None
             )
             await writes.write(folding.fold([entry], now), 0, now)
@@ -108,7 +110,7 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             assert [item.id for item in left.items] == [item.id for item in page.items[1:]]
             found = await shard.search(
                 held.id,
-                Queries(np.ones((1, 4), np.float32)),
+                ShardQueries(np.ones((1, 4), np.float32)),
                 ShardOptions(5, filter=f.Equals("kind", "moved")),
             )
             assert list(found[0].ids) == [moved]

@@ -92,7 +92,7 @@ def random_documents(rng: np.random.Generator, count: int) -> list[Document]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Gives a store with a snapshot of three shards."""
+    """Returns a store with a snapshot of three shards."""
     folder = tmp_path_factory.mktemp("store")
     rng = np.random.default_rng(5)
     write_snapshot(
@@ -108,10 +108,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def routers(store: Path, milvus_uri: str) -> AsyncIterator[Routers]:
-    """Gives the routers; the snapshot goes from Milvus afterwards."""
+    """Returns the routers; the snapshot goes from Milvus afterwards."""
     from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.collection_state import States
+    from retrieval.milvus.collection_state import CollectionStates
     from retrieval.milvus.layout import collection_name
 
     opened = Store(store)
@@ -122,7 +122,7 @@ async def routers(store: Path, milvus_uri: str) -> AsyncIterator[Routers]:
         stack.push_async_callback(client.close)
         name = collection_name("default", snapshot_id)
         stack.push_async_callback(client.drop, name)
-        stack.push_async_callback(States(client).remove, name)
+        stack.push_async_callback(CollectionStates(client).remove, name)
         await export(opened, "default", snapshot_id, client, index="FLAT")
         address = await stack.enter_async_context(running([registration(lambda: embedder)]))
         common = ["--store", str(store), "--drain-s", "0", "--embedding", address]

@@ -19,18 +19,22 @@ import pytest_asyncio
 from nearline.errors import AlreadyExists, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.snapshot import KIND_NAMES, Store
 from nearline.times import to_us
-from retrieval.milvus.layout import NEVER, collection_name, parts_of
+from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, parse_key
 from retrieval.milvus.rows import attributes_of
 from tests.milvus.servers import ROOT, Server
 from tests.retrieval.snapshots import Document, write_snapshot
 from tests.retrieval.two_parts import FIELDS, random_document
 
 pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
-from index_builder.execution.progress import Silent
-from index_builder.indexes.milvus_writer import Exported, export
+from index_builder.execution.progress import NoProgress
+from index_builder.indexes.milvus_writer import MilvusExport, export
 from retrieval.milvus.client import MilvusClient
-from retrieval.milvus.collection_state import State, States, source_of
-from retrieval.milvus.orphan_collections import EXPORT, plan_prune, prune
+from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
+from retrieval.milvus.orphan_collections import (
+    EXPORT_GRACE,
+    drop_collections,
+    plan_collection_prune,
+)
 
 pytestmark = [pytest.mark.milvus, pytest.mark.service, pytest.mark.timeout(300)]
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
@@ -49,20 +53,20 @@ class Written(NamedTuple):
     def name(self) -> str:
         return collection_name(self.collection, self.snapshot_id)
 
-    async def export(self, index: str = "FLAT", *, again: bool = False) -> Exported:
+    async def export(self, index: str = "FLAT", *, again: bool = False) -> MilvusExport:
         return await export(
             self.store, self.collection, self.snapshot_id, self.client, index=index, again=again
         )
 
-    async def state(self) -> State:
-        state = await States(self.client).read(self.name)
+    async def state(self) -> CollectionState:
+        state = await CollectionStates(self.client).read(self.name)
         assert state is not None
         return state
 
 
 @pytest_asyncio.fixture
 async def written(tmp_path: Path, milvus: MilvusClient) -> AsyncIterator[Written]:
-    """Gives a snapshot in three shards, with words and golden queries."""
+    """Returns a snapshot in three shards, with words and golden queries."""
     rng = np.random.default_rng(7)
     documents = [random_document(rng, f"d{number:03d}") for number in range(60)]
     documents[7] = replace(documents[7], expires=to_us(SOON), text=documents[7].text + " tail")
@@ -76,9 +80,9 @@ async def written(tmp_path: Path, milvus: MilvusClient) -> AsyncIterator[Written
 
 
 async def drop_all(store: Store, client: MilvusClient) -> None:
-    states = States(client)
+    states = CollectionStates(client)
     for name, state in (await states.all()).items():
-        if state.store == source_of(store):
+        if state.store == store_identity(store):
             await client.drop(name)
             await states.remove(name)
 
@@ -100,10 +104,10 @@ async def test_all_documents_are_there_once_the_state_says_so(written: Written) 
         for number, (start, stop) in enumerate(document.spans()):
             row = rows[at]
             at += 1
-            assert parts_of(row["key"]) == (document.id, number)
+            assert parse_key(row["key"]) == (document.id, number)
             assert (row["title"], row["version"]) == (document.title, document.version)
             assert row["passage"] == document.text[start:stop]
-            assert row["expires"] == (document.expires or NEVER)
+            assert row["expires"] == (document.expires or NEVER_EXPIRES)
             assert attributes_of(row["attributes"], kinds) == document.attributes
             assert row["vector"] == document.vectors[number].tolist()
         assert row["rest"] == (" tail" if document.id == "d007" else "")
@@ -118,7 +122,7 @@ async def test_what_is_there_already_is_left_as_it_is(written: Written, tmp_path
     assert await written.state() == state
     with pytest.raises(AlreadyExists, match=r"index FLAT.*not with index HNSW.*--again"):
         await written.export("HNSW")
-    await States(written.client).write(written.name, replace(state, store="s3://other"))
+    await CollectionStates(written.client).write(written.name, replace(state, store="s3://other"))
     with pytest.raises(AlreadyExists, match=r"written from s3://other.*--again"):
         await written.export()
     assert (await written.export(again=True)).done
@@ -155,7 +159,7 @@ async def test_a_graph_finds_what_the_snapshot_promises(
     assert done.recall is not None and done.recall >= 0.95
     with pytest.raises(SnapshotMismatch, match=r"in Milvus, the manifest says 2\.000.*FLAT"):
         await export(store, "default", ids[1], milvus)
-    state = await States(milvus).read(collection_name("default", ids[1]))
+    state = await CollectionStates(milvus).read(collection_name("default", ids[1]))
     assert state is not None and not state.whole
     await drop_all(store, milvus)
 
@@ -182,23 +186,23 @@ async def test_a_killed_export_is_not_whole_and_the_next_one_is(
     begun = await written.state()
     assert not begun.whole
     client = written.client
-    (stray,) = await plan_prune(written.store, "default", client)
+    (stray,) = await plan_collection_prune(written.store, "default", client)
     assert (stray.name, stray.kept) == (written.name, "its export may still run")
-    later = datetime.now(UTC) + EXPORT + timedelta(minutes=1)
-    (stray,) = await plan_prune(written.store, "default", client, now=later)
+    later = datetime.now(UTC) + EXPORT_GRACE + timedelta(minutes=1)
+    (stray,) = await plan_collection_prune(written.store, "default", client, now=later)
     assert stray.kept == ""
     assert (await written.export()).done
     assert (await written.state()).whole
     assert await client.count(written.name, seen=0) == begun.chunks
-    # It was written anew since the plan was made.
-    assert await prune(written.store, "default", client, [stray]) == []
+    # It was written again since the plan was made.
+    assert await drop_collections(written.store, "default", client, [stray]) == []
     assert written.name in await client.names()
 
 
 async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
     written: Written, tmp_path: Path
 ) -> None:
-    client, states = written.client, States(written.client)
+    client, states = written.client, CollectionStates(written.client)
     await written.export()
     state = await written.state()
     gone = replace(state, snapshot_id="20200101T000000Z-000000")
@@ -211,21 +215,25 @@ async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
         await client.create(name, 2, "IP", bm25=None, index="FLAT")
         await states.write(name, other)
     await client.create("nearline_test_unknown", 2, "IP", bm25=None, index="FLAT")
-    planned = await plan_prune(written.store, "default", client)
+    planned = await plan_collection_prune(written.store, "default", client)
     assert [(one.name, one.kept) for one in planned] == [
         (written.name, "its snapshot is in the store"),
         ("nearline_test_gone", ""),
     ]
-    assert await prune(written.store, "default", client, planned) == ["nearline_test_gone"]
+    assert await drop_collections(written.store, "default", client, planned) == [
+        "nearline_test_gone"
+    ]
     names = await client.names()
     assert "nearline_test_gone" not in names
     assert await states.read("nearline_test_gone") is None
     left = {"nearline_test_other_store", "nearline_test_other_collection", "nearline_test_unknown"}
     assert {*left, written.name} <= set(names)
     # One that is about to go from the store, and that the alias names all the same.
-    going = await plan_prune(written.store, "default", client, going=[written.snapshot_id])
+    going = await plan_collection_prune(
+        written.store, "default", client, going=[written.snapshot_id]
+    )
     assert [one.kept for one in going] == [""]
-    assert await prune(written.store, "default", client, going) == []
+    assert await drop_collections(written.store, "default", client, going) == []
     for name in left:
         await client.drop(name)
         await states.remove(name)
@@ -239,7 +247,7 @@ async def test_what_milvus_cannot_hold_is_refused_and_nothing_is_served(
     snapshot_id = write_snapshot(tmp_path, [one])
     with pytest.raises(InvalidRequest, match=r"U\+0001.*use another id"):
         await export(store, "default", snapshot_id, milvus)
-    state = await States(milvus).read(collection_name("default", snapshot_id))
+    state = await CollectionStates(milvus).read(collection_name("default", snapshot_id))
     assert state is not None and not state.whole
     many = [Document(id=f"d{n}", vectors=np.ones((1, 8), np.float32)) for n in range(64)]
     rough = write_snapshot(tmp_path, many, factory="SQ8")
@@ -260,7 +268,7 @@ async def test_an_export_goes_on_when_the_server_comes_back(
     client = MilvusClient(own_server.uri)
     started: list[asyncio.Future[None]] = []
 
-    class Ended(Silent):
+    class Ended(NoProgress):
         def advance(self, units: int) -> None:
             if not started:
                 own_server.kill()
@@ -275,4 +283,4 @@ async def test_an_export_goes_on_when_the_server_comes_back(
 
 
 def test_stores_of_two_machines_have_two_names(tmp_path: Path) -> None:
-    assert source_of(Store(tmp_path)) == f"file://{os.uname().nodename}{tmp_path}"
+    assert store_identity(Store(tmp_path)) == f"file://{os.uname().nodename}{tmp_path}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import InvalidRequest, NotFound, SnapshotCorrupt
-from nearline.registry import Registry, name_of, told
+from nearline.registry import Registry, describe_ref, name_of
 from nearline.snapshot import Store
 from nearline.v1 import model_pb2, snapshot_pb2
 
@@ -42,7 +42,7 @@ def test_versions_are_counted_per_kind_and_name(registry: Registry) -> None:
     assert [card.ref.fingerprint for card in registry.cards("embedder")] == ["f2", "f1", "f0"]
     assert registry.find("embedder", "f1") == added[1]
     assert registry.find("embedder", "g") is None
-    assert told(added[2]) == "embedder a@3"
+    assert describe_ref(added[2]) == "embedder a@3"
 
 
 def test_a_card_says_what_was_given_and_what_the_files_are(

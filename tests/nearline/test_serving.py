@@ -18,7 +18,13 @@ from nearline import status
 from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
-from nearline.serving import LIFELINE_VARIABLE, Registration, let_run_on, running, serve
+from nearline.serving import (
+    LIFELINE_VARIABLE,
+    Registration,
+    running,
+    serve,
+    use_batch_scheduling,
+)
 from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.processes import free_port
@@ -193,7 +199,7 @@ async def test_the_port_of_another_service_is_told() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules batch work")
 def test_threads_started_from_then_on_are_scheduled_as_batch_work() -> None:
     def policies() -> tuple[int, int]:
-        let_run_on()
+        use_batch_scheduling()
         with ThreadPoolExecutor(1) as later:
             return os.sched_getscheduler(0), later.submit(os.sched_getscheduler, 0).result()
 

@@ -41,7 +41,7 @@ INFO = c.ReplyInfo(
 @given(st.lists(HITS, max_size=4))
 def test_shown_recommendations_are_what_they_were_made_from(hits: list[c.Hit]) -> None:
     plain = [c.Recommendation(hit=hit) for hit in hits]
-    shown = wire.shown([wire.message_of(hit) for hit in hits])
+    shown = wire.lazy_recommendations([wire.recommendation_to_bytes(hit) for hit in hits])
     assert len(shown) == len(plain)
     assert shown == plain
     assert shown[1:] == plain[1:]

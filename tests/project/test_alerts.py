@@ -29,7 +29,7 @@ _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_c
 
 
 def _labels_of_metrics() -> dict[str, frozenset[str]]:
-    """Gives the labels of every metric of this process, by the names that a query may use."""
+    """Returns the labels of every metric of this process, by the names that a query may use."""
     found = {}
     for collector in REGISTRY._collector_to_names:
         if not isinstance(collector, MetricWrapperBase):

@@ -51,7 +51,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def _stage(name: str) -> str:
-    """Gives the text of a stage of the Dockerfile."""
+    """Returns the text of a stage of the Dockerfile."""
     found = re.search(rf"^FROM \S+ AS {name}$(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
     assert found, f"the Dockerfile has no stage {name}"
     return found.group(1)

@@ -13,24 +13,24 @@ import pytest
 from nearline.contract import Embedder
 from nearline.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 
 OpenService: TypeAlias = Callable[..., AbstractAsyncContextManager[RetrievalService]]
 
 
 @pytest.fixture
 def open_service() -> OpenService:
-    """Gives what opens a service over a store, all shards in this process."""
+    """Returns what opens a service over a store, all shards in this process."""
 
     @contextlib.asynccontextmanager
     async def opened(root: Path, **embedders: Embedder) -> AsyncIterator[RetrievalService]:
-        shards = LocalShards(Store(root), 2)
+        shards = LocalShardProvider(Store(root), 2)
         service = RetrievalService(Embedders(embedders))
         try:
-            for snapshot in in_force(Store(root), ()):
+            for snapshot in read_current_snapshots(Store(root), ()):
                 service.serve(ServedCollection(snapshot, await shards.prepare(snapshot)))
             yield service
         finally:

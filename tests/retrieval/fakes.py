@@ -18,7 +18,13 @@ from nearline.contract import (
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
-from retrieval.protocols.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.shard import (
+    ShardCounts,
+    ShardHits,
+    ShardItems,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import FINGERPRINT
 
@@ -95,7 +101,7 @@ class WordEmbedder(FakeEmbedder):
 
 
 def word_vector(text: str, dim: int) -> NDArray[np.float32]:
-    """Gives the vector of a text, (dim,) float32, as `WordEmbedder` does."""
+    """Returns the vector of a text, (dim,) float32, as `WordEmbedder` does."""
     total = np.zeros(dim)
     for word in text.lower().split():
         total += np.random.default_rng(zlib.crc32(word.encode())).normal(size=dim)
@@ -111,7 +117,7 @@ class SilentShard:
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -126,9 +132,9 @@ class SilentShard:
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         await asyncio.Event().wait()
-        return Fetched([])
+        return ShardItems([])
 
     async def scan(
         self,
@@ -139,9 +145,9 @@ class SilentShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         await asyncio.Event().wait()
-        return Fetched([])
+        return ShardItems([])
 
     async def count(
         self,
@@ -167,7 +173,7 @@ class FailingShard(SilentShard):
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -184,7 +190,7 @@ class FailingShard(SilentShard):
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         raise self.error
 
     async def scan(
@@ -196,7 +202,7 @@ class FailingShard(SilentShard):
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         raise self.error
 
     async def count(

@@ -12,13 +12,13 @@ from nearline.serving import Registration, running
 from nearline.snapshot import Store
 from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShards
-from retrieval.shards.provider import Hosting
-from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.shards.provider import ShardProvider
+from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.servicer import ShardServicer
 from retrieval.shards.shard_host import ShardHost
 
@@ -31,17 +31,17 @@ async def opened(mode: str, store: Path, embedder: c.Embedder) -> AsyncIterator[
     """Serves all collections of a store in one of MODES."""
     service = RetrievalService(Embedders({"here": embedder}))
     async with contextlib.AsyncExitStack() as stack:
-        local = LocalShards(Store(store), 2)
+        local = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(local.close)
-        hosting: Hosting = local
+        hosting: ShardProvider = local
         if mode == SHARDS_APART:
             host = ShardHost(Store(store), local)
             stack.push_async_callback(host.close)
             await host.start()
             address = await stack.enter_async_context(running([shard_registration(host)]))
-            hosting = RemoteShards({number: (address,) for number in range(4)}, 10.0)
+            hosting = RemoteShardProvider({number: (address,) for number in range(4)}, 10.0)
             stack.push_async_callback(hosting.close)
-        for snapshot in in_force(Store(store), ()):
+        for snapshot in read_current_snapshots(Store(store), ()):
             service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
         if mode == OBJECT:
             yield service

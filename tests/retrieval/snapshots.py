@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from index_builder.documents.attribute_columns import write_attributes
 from index_builder.documents.spool import Spool
 from index_builder.indexes.lexical_writer import write_lexical
-from index_builder.options.build_options import Arrival, Place
+from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 from nearline.snapshot import (
     MANIFEST,
@@ -200,7 +200,7 @@ def write_words(
         spool.begin()
         for number, one in enumerate(documents):
             item = Item(id=one.id, title=one.title, text=one.text)
-            spool.add(Arrival(Place("test", number), item, one.spans()))
+            spool.add(PreparedDocument(Place("test", number), item, one.spans()))
         spool.finish()
         card = write_lexical(spool, shards, language, folder)
         spool.close()

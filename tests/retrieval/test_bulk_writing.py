@@ -10,7 +10,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Overloaded
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.watermark import decode_watermark
 from tests.retrieval.written import written
 
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ async def test_batches_are_counted_and_their_watermark_has_them_all() -> None:
     reply = await here.service.upsert_batches(each(batches))
     assert reply.counts == {APPLIED: 2, REPLACED: 2, REJECTED: 1}
     assert [one.id for one in reply.rejections] == ["bad"]
-    mark, head = decode(reply.watermark), (await here.log.state()).head
+    mark, head = decode_watermark(reply.watermark), (await here.log.state()).head
     assert mark == head
     gone = await here.service.delete_batches(each([["a", "x"], ["b"]]))
     assert gone.counts == {DELETED: 2, ABSENT: 1}

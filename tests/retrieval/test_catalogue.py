@@ -19,10 +19,10 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.snapshot import Store, shard_folder
-from retrieval.index.thread_pool import SearchThreads
-from retrieval.protocols.snapshot import in_force
+from retrieval.index.thread_pool import ThreadPool
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import LoadedShard, load_shards
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 
@@ -31,14 +31,14 @@ GOLDEN = np.random.default_rng(8).normal(size=(20, 8)).astype(np.float32)
 
 
 @pytest.fixture
-def threads() -> Iterator[SearchThreads]:
-    started = SearchThreads(1)
+def threads() -> Iterator[ThreadPool]:
+    started = ThreadPool(1)
     yield started
     started.close()
 
 
-def load(root: Path, threads: SearchThreads, numbers: set[int] | None = None) -> list[LoadedShard]:
-    (snapshot,) = in_force(Store(root), ())
+def load(root: Path, threads: ThreadPool, numbers: set[int] | None = None) -> list[LoadedShard]:
+    (snapshot,) = read_current_snapshots(Store(root), ())
     return load_shards(Store(root), snapshot, numbers, threads=threads)
 
 
@@ -50,7 +50,7 @@ def folder_of(root: Path) -> Path:
 @pytest.mark.parametrize("name", ["shards/001/dense.faiss", "shards/000/items.arrow",
                                   "golden/queries.arrow"])  # fmt: skip
 def test_one_flipped_byte_is_found_and_both_hashes_are_named(
-    tmp_path: Path, threads: SearchThreads, name: str
+    tmp_path: Path, threads: ThreadPool, name: str
 ) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), shards=2, golden=GOLDEN)
     load(tmp_path, threads)
@@ -63,7 +63,7 @@ def test_one_flipped_byte_is_found_and_both_hashes_are_named(
 
 
 def test_a_shard_that_is_not_loaded_here_is_not_checked(
-    tmp_path: Path, threads: SearchThreads
+    tmp_path: Path, threads: ThreadPool
 ) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     (shard_folder(folder_of(tmp_path), 1) / "dense.faiss").unlink()
@@ -72,7 +72,7 @@ def test_a_shard_that_is_not_loaded_here_is_not_checked(
         load(tmp_path, threads)
 
 
-def test_another_version_of_faiss_is_refused(tmp_path: Path, threads: SearchThreads) -> None:
+def test_another_version_of_faiss_is_refused(tmp_path: Path, threads: ThreadPool) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), faiss_version="1.7.4")
     with pytest.raises(SnapshotMismatch, match=rf"faiss 1\.7\.4.*{faiss.__version__}"):
         load(tmp_path, threads)
@@ -80,7 +80,7 @@ def test_another_version_of_faiss_is_refused(tmp_path: Path, threads: SearchThre
 
 @pytest.mark.parametrize("numbers", [None, {0}, {1, 2}])
 def test_golden_queries_must_do_as_well_as_at_build_time(
-    tmp_path: Path, threads: SearchThreads, numbers: set[int] | None
+    tmp_path: Path, threads: ThreadPool, numbers: set[int] | None
 ) -> None:
     how = {"shards": 3, "factory": "HNSW4,Flat", "golden": GOLDEN}
     write_snapshot(tmp_path, documents_of(VECTORS), **how)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_golden_queries_must_do_as_well_as_at_build_time(
 
 
 def test_ties_among_golden_answers_are_not_held_against_an_index(
-    tmp_path: Path, threads: SearchThreads
+    tmp_path: Path, threads: ThreadPool
 ) -> None:
     same = [Document(id=f"s{n:03d}", vectors=VECTORS[:1]) for n in range(200)]
     write_snapshot(tmp_path, same, factory="HNSW8,Flat", golden=GOLDEN, shards=2)
@@ -105,7 +105,7 @@ def test_ties_among_golden_answers_are_not_held_against_an_index(
 
 
 def test_what_is_loaded_can_be_followed_by_live_changes(
-    tmp_path: Path, threads: SearchThreads
+    tmp_path: Path, threads: ThreadPool
 ) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     for loaded in load(tmp_path, threads):
@@ -159,7 +159,7 @@ async def test_an_empty_store_is_refused_with_the_remedy(tmp_path: Path) -> None
 async def hosting(
     root: Path, numbers: set[int] | None = None, collections: tuple[str, ...] = ()
 ) -> AsyncIterator[ShardHost]:
-    shards = LocalShards(Store(root), 1, numbers)
+    shards = LocalShardProvider(Store(root), 1, numbers)
     host = ShardHost(Store(root), shards, collections)
     yield host
     await host.close()

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline.errors import NotReady
-from retrieval.protocols.shard import Queries
-from retrieval.shards.batcher import Batch, Coalescer
+from retrieval.protocols.shard import ShardQueries
+from retrieval.shards.batcher import Batch, Batcher
 
 
 class Workers:
@@ -23,9 +23,7 @@ class Workers:
         self.sizes: list[int] = []
         self.options: list[str] = []
         self.running: deque[Batch[str, str]] = deque()
-        self.coalescer: Coalescer[str, str] = Coalescer(
-            self._start, slots=slots, max_batch=max_batch
-        )
+        self.coalescer: Batcher[str, str] = Batcher(self._start, slots=slots, max_batch=max_batch)
 
     def _start(self) -> None:
         batch = self.coalescer.take()
@@ -47,8 +45,8 @@ class Workers:
         self._start()
 
 
-def rows(*numbers: int) -> Queries:
-    return Queries(np.array(numbers, np.float32)[:, None])
+def rows(*numbers: int) -> ShardQueries:
+    return ShardQueries(np.array(numbers, np.float32)[:, None])
 
 
 async def settled(*futures: asyncio.Future[Sequence[str]]) -> list[object]:

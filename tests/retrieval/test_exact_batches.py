@@ -13,11 +13,11 @@ import pytest
 from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.index.vectors.vector_index import SearchParams
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import load_shards
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import documents_of, write_snapshot
@@ -51,15 +51,15 @@ async def test_exact_searches_go_together(
         one.attributes = {"kind": 1}
     kind = snapshot_pb2.AttributeField(name="kind", kind=snapshot_pb2.AttributeField.KIND_INT)
     write_snapshot(tmp_path, documents, factory=factory, fields=[kind])
-    (snapshot,) = in_force(Store(tmp_path), ())
-    threads = SearchThreads(1, faiss_index.use_one_thread)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    threads = ThreadPool(1, faiss_index.use_one_thread)
     (loaded,) = load_shards(Store(tmp_path), snapshot, None, threads=threads)
     seen: list[float] = []
     shard = LocalShard(
         snapshot.snapshot_id, 0, loaded.shard.base, threads=threads, observe=seen.append
     )
     asked = ShardOptions(10)._replace(**options)  # type: ignore[arg-type]
-    hits = await shard.search(snapshot.snapshot_id, Queries(vectors[:66]), asked)
+    hits = await shard.search(snapshot.snapshot_id, ShardQueries(vectors[:66]), asked)
     threads.close()
     assert seen == sizes
     if asked.exact and factory != "SQ8":
@@ -88,12 +88,12 @@ async def test_nobody_waits_behind_an_exact_search(
 ) -> None:
     vectors = rng.normal(size=(50, 8)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), factory="HNSW8")
-    (snapshot,) = in_force(Store(tmp_path), ())
-    threads, scanners = SearchThreads(1), SearchThreads(1)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    threads, scanners = ThreadPool(1), ThreadPool(1)
     (loaded,) = load_shards(Store(tmp_path), snapshot, None, threads=threads, scanners=scanners)
     held = threading.Event()
     scanners.start(partial(_wait, held))
-    queries = Queries(vectors[:1])
+    queries = ShardQueries(vectors[:1])
     exact = loaded.shard.search(snapshot.snapshot_id, queries, ShardOptions(10, exact=True))
     (near,) = await loaded.shard.search(snapshot.snapshot_id, queries, ShardOptions(10))
     assert near.ids[0] == "d00000" and not exact.done()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.index.top_units import Found, best_of_each, best_units
+from retrieval.index.top_units import TopRows, best_per_run, find_top_units
 
 
 @given(
@@ -24,10 +24,10 @@ def test_the_best_row_of_each_of_the_best_units(
     units = [np.array(order + [9] * (rows - len(order))) for order in orders]
     asks: list[int] = []
 
-    def find(queries: NDArray[np.int64], ask: int) -> Sequence[Found]:
+    def find(queries: NDArray[np.int64], ask: int) -> Sequence[TopRows]:
         asks.append(ask)
         return [
-            Found(
+            TopRows(
                 np.arange(min(ask, len(orders[query]))) + 100 * query,
                 -np.arange(min(ask, len(orders[query])), dtype=np.float32),
             )
@@ -37,7 +37,7 @@ def test_the_best_row_of_each_of_the_best_units(
     def unit_of(found: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([units[row // 100][row % 100] for row in found.tolist()], np.int64)
 
-    found = best_units(find, len(orders), k, first_ask=first_ask, rows=rows, unit_of=unit_of)
+    found = find_top_units(find, len(orders), k, first_ask=first_ask, rows=rows, unit_of=unit_of)
     for query, one in enumerate(found):
         firsts = list(dict.fromkeys(orders[query]))[:k]
         wanted = [100 * query + orders[query].index(unit) for unit in firsts]
@@ -48,7 +48,7 @@ def test_the_best_row_of_each_of_the_best_units(
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8))
 def test_the_best_of_each_run_is_its_first_largest(runs: list[list[int]]) -> None:
     flat = np.array([float(one) for run in runs for one in run], np.float32)
-    places, best = best_of_each(flat, np.array([len(run) for run in runs], np.int64))
+    places, best = best_per_run(flat, np.array([len(run) for run in runs], np.int64))
     start, wanted = 0, []
     for run in runs:
         wanted.append(start + run.index(max(run)))

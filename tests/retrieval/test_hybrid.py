@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols.shard import LexicalColumns, ShardHits
-from retrieval.search.fusion import NORMALISATION, FusionInForce, fuse
-from retrieval.search.hybrid import fused_hits
+from retrieval.search.fusion import NORMALISATION, FusionParams, fuse
+from retrieval.search.hybrid import fuse_hits
 
 
 class Doc(NamedTuple):
@@ -26,7 +26,7 @@ class Doc(NamedTuple):
 
 
 def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
-    """Gives what a shard answers: its best of each leg, with both scores."""
+    """Returns what a shard answers: its best of each leg, with both scores."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:most]
     by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:most]
     found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0)})
@@ -81,7 +81,7 @@ def test_hybrid_hits_are_those_of_one_shard_however_documents_are_dealt(
     for one in documents:
         dealt[random.randrange(shards)].append(one)  # type: ignore[attr-defined]
     parts = [(number, shard_hits(mine, candidates)) for number, mine in enumerate(dealt)]
-    found = fused_hits(parts, 1_000, candidates=candidates, dense_weight=weight, floor=floor)
+    found = fuse_hits(parts, 1_000, candidates=candidates, dense_weight=weight, floor=floor)
     wanted = expected(documents, candidates, weight, floor)
     assert [hit.id for _, hit in found] == [one for one, _ in wanted]
     np.testing.assert_allclose(
@@ -107,7 +107,7 @@ def test_no_floor_hides_the_order_of_a_leg_or_lets_it_outgrow_its_weight(
 def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_about() -> None:
     found = [Doc("meaning", 1.0, 0.0), Doc("words", 0.0, 4.0)]
     parts = [(3, shard_hits(found, 10))]
-    hits = fused_hits(parts, 10, candidates=10, dense_weight=0.6, floor=0.0, explain=True)
+    hits = fuse_hits(parts, 10, candidates=10, dense_weight=0.6, floor=0.0, explain=True)
     (_, meaning), (_, words) = hits
     assert (meaning.id, meaning.chunk, meaning.start, meaning.end) == ("meaning", 0, 0, 5)
     assert (words.id, words.chunk, words.start, words.end) == ("words", 1, 6, 9)
@@ -121,18 +121,18 @@ def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_ab
 
 def test_no_candidates_are_no_hits() -> None:
     empty = ShardHits([], [], [], [], [], lexical=LexicalColumns([], [], [], []))
-    assert fused_hits([(0, empty)], 5, candidates=5, dense_weight=0.5, floor=0.0) == []
+    assert fuse_hits([(0, empty)], 5, candidates=5, dense_weight=0.5, floor=0.0) == []
     dense, lexical = fuse(np.empty(0, np.float32), np.empty(0, np.float32), dense_weight=1, floor=0)
     assert len(dense) == len(lexical) == 0
 
 
 def test_a_weight_of_another_normalisation_is_refused() -> None:
     manifest = snapshot_pb2.Manifest(snapshot_id="s")
-    assert FusionInForce.of(manifest) == FusionInForce()
+    assert FusionParams.of(manifest) == FusionParams()
     manifest.fusion.normalisation = NORMALISATION
     manifest.fusion.dense_weight, manifest.fusion.dense_constant = 0.25, -0.5
     manifest.fusion.candidates = 50
-    assert FusionInForce.of(manifest) == FusionInForce(0.25, -0.5, 50)
+    assert FusionParams.of(manifest) == FusionParams(0.25, -0.5, 50)
     manifest.fusion.normalisation = "ranks"
     with pytest.raises(SnapshotMismatch, match="rebuild"):
-        FusionInForce.of(manifest)
+        FusionParams.of(manifest)

@@ -18,19 +18,19 @@ from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
 from nearline.filters import Equals
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
-from retrieval.cache.cached_list import HotList
-from retrieval.cache.recent_changes import AsRead, Touches
-from retrieval.cache.tiered_cache import HotLists
-from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.recent_changes import RecentChanges, ValidatedList
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied, ShardHits
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.shard import AppliedState, ShardHits
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import Watermark
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
-from retrieval.search.search_cache import KeptSearches
-from retrieval.shards.local_provider import LocalShards
+from retrieval.search.search_cache import SearchCache
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.hot.making import Clock, mark
@@ -63,7 +63,7 @@ class Followed:
     """Live changes of which none changes an answer, up to a position of the log."""
 
     def __init__(self, position: int, stale: str = "") -> None:
-        self.view = LiveView(Applied(mark(position), stale))
+        self.view = LiveView(AppliedState(mark(position), stale))
 
     def reached(self, least: Watermark) -> bool:
         return self.view.applied.watermark.covers(least)
@@ -76,14 +76,14 @@ class Known:
     """What is known to be changed, as `Touched` gives it."""
 
     def __init__(self) -> None:
-        self.touches = Touches(mark(0), 100)
+        self.touches = RecentChanges(mark(0), 100)
 
-    def read(self, hot: HotList | None, item: str = "") -> AsRead:
+    def read(self, hot: CachedList | None, item: str = "") -> ValidatedList:
         return self.touches.read(hot, item)
 
-    def add(self, document_id: str, position: int, kind: Kind) -> None:
+    def add(self, document_id: str, position: int, kind: ChangeKind) -> None:
         change = Change(document_id=document_id, kind=kind)
-        self.touches.add([Entry(partition_of(document_id), position, 0, change)])
+        self.touches.add([ChangeEntry(partition_of(document_id), position, 0, change)])
 
 
 class Running(NamedTuple):
@@ -112,13 +112,13 @@ async def running(tmp_path: Path, rng: np.random.Generator) -> AsyncIterator[Run
     ]
     write_snapshot(tmp_path, documents, shards=2, fields=[FIELD])
     async with contextlib.AsyncExitStack() as stack:
-        local = LocalShards(Store(tmp_path), 2)
+        local = LocalShardProvider(Store(tmp_path), 2)
         stack.push_async_callback(local.close)
-        (snapshot,) = in_force(Store(tmp_path), ())
+        (snapshot,) = read_current_snapshots(Store(tmp_path), ())
         shards = [Counting(one) for one in await local.prepare(snapshot)]
         known, clock = Known(), Clock(time.time_ns() // 1_000)
-        lists = HotLists(None, capacity=100, ttl_s=10, stale_s=60, clock=clock)
-        kept = KeptSearches(lists, {snapshot.collection: known})  # type: ignore[dict-item]
+        lists = TieredCache(None, capacity=100, ttl_s=10, stale_s=60, clock=clock)
+        kept = SearchCache(lists, {snapshot.collection: known})  # type: ignore[dict-item]
         stack.push_async_callback(kept.close)
         service = RetrievalService(Embedders({}), kept=kept)
         service.serve(ServedCollection(snapshot, shards))  # type: ignore[arg-type]
@@ -215,11 +215,11 @@ async def test_deleted_items_are_left_out_and_changed_ones_are_found_anew(
     running.apply(3)
     first = await running.service.search(ONE, OPTIONS)
     gone = hits(first)[0].id
-    running.known.add(gone, 4, Kind.DELETE)
+    running.known.add(gone, 4, ChangeKind.DELETE)
     again = await running.service.search(ONE, OPTIONS)
     assert [hit.id for hit in hits(again)] == [hit.id for hit in hits(first)][1:]
     assert running.asked == 2
-    running.known.add(hits(first)[1].id, 5, Kind.UPSERT)
+    running.known.add(hits(first)[1].id, 5, ChangeKind.UPSERT)
     running.apply(6)
     anew = await running.service.search(ONE, OPTIONS)
     assert running.asked == 4 and anew.info.served_by.source is c.Source.LIVE

@@ -12,10 +12,16 @@ import pytest
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
 from nearline.snapshot import partition_of
-from retrieval.protocols.shard import Applied, Fetched, Queries, ShardHits, ShardOptions
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.protocols.shard import (
+    AppliedState,
+    ShardHits,
+    ShardItems,
+    ShardOptions,
+    ShardQueries,
+)
+from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.search import payloads
-from retrieval.search.request_context import Inquiry, oldest
+from retrieval.search.request_context import RequestContext, oldest_state
 from tests.retrieval.fakes import SilentShard
 from tests.retrieval.written import DIM, Written, ids_of_shard, written
 
@@ -74,9 +80,9 @@ async def test_a_reply_says_how_far_the_log_is_applied(
     here = written()
     mark = await some(here)
     info = await ask(here.service, mark)
-    assert decode(info.watermark) == (await here.log.state()).head
+    assert decode_watermark(info.watermark) == (await here.log.state()).head
     assert info.served_by == c.ServedBy()
-    assert here.shards[0].least[-1] == here.shards[1].least[-1] == decode(mark)
+    assert here.shards[0].least[-1] == here.shards[1].least[-1] == decode_watermark(mark)
     here.shards[1].stale = "the log is away"
     info = await ask(here.service, b"")
     assert info.served_by == c.ServedBy(
@@ -104,7 +110,7 @@ async def test_a_state_that_no_shard_has_is_not_answered_from_another(
 
 async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> None:
     here = written()
-    mark = decode(await some(here))
+    mark = decode_watermark(await some(here))
     assert mark is not None
     for shard in here.shards:
         shard.base = {one: replace(item) for one, item in shard.base.items()}
@@ -120,7 +126,7 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
         def search(
             self,
             snapshot_id: str,
-            queries: Queries,
+            queries: ShardQueries,
             options: ShardOptions,
             deadline: float | None = None,
         ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -135,10 +141,10 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
             chunks: Sequence[int] = (),
             min_watermark: Watermark | None = None,
             filter: c.Filter | None = None,
-        ) -> Fetched:
+        ) -> ShardItems:
             found = await self.other.fetch(snapshot_id, ids, payload, min_watermark=min_watermark)
             ones = np.ones(DIM, np.float32)
-            return Fetched([replace(item, vector=ones) for item in found.items], found.applied)
+            return ShardItems([replace(item, vector=ones) for item in found.items], found.applied)
 
     here.served.shards = (Vectors(0), Vectors(1))
     reply = await here.service.search(c.Query(item_ids=(one,)), options)
@@ -149,23 +155,23 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
 
 
 async def test_no_live_changes_no_watermark() -> None:
-    inquiry = Inquiry()
+    inquiry = RequestContext()
     inquiry.heard(0, (None, None))
     assert (inquiry.watermark, inquiry.served_by, inquiry.applied) == (b"", c.ServedBy(), {})
 
 
 def test_the_oldest_of_several_states_counts_and_shards_say_their_own_partitions() -> None:
     start = Watermark(LOG)
-    inquiry = Inquiry()
-    inquiry.heard(0, (Applied(start.advanced({1: 5, 2: 9})), None))
-    inquiry.heard(1, (Applied(start.advanced({40: 7}), "away"),))
-    inquiry.heard(0, (Applied(start.advanced({1: 6, 2: 8})),))
-    assert decode(inquiry.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
+    inquiry = RequestContext()
+    inquiry.heard(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
+    inquiry.heard(1, (AppliedState(start.advanced({40: 7}), "away"),))
+    inquiry.heard(0, (AppliedState(start.advanced({1: 6, 2: 8})),))
+    assert decode_watermark(inquiry.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
     assert inquiry.served_by.reason == "away"
-    same = Applied(start.advanced({1: 1}))
-    assert oldest([same, None, same]) is same
-    other = Applied(Watermark("b" * 32).advanced({1: 1}))
-    assert oldest([same, other]) == same
+    same = AppliedState(start.advanced({1: 1}))
+    assert oldest_state([same, None, same]) is same
+    other = AppliedState(Watermark("b" * 32).advanced({1: 1}))
+    assert oldest_state([same, other]) == same
 
 
 class Replaced(SilentShard):
@@ -183,10 +189,10 @@ class Replaced(SilentShard):
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: c.Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         pairs = zip(ids, chunks, strict=True)
         there = [(one, chunk) for one, chunk in pairs if chunk < self.chunks.get(one, 0)]
-        return Fetched([c.Item(id=one, title=f"{one}#{chunk}") for one, chunk in there])
+        return ShardItems([c.Item(id=one, title=f"{one}#{chunk}") for one, chunk in there])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,9 @@ async def test_hits_that_are_gone_by_the_time_they_are_filled_are_left_out(
     hits = [(0, c.Hit(id=one, score=1.0, chunk=chunk)) for one, chunk in wanted]
     again = [(0, c.Hit(id="a", score=1.0, chunk=0))]
     lists = [hits, again, []]
-    await payloads.fill(here.served, lists, c.SearchOptions(payload=TITLE), Inquiry())
+    await payloads.fill_payloads(
+        here.served, lists, c.SearchOptions(payload=TITLE), RequestContext()
+    )
     assert [hit.title for _, hit in lists[0]] == kept
     assert all(hit.title == f"{hit.id}#{hit.chunk}" for ranked in lists for _, hit in ranked)
     assert len(lists[1]) == (chunks.get("a", 0) > 0)
@@ -223,7 +231,7 @@ async def test_a_diverse_list_of_hits_that_are_all_gone_is_empty() -> None:
         def search(
             self,
             snapshot_id: str,
-            queries: Queries,
+            queries: ShardQueries,
             options: ShardOptions,
             deadline: float | None = None,
         ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -242,5 +250,5 @@ async def test_a_shard_behind_lowers_coverage_and_no_more() -> None:
     reply = await here.service.get_items([one, *ids_of_shard(0, 2, 1)], min_watermark=mark)
     assert reply.info.coverage.missing_shards == (1,)
     assert reply.ignored_ids == [c.IgnoredId(one, c.IgnoredReason.SHARD_UNAVAILABLE)]
-    told = decode(reply.info.watermark)
+    told = decode_watermark(reply.info.watermark)
     assert told is not None and told.positions[partition_of(one)] == 0

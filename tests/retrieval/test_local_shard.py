@@ -15,28 +15,26 @@ from numpy.typing import NDArray
 from nearline.contract import HitLevel, PayloadField
 from nearline.errors import SnapshotGone
 from nearline.snapshot import Store
-from retrieval.index.segment import Part
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.segment import Segment
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import Document, write_snapshot
 
 
 @pytest.fixture
-def threads() -> Iterator[SearchThreads]:
-    started = SearchThreads(1)
+def threads() -> Iterator[ThreadPool]:
+    started = ThreadPool(1)
     yield started
     started.close()
 
 
-def load(
-    root: Path, documents: Sequence[Document], threads: SearchThreads, **how: str
-) -> LocalShard:
+def load(root: Path, documents: Sequence[Document], threads: ThreadPool, **how: str) -> LocalShard:
     write_snapshot(root, documents, **how)  # type: ignore[arg-type]
-    (snapshot,) = in_force(Store(root), ())
+    (snapshot,) = read_current_snapshots(Store(root), ())
     loaded: list[LoadedShard] = load_shards(Store(root), snapshot, None, threads=threads)
     return loaded[0].shard
 
@@ -54,7 +52,7 @@ def random_documents(rng: np.random.Generator, count: int, most: int) -> list[Do
 def best_documents(
     documents: Sequence[Document], query: NDArray[np.float32], k: int
 ) -> list[tuple[str, float, int]]:
-    """Gives the k best by brute force: per document its best chunk, the first of equal ones."""
+    """Returns the k best by brute force: per document its best chunk, the first of equal ones."""
     best = []
     for document in documents:
         scores = document.vectors @ query
@@ -74,7 +72,7 @@ def best_documents(
 )
 def test_documents_come_with_their_best_chunk_however_many_they_have(
     tmp_path_factory: pytest.TempPathFactory,
-    threads: SearchThreads,
+    threads: ThreadPool,
     seed: int,
     count: int,
     most: int,
@@ -85,7 +83,7 @@ def test_documents_come_with_their_best_chunk_however_many_they_have(
     shard = load(tmp_path_factory.mktemp("store"), documents, threads)
     queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
     for query, hits in zip(
-        queries, shard.search_now(Queries(queries), ShardOptions(k)), strict=True
+        queries, shard.search_now(ShardQueries(queries), ShardOptions(k)), strict=True
     ):
         found = list(zip(hits.ids, hits.scores, hits.chunks, strict=True))
         assert found == best_documents(documents, query, k)
@@ -94,15 +92,15 @@ def test_documents_come_with_their_best_chunk_however_many_they_have(
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])
 def test_one_document_that_has_all_the_best_chunks_does_not_hide_the_others(
-    tmp_path: Path, threads: SearchThreads, factory: str
+    tmp_path: Path, threads: ThreadPool, factory: str
 ) -> None:
     hog = Document(id="hog", vectors=np.full((300, 2), 5, np.float32))
     others = [Document(id=f"o{n}", vectors=np.array([[n / 8, 0]], np.float32)) for n in range(8)]
     shard = load(tmp_path, [hog, *others], threads, factory=factory)
     query = np.array([[1, 0]], np.float32)
-    (hits,) = shard.search_now(Queries(query), ShardOptions(4))
+    (hits,) = shard.search_now(ShardQueries(query), ShardOptions(4))
     assert list(hits.ids) == ["hog", "o7", "o6", "o5"]
-    (hits,) = shard.search_now(Queries(query), ShardOptions(4, level=HitLevel.CHUNK))
+    (hits,) = shard.search_now(ShardQueries(query), ShardOptions(4, level=HitLevel.CHUNK))
     assert list(zip(hits.ids, hits.chunks, strict=True)) == [("hog", n) for n in range(4)]
 
 
@@ -139,20 +137,20 @@ class Forgetful:
 
 
 def test_an_index_that_comes_back_short_is_scanned(
-    tmp_path: Path, threads: SearchThreads, rng: np.random.Generator
+    tmp_path: Path, threads: ThreadPool, rng: np.random.Generator
 ) -> None:
     base = load(tmp_path, random_documents(rng, 20, 1), threads).base
     index = Forgetful(20)
-    part = Part(index, base.items, base._attributes, None, unit_length=False)
-    (hits,) = part.search(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5))
+    part = Segment(index, base.items, base._attributes, None, unit_length=False)
+    (hits,) = part.search(ShardQueries(np.zeros((1, 4), np.float32)), ShardOptions(5))
     assert len(hits.ids) == 5
     assert index.scans == 1
-    (hits,) = part.search(Queries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
+    (hits,) = part.search(ShardQueries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
     assert len(hits.ids) == 2
 
 
 async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
-    threads = SearchThreads(1)
+    threads = ThreadPool(1)
     document = Document(
         id="a",
         vectors=np.array([[1, 0], [0, 1]], np.float32),
@@ -162,10 +160,10 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
         attributes={"kind": "test"},
     )
     shard = load(tmp_path, [document], threads)
-    (snapshot,) = in_force(Store(tmp_path), ())
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
     options = ShardOptions(1, payload=frozenset(PayloadField))
     query = np.array([[0, 1]], np.float32)
-    (hits,) = await shard.search(snapshot.snapshot_id, Queries(query), options)
+    (hits,) = await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
     title, text, attributes, vector = hits.payloads[0]
     assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
     assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
@@ -176,26 +174,26 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(item.vector, [0.5, 0.5])
     assert (item.id, item.text) == ("a", "😀 one. Two.")
     with pytest.raises(SnapshotGone, match="holds snapshot"):
-        await shard.search("20260101T000000Z-000000", Queries(query), options)
+        await shard.search("20260101T000000Z-000000", ShardQueries(query), options)
     with pytest.raises(SnapshotGone, match="holds snapshot"):
         await shard.fetch("20260101T000000Z-000000", ["a"], frozenset())
     # Without its live changes a closed shard would show what was deleted.
     shard.close()
     assert not await shard.ready(snapshot.snapshot_id)
     with pytest.raises(SnapshotGone, match="has let go of snapshot"):
-        await shard.search(snapshot.snapshot_id, Queries(query), options)
+        await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
     with pytest.raises(SnapshotGone, match="has let go of snapshot"):
         await shard.fetch(snapshot.snapshot_id, ["a"], frozenset())
     await asyncio.to_thread(threads.close)
 
 
 def test_a_shard_without_documents_answers_with_nothing(
-    tmp_path: Path, threads: SearchThreads
+    tmp_path: Path, threads: ThreadPool
 ) -> None:
     only = Document(id="a", vectors=np.ones((1, 4), np.float32))
     write_snapshot(tmp_path, [only], shards=3)
-    (snapshot,) = in_force(Store(tmp_path), ())
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
     loaded = load_shards(Store(tmp_path), snapshot, None, threads=threads)
-    two = Queries(np.ones((2, 4), np.float32))
+    two = ShardQueries(np.ones((2, 4), np.float32))
     results = [one.shard.search_now(two, ShardOptions(5)) for one in loaded]
     assert sorted(len(hits.ids) for both in results for hits in both) == [0, 0, 0, 0, 1, 1]

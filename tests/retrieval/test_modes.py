@@ -81,7 +81,7 @@ async def retrievers(store: Path) -> AsyncIterator[list[tuple[c.Retriever, str]]
 
 
 def comparable(hits: c.HitList) -> object:
-    """Gives a hit list without what is allowed to differ: the shard, and how vectors compare."""
+    """Returns a hit list without what is allowed to differ: the shard, and how vectors compare."""
     rows = []
     for hit in hits.hits:
         vector = None if hit.vector is None else tuple(hit.vector.tolist())

@@ -9,7 +9,7 @@ import pytest
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port
 from retrieval.redis_client.connection import connect
-from retrieval.redis_client.reads import Reads
+from retrieval.redis_client.reads import RedisReader
 from tests.generation.redis import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -20,7 +20,7 @@ async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
         await client.hset("hash", mapping={"a": "1", "b": "2"})
         await client.set("text", "3")
         # Two hundred connections take a busy machine a while; this is not about time.
-        reads = Reads(client, "lists", 20.0)
+        reads = RedisReader(client, "lists", 20.0)
         given_up = asyncio.ensure_future(reads.ask(("GET", "text")))
         await asyncio.sleep(0)
         given_up.cancel()
@@ -39,7 +39,7 @@ async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
 async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
     async with valkey() as url, connect(url, retries=0) as client, connect(url) as other:
         await other.set("text", "3")
-        reads = Reads(client, "lists", 0.5)
+        reads = RedisReader(client, "lists", 0.5)
         for _ in range(2):
             assert await reads.ask(("GET", "text")) == [b"3"]
             assert await other.client_kill_filter(_type="normal", skipme=True) == 1
@@ -48,7 +48,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
 async def test_a_redis_that_is_away_or_hangs_is_told_of_soon() -> None:
     away = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
     with pytest.raises(NotReady, match="does not answer"):
-        await Reads(away, "lists", 0.5).ask(("GET", "text"))
+        await RedisReader(away, "lists", 0.5).ask(("GET", "text"))
     await away.aclose()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ async def test_a_redis_that_is_away_or_hangs_is_told_of_soon() -> None:
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     client = connect(f"redis://127.0.0.1:{port}/0", timeout_s=10.0, retries=0)
-    reads = Reads(client, "lists", 0.5)
+    reads = RedisReader(client, "lists", 0.5)
     started = asyncio.get_running_loop().time()
     for answer in await asyncio.gather(
         *(reads.ask(("GET", "text")) for _ in range(3)), return_exceptions=True

@@ -21,11 +21,11 @@ from nearline.errors import (
 )
 from retrieval.live.progress import ShardProgress
 from retrieval.shards.client import ShardKey
-from retrieval.shards.replicas.hedged_calls import Calls
+from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.latency import RecentPercentile
-from retrieval.shards.replicas.load_balancer import choose
+from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
-from retrieval.shards.replicas.retry_budget import Budget
+from retrieval.shards.replicas.retry_budget import RetryBudget
 
 KEY = ShardKey("default", "s1", 0)
 
@@ -89,9 +89,9 @@ async def test_the_less_loaded_replica_is_asked() -> None:
         await replica.ask(KEY, send)
     now = time.monotonic()
     one._latency.observe(1.0, now)
-    assert choose([one, two], KEY, now) is two
+    assert choose_replica([one, two], KEY, now) is two
     one.in_flight, two.in_flight = 0, 1_000_000
-    assert choose([one, two], KEY, now) is one
+    assert choose_replica([one, two], KEY, now) is one
 
 
 async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
@@ -101,7 +101,7 @@ async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
         replica._latency.observe(0.01, time.monotonic())
     chosen: Counter[str] = Counter()
     for _ in range(300):
-        found = choose(replicas, KEY, time.monotonic())
+        found = choose_replica(replicas, KEY, time.monotonic())
         assert found is not None
         found.in_flight += 1
         chosen[found.address] += 1
@@ -114,10 +114,10 @@ async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
     one.held = {}
     for _ in range(3):
         two.health.failed(time.monotonic(), "e")
-    assert {choose([one, two, three], KEY, time.monotonic()) for _ in range(50)} == {three}
-    assert choose([one, two, three], KEY, time.monotonic(), tried=[three]) is two
+    assert {choose_replica([one, two, three], KEY, time.monotonic()) for _ in range(50)} == {three}
+    assert choose_replica([one, two, three], KEY, time.monotonic(), tried=[three]) is two
     two.health.lost("gone")
-    assert choose([one, two, three], KEY, time.monotonic(), tried=[three]) is None
+    assert choose_replica([one, two, three], KEY, time.monotonic(), tried=[three]) is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_what_is_the_fault_of_one_replica_goes_to_the_next(
 ) -> None:
     bad, good = Server("a:1"), Server("b:1")
     bad.error = kind("not here")
-    calls = Calls(await replicas_of(bad, good), "default", 0)
+    calls = HedgedCalls(await replicas_of(bad, good), "default", 0)
     assert [await calls.call(KEY, send) for _ in range(20)] == ["b:1"] * 20
     assert bad.asked <= asked_at_most
 
@@ -140,7 +140,7 @@ async def test_what_would_fail_alike_is_not_asked_twice(kind: type[NearlineError
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.error = kind("no")
-    calls = Calls(await replicas_of(*servers), "default", 0)
+    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
     with pytest.raises(kind):
         await calls.call(KEY, send)
     assert sum(server.asked for server in servers) == 1
@@ -150,11 +150,11 @@ async def test_with_nobody_left_the_error_says_why() -> None:
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.error = server.status_error = NotReady("connection refused")
-    calls = Calls(await replicas_of(Server("a:1")), "default", 3)
+    calls = HedgedCalls(await replicas_of(Server("a:1")), "default", 3)
     calls.replicas[0].held = {}
     with pytest.raises(SnapshotGone, match="holds snapshot s1; retry the whole request"):
         await calls.call(KEY, send)
-    calls = Calls(await replicas_of(*servers), "default", 3)
+    calls = HedgedCalls(await replicas_of(*servers), "default", 3)
     with pytest.raises(
         NotReady, match=r"shard 3 of 'default' answers \(a:1: connection refused; b"
     ):
@@ -163,7 +163,7 @@ async def test_with_nobody_left_the_error_says_why() -> None:
 
 async def test_retries_end_with_their_budget() -> None:
     servers = Server("a:1"), Server("b:1")
-    calls = Calls(await replicas_of(*servers), "default", 0)
+    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
     for server in servers:
         server.error = Overloaded("full")
     for _ in range(2_000):
@@ -179,8 +179,8 @@ async def test_calls_to_a_replica_that_is_gone_move_without_a_budget() -> None:
     replicas = await replicas_of(gone, good)
     gone.open.clear()
     gone.error = NotReady("connection reset")
-    calls = Calls(replicas, "default", 0)
-    calls.retries = Budget(0.0, floor_per_s=0.0, burst=0.0)
+    calls = HedgedCalls(replicas, "default", 0)
+    calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=0.0)
     replicas[1]._latency.observe(1.0, time.monotonic())
     answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(500)]
     await until(lambda: gone.asked == 500)
@@ -193,8 +193,8 @@ async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> Non
     replicas = await replicas_of(hung, good)
     hung.open.clear()
     hung.status_error = DeadlineExceeded("no answer in time")
-    calls = Calls(replicas, "default", 0)
-    calls.retries = Budget(0.0, floor_per_s=0.0, burst=1.0)
+    calls = HedgedCalls(replicas, "default", 0)
+    calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=1.0)
     replicas[1]._latency.observe(1.0, time.monotonic())
     answers = [asyncio.ensure_future(calls.call(KEY, send)) for _ in range(2)]
     await until(lambda: hung.asked == 2)
@@ -211,7 +211,7 @@ async def test_an_answer_on_its_way_is_waited_for_where_the_other_replica_breaks
     for server in (broken, slow):
         server.open.clear()
     broken.error = InternalError("a bug")
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
     await until(lambda: slow.asked == 1)
     broken.open.set()
@@ -229,7 +229,7 @@ async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
     replicas[1].in_flight = 1
     replicas[1]._latency.observe(1.0, time.monotonic())
     slow.open.clear()
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     assert (slow.asked, fast.asked) == (1, 1)
     await until(lambda: slow.cancelled == 1)
@@ -242,7 +242,7 @@ async def test_the_first_answer_may_still_come_first() -> None:
     replicas[1]._latency.observe(1.0, time.monotonic())
     for server in (slow, other):
         server.open.clear()
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
     await until(lambda: other.asked == 1)
     slow.open.set()
@@ -254,7 +254,7 @@ async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> N
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
     slow.open.clear()
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     # Until it is ejected for being beaten three times, the slow one is asked now and then.
     async with asyncio.timeout(10):
         for _ in range(200):
@@ -267,7 +267,7 @@ async def test_a_call_that_waits_for_live_changes_is_hedged_and_blames_nobody() 
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
     latencies = await slow_percentile(0.001)
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     for _ in range(20):
         calls.hedges.earn()
     fast.open.clear()
@@ -288,7 +288,7 @@ async def test_a_replica_that_is_behind_is_not_away_and_the_next_is_asked() -> N
     behind, ahead = Server("a:1"), Server("b:1")
     behind.error = NotApplied("not yet")
     replicas = await replicas_of(behind, ahead)
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     assert [await calls.call(KEY, send, waits=True) for _ in range(20)] == ["b:1"] * 20
     assert not any(one.health.away for one in replicas)
     ahead.error = NotApplied("not yet")
@@ -302,8 +302,8 @@ async def test_hedges_are_kept_for_calls_that_go_on_waiting() -> None:
     replicas = await replicas_of(hung, good)
     replicas[1]._latency.observe(1.0, time.monotonic())
     hung.open.clear()
-    calls = Calls(replicas, "default", 0)
-    calls.hedges = Budget(0.0, floor_per_s=0.0, burst=10.0)
+    calls = HedgedCalls(replicas, "default", 0)
+    calls.hedges = RetryBudget(0.0, floor_per_s=0.0, burst=10.0)
     async with asyncio.timeout(10):
         assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     assert (hung.asked, good.asked) == (1, 1)
@@ -317,8 +317,8 @@ async def test_a_hedge_waits_for_a_budget_that_is_spent() -> None:
     replicas = await replicas_of(hung, good)
     replicas[1]._latency.observe(1.0, time.monotonic())
     hung.open.clear()
-    calls = Calls(replicas, "default", 0)
-    calls.hedges = Budget(0.0, floor_per_s=100.0, burst=1.0)
+    calls = HedgedCalls(replicas, "default", 0)
+    calls.hedges = RetryBudget(0.0, floor_per_s=100.0, burst=1.0)
     assert calls.hedges.spend(time.monotonic())
     async with asyncio.timeout(10):
         assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
@@ -330,7 +330,7 @@ async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
     replicas = await replicas_of(hung, good)
     replicas[1]._latency.observe(1.0, time.monotonic())
     hung.open.clear()
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send))
     await until(lambda: hung.asked == 1)
     hung.status_error = DeadlineExceeded("no answer in time")
@@ -340,7 +340,7 @@ async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
 
 async def test_the_only_replica_is_asked_without_a_task_of_its_own() -> None:
     server = Server("a:1")
-    calls = Calls(await replicas_of(server), "default", 0)
+    calls = HedgedCalls(await replicas_of(server), "default", 0)
     before = len(asyncio.all_tasks())
 
     async def count(peer: Server) -> int:
@@ -353,7 +353,7 @@ async def test_a_caller_that_goes_away_takes_its_calls_along() -> None:
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.open.clear()
-    calls = Calls(await replicas_of(*servers), "default", 0)
+    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
     caller = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
     await until(lambda: sum(server.asked for server in servers) == 2)
     caller.cancel()
@@ -364,7 +364,7 @@ async def test_a_caller_that_goes_away_takes_its_calls_along() -> None:
 async def test_a_replica_that_returns_is_asked_again_without_being_told() -> None:
     server, other = Server("a:1"), Server("b:1")
     replicas = await replicas_of(server, other)
-    calls = Calls(replicas, "default", 0)
+    calls = HedgedCalls(replicas, "default", 0)
     watchers = [asyncio.ensure_future(replica.watch()) for replica in replicas]
     try:
         for one in (server, other):

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.shards.replicas.health import Health, ReplicaState
+from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
 from retrieval.shards.replicas.latency import FadingAverage, RecentPercentile
-from retrieval.shards.replicas.retry_budget import Budget
+from retrieval.shards.replicas.retry_budget import RetryBudget
 
 
 @settings(deadline=None)
 @given(calls=st.integers(0, 500), tries=st.integers(1, 20))
 def test_extra_calls_stay_a_tenth_of_the_calls(calls: int, tries: int) -> None:
-    budget = Budget(0.1, floor_per_s=0.0, burst=10.0)
+    budget = RetryBudget(0.1, floor_per_s=0.0, burst=10.0)
     spent = 0
     for _ in range(calls):
         budget.earn()
@@ -25,7 +25,7 @@ def test_extra_calls_stay_a_tenth_of_the_calls(calls: int, tries: int) -> None:
 
 
 def test_a_quiet_shard_may_still_retry_once_a_second() -> None:
-    budget = Budget(0.1, floor_per_s=1.0, burst=2.0)
+    budget = RetryBudget(0.1, floor_per_s=1.0, burst=2.0)
     assert [budget.spend(100.0), budget.spend(100.0), budget.spend(100.0)] == [True, True, False]
     assert not budget.spend(100.5)
     assert budget.spend(101.0)
@@ -55,8 +55,8 @@ def test_a_percentile_is_that_of_the_latest_samples() -> None:
     assert percentile.value == 7.0
 
 
-def seen() -> Health:
-    health = Health()
+def seen() -> ReplicaHealth:
+    health = ReplicaHealth()
     assert health.state(0.0) is ReplicaState.AWAY
     health.answered()
     assert health.state(0.0) is ReplicaState.READY
@@ -134,7 +134,7 @@ def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
 def test_whatever_happens_an_answer_and_half_a_minute_bring_it_back(
     events: list[tuple[str, float]],
 ) -> None:
-    health, now, ejected_at = Health(), 0.0, -30.0
+    health, now, ejected_at = ReplicaHealth(), 0.0, -30.0
     for event, passed_s in events:
         now += passed_s
         if event == "answered":

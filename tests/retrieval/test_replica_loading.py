@@ -13,7 +13,7 @@ from retrieval.live.progress import ShardProgress
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import rolling_loader as loading_module
 from retrieval.shards.replicas.replica import Replica
-from retrieval.shards.replicas.rolling_loader import Loading
+from retrieval.shards.replicas.rolling_loader import SnapshotLoader
 from retrieval.shards.topology import replica_groups
 
 
@@ -45,11 +45,11 @@ class Server:
 @contextlib.asynccontextmanager
 async def loading_on(
     groups: Sequence[Mapping[Server, Set[int]]],
-) -> AsyncIterator[tuple[Loading[Server], dict[Server, Replica[Server]]]]:
+) -> AsyncIterator[tuple[SnapshotLoader[Server], dict[Server, Replica[Server]]]]:
     replicas = {server: Replica(server) for group in groups for server in group}
     for replica in replicas.values():
         await replica.poll()
-    loading = Loading(
+    loading = SnapshotLoader(
         "default",
         "s1",
         [{replicas[server]: held for server, held in group.items()} for group in groups],

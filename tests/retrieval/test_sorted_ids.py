@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.index.sorted_ids import SortedIds, place_in
+from retrieval.index.sorted_ids import SortedIds, index_of
 
 # Letters of one to four bytes, so that the order of bytes could differ from that of the text.
 IDS = st.sets(st.text("aé€𝒳\x7f", max_size=4), max_size=30).map(sorted)
@@ -23,4 +23,4 @@ def test_ids_are_found(ids: list[str], other: str, first: int, size: int) -> Non
     assert found.many(np.arange(len(ids))[::2]) == ids[::2]
     for one in (*ids, other):
         place = ids.index(one) if one in ids else None
-        assert place_in(found, one) == place_in(ids, one) == place
+        assert index_of(found, one) == index_of(ids, one) == place

@@ -24,12 +24,12 @@ from nearline.contract import (
 )
 from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
-from retrieval.index.segment import Part
-from retrieval.index.thread_pool import SearchThreads
+from retrieval.index.segment import Segment
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied, Queries, ShardHits, ShardOptions
+from retrieval.protocols.shard import AppliedState, ShardHits, ShardOptions, ShardQueries
 from retrieval.protocols.watermark import Watermark
-from retrieval.search.hybrid import fused_hits
+from retrieval.search.hybrid import fuse_hits
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.snapshots import documents_of
 from tests.retrieval.two_parts import (
@@ -42,7 +42,7 @@ from tests.retrieval.two_parts import (
     without,
 )
 
-APPLIED = Applied(Watermark("log", (3,) * 64))
+APPLIED = AppliedState(Watermark("log", (3,) * 64))
 ALL = frozenset(PayloadField)
 NONE: frozenset[PayloadField] = frozenset()
 
@@ -51,20 +51,20 @@ class Shards(NamedTuple):
     """The same documents in two parts, and in one. ids: All of them, and of what is gone."""
 
     two: LocalShard
-    live: Part
+    live: Segment
     one: LocalShard
     ids: list[str]
 
 
 @pytest.fixture(scope="module")
-def threads() -> Iterator[SearchThreads]:
-    started = SearchThreads(1)
+def threads() -> Iterator[ThreadPool]:
+    started = ThreadPool(1)
     yield started
     started.close()
 
 
 def made(
-    folder: Path, threads: SearchThreads, seed: int, base: int = 12, live: int = 6, gone: int = 5
+    folder: Path, threads: ThreadPool, seed: int, base: int = 12, live: int = 6, gone: int = 5
 ) -> Shards:
     """Makes shards: live documents some of which replace others, and deleted ones in both parts."""
     rng = np.random.default_rng(seed)
@@ -85,7 +85,7 @@ def made(
 
 
 def plainly(hits: ShardHits) -> list[tuple[object, ...]]:
-    """Gives hits in a form that can be compared."""
+    """Returns hits in a form that can be compared."""
     columns = [hits.ids, hits.scores, hits.chunks, hits.starts, hits.ends]
     columns += [each for each in (hits.groups,) if each]
     payloads = [
@@ -117,7 +117,7 @@ filters = st.sampled_from(
 )
 def test_hits_are_those_of_one_part(
     tmp_path_factory: pytest.TempPathFactory,
-    threads: SearchThreads,
+    threads: ThreadPool,
     seed: int,
     live: int,
     base: int,
@@ -166,7 +166,7 @@ def test_hits_are_those_of_one_part(
 )
 def test_fused_hits_are_those_of_one_part(
     tmp_path_factory: pytest.TempPathFactory,
-    threads: SearchThreads,
+    threads: ThreadPool,
     seed: int,
     live: int,
     base: int,
@@ -186,16 +186,16 @@ def test_fused_hits_are_those_of_one_part(
     both = [shard.search_now(asked(seed), options) for shard in (shards.two, shards.one)]
     for two, one in zip(*both, strict=True):
         hits, wanted = (
-            fused_hits([(0, found)], k, candidates=k, dense_weight=0.4, floor=-1.0, explain=True)
+            fuse_hits([(0, found)], k, candidates=k, dense_weight=0.4, floor=-1.0, explain=True)
             for found in (two, one)
         )
         assert hits == wanted
 
 
-def asked(seed: int) -> Queries:
+def asked(seed: int) -> ShardQueries:
     rng = np.random.default_rng(seed + 1)
     vectors = rng.integers(-1, 2, (2, DIM)).astype(np.float32)
-    return Queries(vectors, tuple(" ".join(rng.choice([*WORDS, "kiwi"], 3)) for _ in range(2)))
+    return ShardQueries(vectors, tuple(" ".join(rng.choice([*WORDS, "kiwi"], 3)) for _ in range(2)))
 
 
 @settings(
@@ -204,7 +204,7 @@ def asked(seed: int) -> Queries:
 @given(seed=st.integers(0, 1 << 30), filter=filters, limit=st.integers(1, 9))
 def test_items_lists_and_counts_are_those_of_one_part(
     tmp_path_factory: pytest.TempPathFactory,
-    threads: SearchThreads,
+    threads: ThreadPool,
     seed: int,
     filter: Filter | None,
     limit: int,
@@ -237,7 +237,7 @@ def test_items_lists_and_counts_are_those_of_one_part(
 
 @pytest.mark.parametrize("mode", SearchMode)
 def test_nothing_is_found_where_all_is_hidden(
-    tmp_path: Path, threads: SearchThreads, mode: SearchMode
+    tmp_path: Path, threads: ThreadPool, mode: SearchMode
 ) -> None:
     base = part_of(tmp_path / "base", [random_document(np.random.default_rng(5), "a")])
     shard = LocalShard("s", 0, base, threads=threads)
@@ -247,16 +247,14 @@ def test_nothing_is_found_where_all_is_hidden(
             assert (list(hits.ids), hits.plan, hits.applied) == ([], None, APPLIED)
 
 
-def test_an_attribute_that_does_not_exist_is_refused(
-    tmp_path: Path, threads: SearchThreads
-) -> None:
+def test_an_attribute_that_does_not_exist_is_refused(tmp_path: Path, threads: ThreadPool) -> None:
     two = made(tmp_path, threads, 1).two
     options = ShardOptions(3, filter=parse_filter("kin = a"))
     with pytest.raises(InvalidRequest, match="did you mean 'kind'"):
         two.search_now(asked(1), options)
 
 
-def test_a_plan_tells_of_both_parts(tmp_path: Path, threads: SearchThreads) -> None:
+def test_a_plan_tells_of_both_parts(tmp_path: Path, threads: ThreadPool) -> None:
     shards = made(tmp_path, threads, 1)
     options = ShardOptions(3, filter=parse_filter("year >= 2000"))
     plan = shards.two.search_now(asked(1), options)[0].plan
@@ -272,14 +270,14 @@ def test_a_plan_tells_of_both_parts(tmp_path: Path, threads: SearchThreads) -> N
 @pytest.mark.parametrize("factory", ["HNSW16,Flat", "IVF16,Flat", "Flat"])
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.7, 0.97])
 def test_recall_stays_whatever_share_is_hidden(
-    tmp_path: Path, threads: SearchThreads, rng: np.random.Generator, factory: str, share: float
+    tmp_path: Path, threads: ThreadPool, rng: np.random.Generator, factory: str, share: float
 ) -> None:
     vectors = rng.normal(size=(3_000, 16)).astype(np.float32)
     queries = rng.normal(size=(50, 16)).astype(np.float32)
     alive = rng.random(3_000) >= share
     base = part_of(tmp_path / "base", documents_of(vectors), factory)
-    found = base.search(Queries(queries), ShardOptions(10), matches_of(base, alive))
-    nothing = base.search(Queries(queries), ShardOptions(10))
+    found = base.search(ShardQueries(queries), ShardOptions(10), matches_of(base, alive))
+    nothing = base.search(ShardQueries(queries), ShardOptions(10))
     assert (
         recall(vectors, queries, alive, found)
         >= recall(vectors, queries, np.ones(3_000, np.bool_), nothing) - 0.02
@@ -288,7 +286,7 @@ def test_recall_stays_whatever_share_is_hidden(
 
 @pytest.mark.parametrize("factory", ["HNSW16,Flat", "IVF16,Flat"])
 def test_hidden_rows_around_a_query_cost_no_recall(
-    tmp_path: Path, threads: SearchThreads, rng: np.random.Generator, factory: str
+    tmp_path: Path, threads: ThreadPool, rng: np.random.Generator, factory: str
 ) -> None:
     vectors = rng.normal(size=(3_000, 16)).astype(np.float32)
     queries = rng.normal(size=(20, 16)).astype(np.float32)
@@ -296,7 +294,7 @@ def test_hidden_rows_around_a_query_cost_no_recall(
     for query in queries:
         alive = np.ones(3_000, np.bool_)
         alive[np.argsort(-(vectors @ query))[:200]] = False
-        found = base.search(Queries(query[None]), ShardOptions(10), matches_of(base, alive))
+        found = base.search(ShardQueries(query[None]), ShardOptions(10), matches_of(base, alive))
         assert recall(vectors, query[None], alive, found) >= 0.9
 
 
@@ -321,11 +319,11 @@ def recall(
 
 @asynccontextmanager
 async def followed(folder: Path) -> AsyncIterator[tuple[LocalShard, MadeUp]]:
-    """Gives a shard of document a, and live changes that have not hidden it yet."""
-    threads = SearchThreads(1)
+    """Yields a shard of document a, and live changes that have not hidden it yet."""
+    threads = ThreadPool(1)
     base = part_of(folder / "base", [random_document(np.random.default_rng(2), "a")])
     shard = LocalShard("s", 0, base, threads=threads)
-    live = MadeUp(LiveView(Applied(Watermark("log"))))
+    live = MadeUp(LiveView(AppliedState(Watermark("log"))))
     shard.attach(live)
     yield shard, live
     await asyncio.to_thread(threads.close)
@@ -368,7 +366,7 @@ async def test_a_watermark_of_another_log_is_refused(tmp_path: Path) -> None:
 
 async def test_without_live_changes_a_watermark_is_refused_with_the_remedy(tmp_path: Path) -> None:
     async with followed(tmp_path) as (attached, _):
-        shard = LocalShard("s", 0, attached.base, threads=SearchThreads(0))
+        shard = LocalShard("s", 0, attached.base, threads=ThreadPool(0))
         least = APPLIED.watermark
         calls = [
             shard.search("s", asked(1), ShardOptions(3, min_watermark=least)),

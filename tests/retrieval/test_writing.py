@@ -21,9 +21,9 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.snapshot import partition_of, shard_of
-from retrieval.changelog.records import Kind
+from retrieval.changelog.records import ChangeKind
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.service import RetrievalService
 from tests.retrieval.fakes import SilentShard, word_vector
 from tests.retrieval.snapshots import FINGERPRINT
@@ -57,7 +57,7 @@ async def test_an_item_is_cut_embedded_and_acknowledged_once_it_is_in_the_log() 
     reply = await here.service.upsert_items([given])
     assert reply.results == [c.WriteResult(id="a", outcome=APPLIED, version=1)]
     change = (await here.changes())["a"]
-    assert (change.kind, change.title, change.text) == (Kind.UPSERT, "Sky", text)
+    assert (change.kind, change.title, change.text) == (ChangeKind.UPSERT, "Sky", text)
     assert change.attributes == {"kind": "x", "price": 3.0, "new.deep": [1, 2]}
     assert isinstance(change.attributes["price"], float)
     assert change.expires == expires
@@ -69,7 +69,7 @@ async def test_an_item_is_cut_embedded_and_acknowledged_once_it_is_in_the_log() 
     assert here.embedder.asked == [
         ([f"Sky {one}" for one in cut], c.TextRole.DOCUMENT, c.Lane.INTERACTIVE, FINGERPRINT)
     ]
-    mark = decode(reply.watermark)
+    mark = decode_watermark(reply.watermark)
     assert mark is not None
     assert mark == Watermark(here.log.log_id).advanced({partition_of("a"): 1})
 
@@ -164,7 +164,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
     assert outcomes(reply) == [REPLACED, ABSENT]
     assert here.embedder.asked == []
     change = (await here.changes())["a"]
-    assert change.kind is Kind.ATTRIBUTES and list(await here.changes()) == ["a"]
+    assert change.kind is ChangeKind.ATTRIBUTES and list(await here.changes()) == ["a"]
     assert change.attributes == {"kind": "y", "year": None, "price": None, "deep.er": True}
     refused = await here.service.upsert_items(
         [item("a", "text", kind="x"), c.Item(id="b")], only_attributes=True
@@ -285,7 +285,7 @@ async def test_a_shard_that_is_away_holds_up_no_write_but_those_that_need_its_ve
     assert outcomes(reply) == [REJECTED, REPLACED]
     assert outcomes(await here.service.delete_items([away, there])) == [DELETED, DELETED]
     changes = await here.changes()
-    assert {change.kind for change in changes.values()} == {Kind.DELETE}
+    assert {change.kind for change in changes.values()} == {ChangeKind.DELETE}
 
 
 async def test_a_delete_is_written_although_no_shard_says_whether_the_item_exists() -> None:

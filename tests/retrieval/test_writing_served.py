@@ -22,7 +22,7 @@ from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismat
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.watermark import Watermark, decode
+from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.shards.client import ShardClient, ShardKey
@@ -90,7 +90,7 @@ async def test_what_is_written_is_read_with_its_version() -> None:
         assert done.results[1].outcome is c.WriteOutcome.REJECTED
         read = await client.get_items(["a"], min_watermark=done.watermark)
         assert read.items == [replace(item, version=1)]
-        assert decode(read.info.watermark) is not None
+        assert decode_watermark(read.info.watermark) is not None
         update = [c.Item(id="a", attributes={"year": None, "kind": "x"})]
         done = await client.upsert_items(update, only_attributes=True, if_versions={"a": 1})
         assert [one.version for one in done.results] == [2]
@@ -168,7 +168,7 @@ async def test_streams_are_counted() -> None:
     async with serving(here) as client:
         reply = await client.upsert_batches(batches_of(3, 1, 5))
         assert reply.counts[c.WriteOutcome.APPLIED] == 9
-        assert decode(reply.watermark) == (await here.log.state()).head
+        assert decode_watermark(reply.watermark) == (await here.log.state()).head
 
         async def ids() -> AsyncIterator[Sequence[str]]:
             yield ["0-0", "x"]
@@ -298,7 +298,7 @@ async def test_watermarks_cross_the_wire_between_router_and_shards(copies: int) 
             await here.service.count_items(min_watermark=mark),
             await here.service.search(query),
         ):
-            assert decode(reply.info.watermark) == head
+            assert decode_watermark(reply.info.watermark) == head
             assert reply.info.served_by == c.ServedBy(
                 source=c.Source.FALLBACK, rung="stale", reason="behind"
             )

@@ -12,14 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
-from retrieval.index.attributes import Attributes
+from retrieval.index.attributes import SnapshotAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.segment import Part
+from retrieval.index.segment import Segment
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live.view import LiveView
 from retrieval.protocols.watermark import Watermark
@@ -60,7 +60,7 @@ def random_document(rng: np.random.Generator, name: str, most_chunks: int = 3) -
     )
 
 
-def part_of(folder: Path, documents: Sequence[Document], factory: str = "Flat") -> Part:
+def part_of(folder: Path, documents: Sequence[Document], factory: str = "Flat") -> Segment:
     """Makes a part of some documents; its files lie in a new folder of that name."""
     folder.mkdir()
     ordered = sorted(documents, key=lambda document: document.id)
@@ -75,7 +75,7 @@ def part_of(folder: Path, documents: Sequence[Document], factory: str = "Flat") 
     }
     table = AttributeTable(pa.table(columns), FIELDS, len(ordered))
     words = words_of([d.text[start:end] for d in ordered for start, end in d.spans()])
-    return Part(index, items, Attributes(table, items, index), words, unit_length=False)
+    return Segment(index, items, SnapshotAttributes(table, items, index), words, unit_length=False)
 
 
 def words_of(texts: Sequence[str]) -> LexicalIndex:
@@ -104,15 +104,15 @@ def words_of(texts: Sequence[str]) -> LexicalIndex:
     )
 
 
-def without(part: Part, hidden: Collection[str]) -> Matches:
-    """Gives what is left of a part once documents are hidden."""
+def without(part: Segment, hidden: Collection[str]) -> Matches:
+    """Returns what is left of a part once documents are hidden."""
     items = part.items
     ids = items.ids(np.arange(items.documents))
     return matches_of(part, np.array([one not in hidden for one in ids], np.bool_))
 
 
-def matches_of(part: Part, documents: NDArray[np.bool_]) -> Matches:
-    """Gives documents with their rows."""
+def matches_of(part: Segment, documents: NDArray[np.bool_]) -> Matches:
+    """Returns documents with their rows."""
     counts = [len(part.items.rows_of(document)) for document in range(part.items.documents)]
     chunks = np.repeat(documents, counts)
     bitmap = np.packbits(chunks, bitorder="little")

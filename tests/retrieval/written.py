@@ -11,17 +11,17 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
 from nearline.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Kind
+from retrieval.changelog.records import Change, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import (
-    Applied,
-    Fetched,
-    Queries,
+    AppliedState,
     ShardCounts,
     ShardHits,
+    ShardItems,
     ShardOptions,
+    ShardQueries,
 )
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.protocols.watermark import Watermark
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
@@ -50,7 +50,7 @@ class DictShard(SilentShard):
         self.error: NearlineError | None = None
         self.least: list[Watermark | None] = []
 
-    async def now(self, least: Watermark | None) -> tuple[dict[str, c.Item], Applied]:
+    async def now(self, least: Watermark | None) -> tuple[dict[str, c.Item], AppliedState]:
         if self.error is not None:
             raise self.error
         self.least.append(least)
@@ -66,12 +66,12 @@ class DictShard(SilentShard):
             for entry in await self.log.read({partition: 0}, limit=1 << 20):
                 if entry.position <= mine.positions[partition]:
                     apply(items, entry.change, entry.position)
-        return items, Applied(mine, self.stale)
+        return items, AppliedState(mine, self.stale)
 
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -93,9 +93,9 @@ class DictShard(SilentShard):
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: c.Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         items, applied = await self.now(min_watermark)
-        return Fetched([items[one] for one in ids if one in items], applied)
+        return ShardItems([items[one] for one in ids if one in items], applied)
 
     async def scan(
         self,
@@ -106,9 +106,9 @@ class DictShard(SilentShard):
         payload: frozenset[c.PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         items, applied = await self.now(min_watermark)
-        return Fetched([items[one] for one in sorted(items) if one > after_id][:limit], applied)
+        return ShardItems([items[one] for one in sorted(items) if one > after_id][:limit], applied)
 
     async def count(
         self,
@@ -124,9 +124,9 @@ class DictShard(SilentShard):
 
 def apply(items: dict[str, c.Item], change: Change, version: int) -> None:
     """Applies a change to items by id."""
-    if change.kind is Kind.DELETE:
+    if change.kind is ChangeKind.DELETE:
         items.pop(change.document_id, None)
-    elif change.kind is Kind.UPSERT:
+    elif change.kind is ChangeKind.UPSERT:
         items[change.document_id] = c.Item(
             id=change.document_id,
             title=change.title,
@@ -193,7 +193,7 @@ class Written:
             self.shards[shard_of(item.id, len(self.shards))].base[item.id] = item
 
     async def changes(self) -> dict[str, Change]:
-        """Gives the last change of each item in the log."""
+        """Returns the last change of each item in the log."""
         entries = await self.log.read(dict.fromkeys(range(PARTITIONS), 0), limit=1 << 20)
         return {entry.change.document_id: entry.change for entry in entries}
 
@@ -225,7 +225,7 @@ def written(
         ],
     )
     parts = [DictShard(number, shards, log) for number in range(shards)]
-    in_force = SnapshotInForce(collection=c.DEFAULT_COLLECTION, epoch=1, manifest=manifest)
+    in_force = SnapshotRef(collection=c.DEFAULT_COLLECTION, epoch=1, manifest=manifest)
     served = ServedCollection(in_force, parts)
     collections = ServedCollections()
     collections.serve(served)

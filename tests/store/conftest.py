@@ -21,7 +21,7 @@ from nearline.store.open import open_files
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Gives the address of an S3 server of this process.
+    """Returns the address of an S3 server of this process.
 
     It answers one request after another. moto looks whether an object is there and makes it in two
     steps, so that of two threads of its own server both may be told that they made the object.
@@ -38,7 +38,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Gives the URL of an empty bucket; the environment leads there, the cache is in tmp_path."""
+    """Returns the URL of an empty bucket; the environment leads there, the cache is in tmp_path."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3_endpoint,
         "AWS_ACCESS_KEY_ID": "test",
@@ -55,7 +55,7 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFiles:
-    """Gives empty files of each kind."""
+    """Returns empty files of each kind."""
     if request.param == "folder":
         return LocalFiles(tmp_path / "store")
     if request.param == "memory":

@@ -15,7 +15,7 @@ from obstore.store import ObjectStore
 
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from tests.index_builder.embedders import HashEmbedder
 
@@ -43,7 +43,7 @@ async def main(url: str, corpus: str) -> None:
     """Builds."""
     vars(obstore)["put"] = _stall
     options = BuildOptions(store=url, golden_queries=0)
-    await build_corpus(Corpus([Path(corpus)], Columns()), options, HashEmbedder())
+    await build_corpus(Corpus([Path(corpus)], DocumentColumns()), options, HashEmbedder())
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import pytest
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.corpus_build import build_corpus
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.snapshot import Store
-from retrieval.snapshots.retention import plan, prune
+from retrieval.snapshots.retention import plan_prune, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.store.stalled_upload import UPLOADED
 
@@ -75,7 +75,7 @@ async def test_what_an_upload_left_a_day_ago_is_pruned(s3: str) -> None:
     new = await _build(s3)
     store = Store.open(s3)
     store.files.create("default/snapshots/20260101T000000Z-0a1b2c/shards/000/dense.faiss", b"x")
-    planned = plan(store, "default", 1)
+    planned = plan_prune(store, "default", 1)
     assert [(one.name, one.kept) for one in planned] == [
         (new, "current"),
         ("20260101T000000Z-0a1b2c", ""),
@@ -117,11 +117,11 @@ async def test_an_upload_that_is_killed_is_in_no_list_and_the_next_run_clears_it
     assert store.unfinished_ids("default") == [orphan]
     assert store.alias_in_force("default").current == old
     assert store.verify("default", old) > 0
-    kept = {one.name: one.kept for one in plan(store, "default", 0)}
+    kept = {one.name: one.kept for one in plan_prune(store, "default", 0)}
     assert kept == {old: "current", orphan: "its upload may still run"}
     again = HashEmbedder()
     options = BuildOptions(store=s3, golden_queries=0)
-    result = await build_corpus(Corpus([corpus], Columns()), options, again)
+    result = await build_corpus(Corpus([corpus], DocumentColumns()), options, again)
     assert (again.texts, result.resumed) == ([], 9)
     # Two ids of one second are in no order.
     assert set(store.files.names("default/snapshots")) == {old, result.snapshot_id}

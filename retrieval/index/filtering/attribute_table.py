@@ -24,7 +24,7 @@ from nearline.errors import SnapshotCorrupt
 from nearline.filters import Filter, FilterValue
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
-from retrieval.index.filtering.validation import check_kinds, unknown_attribute
+from retrieval.index.filtering.validation import check_kinds, unknown_attribute_error
 from retrieval.protocols.shard import FieldCounts
 
 _Kind = snapshot_pb2.AttributeField.Kind
@@ -104,7 +104,7 @@ class AttributeTable:
         check_kinds(filter, self._kinds)
 
     def matching(self, filter: Filter) -> NDArray[np.bool_]:
-        """Tells which documents match: (documents,) bool; see `nearline.filters`.
+        """Returns which documents match: (documents,) bool; see `nearline.filters`.
 
         Raises: InvalidRequest: as `check`.
         """
@@ -112,7 +112,7 @@ class AttributeTable:
         return self._matching(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Gives the value of an attribute in each of these documents: of a list the first.
+        """Returns the value of an attribute in each of these documents: of a list the first.
 
         Args:
             field: Name.
@@ -159,7 +159,7 @@ class AttributeTable:
     def _column(self, name: str, asked_by: str) -> _Column:
         column = self._columns.get(name)
         if column is None:
-            raise unknown_attribute(name, list(self._columns), asked_by)
+            raise unknown_attribute_error(name, list(self._columns), asked_by)
         return column
 
     def _matching(self, filter: Filter) -> NDArray[np.bool_]:
@@ -222,7 +222,7 @@ def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.A
 
 
 def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
-    """Gives each element with the number of lists that have it."""
+    """Returns each element with the number of lists that have it."""
     encoded = lists.flatten().dictionary_encode()
     distinct = len(encoded.dictionary)
     if distinct == 0:
@@ -235,7 +235,7 @@ def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
 
 
 def _python(column: _Column, value: Any) -> Scalar:
-    """Gives a value as Python has it; a time in the one zone that all of Nearline uses."""
+    """Returns a value as Python has it; a time in the one zone that all of Nearline uses."""
     scalar: Scalar = value
     if column.kind == "time" and value is not None:
         return value.astimezone(UTC)  # type: ignore[no-any-return]

@@ -43,7 +43,7 @@ class FilterCache:
         self._lock = threading.Lock()
 
     def matches(self, filter: Filter) -> Matches:
-        """Gives what matches a filter.
+        """Returns what matches a filter.
 
         Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
         """

@@ -25,7 +25,7 @@ class Bound(NamedTuple):
 
 
 def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
-    """Gives the values that a column of a kind can hold: 2.5 equals no int.
+    """Returns the values that a column of a kind can hold: 2.5 equals no int.
 
     >>> equal_values([2.0, 2.5], "int")
     [2]
@@ -39,7 +39,7 @@ def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
 
 
 def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
-    """Gives the bounds of a range in the kind of a column; None where nothing can lie within.
+    """Returns the bounds of a range in the kind of a column; None where nothing can lie within.
 
     >>> bounds_of(Range("a", gte=2.5), "int")
     [Bound(comparison='greater_equal', value=3)]
@@ -65,7 +65,7 @@ def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
 
 
 def _double(name: str, value: int) -> Bound:
-    """Gives a whole bound as a double; where rounding moved it, whether it is in is known too."""
+    """Returns a whole bound as a double; where rounding moved it, whether it is in is known too."""
     rounded = float(value)
     if rounded < value:
         name = {"gte": "gt", "lt": "lte"}.get(name, name)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import PlanStrategy
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams, VectorIndex
-from retrieval.protocols.shard import Plan
+from retrieval.protocols.shard import ShardFilterPlan
 
 EXACT_LIMIT = 8_000
 _LEAST_LIMIT = 1_000
@@ -64,7 +64,7 @@ class Matches:
         )
 
     def among(self, alive: Matches) -> Matches:
-        """Gives those that are alive, too; of the same rows and documents."""
+        """Returns those that are alive, too; of the same rows and documents."""
         chunks = self.chunks & alive.chunks
         shared = self.chunks is self.documents and alive.chunks is alive.documents
         rows = None if self.rows is None else self.rows[alive.chunks[self.rows]]
@@ -99,7 +99,7 @@ class FilteredSearch:
 
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
-    ) -> tuple[Neighbours, Plan]:
+    ) -> tuple[Neighbours, ShardFilterPlan]:
         """Finds the k best matches per query; blocks.
 
         Args:
@@ -138,19 +138,19 @@ class FilteredSearch:
         return ""
 
     def _work(self, share: float, k: int, params: SearchParams) -> float:
-        """Gives how many times the work of a search without a filter one under it takes."""
+        """Returns how many times the work of a search without a filter one under it takes."""
         asked = params.ef_search if self._has_ef else params.nprobe
         wanted = max(self._base, k) if self._has_ef else self._base
         return max(wanted * math.pow(share, -WIDENING), asked or 0) / self._base
 
     def _exact_work(self, count: int) -> float:
-        """Gives the same of comparing every match: equal where the limit of them match."""
+        """Returns the same of comparing every match: equal where the limit of them match."""
         limit = max(self._limit, 1)
         return count / limit * math.pow(self._chunks / limit, WIDENING)
 
     def _planned(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
-    ) -> tuple[Neighbours, Plan]:
+    ) -> tuple[Neighbours, ShardFilterPlan]:
         """Searches each query the way that its neighbours demand."""
         shares = self._shares_nearby(vectors, matches)
         # Rounded up to a power of two, so that queries of a batch can share a search.
@@ -179,7 +179,7 @@ class FilteredSearch:
         )
 
     def _shares_nearby(self, vectors: NDArray[np.float32], matches: Matches) -> NDArray[np.float64]:
-        """Gives the share of matches near each query, and never more than among all rows."""
+        """Returns the share of matches near each query, and never more than among all rows."""
         shares = np.full(len(vectors), matches.count / self._chunks)
         unknown = np.arange(len(vectors))
         for rows in _LOOK_ROWS if self._can_scan else ():
@@ -215,7 +215,9 @@ class FilteredSearch:
             return params._replace(nprobe=max(params.nprobe or 0, width))
         return params
 
-    def _explained(self, count: int, queries: int, exact: int, short: int, width: int) -> Plan:
+    def _explained(
+        self, count: int, queries: int, exact: int, short: int, width: int
+    ) -> ShardFilterPlan:
         name = "ef_search" if self._has_ef else "nprobe"
         reasons = [f"{count:,} of {self._chunks:,} match"]
         of = f" for {{}} of {queries} queries" if queries > 1 else ""
@@ -240,8 +242,8 @@ class FilteredSearch:
             strategy = PlanStrategy.EXACT
         return self._plan(strategy, count, width if self._has_ef else 0, "; ".join(reasons))
 
-    def _plan(self, strategy: PlanStrategy, count: int, ef: int, reason: str) -> Plan:
-        return Plan(strategy, count, self._chunks, ef, reason)
+    def _plan(self, strategy: PlanStrategy, count: int, ef: int, reason: str) -> ShardFilterPlan:
+        return ShardFilterPlan(strategy, count, self._chunks, ef, reason)
 
 
 def _empty(queries: int, k: int) -> Neighbours:

@@ -27,7 +27,7 @@ def check_kinds(filter: Filter, kinds: Mapping[str, str]) -> None:
     for condition in f.conditions(filter):
         kind = kinds.get(condition.field)
         if kind is None:
-            raise unknown_attribute(condition.field, list(kinds), "options.filter")
+            raise unknown_attribute_error(condition.field, list(kinds), "options.filter")
         # One value of each type is enough: a filter has passed the look at each of them.
         for value in {type(value): value for value in _values_of(condition)}.values():
             _check_kind(condition.field, kind, value)
@@ -39,8 +39,8 @@ def check_kinds(filter: Filter, kinds: Mapping[str, str]) -> None:
             )
 
 
-def unknown_attribute(name: str, names: Sequence[str], asked_by: str) -> InvalidRequest:
-    """Gives the error of an attribute that does not exist.
+def unknown_attribute_error(name: str, names: Sequence[str], asked_by: str) -> InvalidRequest:
+    """Returns the error of an attribute that does not exist.
 
     Args:
         name: What was asked for.

@@ -107,7 +107,7 @@ class LexicalIndex:
                 total[rows] = 0
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives the BM25 score of rows.
+        """Returns the BM25 score of rows.
 
         Args:
             text: The query.
@@ -115,14 +115,14 @@ class LexicalIndex:
         Returns: (n,) float32, to the bit what `search` gives; 0 where no word of the query is in
             the row.
         """
-        return scores_of(self._columns(text), rows)
+        return sum_scores(self._columns(text), rows)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Gives the words of a text; see `Vocabulary.terms`."""
+        """Returns the words of a text; see `Vocabulary.terms`."""
         return self._vocabulary.terms(text)
 
     def close(self) -> None:
-        """Lets go of the files once nothing refers to them; no search may be running."""
+        """Releases the files once nothing refers to them; no search may be running."""
         self._starts = np.zeros(len(self._vocabulary) + 1, np.int64)
         self._indices = np.empty(0, np.int32)
         self._scores = np.empty(0, np.float32)
@@ -135,7 +135,7 @@ class LexicalIndex:
                 yield self._indices[start:stop], self._scores[start:stop]
 
     def _own_total(self) -> NDArray[np.float32]:
-        """Gives this thread's (rows,) zeros."""
+        """Returns this thread's (rows,) zeros."""
         try:
             own: NDArray[np.float32] = self._threads.total
         except AttributeError:
@@ -143,7 +143,7 @@ class LexicalIndex:
         return own
 
 
-def scores_of(columns: Iterable[_Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def sum_scores(columns: Iterable[_Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Adds up the scores of rows, word after word: (n,) float32; 0 where none is in the row.
 
     Args:
@@ -163,7 +163,7 @@ def scores_of(columns: Iterable[_Column], rows: NDArray[np.int64]) -> NDArray[np
 def _best(
     rows: NDArray[np.int32], scores: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Gives the k best by (score descending, row ascending)."""
+    """Returns the k best by (score descending, row ascending)."""
     if len(rows) > k:
         edge = np.partition(scores, len(scores) - k)[len(scores) - k]
         kept = scores >= edge  # With all ties at the edge: the lowest rows of them are due.

@@ -38,14 +38,14 @@ class Analyser:
         self._stemmers = threading.local()
 
     def words(self, text: str) -> list[str]:
-        """Gives the words of a text in order, repeated ones included.
+        """Returns the words of a text in order, repeated ones included.
 
         Example: "Cats, and a cat's mats" -> ["cat", "cat", "s", "mat"] in English.
         """
-        return self.stems([word for word in split(text) if word not in self.stop_words])
+        return self.stems([word for word in split_words(text) if word not in self.stop_words])
 
     def stems(self, words: Sequence[str]) -> list[str]:
-        """Gives the stem of each word."""
+        """Returns the stem of each word."""
         if self.language == NO_LANGUAGE:
             return list(words)
         try:
@@ -56,7 +56,7 @@ class Analyser:
         return stems
 
 
-def split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Cuts a text into lower-case words of letters, digits and underscores; NFKC first.
 
     Source: single letters and digits count: with them SciFact train has nDCG@10 0.689, without
@@ -66,7 +66,7 @@ def split(text: str) -> list[str]:
 
 
 def check_language(language: str) -> str:
-    """Gives the language back, or raises InvalidRequest that lists those there are."""
+    """Returns the language back, or raises InvalidRequest that lists those there are."""
     if language not in LANGUAGES:
         raise InvalidRequest(
             f"there is no stemmer for language {language!r}; use one of {', '.join(LANGUAGES)}",

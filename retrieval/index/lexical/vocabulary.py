@@ -100,24 +100,25 @@ class Vocabulary:
         return cls(table, analyser)
 
     def numbers(self, text: str) -> tuple[int, ...]:
-        """Gives the numbers of a text's words, in order, repeated ones too, unknown ones left out.
+        """Returns the numbers of a text's words, in order, repeated ones too, unknown ones left
+        out.
 
         A word takes a binary search, about 10 microseconds the first time.
         """
         return self._numbers(text)
 
     def words(self, text: str) -> list[str]:
-        """Gives the words of a text, in order, repeated ones and unknown ones too."""
+        """Returns the words of a text, in order, repeated ones and unknown ones too."""
         return self._analyser.words(text)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Gives the words of a text, each once, in order, and how many chunks have each."""
+        """Returns the words of a text, each once, in order, and how many chunks have each."""
         words = dict.fromkeys(self._analyser.words(text))
         numbers = [(word, self._number(word)) for word in words]
         return [(word, int(self.chunks[n]) if n >= 0 else 0) for word, n in numbers]
 
     def number(self, word: str) -> int:
-        """Gives the number of an analysed word, 0..n-1; -1 where no chunk has it."""
+        """Returns the number of an analysed word, 0..n-1; -1 where no chunk has it."""
         return self._number(word)
 
     def _look_up(self, text: str) -> tuple[int, ...]:
@@ -139,7 +140,7 @@ class Vocabulary:
 
 
 def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema:
-    """Gives the schema of a vocabulary file, with what this analyser needs to be made again.
+    """Returns the schema of a vocabulary file, with what this analyser needs to be made again.
 
     Args:
         analyser: What made the words.

@@ -20,7 +20,7 @@ _EF_CONSTRUCTION = 64
 def inner_products(
     query: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Gives the inner product of a query with some rows: (n,) float32.
+    """Returns the inner product of a query with some rows: (n,) float32.
 
     To the bit what an exact search of a Flat index gives, whatever else is asked for beside it.
 
@@ -43,7 +43,7 @@ def inner_products(
     return products
 
 
-class Graph:
+class HnswGraph:
     """An HNSW graph over vectors by inner product, which holds the vectors too.
 
     Args:
@@ -55,7 +55,7 @@ class Graph:
         self._index.hnsw.efConstruction = _EF_CONSTRUCTION
 
     @classmethod
-    def read(cls, path: Path) -> Graph:
+    def read(cls, path: Path) -> HnswGraph:
         """Reads what `write` wrote."""
         graph = cls.__new__(cls)
         graph._index = read_index(path)
@@ -70,7 +70,7 @@ class Graph:
         self._index.add(np.ascontiguousarray(vectors))
 
     def vectors(self) -> NDArray[np.float32]:
-        """Gives (n, d) float32, not a copy: valid until more are added or the graph is gone."""
+        """Returns (n, d) float32, not a copy: valid until more are added or the graph is gone."""
         storage = _faiss.downcast_index(self._index.storage)
         n, dim = self._index.ntotal, self._index.d
         vectors: NDArray[np.float32] = _faiss.rev_swig_ptr(storage.get_xb(), n * dim)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
 from retrieval.index.vectors.int8_codec import scale_queries
-from retrieval.index.vectors.matrix_scan import MOST_QUERIES, MatrixScan
-from retrieval.index.vectors.result_shapes import ordered, shaped, stacked
+from retrieval.index.vectors.matrix_scan import MAX_QUERIES, MatrixScan
+from retrieval.index.vectors.result_shapes import fit_to_k, sort_ties, stack
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
 
 # The same module without its stubs, which do not know its constructors by keyword.
@@ -176,10 +176,10 @@ class FaissIndex:
         else:
             ask = min(k + _TIE_SLACK, self._info.rows)
             found = self._search_near(queries, ask, self._plan(params, ask, allow))
-        return shaped(found, k)
+        return fit_to_k(found, k)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives stored vectors: (n, d) float32, a copy."""
+        """Returns stored vectors: (n, d) float32, a copy."""
         if len(rows) == 0:
             return np.empty((0, self._info.dim), np.float32)
         vectors: NDArray[np.float32] = self._index.reconstruct_batch(
@@ -188,7 +188,7 @@ class FaissIndex:
         return vectors
 
     def describe(self) -> IndexInfo:
-        """Gives the card of the index."""
+        """Returns the card of the index."""
         return self._info
 
     def warm(self) -> None:
@@ -205,7 +205,7 @@ class FaissIndex:
             self.search(queries[:1], 10, SearchParams(exact=True))
 
     def close(self) -> None:
-        """Lets go of the mapping."""
+        """Releases the mapping."""
         self._params.clear()
         self._product = None
         self._index = self._owner = None
@@ -220,10 +220,10 @@ class FaissIndex:
 
     def _search_near(self, queries: NDArray[np.float32], k: int, params: Any) -> Neighbours:
         if not self._whole_numbers:
-            return ordered(*self._ask(self._index, queries, k, params))
+            return sort_ties(*self._ask(self._index, queries, k, params))
         scaled, factors = scale_queries(queries)
         ids, scores = self._ask(self._index, scaled, k, params)
-        return ordered(ids, scores / factors)
+        return sort_ties(ids, scores / factors)
 
     def _search_exact(
         self,
@@ -248,13 +248,13 @@ class FaissIndex:
             stored = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
             self._product = MatrixScan(stored.reshape(index.ntotal, index.d))
         parts = []
-        for at in range(0, len(queries), MOST_QUERIES):
-            some = queries[at : at + MOST_QUERIES]
+        for at in range(0, len(queries), MAX_QUERIES):
+            some = queries[at : at + MAX_QUERIES]
             rows = self._product.candidates(some, k)
             if 2 * len(rows) > index.ntotal:
                 return self._ask_alike(index, queries, k, None)
             parts.append(self._search_gathered(index, some, k, rows))
-        return stacked(parts)
+        return stack(parts)
 
     def _search_gathered(
         self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64]
@@ -270,7 +270,7 @@ class FaissIndex:
         """Asks for so few queries at once that each scores as it does alone."""
         step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
         cuts = [queries[at : at + step] for at in range(0, len(queries), step)]
-        return stacked([self._ask_whole_ties(index, cut, k, params) for cut in cuts])
+        return stack([self._ask_whole_ties(index, cut, k, params) for cut in cuts])
 
     def _ask_whole_ties(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any
@@ -282,7 +282,7 @@ class FaissIndex:
             full = ask == rows or ask >= k + _TIE_LIMIT
             # Whole once the last score asked for lies below the last one wanted.
             if full or not ((scores[:, -1] == scores[:, k - 1]) & (ids[:, -1] >= 0)).any():
-                return ordered(ids, scores)
+                return sort_ties(ids, scores)
             ask = min(k + 4 * (ask - k), k + _TIE_LIMIT, rows)
 
     def _plan(self, params: SearchParams, ask: int, allow: NDArray[np.uint8] | None) -> Any:
@@ -324,7 +324,7 @@ def _downcast(index: Any) -> Any:
 
 
 def _layers(index: Any) -> list[Any]:
-    """Gives the index and what it wraps, outermost first."""
+    """Returns the index and what it wraps, outermost first."""
     if isinstance(index, faiss.IndexPreTransform):
         return [index, *_layers(_downcast(index.index))]
     if isinstance(index, faiss.IndexRefine):
@@ -360,7 +360,7 @@ def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
 
 
 def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-    """Gives the part of an index that a scan of all rows goes through, and the queries for it."""
+    """Returns the part of an index that a scan of all rows goes through, and the queries for it."""
     if isinstance(index, faiss.IndexPreTransform):
         chain: Any = index.chain
         for number in range(chain.size()):
@@ -376,7 +376,7 @@ def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.
 
 
 def _is_product(index: Any) -> bool:
-    """Tells whether scores are products of many vectors that lie in memory as they are."""
+    """Returns whether scores are products of many vectors that lie in memory as they are."""
     product = index.metric_type == faiss.METRIC_INNER_PRODUCT
     return index.ntotal >= _PRODUCT_ROWS and product and isinstance(index, faiss.IndexFlat)
 
@@ -388,7 +388,7 @@ def _bitmap(allow: NDArray[np.uint8]) -> Any:
 def _exact_selector(
     index: Any, allow: NDArray[np.uint8] | None, rows: NDArray[np.int64] | None
 ) -> tuple[Any, Any]:
-    """Gives the selector for a scan, and what must stay alive with it."""
+    """Returns the selector for a scan, and what must stay alive with it."""
     if allow is None:
         return None, None
     if isinstance(index, faiss.IndexFlat):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 _TOP = 127.0
 
 
-def data_scale(vectors: NDArray[np.float32]) -> float:
-    """Gives what to multiply vectors by before `to_whole`: the largest number becomes 127.
+def int8_scale(vectors: NDArray[np.float32]) -> float:
+    """Returns what to multiply vectors by before `quantize`: the largest number becomes 127.
 
     Args:
         vectors: (n, d) float32, a sample; what exceeds its range later is clipped.
@@ -24,8 +24,8 @@ def data_scale(vectors: NDArray[np.float32]) -> float:
     return _TOP / top if top > 0 else 1.0
 
 
-def to_whole(vectors: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Gives the vectors in whole numbers, -127..127: (n, d) float32, a copy."""
+def quantize(vectors: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Returns the vectors in whole numbers, -127..127: (n, d) float32, a copy."""
     whole: NDArray[np.float32] = np.rint(vectors * np.float32(scale))
     return np.clip(whole, -_TOP, _TOP, out=whole)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_QUERIES = 64
+MAX_QUERIES = 64
 # Rows are looked at in blocks of so many numbers: 3 MiB. With 49,000 x 384 and 64 queries all of
 # them take 30 ms, and 36 ms in blocks of four times as many.
 _NUMBERS = 3 << 18
@@ -34,7 +34,7 @@ class MatrixScan:
         self._longest = float(np.sqrt(max(squares, default=0.0)))
 
     def candidates(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Gives the numbers of the rows that may be among the k best of any query, ascending.
+        """Returns the numbers of the rows that may be among the k best of any query, ascending.
 
         All that may are there, ties at the edge included, and few others.
 
@@ -46,7 +46,7 @@ class MatrixScan:
             matrices and a sum may so differ by twice that, and the k-th best of the one is within
             as much of the k-th best of the other.
         """
-        assert len(queries) <= MOST_QUERIES
+        assert len(queries) <= MAX_QUERIES
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
         slack = 4 * (queries.shape[1] + 2) * _ROUNDING * lengths * self._longest
         least = np.full(len(queries), -np.inf)
@@ -76,12 +76,12 @@ class MatrixScan:
 
 
 def _reach(scores: NDArray[np.float32], least: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Gives the places that are good enough for any query, ascending."""
+    """Returns the places that are good enough for any query, ascending."""
     return np.flatnonzero((scores >= least.astype(np.float32)[:, None]).any(axis=0))
 
 
 def _near_kth(scores: NDArray[np.float32], k: int) -> NDArray[np.float64]:
-    """Gives a number that the k-th best of each row is not below, and near it: (n,)."""
+    """Returns a number that the k-th best of each row is not below, and near it: (n,)."""
     n, rows = scores.shape
     width = max(1, min(_BLOCK_ROWS, rows // (4 * k)))
     whole = rows // width * width

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retrieval.index.vectors.vector_index import Neighbours
 
 
-def ordered(ids: NDArray[np.int64], scores: NDArray[np.float32]) -> Neighbours:
+def sort_ties(ids: NDArray[np.int64], scores: NDArray[np.float32]) -> Neighbours:
     """Puts equal scores in row order; faiss has sorted by score."""
     ties = scores[:, 1:] == scores[:, :-1]
     if ties.any():
@@ -20,17 +20,17 @@ def ordered(ids: NDArray[np.int64], scores: NDArray[np.float32]) -> Neighbours:
     return Neighbours(ids, scores)
 
 
-def stacked(parts: Sequence[Neighbours]) -> Neighbours:
+def stack(parts: Sequence[Neighbours]) -> Neighbours:
     """Puts the answers to queries below each other, as wide as the widest."""
     width = max(part.ids.shape[1] for part in parts)
-    parts = [shaped(part, width) for part in parts]
+    parts = [fit_to_k(part, width) for part in parts]
     return Neighbours(
         np.concatenate([part.ids for part in parts]),
         np.concatenate([part.scores for part in parts]),
     )
 
 
-def shaped(found: Neighbours, k: int) -> Neighbours:
+def fit_to_k(found: Neighbours, k: int) -> Neighbours:
     """Cuts or pads to k places."""
     n, have = found.ids.shape
     if have >= k:

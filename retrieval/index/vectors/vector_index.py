@@ -78,13 +78,13 @@ class VectorIndex(Protocol):
         ...
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Gives stored vectors: (n, d) float32, as exact as the index keeps them."""
+        """Returns stored vectors: (n, d) float32, as exact as the index keeps them."""
         ...
 
     def describe(self) -> IndexInfo:
-        """Gives the card of the index."""
+        """Returns the card of the index."""
         ...
 
     def close(self) -> None:
-        """Lets go of the file; no search may be running."""
+        """Releases the file; no search may be running."""
         ...

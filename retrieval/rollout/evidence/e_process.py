@@ -12,7 +12,7 @@ _ROUNDS_BETWEEN = 500
 _MOST_LOG = 700.0
 
 
-class Capital:
+class EProcess:
     """An e-process: capital, 1 at first, spread over several bets.
 
     If each bet multiplies what lies on it by a factor whose mean is at most 1 under the hypothesis,
@@ -57,8 +57,8 @@ class Capital:
         self._logs = [_log_of_sum(log, math.log(part)) for log in self._logs]
 
 
-def factor(log: float) -> float:
-    """Gives evidence as a factor; what no number can hold is cut."""
+def evidence_factor(log: float) -> float:
+    """Returns evidence as a factor; what no number can hold is cut."""
     return math.exp(min(log, _MOST_LOG))
 
 

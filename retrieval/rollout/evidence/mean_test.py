@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from retrieval.rollout.evidence.e_process import Capital, factor
+from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
 
 _BETS = 6
 # Of the greatest bet that cannot lose everything; and that bet, where nearly 1 is promised.
@@ -30,7 +30,7 @@ class MeanTest:
         self._least = least
         greatest = _GREATEST / max(1 - least, _LEAST_ROOM)
         self._bets = [greatest / 2**power for power in range(_BETS)]
-        self._capital = Capital(_BETS)
+        self._capital = EProcess(_BETS)
 
     def add(self, value: float) -> None:
         """Takes in a value, 0..1."""
@@ -45,4 +45,4 @@ class MeanTest:
     @property
     def evidence(self) -> float:
         """Evidence that the mean is less, as a factor, > 0; 1: none."""
-        return factor(self.log_evidence)
+        return evidence_factor(self.log_evidence)

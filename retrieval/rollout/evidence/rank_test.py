@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from statistics import NormalDist
 
-from retrieval.rollout.evidence.e_process import Capital, factor
+from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
 
 # Bins end at these quantiles of the current snapshot's recent latencies.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -42,7 +42,7 @@ class RankTest:
                 chances.append(share * ratio / (share * ratio + 1 - share))
             self._gains[0].append([math.log((1 - one) / (1 - share)) for one in chances])
             self._gains[1].append([math.log(one / share) for one in chances])
-        self._capital = Capital(len(_SHIFTS))
+        self._capital = EProcess(len(_SHIFTS))
 
     def event(self, canary: bool, fell_into: int) -> None:
         """Takes in a value.
@@ -60,11 +60,11 @@ class RankTest:
     @property
     def evidence(self) -> float:
         """Evidence against the canary as a factor, > 0; 1: none."""
-        return factor(self.log_evidence)
+        return evidence_factor(self.log_evidence)
 
 
 def _mass(low: float, high: float) -> float:
-    """Gives the chance that a normal variable lies between two values."""
+    """Returns the chance that a normal variable lies between two values."""
     # From the nearer tail: far out the difference of two numbers near 1 would be 0.
     if low > 0:
         low, high = -high, -low

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from retrieval.rollout.evidence.e_process import Capital, factor
+from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
 
 Side = Literal["greater", "less", "either"]
 
@@ -45,7 +45,7 @@ class ShareTest:
         ]
         self._canary_gains = [math.log(one / share) for one in chances]
         self._current_gains = [math.log((1 - one) / (1 - share)) for one in chances]
-        self._capital = None if side == "either" else Capital(len(chances))
+        self._capital = None if side == "either" else EProcess(len(chances))
 
     def event(self, canary: bool) -> None:
         """Counts an event of the canary, or of the current snapshot."""
@@ -73,7 +73,7 @@ class ShareTest:
     @property
     def evidence(self) -> float:
         """Evidence against the canary as a factor, > 0; 1: none."""
-        return factor(self.log_evidence)
+        return evidence_factor(self.log_evidence)
 
 
 def _log_beta(a: float, b: float) -> float:

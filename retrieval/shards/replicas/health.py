@@ -19,7 +19,7 @@ class ReplicaState(Enum):
     READY = "ready"
 
 
-class Health:
+class ReplicaHealth:
     """What is known of a replica from its calls and from being asked for its status.
 
     AWAY: its connection is gone or it has been silent twice: nothing is sent but questions for its
@@ -40,7 +40,7 @@ class Health:
         self._silences = 0
 
     def state(self, now: float) -> ReplicaState:
-        """Gives the state."""
+        """Returns the state."""
         if self.away:
             return ReplicaState.AWAY
         if now < self._until:
@@ -48,7 +48,7 @@ class Health:
         return ReplicaState.PROBED if self._probed else ReplicaState.READY
 
     def admits(self, now: float, in_flight: int) -> bool:
-        """Tells whether it should be asked, given the calls on their way to it."""
+        """Returns whether it should be asked, given the calls on their way to it."""
         return not self.away and now >= self._until and not (self._probed and in_flight)
 
     def answered(self) -> None:

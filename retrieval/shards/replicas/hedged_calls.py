@@ -20,9 +20,9 @@ from nearline.errors import (
 from retrieval.protocols import metrics
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.latency import RecentPercentile
-from retrieval.shards.replicas.load_balancer import choose
+from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Peer, Replica
-from retrieval.shards.replicas.retry_budget import Budget
+from retrieval.shards.replicas.retry_budget import RetryBudget
 
 _P = TypeVar("_P", bound=Peer)
 _R = TypeVar("_R")
@@ -37,7 +37,7 @@ _SOONEST_HEDGE_S = 0.001
 _HEDGES_KEPT = 10.0
 
 
-class Calls(Generic[_P]):
+class HedgedCalls(Generic[_P]):
     """Makes the calls to one shard.
 
     A call goes to one replica. Where that fails by a fault of its own, the next is asked, within
@@ -57,8 +57,8 @@ class Calls(Generic[_P]):
         self.replicas = tuple(replicas)
         self.name = f"shard {number} of {collection!r}"
         # Saved up for the moment when a server falls silent with calls on their way.
-        self.retries = Budget(0.1, floor_per_s=2.0, burst=100.0)
-        self.hedges = Budget(0.05, floor_per_s=1.0, burst=2 * _HEDGES_KEPT)
+        self.retries = RetryBudget(0.1, floor_per_s=2.0, burst=100.0)
+        self.hedges = RetryBudget(0.05, floor_per_s=1.0, burst=2 * _HEDGES_KEPT)
         labels = (collection, str(number))
         self.count_retry = {
             outcome: metrics.retries.labels(*labels, outcome).inc for outcome in ("made", "refused")
@@ -76,7 +76,7 @@ class Calls(Generic[_P]):
         *,
         waits: bool = False,
     ) -> _R:
-        """Gives the first answer.
+        """Returns the first answer.
 
         Args:
             key: What to ask for.
@@ -87,7 +87,7 @@ class Calls(Generic[_P]):
         Raises: what the last replica raised. NotReady: none answers. SnapshotGone: none holds it.
         """
         start = time.monotonic()
-        first = choose(self.replicas, key, start)
+        first = choose_replica(self.replicas, key, start)
         if first is None:
             raise self._nobody(key)
         if len(self.replicas) == 1:
@@ -119,7 +119,7 @@ class _Race(Generic[_P, _R]):
 
     def __init__(
         self,
-        calls: Calls[_P],
+        calls: HedgedCalls[_P],
         key: ShardKey,
         send: Callable[[_P], Awaitable[_R]],
         *,
@@ -178,7 +178,7 @@ class _Race(Generic[_P, _R]):
 
     def _start_hedge(self, keep: float) -> bool:
         now = time.monotonic()
-        other = choose(self._calls.replicas, self._key, now, tried=self._tried)
+        other = choose_replica(self._calls.replicas, self._key, now, tried=self._tried)
         if other is None:
             return False
         if not self._calls.hedges.spend(now, keep):
@@ -189,7 +189,7 @@ class _Race(Generic[_P, _R]):
 
     def _start_retry(self, within_budget: bool) -> bool:
         now = time.monotonic()
-        other = choose(self._calls.replicas, self._key, now, tried=self._tried)
+        other = choose_replica(self._calls.replicas, self._key, now, tried=self._tried)
         if other is None:
             return False
         if within_budget and not self._calls.retries.spend(now):

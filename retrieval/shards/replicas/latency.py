@@ -30,12 +30,12 @@ class FadingAverage:
         self._at = now
 
     def value(self, now: float) -> float:
-        """Gives the average in seconds; 0 before the first sample."""
+        """Returns the average in seconds; 0 before the first sample."""
         return self._average_s * math.exp(min(0.0, self._at - now) / _FADE_S)
 
 
 class RecentPercentile:
-    """A percentile of the latest latencies, computed anew every so often.
+    """A percentile of the latest latencies, computed again every so often.
 
     Args:
         ratio: Which one, 0..1.

@@ -12,14 +12,14 @@ from retrieval.shards.replicas.replica import Peer, Replica
 _P = TypeVar("_P", bound=Peer)
 
 
-def choose(
+def choose_replica(
     replicas: Sequence[Replica[_P]],
     key: ShardKey,
     now: float,
     *,
     tried: Collection[Replica[_P]] = (),
 ) -> Replica[_P] | None:
-    """Gives the less loaded of two replicas taken at random; None where there is none to ask.
+    """Returns the less loaded of two replicas taken at random; None where there is none to ask.
 
     A replica that is ejected is asked where no better one is left, so that ejection alone never
     takes a shard down; one that is away is not. The same goes for one whose live changes are behind

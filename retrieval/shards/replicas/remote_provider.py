@@ -10,18 +10,18 @@ from nearline.errors import NotReady, SettingsError
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import Shard
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.client import ShardClient, ShardKey
 from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.replicated_shard import ReplicatedShard
-from retrieval.shards.replicas.rolling_loader import Loading
+from retrieval.shards.replicas.rolling_loader import SnapshotLoader
 from retrieval.shards.topology import replica_groups
 
 _POLL_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-class RemoteShards:
+class RemoteShardProvider:
     """Shards on servers; a `Hosting`.
 
     Every address is asked for its status twice a second from the first snapshot on, so servers
@@ -39,11 +39,11 @@ class RemoteShards:
         self._replicas: dict[str, Replica[ShardClient]] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._shards: dict[tuple[str, int], ReplicatedShard] = {}
-        self._loading: dict[tuple[str, str], Loading[ShardClient]] = {}
+        self._loading: dict[tuple[str, str], SnapshotLoader[ShardClient]] = {}
         self._begun: set[str] = set()
 
-    async def prepare(self, snapshot: SnapshotInForce) -> Sequence[Shard]:
-        """Gives the shards of a snapshot once each has a ready replica; see `Hosting.prepare`.
+    async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
+        """Returns the shards of a snapshot once each has a ready replica; see `Hosting.prepare`.
 
         The servers are told to load replica group by replica group, and go on being told, so that
         one which was away or is replaced catches up, until another snapshot is prepared or this
@@ -65,7 +65,7 @@ class RemoteShards:
         loading = self._loading.get((name, snapshot.snapshot_id))
         if loading is None:
             groups = replica_groups(self._topology, count)
-            loading = Loading(
+            loading = SnapshotLoader(
                 name,
                 snapshot.snapshot_id,
                 [{self._replicas[at]: held for at, held in group.items()} for group in groups],
@@ -81,7 +81,7 @@ class RemoteShards:
         return shards
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Tells how far live changes are in each ready replica; see `Hosting.progress`."""
+        """Returns how far live changes are in each ready replica; see `Hosting.progress`."""
         told: dict[int, list[ShardProgress]] = {}
         for number, addresses in self._topology.items():
             key = ShardKey(collection, snapshot_id, number)
@@ -122,7 +122,7 @@ class RemoteShards:
         ]
 
     def _shard(self, collection: str, number: int) -> ReplicatedShard:
-        """Gives the one object for a shard; it lasts over snapshots, as do its measurements."""
+        """Returns the one object for a shard; it lasts over snapshots, as do its measurements."""
         shard = self._shards.get((collection, number))
         if shard is None:
             shard = self._shards[collection, number] = ReplicatedShard(
@@ -134,7 +134,11 @@ class RemoteShards:
         return shard
 
     async def _wait(
-        self, loading: Loading[ShardClient], shards: Sequence[ReplicatedShard], *, partly: bool
+        self,
+        loading: SnapshotLoader[ShardClient],
+        shards: Sequence[ReplicatedShard],
+        *,
+        partly: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._wait_s
@@ -159,7 +163,9 @@ class RemoteShards:
                 return
             await asyncio.sleep(_POLL_S)
 
-    def _not_ready(self, loading: Loading[ShardClient], missing: Collection[int]) -> NotReady:
+    def _not_ready(
+        self, loading: SnapshotLoader[ShardClient], missing: Collection[int]
+    ) -> NotReady:
         reasons = []
         for address in dict.fromkeys(one for number in missing for one in self._topology[number]):
             health = self._replicas[address].health

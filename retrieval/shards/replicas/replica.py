@@ -23,7 +23,7 @@ from nearline.errors import (
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols import metrics
 from retrieval.shards.client import ShardKey
-from retrieval.shards.replicas.health import Health, ReplicaState
+from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
 from retrieval.shards.replicas.latency import FadingAverage
 
 _POLL_S = 0.5
@@ -41,7 +41,7 @@ class Peer(Protocol):
         ...
 
     async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
-        """Gives what the server can answer from now, and how far live changes are beside it."""
+        """Returns what the server can answer from now, and how far live changes are beside it."""
         ...
 
 
@@ -57,7 +57,7 @@ class Replica(Generic[_P]):
 
     def __init__(self, peer: _P) -> None:
         self.peer = peer
-        self.health = Health()
+        self.health = ReplicaHealth()
         self.held: Mapping[ShardKey, ShardProgress | None] = {}
         self.in_flight = 0
         self._latency = FadingAverage()
@@ -73,16 +73,16 @@ class Replica(Generic[_P]):
         return self.peer.address
 
     def holds(self, key: ShardKey) -> bool:
-        """Tells whether it answers, and said that it can answer from this."""
+        """Returns whether it answers, and said that it can answer from this."""
         return not self.health.away and key in self.held
 
     def stale(self, key: ShardKey) -> bool:
-        """Tells whether it said that its answers from this may be behind the change log."""
+        """Returns whether it said that its answers from this may be behind the change log."""
         progress = self.held.get(key)
         return progress is not None and bool(progress.applied.stale)
 
     def load(self, now: float) -> float:
-        """Gives its cost to a new call: the seconds that it and those before it would take."""
+        """Returns its cost to a new call: the seconds that it and those before it would take."""
         return (self.in_flight + 1) * self._latency.value(now)
 
     async def ask(self, key: ShardKey, send: Callable[[_P], Awaitable[_R]]) -> _R:

@@ -7,11 +7,17 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 
 from nearline.contract import Filter, PayloadField
-from retrieval.protocols.shard import Fetched, Queries, ShardCounts, ShardHits, ShardOptions
+from retrieval.protocols.shard import (
+    ShardCounts,
+    ShardHits,
+    ShardItems,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.batcher import Batch, Coalescer
+from retrieval.shards.batcher import Batch, Batcher
 from retrieval.shards.client import ShardClient, ShardKey
-from retrieval.shards.replicas.hedged_calls import Calls
+from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.latency import RecentPercentile
 from retrieval.shards.replicas.replica import Replica
 
@@ -46,11 +52,11 @@ class ReplicatedShard:
     ) -> None:
         self._collection = collection
         self._number = number
-        self._calls = Calls(replicas, collection, number)
+        self._calls = HedgedCalls(replicas, collection, number)
         self._search_latencies = RecentPercentile(0.95)
         self._fetch_latencies = RecentPercentile(0.95)
         self._runners: set[Future[None]] = set()
-        self._coalescer: Coalescer[tuple[str, ShardOptions], ShardHits] = Coalescer(
+        self._coalescer: Batcher[tuple[str, ShardOptions], ShardHits] = Batcher(
             self._start,
             slots=_CALLS_IN_FLIGHT * len(replicas),
             max_batch=_MAX_BATCH,
@@ -60,7 +66,7 @@ class ReplicatedShard:
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
@@ -82,7 +88,7 @@ class ReplicatedShard:
         chunks: Sequence[int] = (),
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         key = self._key(snapshot_id)
         return await self._calls.call(
@@ -101,7 +107,7 @@ class ReplicatedShard:
         payload: frozenset[PayloadField],
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
-    ) -> Fetched:
+    ) -> ShardItems:
         """Lists items; see `Shard.scan`. Never hedged: twice the work would be a lot."""
         key = self._key(snapshot_id)
         return await self._calls.call(
@@ -158,7 +164,7 @@ class ReplicatedShard:
     async def _search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None,
     ) -> Sequence[ShardHits]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Budget:
+class RetryBudget:
     """Allows extra calls in proportion to the calls made, so that they never multiply an overload.
 
     Args:

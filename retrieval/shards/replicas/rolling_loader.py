@@ -27,7 +27,7 @@ _REFUSALS = (*_FAULTS, Overloaded)
 _log = logging.getLogger(__name__)
 
 
-class LoadingPeer(Peer, Protocol):
+class LoaderPeer(Peer, Protocol):
     """What loading needs of a client."""
 
     async def load(self, collection: str, snapshot_id: str) -> None:
@@ -35,10 +35,10 @@ class LoadingPeer(Peer, Protocol):
         ...
 
 
-_P = TypeVar("_P", bound=LoadingPeer)
+_P = TypeVar("_P", bound=LoaderPeer)
 
 
-class Loading(Generic[_P]):
+class SnapshotLoader(Generic[_P]):
     """Tells servers to load a snapshot until it is closed; those that hold it are left alone.
 
     A group is told when all of the group before have loaded, refused or failed, so that one group
@@ -66,11 +66,11 @@ class Loading(Generic[_P]):
         self._task = asyncio.ensure_future(self._run())
 
     def under_way(self) -> bool:
-        """Tells whether a server that answers is loading now."""
+        """Returns whether a server that answers is loading now."""
         return any(not replica.health.away for replica in self._under_way)
 
     def refusal(self, numbers: Collection[int]) -> NearlineError | None:
-        """Gives what a server of one of these shards last said against the snapshot."""
+        """Returns what a server of one of these shards last said against the snapshot."""
         for number in numbers:
             for error in self._said(number):
                 if error is not None:
@@ -78,7 +78,7 @@ class Loading(Generic[_P]):
         return None
 
     def fault(self, numbers: Collection[int]) -> NearlineError | None:
-        """Gives the fault of the snapshot that all servers of one of these shards found."""
+        """Returns the fault of the snapshot that all servers of one of these shards found."""
         for number in numbers:
             said = self._said(number)
             if said and all(isinstance(error, _FAULTS) for error in said):

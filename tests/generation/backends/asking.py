@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
-from generation.protocols.chat_model import ChatEnd, ChatError, ChatModel, Limits, Message, Prompt
+from generation.protocols.chat_model import (
+    ChatEnd,
+    ChatError,
+    ChatLimits,
+    ChatModel,
+    Message,
+    Prompt,
+)
 
 QUESTION = "how long does the private kettle boil"
 PROMPT = Prompt(
     messages=[Message("system", "Answer."), Message("user", QUESTION)], version="t-1", tokens=10
 )
-LIMITS = Limits(max_tokens=100, timeout_s=20.0)
+LIMITS = ChatLimits(max_tokens=100, timeout_s=20.0)
 
 
 class Came(NamedTuple):
@@ -22,7 +29,7 @@ class Came(NamedTuple):
     error: ChatError | None
 
 
-async def ask(model: ChatModel, prompt: Prompt = PROMPT, limits: Limits = LIMITS) -> Came:
+async def ask(model: ChatModel, prompt: Prompt = PROMPT, limits: ChatLimits = LIMITS) -> Came:
     """Reads a whole answer, and checks the protocol: texts are not empty, one end is the last."""
     texts: list[str] = []
     end: ChatEnd | None = None
@@ -42,8 +49,8 @@ async def ask(model: ChatModel, prompt: Prompt = PROMPT, limits: Limits = LIMITS
     return Came(texts, end, None)
 
 
-async def error_from(model: ChatModel, limits: Limits = LIMITS) -> ChatError:
-    """Gives the failure that an answer ended with."""
+async def error_from(model: ChatModel, limits: ChatLimits = LIMITS) -> ChatError:
+    """Returns the failure that an answer ended with."""
     error = (await ask(model, limits=limits)).error
     assert error is not None, "it answered"
     return error

@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeAlias
 
-from generation.protocols.chat_model import ChatEnd, ChatError, ChatEvent, Failure, Limits, Prompt
+from generation.protocols.chat_model import (
+    ChatEnd,
+    ChatError,
+    ChatEvent,
+    ChatFailure,
+    ChatLimits,
+    Prompt,
+)
 from nearline.sentences import estimate_tokens
 
 
@@ -22,8 +29,8 @@ Step: TypeAlias = str | ChatEnd | ChatError | Stall
 Script: TypeAlias = Sequence[Step]
 
 
-def said(*texts: str, length: bool = False) -> list[Step]:
-    """Gives the script of a good answer; a false citation is a text like any other.
+def answer_script(*texts: str, length: bool = False) -> list[Step]:
+    """Returns the script of a good answer; a false citation is a text like any other.
 
     Args:
         texts: Its pieces.
@@ -33,7 +40,7 @@ def said(*texts: str, length: bool = False) -> list[Step]:
     return [*texts, ChatEnd(length=length, prompt_tokens=0, completion_tokens=tokens)]
 
 
-class Scripted:
+class ScriptedModel:
     """Plays one script per call, the last one for ever.
 
     A script that just stops is an answer that was cut. It never sleeps, and keeps no time limit.
@@ -46,7 +53,7 @@ class Scripted:
 
     def __init__(self, name: str, scripts: Sequence[Script] | Callable[[Prompt], Script]) -> None:
         self.name = name
-        self.asked: list[tuple[Prompt, Limits]] = []
+        self.asked: list[tuple[Prompt, ChatLimits]] = []
         self.running = 0
         self.closed = False
         self._scripts = scripts
@@ -55,7 +62,7 @@ class Scripted:
         """Notes that it was closed."""
         self.closed = True
 
-    async def write(self, prompt: Prompt, limits: Limits) -> AsyncGenerator[ChatEvent, None]:
+    async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams the script's answer; see `ChatModel.write`.
 
         Raises: ChatError: as scripted; CUT at the end of a script without an end.
@@ -78,6 +85,6 @@ class Scripted:
                     yield step
                 if isinstance(step, ChatEnd):
                     return
-            raise ChatError(Failure.CUT, "the script has no end")
+            raise ChatError(ChatFailure.CUT, "the script has no end")
         finally:
             self.running -= 1

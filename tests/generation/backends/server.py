@@ -65,17 +65,17 @@ Reply: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 def text(content: str) -> dict[str, object]:
-    """Gives a chunk with a text."""
+    """Returns a chunk with a text."""
     return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}]}
 
 
 def finish(reason: str) -> dict[str, object]:
-    """Gives the chunk with the finish reason."""
+    """Returns the chunk with the finish reason."""
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
 def streams(*events: object, done: bool = True) -> Reply:
-    """Gives a reply of these events: strings are texts, the rest goes out as JSON.
+    """Returns a reply of these events: strings are texts, the rest goes out as JSON.
 
     Args:
         events: In order.
@@ -94,7 +94,7 @@ def streams(*events: object, done: bool = True) -> Reply:
 
 
 def refuses(status: int, error: object, *headers: str) -> Reply:
-    """Gives a reply with an error status."""
+    """Returns a reply with an error status."""
     body = json.dumps({"error": error}).encode()
     head = (
         "\r\n".join((f"HTTP/1.1 {status} No", "content-type: application/json", *headers))

@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from generation.backends.circuit_breaker import Breaker, Guarded, Policy, State
-from generation.protocols.chat_model import ChatError, Failure, Limits
+from generation.backends.circuit_breaker import (
+    BreakerPolicy,
+    BreakerState,
+    CircuitBreaker,
+    GuardedModel,
+)
+from generation.protocols.chat_model import ChatError, ChatFailure, ChatLimits
 from tests.generation.backends.asking import LIMITS, PROMPT, ask, error_from
-from tests.generation.backends.scripted_backend import Script, Scripted, Stall, said
+from tests.generation.backends.scripted_backend import Script, ScriptedModel, Stall, answer_script
 
-POLICY = Policy(window_s=60, failures=3, share=0.5, open_s=10, longest_s=35, lasting_s=300)
+POLICY = BreakerPolicy(window_s=60, failures=3, share=0.5, open_s=10, longest_s=35, lasting_s=300)
 
 
 class Clock:
@@ -27,54 +32,54 @@ class Clock:
         return self.now
 
 
-def fails(failure: Failure, retry_after_s: float | None = None) -> Script:
-    """Gives the script of a failure before any text."""
+def fails(failure: ChatFailure, retry_after_s: float | None = None) -> Script:
+    """Returns the script of a failure before any text."""
     return [ChatError(failure, "scripted", retry_after_s=retry_after_s)]
 
 
-def permit(breaker: Breaker) -> int:
+def permit(breaker: CircuitBreaker) -> int:
     """Gets a permit; there must be one."""
     given = breaker.admit()
     assert given is not None
     return given
 
 
-def state_of(breaker: Breaker) -> State:
-    """Gives its state; a function, since mypy takes an attribute that it saw for settled."""
+def state_of(breaker: CircuitBreaker) -> BreakerState:
+    """Returns its state; a function, since mypy takes an attribute that it saw for settled."""
     return breaker.state
 
 
-def opened(clock: Clock) -> Breaker:
-    """Gives a breaker that three failures have opened."""
-    breaker = Breaker(POLICY, clock)
+def opened(clock: Clock) -> CircuitBreaker:
+    """Returns a breaker that three failures have opened."""
+    breaker = CircuitBreaker(POLICY, clock)
     for _ in range(3):
         breaker.fail(permit(breaker))
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     return breaker
 
 
 def test_it_opens_at_the_share_of_failures_within_the_window() -> None:
     clock = Clock()
-    breaker = Breaker(POLICY, clock)
+    breaker = CircuitBreaker(POLICY, clock)
     for _ in range(4):
         breaker.succeed(permit(breaker))
     for _ in range(3):
         breaker.fail(permit(breaker))
     # 3 of 7 are less than half.
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
     breaker.fail(permit(breaker))
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     assert breaker.wait_s == 10
 
 
 def test_what_lies_before_the_window_is_forgotten() -> None:
     clock = Clock()
-    breaker = Breaker(POLICY, clock)
+    breaker = CircuitBreaker(POLICY, clock)
     breaker.fail(permit(breaker))
     breaker.fail(permit(breaker))
     clock.now += 60
     breaker.fail(permit(breaker))
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_one_probe_goes_out_and_its_success_closes() -> None:
@@ -84,10 +89,10 @@ def test_one_probe_goes_out_and_its_success_closes() -> None:
     assert breaker.admit() is None
     clock.now += 0.1
     probe = permit(breaker)
-    assert state_of(breaker) is State.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     assert breaker.admit() is None and breaker.wait_s > 0
     breaker.succeed(probe)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
     permit(breaker)
 
 
@@ -110,48 +115,48 @@ def test_a_probe_given_up_makes_room_for_the_next() -> None:
     breaker = opened(clock)
     clock.now += 10
     breaker.release(permit(breaker))
-    assert state_of(breaker) is State.HALF_OPEN and breaker.wait_s == 0
+    assert state_of(breaker) is BreakerState.HALF_OPEN and breaker.wait_s == 0
     breaker.succeed(permit(breaker))
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_outcomes_of_an_earlier_state_count_for_nothing() -> None:
     clock = Clock()
-    breaker = Breaker(POLICY, clock)
+    breaker = CircuitBreaker(POLICY, clock)
     old = [permit(breaker) for _ in range(3)]
     for _ in range(3):
         breaker.fail(permit(breaker))
     breaker.succeed(old[0])
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is BreakerState.OPEN
     clock.now += 10
     probe = permit(breaker)
     breaker.fail(old[1])
     breaker.release(old[2])
-    assert state_of(breaker) is State.HALF_OPEN and breaker.admit() is None
+    assert state_of(breaker) is BreakerState.HALF_OPEN and breaker.admit() is None
     breaker.succeed(probe)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 def test_being_told_to_stay_away_always_counts() -> None:
     clock = Clock()
-    breaker = Breaker(POLICY, clock)
+    breaker = CircuitBreaker(POLICY, clock)
     first, second = permit(breaker), permit(breaker)
     breaker.fail(first, stay_away_s=7)
-    assert state_of(breaker) is State.OPEN and breaker.wait_s == 7
+    assert state_of(breaker) is BreakerState.OPEN and breaker.wait_s == 7
     breaker.fail(second, stay_away_s=5)
     assert breaker.wait_s == 7
     clock.now += 7
     probe = permit(breaker)
     breaker.fail(second, stay_away_s=50)
     breaker.succeed(probe)
-    assert state_of(breaker) is State.OPEN and breaker.wait_s == 50
+    assert state_of(breaker) is BreakerState.OPEN and breaker.wait_s == 50
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("asfrw"), st.integers(0, 3)), max_size=60))
 def test_it_never_sticks_and_never_lets_two_probe(steps: list[tuple[str, int]]) -> None:
     """Whatever happens: while half-open at most one permit of that state is out."""
     clock = Clock()
-    breaker = Breaker(POLICY, clock)
+    breaker = CircuitBreaker(POLICY, clock)
     out: list[int] = []
     for step, number in steps:
         if step == "w":
@@ -168,7 +173,7 @@ def test_it_never_sticks_and_never_lets_two_probe(steps: list[tuple[str, int]]) 
                 breaker.fail(permitted)
             else:
                 breaker.release(permitted)
-        if breaker.state is State.HALF_OPEN:
+        if breaker.state is BreakerState.HALF_OPEN:
             probe = max(out, default=-1)
             assert out.count(probe) <= 1 or breaker.wait_s == 0
     for permitted in out:
@@ -178,8 +183,8 @@ def test_it_never_sticks_and_never_lets_two_probe(steps: list[tuple[str, int]]) 
 
 
 async def test_answers_pass_through_and_are_counted() -> None:
-    model = Scripted("passing", [said("a", "b"), said("c", length=True)])
-    guarded = Guarded(model)
+    model = ScriptedModel("passing", [answer_script("a", "b"), answer_script("c", length=True)])
+    guarded = GuardedModel(model)
     assert (await ask(guarded)).texts == ["a", "b"]
     came = await ask(guarded)
     assert came.end is not None and came.end.length
@@ -195,79 +200,83 @@ async def test_answers_pass_through_and_are_counted() -> None:
 
 async def test_a_failing_model_is_left_alone_then_probed() -> None:
     clock = Clock()
-    model = Scripted("failing", [*[fails(Failure.SERVER)] * 3, said("back")])
-    guarded = Guarded(model, policy=POLICY, clock=clock)
+    model = ScriptedModel("failing", [*[fails(ChatFailure.SERVER)] * 3, answer_script("back")])
+    guarded = GuardedModel(model, policy=POLICY, clock=clock)
     for _ in range(3):
-        assert (await error_from(guarded)).failure is Failure.SERVER
+        assert (await error_from(guarded)).failure is ChatFailure.SERVER
     error = await error_from(guarded)
-    assert error.failure is Failure.OPEN and error.retry_after_s == 10
+    assert error.failure is ChatFailure.OPEN and error.retry_after_s == 10
     assert len(model.asked) == 3
-    assert gauge("failing") == State.OPEN.value
+    assert gauge("failing") == BreakerState.OPEN.value
     clock.now += 10
     assert (await ask(guarded)).texts == ["back"]
-    assert gauge("failing") == State.CLOSED.value
+    assert gauge("failing") == BreakerState.CLOSED.value
     assert counted("failing") == {"server": 3, "open": 1, "stop": 1}
 
 
 @pytest.mark.parametrize(
     ("failure", "retry_after_s", "away_s"),
     [
-        (Failure.QUOTA, None, 300),
-        (Failure.UNAUTHORISED, None, 300),
-        (Failure.QUOTA, 20.0, 20),
-        (Failure.RATE_LIMITED, 7.0, 7),
-        (Failure.SERVER, 3.0, 3),
+        (ChatFailure.QUOTA, None, 300),
+        (ChatFailure.UNAUTHORISED, None, 300),
+        (ChatFailure.QUOTA, 20.0, 20),
+        (ChatFailure.RATE_LIMITED, 7.0, 7),
+        (ChatFailure.SERVER, 3.0, 3),
     ],
 )
 async def test_one_failure_is_enough_where_it_says_so(
-    failure: Failure, retry_after_s: float | None, away_s: float
+    failure: ChatFailure, retry_after_s: float | None, away_s: float
 ) -> None:
-    guarded = Guarded(
-        Scripted("one", [fails(failure, retry_after_s)]), policy=POLICY, clock=Clock()
+    guarded = GuardedModel(
+        ScriptedModel("one", [fails(failure, retry_after_s)]), policy=POLICY, clock=Clock()
     )
     assert (await error_from(guarded)).failure is failure
     error = await error_from(guarded)
-    assert error.failure is Failure.OPEN and error.retry_after_s == away_s
+    assert error.failure is ChatFailure.OPEN and error.retry_after_s == away_s
 
 
-@pytest.mark.parametrize("failure", [Failure.DEADLINE, Failure.TOO_LONG, Failure.REFUSED_REQUEST])
-async def test_what_is_not_the_models_fault_opens_nothing(failure: Failure) -> None:
-    guarded = Guarded(Scripted("blameless", [fails(failure)]), policy=POLICY)
+@pytest.mark.parametrize(
+    "failure", [ChatFailure.DEADLINE, ChatFailure.TOO_LONG, ChatFailure.REFUSED_REQUEST]
+)
+async def test_what_is_not_the_models_fault_opens_nothing(failure: ChatFailure) -> None:
+    guarded = GuardedModel(ScriptedModel("blameless", [fails(failure)]), policy=POLICY)
     for _ in range(10):
         assert (await error_from(guarded)).failure is failure
-    assert guarded.state is State.CLOSED
+    assert guarded.state is BreakerState.CLOSED
 
 
 async def test_a_failure_after_texts_counts_too() -> None:
-    guarded = Guarded(Scripted("cutting", [["Three"]]), policy=POLICY)
+    guarded = GuardedModel(ScriptedModel("cutting", [["Three"]]), policy=POLICY)
     for _ in range(3):
         came = await ask(guarded)
         assert came.texts == ["Three"]
-        assert came.error is not None and came.error.failure is Failure.CUT
-    assert guarded.state is State.OPEN
+        assert came.error is not None and came.error.failure is ChatFailure.CUT
+    assert guarded.state is BreakerState.OPEN
 
 
 async def test_a_cancelled_probe_counts_for_nothing() -> None:
     clock, stall = Clock(), Stall()
-    model = Scripted("probing", [*[fails(Failure.SERVER)] * 3, ["Three", stall], said("back")])
-    guarded = Guarded(model, policy=POLICY, clock=clock)
+    model = ScriptedModel(
+        "probing", [*[fails(ChatFailure.SERVER)] * 3, ["Three", stall], answer_script("back")]
+    )
+    guarded = GuardedModel(model, policy=POLICY, clock=clock)
     for _ in range(3):
         await error_from(guarded)
     clock.now += 10
     probe = asyncio.create_task(ask(guarded))
     await stall.reached.wait()
-    assert (await error_from(guarded)).failure is Failure.OPEN
+    assert (await error_from(guarded)).failure is ChatFailure.OPEN
     probe.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probe
     assert model.running == 0
-    assert guarded.state is State.HALF_OPEN
+    assert guarded.state is BreakerState.HALF_OPEN
     assert (await ask(guarded)).texts == ["back"]
     assert counted("probing") == {"server": 3, "open": 1, "abandoned": 1, "stop": 1}
 
 
 async def test_a_reader_that_stops_at_the_end_has_had_a_whole_answer() -> None:
-    guarded = Guarded(Scripted("whole", [said("a")]))
+    guarded = GuardedModel(ScriptedModel("whole", [answer_script("a")]))
     events = guarded.write(PROMPT, LIMITS)
     await anext(events)
     await anext(events)
@@ -277,13 +286,13 @@ async def test_a_reader_that_stops_at_the_end_has_had_a_whole_answer() -> None:
 
 async def test_so_many_at_a_time_and_no_more() -> None:
     stall = Stall()
-    model = Scripted("crowded", [["a", stall, *said("b")], said("c")])
-    guarded = Guarded(model, max_concurrent=1, place_s=0.02)
+    model = ScriptedModel("crowded", [["a", stall, *answer_script("b")], answer_script("c")])
+    guarded = GuardedModel(model, max_concurrent=1, place_s=0.02)
     first = asyncio.create_task(ask(guarded))
     await stall.reached.wait()
     error = await error_from(guarded)
-    assert error.failure is Failure.RATE_LIMITED
-    assert len(model.asked) == 1 and guarded.state is State.CLOSED
+    assert error.failure is ChatFailure.RATE_LIMITED
+    assert len(model.asked) == 1 and guarded.state is BreakerState.CLOSED
     stall.go.set()
     assert (await first).texts == ["a", "b"]
     assert (await ask(guarded)).texts == ["c"]
@@ -293,11 +302,11 @@ async def test_so_many_at_a_time_and_no_more() -> None:
 async def test_waiting_for_a_place_takes_from_the_time_of_the_answer() -> None:
     stall = Stall()
     clock = Clock()
-    model = Scripted("waiting", [["a", stall, *said("b")], said("c")])
-    guarded = Guarded(model, max_concurrent=1, place_s=60, clock=clock)
+    model = ScriptedModel("waiting", [["a", stall, *answer_script("b")], answer_script("c")])
+    guarded = GuardedModel(model, max_concurrent=1, place_s=60, clock=clock)
     first = asyncio.create_task(ask(guarded))
     await stall.reached.wait()
-    second = asyncio.create_task(ask(guarded, limits=Limits(max_tokens=5, timeout_s=20)))
+    second = asyncio.create_task(ask(guarded, limits=ChatLimits(max_tokens=5, timeout_s=20)))
     await asyncio.wait([second], timeout=0)
     clock.now += 4
     stall.go.set()
@@ -306,7 +315,7 @@ async def test_waiting_for_a_place_takes_from_the_time_of_the_answer() -> None:
 
 
 def counted(model: str) -> dict[str, float]:
-    """Gives the attempts counted of a model, by outcome."""
+    """Returns the attempts counted of a model, by outcome."""
     return {
         sample.labels["outcome"]: sample.value
         for metric in REGISTRY.collect()
@@ -317,5 +326,5 @@ def counted(model: str) -> dict[str, float]:
 
 
 def gauge(model: str) -> float | None:
-    """Gives the state that the metric shows."""
+    """Returns the state that the metric shows."""
     return REGISTRY.get_sample_value("nearline_generation_breaker_state", {"model": model})

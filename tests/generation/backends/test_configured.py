@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from generation.backends.factory import models_from, prices_from
+from generation.backends.factory import create_models, model_prices
 from generation.backends.model_settings import ModelSettings, split_model
-from generation.backends.prices import Price
+from generation.backends.prices import TokenPrice
 from nearline.errors import SettingsError
 from tests.generation.backends.asking import ask
 from tests.generation.backends.server import finish, refuses, serving, streams
@@ -57,8 +57,8 @@ def test_other_forms_are_refused_with_the_right_one(value: str) -> None:
 
 
 def test_no_model_is_the_default() -> None:
-    assert models_from(Settings.load()) == {}
-    assert prices_from(Settings.load()) == {}
+    assert create_models(Settings.load()) == {}
+    assert model_prices(Settings.load()) == {}
 
 
 @pytest.mark.service
@@ -71,7 +71,7 @@ async def test_what_is_set_is_what_is_asked() -> None:
                 "NEARLINE_GENERATION_LARGE": "big@http://127.0.0.1:1/v1",
             },
         )
-        models = models_from(settings)
+        models = create_models(settings)
         assert list(models) == ["small", "large"]
         # The first attempt fails, and is repeated.
         assert (await ask(models["small"])).texts == ["Three"]
@@ -93,14 +93,14 @@ def test_a_key_is_shown_nowhere(tmp_path: Path) -> None:
     settings = Settings.load(file=file)
     assert "schlüssel" not in f"{settings!r} {settings} {settings.model_dump()}"
     with pytest.raises(SettingsError, match="NEARLINE_GENERATION_SMALL_API_KEY") as caught:
-        models_from(settings)
+        create_models(settings)
     assert "schlüssel" not in str(caught.value)
 
 
 def test_prices() -> None:
     settings = Settings.load({"large": "m@http://host/v1", "large_price": "0.5/2"})
-    price = prices_from(settings)["large"]
-    assert price == Price(0.5, 2.0)
+    price = model_prices(settings)["large"]
+    assert price == TokenPrice(0.5, 2.0)
     assert price.of(3_000_000, 500_000) == 2.5
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from generation.backends.openai_chat import OpenAIChat, Timeouts
-from generation.protocols.chat_model import ChatEnd, ChatError, Failure, Limits
+from generation.protocols.chat_model import ChatEnd, ChatError, ChatFailure, ChatLimits
 from tests.generation.backends.asking import LIMITS, PROMPT, QUESTION, ask, error_from
 from tests.generation.backends.server import (
     Exchange,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.service
 KEY = "sk-very-secret-1234"
 SHORT_S = 0.05
 # What becomes of events that mean nothing to us.
-ODD = (Failure.MALFORMED, Failure.CUT, Failure.SERVER)
+ODD = (ChatFailure.MALFORMED, ChatFailure.CUT, ChatFailure.SERVER)
 GOOD = streams("Three", " days", ".", finish("stop"))
 
 
@@ -37,7 +37,7 @@ GOOD = streams("Three", " days", ".", finish("stop"))
 async def asking(
     *replies: Reply, first_text_s: float = 60.0, between_texts_s: float = 60.0
 ) -> AsyncIterator[tuple[OpenAIChat, Server]]:
-    """Gives a client and its server; phases not named never time out within a test."""
+    """Yields a client and its server; phases not named never time out within a test."""
     timeouts = Timeouts(20.0, first_text_s, between_texts_s)
     async with serving(*replies) as server:
         model = OpenAIChat("small", server.url, "m", KEY, context_tokens=2048, timeouts=timeouts)
@@ -127,12 +127,12 @@ async def test_no_server() -> None:
         model = OpenAIChat("small", f"http://127.0.0.1:{taken.getsockname()[1]}/v1", "m")
         error = await error_from(model)
         await model.close()
-    assert error.failure is Failure.CONNECTION
+    assert error.failure is ChatFailure.CONNECTION
 
 
 async def test_no_first_text_in_time() -> None:
     async with asking(stall, first_text_s=SHORT_S) as (model, server):
-        assert (await error_from(model)).failure is Failure.TIMEOUT
+        assert (await error_from(model)).failure is ChatFailure.TIMEOUT
         await server.done()
 
 
@@ -143,7 +143,7 @@ async def test_a_role_is_no_first_text() -> None:
         await exchange.gone()
 
     async with asking(role_only, first_text_s=SHORT_S) as (model, server):
-        assert (await error_from(model)).failure is Failure.TIMEOUT
+        assert (await error_from(model)).failure is ChatFailure.TIMEOUT
         await server.done()
 
 
@@ -152,7 +152,7 @@ async def test_silence_in_mid_answer() -> None:
         came = await ask(model)
         await server.done()
     assert came.texts == ["Three"]
-    assert came.error is not None and came.error.failure is Failure.STALLED
+    assert came.error is not None and came.error.failure is ChatFailure.STALLED
 
 
 async def test_a_slow_reader_is_not_a_silent_server() -> None:
@@ -181,8 +181,8 @@ async def test_a_slow_reader_is_not_a_silent_server() -> None:
 @pytest.mark.parametrize("reply", [stall, stall_in_mid_answer])
 async def test_the_deadline_holds_in_every_phase(reply: Reply) -> None:
     async with asking(reply) as (model, server):
-        error = await error_from(model, Limits(max_tokens=10, timeout_s=SHORT_S))
-        assert error.failure is Failure.DEADLINE
+        error = await error_from(model, ChatLimits(max_tokens=10, timeout_s=SHORT_S))
+        assert error.failure is ChatFailure.DEADLINE
         await server.done()
 
 
@@ -193,8 +193,8 @@ async def test_a_stream_that_never_pauses_still_ends_at_the_deadline() -> None:
             await exchange.event(text("on and "))
 
     async with asking(chatter) as (model, _):
-        error = await error_from(model, Limits(max_tokens=10, timeout_s=SHORT_S))
-    assert error.failure is Failure.DEADLINE
+        error = await error_from(model, ChatLimits(max_tokens=10, timeout_s=SHORT_S))
+    assert error.failure is ChatFailure.DEADLINE
 
 
 async def test_closing_the_answer_closes_the_connection() -> None:
@@ -225,32 +225,32 @@ async def test_an_answer_that_is_cut() -> None:
     async with asking(cut) as (model, _):
         came = await ask(model)
     assert came.texts == ["Three"]
-    assert came.error is not None and came.error.failure is Failure.CUT
+    assert came.error is not None and came.error.failure is ChatFailure.CUT
 
 
 @pytest.mark.parametrize(
     ("events", "failure"),
     [
         # llama.cpp, interrupted by another request: a good close, and no finish reason.
-        (["Three"], Failure.CUT),
-        ([], Failure.MALFORMED),
-        ([finish("stop")], Failure.EMPTY),
-        ([" \n", finish("stop")], Failure.EMPTY),
-        (["Three", finish("content_filter")], Failure.REFUSED_REQUEST),
-        (["Three", finish("tool_calls")], Failure.CUT),
-        ([["not", "an", "object"]], Failure.CUT),
-        ([{"choices": "none"}], Failure.MALFORMED),
-        ([{"choices": {"0": {}}}], Failure.MALFORMED),
-        ([{"choices": [None]}], Failure.MALFORMED),
-        ([{"choices": [{"delta": {"content": 5}}]}], Failure.MALFORMED),
-        ([{"choices": [{"delta": {"content": ["a"]}}]}], Failure.MALFORMED),
-        ([{"choices": [{"delta": {}, "finish_reason": 1}]}], Failure.MALFORMED),
-        ([{"error": {"message": "out of memory", "code": 500}}], Failure.SERVER),
-        (["Three", {"error": "out of memory"}], Failure.SERVER),
-        ([{"error": {"message": "slow down", "code": 429}}], Failure.RATE_LIMITED),
+        (["Three"], ChatFailure.CUT),
+        ([], ChatFailure.MALFORMED),
+        ([finish("stop")], ChatFailure.EMPTY),
+        ([" \n", finish("stop")], ChatFailure.EMPTY),
+        (["Three", finish("content_filter")], ChatFailure.REFUSED_REQUEST),
+        (["Three", finish("tool_calls")], ChatFailure.CUT),
+        ([["not", "an", "object"]], ChatFailure.CUT),
+        ([{"choices": "none"}], ChatFailure.MALFORMED),
+        ([{"choices": {"0": {}}}], ChatFailure.MALFORMED),
+        ([{"choices": [None]}], ChatFailure.MALFORMED),
+        ([{"choices": [{"delta": {"content": 5}}]}], ChatFailure.MALFORMED),
+        ([{"choices": [{"delta": {"content": ["a"]}}]}], ChatFailure.MALFORMED),
+        ([{"choices": [{"delta": {}, "finish_reason": 1}]}], ChatFailure.MALFORMED),
+        ([{"error": {"message": "out of memory", "code": 500}}], ChatFailure.SERVER),
+        (["Three", {"error": "out of memory"}], ChatFailure.SERVER),
+        ([{"error": {"message": "slow down", "code": 429}}], ChatFailure.RATE_LIMITED),
     ],
 )
-async def test_ends_that_are_none(events: list[object], failure: Failure) -> None:
+async def test_ends_that_are_none(events: list[object], failure: ChatFailure) -> None:
     async with asking(streams(*events)) as (model, _):
         assert (await error_from(model)).failure is failure
 
@@ -285,7 +285,7 @@ async def test_bytes_that_are_no_text() -> None:
         )
 
     async with asking(reply) as (model, _):
-        assert (await error_from(model)).failure is Failure.MALFORMED
+        assert (await error_from(model)).failure is ChatFailure.MALFORMED
 
 
 async def test_a_page_instead_of_a_stream() -> None:
@@ -295,7 +295,7 @@ async def test_a_page_instead_of_a_stream() -> None:
         await exchange.send(head.encode() + page)
 
     async with asking(reply) as (model, _):
-        assert (await error_from(model)).failure is Failure.MALFORMED
+        assert (await error_from(model)).failure is ChatFailure.MALFORMED
 
 
 async def test_a_connection_is_not_used_again_after_an_empty_reply() -> None:
@@ -304,7 +304,7 @@ async def test_a_connection_is_not_used_again_after_an_empty_reply() -> None:
         await exchange.end()
 
     async with asking(empty, GOOD) as (model, server):
-        assert (await error_from(model)).failure is Failure.MALFORMED
+        assert (await error_from(model)).failure is ChatFailure.MALFORMED
         assert (await ask(model)).end is not None
         assert [exchange.connection for exchange in server.exchanges] == [0, 1]
 
@@ -322,19 +322,19 @@ async def test_error_statuses() -> None:
         # The client repeats nothing by itself.
         assert len(server.exchanges) == len(replies)
     assert [(one.failure, one.retry_after_s) for one in errors] == [
-        (Failure.RATE_LIMITED, 7.0),
-        (Failure.QUOTA, None),
-        (Failure.SERVER, None),
-        (Failure.TOO_LONG, None),
+        (ChatFailure.RATE_LIMITED, 7.0),
+        (ChatFailure.QUOTA, None),
+        (ChatFailure.SERVER, None),
+        (ChatFailure.TOO_LONG, None),
     ]
 
 
 async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
     async with asking(GOOD) as (model, server):
         # 10 tokens and 8 for each of 2 messages: 2,022 are left.
-        assert (await ask(model, limits=Limits(max_tokens=2022, timeout_s=20))).end is not None
-        error = await error_from(model, Limits(max_tokens=2023, timeout_s=20))
-        assert error.failure is Failure.TOO_LONG
+        assert (await ask(model, limits=ChatLimits(max_tokens=2022, timeout_s=20))).end is not None
+        error = await error_from(model, ChatLimits(max_tokens=2023, timeout_s=20))
+        assert error.failure is ChatFailure.TOO_LONG
         assert len(server.exchanges) == 1
 
 

@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 
-from generation.backends.circuit_breaker import Guarded, State
-from generation.backends.retries import Retrying
-from generation.protocols.chat_model import ChatError, Failure
+from generation.backends.circuit_breaker import BreakerState, GuardedModel
+from generation.backends.retries import RetryingModel
+from generation.protocols.chat_model import ChatError, ChatFailure
 from tests.generation.backends.asking import LIMITS, ask
-from tests.generation.backends.scripted_backend import Script, Scripted, said
+from tests.generation.backends.scripted_backend import Script, ScriptedModel, answer_script
 from tests.generation.backends.test_breaker import Clock, fails
 
-GOOD = said("Three")
+GOOD = answer_script("Three")
 
 
 class Pauses:
@@ -29,14 +29,16 @@ class Pauses:
             self._clock.now += seconds
 
 
-def retrying(scripts: list[Script], pauses: Pauses) -> tuple[Retrying, Scripted]:
-    """Gives a model that is asked again, and the one within; pauses vary by nothing."""
-    model = Scripted("retried", scripts)
-    return Retrying(model, pause=pauses, vary=lambda: 0.5), model
+def retrying(scripts: list[Script], pauses: Pauses) -> tuple[RetryingModel, ScriptedModel]:
+    """Returns a model that is asked again, and the one within; pauses vary by nothing."""
+    model = ScriptedModel("retried", scripts)
+    return RetryingModel(model, pause=pauses, vary=lambda: 0.5), model
 
 
-@pytest.mark.parametrize("failure", [Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER])
-async def test_passing_failures_are_tried_again(failure: Failure) -> None:
+@pytest.mark.parametrize(
+    "failure", [ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER]
+)
+async def test_passing_failures_are_tried_again(failure: ChatFailure) -> None:
     pauses = Pauses()
     model, inner = retrying([fails(failure), fails(failure), GOOD], pauses)
     assert (await ask(model)).texts == ["Three"]
@@ -47,17 +49,20 @@ async def test_passing_failures_are_tried_again(failure: Failure) -> None:
 
 async def test_two_times_and_no_more() -> None:
     pauses = Pauses()
-    model, inner = retrying([fails(Failure.SERVER)], pauses)
+    model, inner = retrying([fails(ChatFailure.SERVER)], pauses)
     came = await ask(model)
-    assert came.error is not None and came.error.failure is Failure.SERVER
+    assert came.error is not None and came.error.failure is ChatFailure.SERVER
     assert len(inner.asked) == 3 and len(pauses.seconds) == 2
 
 
 @pytest.mark.parametrize(
     "failure",
-    sorted(set(Failure) - {Failure.CONNECTION, Failure.RATE_LIMITED, Failure.SERVER}, key=str),
+    sorted(
+        set(ChatFailure) - {ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER},
+        key=str,
+    ),
 )
-async def test_others_are_not(failure: Failure) -> None:
+async def test_others_are_not(failure: ChatFailure) -> None:
     model, inner = retrying([fails(failure), GOOD], Pauses())
     came = await ask(model)
     assert came.error is not None and came.error.failure is failure
@@ -65,7 +70,7 @@ async def test_others_are_not(failure: Failure) -> None:
 
 
 async def test_nothing_is_repeated_after_the_first_text() -> None:
-    cut: Script = ["Three", ChatError(Failure.SERVER, "scripted")]
+    cut: Script = ["Three", ChatError(ChatFailure.SERVER, "scripted")]
     model, inner = retrying([cut, GOOD], Pauses())
     came = await ask(model)
     assert came.texts == ["Three"] and came.error is not None
@@ -74,7 +79,7 @@ async def test_nothing_is_repeated_after_the_first_text() -> None:
 
 async def test_retry_after_is_kept_to() -> None:
     pauses = Pauses()
-    model, _ = retrying([fails(Failure.RATE_LIMITED, 2.0), GOOD], pauses)
+    model, _ = retrying([fails(ChatFailure.RATE_LIMITED, 2.0), GOOD], pauses)
     assert (await ask(model)).texts == ["Three"]
     (seconds,) = pauses.seconds
     assert 2.0 < seconds < 2.1
@@ -83,7 +88,7 @@ async def test_retry_after_is_kept_to() -> None:
 @pytest.mark.parametrize(("retry_after_s", "timeout_s"), [(60.0, 120.0), (2.0, 1.0)])
 async def test_a_pause_too_long_is_told_instead(retry_after_s: float, timeout_s: float) -> None:
     pauses = Pauses()
-    model, _ = retrying([fails(Failure.RATE_LIMITED, retry_after_s), GOOD], pauses)
+    model, _ = retrying([fails(ChatFailure.RATE_LIMITED, retry_after_s), GOOD], pauses)
     came = await ask(model, limits=dataclasses.replace(LIMITS, timeout_s=timeout_s))
     assert came.error is not None and came.error.retry_after_s == retry_after_s
     assert pauses.seconds == []
@@ -93,33 +98,35 @@ async def test_pauses_vary_and_double() -> None:
     spans = []
     for drawn in (0.0, 1.0):
         pauses = Pauses()
-        inner = Scripted("retried", [fails(Failure.SERVER)])
-        await ask(Retrying(inner, pause=pauses, vary=lambda drawn=drawn: drawn))  # type: ignore[misc]
+        inner = ScriptedModel("retried", [fails(ChatFailure.SERVER)])
+        await ask(RetryingModel(inner, pause=pauses, vary=lambda drawn=drawn: drawn))  # type: ignore[misc]
         spans.append(pauses.seconds)
     assert spans == [[0.125, 0.25], [0.375, 0.75]]
 
 
 async def test_with_a_breaker_the_one_told_to_wait_is_the_probe() -> None:
     clock = Clock()
-    inner = Scripted("probed", [fails(Failure.RATE_LIMITED, 2.0), GOOD])
-    guarded = Guarded(inner, clock=clock)
-    model = Retrying(guarded, pause=Pauses(clock))
+    inner = ScriptedModel("probed", [fails(ChatFailure.RATE_LIMITED, 2.0), GOOD])
+    guarded = GuardedModel(inner, clock=clock)
+    model = RetryingModel(guarded, pause=Pauses(clock))
     assert (await ask(model)).texts == ["Three"]
-    assert guarded.state is State.CLOSED
+    assert guarded.state is BreakerState.CLOSED
 
 
 async def test_an_open_breaker_after_a_failure_tells_the_failure() -> None:
     pauses = Pauses()
     # Time stands still, so the breaker stays open.
-    guarded = Guarded(Scripted("shut", [fails(Failure.RATE_LIMITED, 2.0)]), clock=Clock())
-    model = Retrying(guarded, pause=pauses)
+    guarded = GuardedModel(
+        ScriptedModel("shut", [fails(ChatFailure.RATE_LIMITED, 2.0)]), clock=Clock()
+    )
+    model = RetryingModel(guarded, pause=pauses)
     first, second = await ask(model), await ask(model)
-    assert first.error is not None and first.error.failure is Failure.RATE_LIMITED
-    assert second.error is not None and second.error.failure is Failure.OPEN
+    assert first.error is not None and first.error.failure is ChatFailure.RATE_LIMITED
+    assert second.error is not None and second.error.failure is ChatFailure.OPEN
     assert len(pauses.seconds) == 1
 
 
 async def test_closing_goes_through() -> None:
-    inner = Scripted("closed", [GOOD])
-    await Retrying(Guarded(inner)).close()
+    inner = ScriptedModel("closed", [GOOD])
+    await RetryingModel(GuardedModel(inner)).close()
     assert inner.closed

@@ -66,7 +66,7 @@ class LlamaServer:
 
 @pytest.fixture(scope="session")
 def llama() -> Iterator[Callable[..., LlamaServer]]:
-    """Gives a function that starts a server, and ends at the end what it started."""
+    """Returns a function that starts a server, and ends at the end what it started."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         pytest.skip("needs a real language model and its server: make test-llm")
@@ -84,5 +84,5 @@ def llama() -> Iterator[Callable[..., LlamaServer]]:
 
 @pytest.fixture(scope="session")
 def small(llama: Callable[..., LlamaServer]) -> LlamaServer:
-    """Gives a server that all tests share."""
+    """Returns a server that all tests share."""
     return llama()

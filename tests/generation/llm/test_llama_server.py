@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from generation.backends.circuit_breaker import Guarded, Policy, State
+from generation.backends.circuit_breaker import BreakerPolicy, BreakerState, GuardedModel
 from generation.backends.openai_chat import OpenAIChat, Timeouts
-from generation.protocols.chat_model import ChatError, Failure, Limits, Message, Prompt
+from generation.protocols.chat_model import ChatError, ChatFailure, ChatLimits, Message, Prompt
 from tests.generation.backends.asking import ask, error_from
 from tests.generation.backends.test_breaker import Clock
 from tests.generation.llm.conftest import CONTEXT, LlamaServer
@@ -32,18 +32,18 @@ COUNTING = Prompt(
     version="t-1",
     tokens=26,
 )
-FEW = Limits(max_tokens=8, timeout_s=60)
-MANY = Limits(max_tokens=1_500, timeout_s=240)
+FEW = ChatLimits(max_tokens=8, timeout_s=60)
+MANY = ChatLimits(max_tokens=1_500, timeout_s=240)
 
 
 def chat(server: LlamaServer, context_tokens: int = CONTEXT) -> OpenAIChat:
-    """Gives a client that waits long enough for a slow machine."""
+    """Returns a client that waits long enough for a slow machine."""
     return OpenAIChat("small", server.url, "small", context_tokens=context_tokens, timeouts=PATIENT)
 
 
 @pytest_asyncio.fixture
 async def model(small: LlamaServer) -> AsyncIterator[OpenAIChat]:
-    """Gives a client of the shared server."""
+    """Returns a client of the shared server."""
     client = chat(small)
     yield client
     await client.close()
@@ -91,12 +91,15 @@ async def test_a_prompt_too_long_for_the_server(small: LlamaServer, model: OpenA
         messages=[Message("user", "kettle " * (2 * CONTEXT))], version="t-1", tokens=2 * CONTEXT
     )
     checked = await ask(model, long, FEW)
-    assert checked.error is not None and checked.error.failure is Failure.TOO_LONG
+    assert checked.error is not None and checked.error.failure is ChatFailure.TOO_LONG
     # Not checked by us, the server says nothing at all; and the next question is answered.
     hopeful = chat(small, context_tokens=100 * CONTEXT)
     came = await ask(hopeful, long, FEW)
     assert came.texts == []
-    assert came.error is not None and came.error.failure in (Failure.MALFORMED, Failure.TOO_LONG)
+    assert came.error is not None and came.error.failure in (
+        ChatFailure.MALFORMED,
+        ChatFailure.TOO_LONG,
+    )
     assert (await ask(hopeful, PROMPT, FEW)).end is not None
     await hopeful.close()
 
@@ -106,18 +109,18 @@ async def test_a_server_that_dies_is_left_alone_until_it_is_back(
 ) -> None:
     server, clock = llama(), Clock()
     client = chat(server)
-    guarded = Guarded(client, policy=Policy(failures=2, open_s=10), clock=clock)
+    guarded = GuardedModel(client, policy=BreakerPolicy(failures=2, open_s=10), clock=clock)
     events = guarded.write(COUNTING, MANY)
     await anext(events)
     server.kill()
     with pytest.raises(ChatError, match="connection failed"):
         async for _ in events:
             pass
-    assert (await error_from(guarded)).failure is Failure.CONNECTION
-    assert (await error_from(guarded)).failure is Failure.OPEN
+    assert (await error_from(guarded)).failure is ChatFailure.CONNECTION
+    assert (await error_from(guarded)).failure is ChatFailure.OPEN
     llama(server.port)
-    assert (await error_from(guarded)).failure is Failure.OPEN
+    assert (await error_from(guarded)).failure is ChatFailure.OPEN
     clock.now += 10
     assert (await ask(guarded, PROMPT, FEW)).end is not None
-    assert guarded.state is State.CLOSED
+    assert guarded.state is BreakerState.CLOSED
     await client.close()

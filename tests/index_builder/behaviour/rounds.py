@@ -12,7 +12,7 @@ _OWN = 5
 
 
 def rounds(users: int = 130, steps: int = 14, *, at_random: bool = False) -> Interactions:
-    """Gives the rows, one a day for each user, in order of time.
+    """Returns the rows, one a day for each user, in order of time.
 
     Args:
         at_random: Any item, any day: there is nothing to learn.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.behaviour import tail_lists
-from index_builder.behaviour.tail_lists import lists_beyond, users_of
+from index_builder.behaviour.tail_lists import build_tail_lists, single_item_users
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.item_lists import ItemLists
 
@@ -34,7 +34,7 @@ def drawn(items: int, seed: int) -> tuple[ItemLists, ItemFactors, np.ndarray]:
 
 def test_a_user_who_had_one_item_is_folded_in() -> None:
     factors = factors_of(np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32))
-    many = users_of(factors, np.arange(9))
+    many = single_item_users(factors, np.arange(9))
     for item in range(9):
         alone = factors.fold_in(np.array([item], np.int32), np.ones(1, np.float32))
         assert many[item] == pytest.approx(alone, rel=1e-4, abs=1e-6)
@@ -44,14 +44,14 @@ def test_a_user_who_had_one_item_is_folded_in() -> None:
 @given(st.integers(1, 40), st.integers(0, 10_000), st.integers(1, 9))
 def test_lists_go_on_with_the_best_of_the_others(items: int, seed: int, length: int) -> None:
     lists, factors, trained = drawn(items, seed)
-    found = lists_beyond(lists, factors, trained, length)
+    found = build_tail_lists(lists, factors, trained, length)
     for item in range(items):
         others, scores = found.of(item)
         listed, _ = lists.of(item)
         if not trained[item]:
             assert len(others) == 0
             continue
-        of_all = factors.vectors @ users_of(factors, np.array([item]))[0]
+        of_all = factors.vectors @ single_item_users(factors, np.array([item]))[0]
         free = np.setdiff1d(np.arange(items), [*listed, item])
         wanted = min(max(length - len(listed), 0), len(free))
         assert len(others) == wanted
@@ -66,9 +66,9 @@ def test_a_large_catalogue_is_searched_through_cells(monkeypatch: pytest.MonkeyP
     lists, factors, _ = drawn(3_000, 5)
     trained = np.zeros(3_000, np.bool_)
     trained[:50] = True
-    exact = lists_beyond(lists, factors, trained)
+    exact = build_tail_lists(lists, factors, trained)
     monkeypatch.setattr(tail_lists, "_EXACT_ITEMS", 1_000)
-    found = lists_beyond(lists, factors, trained)
+    found = build_tail_lists(lists, factors, trained)
     assert np.diff(found.starts)[:50] == pytest.approx(np.diff(exact.starts)[:50])
     # Nearly as good: equal scores are many, so items cannot be compared.
     assert found.scores.sum() >= 0.9 * exact.scores.sum() > 0

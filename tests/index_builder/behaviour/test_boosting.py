@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.lambdamart import Boosting, grow, trouble
-from retrieval.behaviour.trees import MOST_LEAVES, read_trees
+from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees, unavailable_reason
+from retrieval.behaviour.trees import MAX_LEAVES, read_trees
 
 
 def data() -> tuple[NDArray[np.float32], NDArray[np.bool_], Sequence[int]]:
@@ -28,14 +28,19 @@ def test_what_is_wanted_is_found_and_twice_the_same_beside_faiss() -> None:
     index.add(values)
     index.search(values[:500], 5)
     names = [f"f{number}" for number in range(5)]
-    texts = [grow(values, wanted, sizes, names, Boosting(trees=5), 0) for _ in range(2)]
+    texts = [
+        train_trees(values, wanted, sizes, names, LambdaMartOptions(trees=5), 0) for _ in range(2)
+    ]
     assert texts[0] == texts[1]
     index.search(values[:500], 5)
     trees = read_trees(texts[0])
     assert trees.names == tuple(names) and trees.leaves.shape[0] == 10
     scores = trees.scores(np.ascontiguousarray(values.T))
     assert np.median(scores[wanted]) > scores[~wanted].max()
-    assert Boosting().leaves == MOST_LEAVES and "learning_rate=0.1" in Boosting().told()
+    assert (
+        LambdaMartOptions().leaves == MAX_LEAVES
+        and "learning_rate=0.1" in LambdaMartOptions().told()
+    )
 
 
 def test_runs_add_up_to_a_model_that_lightgbm_reads() -> None:
@@ -43,7 +48,7 @@ def test_runs_add_up_to_a_model_that_lightgbm_reads() -> None:
     names = [f"f{number}" for number in range(5)]
 
     def text(runs: int, seed: int) -> str:
-        return grow(values, wanted, sizes, names, Boosting(runs, trees=3), seed)
+        return train_trees(values, wanted, sizes, names, LambdaMartOptions(runs, trees=3), seed)
 
     both = lightgbm.Booster(model_str=text(2, 7))
     assert both.num_trees() == 6
@@ -57,7 +62,7 @@ def test_runs_add_up_to_a_model_that_lightgbm_reads() -> None:
 def test_a_machine_that_cannot_load_it_is_told_what_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert trouble() == ""
+    assert unavailable_reason() == ""
     real = builtins.__import__
 
     def without(name: str, *args: Any, **more: Any) -> Any:
@@ -66,4 +71,4 @@ def test_a_machine_that_cannot_load_it_is_told_what_it_needs(
         return real(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "libgomp.so.1" in trouble() and "libgomp1" in trouble()
+    assert "libgomp.so.1" in unavailable_reason() and "libgomp1" in unavailable_reason()

@@ -11,10 +11,10 @@ from index_builder.behaviour.cold_item_evaluation import (
     ContentAverage,
     RandomOrder,
     evaluate_cold_items,
-    is_cold_items,
+    holds_out_items,
 )
-from index_builder.behaviour.content_factors import place_by_content
-from index_builder.behaviour.model_evaluation import Evaluation, rows_of
+from index_builder.behaviour.content_factors import predict_factors
+from index_builder.behaviour.model_evaluation import Evaluation, result_rows
 from index_builder.behaviour.user_item_matrix import item_counts, users_by_items
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
@@ -53,7 +53,9 @@ def liked(rng: np.random.Generator) -> Interactions:
 
 
 def by_model(evaluation: Evaluation) -> dict[str, float]:
-    return {str(row["model"]): float(str(row["recall@4"])) for row in rows_of(evaluation, PLACES)}
+    return {
+        str(row["model"]): float(str(row["recall@4"])) for row in result_rows(evaluation, PLACES)
+    }
 
 
 def test_who_likes_a_kind_gets_new_items_of_it(
@@ -72,7 +74,7 @@ def test_who_likes_a_kind_gets_new_items_of_it(
     best = max(evaluation.placing, key=evaluation.placing.__getitem__)
     assert evaluation.measured[-1].settings == f"regularisation={best:g}"
     assert evaluation.placing[best] > 0.5
-    assert rows_of(evaluation, PLACES)[0]["content_ahead_low"] > 0  # type: ignore[operator]
+    assert result_rows(evaluation, PLACES)[0]["content_ahead_low"] > 0  # type: ignore[operator]
 
 
 def test_lists_hold_items_held_out_in_the_order_of_brute_force(
@@ -84,7 +86,7 @@ def test_lists_hold_items_held_out_in_the_order_of_brute_force(
     assert cold is not None
     matrix = users_by_items(parts.train)
     factors = train_factors(matrix, AlsOptions(), 3, threads=1)
-    placed = place_by_content(content, factors.vectors, item_counts(parts.train))
+    placed = predict_factors(content, factors.vectors, item_counts(parts.train))
     _, average, ours = evaluation.measured
     for number, user in enumerate(evaluation.task.users.tolist()):
         had = matrix[user].indices
@@ -126,5 +128,5 @@ def test_too_little_to_learn_from_is_refused(
 
 
 def test_splits_that_hold_out_items_are_told_from_others() -> None:
-    assert is_cold_items("cold-items:0.1")
-    assert not is_cold_items("cold-users:0.1")
+    assert holds_out_items("cold-items:0.1")
+    assert not holds_out_items("cold-users:0.1")

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from index_builder.behaviour.content_factors import (
     REGULARISATIONS,
     choose_regularisation,
-    explained,
-    place_by_content,
+    explained_shares,
+    predict_factors,
 )
 
 Matrix = NDArray[np.float32]
@@ -42,7 +42,7 @@ def test_what_is_filled_in_is_the_closed_form_on_centred_content(
     rows = np.vstack([x - x_mean, np.sqrt(regularisation) * np.eye(12)])
     weights = np.linalg.lstsq(rows, np.vstack([y - y_mean, np.zeros((12, 5))]))[0]
     expected = y_mean + (content[counts == 0] - x_mean) @ weights
-    made = place_by_content(content, factors, counts, regularisation)
+    made = predict_factors(content, factors, counts, regularisation)
     assert made.dtype == np.float32
     assert made[counts == 0] == pytest.approx(expected, abs=1e-4)
     assert np.array_equal(made[counts > 0], factors[counts > 0])
@@ -53,7 +53,7 @@ def test_a_planted_truth_is_found_and_the_input_is_left_alone(rng: np.random.Gen
     counts = every_fourth(2_000)
     given = np.where(counts[:, None] > 0, truth, np.float32(np.nan))
     before = given.copy()
-    made = place_by_content(content, given, counts)
+    made = predict_factors(content, given, counts)
     assert made == pytest.approx(truth, abs=0.02)
     assert np.array_equal(given, before, equal_nan=True)
 
@@ -65,8 +65,8 @@ def test_regularisation_follows_the_noise(rng: np.random.Generator) -> None:
     # Factors that content says nothing of: the mean is best, and the largest is nearest to it.
     drawn = rng.normal(size=(400, 5)).astype(np.float32)
     assert choose_regularisation(noise, drawn, counts) == max(REGULARISATIONS)
-    chosen = place_by_content(noise, drawn, counts, max(REGULARISATIONS))
-    assert np.array_equal(place_by_content(noise, drawn, counts), chosen)
+    chosen = predict_factors(noise, drawn, counts, max(REGULARISATIONS))
+    assert np.array_equal(predict_factors(noise, drawn, counts), chosen)
 
 
 def test_what_is_explained_is_what_brute_force_finds(rng: np.random.Generator) -> None:
@@ -81,17 +81,17 @@ def test_what_is_explained_is_what_brute_force_finds(rng: np.random.Generator) -
         mean = factors[held > 0].mean(axis=0)
         spread += float(np.square((factors[rows] - mean) @ factors[learned].T).sum())
         for regularisation in REGULARISATIONS:
-            off = place_by_content(content, factors, held, regularisation) - factors
+            off = predict_factors(content, factors, held, regularisation) - factors
             errors[regularisation] += float(np.square(off[rows] @ factors[learned].T).sum())
     expected = {key: 1 - error / spread for key, error in errors.items()}
-    assert explained(content, factors, counts) == pytest.approx(expected, rel=1e-4)
+    assert explained_shares(content, factors, counts) == pytest.approx(expected, rel=1e-4)
     best = max(expected, key=expected.__getitem__)
     assert choose_regularisation(content, factors, counts) == best
     assert REGULARISATIONS[0] < best < REGULARISATIONS[-1]
 
 
 def test_users_of_als_at_rest_have_the_gram_of_its_items(rng: np.random.Generator) -> None:
-    # What `explained` relies on, for the loss with weights that implicit ALS has.
+    # What `explained_shares` relies on, for the loss with weights that implicit ALS has.
     rated = (rng.random((24, 16)) < 0.3).astype(float)
     weights = 1 + rated
     users, items = rng.normal(size=(24, 3)), rng.normal(size=(16, 3))
@@ -111,11 +111,11 @@ def test_few_items_fill_in_what_is_near_their_mean_and_none_zero(rng: np.random.
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     counts = np.array([1, 0, 2, 0, 1, 0, 0, 0])
     mean = factors[counts > 0].mean(axis=0)
-    made = place_by_content(content, factors, counts)[counts == 0]
+    made = predict_factors(content, factors, counts)[counts == 0]
     assert np.abs(made - mean).max() < 0.05 * np.abs(factors).max()
     one = np.array([0, 1, 0, 0, 0, 0, 0, 0])
-    assert place_by_content(content, factors, one) == pytest.approx(np.tile(factors[1], (8, 1)))
-    assert not place_by_content(content, factors, np.zeros(8, np.int64)).any()
+    assert predict_factors(content, factors, one) == pytest.approx(np.tile(factors[1], (8, 1)))
+    assert not predict_factors(content, factors, np.zeros(8, np.int64)).any()
 
 
 def test_an_item_that_says_nothing_is_neither_learned_from_nor_placed(
@@ -123,9 +123,9 @@ def test_an_item_that_says_nothing_is_neither_learned_from_nor_placed(
 ) -> None:
     content, factors = planted(rng, 50, noise=1.0)
     counts = every_fourth(50)
-    without = place_by_content(content[2:], factors[2:], counts[2:])
+    without = predict_factors(content[2:], factors[2:], counts[2:])
     content[:2] = 0
-    made = place_by_content(content, factors, counts)
+    made = predict_factors(content, factors, counts)
     assert not made[0].any()
     assert np.array_equal(made[1], factors[1])
     assert np.array_equal(made[2:], without)
@@ -135,6 +135,6 @@ def test_what_does_not_fit_is_refused(rng: np.random.Generator) -> None:
     content, factors = planted(rng, 8, noise=0.0)
     counts = every_fourth(8)
     with pytest.raises(ValueError, match="one of each"):
-        place_by_content(content[1:], factors, counts)
+        predict_factors(content[1:], factors, counts)
     with pytest.raises(ValueError, match="above 0"):
-        place_by_content(content, factors, counts, 0.0)
+        predict_factors(content, factors, counts, 0.0)

@@ -9,7 +9,7 @@ import pytest
 
 from index_builder.behaviour import document_vectors
 from index_builder.documents.spool import Spool
-from index_builder.options.build_options import Arrival, Place
+from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 
 
@@ -27,12 +27,12 @@ def test_documents_of_all_shards_stand_in_order_of_their_ids(
     row = 0
     for number, (name, count) in enumerate(zip(names, counts.tolist(), strict=True)):
         spans = [(place, place + 1) for place in range(count)]
-        spool.add(Arrival(Place("test", number), Item(id=name, text="a" * count), spans))
+        spool.add(PreparedDocument(Place("test", number), Item(id=name, text="a" * count), spans))
         mean = vectors[row : row + count].astype(np.float64).mean(axis=0)
         expected[name] = mean / np.linalg.norm(mean)
         row += count
     spool.finish()
-    found = document_vectors.documents_of(spool, 3)
+    found = document_vectors.read_document_rows(spool, 3)
     assert found.ids == sorted(names)
     made = found.vectors(vectors)
     assert made == pytest.approx(np.array([expected[name] for name in found.ids]), abs=1e-5)

@@ -1,4 +1,4 @@
-"""A build that learns anew knows what the snapshot before learned from, and what came since."""
+"""A build that learns again knows what the snapshot before learned from, and what came since."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.interactions.merge import NONE
+from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildResult, Mode
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.compaction import compact, compaction_options
-from index_builder.pipeline.training_data import as_before
+from index_builder.pipeline.training_data import inherit_options
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import Tables, read_tables
-from retrieval.protocols.snapshot import in_force
+from retrieval.behaviour.tables import BehaviourTables, read_tables
+from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.test_stage import build, history, learned_by
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.index_builder.living import Living
 
-FIRST = Learning(interactions=walks(), kind_weights={"view": 1.0})
-ANEW = Learning(interactions=NONE, adds=True)
+FIRST = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
+ANEW = TrainingOptions(interactions=NO_INTERACTIONS, adds=True)
 
 
 def rows(*told: tuple[str, str, int, float]) -> Interactions:
-    """Gives rows of (user, item, day, weight)."""
+    """Returns rows of (user, item, day, weight)."""
     users = list(dict.fromkeys(one[0] for one in told))
     items = list(dict.fromkeys(one[1] for one in told))
     return Interactions(
@@ -43,9 +43,9 @@ def rows(*told: tuple[str, str, int, float]) -> Interactions:
     )
 
 
-def tables(tmp_path: Path) -> Tables:
+def tables(tmp_path: Path) -> BehaviourTables:
     store = Store.open(str(tmp_path / "store"))
-    (snapshot,) = in_force(store, ["default"])
+    (snapshot,) = read_current_snapshots(store, ["default"])
     return read_tables(store, snapshot.manifest)
 
 
@@ -98,7 +98,7 @@ async def test_new_interactions_join_what_was_learned_and_win_over_it(
 
 async def test_what_does_not_add_takes_the_place_of_what_was_learned(tmp_path: Path) -> None:
     await build(tmp_path, documents(), learning=FIRST)
-    other = Learning(interactions=walks(25))
+    other = TrainingOptions(interactions=walks(25))
     result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=other)
     assert sources(result) == (225, 0, 0)
 
@@ -142,7 +142,7 @@ async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path
     )
     embedded = len(living.embedder.texts)
 
-    async def again(learning: Learning, log: bool) -> BuildResult:
+    async def again(learning: TrainingOptions, log: bool) -> BuildResult:
         options = replace(compaction_options(living.options), learning=learning)
         return await compact(options, living.log if log else None, living.embedder)
 
@@ -184,13 +184,13 @@ def test_what_is_not_said_is_as_it_was_before() -> None:
             snapshot_pb2.BlendCard(repeats=True, split="time:0.9"),
         ],
     )
-    found = as_before(ANEW, card)
+    found = inherit_options(ANEW, card)
     assert (found.kind_weights, found.validate_on) == ({"view": 0.5}, "time:0.9")
     said = replace(ANEW, kind_weights={"buy": 2.0}, validate_on="loo")
-    assert as_before(said, card) == said
+    assert inherit_options(said, card) == said
     # The default stays unsaid, so that it may leave nothing to test on.
     card.blends[1].split = "last-n:5"
-    assert as_before(ANEW, card).validate_on == ""
+    assert inherit_options(ANEW, card).validate_on == ""
 
 
 def test_what_is_asked_for_is_checked_before_there_are_interactions() -> None:

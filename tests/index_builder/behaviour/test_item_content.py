@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.item_texts import embed_texts, read_texts
-from index_builder.readers.columns import Columns
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, Overloaded
 from tests.index_builder.embedders import DIM, HashEmbedder, vector_of
 
-COLUMNS = Columns(id="movie", title="title", text="genres", attributes=(), needs_text=False)
+COLUMNS = DocumentColumns(id="movie", title="title", text="genres", attributes=(), needs_text=False)
 
 
 @pytest.fixture

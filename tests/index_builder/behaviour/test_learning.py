@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.tables import histories_of
-from index_builder.behaviour.training import LEAST_TESTED, Learned, learn
+from index_builder.behaviour.tables import build_histories
+from index_builder.behaviour.training import LEAST_TESTED, TrainedBehaviour, train_behaviour
 from index_builder.interactions.records import Interactions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import learned_of
-from retrieval.behaviour.user_histories import NEWEST
+from retrieval.behaviour.model import build_behaviour_model
+from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 
 
-def learned_from(rows: Interactions, ids: list[str], **options: object) -> Learned:
-    learning = Learning(interactions=rows, **options)  # type: ignore[arg-type]
-    return learn(learning, ids, 0, lambda steps: None)
+def learned_from(rows: Interactions, ids: list[str], **options: object) -> TrainedBehaviour:
+    learning = TrainingOptions(interactions=rows, **options)  # type: ignore[arg-type]
+    return train_behaviour(learning, ids, 0, lambda steps: None)
 
 
 def test_the_next_step_of_a_walk_comes_first() -> None:
@@ -34,7 +34,7 @@ def test_the_next_step_of_a_walk_comes_first() -> None:
     assert [(one.repeats, one.split, one.k) for one in card.blends] == [
         *((False, "last-n:1", 3), (True, "last-n:1", 3)),
     ]
-    learned = learned_of(card, found.tables)
+    learned = build_behaviour_model(card, found.tables)
     assert card.blends[0].validation_ndcg > 0.9
     for number in (0, 7):
         history = learned.history_of(f"u{number:03}")
@@ -57,7 +57,7 @@ def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
         item=(len(items) - 1 - rows.item).astype(np.int32),
     )
     by_name = {one.name: one.generator for one in train_candidates(ordered, repeats=True)}
-    learned = learned_of(found.card, found.tables)
+    learned = build_behaviour_model(found.card, found.tables)
     history = learned.history_of("u003")
     assert history is not None
     for card in found.card.blends:
@@ -96,7 +96,7 @@ def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
 def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
     ids = ["a", *documents(), "z"]
     found = learned_from(walks(), ids)
-    learned = learned_of(found.card, found.tables)
+    learned = build_behaviour_model(found.card, found.tables)
     assert list(learned.ids) == ids
     assert learned.number_of("z") == 13 and learned.number_of("b") is None
     assert learned.trained.tolist() == [False, *[True] * 12, False]
@@ -120,7 +120,7 @@ def test_few_users_are_served_what_needs_no_choice(users: int) -> None:
         assert [part.model for part in card.parts] == ["item_to_item", "popular"]
         assert (card.split, card.validation_ndcg) == ("", 0)
     assert f"{users} users can be tested on" in found.notes[0]
-    learned = learned_of(found.card, found.tables)
+    learned = build_behaviour_model(found.card, found.tables)
     assert list(learned.users()) == [f"u{number:03}" for number in range(users)]
     history = learned.history_of("u000")
     assert history is not None and learned.blend(repeats=True).scores(history).max() > 0
@@ -138,12 +138,12 @@ def test_one_interaction_is_enough() -> None:
 def test_a_split_is_checked_before_anything_is_built() -> None:
     for split, wrong in (("last", "there is no split"), ("cold-items:0.2", "nothing is learned")):
         with pytest.raises(InvalidRequest, match=wrong):
-            Learning(interactions=walks(), validate_on=split).check(0)
-    Learning(interactions=walks(1, 1)).check(0)
+            TrainingOptions(interactions=walks(), validate_on=split).check(0)
+    TrainingOptions(interactions=walks(1, 1)).check(0)
 
 
 def test_histories_are_the_newest_first_and_whole() -> None:
-    count = NEWEST + 5
+    count = MAX_HISTORY_EVENTS + 5
     rows = Interactions(
         ["a", "b"],
         [f"{number:03}" for number in range(count)],
@@ -153,7 +153,7 @@ def test_histories_are_the_newest_first_and_whole() -> None:
         np.array([*range(count), 7, 7], np.int64),
         np.arange(1, count + 3, dtype=np.float32),
     )
-    kept = histories_of(rows)
+    kept = build_histories(rows)
     first, second = kept.of("a"), kept.of("b")
     assert first is not None and second is not None and kept.of("aa") is None
     assert first.items.tolist() == list(range(count - 1, -1, -1))

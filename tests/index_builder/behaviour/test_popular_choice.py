@@ -5,30 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidate_generators import Candidate
-from index_builder.behaviour.model_selection import Choice
+from index_builder.behaviour.candidate_generators import CandidateGenerator
+from index_builder.behaviour.model_selection import BlendChoice
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.popularity_selection import popular_table
-from index_builder.behaviour.repurchase_rates import repeats
-from index_builder.behaviour.training import learn
+from index_builder.behaviour.popularity_selection import choose_popularity_table
+from index_builder.behaviour.repurchase_rates import measure_repurchases
+from index_builder.behaviour.training import train_behaviour
 from index_builder.interactions.records import Interactions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from nearline.times import DAY_US
-from retrieval.behaviour.model import learned_of
-from retrieval.behaviour.popularity import Popularity
+from retrieval.behaviour.model import build_behaviour_model
+from retrieval.behaviour.popularity import PopularityGenerator
 
-ANY = Popularity(np.zeros(1, np.float32))
+ANY = PopularityGenerator(np.zeros(1, np.float32))
 CANDIDATES = [
-    Candidate("popular", "plain", ANY, "popularity"),
-    Candidate("popular", "days=15", ANY, "popularity_15d"),
-    Candidate("popular", "days=100", ANY, "popularity_100d"),
-    Candidate("als", "plain", ANY, "factors"),
+    CandidateGenerator("popular", "plain", ANY, "popularity"),
+    CandidateGenerator("popular", "days=15", ANY, "popularity_15d"),
+    CandidateGenerator("popular", "days=100", ANY, "popularity_100d"),
+    CandidateGenerator("als", "plain", ANY, "factors"),
 ]
 
 
-def choice(plain: float, of_15: float, of_100: float) -> Choice:
+def choice(plain: float, of_15: float, of_100: float) -> BlendChoice:
     alone = {"als plain": 0.9, "popular plain": plain, "popular days=15": of_15}
-    return Choice({"als plain": 1.0}, 0.9, {**alone, "popular days=100": of_100})
+    return BlendChoice({"als plain": 1.0}, 0.9, {**alone, "popular days=100": of_100})
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def choice(plain: float, of_15: float, of_100: float) -> Choice:
         ([None, None], "popularity"),
     ],
 )
-def test_the_best_one_alone_serves(choices: list[Choice | None], table: str) -> None:
-    assert popular_table(choices, CANDIDATES) == table
+def test_the_best_one_alone_serves(choices: list[BlendChoice | None], table: str) -> None:
+    assert choose_popularity_table(choices, CANDIDATES) == table
 
 
 def changing(days: int = 120) -> Interactions:
-    """Gives a fashion that changes: in each ten days all users have the same five items, once."""
+    """Returns a fashion that changes: in each ten days all users have the same five items, once."""
     rows = [(user, day // 10 * 5 + day % 5, day) for day in range(days) for user in range(30)]
     user, item, day = np.array(sorted(rows, key=lambda row: row[2])).T
     return Interactions(
@@ -63,12 +63,14 @@ def changing(days: int = 120) -> Interactions:
 
 def test_where_fashions_change_what_is_new_serves_and_is_carried() -> None:
     rows = changing()
-    found = learn(Learning(interactions=rows), list(rows.items), 0, lambda steps: None)
+    found = train_behaviour(
+        TrainingOptions(interactions=rows), list(rows.items), 0, lambda steps: None
+    )
     assert found.card.popularity_table == "popularity_15d"
-    learned = learned_of(found.card, found.tables)
+    learned = build_behaviour_model(found.card, found.tables)
     assert np.array_equal(learned.popularity, popularity(rows, 15.0))
     assert np.array_equal(learned.counts, popularity(rows))
     assert np.array_equal(learned.trending, trending(rows))
-    again = repeats(rows)
+    again = measure_repurchases(rows)
     assert np.array_equal(learned.repeat_rate, again.rate)
     assert np.array_equal(learned.repeat_days, again.days)

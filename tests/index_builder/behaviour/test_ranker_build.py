@@ -10,18 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.lambdamart import Boosting
+from index_builder.behaviour.lambdamart import LambdaMartOptions
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildOptions, BuildResult, Mode
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.registry import Registry
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import History
-from retrieval.behaviour.model import Learned, load_learned
-from retrieval.protocols.snapshot import in_force
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.rounds import rounds
 
 ROWS = rounds()
@@ -40,12 +40,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("learning", "ranker_choice"):
         monkeypatch.setattr(f"index_builder.behaviour.{module}.train_candidates", some)
     monkeypatch.setattr(
-        "index_builder.behaviour.ranker_selection.Boosting", lambda: Boosting(trees=10)
+        "index_builder.behaviour.ranker_selection.Boosting", lambda: LambdaMartOptions(trees=10)
     )
 
 
 async def build(
-    folder: Path, ids: list[str], mode: Mode, learning: Learning | None = None
+    folder: Path, ids: list[str], mode: Mode, learning: TrainingOptions | None = None
 ) -> BuildResult:
     options = BuildOptions(
         store=str(folder / "store"), golden_queries=0, mode=mode, learning=learning
@@ -54,15 +54,15 @@ async def build(
     return await build_snapshot([Item(id=name, vector=one) for name in ids], options)
 
 
-def served(folder: Path) -> tuple[Learned, snapshot_pb2.BehaviourCard]:
+def served(folder: Path) -> tuple[BehaviourModel, snapshot_pb2.BehaviourCard]:
     store = Store.open(str(folder / "store"))
-    (snapshot,) = in_force(store, ["default"])
-    found = load_learned(store, snapshot)
+    (snapshot,) = read_current_snapshots(store, ["default"])
+    found = load_behaviour_model(store, snapshot)
     assert found is not None
     return found, snapshot.manifest.behaviour
 
 
-def first(learned: Learned, user: str) -> str:
+def first(learned: BehaviourModel, user: str) -> str:
     history, ranker = learned.history_of(user), learned.ranker(repeats=True)
     assert history is not None and ranker is not None
     allowed = np.ones(len(learned.ids), np.bool_)
@@ -70,7 +70,7 @@ def first(learned: Learned, user: str) -> str:
 
 
 async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
-    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    learning = TrainingOptions(interactions=ROWS, validate_on="last-n:1", k=3)
     told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
     assert isinstance(told, dict)
     # What a user had is all that is asked for: without it there is nothing to test on.
@@ -102,7 +102,7 @@ async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
         assert first(after, user) == first(learned, user)
 
 
-def _had(learned: Learned, user: str) -> History:
+def _had(learned: BehaviourModel, user: str) -> History:
     found = learned.history_of(user)
     assert found is not None
     return found
@@ -112,7 +112,7 @@ async def test_where_trees_cannot_be_grown_the_blend_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index_builder.behaviour.training.obstacle", lambda rows: "no libgomp here")
-    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    learning = TrainingOptions(interactions=ROWS, validate_on="last-n:1", k=3)
     told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
     assert isinstance(told, dict)
     assert "no ranker was trained: no libgomp here" in told["notes"]
@@ -124,7 +124,7 @@ async def test_where_trees_cannot_be_grown_the_blend_serves(
 async def test_the_ranker_is_a_version_of_the_registry_and_later_builds_name_it(
     tmp_path: Path,
 ) -> None:
-    learning = Learning(interactions=ROWS, validate_on="last-n:1", k=3)
+    learning = TrainingOptions(interactions=ROWS, validate_on="last-n:1", k=3)
     result = await build(tmp_path, IDS, Mode.REPLACE, learning)
     assert result.record()["models"] == ["ranker default-ranker_repeats@1"]
     store = Store.open(str(tmp_path / "store"))

@@ -9,18 +9,18 @@ import pytest
 
 from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.ease import MOST_ITEMS
-from index_builder.behaviour.evaluation_task import task_of, top_lists
-from index_builder.behaviour.model_selection import choose
-from index_builder.behaviour.ranker_dataset import Lists, first_days
-from index_builder.behaviour.ranker_message import told_ranker
+from index_builder.behaviour.evaluation_task import make_task, top_lists
+from index_builder.behaviour.model_selection import choose_blend
+from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
+from index_builder.behaviour.ranker_message import describe_ranker
 from index_builder.behaviour.ranker_selection import (
     MOST_INVERTED,
-    Fitted,
+    TrainedRanker,
     fit_rankers,
     ndcg_of,
     obstacle,
 )
-from index_builder.behaviour.validation_windows import windows
+from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
@@ -42,11 +42,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def fitted(*, at_random: bool) -> tuple[Fitted, dict[str, float]]:
+def fitted(*, at_random: bool) -> tuple[TrainedRanker, dict[str, float]]:
     rows = rounds(at_random=at_random)
-    parts = windows(rows, HOW, 3)
+    parts = validation_windows(rows, HOW, 3)
     trial = [one for one in train_candidates(parts[0].train, repeats=True) if one.name in _FEW]
-    choice = choose(trial, task_of(parts[0], repeats=True), K)
+    choice = choose_blend(trial, make_task(parts[0], repeats=True), K)
     weights = dict(choice.weights)
     return fit_rankers(parts, trial, {True: weights}, HOW, K, 0)[True], weights
 
@@ -58,7 +58,7 @@ def test_what_no_blend_sees_is_learned() -> None:
     assert card.validation_ndcg > 0.95 > card.blend_ndcg
     assert card.validation_users == 130 and card.lists == 260 and card.positives == 260
     assert not card.since_newest and "trees=" in card.settings
-    assert f"{card.trees} trees: NDCG {card.blend_ndcg:.4f}" in told_ranker(card)
+    assert f"{card.trees} trees: NDCG {card.blend_ndcg:.4f}" in describe_ranker(card)
     for line in card.features:
         assert f"{line}" in found.text
 
@@ -68,7 +68,7 @@ def test_what_was_learned_holds_for_what_comes_next() -> None:
     # A round more: the ranker was trained on what came before.
     parts = split(rounds(steps=15), HOW)
     candidates = [one for one in train_candidates(parts.train, repeats=True) if one.name in _FEW]
-    task = task_of(parts, repeats=True)
+    task = make_task(parts, repeats=True)
     ranker = found.ranker(parts.train, candidates, weights, repeats=True)
     lists = top_lists(ranker.within(task.candidates), task, K)
     assert measure(lists, task.relevant, K).ndcg.mean() > 0.95
@@ -81,11 +81,11 @@ def test_nothing_is_kept_where_there_is_nothing_to_learn() -> None:
     found, _ = fitted(at_random=True)
     assert not found.card.kept and found.text == ""
     assert found.card.gain_low <= 0 and not found.card.sources
-    assert told_ranker(found.card).startswith("not kept: ")
+    assert describe_ranker(found.card).startswith("not kept: ")
 
 
 def test_of_few_users_nothing_is_learned() -> None:
-    parts = windows(rounds(users=99), HOW, 3)
+    parts = validation_windows(rounds(users=99), HOW, 3)
     assert fit_rankers(parts, [], {True: {}, False: {}}, HOW, K, 0) == {}
 
 
@@ -111,7 +111,7 @@ def test_ndcg_of_lists_is_that_of_the_metrics() -> None:
     lists = np.full((4, 30), -1, np.int32)
     for row, at in enumerate(parts):
         lists[row, : sizes[row]] = np.argsort(-scores[at], kind="stable")
-    made = Lists(("x",), sizes, scores[:, None], wanted, asked)
+    made = RankerDataset(("x",), sizes, scores[:, None], wanted, asked)
     for k in (1, 4, 30):
         assert ndcg_of(made, scores, k) == pytest.approx(measure(lists, relevant, k).ndcg)
 

@@ -8,21 +8,23 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.behaviour.id_remap import numbers_in, renumbered
-from index_builder.behaviour.training import learn
-from index_builder.options.training_options import Learning
+from index_builder.behaviour.id_remap import map_ids, remap_tables
+from index_builder.behaviour.training import train_behaviour
+from index_builder.options.training_options import TrainingOptions
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ItemLists
 from tests.index_builder.behaviour.walks import documents, walks
 
-BEFORE = learn(Learning(interactions=walks(25)), documents(), 0, lambda steps: None).tables
+BEFORE = train_behaviour(
+    TrainingOptions(interactions=walks(25)), documents(), 0, lambda steps: None
+).tables
 _NAMES = st.sets(st.sampled_from([*documents(14), "a", "i05b", "z"]), min_size=1)
 
 
 @given(_NAMES)
 def test_what_is_left_is_as_it_was(kept: set[str]) -> None:
     ids = sorted(kept)
-    after = renumbered(BEFORE, numbers_in(BEFORE.ids, ids), ids)
+    after = remap_tables(BEFORE, map_ids(BEFORE.ids, ids), ids)
     both = [one for one in ids if one in BEFORE.ids]
     new = [ids.index(one) for one in both]
     old = [BEFORE.ids.index(one) for one in both]
@@ -47,7 +49,7 @@ def test_what_is_left_is_as_it_was(kept: set[str]) -> None:
 
 
 def _listed(lists: ItemLists, ids: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Gives the scores of all pairs, list after list; best first in each."""
+    """Returns the scores of all pairs, list after list; best first in each."""
     found: dict[tuple[str, str], float] = {}
     for number, one in enumerate(ids):
         others, scores = lists.of(number)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.repurchase_rates import LEAST_GAPS, PRIOR_USERS, repeats
+from index_builder.behaviour.repurchase_rates import LEAST_GAPS, PRIOR_USERS, measure_repurchases
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 
@@ -21,7 +21,7 @@ ITEMS = 4
 
 
 def rows_of(*rows: tuple[int, int, int]) -> Interactions:
-    """Gives rows of user, item and microseconds, in this order."""
+    """Returns rows of user, item and microseconds, in this order."""
     user, item, time_us = np.array(rows, np.int64).reshape(-1, 3).T
     return Interactions(
         [f"u{number}" for number in range(6)],
@@ -44,22 +44,24 @@ def test_a_rate_is_the_share_of_users_who_had_it_again_drawn_to_the_mean() -> No
         *((0, 1, 0), (3, 2, 1), (3, 2, 3)),
     )
     mean = 3 / 5
-    assert repeats(rows).rate == pytest.approx([(2 + 6) / 13, 6 / 11, 7 / 11, 0])
+    assert measure_repurchases(rows).rate == pytest.approx([(2 + 6) / 13, 6 / 11, 7 / 11, 0])
     assert PRIOR_USERS * mean == 6
     # Three gaps of item 0: 9, 2 and 1 days; the one of item 2 is too few to tell.
-    assert repeats(rows).days.tolist() == [2, 0, 0, 0]
+    assert measure_repurchases(rows).days.tolist() == [2, 0, 0, 0]
 
 
 def test_what_is_done_within_half_an_hour_is_one_visit() -> None:
     # An item is looked at three times on one visit of 50 minutes, between other items.
     one = [(0, 0, 0), (0, 1, 25), (0, 0, 50), (0, 0, 50)]
     minutes = rows_of(*((user, item, at * MINUTE_US) for user, item, at in one))
-    assert not repeats(minutes).rate.any() and not repeats(minutes).days.any()
+    assert (
+        not measure_repurchases(minutes).rate.any() and not measure_repurchases(minutes).days.any()
+    )
     # Half an hour and a moment after the last of it another visit begins.
     later = rows_of(
         *((user, item, at * MINUTE_US) for user, item, at in one), (0, 1, 80 * MINUTE_US + 1)
     )
-    assert repeats(later).rate == pytest.approx([5 / 11, 6 / 11, 0, 0])
+    assert measure_repurchases(later).rate == pytest.approx([5 / 11, 6 / 11, 0, 0])
 
 
 @given(
@@ -68,7 +70,9 @@ def test_what_is_done_within_half_an_hour_is_one_visit() -> None:
     )
 )
 def test_counting_one_by_one_gives_the_same(raw: list[tuple[int, int, int]]) -> None:
-    found = repeats(rows_of(*((user, item, at * 10 * MINUTE_US) for user, item, at in raw)))
+    found = measure_repurchases(
+        rows_of(*((user, item, at * 10 * MINUTE_US) for user, item, at in raw))
+    )
     firsts: dict[tuple[int, int], list[int]] = defaultdict(list)
     for user in range(6):
         last, visited = None, set[int]()
@@ -100,4 +104,4 @@ def test_what_trends_decays_within_a_week_or_within_a_quarter_of_a_shorter_time(
     # Of one moment all counts alike, and of nothing there is nothing.
     moment = days((0, 0, 5), (1, 0, 5), (2, 2, 5))
     assert np.array_equal(trending(moment), popularity(moment))
-    assert trending(days()).tolist() == repeats(days()).rate.tolist() == [0] * ITEMS
+    assert trending(days()).tolist() == measure_repurchases(days()).rate.tolist() == [0] * ITEMS

@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.behaviour.content_factors import place_by_content
+from index_builder.behaviour.content_factors import predict_factors
 from index_builder.options.build_options import BuildOptions, BuildResult, Mode
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
 from nearline.snapshot import Store
-from retrieval.behaviour.model import Learned, load_learned
-from retrieval.protocols.snapshot import in_force
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 from tests.index_builder.living import Living
 
-LEARNING = Learning(interactions=walks(), kind_weights={"view": 1.0}, left_out={"no user": 2})
+LEARNING = TrainingOptions(
+    interactions=walks(), kind_weights={"view": 1.0}, left_out={"no user": 2}
+)
 
 
 def vector(name: str) -> NDArray[np.float32]:
@@ -42,15 +44,15 @@ def options(tmp_path: Path, **changes: object) -> BuildOptions:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def learned_by(store: Store | Path) -> Learned:
+def learned_by(store: Store | Path) -> BehaviourModel:
     store = store if isinstance(store, Store) else Store.open(str(store / "store"))
-    (snapshot,) = in_force(store, ["default"])
-    found = load_learned(store, snapshot)
+    (snapshot,) = read_current_snapshots(store, ["default"])
+    found = load_behaviour_model(store, snapshot)
     assert found is not None
     return found
 
 
-def history(learned: Learned, user: str) -> list[str]:
+def history(learned: BehaviourModel, user: str) -> list[str]:
     found = learned.history_of(user)
     return [] if found is None else [learned.ids[one] for one in found.items]
 
@@ -92,7 +94,7 @@ async def test_items_that_nobody_had_get_factors_from_what_they_say(tmp_path: Pa
     vectors = learned.factors.vectors
     content = np.array([vector(name) for name in names])
     counts = np.append(np.bincount(walks().item)[::-1], [0] * 6)
-    expected = place_by_content(content, vectors, counts)
+    expected = predict_factors(content, vectors, counts)
     assert expected[12:].any(axis=1).all()
     assert vectors == pytest.approx(expected, abs=1e-6)
     # Sums over all that was learned: what was filled in is none of it.
@@ -106,7 +108,7 @@ async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> Non
     hashes = []
     for name in ("one", "two"):
         store = Store.open(str(tmp_path / name / "store"))
-        (snapshot,) = in_force(store, ["default"])
+        (snapshot,) = read_current_snapshots(store, ["default"])
         files = snapshot.manifest.files
         hashes.append({f.path: f.sha256 for f in files if f.path.startswith("behaviour/")})
     assert hashes[0] == hashes[1] and len(hashes[0]) > 10
@@ -115,8 +117,8 @@ async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> Non
 async def test_a_build_without_interactions_learns_nothing(tmp_path: Path) -> None:
     result = await build(tmp_path, documents())
     assert result.record()["behaviour"] is None
-    (snapshot,) = in_force(Store.open(str(tmp_path / "store")), ["default"])
-    assert load_learned(Store.open(str(tmp_path / "store")), snapshot) is None
+    (snapshot,) = read_current_snapshots(Store.open(str(tmp_path / "store")), ["default"])
+    assert load_behaviour_model(Store.open(str(tmp_path / "store")), snapshot) is None
 
 
 async def test_interactions_with_other_items_end_the_build(tmp_path: Path) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.candidate_generators import Candidate, train_candidates
-from index_builder.behaviour.evaluation_task import Task, task_of, top_lists
-from index_builder.behaviour.model_evaluation import BLENDED, evaluate, rows_of
-from index_builder.behaviour.model_selection import choose
+from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
+from index_builder.behaviour.evaluation_task import EvaluationTask, make_task, top_lists
+from index_builder.behaviour.model_evaluation import BLENDED, evaluate, result_rows
+from index_builder.behaviour.model_selection import choose_blend
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History
-from retrieval.behaviour.popularity import Popularity
+from retrieval.behaviour.popularity import PopularityGenerator
 
 
 def interactions(*rows: tuple[int, int], users: int = 4, items: int = 6) -> Interactions:
@@ -34,7 +34,7 @@ TEST = interactions((0, 1), (0, 3), (1, 0), (1, 5), (2, 2), (3, 0))
 
 
 def test_a_task_asks_for_what_is_new_to_the_user() -> None:
-    task = task_of(Split(TRAIN, TEST))
+    task = make_task(Split(TRAIN, TEST))
     # User 2 only had again what they had, and nothing is known of user 3.
     assert task.users.tolist() == [0, 1]
     assert [one.tolist() for one in task.relevant] == [[3], [0, 5]]
@@ -45,17 +45,17 @@ def test_a_task_asks_for_what_is_new_to_the_user() -> None:
 
 
 def test_a_task_may_ask_for_repeats_and_known_items_alone() -> None:
-    task = task_of(Split(TRAIN, TEST), repeats=True, only_known=True)
+    task = make_task(Split(TRAIN, TEST), repeats=True, only_known=True)
     assert task.users.tolist() == [0, 1, 2]
     assert [one.tolist() for one in task.relevant] == [[1], [0], [2]]
 
 
 def test_a_task_of_cold_users_and_items_takes_their_history_and_those_items() -> None:
     folded = interactions((3, 1))
-    task = task_of(Split(TRAIN, TEST, fold_in=folded))
+    task = make_task(Split(TRAIN, TEST, fold_in=folded))
     assert task.users.tolist() == [3]
     assert task.histories[0].items.tolist() == [1]
-    cold = task_of(Split(TRAIN, TEST, held_out_items=np.array([3, 5], np.int32)))
+    cold = make_task(Split(TRAIN, TEST, held_out_items=np.array([3, 5], np.int32)))
     assert np.flatnonzero(cold.candidates).tolist() == [3, 5]
 
 
@@ -64,10 +64,12 @@ def test_lists_rank_all_candidates_and_equal_scores_by_id() -> None:
     history = History(np.array([2], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
     candidates = np.array([True, True, True, False, True, False])
     order = np.array([5, 4, 3, 2, 1, 0])
-    task = Task(np.zeros(1, np.int32), [history], [np.zeros(1, np.int32)], candidates, order, False)
-    assert top_lists(Popularity(scores), task, 4).tolist() == [[4, 1, 0, -1]]
+    task = EvaluationTask(
+        np.zeros(1, np.int32), [history], [np.zeros(1, np.int32)], candidates, order, False
+    )
+    assert top_lists(PopularityGenerator(scores), task, 4).tolist() == [[4, 1, 0, -1]]
     again = task._replace(repeats=True)
-    assert top_lists(Popularity(scores), again, 4).tolist() == [[2, 4, 1, 0]]
+    assert top_lists(PopularityGenerator(scores), again, 4).tolist() == [[2, 4, 1, 0]]
 
 
 def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
@@ -75,7 +77,7 @@ def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
     users, items = 60, 30
     nobody = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))
     # Two items each, one that the first generator knows of and one that the second does.
-    task = Task(
+    task = EvaluationTask(
         np.arange(users, dtype=np.int32),
         [nobody] * users,
         [np.array([7, 11], np.int32)] * users,
@@ -84,15 +86,18 @@ def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
         False,
     )
 
-    def knows(item: int) -> Popularity:
+    def knows(item: int) -> PopularityGenerator:
         scores = rng.random(items, np.float32) / np.float32(10)
         scores[[7, 11]] = 0
         scores[item] = 5
-        return Popularity(scores)
+        return PopularityGenerator(scores)
 
-    first, second = Candidate("a", "plain", knows(7)), Candidate("b", "x=1", knows(11))
-    useless = Candidate("c", "plain", Popularity(np.zeros(items, np.float32)))
-    choice = choose([useless, first, second], task, 2)
+    first, second = (
+        CandidateGenerator("a", "plain", knows(7)),
+        CandidateGenerator("b", "x=1", knows(11)),
+    )
+    useless = CandidateGenerator("c", "plain", PopularityGenerator(np.zeros(items, np.float32)))
+    choice = choose_blend([useless, first, second], task, 2)
     assert set(choice.weights) == {"a plain", "b x=1"}
     assert choice.validation == pytest.approx(1.0)
     assert choice.alone["c plain"] < choice.alone["a plain"] < 1
@@ -107,7 +112,7 @@ def test_an_evaluation_finds_what_comes_next(repeats: bool) -> None:
     rows = [(user, (user * 5 + step) % 12) for step in range(9) for user in range(40)]
     circle = interactions(*rows, users=40, items=12)
     evaluation = evaluate(circle, "last-n:1", 3, repeats=repeats)
-    shown = rows_of(evaluation, 3)
+    shown = result_rows(evaluation, 3)
     by_model = {row["model"]: row for row in shown}
     assert shown[-1]["model"] == BLENDED
     assert ("buy_again" in by_model) == repeats

@@ -15,7 +15,7 @@ from index_builder.behaviour.ease import ease_lists
 from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
-from index_builder.behaviour.top_n_matrix import lists_of, lists_of_sparse
+from index_builder.behaviour.top_n_matrix import top_n_lists, top_n_lists_sparse
 from index_builder.behaviour.user_item_matrix import users_by_items
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
@@ -94,18 +94,18 @@ def test_session_lists_count_pairs_by_distance(directed: bool) -> None:
 
 def test_lists_keep_the_best_and_order_equal_ones_by_number() -> None:
     row = np.array([1, 3, 3, -1, 0, 2, 3], np.float32)
-    for lists in (lists_of([row[None]], 4), lists_of([row[None]], 2)):
+    for lists in (top_n_lists([row[None]], 4), top_n_lists([row[None]], 2)):
         others, scores = lists.of(0)
         assert others.tolist() == [1, 2, 6, 5][: len(others)]
         assert scores.tolist() == [3, 3, 3, 2][: len(others)]
-    assert len(lists_of([row[None]], 2).others) == 2
+    assert len(top_n_lists([row[None]], 2).others) == 2
 
 
 def test_lists_of_a_sparse_matrix_are_those_of_a_dense_one(rng: np.random.Generator) -> None:
     matrix = users_by_items(drawn(12, 12, 60), counts=True)
     square = (matrix.T @ matrix).tocsr()
     square.sort_indices()
-    sparse, full = lists_of_sparse(square, 5), lists_of([square.toarray()], 5)
+    sparse, full = top_n_lists_sparse(square, 5), top_n_lists([square.toarray()], 5)
     assert np.array_equal(dense(sparse), dense(full))
     assert np.array_equal(sparse.others, full.others)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.validation_windows import windows
+from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 
@@ -23,10 +23,10 @@ def rows(times: list[int], users: list[int] | None = None) -> Interactions:
 
 
 def test_in_time_each_is_as_long_as_the_last() -> None:
-    found = windows(rows([*range(100), 1000]), "time:0.9", 9)
+    found = validation_windows(rows([*range(100), 1000]), "time:0.9", 9)
     # 0.9 of 101 rows end at time 90; the last is from there to 1000: nothing is 910 before.
     assert [one.test.time_us[[0, -1]].tolist() for one in found] == [[91, 1000]]
-    found = windows(rows([*range(100)]), "time:0.8", 9)
+    found = validation_windows(rows([*range(100)]), "time:0.8", 9)
     tests = [(int(one.test.time_us[0]), int(one.test.time_us[-1])) for one in found]
     # The third would learn from 40 rows of 80, the fourth from 20: too little.
     assert tests == [(80, 99), (60, 79), (40, 59)]
@@ -34,13 +34,13 @@ def test_in_time_each_is_as_long_as_the_last() -> None:
 
 
 def test_the_last_of_each_user_go_back_by_as_many() -> None:
-    found = windows(rows([*range(12)], [0] * 8 + [1] * 4), "last-n:2", 3)
+    found = validation_windows(rows([*range(12)], [0] * 8 + [1] * 4), "last-n:2", 3)
     tests = [one.test.item.tolist() for one in found]
     assert tests == [[6, 7, 10, 11], [4, 5], [2, 3]]
     assert [len(one.train.user) for one in found] == [8, 6, 4]
 
 
 def test_there_are_no_more_than_asked_for_and_one_at_least() -> None:
-    assert len(windows(rows([*range(12)]), "loo", 2)) == 2
+    assert len(validation_windows(rows([*range(12)]), "loo", 2)) == 2
     with pytest.raises(InvalidRequest, match="leaves no"):
-        windows(rows([1]), "loo", 3)
+        validation_windows(rows([1]), "loo", 3)

@@ -11,7 +11,7 @@ ITEMS = 12
 
 
 def walks(users: int = 40, steps: int = 9, prefix: str = "i") -> Interactions:
-    """Gives walks one item a day: of user n from item 5 n on, named i00 to i11.
+    """Returns walks one item a day: of user n from item 5 n on, named i00 to i11.
 
     Rows stand in the order of time. Users and items are numbered against the order of their ids.
     """
@@ -27,5 +27,5 @@ def walks(users: int = 40, steps: int = 9, prefix: str = "i") -> Interactions:
 
 
 def documents(count: int = ITEMS) -> list[str]:
-    """Gives the ids of items, ascending; those from the thirteenth on nobody had."""
+    """Returns the ids of items, ascending; those from the thirteenth on nobody had."""
     return [f"i{number:02}" for number in range(count)]

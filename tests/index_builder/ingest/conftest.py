@@ -18,14 +18,14 @@ IdleDoor = Callable[..., AbstractAsyncContextManager[IngestClient]]
 
 @pytest.fixture
 async def door(queue_processes: QueueProcesses) -> AsyncIterator[IngestClient]:
-    """Gives a client of the queue that all tests share."""
+    """Returns a client of the queue that all tests share."""
     async with IngestClient(queue_processes.door) as client:
         yield client
 
 
 @pytest.fixture
 def idle_door() -> IdleDoor:
-    """Gives what starts a door with these arguments and a Redis of its own, and no workers."""
+    """Returns what starts a door with these arguments and a Redis of its own, and no workers."""
 
     @contextlib.asynccontextmanager
     async def start(*arguments: str) -> AsyncIterator[IngestClient]:

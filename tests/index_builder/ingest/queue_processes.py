@@ -77,7 +77,7 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
 
 @pytest.fixture(scope="session")
 def queue_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueProcesses]:
-    """Gives a queue that all tests share, each with tenants and jobs of its own."""
+    """Returns a queue that all tests share, each with tenants and jobs of its own."""
     # In a loop of its own, which reads what the processes write while tests run theirs.
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="queue")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from index_builder.ingest.job_store import Desk, Submission
-from index_builder.ingest.lease_queue import Work
-from index_builder.ingest.records import Indexed, Limits, Settlement, Unit
+from index_builder.ingest.job_store import JobStore, Submission
+from index_builder.ingest.lease_queue import LeaseQueue
+from index_builder.ingest.records import LogPosition, QueueLimits, Settlement, Unit
 from nearline import contract as c
 from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.durability import Durability
@@ -14,15 +14,16 @@ from retrieval.redis_client.durability import Durability
 LOG = "ab" * 16
 
 
-def desk_of(client: Redis, limits: Limits | None = None) -> Desk:
-    return Desk(client, Durability(client), limits or Limits())
+def desk_of(client: Redis, limits: QueueLimits | None = None) -> JobStore:
+    return JobStore(client, Durability(client), limits or QueueLimits())
 
 
 def worker_of(
-    client: Redis, name: str = "w", lease_s: float = 1_000.0, limits: Limits | None = None
-) -> Work:
-    """Gives the queue as a worker sees it; with a lease of 0 it is as one that is lost at once."""
-    return Work(client, name, lease_s, limits or Limits())
+    client: Redis, name: str = "w", lease_s: float = 1_000.0, limits: QueueLimits | None = None
+) -> LeaseQueue:
+    """Returns the queue as a worker sees it; with a lease of 0 it is as one that is lost at
+    once."""
+    return LeaseQueue(client, name, lease_s, limits or QueueLimits())
 
 
 def submission(
@@ -51,20 +52,20 @@ def submission(
 
 
 def ended(unit: Unit, outcome: c.IngestOutcome = c.IngestOutcome.INDEXED) -> Settlement:
-    """Gives an end of a unit; what is indexed has its place as version, in partition 5."""
+    """Returns an end of a unit; what is indexed has its place as version, in partition 5."""
     good = outcome is c.IngestOutcome.INDEXED
     bad = outcome is c.IngestOutcome.DEAD
     return Settlement(
         unit=unit,
         outcome=outcome,
         document_id=unit.source.id if isinstance(unit.source, c.Item) else "",
-        indexed=Indexed(LOG, 5, unit.place + 1) if good else None,
+        indexed=LogPosition(LOG, 5, unit.place + 1) if good else None,
         reason="INVALID_REQUEST" if bad else "",
         message="it is bad" if bad else "",
     )
 
 
-async def take_all(worker: Work, most: int = 100_000) -> list[Unit]:
+async def take_all(worker: LeaseQueue, most: int = 100_000) -> list[Unit]:
     """Takes until there is nothing to take."""
     taken: list[Unit] = []
     while units := await worker.take(most - len(taken)):

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from index_builder.ingest.item_writer import Document, Failure, Indexer
+from index_builder.ingest.item_writer import Document, DocumentWriter, Failure
 from index_builder.ingest.keys import Lane
-from index_builder.ingest.records import Indexed, Settlement, Unit
+from index_builder.ingest.records import LogPosition, Settlement, Unit
 from nearline import contract as c
 from nearline.errors import (
     DeadlineExceeded,
@@ -109,8 +109,8 @@ def document(document_id: str, text: str = "text", second: int = 0) -> Document:
 
 
 async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
-    """Gives what became of each document, by entry."""
-    ends = await Indexer(writer).index("books", documents)
+    """Returns what became of each document, by entry."""
+    ends = await DocumentWriter(writer).index("books", documents)
     assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
     return {
         one.unit.entry: f"failed {one.reason}" if isinstance(one, Failure) else one.outcome.value
@@ -121,12 +121,13 @@ async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str,
 async def test_each_is_told_what_became_of_it() -> None:
     writer = FaultyWriter()
     documents = [document("a"), document("b", "empty"), document("c", "away")]
-    ends = {one.unit.source.id: one for one in await Indexer(writer).index("books", documents)}  # type: ignore[union-attr]
+    settled = await DocumentWriter(writer).index("books", documents)
+    ends = {one.unit.source.id: one for one in settled}  # type: ignore[union-attr]
     assert ends["a"] == Settlement(
         unit=documents[0].unit,
         outcome=c.IngestOutcome.INDEXED,
         document_id="a",
-        indexed=Indexed(LOG, partition_of("a"), 7),
+        indexed=LogPosition(LOG, partition_of("a"), 7),
     )
     assert ends["b"] == Settlement(
         unit=documents[1].unit,

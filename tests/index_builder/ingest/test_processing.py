@@ -10,10 +10,15 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import unit_processor
-from index_builder.ingest.item_writer import Indexer
-from index_builder.ingest.load_stats import Signal
-from index_builder.ingest.unit_processor import ALONE_AFTER, LOST_AT_MOST, Patience, Processor
-from index_builder.readers.sandbox import ApartReader
+from index_builder.ingest.item_writer import DocumentWriter
+from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.unit_processor import (
+    ALONE_AFTER,
+    LOST_AT_MOST,
+    RetryPolicy,
+    UnitProcessor,
+)
+from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, NearlineError
 from retrieval.redis_client.connection import Redis, connect
@@ -22,7 +27,7 @@ from tests.index_builder.ingest.queued import desk_of, submission, worker_of
 from tests.index_builder.ingest.test_indexing import FaultyWriter
 
 pytestmark = [pytest.mark.service, needs_redis]
-PATIENCE = Patience(attempts=3, backoff_s=0.0, max_backoff_s=0.0)
+PATIENCE = RetryPolicy(attempts=3, backoff_s=0.0, max_backoff_s=0.0)
 
 
 @pytest_asyncio.fixture(name="redis")
@@ -33,8 +38,8 @@ async def give_redis() -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-def processor_of(redis: Redis, writer: FaultyWriter) -> Processor:
-    return Processor(worker_of(redis), Indexer(writer), PATIENCE, (), 10.0)
+def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
+    return UnitProcessor(worker_of(redis), DocumentWriter(writer), PATIENCE, (), 10.0)
 
 
 async def submit(redis: Redis, *names: str) -> None:
@@ -48,7 +53,7 @@ async def results(redis: Redis) -> dict[str, c.IngestResult]:
 
 
 def at_fault(name: str) -> Callable[[Sequence[c.Item]], NearlineError | None]:
-    """Gives a fault of every call that has this item."""
+    """Returns a fault of every call that has this item."""
 
     def fault(items: Sequence[c.Item]) -> NearlineError | None:
         return InternalError("a bug") if any(one.id == name for one in items) else None
@@ -60,7 +65,7 @@ async def test_what_fails_is_tried_again_and_dead_in_the_end(redis: Redis) -> No
     await submit(redis, "a", "bad", "b")
     processor = processor_of(redis, FaultyWriter(at_fault("bad")))
     assert await processor.process(await worker_of(redis).take(10)) == 2
-    assert (await Signal(redis).read()).delayed == 1
+    assert (await LoadStatsReader(redis).read()).delayed == 1
     for ended in (0, 1):
         [unit] = await worker_of(redis).take(10)
         assert await processor.process([unit]) == ended
@@ -87,7 +92,7 @@ async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redi
     others = [one for one in await worker_of(redis).take(3) if one.place > 0]
     assert await processor_of(redis, writer).process(others) == 2
     assert together == [{"a"}, {"b"}]
-    state = await Signal(redis).read()
+    state = await LoadStatsReader(redis).read()
     assert state.in_hand == 1
     for _ in range(2):
         # Its lease ends while nobody else holds anything.
@@ -104,10 +109,10 @@ async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redi
 async def test_a_bug_that_one_file_meets_holds_up_no_other(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, name: str, apart: ApartReader) -> c.Item:
+    def broken(path: Path, name: str, apart: SandboxReader) -> c.Item:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(unit_processor, "read_one", broken)
+    monkeypatch.setattr(unit_processor, "read_document", broken)
     sources: list[c.IngestSource] = [
         c.SourceFile("a.md", b"text"),
         c.Item(id="b", text="text"),
@@ -147,6 +152,6 @@ async def test_collections_of_one_batch_are_written_by_themselves(redis: Redis) 
 
 @pytest.mark.parametrize(("failed", "longest"), [(1, 2.0), (2, 4.0), (5, 32.0), (80, 60.0)])
 def test_waits_double_up_to_the_longest(failed: int, longest: float) -> None:
-    patience = Patience(attempts=9, backoff_s=2.0, max_backoff_s=60.0)
+    patience = RetryPolicy(attempts=9, backoff_s=2.0, max_backoff_s=60.0)
     waits = [patience.wait_s(failed) for _ in range(200)]
     assert longest / 2 <= min(waits) < 0.6 * longest and 0.9 * longest < max(waits) <= longest

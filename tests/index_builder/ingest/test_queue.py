@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import keys
-from index_builder.ingest.load_stats import Signal
-from index_builder.ingest.records import Expanded, Limits
+from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.records import ExpansionProgress, QueueLimits
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded
 from nearline.snapshot import PARTITIONS
-from retrieval.protocols.watermark import decode
+from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, connect
 from tests.generation.redis import give_shared_redis, needs_redis
 from tests.index_builder.ingest.queued import (
@@ -86,7 +86,7 @@ async def test_places_in_time_follow_the_order_of_submission(redis: Redis) -> No
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(redis: Redis) -> None:
-    desk = desk_of(redis, Limits(units=10, tenant_units=6, bytes=1_000))
+    desk = desk_of(redis, QueueLimits(units=10, tenant_units=6, bytes=1_000))
     await desk.submit(submission("a", 6, tenant="a"))
     with pytest.raises(Overloaded, match="tenant 'a' has 6 of 6 sources") as refused:
         await desk.submit(submission("b", 1, tenant="a"))
@@ -141,7 +141,7 @@ async def test_what_failed_waits_for_its_time(redis: Redis) -> None:
     first, second = await worker.take(2)
     await worker.give_back({first: 1_000.0, second: 0.0}, failed=True)
     assert [one.place for one in await take_all(worker)] == [1]
-    state = await Signal(redis).read()
+    state = await LoadStatsReader(redis).read()
     assert (state.waiting, state.in_hand, state.delayed, state.lag) == (0, 1, 1, 2)
 
 
@@ -151,7 +151,7 @@ async def test_the_watermark_of_a_job_covers_all_that_it_indexed(redis: Redis) -
     units = await take_all(worker)
     for one in (units[2], units[0], units[3]):
         await worker.settle([ended(one)])
-    mark = decode((await desk_of(redis).job("a")).watermark)
+    mark = decode_watermark((await desk_of(redis).job("a")).watermark)
     assert mark is not None and mark.log_id == LOG
     assert mark.positions == tuple(4 if one == 5 else 0 for one in range(PARTITIONS))
 
@@ -184,14 +184,14 @@ async def test_the_documents_of_a_file_come_into_the_queue_once(redis: Redis) ->
         (c.Item(id=f"row {n}", text="text"), "") for n in range(5)
     ]
     rows[3] = (c.SourceUrl("rows.jsonl:4"), "it is malformed")
-    assert await worker.expand(unit, 0, rows[:2]) == Expanded(2, False)
+    assert await worker.expand(unit, 0, rows[:2]) == ExpansionProgress(2, False)
     # An answer was lost, and it asks again.
-    assert await worker.expand(unit, 0, rows[:2]) == Expanded(2, False)
+    assert await worker.expand(unit, 0, rows[:2]) == ExpansionProgress(2, False)
     [again] = await other.take(1)
     assert again.source == file and await other.read_so_far(again) == 2
     # The first one is not dead after all, but the file is the other one's now.
     assert await worker.expand(unit, 2, rows[2:4]) is None
-    assert await other.expand(again, 2, rows[2:]) == Expanded(5, False)
+    assert await other.expand(again, 2, rows[2:]) == ExpansionProgress(5, False)
     await other.settle([ended(again, c.IngestOutcome.EXPANDED)])
     units = [one for one in await take_all(other) if one.place >= 2]
     assert [(one.place, one.error) for one in units] == [
@@ -207,15 +207,15 @@ async def test_the_documents_of_a_file_come_into_the_queue_once(redis: Redis) ->
 
 
 async def test_a_file_waits_where_the_queue_is_full(redis: Redis) -> None:
-    limits = Limits(units=4)
+    limits = QueueLimits(units=4)
     await desk_of(redis, limits).submit(submission("a", [c.SourceFile("rows.jsonl", b"")]))
     worker = worker_of(redis, limits=limits)
     [unit] = await worker.take(1)
     rows = [(c.Item(id=f"row {n}", text="text"), "") for n in range(6)]
-    assert await worker.expand(unit, 0, rows[:3]) == Expanded(3, False)
-    assert await worker.expand(unit, 3, rows[3:]) == Expanded(3, True)
+    assert await worker.expand(unit, 0, rows[:3]) == ExpansionProgress(3, False)
+    assert await worker.expand(unit, 3, rows[3:]) == ExpansionProgress(3, True)
     await worker.settle([ended(one) for one in await worker.take(3)])
-    assert await worker.expand(unit, 3, rows[3:]) == Expanded(6, False)
+    assert await worker.expand(unit, 3, rows[3:]) == ExpansionProgress(6, False)
 
 
 async def test_a_cancelled_job_takes_no_more_documents_of_its_file(redis: Redis) -> None:
@@ -251,18 +251,18 @@ async def test_dead_letters_go_back_with_their_place_in_time(redis: Redis) -> No
         one.as_of for one in units if one.job_id == "a"
     )
     assert [one.job_id for one in back] == ["again", "again"]
-    assert (await Signal(redis).read()).dead == 1
+    assert (await LoadStatsReader(redis).read()).dead == 1
 
 
 async def test_the_oldest_that_waits_tells_its_age(redis: Redis) -> None:
     desk, worker = desk_of(redis), worker_of(redis)
-    assert (await Signal(redis).read()).oldest_age_s == 0.0
+    assert (await LoadStatsReader(redis).read()).oldest_age_s == 0.0
     await desk.submit(submission("a", 2))
-    first = (await Signal(redis).read()).oldest_age_s
+    first = (await LoadStatsReader(redis).read()).oldest_age_s
     await desk.submit(submission("b", 2, tenant="other", priority=c.JobPriority.LOW))
-    assert (await Signal(redis).read()).oldest_age_s > first > 0
+    assert (await LoadStatsReader(redis).read()).oldest_age_s > first > 0
     await take_all(worker)
-    state = await Signal(redis).read()
+    state = await LoadStatsReader(redis).read()
     assert (state.oldest_age_s, state.waiting, state.in_hand) == (0.0, 0, 4)
     assert state.bytes > 0
 

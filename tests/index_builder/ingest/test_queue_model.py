@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from index_builder.ingest.load_stats import Signal
+from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import Unit
 from nearline import contract as c
 from nearline.errors import Conflict
@@ -156,7 +156,7 @@ class World:
 
     async def check(self) -> None:
         """Holds what the queue says against what was done."""
-        state = await Signal(self.redis).read()
+        state = await LoadStatsReader(self.redis).read()
         assert state.lag == sum(self.submitted.values()) - len(self.ends)
         for job_id, count in self.submitted.items():
             job = await desk_of(self.redis).job(job_id)

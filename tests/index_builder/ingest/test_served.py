@@ -21,7 +21,7 @@ VECTORS = np.eye(DIM, dtype=np.float32)
 
 
 def unique() -> str:
-    """Gives a name that no other test has."""
+    """Returns a name that no other test has."""
     return f"n{secrets.token_hex(6)}"
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.interactions import cleanup
-from index_builder.interactions.cleanup import Rules, clean
-from index_builder.interactions.reader import Columns, read_interactions
+from index_builder.interactions.cleanup import CleaningRules, clean
+from index_builder.interactions.reader import InteractionColumns, read_interactions
 from index_builder.interactions.records import Interactions
 from nearline.errors import InvalidRequest
 
@@ -33,8 +33,8 @@ def _interactions(rows: list[_Row]) -> Interactions:
     )
 
 
-def _left(rows: list[_Row], rules: Rules) -> list[int]:
-    """Gives which rows are left, from 0."""
+def _left(rows: list[_Row], rules: CleaningRules) -> list[int]:
+    """Returns which rows are left, from 0."""
     try:
         cleaned, report = clean(_interactions(rows), rules)
     except InvalidRequest:
@@ -60,7 +60,7 @@ def test_a_row_goes_if_the_last_kept_of_its_pair_is_near(rows: list[_Row], windo
         if not window or (user, item) not in last or time - last[user, item] > window:
             last[user, item] = time
             keep.append(at)
-    assert _left(rows, Rules(duplicate_s=window)) == sorted(keep)
+    assert _left(rows, CleaningRules(duplicate_s=window)) == sorted(keep)
 
 
 @settings(deadline=None, max_examples=60)
@@ -76,7 +76,7 @@ def test_every_user_and_item_left_has_enough(rows: list[_Row], users: int, items
         if enough == left:
             break
         left = enough
-    assert _left(rows, Rules(min_per_user=users, min_per_item=items)) == left
+    assert _left(rows, CleaningRules(min_per_user=users, min_per_item=items)) == left
 
 
 @settings(deadline=None, max_examples=60)
@@ -87,13 +87,13 @@ def test_a_bot_is_known_by_one_day(rows: list[_Row], most: int) -> None:
     days = Counter((user, time // _DAY_S) for user, _, time in rows)
     bots = {user for (user, _), count in days.items() if count > most}
     expected = [at for at, row in enumerate(rows) if row[0] not in bots]
-    assert _left(rows, Rules(max_per_user_day=most)) == expected
+    assert _left(rows, CleaningRules(max_per_user_day=most)) == expected
 
 
 def test_each_row_left_out_counts_under_one_reason() -> None:
     rows = [(0, 0, 0), (0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 0, 0), (1, 1, _DAY_S)]
     rows += [(2, 0, 0), (2, 1, 1), (3, 1, 0), (4, 0, 0), (4, 5, 1)]
-    rules = Rules(min_per_user=2, min_per_item=2, max_per_user_day=2, duplicate_s=1.0)
+    rules = CleaningRules(min_per_user=2, min_per_item=2, max_per_user_day=2, duplicate_s=1.0)
     # User 0 is a bot, one of the rows of user 1 stands twice, and user 3 has one row. Item 5 has
     # one; without it, so has user 4.
     cleaned, report = clean(_interactions(rows), rules)
@@ -109,21 +109,24 @@ def test_each_row_left_out_counts_under_one_reason() -> None:
 def test_the_longest_window_over_far_times_does_not_overflow() -> None:
     far = 250_000_000_000
     rows = [(0, 0, -far // 5), (0, 0, far), (1, 1, -far // 5), (1, 1, far), (1, 1, far + 86_400)]
-    assert _left(rows, Rules(duplicate_s=cleanup.MAX_DUPLICATE_S)) == [0, 1, 2, 3]
+    assert _left(rows, CleaningRules(duplicate_s=cleanup.MAX_DUPLICATE_S)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
-        (Rules(min_per_user=0), "min_per_user is 0; give 1 or more"),
-        (Rules(min_per_item=-1), "min_per_item is -1; give 1"),
-        (Rules(max_per_user_day=-1), "max_per_user_day is -1; give 0"),
-        (Rules(duplicate_s=float("nan")), "duplicate_s is nan; give 0 to 86400 seconds"),
-        (Rules(duplicate_s=90_000.0), "give 0 to 86400 seconds"),
-        (Rules(min_per_user=2), "no interaction is left of 1: 1 of a user of too few; loosen"),
+        (CleaningRules(min_per_user=0), "min_per_user is 0; give 1 or more"),
+        (CleaningRules(min_per_item=-1), "min_per_item is -1; give 1"),
+        (CleaningRules(max_per_user_day=-1), "max_per_user_day is -1; give 0"),
+        (CleaningRules(duplicate_s=float("nan")), "duplicate_s is nan; give 0 to 86400 seconds"),
+        (CleaningRules(duplicate_s=90_000.0), "give 0 to 86400 seconds"),
+        (
+            CleaningRules(min_per_user=2),
+            "no interaction is left of 1: 1 of a user of too few; loosen",
+        ),
     ],
 )
-def test_rules_out_of_range_are_refused(rules: Rules, says: str) -> None:
+def test_rules_out_of_range_are_refused(rules: CleaningRules, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         clean(_interactions([(0, 0, 0)]), rules)
 
@@ -132,8 +135,8 @@ def test_by_default_movielens_stays_as_it_is(data_folder: Path) -> None:
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")
-    whole, _ = read_interactions(path, Columns("userId", "movieId", "timestamp"))
-    cleaned, report = clean(whole, Rules())
+    whole, _ = read_interactions(path, InteractionColumns("userId", "movieId", "timestamp"))
+    cleaned, report = clean(whole, CleaningRules())
     assert report == (100_004, 100_004, {})
     for name in ("user", "item", "time_us", "weight"):
         assert np.array_equal(getattr(cleaned, name), getattr(whole, name))

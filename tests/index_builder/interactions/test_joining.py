@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index_builder.behaviour.tables import histories_of
-from index_builder.interactions.merge import NONE, interactions_of, joined, without_older
+from index_builder.behaviour.tables import build_histories
+from index_builder.interactions.merge import (
+    NO_INTERACTIONS,
+    drop_older,
+    interactions_from_histories,
+    merge_interactions,
+)
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 from tests.index_builder.behaviour.walks import walks
@@ -57,26 +62,26 @@ def test_the_first_source_wins_and_keeps_what_it_has_twice() -> None:
         ("w", "y", 7, 2.0),
         ("v", "y", 3 * SECOND, 1.0),
     ]
-    found = joined(of(mine), of(more))
+    found = merge_interactions(of(mine), of(more))
     assert found.added == 4
     assert told(found.interactions) == [*mine, *more[1:]]
     assert found.interactions.user.dtype == found.interactions.item.dtype == np.int32
-    again = joined(found.interactions, of(more))
+    again = merge_interactions(found.interactions, of(more))
     assert again.added == 0 and again.interactions is found.interactions
 
 
 def test_nothing_joins_with_anything() -> None:
     mine = of([("u", "x", 1, 1.0)])
-    assert joined(mine, NONE) == (mine, 0)
-    assert told(joined(NONE, mine).interactions) == told(mine)
-    assert joined(NONE, NONE).added == 0
+    assert merge_interactions(mine, NO_INTERACTIONS) == (mine, 0)
+    assert told(merge_interactions(NO_INTERACTIONS, mine).interactions) == told(mine)
+    assert merge_interactions(NO_INTERACTIONS, NO_INTERACTIONS).added == 0
 
 
 @given(ROWS, ROWS)
 def test_it_is_what_a_loop_over_tuples_makes_of_it(mine: list[Row], more: list[Row]) -> None:
     known = {(user, item, time_us // SECOND) for user, item, time_us, _ in mine}
     left = [row for row in more if (row[0], row[1], row[2] // SECOND) not in known]
-    found = joined(of(mine), of(more))
+    found = merge_interactions(of(mine), of(more))
     assert found.added == len(left)
     assert told(found.interactions) == [*mine, *left]
 
@@ -91,7 +96,7 @@ def test_many_users_items_and_years_do_not_run_into_each_other() -> None:
     )
     for lacking in range(8):
         some = whole.some(np.arange(8) != lacking)
-        found = joined(some, whole)
+        found = merge_interactions(some, whole)
         assert told(found.interactions)[7:] == [told(whole)[lacking]]
 
 
@@ -102,28 +107,28 @@ def test_histories_are_what_they_were_made_of() -> None:
     order = sorted(range(7), key=rows.users.__getitem__)
     places = np.argsort(order).astype(np.int32)
     rows = rows._replace(users=sorted(rows.users), user=places[rows.user])
-    histories = histories_of(rows)
-    back = interactions_of(histories, rows.items)
+    histories = build_histories(rows)
+    back = interactions_from_histories(histories, rows.items)
     assert told(back) == told(rows.by_time())
-    again = histories_of(back)
+    again = build_histories(back)
     for name in ("starts", "items", "time_us", "weight"):
         assert np.array_equal(getattr(histories, name), getattr(again, name)), name
 
 
 def test_histories_of_nobody_are_nothing() -> None:
-    assert told(interactions_of(histories_of(NONE), [])) == []
+    assert told(interactions_from_histories(build_histories(NO_INTERACTIONS), [])) == []
 
 
 @pytest.mark.parametrize(("days", "left"), [(0, 4), (1, 2), (2, 3), (3, 3), (4, 4)])
 def test_what_is_older_than_the_newest_by_more_goes(days: int, left: int) -> None:
     ages = (3 * DAY_US + 1, 2 * DAY_US, DAY_US, 0)
     rows = of([("u", "x", 50 * DAY_US - age, 1.0) for age in ages])
-    assert told(without_older(rows, days)) == told(rows)[4 - left :]
+    assert told(drop_older(rows, days)) == told(rows)[4 - left :]
 
 
 def test_a_time_that_is_yet_to_come_takes_nothing_with_it() -> None:
     now_us = time.time_ns() // 1_000
     rows = of([("u", "x", now_us - 2 * DAY_US, 1.0), ("u", "y", LAST_US, 1.0)])
-    assert without_older(rows, 3).item.tolist() == [0, 1]
-    assert without_older(rows, 1).item.tolist() == [1]
-    assert without_older(NONE, 1) is NONE
+    assert drop_older(rows, 3).item.tolist() == [0, 1]
+    assert drop_older(rows, 1).item.tolist() == [1]
+    assert drop_older(NO_INTERACTIONS, 1) is NO_INTERACTIONS

@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.interactions import reader
-from index_builder.interactions.reader import Columns, read_interactions
+from index_builder.interactions.reader import InteractionColumns, read_interactions
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 
-_UIT = Columns("u", "i", "t")
-_ALL = Columns("u", "i", "t", "k", "v")
+_UIT = InteractionColumns("u", "i", "t")
+_ALL = InteractionColumns("u", "i", "t", "k", "v")
 _SECOND = 1_000_000
 _Write = Callable[..., Path]
 
 
 @pytest.fixture(name="write")
 def give_write(tmp_path: Path) -> _Write:
-    """Gives what writes lines as a file."""
+    """Returns what writes lines as a file."""
 
     def write(*lines: str, name: str = "events.csv") -> Path:
         path = tmp_path / name
@@ -224,12 +224,12 @@ def test_parquet_has_numbers_dictionaries_and_nulls(
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        (Columns("user", "i", "t"), r"no column user; it has: u, i, t, w, w"),
-        (Columns("u", "", "t"), "name the columns of user, item and time"),
-        (Columns("u", "i", "t", value="w"), "more than one column w; rename"),
+        (InteractionColumns("user", "i", "t"), r"no column user; it has: u, i, t, w, w"),
+        (InteractionColumns("u", "", "t"), "name the columns of user, item and time"),
+        (InteractionColumns("u", "i", "t", value="w"), "more than one column w; rename"),
     ],
 )
-def test_a_column_is_there_once(write: _Write, columns: Columns, says: str) -> None:
+def test_a_column_is_there_once(write: _Write, columns: InteractionColumns, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         read_interactions(write("u,i,t,w,w", "a,x,1,1,1"), columns)
 
@@ -239,7 +239,7 @@ def test_an_id_of_parquet_is_no_float(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="u of type double, which cannot be a user; write it"):
         read_interactions(path, _UIT)
     with pytest.raises(InvalidRequest, match="no column user; it has: u, i, t"):
-        read_interactions(path, Columns("user", "i", "t"))
+        read_interactions(path, InteractionColumns("user", "i", "t"))
 
 
 def test_kinds_need_a_column_and_finite_weights(write: _Write) -> None:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import numpy as np
 
 from index_builder.interactions.recorded_interactions import (
-    forgotten,
-    with_recorded,
-    without_erased,
+    add_recorded,
+    drop_deleted_histories,
+    drop_deleted_users,
 )
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.user_histories import UserHistories
 from retrieval.users.records import LoggedInteraction
 
 SECOND = 1_000_000
@@ -48,7 +48,7 @@ def told(rows: Interactions) -> list[tuple[str, str, int, float]]:
 
 
 async def test_the_log_adds_what_the_file_lacks() -> None:
-    joined = await with_recorded(
+    joined = await add_recorded(
         rows(),
         log(
             # The same second as in the file.
@@ -72,13 +72,13 @@ async def test_the_log_adds_what_the_file_lacks() -> None:
 
 async def test_kinds_that_are_not_named_are_passed_over_where_any_is() -> None:
     entries = [("w", "x", "seen", 8 * SECOND, None)]
-    assert (await with_recorded(rows(), log(*entries), {"view": 1.0})).added == 0
-    assert (await with_recorded(rows(), log(*entries), {})).added == 1
+    assert (await add_recorded(rows(), log(*entries), {"view": 1.0})).added == 0
+    assert (await add_recorded(rows(), log(*entries), {})).added == 1
 
 
 async def test_a_kind_that_counts_nothing_is_passed_over_in_the_log_as_in_a_file() -> None:
     entries = [("w", "x", "seen", 8 * SECOND, None), ("w", "y", "seen", 9 * SECOND, 3.0)]
-    assert (await with_recorded(rows(), log(*entries), {"seen": 0.0})).added == 0
+    assert (await add_recorded(rows(), log(*entries), {"seen": 0.0})).added == 0
 
 
 async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
@@ -86,23 +86,23 @@ async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
         assert list(users) == ["u", "v"]
         return {"u": SECOND}
 
-    kept = await without_erased(rows(), erased)
+    kept = await drop_deleted_users(rows(), erased)
     assert told(kept) == told(rows())[1:]
-    histories = Histories(
+    histories = UserHistories(
         ["u", "v"],
         np.array([0, 2, 3]),
         np.array([1, 0, 0], np.int32),
         np.array([2, 1, 1], np.int64) * SECOND,
         np.ones(3, np.float32),
     )
-    left = await forgotten(histories, erased)
+    left = await drop_deleted_histories(histories, erased)
     assert list(left.users) == ["u", "v"] and left.starts.tolist() == [0, 1, 2]
     assert left.items.tolist() == [1, 0]
 
     async def all_of_u(users: Sequence[str]) -> Mapping[str, int]:
         return {"u": 10 * SECOND}
 
-    left = await forgotten(histories, all_of_u)
+    left = await drop_deleted_histories(histories, all_of_u)
     assert list(left.users) == ["v"] and left.starts.tolist() == [0, 1]
 
 
@@ -111,4 +111,4 @@ async def test_nothing_is_copied_where_nobody_was_deleted() -> None:
         return {}
 
     mine = rows()
-    assert await without_erased(mine, nobody) is mine
+    assert await drop_deleted_users(mine, nobody) is mine

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.interactions.reader import Columns, read_interactions
+from index_builder.interactions.reader import InteractionColumns, read_interactions
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, split
 from nearline.errors import InvalidRequest
@@ -161,7 +161,7 @@ def test_movielens_is_split_as_published_figures_have_it(data_folder: Path) -> N
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")
-    whole, _ = read_interactions(path, Columns("userId", "movieId", "timestamp"))
+    whole, _ = read_interactions(path, InteractionColumns("userId", "movieId", "timestamp"))
     parts = split(whole, "last-n:10")
     assert (len(whole.users), len(whole.items)) == (671, 9_066)
     assert (len(parts.train.user), len(parts.test.user)) == (93_294, 6_710)
@@ -171,7 +171,7 @@ def test_the_shop_is_cut_as_its_figures_have_it(data_folder: Path) -> None:
     path = data_folder / "online-retail" / "events.csv.gz"
     if not path.is_file():
         pytest.skip(f"no online-retail in {data_folder}")
-    whole, _ = read_interactions(path, Columns("customer_id", "stock_code", "timestamp"))
+    whole, _ = read_interactions(path, InteractionColumns("customer_id", "stock_code", "timestamp"))
     train, test, _, _ = split(whole, "time:0.8")
     assert np.datetime64(int(test.time_us.min()), "us").astype("M8[D]") == np.datetime64(
         "2011-11-02"

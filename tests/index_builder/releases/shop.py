@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildOptions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.times import DAY_US
@@ -20,7 +20,7 @@ START_US = 1_700_000_000_000_000
 
 
 def bought(days: int = DAYS, first: int = 0, seed: int = 1) -> Interactions:
-    """Gives what each user bought, one thing a day and none twice, mostly of their own taste.
+    """Returns what each user bought, one thing a day and none twice, mostly of their own taste.
 
     Args:
         days: How many. first: The first of them: users are the same, whatever it is.
@@ -41,7 +41,7 @@ def bought(days: int = DAYS, first: int = 0, seed: int = 1) -> Interactions:
 
 
 def _order(rng: np.random.Generator, taste: int) -> NDArray[np.int64]:
-    """Gives all items in the order in which a user buys them: own ones come early."""
+    """Returns all items in the order in which a user buys them: own ones come early."""
     own = np.arange(ITEMS) % TASTES == taste
     return np.argsort(rng.random(ITEMS) + ~own * 0.35)
 
@@ -50,7 +50,7 @@ async def build(folder: Path, interactions: Interactions | None, *, items: int =
     """Builds a snapshot that is not promoted; gives its id."""
     learning = None
     if interactions is not None:
-        learning = Learning(interactions=interactions, validate_on="last-n:2", k=10)
+        learning = TrainingOptions(interactions=interactions, validate_on="last-n:2", k=10)
     options = BuildOptions(store=str(folder), golden_queries=20, learning=learning, promote=False)
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(items, 8)).astype(np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.releases.gate_report import GateReport, Outcome
+from index_builder.releases.gate_report import CheckOutcome, GateReport
 from tests.index_builder.embedders import DIM, vector_of
 from tests.retrieval.snapshots import Document, write_snapshot
 
@@ -17,12 +17,12 @@ FINGERPRINT = "hash"
 
 
 def texts(count: int) -> list[str]:
-    """Gives so many texts of a few words, all different."""
+    """Returns so many texts of a few words, all different."""
     return [f"about thing {number} and what it does" for number in range(count)]
 
 
 def documents(words: Sequence[str], vectors: NDArray[np.float32] | None = None) -> list[Document]:
-    """Gives a document of one chunk for each text, d00000 and so on."""
+    """Returns a document of one chunk for each text, d00000 and so on."""
     if vectors is None:
         vectors = np.stack([vector_of(one) for one in words])
     return [
@@ -32,7 +32,7 @@ def documents(words: Sequence[str], vectors: NDArray[np.float32] | None = None) 
 
 
 def queries(count: int = 60) -> NDArray[np.float32]:
-    """Gives vectors to ask with: (n, 8) float32 of unit length."""
+    """Returns vectors to ask with: (n, 8) float32 of unit length."""
     return np.stack([vector_of(f"query {number}") for number in range(count)])
 
 
@@ -63,15 +63,15 @@ def publish(
 
 
 def failed(report: GateReport) -> list[str]:
-    """Gives the names of the checks that failed."""
+    """Returns the names of the checks that failed."""
     return [one.name for one in report.failed]
 
 
 def made(report: GateReport) -> set[str]:
-    """Gives the names of the checks that could be made."""
-    return {one.name for one in report.checks if one.outcome is not Outcome.SKIPPED}
+    """Returns the names of the checks that could be made."""
+    return {one.name for one in report.checks if one.outcome is not CheckOutcome.SKIPPED}
 
 
 def message(report: GateReport, name: str) -> str:
-    """Gives what a check says."""
+    """Returns what a check says."""
     return {one.name: one.message for one in report.checks}[name]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.evaluation.retrieval_metrics import DataSet
+from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.releases.gate import NAMES, GateOptions, judge
-from index_builder.releases.gate_report import GateReport, Outcome
+from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.judgements import keep_judgements
 from index_builder.releases.report_store import keep_report, report_names
 from index_builder.releases.thresholds import set_thresholds
@@ -143,7 +143,7 @@ async def test_an_index_that_is_searched_too_narrowly_is_refused(
     assert "--ef-search" in message(report, "recall")
     # Whatever its manifest says of itself.
     assert f"(the manifest says {promised:.4f})" in message(report, "recall")
-    assert (await gate(folder, first, None, embedders={})).outcome("recall") is Outcome.PASSED
+    assert (await gate(folder, first, None, embedders={})).outcome("recall") is CheckOutcome.PASSED
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ async def test_judged_queries_are_asked_where_they_are_in_the_store(tmp_path: Pa
     # One that has lost what is relevant, in few enough documents.
     kept = documents([*WORDS[:3], *(f"other {n}" for n in range(3)), *WORDS[6:]])
     store = Store(tmp_path)
-    labels = DataSet(
+    labels = JudgedDataset(
         corpus=tmp_path,
         queries={"q1": WORDS[4], "q2": WORDS[5]},
         judgements={"q1": {"d00004": 1}, "q2": {"d00005": 2}},
@@ -234,13 +234,13 @@ async def test_judged_queries_are_asked_where_they_are_in_the_store(tmp_path: Pa
     report = await gate(tmp_path, publish(tmp_path, kept), first)
     assert failed(report) == ["ndcg"]
     assert "(the live snapshot 1.0000)" in message(report, "ndcg")
-    assert (await gate(tmp_path, first, None)).outcome("ndcg") is Outcome.SKIPPED
+    assert (await gate(tmp_path, first, None)).outcome("ndcg") is CheckOutcome.SKIPPED
     set_thresholds(
         store, "default", release_pb2.GateThresholds(judgements_sha256=digest, min_ndcg=0.9)
     )
-    assert (await gate(tmp_path, first, None)).outcome("ndcg") is Outcome.PASSED
+    assert (await gate(tmp_path, first, None)).outcome("ndcg") is CheckOutcome.PASSED
     without = await gate(tmp_path, first, None, embedders={})
-    assert without.outcome("ndcg") is Outcome.SKIPPED
+    assert without.outcome("ndcg") is CheckOutcome.SKIPPED
     assert "--embedding" in message(without, "ndcg")
 
 

@@ -12,14 +12,14 @@ import pytest
 
 from index_builder.behaviour import ranker_selection
 from index_builder.behaviour.candidate_generators import train_candidates
-from index_builder.behaviour.evaluation_task import Task
-from index_builder.behaviour.lambdamart import Boosting, trouble
-from index_builder.behaviour.ranker_dataset import Lists, lists_of
+from index_builder.behaviour.evaluation_task import EvaluationTask
+from index_builder.behaviour.lambdamart import LambdaMartOptions, unavailable_reason
+from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset
 from index_builder.interactions.records import Interactions
 from index_builder.releases.gate import GateOptions, judge
-from index_builder.releases.gate_report import GateReport, Outcome
+from index_builder.releases.gate_report import CheckOutcome, GateReport
 from nearline.snapshot import MANIFEST, Store, message_to_json
-from retrieval.behaviour.features import Features
+from retrieval.behaviour.features import FeatureExtractor
 from tests.index_builder.releases.shop import DAYS, bought, build
 from tests.index_builder.releases.snapshots import failed, message
 
@@ -42,9 +42,9 @@ def _some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
     return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
 
-def _leaking(features: Features, task: Task, seed: int) -> Lists:
+def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
     """Makes lists whose features tell what was wanted, as a careless join would."""
-    lists = lists_of(features, task, seed)
+    lists = build_dataset(features, task, seed)
     values = lists.values.copy()
     values[:, lists.names.index("popularity")] = 1 + lists.wanted
     return lists._replace(values=values)
@@ -52,18 +52,18 @@ def _leaking(features: Features, task: Task, seed: int) -> Lists:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if told := trouble():
+    if told := unavailable_reason():
         pytest.skip(f"no ranker is trained here: {told}")
     folder = tmp_path_factory.mktemp("shop")
     with pytest.MonkeyPatch.context() as patch:
         # Of what is trained only few, and small: the others would take their time.
         for module in ("learning", "ranker_choice"):
             patch.setattr(f"index_builder.behaviour.{module}.train_candidates", _some)
-        patch.setattr(ranker_selection, "Boosting", lambda: Boosting(trees=10))
+        patch.setattr(ranker_selection, "LambdaMartOptions", lambda: LambdaMartOptions(trees=10))
 
         async def builds() -> list[str]:
             made = [await build(folder, bought(DAYS - 1)), await build(folder, bought())]
-            patch.setattr(ranker_selection, "lists_of", _leaking)
+            patch.setattr(ranker_selection, "build_dataset", _leaking)
             return [*made, await build(folder, bought()), await build(folder, None)]
 
         yield Shop(folder, *asyncio.run(builds()))
@@ -79,7 +79,7 @@ async def test_a_good_one_passes_and_keeps_its_promise(shop: Shop) -> None:
     report = await gate(shop, shop.newer, shop.good, LATER)
     assert failed(report) == []
     made = ("cold_items", "fresh", "factors", "recommend", "promise")
-    assert {report.outcome(one) for one in made} == {Outcome.PASSED}
+    assert {report.outcome(one) for one in made} == {CheckOutcome.PASSED}
 
 
 async def test_a_ranker_that_saw_its_labels_breaks_its_promise(shop: Shop) -> None:
@@ -99,7 +99,7 @@ async def test_without_later_interactions_what_is_too_good_to_be_true_is_refused
     assert failed(report) == ["promise"]
     assert "too good to be true" in message(report, "promise")
     honest = await gate(shop, shop.newer, shop.good)
-    assert honest.outcome("promise") is Outcome.SKIPPED
+    assert honest.outcome("promise") is CheckOutcome.SKIPPED
     assert "--interactions" in message(honest, "promise")
     assert honest.passed
 
@@ -127,13 +127,13 @@ async def test_factors_of_another_build_are_refused(shop: Shop) -> None:
 async def test_a_snapshot_that_forgot_behaviour_is_refused(shop: Shop) -> None:
     report = await gate(shop, shop.nothing, shop.good, LATER)
     assert failed(report) == ["cold_items"]
-    assert report.outcome("fresh") is Outcome.SKIPPED
+    assert report.outcome("fresh") is CheckOutcome.SKIPPED
 
 
 async def test_too_few_later_users_judge_nothing(shop: Shop) -> None:
     few = LATER.some(np.flatnonzero(LATER.user < 5))
     report = await gate(shop, shop.newer, shop.good, few)
-    assert report.outcome("recommend") is Outcome.SKIPPED
+    assert report.outcome("recommend") is CheckOutcome.SKIPPED
     assert "5 users" in message(report, "recommend")
     # What is no later than the training is not looked at.
     none = await gate(shop, shop.newer, shop.good, bought())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.releases.gate import GateOptions, judge
-from index_builder.releases.gate_report import GateReport, Outcome
+from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.report_store import keep_report, read_report
 from index_builder.releases.thresholds import set_thresholds
 from nearline.snapshot import Store
@@ -66,7 +66,7 @@ async def test_what_the_log_will_bring_is_not_missing(living: Living) -> None:
         await living.upsert(f"new{number}", f"New {number}.")
     live = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     report = await gate(living, older, live)
-    assert report.outcome("missing") is Outcome.PASSED
+    assert report.outcome("missing") is CheckOutcome.PASSED
 
 
 def lists(*items: str) -> list[traffic_pb2.RecordedRequest]:
@@ -86,7 +86,7 @@ async def test_lists_that_a_router_can_get_ready_are_told_from_those_that_it_can
     store = Store(tmp_path)
     asked = [f"d{number:05d}" for number in range(40)]
     few = await judge(store, "default", same, live)
-    assert few.outcome("warm") is Outcome.SKIPPED
+    assert few.outcome("warm") is CheckOutcome.SKIPPED
     write_traffic(store, "default", lists(*asked, *asked[:10]))
     report = await judge(store, "default", same, live)
     assert (failed(report), report.source) == ([], "recorded and golden")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.releases.breakdown import rows_of, worst
+from index_builder.releases.breakdown import breakdown_rows, worst_pairs
 from index_builder.releases.probes import probe_of, probes_for
 from index_builder.releases.replay import Replay, overlap, replay
 from index_builder.releases.replay_page import render
-from index_builder.releases.snapshot_loader import loaded
+from index_builder.releases.snapshot_loader import load_snapshot
 from nearline import contract as c
 from nearline.contract import Embedder
 from nearline.filters import Equals
@@ -68,8 +68,8 @@ async def replayed(
         name = f"default/traffic/{write_traffic(store, 'default', recorded)}"
     try:
         async with (
-            loaded(store, "default", first, embedders or {}) as one,
-            loaded(store, "default", second, embedders or {}) as other,
+            load_snapshot(store, "default", first, embedders or {}) as one,
+            load_snapshot(store, "default", second, embedders or {}) as other,
         ):
             return await replay(one, other, probes_for(store, "default", one, 1_000))
     finally:
@@ -79,10 +79,10 @@ async def replayed(
 async def test_a_snapshot_answers_as_it_does(pair: tuple[Path, str, str]) -> None:
     folder, first, _ = pair
     found = await replayed(folder, first, first, [by_vector(f"query {n}") for n in range(5)])
-    (row, *_) = rows_of(found)
+    (row, *_) = breakdown_rows(found)
     assert (row["requests"], row["overlap@10"], row["unchanged"], row["drift"]) == (5, 1, 1, 0)
     assert row["refused"] == 0 and found.source == "recorded"
-    assert worst(found, 10) == []
+    assert worst_pairs(found, 10) == []
 
 
 async def test_what_differs_is_told_by_what_was_asked(pair: tuple[Path, str, str]) -> None:
@@ -91,7 +91,7 @@ async def test_what_differs_is_told_by_what_was_asked(pair: tuple[Path, str, str
     recorded = [by_vector(WORDS[0]), by_vector(WORDS[150])]
     recorded.append(search(c.Query(item_ids=("d00150",)), c.SearchOptions(k=3)))
     found = await replayed(folder, first, second, recorded)
-    shown = {str(row["segment"]): row for row in rows_of(found)}
+    shown = {str(row["segment"]): row for row in breakdown_rows(found)}
     assert set(shown) == {"all", "kind vector", "kind items", "filter none"}
     assert (shown["kind vector"]["requests"], shown["kind items"]["requests"]) == (2, 1)
     # By brute force: which of the ten best of either have the same ids.
@@ -103,7 +103,7 @@ async def test_what_differs_is_told_by_what_was_asked(pair: tuple[Path, str, str
         ]
         wanted.append(len(best[0] & best[1]) / 10)
     assert shown["kind vector"]["overlap@10"] == pytest.approx(np.mean(wanted))
-    assert worst(found, 1)[0].overlap == min(one.overlap for one in found.pairs)
+    assert worst_pairs(found, 1)[0].overlap == min(one.overlap for one in found.pairs)
 
 
 async def test_vectors_of_another_model_are_left_out_and_counted(
@@ -130,7 +130,7 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
     with_embedder = await replayed(folder, first, second, recorded, HERE)
     assert len(with_embedder.pairs) == 2
     assert with_embedder.pairs[0].first.ids == with_embedder.pairs[1].first.ids
-    segments = {str(row["segment"]) for row in rows_of(with_embedder)}
+    segments = {str(row["segment"]) for row in breakdown_rows(with_embedder)}
     assert {"kind text", "mode default", "length 1 to 2 words"} <= segments
 
 
@@ -155,7 +155,7 @@ async def test_lists_are_asked_for_without_whom_they_were_for(
     found = await replayed(folder, first, second, [message])
     (only,) = found.pairs
     assert len(only.first.ids) == 5 and "d00150" not in only.first.ids
-    assert {str(row["segment"]) for row in rows_of(found)} == {
+    assert {str(row["segment"]) for row in breakdown_rows(found)} == {
         *("all", "kind list", "filter none", "surface item_page", "personal yes")
     }
 
@@ -166,7 +166,7 @@ async def test_where_nothing_was_recorded_golden_queries_stand_in(
     folder, first, second = pair
     found = await replayed(folder, first, second, [])
     assert (found.source, len(found.pairs)) == ("golden", 60)
-    page = render(found, rows_of(found), worst(found, 3), {"d00000": "<b>first</b>"})
+    page = render(found, breakdown_rows(found), worst_pairs(found, 3), {"d00000": "<b>first</b>"})
     assert "Nothing was recorded" in page and page.count("<th>second</th>") == 3
     assert "<b>first</b>" not in page.replace("&lt;b&gt;first&lt;/b&gt;", "")
 

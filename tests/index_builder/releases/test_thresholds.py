@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from index_builder.evaluation.retrieval_metrics import DataSet
+from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.releases.judgements import keep_judgements, read_judgements
 from index_builder.releases.thresholds import (
     NAMES,
-    Limits,
-    limits_of,
+    GateLimits,
+    current_thresholds,
+    parse_limits,
     set_thresholds,
-    thresholds_in_force,
 )
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.snapshot import Store
@@ -28,9 +28,13 @@ def test_every_threshold_of_the_contract_has_a_limit_and_none_else() -> None:
 
 
 def test_without_a_record_the_defaults_hold(tmp_path: Path) -> None:
-    record = thresholds_in_force(Store(tmp_path), "default")
-    assert (record.number, limits_of(record)) == (0, Limits())
-    assert (Limits().min_recall, Limits().min_ndcg, Limits().max_missing) == (0.95, -1, 0.02)
+    record = current_thresholds(Store(tmp_path), "default")
+    assert (record.number, parse_limits(record)) == (0, GateLimits())
+    assert (GateLimits().min_recall, GateLimits().min_ndcg, GateLimits().max_missing) == (
+        0.95,
+        -1,
+        0.02,
+    )
 
 
 def test_records_are_added_and_the_newest_is_in_force(tmp_path: Path) -> None:
@@ -40,11 +44,11 @@ def test_records_are_added_and_the_newest_is_in_force(tmp_path: Path) -> None:
     assert set_thresholds(store, "default", release_pb2.GateThresholds()).number == 2
     names = store.files.names("default/gate/thresholds")
     assert names == ["0000000001.json", "0000000002.json"]
-    assert limits_of(thresholds_in_force(store, "default")) == Limits()
+    assert parse_limits(current_thresholds(store, "default")) == GateLimits()
     set_thresholds(store, "default", first)
-    found = thresholds_in_force(store, "default")
-    assert (found.number, found.why, limits_of(found).min_recall) == (3, "small index", 0.9)
-    assert thresholds_in_force(store, "other").number == 0
+    found = current_thresholds(store, "default")
+    assert (found.number, found.why, parse_limits(found).min_recall) == (3, "small index", 0.9)
+    assert current_thresholds(store, "other").number == 0
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_what_is_out_of_range_is_refused(
 
 def test_judged_queries_are_kept_once_and_checked(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    labels = DataSet(corpus=tmp_path, queries={"q": "what?"}, judgements={"q": {"d": 2}})
+    labels = JudgedDataset(corpus=tmp_path, queries={"q": "what?"}, judgements={"q": {"d": 2}})
     digest = keep_judgements(store, "default", labels)
     assert keep_judgements(store, "default", labels) == digest
     found = read_judgements(store, "default", digest)
@@ -87,4 +91,4 @@ def test_an_object_store_keeps_them_as_well(s3: str) -> None:  # noqa: F811
     store = Store.open(s3)
     record = release_pb2.GateThresholds(max_missing=0.5)
     assert set_thresholds(store, "default", record).number == 1
-    assert limits_of(thresholds_in_force(store, "default")).max_missing == 0.5
+    assert parse_limits(current_thresholds(store, "default")).max_missing == 0.5

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History, Recency
-from retrieval.behaviour.repurchase import DueAgain
+from retrieval.behaviour.repurchase import RepurchaseGenerator
 
 NOW_US = 1_000 * DAY_US
 
 
 def history(*had: tuple[int, float]) -> History:
-    """Gives what was had, and how many days ago, newest first."""
+    """Returns what was had, and how many days ago, newest first."""
     times = [NOW_US - int(ago * DAY_US) for _, ago in had]
     return History(
         np.array([item for item, _ in had], np.int32),
@@ -26,7 +26,7 @@ def history(*had: tuple[int, float]) -> History:
 
 def test_a_count_is_full_from_half_of_the_days_on() -> None:
     days = np.array([10, 10, 40, 0, 5], np.float32)
-    generator = DueAgain(days, NOW_US, Recency())
+    generator = RepurchaseGenerator(days, NOW_US, Recency())
     # 0: twice, due. 1: once, half of its days are over. 2: once, an eighth. 3: once, not known.
     bought = history((2, 5), (1, 5), (3, 7), (0, 10), (0, 30))
     assert generator.scores(bought) == pytest.approx([2, 1, 0.25, 0.5, 0])
@@ -37,7 +37,7 @@ def test_a_count_is_full_from_half_of_the_days_on() -> None:
 
 
 def test_a_count_that_is_some_visits_old_weighs_less() -> None:
-    generator = DueAgain(np.ones(2, np.float32), NOW_US, Recency(1.0))
+    generator = RepurchaseGenerator(np.ones(2, np.float32), NOW_US, Recency(1.0))
     found = generator.scores(history((0, 1), (1, 2), (1, 3)))
     assert found == pytest.approx([1, np.exp(-1) + np.exp(-2)])
 
@@ -48,7 +48,7 @@ def test_a_count_that_is_some_visits_old_weighs_less() -> None:
 )
 def test_scores_are_what_the_formula_says(had: list[tuple[int, int]], days: list[int]) -> None:
     bought = history(*sorted(had, key=lambda one: one[1]))
-    generator = DueAgain(np.array(days, np.float32), NOW_US)
+    generator = RepurchaseGenerator(np.array(days, np.float32), NOW_US)
     scores = generator.scores(bought)
     visits = sorted({ago for _, ago in had})
     for item in range(4):

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import Blend, Weighted, share_of
-from retrieval.behaviour.features import FIRST_DAY, Features, Looked, Source
+from retrieval.behaviour.blend import Blend, WeightedGenerator, blend_contribution
+from retrieval.behaviour.features import (
+    FIRST_DAY,
+    CandidateFeatures,
+    FeatureExtractor,
+    FeatureSource,
+)
 from retrieval.behaviour.history import History
-from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
 
 POPULAR = np.array([4, 0, 8, 2, 2, 0], np.float32)
 TABLES = {
@@ -27,16 +32,16 @@ HISTORY = History(
 )
 EVERYTHING = np.ones(6, np.bool_)
 SOURCES = [
-    Source("popular", Popularity(POPULAR), 1.0),
-    Source("again", BuyAgain(POPULAR, popularity=1e-3), 2.0),
+    FeatureSource("popular", PopularityGenerator(POPULAR), 1.0),
+    FeatureSource("again", BuyAgainGenerator(POPULAR, popularity=1e-3), 2.0),
 ]
 
 
-def made(repeats: bool = True, newest_day: float = 0.0) -> Features:
-    return Features(SOURCES, TABLES, repeats=repeats, newest_us=int(newest_day * DAY_US))
+def made(repeats: bool = True, newest_day: float = 0.0) -> FeatureExtractor:
+    return FeatureExtractor(SOURCES, TABLES, repeats=repeats, newest_us=int(newest_day * DAY_US))
 
 
-def told(features: Features, looked: Looked, name: str) -> dict[int, float]:
+def told(features: FeatureExtractor, looked: CandidateFeatures, name: str) -> dict[int, float]:
     row = looked.values[features.names.index(name)]
     return dict(zip(looked.numbers.tolist(), row.tolist(), strict=True))
 
@@ -54,16 +59,18 @@ def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     features = made()
     looked = features.of(HISTORY, EVERYTHING)
     for source in SOURCES:
-        share = share_of(source.generator, HISTORY, repeats=True)
+        share = blend_contribution(source.generator, HISTORY, repeats=True)
         for item, score in told(features, looked, f"{source.name}.score").items():
             assert score == share[item]
-    blend = Blend([Weighted(one.generator, one.weight) for one in SOURCES], True)
+    blend = Blend([WeightedGenerator(one.generator, one.weight) for one in SOURCES], True)
     assert np.array_equal(looked.blended, blend.scores(HISTORY))
     assert told(features, looked, "blend.score")[0] == looked.blended[0]
     # By what was had, with weights, 0 counts 4, 2 counts 2 and 3 counts 1; equal ones by number.
     assert told(features, looked, "again.place") == {0: 0, 2: 1, 3: 2, 4: 3}
     assert told(features, looked, "popular.place") == {2: 0, 0: 1, 3: 2, 4: 3}
-    alone = Features([*SOURCES, Source("none", Popularity(POPULAR * 0))], TABLES, repeats=True)
+    alone = FeatureExtractor(
+        [*SOURCES, FeatureSource("none", PopularityGenerator(POPULAR * 0))], TABLES, repeats=True
+    )
     assert set(told(alone, alone.of(HISTORY, EVERYTHING), "none.place").values()) == {500}
 
 

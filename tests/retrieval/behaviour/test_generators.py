@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import DEPTH, Blend, Weighted, on_common_scale
+from retrieval.behaviour.blend import DEPTH, Blend, WeightedGenerator, on_common_scale
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.popularity import BuyAgain, Popularity
+from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
 
 # 0 goes with 1 and 2, 1 with 0; nothing goes with 2.
 LISTS = ItemLists(
@@ -92,7 +92,7 @@ def test_a_user_folded_in_solves_the_equations_of_als(rng: np.random.Generator) 
 
 def test_buying_again_counts_visits_and_popularity_orders_the_rest() -> None:
     of_items = np.array([0, 10, 5, 1], np.float32)
-    generator = BuyAgain(of_items, Recency(1.0), popularity=0.5)
+    generator = BuyAgainGenerator(of_items, Recency(1.0), popularity=0.5)
     # Items 0 and 3 in one visit, 3 in the visit before.
     bought = history(3, 0, 3, days_ago=(0, 0, 7))
     assert generator.scores(bought) == pytest.approx([1, 0.5, 0.25, 0.05 + 1 + np.exp(-1)])
@@ -114,9 +114,9 @@ def test_a_common_scale_has_mean_2_and_deviation_1_over_the_best() -> None:
 
 
 def test_a_blend_adds_scales_and_leaves_out_what_the_user_had() -> None:
-    first = Popularity(np.array([5, 4, 3, 0], np.float32))
-    second = Popularity(np.array([0, 1, 2, 9], np.float32))
-    parts = [Weighted(first), Weighted(second, 2.0)]
+    first = PopularityGenerator(np.array([5, 4, 3, 0], np.float32))
+    second = PopularityGenerator(np.array([0, 1, 2, 9], np.float32))
+    parts = [WeightedGenerator(first), WeightedGenerator(second, 2.0)]
     whole = Blend(parts, repeats=True).scores(history(0))
     expected = on_common_scale(first.of_items) + 2 * on_common_scale(second.of_items)
     assert whole == pytest.approx(expected)

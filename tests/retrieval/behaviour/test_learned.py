@@ -14,16 +14,16 @@ from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import Blend, Weighted
+from retrieval.behaviour.blend import Blend, WeightedGenerator
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
-from retrieval.behaviour.generator_spec import EVERYTHING, part_of
+from retrieval.behaviour.generator_spec import ALL_EVENTS, encode_generator
 from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
-from retrieval.behaviour.model import Learned, load_learned
-from retrieval.behaviour.popularity import BuyAgain, Popularity
-from retrieval.behaviour.tables import Tables
-from retrieval.behaviour.user_histories import Histories
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
+from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.user_histories import UserHistories
+from retrieval.protocols.snapshot import SnapshotRef
 
 _RNG = np.random.default_rng(5)
 _VECTORS = _RNG.normal(size=(4, 2)).astype(np.float32)
@@ -34,7 +34,7 @@ SESSIONS = ItemLists(
 EASE = ItemLists(
     np.array([0, 0, 2, 2, 2]), np.array([0, 3], np.int32), np.array([1, 0.5], np.float32)
 )
-TABLES = Tables(
+TABLES = BehaviourTables(
     ["b", "c", "d", "ä"],
     np.array([3, 1, 0, 2]),
     {
@@ -43,7 +43,7 @@ TABLES = Tables(
     },
     {"session": SESSIONS, "ease": EASE},
     ItemFactors(_VECTORS, np.eye(2) * 3, 5.0, 2.0),
-    Histories(
+    UserHistories(
         ["u1", "u2", "ü"],
         np.array([0, 2, 2 + 1, 6]),
         np.array([0, 1, 3, 1, 3, 0], np.int32),
@@ -52,14 +52,20 @@ TABLES = Tables(
     ),
 )
 PARTS = [
-    ("session", "session", Weighted(ListGenerator(SESSIONS, Recency(3.0, 0.1), 20), 2.0)),
-    ("ease", "ease", Weighted(ListGenerator(EASE, Recency(days=60.0), EVERYTHING))),
-    ("als", "factors", Weighted(FactorGenerator(TABLES.factors, Recency(8.0), 5), 0.5)),
-    ("popular", "popularity", Weighted(Popularity(TABLES.popularity["popularity"]))),
+    ("session", "session", WeightedGenerator(ListGenerator(SESSIONS, Recency(3.0, 0.1), 20), 2.0)),
+    ("ease", "ease", WeightedGenerator(ListGenerator(EASE, Recency(days=60.0), ALL_EVENTS))),
+    ("als", "factors", WeightedGenerator(FactorGenerator(TABLES.factors, Recency(8.0), 5), 0.5)),
+    (
+        "popular",
+        "popularity",
+        WeightedGenerator(PopularityGenerator(TABLES.popularity["popularity"])),
+    ),
     (
         "buy_again",
         "popularity_15d",
-        Weighted(BuyAgain(TABLES.popularity["popularity_15d"], Recency(5.0), 0.6)),
+        WeightedGenerator(
+            BuyAgainGenerator(TABLES.popularity["popularity_15d"], Recency(5.0), 0.6)
+        ),
     ),
 ]
 
@@ -69,7 +75,7 @@ def card_of() -> snapshot_pb2.BehaviourCard:
     for repeats in (False, True):
         blend = card.blends.add(repeats=repeats)
         for model, table, (generator, weight) in PARTS:
-            part = part_of(generator)
+            part = encode_generator(generator)
             part.model, part.table, part.weight = model, table, weight
             blend.parts.append(part)
     return card
@@ -83,7 +89,7 @@ def store(tmp_path: Path) -> Store:
 Change = Callable[[Path, snapshot_pb2.BehaviourCard], None]
 
 
-def published(store: Store, change: Change | None = None) -> SnapshotInForce:
+def published(store: Store, change: Change | None = None) -> SnapshotRef:
     """Publishes the tables; a change comes before files are hashed, so that only shapes tell."""
     snapshot_id = new_snapshot_id()
     with temporary_snapshot(store, "default", snapshot_id) as folder:
@@ -99,11 +105,11 @@ def published(store: Store, change: Change | None = None) -> SnapshotInForce:
             files=list_files(folder),
         )
         publish(store, folder, manifest)
-    return SnapshotInForce(collection="default", epoch=1, manifest=manifest)
+    return SnapshotRef(collection="default", epoch=1, manifest=manifest)
 
 
-def loaded(store: Store) -> Learned:
-    found = load_learned(store, published(store))
+def loaded(store: Store) -> BehaviourModel:
+    found = load_behaviour_model(store, published(store))
     assert found is not None
     return found
 
@@ -151,7 +157,7 @@ def test_generators_score_as_those_that_were_described(store: Store) -> None:
 def test_a_snapshot_that_learned_nothing_has_nothing(store: Store) -> None:
     snapshot = published(store)
     snapshot.manifest.ClearField("behaviour")
-    assert load_learned(store, snapshot) is None
+    assert load_behaviour_model(store, snapshot) is None
 
 
 def test_what_an_older_build_did_not_write_is_not_known(store: Store) -> None:
@@ -172,7 +178,7 @@ def _newer(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
 
 
 def test_tables_of_items_and_the_popularity_that_was_chosen_are_read(store: Store) -> None:
-    found = load_learned(store, published(store, _newer))
+    found = load_behaviour_model(store, published(store, _newer))
     assert found is not None
     assert found.popularity.tolist() == [0.5, 1, 0, 2]
     assert found.counts.tolist() == [3, 1, 0, 2.5]
@@ -241,7 +247,7 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
 )
 def test_files_that_do_not_fit_are_named(store: Store, change: Change, wrong: str) -> None:
     with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
-        load_learned(store, published(store, change))
+        load_behaviour_model(store, published(store, change))
     assert "rebuild the snapshot" in raised.value.message
 
 
@@ -251,4 +257,4 @@ def test_a_file_that_changed_on_disk_is_named(store: Store) -> None:
     path = folder / "behaviour" / "factors.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(SnapshotCorrupt, match=r"behaviour/factors\.npy"):
-        load_learned(store, snapshot)
+        load_behaviour_model(store, snapshot)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_builder.behaviour.id_remap import numbers_in, renumbered
+from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.table_writer import write_tables
 from index_builder.pipeline.publisher import list_files, publish, temporary_snapshot
 from nearline.errors import SnapshotCorrupt
@@ -18,13 +18,13 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import FIRST_DAY, ITEM_TABLES, feature_names
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.model import Learned, learned_of, load_learned
-from retrieval.behaviour.tables import Tables
-from retrieval.behaviour.user_histories import Histories
-from retrieval.protocols.snapshot import SnapshotInForce
-from retrieval.recommend.ranking import HISTORY, rank
-from retrieval.recommend.reasons import reasons_for
-from retrieval.recommend.user_profile import NOBODY
+from retrieval.behaviour.model import BehaviourModel, build_behaviour_model, load_behaviour_model
+from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.user_histories import UserHistories
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.recommend.ranking import HISTORY, rank_items
+from retrieval.recommend.reasons import history_reasons
+from retrieval.recommend.user_profile import EMPTY_HISTORY
 
 IDS = ["a", "b", "c", "d", "e"]
 # With a go b, c and d, in this order; nothing goes with e.
@@ -44,16 +44,16 @@ def trees(feature: str, threshold: float, names: tuple[str, ...] = NAMES) -> str
 
 
 # What is young comes first: d is 10 days old, others are 96 and more.
-def tables() -> Tables:
+def tables() -> BehaviourTables:
     of_items = {name: np.ones(5, np.float32) for name in ITEM_TABLES}
     of_items[FIRST_DAY] = np.array([1, 2, 3, 90, 4], np.float32)
-    return Tables(
+    return BehaviourTables(
         IDS,
         np.ones(5, np.int64),
         of_items,
         {"session": GOES},
         ItemFactors(np.eye(5, dtype=np.float32), np.eye(5), 1.0, 2.0),
-        Histories(
+        UserHistories(
             ["u"],
             np.array([0, 1]),
             np.array([0], np.int32),
@@ -79,11 +79,11 @@ def card_of() -> snapshot_pb2.BehaviourCard:
     )
 
 
-def order(learned: Learned, *, repeats: bool = False, without: str = "a") -> str:
+def order(learned: BehaviourModel, *, repeats: bool = False, without: str = "a") -> str:
     history = learned.history_of("u")
     assert history is not None
     allowed = np.array([one not in without for one in learned.ids])
-    ranking = rank(learned, NOBODY, history, repeats=repeats, allowed=allowed, first=2)
+    ranking = rank_items(learned, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=2)
     assert ranking.source == HISTORY
     blocks = list(ranking.blocks)
     scores = np.concatenate([scores for _, scores in blocks])
@@ -91,7 +91,7 @@ def order(learned: Learned, *, repeats: bool = False, without: str = "a") -> str
     return "".join(learned.ids[one] for numbers, _ in blocks for one in numbers)
 
 
-def published(store: Store, change: Callable[[Path], None] | None = None) -> SnapshotInForce:
+def published(store: Store, change: Callable[[Path], None] | None = None) -> SnapshotRef:
     snapshot_id = new_snapshot_id()
     with temporary_snapshot(store, "default", snapshot_id) as folder:
         write_tables(tables(), folder)
@@ -105,11 +105,11 @@ def published(store: Store, change: Callable[[Path], None] | None = None) -> Sna
             files=list_files(folder),
         )
         publish(store, folder, manifest)
-    return SnapshotInForce(collection="default", epoch=1, manifest=manifest)
+    return SnapshotRef(collection="default", epoch=1, manifest=manifest)
 
 
 def test_the_best_are_ordered_anew_and_the_rest_comes_after_them() -> None:
-    learned = learned_of(card_of(), tables())
+    learned = build_behaviour_model(card_of(), tables())
     # Half of 1.22, 0, -1.22 for b, c and d by the blend, and -0.71, -0.71, 1.41 by the tree.
     assert order(learned) == "dbce"
     assert order(learned, repeats=True) == "bcde"
@@ -118,18 +118,18 @@ def test_the_best_are_ordered_anew_and_the_rest_comes_after_them() -> None:
 
 
 def test_reasons_are_those_of_what_a_ranker_looks_at() -> None:
-    learned = learned_of(card_of(), tables())
+    learned = build_behaviour_model(card_of(), tables())
     history = learned.history_of("u")
     assert history is not None
     for repeats in (False, True):
         generators = learned.generators(repeats=repeats)
-        assert reasons_for(learned, 3, history, generators) == ("because:a",)
+        assert history_reasons(learned, 3, history, generators) == ("because:a",)
 
 
 def test_where_no_list_speaks_nothing_is_ranked() -> None:
     found = tables()
     lists = {"session": GOES._replace(starts=np.array([0, 0, 0, 0, 0, 3]))}
-    learned = learned_of(card_of(), found._replace(lists=lists))
+    learned = build_behaviour_model(card_of(), found._replace(lists=lists))
     history = learned.history_of("u")
     ranker = learned.ranker(repeats=False)
     assert history is not None and ranker is not None
@@ -139,21 +139,21 @@ def test_where_no_list_speaks_nothing_is_ranked() -> None:
 def test_a_snapshot_carries_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     snapshot = published(store)
-    found = load_learned(store, snapshot)
+    found = load_behaviour_model(store, snapshot)
     assert found is not None
     files = {one.path for one in snapshot.manifest.files}
     assert "behaviour/ranker_no_repeats.txt" in files
     assert "behaviour/ranker_repeats.txt" not in files
     assert found.ranker(repeats=True) is None and found.ranker(repeats=False) is not None
-    assert order(found) == order(learned_of(card_of(), tables()))
+    assert order(found) == order(build_behaviour_model(card_of(), tables()))
     assert len(found.generators(repeats=False)) == len(found.generators(repeats=True)) == 1
 
 
 def test_other_documents_keep_it() -> None:
     ids = ["0", *IDS]
-    after = renumbered(tables(), numbers_in(IDS, ids), ids)
-    assert order(learned_of(card_of(), after)).replace("0", "") == order(
-        learned_of(card_of(), tables())
+    after = remap_tables(tables(), map_ids(IDS, ids), ids)
+    assert order(build_behaviour_model(card_of(), after)).replace("0", "") == order(
+        build_behaviour_model(card_of(), tables())
     )
 
 
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     store = Store(tmp_path)
     with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
-        load_learned(store, published(store, change))
+        load_behaviour_model(store, published(store, change))
     assert "rebuild the snapshot" in raised.value.message
 
 
@@ -192,4 +192,4 @@ def test_a_file_that_changed_on_disk_is_named(tmp_path: Path) -> None:
     path = folder / "behaviour" / "ranker_no_repeats.txt"
     path.write_text(path.read_text("utf-8").replace("=1 -1", "=1 -2"), "utf-8")
     with pytest.raises(SnapshotCorrupt, match=r"behaviour/ranker_no_repeats\.txt"):
-        load_learned(store, snapshot)
+        load_behaviour_model(store, snapshot)

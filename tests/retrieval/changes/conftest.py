@@ -18,7 +18,7 @@ __all__ = ["give_shared_redis"]  # A fixture.
 
 @pytest.fixture(name="empty_redis")
 def give_empty_redis(shared_redis: str) -> str:
-    """Gives the URL of an empty Redis; for tests that carry `needs_redis`."""
+    """Returns the URL of an empty Redis; for tests that carry `needs_redis`."""
     with Redis.from_url(shared_redis) as client:
         client.flushall()
     return shared_redis
@@ -26,7 +26,7 @@ def give_empty_redis(shared_redis: str) -> str:
 
 @pytest_asyncio.fixture(name="opened")
 async def give_opened(tmp_path: Path) -> AsyncIterator[Open]:
-    """Gives what makes collections that follow a log in memory, and are closed in the end."""
+    """Returns what makes collections that follow a log in memory, and are closed in the end."""
     made: list[Followed] = []
 
     def make(**options: Any) -> Followed:

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from nearline.contract import PayloadField, WriteOutcome
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import change_pb2, snapshot_pb2
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
-from retrieval.live.live_changes import LiveChanges, Logs
+from retrieval.live.live_changes import LiveChanges, LogReaderProvider
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import Applied
-from retrieval.protocols.snapshot import SnapshotInForce, snapshot_of
+from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.retrieval.snapshots import FINGERPRINT, Document, write_snapshot
@@ -45,7 +45,7 @@ class Followed:
         root: Path,
         *,
         named: bool = True,
-        logs: Logs | bool = True,
+        logs: LogReaderProvider | bool = True,
         allow_stale: bool = False,
         embedders: Embedders | None = None,
     ) -> None:
@@ -60,12 +60,12 @@ class Followed:
             embedders=embedders,
             allow_stale=allow_stale,
         )
-        self.hosting = LocalShards(self.store, 1, live=self.live)
+        self.hosting = LocalShardProvider(self.store, 1, live=self.live)
         self.snapshot = self.make()
         self.shards: Sequence[LocalShard] = ()
 
     def reader(self, collection: str) -> MemoryLog:
-        """Gives the log: what a process asks its Redis for."""
+        """Returns the log: what a process asks its Redis for."""
         return self.log
 
     def name_log(self, follows: str = "") -> None:
@@ -75,18 +75,18 @@ class Followed:
         self.store.create_log_record("default", record)
         self.store.mark_log_ready("default", number)
 
-    def make(self, watermark: Watermark | None = None) -> SnapshotInForce:
+    def make(self, watermark: Watermark | None = None) -> SnapshotRef:
         """Makes a snapshot of the old texts that has the log up to a position."""
         rows = np.eye(DIM, dtype=np.float32)
         documents = [Document(id=one, vectors=rows[:1], text="old", bounds=[(0, 3)]) for one in IDS]
         made = write_snapshot(self.root, documents, shards=SHARDS)
-        snapshot = snapshot_of(self.store, "default", made, 1)
+        snapshot = read_snapshot_ref(self.store, "default", made, 1)
         if watermark is not None:
             manifest = snapshot_pb2.Manifest()
             manifest.CopyFrom(snapshot.manifest)
             manifest.change_log_id = watermark.log_id
             manifest.watermark = watermark.encode()
-            snapshot = SnapshotInForce(collection="default", epoch=1, manifest=manifest)
+            snapshot = SnapshotRef(collection="default", epoch=1, manifest=manifest)
         return snapshot
 
     async def load(self) -> None:
@@ -96,7 +96,7 @@ class Followed:
     async def write(self, *changes: Change) -> Watermark:
         """Appends changes."""
         writes = [
-            Write(change, base_version=0 if change.document_id in IDS else None)
+            ChangeWrite(change, base_version=0 if change.document_id in IDS else None)
             for change in changes
         ]
         appended = await self.log.append(writes)
@@ -106,7 +106,7 @@ class Followed:
     async def texts(
         self, least: Watermark | None = None, deadline: float | None = None
     ) -> dict[str, str]:
-        """Gives the text of every document that is served, by id."""
+        """Returns the text of every document that is served, by id."""
         found = [
             await shard.scan(
                 self.snapshot.snapshot_id,
@@ -121,8 +121,8 @@ class Followed:
         ]
         return {item.id: item.text for each in found for item in each.items}
 
-    async def applied(self) -> list[Applied | None]:
-        """Gives how far each shard says it is."""
+    async def applied(self) -> list[AppliedState | None]:
+        """Returns how far each shard says it is."""
         payload: frozenset[PayloadField] = frozenset()
         return [
             (await shard.fetch(self.snapshot.snapshot_id, ["d0"], payload)).applied
@@ -130,7 +130,7 @@ class Followed:
         ]
 
     async def vectors(self, *ids: str) -> list[NDArray[np.float32]]:
-        """Gives the vectors of documents."""
+        """Returns the vectors of documents."""
         found = {}
         for shard in self.shards:
             fetched = await shard.fetch(
@@ -140,16 +140,16 @@ class Followed:
         return [vector for one in ids if (vector := found[one]) is not None]
 
     def progress(self) -> Mapping[int, ShardProgress]:
-        """Gives how far the shards are."""
+        """Returns how far the shards are."""
         return self.live.progress("default", self.snapshot.snapshot_id)
 
     async def stale(self) -> str:
-        """Gives why the first shard may be behind."""
+        """Returns why the first shard may be behind."""
         applied = (await self.applied())[0]
         return applied.stale if applied else ""
 
     async def close(self) -> None:
-        """Lets go of everything."""
+        """Releases everything."""
         await self.hosting.close()
 
 
@@ -159,10 +159,10 @@ def upsert(
     fingerprint: str = FINGERPRINT,
     expires: datetime | None = None,
 ) -> Change:
-    """Gives a change that adds or replaces an item of one chunk."""
+    """Returns a change that adds or replaces an item of one chunk."""
     return Change(
         document_id=document_id,
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         text=text,
         bounds=np.array([[0, len(text)]]),
         vectors={fingerprint: np.eye(DIM, dtype=np.float32)[:1]},
@@ -171,12 +171,12 @@ def upsert(
 
 
 def delete(document_id: str) -> Change:
-    """Gives a change that deletes an item."""
-    return Change(document_id=document_id, kind=Kind.DELETE)
+    """Returns a change that deletes an item."""
+    return Change(document_id=document_id, kind=ChangeKind.DELETE)
 
 
 def in_partition(partition: int, count: int) -> list[str]:
-    """Gives new ids of one partition."""
+    """Returns new ids of one partition."""
     ids = (f"n{number}" for number in range(100_000))
     found = [one for one in ids if partition_of(one) == partition]
     return found[:count]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS, partition_of
-from retrieval.changelog.change_log import Appended, LogSetBack, LogState
+from retrieval.changelog.change_log import AppendResult, LogDiverged, LogState
 from retrieval.changelog.codec import content_digest
-from retrieval.changelog.records import Entry, Kind, Write, Written
+from retrieval.changelog.records import ChangeEntry, ChangeKind, ChangeResult, ChangeWrite
 from retrieval.protocols.watermark import Watermark
 
 
@@ -25,11 +25,11 @@ def _now_us() -> int:
 class _Partition:
     """One partition; entries[0] is the change after `trimmed`."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ChangeEntry] = field(default_factory=list)
     trimmed: int = 0
     # By id: the version; negative where that change deleted the item.
     versions: dict[str, int] = field(default_factory=dict)
-    done: dict[str, tuple[str, list[Written]]] = field(default_factory=dict)
+    done: dict[str, tuple[str, list[ChangeResult]]] = field(default_factory=dict)
     # By position, of changes that named it: their place in time.
     places: dict[int, int] = field(default_factory=dict)
     # A reader beyond this position has seen changes that are lost.
@@ -60,7 +60,7 @@ class MemoryLog:
     """
 
     def user_states(self) -> NoUsers:
-        """Gives state of users: there are none."""
+        """Returns state of users: there are none."""
         return NoUsers()
 
     def __init__(
@@ -111,7 +111,9 @@ class MemoryLog:
         for entry in lost:
             part.versions.pop(entry.change.document_id, None)
         for _, number, _, change in part.entries:
-            part.versions[change.document_id] = -number if change.kind is Kind.DELETE else number
+            part.versions[change.document_id] = (
+                -number if change.kind is ChangeKind.DELETE else number
+            )
         part.set_back_to = position
         self._wake()
 
@@ -120,8 +122,11 @@ class MemoryLog:
         return LogState(self._watermark("head"), self._watermark("trimmed"))
 
     async def append(
-        self, writes: Sequence[Write], idempotency_key: str = "", timeout_s: float | None = None
-    ) -> Appended:
+        self,
+        writes: Sequence[ChangeWrite],
+        idempotency_key: str = "",
+        timeout_s: float | None = None,
+    ) -> AppendResult:
         self.appends += 1
         self._check()
         digest = content_digest(writes)
@@ -130,7 +135,7 @@ class MemoryLog:
                 f"idempotency key {idempotency_key!r} was used with another content; use a new one",
                 field="idempotency_key",
             )
-        results: list[Written | None] = [None] * len(writes)
+        results: list[ChangeResult | None] = [None] * len(writes)
         numbers: dict[int, list[int]] = {}
         for number, write in enumerate(writes):
             numbers.setdefault(partition_of(write.change.document_id), []).append(number)
@@ -151,14 +156,14 @@ class MemoryLog:
                 retry_after_s=2.0,
             )
         watermark = Watermark(self.log_id)
-        return Appended(
+        return AppendResult(
             [one for one in results if one is not None],
             watermark.advanced({one: self._partitions[one].head for one in numbers}),
         )
 
     async def read(
         self, after: Mapping[int, int], *, limit: int = 256, wait_s: float = 0.0
-    ) -> list[Entry]:
+    ) -> list[ChangeEntry]:
         self.reads += 1
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
@@ -186,7 +191,7 @@ class MemoryLog:
             total += len(gone)
         return total
 
-    def _written(self, partition: int, write: Write) -> Written:
+    def _written(self, partition: int, write: ChangeWrite) -> ChangeResult:
         part = self._partitions[partition]
         change = write.change
         kept = part.versions.get(change.document_id, 0)
@@ -197,34 +202,36 @@ class MemoryLog:
         last = self._place(part, abs(kept))
         if write.as_of_us is not None and last >= write.as_of_us:
             same = last == write.as_of_us
-            return Written(WriteOutcome.UNCHANGED if same else WriteOutcome.SUPERSEDED, abs(kept))
+            return ChangeResult(
+                WriteOutcome.UNCHANGED if same else WriteOutcome.SUPERSEDED, abs(kept)
+            )
         if write.if_version not in (None, version):
-            return Written(
+            return ChangeResult(
                 WriteOutcome.REJECTED,
                 version,
                 "CONFLICT",
                 f"the item has version {version}, not {write.if_version}",
             )
-        if not exists and change.kind is not Kind.UPSERT:
-            return Written(WriteOutcome.ABSENT, 0)
+        if not exists and change.kind is not ChangeKind.UPSERT:
+            return ChangeResult(WriteOutcome.ABSENT, 0)
         position = part.head + 1
         if write.as_of_us is not None:
             part.places[position] = write.as_of_us
         last = part.entries[-1].time_us if part.entries else 0
-        part.entries.append(Entry(partition, position, max(self._clock(), last), change))
-        deleted = change.kind is Kind.DELETE
+        part.entries.append(ChangeEntry(partition, position, max(self._clock(), last), change))
+        deleted = change.kind is ChangeKind.DELETE
         part.versions[change.document_id] = -position if deleted else position
         if deleted:
-            return Written(WriteOutcome.DELETED, position)
-        return Written(WriteOutcome.REPLACED if exists else WriteOutcome.APPLIED, position)
+            return ChangeResult(WriteOutcome.DELETED, position)
+        return ChangeResult(WriteOutcome.REPLACED if exists else WriteOutcome.APPLIED, position)
 
     def _place(self, part: _Partition, position: int) -> int:
-        """Gives the place in time of a change; -1 where it was trimmed, or there is none."""
+        """Returns the place in time of a change; -1 where it was trimmed, or there is none."""
         if position <= part.trimmed:
             return -1
         return part.places.get(position, part.entries[position - part.trimmed - 1].time_us)
 
-    def _next(self, partition: int, last: int, limit: int) -> list[Entry]:
+    def _next(self, partition: int, last: int, limit: int) -> list[ChangeEntry]:
         part = self._partitions[partition]
         if last < part.trimmed:
             raise SnapshotMismatch(
@@ -233,7 +240,7 @@ class MemoryLog:
         back = part.set_back_to
         if last > part.head or (back is not None and last > back):
             part.set_back_to = None
-            raise LogSetBack(
+            raise LogDiverged(
                 f"partition {partition} of change log {self.log_id} was set back behind {last}"
             )
         return part.entries[last - part.trimmed :][:limit]

@@ -16,10 +16,10 @@ from nearline.snapshot import PARTITIONS, Store
 from nearline.store.files import StoreFiles
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog import archive as archiving
-from retrieval.changelog.archive import Archive, archive
-from retrieval.changelog.archive_segments import Segment
-from retrieval.changelog.records import Change, Entry, Kind, Write
-from retrieval.changelog.retention import contained, kept_by_all, trim
+from retrieval.changelog.archive import Archive, archive_changes
+from retrieval.changelog.archive_segments import LogSegment
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind, ChangeWrite
+from retrieval.changelog.retention import common_watermark, contained_watermark, trim_log
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.memory_log import MemoryLog
 from tests.store.conftest import files, s3, s3_endpoint  # noqa: F401  fixtures
@@ -30,7 +30,7 @@ SNAPSHOT = "20261125T00000{}Z-abcdef"
 def _upsert(key: str) -> Change:
     return Change(
         document_id=key,
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         title=f"Title {key}",
         text=f"Text {key}.",
         attributes={"n": 1, "tags": ["a", "b"]},
@@ -42,15 +42,15 @@ def _upsert(key: str) -> Change:
 
 async def _append(log: MemoryLog, keys: Sequence[str]) -> None:
     for key in keys:
-        await log.append([Write(_upsert(key))])
+        await log.append([ChangeWrite(_upsert(key))])
 
 
-async def _all(log: MemoryLog) -> list[Entry]:
+async def _all(log: MemoryLog) -> list[ChangeEntry]:
     trimmed = (await log.state()).trimmed
     return await log.read(dict(enumerate(trimmed.positions)), limit=1 << 30)
 
 
-def _places(entries: Sequence[Entry]) -> list[tuple[int, int, int, str]]:
+def _places(entries: Sequence[ChangeEntry]) -> list[tuple[int, int, int, str]]:
     return sorted((e.partition, e.position, e.time_us, e.change.document_id) for e in entries)
 
 
@@ -62,7 +62,7 @@ def store(files: StoreFiles) -> Store:  # noqa: F811
 async def test_what_is_read_is_what_was_appended(store: Store) -> None:
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(200)])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     assert kept.end() == (await log.state()).head
     entries = list(kept.entries(Watermark(log.log_id)))
     assert _places(entries) == _places(await _all(log))
@@ -84,7 +84,7 @@ async def test_segments_go_on_from_each_other(
     monkeypatch.setattr(archiving, "_READ_AT_ONCE", 1)
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(300)])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     numbers = kept.numbers()
     assert len(numbers) > 3 and numbers == list(range(1, len(numbers) + 1))
     fresh = Archive(store, "default", log.log_id)
@@ -106,9 +106,9 @@ async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(archiving, "_READ_AT_ONCE", 2)
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(150)])
-    done = await asyncio.gather(*(archive(store, log) for _ in range(4)))
+    done = await asyncio.gather(*(archive_changes(store, log) for _ in range(4)))
     await _append(log, [f"k{n}" for n in range(50)])
-    done += await asyncio.gather(*(archive(store, log) for _ in range(4)))
+    done += await asyncio.gather(*(archive_changes(store, log) for _ in range(4)))
     head = (await log.state()).head
     assert done[-1].end() == head
     entries = _places(list(Archive(store, "default", log.log_id).entries(Watermark(log.log_id))))
@@ -119,7 +119,7 @@ async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyP
 async def test_a_segment_does_not_take_the_place_of_another(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a"])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     start = Watermark(log.log_id)
     with pytest.raises(AlreadyExists, match="has grown"):
         kept.add([], start, start)
@@ -128,20 +128,20 @@ async def test_a_segment_does_not_take_the_place_of_another(store: Store) -> Non
 async def test_an_empty_log_is_archived_once(store: Store) -> None:
     log = MemoryLog()
     for _ in range(3):
-        kept = await archive(store, log)
+        kept = await archive_changes(store, log)
     assert kept.numbers() == [1]
     assert kept.end() == Watermark(log.log_id)
     await _append(log, ["a"])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     assert [e.change.document_id for e in kept.entries(Watermark(log.log_id))] == ["a"]
 
 
 async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "b"])
-    first = (await archive(store, log)).end()
+    first = (await archive_changes(store, log)).end()
     await _append(log, ["c"])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     assert kept.drop(Watermark(log.log_id)) == 0
     assert kept.drop(first) == 1
     with pytest.raises(SnapshotMismatch, match="lacks changes 1 to 1"):
@@ -151,9 +151,9 @@ async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store:
     assert kept.drop(second) == 1
     assert kept.drop(second) == 0
     await log.trim(second)
-    assert (await archive(store, log)).end() == second
+    assert (await archive_changes(store, log)).end() == second
     await _append(log, ["d"])
-    again = await archive(store, log)
+    again = await archive_changes(store, log)
     assert [e.change.document_id for e in again.entries(second)] == ["d"]
     assert again.drop(again.end()) == 2
     assert len(again.numbers()) == 1
@@ -162,16 +162,16 @@ async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store:
 async def test_a_log_that_lost_what_is_archived_is_refused(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "a"])
-    kept = await archive(store, log)
+    kept = await archive_changes(store, log)
     partition = next(p for p, at in enumerate(kept.end().positions) if at)
     log.set_back(partition, 1)
     with pytest.raises(SnapshotMismatch, match="it has lost changes"):
-        await archive(store, log)
+        await archive_changes(store, log)
 
 
 def test_what_is_no_segment_is_named() -> None:
     with pytest.raises(SnapshotCorrupt, match="segment 7 is not a segment"):
-        Segment(b"PAR1 torn", "segment 7")
+        LogSegment(b"PAR1 torn", "segment 7")
 
 
 def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
@@ -190,38 +190,38 @@ def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
 async def test_only_what_every_snapshot_and_the_archive_has_is_trimmed(store: Store) -> None:
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(100)])
-    assert await trim(store, log) == 0  # Nothing is published.
-    head = (await archive(store, log)).end()
+    assert await trim_log(store, log) == 0  # Nothing is published.
+    head = (await archive_changes(store, log)).end()
     less = Watermark(log.log_id, tuple(max(0, at - 1) for at in head.positions))
     _publish(store, 1, head)
     older = _publish(store, 2, less)
     await _append(log, ["not archived"])
-    assert await trim(store, log) == sum(less.positions)
+    assert await trim_log(store, log) == sum(less.positions)
     assert (await log.state()).trimmed == less
     store.remove_snapshot("default", older)
-    assert await trim(store, log) == sum(head.positions) - sum(less.positions)
-    assert await trim(store, log) == 0
+    assert await trim_log(store, log) == sum(head.positions) - sum(less.positions)
+    assert await trim_log(store, log) == 0
     assert (await log.state()).trimmed == head
 
 
 async def test_a_snapshot_of_no_log_holds_everything(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a"])
-    head = (await archive(store, log)).end()
+    head = (await archive_changes(store, log)).end()
     _publish(store, 1, head)
-    assert kept_by_all(store, "default", log.log_id) == head
+    assert common_watermark(store, "default", log.log_id) == head
     _publish(store, 2, None)
-    assert kept_by_all(store, "default", log.log_id) == Watermark(log.log_id)
-    assert await trim(store, log) == 0
+    assert common_watermark(store, "default", log.log_id) == Watermark(log.log_id)
+    assert await trim_log(store, log) == 0
 
 
 def test_a_later_log_contains_the_one_that_it_follows() -> None:
     old, new, foreign = "a" * 32, "b" * 32, "c" * 32
     head = Watermark(new, (5,) * PARTITIONS)
     manifest = snapshot_pb2.Manifest(change_log_id=new, watermark=head.encode())
-    assert contained(manifest, new, [old, new]) == head
-    assert contained(manifest, old, [old, new]).covers(Watermark(old, (9,) * PARTITIONS))
+    assert contained_watermark(manifest, new, [old, new]) == head
+    assert contained_watermark(manifest, old, [old, new]).covers(Watermark(old, (9,) * PARTITIONS))
     manifest = snapshot_pb2.Manifest(change_log_id=old, watermark=Watermark(old).encode())
-    assert contained(manifest, new, [old, new]) == Watermark(new)
+    assert contained_watermark(manifest, new, [old, new]) == Watermark(new)
     manifest = snapshot_pb2.Manifest(change_log_id=foreign, watermark=Watermark(foreign).encode())
-    assert contained(manifest, new, [old, new]) == Watermark(new)
+    assert contained_watermark(manifest, new, [old, new]) == Watermark(new)

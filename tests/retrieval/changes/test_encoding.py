@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import change_pb2
-from retrieval.changelog.codec import content_digest, decode, encode
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.codec import content_digest, decode_change, encode_change
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 
 TEXTS = st.text(max_size=20)
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))
@@ -28,7 +28,7 @@ SCALARS = st.one_of(
 CHANGES = st.builds(
     Change,
     document_id=st.text(min_size=1, max_size=20),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(ChangeKind),
     title=TEXTS,
     text=TEXTS,
     attributes=st.dictionaries(TEXTS, SCALARS | st.lists(SCALARS, max_size=3), max_size=3),
@@ -48,7 +48,7 @@ CHANGES = st.builds(
 
 @given(CHANGES)
 def test_what_is_encoded_is_read_back(change: Change) -> None:
-    back = decode(encode(change))
+    back = decode_change(encode_change(change))
     for name in ("document_id", "kind", "title", "text", "attributes", "expires"):
         assert getattr(back, name) == getattr(change, name)
     assert back.bounds.dtype == np.dtype(np.int64)
@@ -62,13 +62,20 @@ def test_what_is_encoded_is_read_back(change: Change) -> None:
 
 
 def test_an_empty_matrix_keeps_its_dimension() -> None:
-    change = Change(document_id="a", kind=Kind.UPSERT, vectors={"f": np.empty((0, 7), np.float32)})
-    assert decode(encode(change)).vectors["f"].shape == (0, 7)
+    change = Change(
+        document_id="a", kind=ChangeKind.UPSERT, vectors={"f": np.empty((0, 7), np.float32)}
+    )
+    assert decode_change(encode_change(change)).vectors["f"].shape == (0, 7)
 
 
 def test_times_of_other_zones_are_the_same_time() -> None:
     east = datetime(2026, 11, 25, 1, 0, tzinfo=timezone(timedelta(hours=2)))
-    assert decode(encode(Change(document_id="a", kind=Kind.UPSERT, expires=east))).expires == east
+    assert (
+        decode_change(
+            encode_change(Change(document_id="a", kind=ChangeKind.UPSERT, expires=east))
+        ).expires
+        == east
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,32 +92,36 @@ def test_times_of_other_zones_are_the_same_time() -> None:
 )
 def test_bytes_of_another_making_are_refused(data: bytes) -> None:
     with pytest.raises(SnapshotCorrupt, match="use the version that wrote it"):
-        decode(data)
+        decode_change(data)
 
 
 def test_a_digest_is_of_what_the_user_asked() -> None:
     change = Change(
         document_id="a",
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         text="one",
         vectors={"model": np.ones((1, 2), np.float32)},
         attributes={"b": 1, "a": 2},
     )
-    digest = content_digest([Write(change)])
+    digest = content_digest([ChangeWrite(change)])
     model = replace(change, vectors={"model": np.zeros((1, 2), np.float32)})
     order = replace(change, attributes={"a": 2, "b": 1})
-    for same in (Write(model), Write(order), Write(change, base_version=3, base_position=9)):
+    for same in (
+        ChangeWrite(model),
+        ChangeWrite(order),
+        ChangeWrite(change, base_version=3, base_position=9),
+    ):
         assert content_digest([same]) == digest
     brought = replace(change, vectors={"": np.ones((1, 2), np.float32)})
-    other = Write(replace(brought, vectors={"": np.zeros((1, 2), np.float32)}))
+    other = ChangeWrite(replace(brought, vectors={"": np.zeros((1, 2), np.float32)}))
     for another in (
-        [Write(replace(change, text="two"))],
-        [Write(replace(change, kind=Kind.DELETE))],
-        [Write(change, if_version=0)],
-        [Write(change, as_of_us=0)],
-        [Write(change), Write(change)],
-        [Write(brought)],
+        [ChangeWrite(replace(change, text="two"))],
+        [ChangeWrite(replace(change, kind=ChangeKind.DELETE))],
+        [ChangeWrite(change, if_version=0)],
+        [ChangeWrite(change, as_of_us=0)],
+        [ChangeWrite(change), ChangeWrite(change)],
+        [ChangeWrite(brought)],
         [other],
     ):
         assert content_digest(another) != digest
-    assert content_digest([Write(brought)]) != content_digest([other])
+    assert content_digest([ChangeWrite(brought)]) != content_digest([other])

@@ -13,12 +13,12 @@ import pytest_asyncio
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 from retrieval.live import published_state
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.log_follower import Following
-from retrieval.live.view import Live, LiveView
-from retrieval.protocols.shard import Applied
+from retrieval.live.log_follower import LogFollower
+from retrieval.live.view import LiveState, LiveView
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changes.followed import Followed, in_partition, upsert
 
@@ -36,7 +36,7 @@ class Elsewhere:
         self.refused = ""
         self.told_set_back: list[str] = []
         self.tried = self.made = 0
-        self.live: Live | None = None
+        self.live: LiveState | None = None
 
     async def new_delta(self, start: Watermark, log: ChangeLog | None) -> FollowedDelta:
         """Makes a delta that goes on from where this is."""
@@ -47,12 +47,12 @@ class Elsewhere:
             self.at = start
         return _Delta(self)
 
-    def attach(self, live: Live) -> None:
+    def attach(self, live: LiveState) -> None:
         """Takes what tells how far it is."""
         self.live = live
 
     @property
-    def applied(self) -> Applied:
+    def applied(self) -> AppliedState:
         """What searches are told."""
         assert self.live is not None
         return self.live.view.applied
@@ -64,9 +64,9 @@ class _Delta:
 
     @property
     def view(self) -> LiveView:
-        return LiveView(Applied(self._there.at))
+        return LiveView(AppliedState(self._there.at))
 
-    async def apply(self, entries: Sequence[Entry]) -> None:
+    async def apply(self, entries: Sequence[ChangeEntry]) -> None:
         there = self._there
         there.tried += 1
         if there.error is not None:
@@ -92,9 +92,9 @@ class Opened:
     def __init__(self, root: Path) -> None:
         self.one = Followed(root)
         self.there = Elsewhere()
-        self.following: Following | None = None
+        self.following: LogFollower | None = None
 
-    async def begin(self) -> Following:
+    async def begin(self) -> LogFollower:
         """Begins to follow; `ready` is to be awaited."""
         shard = FollowedShard(
             number=0,
@@ -109,7 +109,7 @@ class Opened:
 
 @pytest_asyncio.fixture(name="opened_elsewhere")
 async def give_opened_elsewhere(tmp_path: Path) -> AsyncIterator[Opened]:
-    """Gives one; it is let go of afterwards."""
+    """Returns one; it is let go of afterwards."""
     opened = Opened(tmp_path)
     yield opened
     await opened.one.close()
@@ -149,7 +149,7 @@ async def test_a_delta_that_is_away_is_asked_again_and_that_is_told(
     await there.live.wait(least, None)
     await until(lambda: not there.applied.stale)
     assert (there.seen, there.made) == (["d0"], 1)
-    # Whoever lets go of it waits for nothing.
+    # Whoever releases it waits for nothing.
     there.error = NotReady("away again")
     await one.write(upsert("d1"))
     await until(lambda: there.tried > 5)

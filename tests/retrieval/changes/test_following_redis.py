@@ -13,10 +13,10 @@ from nearline.errors import NotReady, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import free_port
 from retrieval.changelog.creation import start_new_log
-from retrieval.changelog.records import Write
+from retrieval.changelog.records import ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.watermark import Watermark
-from retrieval.snapshots.promotable import promotable
+from retrieval.snapshots.promotable import make_promotion_check
 from tests.generation.redis import needs_redis, valkey
 from tests.retrieval.changes.followed import OLD, Followed, until_stale, until_texts, upsert
 from tests.retrieval.changes.writing import change_logs
@@ -34,7 +34,7 @@ async def followed(root: Path, logs: ChangeLogs) -> AsyncIterator[Followed]:
 
 
 async def write(logs: ChangeLogs, document_id: str, text: str) -> Watermark:
-    appended = await logs.log("default").append([Write(upsert(document_id, text))])
+    appended = await logs.log("default").append([ChangeWrite(upsert(document_id, text))])
     return appended.watermark
 
 
@@ -70,7 +70,7 @@ async def test_a_redis_that_was_emptied_stops_what_follows_it_with_the_remedy(
                 await other.load()
             await other.close()
             with pytest.raises(SnapshotMismatch, match="it was emptied"):
-                await promotable(one.store, others, "default")
+                await make_promotion_check(one.store, others, "default")
             # The operator takes the loss: a new log, which all snapshots are taken to go on into.
             start_new_log(one.store, "default", "a test", "it was lost")
         async with change_logs(tmp_path, empty_redis) as others:
@@ -101,18 +101,18 @@ async def test_only_what_the_log_can_be_followed_from_is_promoted(
     async with change_logs(tmp_path, empty_redis) as logs:
         one = Followed(tmp_path, named=False)
         await one.close()
-        (await promotable(one.store, logs, "default"))(one.snapshot.manifest)
+        (await make_promotion_check(one.store, logs, "default"))(one.snapshot.manifest)
         await write(logs, "d0", "first")
         seen = await write(logs, "d0", "second")
-        check = await promotable(one.store, logs, "default")
+        check = await make_promotion_check(one.store, logs, "default")
         check(one.snapshot.manifest)
         await logs.log("default").trim(seen)
-        check = await promotable(one.store, logs, "default")
+        check = await make_promotion_check(one.store, logs, "default")
         with pytest.raises(SnapshotMismatch, match="keeps only those after 2; build a snapshot"):
             check(one.snapshot.manifest)
         check(one.make(watermark=seen).manifest)
         with pytest.raises(SnapshotMismatch, match=f"belongs to change log {'f' * 32}"):
             check(snapshot_pb2.Manifest(change_log_id="f" * 32))
-        (await promotable(one.store, None, "default"))(one.snapshot.manifest)
+        (await make_promotion_check(one.store, None, "default"))(one.snapshot.manifest)
     async with change_logs(tmp_path, f"redis://127.0.0.1:{free_port()}/0") as away:
-        (await promotable(one.store, away, "default"))(one.snapshot.manifest)
+        (await make_promotion_check(one.store, away, "default"))(one.snapshot.manifest)

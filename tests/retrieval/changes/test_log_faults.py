@@ -18,7 +18,7 @@ from nearline.snapshot import PARTITIONS, Store, partition_of
 from nearline.v1.change_pb2 import LogRecord
 from nearline_cli.local.processes import free_port
 from retrieval.changelog.creation import start_new_log
-from retrieval.changelog.keys import keys_of
+from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import connect
@@ -197,7 +197,7 @@ async def test_the_log_of_another_store(empty_redis: str, tmp_path: Path) -> Non
         # Exchanged under a reader, for one that has more.
         async with connect(empty_redis) as client:
             for partition in range(PARTITIONS):
-                await client.hset(keys_of("default", partition).meta, "log", "f" * 32)
+                await client.hset(partition_keys("default", partition).meta, "log", "f" * 32)
         with pytest.raises(SnapshotMismatch, match="holds change log ffff"):
             await log.read({A: 1})
         with pytest.raises(SnapshotMismatch, match="holds change log ffff"):
@@ -208,7 +208,7 @@ async def test_a_log_that_was_half_made_is_made(empty_redis: str, tmp_path: Path
     record = start_new_log(Store(tmp_path), "default", "somebody", "then it died")
     async with connect(empty_redis) as client:
         await client.hset(
-            keys_of("default", 3).meta,
+            partition_keys("default", 3).meta,
             mapping={"log": record.log_id, "seq": 0, "trimmed": 0, "nonce": "", "time": 0},
         )
     async with change_logs(tmp_path, empty_redis) as logs:
@@ -225,7 +225,7 @@ async def test_a_new_log_in_the_place_of_a_lost_one(empty_redis: str, tmp_path: 
         await reader.read({A: 0})
         # Some partitions are lost, some are there still.
         for partition in range(30):
-            await client.delete(keys_of("default", partition).meta)
+            await client.delete(partition_keys("default", partition).meta)
         record = start_new_log(store, "default", "somebody", "a disk died")
         assert (record.number, record.follows, record.who) == (2, old.log_id, "somebody")
         state = await log.state()
@@ -284,7 +284,7 @@ async def test_entries_that_are_gone_are_missed(empty_redis: str, tmp_path: Path
         log = logs.log("default")
         await log.append([upsert("a")])
         await log.append([upsert("a")])
-        keys = keys_of("default", A)
+        keys = partition_keys("default", A)
         await client.xdel(keys.log, "1-0")
         with pytest.raises(SnapshotMismatch, match="no longer in change log"):
             await log.read({A: 0})

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from nearline.errors import InvalidRequest, SnapshotMismatch
 from nearline.snapshot import Store, partition_of
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.codec import encode
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.codec import encode_change
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.watermark import Watermark
 from tests.generation.redis import needs_redis, valkey
@@ -29,7 +29,7 @@ IDS = ["a", *[str(n) for n in range(1_000) if partition_of(str(n)) == PARTITION]
 
 
 class Request(NamedTuple):
-    writes: Sequence[Write]
+    writes: Sequence[ChangeWrite]
     key: str
 
 
@@ -41,13 +41,13 @@ VERSIONS = st.none() | st.integers(0, 6)
 CHANGES = st.builds(
     Change,
     document_id=st.sampled_from(IDS),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(ChangeKind),
     text=st.sampled_from(["", "\0 \r\n", "text"]),
 )
 # Before all that the clock of either log says, and after it.
 PLACES = st.none() | st.none() | st.integers(1, 4) | st.integers(4 * 10**15, 4 * 10**15 + 3)
 WRITES = st.builds(
-    Write,
+    ChangeWrite,
     CHANGES,
     VERSIONS,
     base_version=VERSIONS,
@@ -65,7 +65,7 @@ STEPS = st.one_of(
 
 
 async def outcome(log: ChangeLog, step: Request | Trim) -> object:
-    """Gives all that can be seen of a step, and of the log after it."""
+    """Returns all that can be seen of a step, and of the log after it."""
     seen: list[object] = []
     head, trimmed = await log.state()
     if isinstance(step, Trim):
@@ -81,7 +81,7 @@ async def outcome(log: ChangeLog, step: Request | Trim) -> object:
     for after in (trimmed, head):
         entries = await log.read(dict(enumerate(after.positions)))
         seen += [
-            (entry.partition, entry.position, encode(entry.change))
+            (entry.partition, entry.position, encode_change(entry.change))
             for entry in sorted(entries, key=lambda one: one[:2])
         ]
     with contextlib.suppress(SnapshotMismatch):

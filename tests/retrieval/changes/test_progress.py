@@ -14,16 +14,16 @@ import pytest
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline.v1 import shard_pb2
-from retrieval.live.progress import ShardLive, ShardProgress
+from retrieval.live.progress import ShardLiveState, ShardProgress
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Applied
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
-from retrieval.router.live_reports import LiveReport, LiveReports
+from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.search.collection import ServedCollection
 from retrieval.shards import progress_codec
 from retrieval.shards.client import ShardKey
-from retrieval.shards.provider import Hosting
-from retrieval.shards.replicas.load_balancer import choose
+from retrieval.shards.provider import ShardProvider
+from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Peer, Replica
 
 LOG = "0123456789abcdef0123456789abcdef"
@@ -32,9 +32,9 @@ KEY = ShardKey("default", "s", 0)
 
 
 def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> ShardProgress:
-    """Gives what a replica says that has applied so many changes of a partition."""
+    """Returns what a replica says that has applied so many changes of a partition."""
     return ShardProgress(
-        applied=Applied(Watermark(LOG).advanced({partition: at}), stale),
+        applied=AppliedState(Watermark(LOG).advanced({partition: at}), stale),
         rows=rows,
         dead_rows=1,
         hidden_rows=2,
@@ -47,14 +47,14 @@ def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> Shar
 
 @pytest.mark.parametrize(
     "progress",
-    [told(3), told(4, stale="why"), ShardProgress(applied=Applied(Watermark(LOG)))],
+    [told(3), told(4, stale="why"), ShardProgress(applied=AppliedState(Watermark(LOG)))],
 )
 def test_progress_goes_over_the_wire_and_comes_back(progress: ShardProgress) -> None:
     message = shard_pb2.LoadedShard()
-    assert progress_codec.progress_of(message) is None
-    progress_codec.fill(message, progress)
+    assert progress_codec.progress_from_proto(message) is None
+    progress_codec.fill_progress(message, progress)
     parsed = shard_pb2.LoadedShard.FromString(message.SerializeToString())
-    assert progress_codec.progress_of(parsed) == progress
+    assert progress_codec.progress_from_proto(parsed) == progress
 
 
 class Replicas:
@@ -82,7 +82,7 @@ async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
     tmp_path: Path,
 ) -> None:
     served = cast(ServedCollection, Served())
-    report = await LiveReports(Store(tmp_path), None, cast(Hosting, Replicas())).of(served)
+    report = await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Replicas())).of(served)
     assert report == LiveReport(
         log_id=LOG,
         problem="the log is away",
@@ -91,7 +91,9 @@ async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
         behind=7 + 3,
         oldest_change=START + timedelta(seconds=5),
     )
-    assert await LiveReports(Store(tmp_path), None, cast(Hosting, Nobody())).of(served) is None
+    assert (
+        await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Nobody())).of(served) is None
+    )
 
 
 async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
@@ -110,22 +112,22 @@ async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
     for one in (stale, fresh):
         await one.poll()
         one.health.succeeded()
-    assert {choose([stale, fresh], KEY, time.monotonic()) for _ in range(20)} == {fresh}
-    assert choose([stale], KEY, time.monotonic()) is stale
-    assert choose([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale
+    assert {choose_replica([stale, fresh], KEY, time.monotonic()) for _ in range(20)} == {fresh}
+    assert choose_replica([stale], KEY, time.monotonic()) is stale
+    assert choose_replica([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale
 
 
 async def test_those_who_wait_hear_of_another_log_and_of_the_end() -> None:
     at = Watermark(LOG).advanced({5: 1})
     further = at.advanced({5: 2})
-    live = ShardLive(0, (5,), LiveView(Applied(at)))
+    live = ShardLiveState(0, (5,), LiveView(AppliedState(at)))
     await live.wait(at.advanced({6: 9}), None)
     waiting = asyncio.ensure_future(live.wait(further, None))
     await asyncio.sleep(0)
-    live.publish(LiveView(Applied(Watermark("f" * 32))))
+    live.publish(LiveView(AppliedState(Watermark("f" * 32))))
     with pytest.raises(SnapshotMismatch, match="is of change log"):
         await waiting
-    live.publish(LiveView(Applied(at, "the log is away")))
+    live.publish(LiveView(AppliedState(at, "the log is away")))
     waiting = asyncio.ensure_future(live.wait(further, None))
     await asyncio.sleep(0)
     live.close(NotReady("it is let go of"))

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
 from nearline.snapshot import Store, partition_of
-from retrieval.changelog.keys import keys_of
+from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.watermark import Watermark
@@ -210,7 +210,7 @@ async def test_what_was_trimmed_is_not_read_and_not_missed(
     await log.append([upsert(ids[0]), delete(ids[1])])
     head = (await log.state()).head
     assert await log.trim(head.advanced({A: 1})) == 102
-    keys = keys_of("default", A)
+    keys = partition_keys("default", A)
     async with connect(empty_redis) as client:
         assert await client.xlen(keys.log) == 0
         assert await client.exists(keys.versions) == 0
@@ -239,7 +239,7 @@ async def test_keys_of_a_partition_share_a_slot(log: RedisLog) -> None:
     slots = set()
     for collection in ("default", "0-shop_x"):
         for partition in range(64):
-            keys = keys_of(collection, partition)
+            keys = partition_keys(collection, partition)
             names = (keys.meta, keys.log, keys.versions, keys.done("i", "k}"), keys.asked("i", ""))
             of_partition = {key_slot(name.encode()) for name in names}
             assert len(of_partition) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nearline.contract import AttributeValue
 from nearline.snapshot import Store
-from retrieval.changelog.records import Change, Kind, Write
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 
 
@@ -20,9 +20,9 @@ def upsert(
     base_version: int | None = None,
     base_position: int = 0,
     as_of_us: int | None = None,
-) -> Write:
-    change = Change(document_id=document_id, kind=Kind.UPSERT, text=text)
-    return Write(change, if_version, base_version, base_position, as_of_us)
+) -> ChangeWrite:
+    change = Change(document_id=document_id, kind=ChangeKind.UPSERT, text=text)
+    return ChangeWrite(change, if_version, base_version, base_position, as_of_us)
 
 
 def delete(
@@ -31,21 +31,21 @@ def delete(
     if_version: int | None = None,
     base_version: int | None = None,
     base_position: int = 0,
-) -> Write:
-    change = Change(document_id=document_id, kind=Kind.DELETE)
-    return Write(change, if_version, base_version, base_position)
+) -> ChangeWrite:
+    change = Change(document_id=document_id, kind=ChangeKind.DELETE)
+    return ChangeWrite(change, if_version, base_version, base_position)
 
 
 def set_attribute(
     document_id: str, name: str, value: AttributeValue, *, base_version: int | None = None
-) -> Write:
-    change = Change(document_id=document_id, kind=Kind.ATTRIBUTES, attributes={name: value})
-    return Write(change, base_version=base_version)
+) -> ChangeWrite:
+    change = Change(document_id=document_id, kind=ChangeKind.ATTRIBUTES, attributes={name: value})
+    return ChangeWrite(change, base_version=base_version)
 
 
 @contextlib.asynccontextmanager
 async def change_logs(store: Path, url: str, replicas: int = 0) -> AsyncIterator[ChangeLogs]:
-    """Gives the change logs of a store for the length of the block."""
+    """Yields the change logs of a store for the length of the block."""
     logs = ChangeLogs(Store(store), url, who="a test", replicas=replicas)
     try:
         yield logs

@@ -69,13 +69,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 @pytest.fixture(scope="module", params=PARAMETERS)
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Gives each implementation in turn."""
+    """Returns each implementation in turn."""
     return IMPLEMENTATIONS[request.param]
 
 
 @pytest.fixture(scope="module")
 def server(implementation: Implementation, request: pytest.FixtureRequest) -> str:
-    """Gives the address of the server that the implementation needs; empty: none."""
+    """Returns the address of the server that the implementation needs; empty: none."""
     return address_of(implementation.server, request) if implementation.server else ""
 
 
@@ -83,7 +83,7 @@ def server(implementation: Implementation, request: pytest.FixtureRequest) -> st
 async def small(
     implementation: Implementation, material: Material, server: str
 ) -> AsyncIterator[Held]:
-    """Gives the shard of the small collection."""
+    """Returns the shard of the small collection."""
     async with implementation.opened(material.store, SMALL, server) as held:
         yield held
 
@@ -92,6 +92,6 @@ async def small(
 async def large(
     implementation: Implementation, material: Material, server: str
 ) -> AsyncIterator[Held]:
-    """Gives the shard of the large collection."""
+    """Returns the shard of the large collection."""
     async with implementation.opened(material.store, LARGE, server) as held:
         yield held

@@ -13,10 +13,10 @@ import pytest
 from nearline.serving import running
 from nearline.snapshot import Store
 from retrieval.protocols.shard import Shard
-from retrieval.protocols.snapshot import SnapshotInForce, in_force
-from retrieval.shards.local_provider import LocalShards
-from retrieval.shards.provider import Hosting
-from retrieval.shards.replicas.remote_provider import RemoteShards
+from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
+from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.shards.provider import ShardProvider
+from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.milvus.fixtures import servers
 from tests.retrieval.modes import shard_registration
@@ -44,7 +44,7 @@ Opened = AbstractAsyncContextManager[Held]
 async def local(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
     """FAISS in this process."""
     async with contextlib.AsyncExitStack() as stack:
-        shards = LocalShards(Store(store), 2)
+        shards = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(shards.close)
         yield await _held(shards, store, collection)
 
@@ -53,13 +53,13 @@ async def local(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
 async def remote(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
     """FAISS on a shard server, asked over gRPC."""
     async with contextlib.AsyncExitStack() as stack:
-        shards = LocalShards(Store(store), 2)
+        shards = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(shards.close)
         host = ShardHost(Store(store), shards)
         stack.push_async_callback(host.close)
         await host.start()
         address = await stack.enter_async_context(running([shard_registration(host)]))
-        hosting = RemoteShards({0: (address,)}, 10.0)
+        hosting = RemoteShardProvider({0: (address,)}, 10.0)
         stack.push_async_callback(hosting.close)
         yield await _held(hosting, store, collection)
 
@@ -70,18 +70,18 @@ async def milvus(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
     # Imported late: its client may not be installed.
     from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
-    from retrieval.milvus.collection_state import States
+    from retrieval.milvus.collection_state import CollectionStates
     from retrieval.milvus.layout import collection_name
-    from retrieval.milvus.provider import MilvusShards
+    from retrieval.milvus.provider import MilvusShardProvider
 
     async with contextlib.AsyncExitStack() as stack:
         client = MilvusClient(uri, timeout_s=30.0)
-        hosting = MilvusShards(Store(store), client)
+        hosting = MilvusShardProvider(Store(store), client)
         stack.push_async_callback(hosting.close)
-        (snapshot,) = in_force(Store(store), (collection,))
+        (snapshot,) = read_current_snapshots(Store(store), (collection,))
         name = collection_name(collection, snapshot.snapshot_id)
         stack.push_async_callback(client.drop, name)
-        stack.push_async_callback(States(client).remove, name)
+        stack.push_async_callback(CollectionStates(client).remove, name)
         index = "FLAT" if collection == SMALL else "HNSW"
         await export(Store(store), collection, snapshot.snapshot_id, client, index=index)
         held = await _held(hosting, store, collection)
@@ -115,8 +115,8 @@ PARAMETERS = [
 ]
 
 
-async def _held(hosting: Hosting, store: Path, collection: str) -> Held:
-    snapshot: SnapshotInForce
-    (snapshot,) = in_force(Store(store), (collection,))
+async def _held(hosting: ShardProvider, store: Path, collection: str) -> Held:
+    snapshot: SnapshotRef
+    (snapshot,) = read_current_snapshots(Store(store), (collection,))
     shards: Sequence[Shard] = await hosting.prepare(snapshot)
     return Held(shards[0], snapshot.snapshot_id)

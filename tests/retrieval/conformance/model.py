@@ -30,7 +30,7 @@ class Model:
         self.documents = {one.id: one for one in sorted(documents, key=lambda one: one.id)}
 
     def matching(self, filter: Filter | None) -> list[Document]:
-        """Gives the documents that a filter admits, by id."""
+        """Returns the documents that a filter admits, by id."""
         every = self.documents.values()
         return [one for one in every if filter is None or admits(filter, one.attributes)]
 
@@ -41,7 +41,7 @@ class Model:
         level: HitLevel = HitLevel.DOCUMENT,
         filter: Filter | None = None,
     ) -> list[Row]:
-        """Gives the k best chunks, or documents with the best chunk of each."""
+        """Returns the k best chunks, or documents with the best chunk of each."""
         rows = sorted(
             Row(-float(score), one.id, chunk)
             for one in self.matching(filter)
@@ -53,7 +53,7 @@ class Model:
         return rows[:k]
 
     def groups(self, query: NDArray[np.float32], k: int, field: str) -> list[tuple[Scalar, Row]]:
-        """Gives the k best groups with the best document of each."""
+        """Returns the k best groups with the best document of each."""
         best: dict[Scalar, Row] = {}
         for row in self.dense(query, len(self.documents)):
             value = first(self.documents[row.id].attributes.get(field))
@@ -62,7 +62,7 @@ class Model:
         return list(best.items())[:k]
 
     def with_words(self, words: Sequence[str], filter: Filter | None = None) -> set[str]:
-        """Gives the ids of the documents that have one of some words."""
+        """Returns the ids of the documents that have one of some words."""
         return {
             one.id
             for one in self.matching(filter)
@@ -83,7 +83,7 @@ class Model:
 
 
 def first(value: object) -> Scalar:
-    """Gives the value of an attribute, of a list the first."""
+    """Returns the value of an attribute, of a list the first."""
     one = (value[0] if value else None) if isinstance(value, list) else value
     assert one is None or isinstance(one, str | int | float)
     return one

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nearline import filters as f
 from nearline.contract import Filter, Grouping, HitLevel, PayloadField, SearchMode
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
-from retrieval.protocols.shard import Queries, ShardHits, ShardOptions
+from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from tests.retrieval.conformance.conftest import DIM_LARGE, Material
 from tests.retrieval.conformance.implementations import Held, Implementation
 from tests.retrieval.conformance.model import Row
@@ -33,7 +33,7 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-async def searched(held: Held, queries: Queries, options: ShardOptions) -> list[ShardHits]:
+async def searched(held: Held, queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
     """Searches, and gives a record per query."""
     results = await held.shard.search(held.snapshot_id, queries, options)
     assert len(results) == queries.count
@@ -41,7 +41,7 @@ async def searched(held: Held, queries: Queries, options: ShardOptions) -> list[
 
 
 def rows(hits: ShardHits) -> list[Row]:
-    """Gives hits as the model does."""
+    """Returns hits as the model does."""
     columns = zip(hits.scores, hits.ids, hits.chunks, strict=True)
     return [Row(-score, one, chunk) for score, one, chunk in columns]
 
@@ -52,8 +52,8 @@ def same(found: ShardHits, wanted: list[Row]) -> None:
     np.testing.assert_allclose(found.scores, [-row.negated for row in wanted], atol=1e-5)
 
 
-def words(*texts: str) -> Queries:
-    return Queries(np.empty((0, DIM), np.float32), texts)
+def words(*texts: str) -> ShardQueries:
+    return ShardQueries(np.empty((0, DIM), np.float32), texts)
 
 
 @pytest.mark.parametrize("level", HitLevel)
@@ -62,7 +62,9 @@ async def test_exact_hits_are_the_best_by_score_then_id_then_chunk(
     small: Held, material: Material, k: int, level: HitLevel
 ) -> None:
     options = ShardOptions(k, level=level, exact=True)
-    for vector, hits in zip(VECTORS, await searched(small, Queries(VECTORS), options), strict=True):
+    for vector, hits in zip(
+        VECTORS, await searched(small, ShardQueries(VECTORS), options), strict=True
+    ):
         same(hits, material.small.dense(vector, k, level))
         for one, chunk, start, end in zip(
             hits.ids, hits.chunks, hits.starts, hits.ends, strict=True
@@ -78,7 +80,7 @@ async def test_a_filter_leaves_the_best_of_what_it_admits(
     filter = FILTERS[name]
     for level in HitLevel:
         options = ShardOptions(k, level=level, exact=True, filter=filter)
-        results = await searched(small, Queries(VECTORS), options)
+        results = await searched(small, ShardQueries(VECTORS), options)
         for vector, hits in zip(VECTORS, results, strict=True):
             same(hits, material.small.dense(vector, k, level, filter))
 
@@ -92,12 +94,12 @@ async def test_an_index_finds_most_of_the_best(
         everything = ShardOptions(10, exact=True, filter=filter)
         if "exact" in large.lacks:
             with pytest.raises(Unsupported, match="exact"):
-                await searched(large, Queries(queries), everything)
+                await searched(large, ShardQueries(queries), everything)
         else:
-            exact = await searched(large, Queries(queries), everything)
+            exact = await searched(large, ShardQueries(queries), everything)
             for query, best in zip(queries, exact, strict=True):
                 same(best, material.large.dense(query, 10, filter=filter))
-        found = await searched(large, Queries(queries), ShardOptions(10, filter=filter))
+        found = await searched(large, ShardQueries(queries), ShardOptions(10, filter=filter))
         recalls = []
         for query, hits in zip(queries, found, strict=True):
             wanted = material.large.dense(query, 10, filter=filter)
@@ -113,7 +115,7 @@ async def test_an_index_finds_most_of_the_best(
 async def test_groups_come_by_their_best_hits(small: Held, material: Material, field: str) -> None:
     for k in (2, 50):
         options = ShardOptions(k, exact=True, grouping=Grouping(field))
-        results = await searched(small, Queries(VECTORS), options)
+        results = await searched(small, ShardQueries(VECTORS), options)
         for vector, hits in zip(VECTORS, results, strict=True):
             wanted = material.small.groups(vector, k, field)
             assert list(hits.groups) == [value for value, _ in wanted]
@@ -121,7 +123,7 @@ async def test_groups_come_by_their_best_hits(small: Held, material: Material, f
 
 
 async def test_hits_carry_the_parts_that_are_asked_for(small: Held, material: Material) -> None:
-    queries = Queries(VECTORS[:1])
+    queries = ShardQueries(VECTORS[:1])
     for payload in (frozenset(PayloadField), *(frozenset({one}) for one in PayloadField)):
         (hits,) = await searched(small, queries, ShardOptions(20, exact=True, payload=payload))
         for one, chunk, found in zip(hits.ids, hits.chunks, hits.payloads, strict=True):
@@ -171,7 +173,7 @@ async def test_candidates_have_the_best_of_both_legs_with_true_scores(
 ) -> None:
     filter = None if name is None else FILTERS[name]
     options = ShardOptions(6, mode=SearchMode.HYBRID, exact=True, filter=filter)
-    both = Queries(VECTORS[:1], ("plum fig",))
+    both = ShardQueries(VECTORS[:1], ("plum fig",))
     if "hybrid" in small.lacks:
         with pytest.raises(Unsupported):
             await searched(small, both, options)
@@ -192,17 +194,17 @@ async def test_candidates_have_the_best_of_both_legs_with_true_scores(
 
 async def test_batches_answer_each_query_alone(small: Held) -> None:
     options = ShardOptions(10, exact=True)
-    together = await searched(small, Queries(VECTORS), options)
+    together = await searched(small, ShardQueries(VECTORS), options)
     for number, hits in enumerate(together):
-        (alone,) = await searched(small, Queries(VECTORS[[number]]), options)
+        (alone,) = await searched(small, ShardQueries(VECTORS[[number]]), options)
         same(alone, rows(hits))
 
 
 async def test_what_cannot_be_answered_is_refused(small: Held, material: Material) -> None:
     with pytest.raises(SnapshotGone):
-        await small.shard.search(GONE, Queries(VECTORS), ShardOptions(3))
+        await small.shard.search(GONE, ShardQueries(VECTORS), ShardOptions(3))
     for filter in (f.Exists("nowhere"), f.Equals("year", "x"), f.Range("year", gte=1, lt=True)):
         with pytest.raises(InvalidRequest):
-            await searched(small, Queries(VECTORS), ShardOptions(3, filter=filter))
+            await searched(small, ShardQueries(VECTORS), ShardOptions(3, filter=filter))
     with pytest.raises(InvalidRequest):
-        await searched(small, Queries(VECTORS), ShardOptions(3, grouping=Grouping("nowhere")))
+        await searched(small, ShardQueries(VECTORS), ShardOptions(3, grouping=Grouping("nowhere")))

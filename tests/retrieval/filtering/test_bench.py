@@ -10,7 +10,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from benchmarks.commands.filter import bench_filter, cases
+from benchmarks.commands.filter import bench_filter, filter_cases
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 
@@ -30,7 +30,7 @@ def test_every_filter_has_a_row_with_speed_beside_recall(
     path = tmp_path / "vectors.npy"
     np.save(path, rng.normal(size=(3_020, 16)).astype(np.float32))
     records = run("--vectors", str(path), "--queries", "20")
-    assert [record["filter"] for record in records] == [case.name for case in cases()]
+    assert [record["filter"] for record in records] == [case.name for case in filter_cases()]
     assert records[0]["selectivity"] == 1 and records[0]["p50_ratio"] == 1
     for record in records:
         matches = record["matches"]
@@ -43,7 +43,7 @@ def test_every_filter_has_a_row_with_speed_beside_recall(
 
 
 def test_filters_of_the_bench_can_be_read() -> None:
-    assert all(parse_filter(case.filter) for case in cases()[1:])
+    assert all(parse_filter(case.filter) for case in filter_cases()[1:])
 
 
 def test_too_few_vectors_are_refused(tmp_path: Path) -> None:

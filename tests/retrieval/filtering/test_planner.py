@@ -27,7 +27,7 @@ FACTORIES = ["Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF32,Flat"]
 
 @pytest.fixture(scope="module")
 def vectors() -> NDArray[np.float32]:
-    """Gives (ROWS, DIM) float32 in clusters, at unit length."""
+    """Returns (ROWS, DIM) float32 in clusters, at unit length."""
     rng = np.random.default_rng(7)
     centres = rng.normal(size=(30, DIM))
     points = centres[rng.integers(0, 30, ROWS)] + 0.5 * rng.normal(size=(ROWS, DIM))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from retrieval.cache.cached_list import HotKey, HotList
+from retrieval.cache.cached_list import CachedList, ListKey
 from retrieval.protocols.watermark import Watermark
 
-KEY = HotKey("default", "snapshot1", "policy1", "filter1", "title", "item:42")
+KEY = ListKey("default", "snapshot1", "policy1", "filter1", "title", "item:42")
 
 
 def mark(position: int, log_id: str = "log") -> Watermark:
-    """Gives a watermark with every partition at one position."""
+    """Returns a watermark with every partition at one position."""
     return Watermark(log_id, (position,) * 64)
 
 
@@ -49,7 +49,7 @@ class Maker:
     def __post_init__(self) -> None:
         self.may.set()
 
-    async def __call__(self) -> HotList | None:
+    async def __call__(self) -> CachedList | None:
         self.made += 1
         made = self.made
         self.at_once += 1
@@ -61,13 +61,13 @@ class Maker:
             raise self.error
         if self.absent:
             return None
-        return HotList(
+        return CachedList(
             (str(made),), (b"as it goes out",), self.clock(), self.cost_s, self.watermark
         )
 
 
-def number(hot: HotList | None) -> int:
-    """Tells which computation a list is from; 0: there is no such item."""
+def number(hot: CachedList | None) -> int:
+    """Returns which computation a list is from; 0: there is no such item."""
     return int(hot.ids[0]) if hot else 0
 
 

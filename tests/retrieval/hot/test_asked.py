@@ -6,14 +6,14 @@ from collections import Counter
 
 import numpy as np
 
-from retrieval.cache.request_counts import Asked
+from retrieval.cache.request_counts import RequestCounts
 
 MINUTE_US = 60_000_000
 START_US = 1_700_000_000_000_000
 
 
 def test_most_asked_come_first_and_equals_by_name(rng: np.random.Generator) -> None:
-    asked, counts = Asked(), Counter[str]()
+    asked, counts = RequestCounts(), Counter[str]()
     for one in rng.zipf(1.5, 3_000) % 50:
         asked.add("a", f"item:{one}", START_US)
         counts[f"item:{one}"] += 1
@@ -25,7 +25,7 @@ def test_most_asked_come_first_and_equals_by_name(rng: np.random.Generator) -> N
 
 
 def test_what_was_asked_for_lately_counts_more() -> None:
-    asked = Asked()
+    asked = RequestCounts()
     for _ in range(8):
         asked.add("a", "old", START_US)
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_what_was_asked_for_lately_counts_more() -> None:
 
 
 def test_a_scan_does_not_drive_out_what_is_popular() -> None:
-    asked = Asked(limit=100)
+    asked = RequestCounts(limit=100)
     for one in range(20):
         for _ in range(3):
             asked.add("a", f"popular {one:02}", START_US)

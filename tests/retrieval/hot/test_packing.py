@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.cache.cached_list import HotList
-from retrieval.cache.codec import Packed, name_of, pack, unpack
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.codec import StoredList, pack, redis_key, unpack
 from tests.retrieval.hot.making import KEY, mark
 
 ITEMS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=20)), max_size=3)
 
 
 @st.composite
-def lists(draw: st.DrawFn) -> HotList:
+def lists(draw: st.DrawFn) -> CachedList:
     items = draw(ITEMS)
-    return HotList(
+    return CachedList(
         tuple(one for one, _ in items),
         tuple(message for _, message in items),
         draw(st.integers(0, 1 << 60)),
@@ -29,12 +29,12 @@ def lists(draw: st.DrawFn) -> HotList:
 
 
 @given(lists())
-def test_a_list_comes_back_as_it_was(hot: HotList) -> None:
-    assert unpack(pack(Packed(hot, hot.computed_us))) == Packed(hot, hot.computed_us)
+def test_a_list_comes_back_as_it_was(hot: CachedList) -> None:
+    assert unpack(pack(StoredList(hot, hot.computed_us))) == StoredList(hot, hot.computed_us)
 
 
 def test_that_there_is_none_comes_back() -> None:
-    assert unpack(pack(Packed(None, 17))) == Packed(None, 17)
+    assert unpack(pack(StoredList(None, 17))) == StoredList(None, 17)
 
 
 @given(st.binary(max_size=30))
@@ -43,8 +43,8 @@ def test_what_is_not_ours_is_nothing(data: bytes) -> None:
 
 
 @given(lists(), st.data())
-def test_what_was_damaged_is_nothing(hot: HotList, data: st.DataObject) -> None:
-    packed = pack(Packed(hot, 1))
+def test_what_was_damaged_is_nothing(hot: CachedList, data: st.DataObject) -> None:
+    packed = pack(StoredList(hot, 1))
     at = data.draw(st.integers(0, len(packed) - 1))
     changed = packed[at] ^ data.draw(st.integers(1, 255))
     assert unpack(packed[:at] + bytes([changed]) + packed[at + 1 :]) is None
@@ -62,5 +62,5 @@ def test_a_value_of_another_form_is_nothing(head: bytes) -> None:
 def test_a_name_tells_all_parts_of_a_key_apart() -> None:
     others = [KEY._replace(**{field: "x"}) for field in KEY._fields]
     moved = KEY._replace(payload="title,item:42", of="")
-    assert len({name_of(key) for key in (KEY, moved, *others)}) == len(others) + 2
-    assert name_of(KEY) == name_of(KEY._replace())
+    assert len({redis_key(key) for key in (KEY, moved, *others)}) == len(others) + 2
+    assert redis_key(KEY) == redis_key(KEY._replace())

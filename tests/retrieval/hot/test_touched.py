@@ -14,11 +14,11 @@ import pytest
 from nearline.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import free_port
-from retrieval.cache.cached_list import HotList
-from retrieval.cache.change_tracker import Touched
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.creation import start_new_log
-from retrieval.changelog.retention import chain
+from retrieval.changelog.retention import log_lineage
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import connect
 from tests.generation.redis import needs_redis, valkey
@@ -27,22 +27,22 @@ from tests.retrieval.changes.writing import change_logs, delete, set_attribute, 
 
 
 def manifest(watermark: Watermark | None = None) -> snapshot_pb2.Manifest:
-    """Gives the manifest of a snapshot that has the changes up to a position."""
+    """Returns the manifest of a snapshot that has the changes up to a position."""
     made = snapshot_pb2.Manifest(snapshot_id="snapshot1")
     if watermark is not None:
         made.change_log_id, made.watermark = watermark.log_id, watermark.encode()
     return made
 
 
-def listed(*ids: str, has: Watermark) -> HotList:
-    return HotList(ids, (b"",) * len(ids), 0, 0.0, has.encode())
+def listed(*ids: str, has: Watermark) -> CachedList:
+    return CachedList(ids, (b"",) * len(ids), 0, 0.0, has.encode())
 
 
 @contextlib.asynccontextmanager
 async def following(
     log: ChangeLog, logs: Callable[[], Sequence[str]], since: Watermark | None = None
-) -> AsyncIterator[Touched]:
-    touched = Touched(log, manifest(since), logs=logs)
+) -> AsyncIterator[ChangeTracker]:
+    touched = ChangeTracker(log, manifest(since), logs=logs)
     await touched.start()
     try:
         yield touched
@@ -128,7 +128,9 @@ async def test_a_log_in_redis_is_followed_from_its_start_through_a_kill_to_the_n
     url = f"redis://127.0.0.1:{port}/0"
     async with change_logs(tmp_path / "store", url) as logs:
         writer = logs.log("default")
-        async with following(logs.reader("default"), lambda: chain(store, "default")) as touched:
+        async with following(
+            logs.reader("default"), lambda: log_lineage(store, "default")
+        ) as touched:
             await until(lambda: "Redis does not answer" in touched.stale_reason)
             async with valkey(tmp_path / "redis", port), connect(url) as client:
                 await writer.append([upsert("a"), upsert("b")])

@@ -7,46 +7,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline.snapshot import partition_of
-from retrieval.cache.cached_list import HotList
-from retrieval.cache.recent_changes import Touches
-from retrieval.changelog.records import Change, Entry, Kind
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.recent_changes import RecentChanges
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.hot.making import mark
 
 IDS = [f"d{number}" for number in range(12)]
 
 
-def entry(name: str, position: int, kind: Kind = Kind.UPSERT) -> Entry:
-    return Entry(partition_of(name), position, 0, Change(document_id=name, kind=kind))
+def entry(name: str, position: int, kind: ChangeKind = ChangeKind.UPSERT) -> ChangeEntry:
+    return ChangeEntry(partition_of(name), position, 0, Change(document_id=name, kind=kind))
 
 
-def hot(*ids: str, has: Watermark | None = None) -> HotList:
-    return HotList(ids, (b"",) * len(ids), 0, 0.0, has.encode() if has else b"")
+def hot(*ids: str, has: Watermark | None = None) -> CachedList:
+    return CachedList(ids, (b"",) * len(ids), 0, 0.0, has.encode() if has else b"")
 
 
-def ids(hot: HotList | None) -> list[str]:
+def ids(hot: CachedList | None) -> list[str]:
     assert hot is not None and len(hot.messages) == len(hot.ids)
     return list(hot.ids)
 
 
 def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
     made = hot("d0", "d1", has=mark(5))
-    touches = Touches(mark(5), 100)
+    touches = RecentChanges(mark(5), 100)
     touches.add([entry("d2", 6)])
     read = touches.read(made)
     assert read.hot is made and read.least is None
 
 
 def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
-    touches = Touches(mark(5), 100)
-    touches.add([entry("d1", 6, Kind.DELETE)])
+    touches = RecentChanges(mark(5), 100)
+    touches.add([entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", "d2", has=mark(5)))
     assert (ids(read.hot), read.least) == (["d0", "d2"], None)
 
 
-@pytest.mark.parametrize("kind", [Kind.UPSERT, Kind.ATTRIBUTES])
-def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: Kind) -> None:
-    touches = Touches(mark(5), 100)
+@pytest.mark.parametrize("kind", [ChangeKind.UPSERT, ChangeKind.ATTRIBUTES])
+def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: ChangeKind) -> None:
+    touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, kind), entry("d1", 7, kind)])
     read = touches.read(hot("d0", "d1", has=mark(5)))
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
@@ -55,17 +55,17 @@ def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: Kind) -> None:
 
 
 def test_an_item_that_came_back_is_changed() -> None:
-    touches = Touches(mark(5), 100)
-    touches.add([entry("d1", 6, Kind.DELETE), entry("d1", 7)])
+    touches = RecentChanges(mark(5), 100)
+    touches.add([entry("d1", 6, ChangeKind.DELETE), entry("d1", 7)])
     read = touches.read(hot("d1", has=mark(5)))
     assert ids(read.hot) == ["d1"]
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
 
 
 def test_a_list_that_follows_from_an_item_changes_with_it() -> None:
-    touches = Touches(mark(5), 100)
-    for kind in (Kind.UPSERT, Kind.DELETE):
-        position = 6 + (kind is Kind.DELETE)
+    touches = RecentChanges(mark(5), 100)
+    for kind in (ChangeKind.UPSERT, ChangeKind.DELETE):
+        position = 6 + (kind is ChangeKind.DELETE)
         touches.add([entry("d9", position, kind)])
         made = hot("d0", has=mark(5))
         assert touches.read(made).least is None
@@ -75,25 +75,25 @@ def test_a_list_that_follows_from_an_item_changes_with_it() -> None:
 
 
 def test_an_item_that_was_not_there_is_asked_for_again_once_it_is_written() -> None:
-    touches = Touches(mark(5), 100)
+    touches = RecentChanges(mark(5), 100)
     assert touches.read(None, "d9") == (None, None)
     touches.add([entry("d9", 6)])
     assert touches.read(None, "d9") == (None, mark(5).advanced({partition_of("d9"): 6}))
     assert touches.read(None, "d8") == (None, None)
-    touches.add([entry("d9", 7, Kind.DELETE)])
+    touches.add([entry("d9", 7, ChangeKind.DELETE)])
     assert touches.read(None, "d9") == (None, None)
 
 
 @pytest.mark.parametrize("has", [None, mark(5, "other")])
 def test_of_a_list_of_unknown_age_only_deleted_items_are_left_out(has: Watermark | None) -> None:
-    touches = Touches(mark(5), 100)
-    touches.add([entry("d0", 6), entry("d1", 6, Kind.DELETE)])
+    touches = RecentChanges(mark(5), 100)
+    touches.add([entry("d0", 6), entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", has=has))
     assert (ids(read.hot), read.least) == (["d0"], None)
 
 
 def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
-    touches = Touches(mark(5), 100)
+    touches = RecentChanges(mark(5), 100)
     touches.add([entry("d0", 6), entry("d1", 7)])
     touches.forget(mark(6, "other"))
     assert set(touches.items) == {"d0", "d1"}
@@ -110,14 +110,14 @@ def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
 def test_of_two_changes_in_a_partition_the_later_is_asked_for() -> None:
     names = (f"n{number}" for number in range(10_000))
     first, second = [one for one in names if partition_of(one) == 7][:2]
-    touches = Touches(mark(5), 100)
+    touches = RecentChanges(mark(5), 100)
     touches.add([entry(first, 6), entry(second, 7)])
     for listed in ((first, second), (second, first)):
         assert touches.read(hot(*listed, has=mark(5))).least == mark(5).advanced({7: 7})
 
 
 def test_what_was_touched_first_is_forgotten_first() -> None:
-    touches = Touches(mark(5), 4)
+    touches = RecentChanges(mark(5), 4)
     touches.add([entry(name, 6) for name in IDS[:4]])
     touches.add([entry("d0", 7), entry("d4", 6)])
     assert list(touches.items) == ["d0", "d4"]
@@ -125,16 +125,16 @@ def test_what_was_touched_first_is_forgotten_first() -> None:
     assert touches.floor == mark(5).advanced(gone)
 
 
-CHANGES = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(list(Kind))), max_size=40)
+CHANGES = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(list(ChangeKind))), max_size=40)
 
 
 @settings(max_examples=50)
 @given(CHANGES, st.integers(0, 40), st.integers(2, 20), st.integers(0, 10), st.integers(0, 40))
 def test_no_list_that_lacks_a_change_is_taken_for_good(
-    changes: list[tuple[str, Kind]], cut: int, limit: int, batch: int, rebased: int
+    changes: list[tuple[str, ChangeKind]], cut: int, limit: int, batch: int, rebased: int
 ) -> None:
     start = Watermark("log")
-    touches = Touches(start, limit)
+    touches = RecentChanges(start, limit)
     entries, heads = [], [start]
     for name, kind in changes:
         partition = partition_of(name)
@@ -149,10 +149,12 @@ def test_no_list_that_lacks_a_change_is_taken_for_good(
     cut = min(cut, len(entries))
     missed = {one.change.document_id: one.change.kind for one in entries[cut:]}
     had = {one.change.document_id: one.change.kind for one in entries[:cut]}
-    listed = [name for name in IDS if had.get(name) is not Kind.DELETE]
+    listed = [name for name in IDS if had.get(name) is not ChangeKind.DELETE]
     read = touches.read(hot(*listed, has=heads[cut]))
-    lacking = {name for name in listed if missed.get(name, Kind.DELETE) is not Kind.DELETE}
-    deleted = {name for name in listed if missed.get(name) is Kind.DELETE}
+    lacking = {
+        name for name in listed if missed.get(name, ChangeKind.DELETE) is not ChangeKind.DELETE
+    }
+    deleted = {name for name in listed if missed.get(name) is ChangeKind.DELETE}
     assert set(ids(read.hot)) >= set(listed) - deleted
     if read.least is None:
         assert not lacking and ids(read.hot) == [one for one in listed if one not in deleted]
@@ -162,5 +164,5 @@ def test_no_list_that_lacks_a_change_is_taken_for_good(
         assert touches.read(hot(*read_again(listed, missed), has=heads[-1])).least is None
 
 
-def read_again(listed: list[str], missed: dict[str, Kind]) -> list[str]:
-    return [name for name in listed if missed.get(name) is not Kind.DELETE]
+def read_again(listed: list[str], missed: dict[str, ChangeKind]) -> list[str]:
+    return [name for name in listed if missed.get(name) is not ChangeKind.DELETE]

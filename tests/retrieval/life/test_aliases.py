@@ -84,7 +84,7 @@ def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
     a, b, c, d, e = make(store, 5)
     aliases.promote(store, "default", b)
     # b is current, e is where a rollback goes; of the others one stays.
-    planned = retention.plan(store, "default", 1, now=LATER)
+    planned = retention.plan_prune(store, "default", 1, now=LATER)
     assert {one.name: one.kept for one in planned} == {
         e: "rollback goes back to it",
         d: "one of the newest 1",
@@ -103,12 +103,12 @@ def test_prune_leaves_what_is_young_unless_forced(store: Store) -> None:
         write_snapshot(Path(store.url), documents_of(np.ones((2, 2), np.float32)), promote=False)
         for _ in range(2)
     ]
-    kept = {one.name: one.kept for one in retention.plan(store, "default", 0)}
+    kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0)}
     assert [kept[one] for one in young] == ["younger than an hour"] * 2
-    kept = {one.name: one.kept for one in retention.plan(store, "default", 0, force=True)}
+    kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0, force=True)}
     assert [kept[one] for one in young] == ["", ""]
     with pytest.raises(InvalidRequest, match="keep is -1"):
-        retention.plan(store, "default", -1)
+        retention.plan_prune(store, "default", -1)
 
 
 def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store: Store) -> None:
@@ -120,7 +120,7 @@ def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store:
     past = time.time() - 7200
     for path in (folders[0], folders[0] / "shards", folders[0] / "shards/part"):
         os.utime(path, (past, past))
-    planned = retention.plan(store, "default", 0, force=True)
+    planned = retention.plan_prune(store, "default", 0, force=True)
     assert {one.name: one.kept for one in planned if one.folder} == {
         ".tmp-20260": "",
         ".tmp-20261": "written to within the hour",

@@ -11,10 +11,10 @@ import pytest
 
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
 from nearline.snapshot import Store
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots import aliases
-from retrieval.snapshots.follower import Follower, Life
-from retrieval.snapshots.loaded import Holdings
+from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.loaded import LoadedSnapshots
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
 DOCUMENTS = documents_of(np.ones((2, 2), np.float32))
@@ -29,7 +29,7 @@ class Loads:
         self.asked: list[str] = []
         self.unloaded: list[str] = []
 
-    async def load(self, snapshot: SnapshotInForce) -> str:
+    async def load(self, snapshot: SnapshotRef) -> str:
         self.asked.append(snapshot.snapshot_id)
         if (event := self.held_up.get(snapshot.snapshot_id)) is not None:
             await event.wait()
@@ -48,12 +48,12 @@ class Followed:
         self.root, self.store = root, Store(root)
         self.loads = Loads()
         self.now = 0.0
-        self.holdings: Holdings[str] = Holdings(10.0, lambda: self.now)
-        self.follower = Follower(
+        self.holdings: LoadedSnapshots[str] = LoadedSnapshots(10.0, lambda: self.now)
+        self.follower = AliasFollower(
             self.store,
             collections,
             self.holdings,
-            Life(load=self.loads.load, unload=self.loads.unload),
+            LifecycleHooks(load=self.loads.load, unload=self.loads.unload),
             poll_s=3600.0,
             clock=lambda: self.now,
         )
@@ -130,7 +130,7 @@ async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
     pursuit = one.follower.pursuits["default"]
     await one.until(lambda: pursuit.stuck)
     assert (one.current, pursuit.problem) == (first, "NotReady: shard 1 has no replica")
-    # Until then what is served is asked for, so that no shard server lets go of it.
+    # Until then what is served is asked for, so that no shard server releases it.
     await one.until(lambda: one.loads.asked[-1] == first)
     assert one.loads.asked.count(second) == 1
     one.loads.errors.clear()

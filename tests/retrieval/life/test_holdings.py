@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from retrieval.snapshots.desired_state import Pursuit
-from retrieval.snapshots.loaded import Holdings, Key
+from retrieval.snapshots.desired_state import DesiredState
+from retrieval.snapshots.loaded import LoadedSnapshots, SnapshotKey
 
 DRAIN_S = 10.0
 RETRY_S = 1.0
@@ -22,8 +22,8 @@ class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
-        self.holdings: Holdings[str] = Holdings(DRAIN_S, lambda: self.now)
-        self.pursuit = Pursuit(retry_s=RETRY_S)
+        self.holdings: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: self.now)
+        self.pursuit = DesiredState(retry_s=RETRY_S)
         self.epoch = 0
         self.named = ""
         # What is being got ready: (epoch, snapshot).
@@ -119,7 +119,7 @@ class Lives(RuleBasedStateMachine):
         self.now += DRAIN_S
         for key in self.holdings.due():
             self.holdings.drop(key)
-        assert [one.key for one in self.holdings.all] == [Key("x", self.named)]
+        assert [one.key for one in self.holdings.all] == [SnapshotKey("x", self.named)]
         assert self.holdings.current("x") is self.holdings.get("x", self.named)
 
 
@@ -128,7 +128,7 @@ TestLives = Lives.TestCase
 
 
 def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> None:
-    pursuit = Pursuit(retry_s=1.0)
+    pursuit = DesiredState(retry_s=1.0)
     pursuit.see(1, "a")
     now, waits = 0.0, []
     for _ in range(8):
@@ -149,11 +149,11 @@ def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> 
 
 def test_the_time_to_drain_begins_when_the_alias_moves_on() -> None:
     now = [0.0]
-    holdings: Holdings[str] = Holdings(DRAIN_S, lambda: now[0])
+    holdings: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
     holdings.hold("x", "a", "a")
     holdings.name("x", {"a"})
     now[0] = 1000.0
     holdings.name("x", {"b"})
     assert holdings.due() == []
     now[0] += DRAIN_S
-    assert holdings.due() == [Key("x", "a")]
+    assert holdings.due() == [SnapshotKey("x", "a")]

@@ -8,7 +8,7 @@ import pytest
 
 from nearline.errors import Overloaded
 from nearline.v1 import snapshot_pb2
-from retrieval.snapshots.memory import bytes_of, check_memory, free_bytes
+from retrieval.snapshots.memory import check_memory, free_bytes, snapshot_bytes
 
 GIB = 1 << 30
 
@@ -65,8 +65,8 @@ def test_only_the_files_of_the_shards_to_load_count() -> None:
             ),
         ],
     )
-    assert bytes_of(manifest, None) == 111
-    assert bytes_of(manifest, {1, 7}) == 11
+    assert snapshot_bytes(manifest, None) == 111
+    assert snapshot_bytes(manifest, {1, 7}) == 11
 
 
 def test_a_refusal_names_both_numbers() -> None:

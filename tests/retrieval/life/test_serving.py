@@ -13,13 +13,13 @@ from nearline import contract as c
 from nearline.errors import NotFound, NotReady, SnapshotGone
 from nearline.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.shard import Queries, Shard, ShardHits, ShardOptions
-from retrieval.protocols.snapshot import SnapshotInForce, in_force, snapshot_of
+from retrieval.protocols.shard import Shard, ShardHits, ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots, read_snapshot_ref
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShards
-from retrieval.snapshots.follower import Follower, Life
+from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
@@ -27,13 +27,13 @@ QUERY = c.Query(vector=np.ones(2, np.float32))
 GONE = FailingShard(SnapshotGone("it was unloaded"))
 
 
-def two_snapshots(root: Path) -> tuple[SnapshotInForce, SnapshotInForce]:
-    """Gives an older snapshot of 2 shards and the one in force."""
+def two_snapshots(root: Path) -> tuple[SnapshotRef, SnapshotRef]:
+    """Returns an older snapshot of 2 shards and the one in force."""
     documents = documents_of(np.ones((40, 2), np.float32))
     old = write_snapshot(root, documents, shards=2)
     write_snapshot(root, documents, shards=2)
     store = Store(root)
-    return snapshot_of(store, "default", old, 1), in_force(store, ())[0]
+    return read_snapshot_ref(store, "default", old, 1), read_current_snapshots(store, ())[0]
 
 
 class Cluster:
@@ -41,7 +41,7 @@ class Cluster:
 
     def __init__(self, root: Path) -> None:
         self.old, self.new = two_snapshots(root)
-        self.hosting = LocalShards(Store(root), 1)
+        self.hosting = LocalShardProvider(Store(root), 1)
         self.collections = ServedCollections()
         self.service = RetrievalService(Embedders({}), self.collections)
 
@@ -65,7 +65,7 @@ class FlipsFirst(FailingShard):
     def search(
         self,
         snapshot_id: str,
-        queries: Queries,
+        queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None = None,
     ) -> asyncio.Future[Sequence[ShardHits]]:
@@ -126,7 +126,7 @@ async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> 
     old, new = two_snapshots(tmp_path)
     unloaded: list[str] = []
 
-    async def load(snapshot: SnapshotInForce) -> ServedCollection:
+    async def load(snapshot: SnapshotRef) -> ServedCollection:
         return ServedCollection(snapshot, [])
 
     async def unload(collection: str, snapshot_id: str) -> None:
@@ -134,8 +134,12 @@ async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> 
 
     collections = ServedCollections(drain_s=0.0)
     collections.serve(await load(old))
-    follower = Follower(
-        Store(tmp_path), (), collections.holdings, Life(load=load, unload=unload), poll_s=3600
+    follower = AliasFollower(
+        Store(tmp_path),
+        (),
+        collections.holdings,
+        LifecycleHooks(load=load, unload=unload),
+        poll_s=3600,
     )
     go_on = asyncio.Event()
 

@@ -15,10 +15,10 @@ import pytest
 from nearline.errors import NotFound, SnapshotCorrupt
 from nearline.filters import All
 from nearline.snapshot import Store
-from retrieval.index.thread_pool import SearchThreads
-from retrieval.protocols.shard import Queries, ShardOptions
-from retrieval.protocols.snapshot import in_force
-from retrieval.shards.local_provider import LocalShards
+from retrieval.index.thread_pool import ThreadPool
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.retrieval.snapshots import documents_of, write_snapshot
 
@@ -30,7 +30,7 @@ async def test_all_who_ask_wait_for_the_same_load(
 ) -> None:
     write_snapshot(tmp_path, DOCUMENTS, shards=2)
     other = write_snapshot(tmp_path, DOCUMENTS, shards=2, promote=False)
-    shards = LocalShards(Store(tmp_path), 1, {1})
+    shards = LocalShardProvider(Store(tmp_path), 1, {1})
     host = ShardHost(Store(tmp_path), shards)
     await host.start()
     with caplog.at_level(logging.INFO):
@@ -46,12 +46,12 @@ async def test_all_who_ask_wait_for_the_same_load(
 
 async def test_a_load_that_failed_is_tried_anew(tmp_path: Path) -> None:
     write_snapshot(tmp_path, DOCUMENTS)
-    (snapshot,) = in_force(Store(tmp_path), ())
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
     path = Store(tmp_path).snapshot_folder("default", snapshot.snapshot_id)
     items = path / "shards/000/items.arrow"
     data = items.read_bytes()
     items.write_bytes(data[:-1])
-    shards = LocalShards(Store(tmp_path), 1)
+    shards = LocalShardProvider(Store(tmp_path), 1)
     with pytest.raises(SnapshotCorrupt):
         await shards.prepare(snapshot)
     items.write_bytes(data)
@@ -60,7 +60,7 @@ async def test_a_load_that_failed_is_tried_anew(tmp_path: Path) -> None:
 
 
 async def test_threads_are_settled_once_what_ran_has_ended() -> None:
-    threads = SearchThreads(2)
+    threads = ThreadPool(2)
     go_on, began = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -83,14 +83,14 @@ async def test_what_is_released_is_gone_without_the_collector(
     tmp_path: Path,
 ) -> None:
     write_snapshot(tmp_path, DOCUMENTS, factory="HNSW8,Flat")
-    (snapshot,) = in_force(Store(tmp_path), ())
-    shards = LocalShards(Store(tmp_path), 1)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    shards = LocalShardProvider(Store(tmp_path), 1)
     gc.collect()
     gc.disable()
     try:
         (shard,) = await shards.prepare(snapshot)
         options = ShardOptions(k=3, filter=All())
-        await shard.search(snapshot.snapshot_id, Queries(np.ones((1, 2), np.float32)), options)
+        await shard.search(snapshot.snapshot_id, ShardQueries(np.ones((1, 2), np.float32)), options)
         gone = weakref.ref(shard), weakref.ref(shard.base)
         del shard
         await shards.release("default", snapshot.snapshot_id)

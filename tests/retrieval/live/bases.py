@@ -16,17 +16,17 @@ from nearline.attributes import encode
 from nearline.contract import Attributes
 from nearline.snapshot import PARTITIONS, partition_of, shard_folder
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Entry, Kind
-from retrieval.index.attributes import Attributes as AttributesOfShard
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.index.attributes import SnapshotAttributes as AttributesOfShard
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.segment import Part
+from retrieval.index.segment import Segment
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.live.delta import Delta
+from retrieval.live.delta import LiveDelta
 from retrieval.live.view import LiveView
-from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.snapshots import FINGERPRINT, Document, index_of, write_items, write_words
 
@@ -49,12 +49,12 @@ Hit = tuple[float, str, int]
 class Base(NamedTuple):
     """A shard of a snapshot, and what a delta beside it needs."""
 
-    part: Part
+    part: Segment
     manifest: snapshot_pb2.Manifest
     vocabulary: Vocabulary | None
 
-    def delta(self, start: Watermark = START) -> Delta:
-        return Delta(self.part, self.manifest, self.vocabulary, 0, start)
+    def delta(self, start: Watermark = START) -> LiveDelta:
+        return LiveDelta(self.part, self.manifest, self.vocabulary, 0, start)
 
 
 def base_of(
@@ -75,7 +75,7 @@ def base_of(
     words = None
     if vocabulary is not None:
         words = LexicalIndex.load(place, vocabulary, items.chunks)
-    part = Part(index, items, AttributesOfShard(table, items, index), words, unit_length=False)
+    part = Segment(index, items, AttributesOfShard(table, items, index), words, unit_length=False)
     manifest = snapshot_pb2.Manifest(
         dim=dim,
         metric="inner_product",
@@ -97,18 +97,18 @@ class Log:
     def __init__(self) -> None:
         self.heads = [0] * PARTITIONS
 
-    def entry(self, change: Change) -> Entry:
+    def entry(self, change: Change) -> ChangeEntry:
         partition = partition_of(change.document_id)
         self.heads[partition] += 1
         position = self.heads[partition]
-        return Entry(partition, position, 1_000 + sum(self.heads), change)
+        return ChangeEntry(partition, position, 1_000 + sum(self.heads), change)
 
-    def upsert(self, document: Document) -> Entry:
+    def upsert(self, document: Document) -> ChangeEntry:
         expires = None if document.expires is None else EPOCH + timedelta(0, 0, document.expires)
         return self.entry(
             Change(
                 document_id=document.id,
-                kind=Kind.UPSERT,
+                kind=ChangeKind.UPSERT,
                 title=document.title,
                 text=document.text,
                 attributes=_clean(document.attributes),
@@ -118,14 +118,18 @@ class Log:
             )
         )
 
-    def delete(self, document_id: str) -> Entry:
-        return self.entry(Change(document_id=document_id, kind=Kind.DELETE))
+    def delete(self, document_id: str) -> ChangeEntry:
+        return self.entry(Change(document_id=document_id, kind=ChangeKind.DELETE))
 
-    def attributes(self, document_id: str, changes: Attributes) -> Entry:
-        return self.entry(Change(document_id=document_id, kind=Kind.ATTRIBUTES, attributes=changes))
+    def attributes(self, document_id: str, changes: Attributes) -> ChangeEntry:
+        return self.entry(
+            Change(document_id=document_id, kind=ChangeKind.ATTRIBUTES, attributes=changes)
+        )
 
 
-def hits(base: Part, view: LiveView, queries: Queries, options: ShardOptions) -> list[list[Hit]]:
+def hits(
+    base: Segment, view: LiveView, queries: ShardQueries, options: ShardOptions
+) -> list[list[Hit]]:
     """Searches both parts and merges, per query."""
     parts = [base.search(queries, options, view.alive)]
     if view.part is not None:
@@ -138,7 +142,7 @@ def hits(base: Part, view: LiveView, queries: Queries, options: ShardOptions) ->
 
 
 def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gives inner products, (n,), rounded as a Flat index rounds them."""
+    """Returns inner products, (n,), rounded as a Flat index rounds them."""
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     scores, ids = index.search(query[None], len(vectors))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nearline.contract import HitLevel, SearchMode
-from retrieval.changelog.records import Change, Kind
+from retrieval.changelog.records import Change, ChangeKind
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
-from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.retrieval.live.bases import DIM, EPOCH, Base, Log, base_of, hits
 from tests.retrieval.live.contents import FAR, NAMES, document, snapshot_documents, stored
 from tests.retrieval.snapshots import Document
@@ -71,7 +71,7 @@ def test_views_stay_what_they_were(base: Base) -> None:
     log, delta = Log(), base.delta()
     views = [delta.view]
     contents = [stored(base, delta.view).keys()]
-    query = Queries(np.empty((0, DIM), np.float32), ("pear plum apple quince medlar",))
+    query = ShardQueries(np.empty((0, DIM), np.float32), ("pear plum apple quince medlar",))
     everything = ShardOptions(99, mode=SearchMode.LEXICAL, level=HitLevel.CHUNK)
     found = [hits(base.part, delta.view, query, everything)]
     for number in range(60):
@@ -104,7 +104,7 @@ def test_a_start_beyond_changes_passes_over_them(base: Base) -> None:
 
 def test_a_copy_scores_as_the_snapshot_does(base: Base) -> None:
     log, delta = Log(), base.delta()
-    queries = Queries(np.array([[0.37, 0.61, -0.13, 0.2]], np.float32), ("pear plum",))
+    queries = ShardQueries(np.array([[0.37, 0.61, -0.13, 0.2]], np.float32), ("pear plum",))
     both = [
         ShardOptions(99, level=HitLevel.CHUNK, mode=mode)
         for mode in (SearchMode.DENSE, SearchMode.LEXICAL)
@@ -148,12 +148,14 @@ def test_a_snapshot_without_words_and_model_takes_vectors_that_were_brought(
     delta = base.delta()
     change = Change(
         document_id="b",
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         bounds=np.zeros((1, 2), np.int64),
         vectors={"": 2 * np.eye(1, DIM, dtype=np.float32)},
     )
     delta.apply([Log().entry(change)])
-    found = hits(base.part, delta.view, Queries(np.eye(1, DIM, dtype=np.float32)), ShardOptions(5))
+    found = hits(
+        base.part, delta.view, ShardQueries(np.eye(1, DIM, dtype=np.float32)), ShardOptions(5)
+    )
     assert found == [[(2.0, "b", 0), (1.0, "a", 0)]]
     delta.close()
 

@@ -17,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from nearline.contract import AttributeValue, HitLevel, SearchMode
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter, admits
-from retrieval.changelog.records import Entry
+from retrieval.changelog.records import ChangeEntry
 from retrieval.live import delta as delta_module
 from retrieval.live import live_segment as store_module
-from retrieval.live.delta import Delta
+from retrieval.live.delta import LiveDelta
 from retrieval.live.vectors import LiveVectors
-from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.retrieval.live.bases import DIM, EPOCH, Base, Hit, Log, base_of, exact_scores, hits
 from tests.retrieval.live.contents import FAR, NAMES, document, same, snapshot_documents, stored
 from tests.retrieval.snapshots import Document
@@ -82,12 +82,12 @@ class Changes(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.delta: Delta = self.base.delta()
+        self.delta: LiveDelta = self.base.delta()
         self.log = Log()
         self.there = {one.id: one for one in snapshot_documents()}
         self.versions = dict.fromkeys(self.there, 0)
-        self.entries: list[Entry] = []
-        self.waiting: list[Entry] = []
+        self.entries: list[ChangeEntry] = []
+        self.waiting: list[ChangeEntry] = []
 
     @rule(
         seed=st.integers(100, 150),
@@ -123,7 +123,7 @@ class Changes(RuleBasedStateMachine):
             merged = {n: v for n, v in merged.items() if v is not None}
             self.there[name] = dataclasses.replace(old, attributes=merged)
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: ChangeEntry) -> None:
         self.versions[entry.change.document_id] = entry.position
         self.entries.append(entry)
         self.waiting.append(entry)
@@ -165,10 +165,10 @@ class Changes(RuleBasedStateMachine):
         for ask in FILTERS:
             for k in (2, 50):
                 options = ShardOptions(k, level=HitLevel.CHUNK, filter=ask)
-                several = hits(self.base.part, view, Queries(queries), options)
+                several = hits(self.base.part, view, ShardQueries(queries), options)
                 assert several == [dense(self.there, query, k, ask) for query in queries]
                 options = options._replace(mode=SearchMode.LEXICAL)
-                texts = Queries(np.empty((0, DIM), np.float32), ("pear quinces pear", "plums"))
+                texts = ShardQueries(np.empty((0, DIM), np.float32), ("pear quinces pear", "plums"))
                 several = hits(self.base.part, view, texts, options)
                 assert several == [
                     lexical(self.base, self.there, text, k, ask) for text in texts.texts

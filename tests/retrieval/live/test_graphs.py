@@ -12,7 +12,7 @@ import pytest
 
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live import graphs
-from retrieval.live.graphs import SLICE_ROWS, Build, build_apart, build_here
+from retrieval.live.graphs import SLICE_ROWS, BuildGraph, build_in_process, build_in_thread
 from tests.retrieval.snapshots import Document, index_of
 
 PARTS = [
@@ -21,8 +21,8 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize("build", [build_here, build_apart])
-def test_a_graph_holds_and_finds_all_rows_in_order(build: Build) -> None:
+@pytest.mark.parametrize("build", [build_in_thread, build_in_process])
+def test_a_graph_holds_and_finds_all_rows_in_order(build: BuildGraph) -> None:
     graph = build(PARTS, lambda: True)
     assert graph is not None
     everything = np.concatenate(PARTS)
@@ -38,13 +38,13 @@ def test_a_graph_is_read_after_an_index_that_is_smaller(tmp_path: Path) -> None:
     document = Document(id="a", vectors=np.ones((1, 2), np.float32), text="", bounds=[(0, 0)])
     faiss.write_index(index_of("Flat", 2, [document]), str(path))
     FaissIndex.load(path, "Flat", dim=2, rows=1).close()
-    graph = build_apart(PARTS, lambda: True)
+    graph = build_in_process(PARTS, lambda: True)
     assert graph is not None
     assert np.array_equal(graph.vectors(), np.concatenate(PARTS))
 
 
-@pytest.mark.parametrize("build", [build_here, build_apart])
-def test_a_build_that_is_given_up_ends_at_once(build: Build) -> None:
+@pytest.mark.parametrize("build", [build_in_thread, build_in_process])
+def test_a_build_that_is_given_up_ends_at_once(build: BuildGraph) -> None:
     start = time.monotonic()
     assert build([np.zeros((200_000, 64), np.float32)], lambda: False) is None
     assert time.monotonic() - start < 5.0
@@ -56,7 +56,7 @@ def test_a_graph_is_built_here_where_a_process_cannot(
     # It finds no such file, and ends.
     monkeypatch.setattr(graphs, "VECTORS", "elsewhere")
     with caplog.at_level(logging.WARNING):
-        graph = build_apart(PARTS, lambda: True)
+        graph = build_in_process(PARTS, lambda: True)
     assert graph is not None
     assert np.array_equal(graph.vectors(), np.concatenate(PARTS))
     assert "status 1" in caplog.text

@@ -12,9 +12,9 @@ import pytest
 from nearline.contract import HitLevel, PayloadField, SearchMode
 from nearline.filters import Equals
 from retrieval.index.vectors.faiss_index import use_one_thread
-from retrieval.live.delta import Delta
-from retrieval.live.vectors import STRETCH_ROWS, LiveVectors
-from retrieval.protocols.shard import Queries, ShardOptions
+from retrieval.live.delta import LiveDelta
+from retrieval.live.vectors import BLOCK_ROWS, LiveVectors
+from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.retrieval.live.bases import Base, Log, base_of, hits
 from tests.retrieval.snapshots import Document
 
@@ -38,20 +38,20 @@ def base(tmp_path: Path) -> Base:
     return base_of(tmp_path, [document(name, 0) for name in NAMES])
 
 
-def check(base: Base, delta: Delta) -> int:
+def check(base: Base, delta: LiveDelta) -> int:
     """Looks at one view in every way; gives its generation."""
     view = delta.view
     generation = max(view.applied.watermark.positions)
     wanted = [(float(generation), name, 0) for name in NAMES]
     options = ShardOptions(100, level=HitLevel.CHUNK)
-    assert hits(base.part, view, Queries(QUERY), options) == [wanted]
+    assert hits(base.part, view, ShardQueries(QUERY), options) == [wanted]
     filtered = options._replace(filter=Equals("year", generation))
-    assert hits(base.part, view, Queries(QUERY), filtered) == [wanted]
+    assert hits(base.part, view, ShardQueries(QUERY), filtered) == [wanted]
     other = options._replace(filter=Equals("year", generation + 1))
-    assert hits(base.part, view, Queries(QUERY), other) == [[]]
+    assert hits(base.part, view, ShardQueries(QUERY), other) == [[]]
     for text, count in ((f"generation{generation}", 30), (f"generation{generation + 1}", 0)):
         words = options._replace(mode=SearchMode.LEXICAL)
-        found = hits(base.part, view, Queries(np.empty((0, 4), np.float32), (text,)), words)
+        found = hits(base.part, view, ShardQueries(np.empty((0, 4), np.float32), (text,)), words)
         assert len(found[0]) == count
     part, alive = (base.part, view.alive) if view.part is None else (view.part, view.part_alive)
     items = [*part.scan("", None, frozenset({PayloadField.ATTRIBUTES}), alive)]
@@ -101,7 +101,7 @@ def test_searches_see_one_state_while_changes_and_graphs_come(
     assert check_in_thirties(base, delta) == generation * 30
 
 
-def check_in_thirties(base: Base, delta: Delta) -> int:
+def check_in_thirties(base: Base, delta: LiveDelta) -> int:
     generation = check(base, delta)
     assert generation % 30 == 0
     return generation
@@ -109,7 +109,7 @@ def check_in_thirties(base: Base, delta: Delta) -> int:
 
 def test_full_stretches_are_sealed_by_themselves(base: Base, rng: np.random.Generator) -> None:
     log, delta = Log(), base.delta()
-    matrix = rng.standard_normal((STRETCH_ROWS + 100, 4)).astype(np.float32)
+    matrix = rng.standard_normal((BLOCK_ROWS + 100, 4)).astype(np.float32)
     text = Document(id="", vectors=matrix[:1], text="", bounds=[(0, 0)])
     published = threading.Event()
     publish = delta._publish

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.index.vectors.faiss_graph import Graph
+from retrieval.index.vectors.faiss_graph import HnswGraph
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import vectors as live_vectors
-from retrieval.live.vectors import MERGED, LiveIndex, LiveVectors
+from retrieval.live.vectors import MERGE_COUNT, LiveIndex, LiveVectors
 from tests.retrieval.live.bases import exact_scores
 
 
@@ -30,7 +30,7 @@ def seal_all(vectors: LiveVectors) -> int:
         stretches = vectors.to_merge() if fresh is None else (fresh,)
         if not stretches:
             return built
-        graph = Graph(stretches[0].vectors.shape[1])
+        graph = HnswGraph(stretches[0].vectors.shape[1])
         for stretch in stretches:
             graph.add(stretch.vectors)
         vectors.seal(stretches, graph)
@@ -92,7 +92,7 @@ def test_stretches_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> N
         before.append((vectors.view(names_of), vectors.rows))
         seal_all(vectors)
     sizes = [len(stretch.vectors) for stretch in vectors.stretches]
-    assert sizes == [8 * MERGED**4, 8 * MERGED**2, 8, 3]
+    assert sizes == [8 * MERGE_COUNT**4, 8 * MERGE_COUNT**2, 8, 3]
     assert [stretch.graph is None for stretch in vectors.stretches] == [False, False, False, True]
     everything = np.arange(len(matrix))[::-1]
     assert np.array_equal(vectors.read(everything), matrix[everything])

@@ -49,7 +49,7 @@ def names_of(rows: NDArray[np.int64]) -> Sequence[str]:
 
 
 def copied(base: Base) -> LiveWords:
-    """Gives the chunks of a snapshot, as if all had been written live."""
+    """Returns the chunks of a snapshot, as if all had been written live."""
     assert base.vocabulary is not None
     words = LiveWords(base.manifest.lexical, base.vocabulary)
     items = base.part.items

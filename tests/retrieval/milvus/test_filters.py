@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nearline import filters as f
 from nearline.errors import InvalidRequest, Unsupported
-from retrieval.milvus.filters import MAX_EXPRESSION_BYTES, any_of, expression, quoted
+from retrieval.milvus.filters import MAX_EXPRESSION_BYTES, any_of, filter_expression, quote
 from tests.retrieval.filtering.drawn import DECLARED, HOSTILE, VALUES
 
 SINGLE = frozenset(VALUES)
@@ -20,7 +20,7 @@ texts = st.text(st.characters(codec="utf-8")) | st.sampled_from(HOSTILE)
 
 @given(texts)
 def test_a_quoted_text_is_one_literal_that_says_the_text(text: str) -> None:
-    literal = quoted(text)
+    literal = quote(text)
     # The escapes are some of those of JSON, where a control sign may not stand as it is.
     assert json.loads(literal, strict=False) == text
     assert "\n" not in literal and "\r" not in literal
@@ -29,8 +29,8 @@ def test_a_quoted_text_is_one_literal_that_says_the_text(text: str) -> None:
 @given(texts, texts)
 def test_nothing_that_was_asked_for_stands_outside_a_literal(one: str, other: str) -> None:
     filter = f.All(f.Equals("kind", one), f.Not(f.In("kind", (one, other))))
-    written = expression(filter, DECLARED, SINGLE)
-    for text in {quoted(one), quoted(other)}:
+    written = filter_expression(filter, DECLARED, SINGLE)
+    for text in {quote(one), quote(other)}:
         written = written.replace(f" == {text}", " == _")
     same = ' or attributes["kind"] == _' if one != other else ""
     wanted = f'((exists attributes["kind"]) and (attributes["kind"] == _{same}))'
@@ -64,7 +64,7 @@ def test_nothing_that_was_asked_for_stands_outside_a_literal(one: str, other: st
     ],
 )
 def test_what_is_written(filter: f.Filter, written: str) -> None:
-    assert expression(filter, DECLARED, SINGLE) == written
+    assert filter_expression(filter, DECLARED, SINGLE) == written
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_cannot_be_written_is_refused(
     filter: f.Filter, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
-        expression(filter, DECLARED, SINGLE)
+        filter_expression(filter, DECLARED, SINGLE)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_cannot_be_written_is_refused(
 )
 def test_a_name_that_no_path_can_hold_is_refused(name: str) -> None:
     with pytest.raises(Unsupported, match="rename it"):
-        expression(f.Exists(name), {name: "int"}, frozenset())
+        filter_expression(f.Exists(name), {name: "int"}, frozenset())
 
 
 def test_values_of_columns() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.milvus import top_units
-from retrieval.milvus.layout import key_of
-from retrieval.milvus.raw_hits import Found
-from retrieval.milvus.top_units import Row, best_units, chunk_of, document_of
+from retrieval.milvus.layout import make_key
+from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.top_units import RankedRow, chunk_of, document_of, find_top_units
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 3)),
@@ -29,19 +29,21 @@ class Rows:
         rng = np.random.default_rng(seed)
         self._queries = []
         for rows in queries:
-            found = [Found(key_of(f"d{d}", chunk), float(score), {}) for score, d, chunk in rows]
+            found = [
+                MilvusHit(make_key(f"d{d}", chunk), float(score), {}) for score, d, chunk in rows
+            ]
             scores = np.array([-one.score for one in found])
             order = np.lexsort((rng.random(len(found)), scores))
             self._queries.append([found[place] for place in order])
         self.asked: list[tuple[list[int], int]] = []
 
-    async def __call__(self, places: Sequence[int], ask: int) -> list[list[Found]]:
+    async def __call__(self, places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
         self.asked.append((list(places), ask))
         return [self._queries[place][:ask] for place in places]
 
 
-def model(rows: Sequence[tuple[int, int, int]], k: int, *, documents: bool) -> list[Row]:
-    ordered = sorted(Row(-float(score), f"d{d}", chunk, {}) for score, d, chunk in rows)
+def model(rows: Sequence[tuple[int, int, int]], k: int, *, documents: bool) -> list[RankedRow]:
+    ordered = sorted(RankedRow(-float(score), f"d{d}", chunk, {}) for score, d, chunk in rows)
     if documents:
         ordered = sorted({row.id: row for row in reversed(ordered)}.values())
     return ordered[:k]
@@ -60,14 +62,16 @@ def test_exact_rows_give_the_best_units_ties_included(
     find = Rows(queries, seed)
     unit_of = document_of if documents else chunk_of
     found = asyncio.run(
-        best_units(find, len(queries), k, first_ask=first_ask, unit_of=unit_of, exact=True)
+        find_top_units(find, len(queries), k, first_ask=first_ask, unit_of=unit_of, exact=True)
     )
     assert found == [model(rows, k, documents=documents) for rows in queries]
 
 
 def test_a_graph_is_asked_once_where_it_has_enough() -> None:
     find = Rows([[(1, number, 0) for number in range(50)]], 0)
-    (best,) = asyncio.run(best_units(find, 1, 10, first_ask=10, unit_of=document_of, exact=False))
+    (best,) = asyncio.run(
+        find_top_units(find, 1, 10, first_ask=10, unit_of=document_of, exact=False)
+    )
     assert find.asked == [([0], 10)]
     assert len(best) == 10 and [row.id for row in best] == sorted(row.id for row in best)
 
@@ -76,7 +80,7 @@ def test_only_queries_that_lack_units_are_asked_again() -> None:
     many = [(9, 0, chunk) for chunk in range(30)] + [(1, number, 0) for number in range(1, 4)]
     find = Rows([[(9 - number, number, 0) for number in range(6)], many], 0)
     first, second = asyncio.run(
-        best_units(find, 2, 3, first_ask=3, unit_of=document_of, exact=False)
+        find_top_units(find, 2, 3, first_ask=3, unit_of=document_of, exact=False)
     )
     assert find.asked == [([0, 1], 3), ([1], 12), ([1], 48)]
     assert [row.id for row in first] == ["d0", "d1", "d2"]
@@ -84,8 +88,8 @@ def test_only_queries_that_lack_units_are_asked_again() -> None:
 
 
 def test_no_more_rows_are_asked_for_than_milvus_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top_units, "MOST_ROWS", 20)
+    monkeypatch.setattr(top_units, "MAX_ROWS", 20)
     find = Rows([[(1, 0, chunk) for chunk in range(50)]], 0)
-    (best,) = asyncio.run(best_units(find, 1, 5, first_ask=5, unit_of=document_of, exact=True))
+    (best,) = asyncio.run(find_top_units(find, 1, 5, first_ask=5, unit_of=document_of, exact=True))
     assert [ask for _, ask in find.asked] == [9, 20]
     assert [row.id for row in best] == ["d0"]

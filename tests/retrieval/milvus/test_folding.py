@@ -12,20 +12,25 @@ from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.changelog.records import Change, Entry, Kind
-from retrieval.milvus.change_merge import Folding, Gone, Patched, Whole
-from retrieval.milvus.layout import NEVER
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.milvus.change_merge import (
+    ChangeMerger,
+    PatchedDocument,
+    RemovedDocument,
+    ReplacedDocument,
+)
+from retrieval.milvus.layout import NEVER_EXPIRES
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = {"year": "int", "price": "double", "made": "time"}
 
 
 @pytest.fixture(name="folding")
-def give_folding() -> Folding:
-    """Gives a folding for vectors of two numbers."""
+def give_folding() -> ChangeMerger:
+    """Returns a folding for vectors of two numbers."""
     manifest = snapshot_pb2.Manifest(dim=2)
     manifest.embedder.fingerprint = "model"
-    return Folding("default", manifest, KINDS, None)
+    return ChangeMerger("default", manifest, KINDS, None)
 
 
 def upsert(
@@ -33,7 +38,7 @@ def upsert(
 ) -> Change:
     return Change(
         document_id="d",
-        kind=Kind.UPSERT,
+        kind=ChangeKind.UPSERT,
         text=text,
         attributes=attributes or {},
         bounds=np.array([[0, 1], [1, len(text)]]),
@@ -43,17 +48,19 @@ def upsert(
 
 
 def patch(attributes: Attributes) -> Change:
-    return Change(document_id="d", kind=Kind.ATTRIBUTES, attributes=attributes)
+    return Change(document_id="d", kind=ChangeKind.ATTRIBUTES, attributes=attributes)
 
 
-DELETE = Change(document_id="d", kind=Kind.DELETE)
+DELETE = Change(document_id="d", kind=ChangeKind.DELETE)
 
 
-def entries(*changes: Change) -> list[Entry]:
-    return [Entry(0, number, 0, change) for number, change in enumerate(changes, 1)]
+def entries(*changes: Change) -> list[ChangeEntry]:
+    return [ChangeEntry(0, number, 0, change) for number, change in enumerate(changes, 1)]
 
 
-def test_the_last_whole_document_counts_with_the_attributes_set_since(folding: Folding) -> None:
+def test_the_last_whole_document_counts_with_the_attributes_set_since(
+    folding: ChangeMerger,
+) -> None:
     folded = folding.fold(
         entries(
             upsert("first"),
@@ -65,7 +72,7 @@ def test_the_last_whole_document_counts_with_the_attributes_set_since(folding: F
         NOW,
     )
     outcome = folded["d"]
-    assert isinstance(outcome, Whole)
+    assert isinstance(outcome, ReplacedDocument)
     assert [(row["chunk"], row["passage"], row["version"]) for row in outcome.rows] == [
         (0, "c", 5),
         (1, "d", 5),
@@ -75,23 +82,25 @@ def test_the_last_whole_document_counts_with_the_attributes_set_since(folding: F
     assert np.array_equal([row["vector"] for row in outcome.rows], np.ones((2, 2)))
 
 
-def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(folding: Folding) -> None:
+def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(folding: ChangeMerger) -> None:
     for changes in (
         (upsert(), DELETE),
         (DELETE, patch({"year": 1})),
         (upsert(expires=NOW),),
         (upsert(), upsert(expires=NOW - timedelta(days=1))),
     ):
-        assert isinstance(folding.fold(entries(*changes), NOW)["d"], Gone)
-    assert isinstance(folding.fold(entries(upsert(expires=NOW + timedelta(1))), NOW)["d"], Whole)
+        assert isinstance(folding.fold(entries(*changes), NOW)["d"], RemovedDocument)
+    assert isinstance(
+        folding.fold(entries(upsert(expires=NOW + timedelta(1))), NOW)["d"], ReplacedDocument
+    )
 
 
-def test_attributes_of_what_is_there_are_changed_in_order(folding: Folding) -> None:
+def test_attributes_of_what_is_there_are_changed_in_order(folding: ChangeMerger) -> None:
     folded = folding.fold(entries(patch({"year": 1, "made": NOW}), patch({"year": None})), NOW)
     outcome = folded["d"]
-    assert isinstance(outcome, Patched)
+    assert isinstance(outcome, PatchedDocument)
     row = {"document": "d", "attributes": {"year": 7, "price": 1.5}, "version": 0}
-    rows = [{**row, "chunk": chunk, "expires": NEVER, "passage": "x"} for chunk in range(2)]
+    rows = [{**row, "chunk": chunk, "expires": NEVER_EXPIRES, "passage": "x"} for chunk in range(2)]
     patched = folding.patched(rows, outcome, NOW)
     wanted = {"price": 1.5, "made": to_us(NOW)}
     assert [one["attributes"] for one in patched] == [wanted, wanted]
@@ -104,16 +113,16 @@ def test_attributes_of_what_is_there_are_changed_in_order(folding: Folding) -> N
     assert folding.patched(expired, outcome, NOW) == ()
 
 
-def test_what_cannot_be_held_leaves_the_document_as_it_was(folding: Folding) -> None:
+def test_what_cannot_be_held_leaves_the_document_as_it_was(folding: ChangeMerger) -> None:
     bad = replace(upsert(), title="x" * 70_000)
     assert folding.fold(entries(bad), NOW) == {}
     kept = folding.fold(entries(upsert("ab"), bad, patch({"year": 1})), NOW)["d"]
-    assert isinstance(kept, Whole)
+    assert isinstance(kept, ReplacedDocument)
     assert kept.rows[0]["attributes"] == {"year": 1}
     large = patch({"other": "y" * 70_000})
     outcome = folding.fold(entries(large), NOW)["d"]
-    assert isinstance(outcome, Patched)
-    rows = [{"document": "d", "attributes": {}, "version": 1, "expires": NEVER}]
+    assert isinstance(outcome, PatchedDocument)
+    rows = [{"document": "d", "attributes": {}, "version": 1, "expires": NEVER_EXPIRES}]
     assert folding.patched(rows, outcome, NOW) == ()
     for change in (bad, large, replace(upsert(), document_id="\x01")):
         with pytest.raises(InvalidRequest):

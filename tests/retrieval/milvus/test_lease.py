@@ -23,7 +23,7 @@ NAME = lease_name("default", "nearline_default__s", 7)
 
 @pytest_asyncio.fixture(name="client")
 async def give_client() -> AsyncIterator[Redis]:
-    """Gives a client of an empty Redis."""
+    """Returns a client of an empty Redis."""
     async with valkey() as url, client_of(url) as client:
         yield client
 

@@ -15,7 +15,7 @@ from nearline.contract import Attributes
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.milvus.layout import NEVER, collection_name, key_of, parts_of
+from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, make_key, parse_key
 from retrieval.milvus.rows import AS_WRITTEN, attributes_of, rows_of
 from tests.retrieval.filtering.drawn import BIG, DECLARED, LISTS, TIME, VALUES
 
@@ -101,7 +101,7 @@ def test_a_row_has_what_the_layout_says() -> None:
     second = {"key": "d\x01000001", "chunk": 1, "start": 11, "stop": 20}
     second |= {"gap": " ", "passage": "two cats.", "rest": " ", "analysed": "cat two cat"}
     assert rows == [common | first, common | second]
-    assert made()[0]["expires"] == NEVER
+    assert made()[0]["expires"] == NEVER_EXPIRES
     assert "analysed" not in made()[0]
 
 
@@ -176,8 +176,8 @@ ids = st.text(st.characters(exclude_characters="\0\x01", exclude_categories=["Cs
 
 @given(ids, st.integers(0, 999_999), ids, st.integers(0, 999_999))
 def test_keys_stand_in_the_order_of_ids_and_chunks(a: str, m: int, b: str, n: int) -> None:
-    assert parts_of(key_of(a, m)) == (a, m)
-    assert (key_of(a, m).encode() < key_of(b, n).encode()) == ((a, m) < (b, n))
+    assert parse_key(make_key(a, m)) == (a, m)
+    assert (make_key(a, m).encode() < make_key(b, n).encode()) == ((a, m) < (b, n))
 
 
 names = st.text("ab0_-", min_size=1, max_size=4)

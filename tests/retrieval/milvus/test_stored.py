@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.contract import PayloadField
-from retrieval.milvus.layout import SEPARATOR, key_of
-from retrieval.milvus.read_context import Contents
-from retrieval.milvus.reader import Reading, in_batches
-from retrieval.milvus.row_values import first_value, values_of
+from retrieval.milvus.layout import SEPARATOR, make_key
+from retrieval.milvus.read_context import ReadContext
+from retrieval.milvus.reader import MilvusReader, in_batches
+from retrieval.milvus.row_values import attribute_values, first_attribute_value
 from retrieval.milvus.rows import rows_of
-from retrieval.milvus.stored_items import StoredRows, _before_separator, text_of
+from retrieval.milvus.stored_items import StoredRows, _before_separator, join_text
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 IDS = st.text(st.characters(exclude_characters="\0\1", codec="utf-8"), min_size=1, max_size=4)
@@ -41,15 +41,15 @@ def test_chunks_give_the_whole_text_wherever_they_lie(
         kinds={},
         analyser=None,
     )
-    assert text_of(rows) == text
+    assert join_text(rows) == text
 
 
 @given(ids=st.lists(IDS, unique=True), after=st.text(max_size=4))
 def test_keys_stand_in_the_order_of_ids_and_a_page_begins_where_it_should(
     ids: list[str], after: str
 ) -> None:
-    keys = sorted(key_of(one, chunk) for one in ids for chunk in (0, 1))
-    assert keys == [key_of(one, chunk) for one in sorted(ids) for chunk in (0, 1)]
+    keys = sorted(make_key(one, chunk) for one in ids for chunk in (0, 1))
+    assert keys == [make_key(one, chunk) for one in sorted(ids) for chunk in (0, 1)]
     begun = _before_separator(after)
     least = begun + chr(ord(SEPARATOR) + 1) if begun else ""
     following = {key.split(SEPARATOR)[0] for key in keys if key > least}
@@ -83,9 +83,9 @@ def test_ids_are_cut_into_lists_that_are_neither_long_nor_large() -> None:
 def test_values_are_those_of_the_column(
     stored: dict[str, object], kind: str, values: list[object]
 ) -> None:
-    found = values_of(stored, "a", kind)
+    found = attribute_values(stored, "a", kind)
     assert found == values and [type(one) for one in found] == [type(one) for one in values]
-    assert first_value(stored, "a", kind) == (values[0] if values else None)
+    assert first_attribute_value(stored, "a", kind) == (values[0] if values else None)
 
 
 class Rows:
@@ -117,7 +117,7 @@ async def test_chunks_that_a_replaced_document_has_left_are_no_part_of_the_new_o
         )
 
     async def read(found: Sequence[Mapping[str, Any]]) -> list[str]:
-        reading = Reading(Rows(found), "c", Contents(), {})  # type: ignore[arg-type]
+        reading = MilvusReader(Rows(found), "c", ReadContext(), {})  # type: ignore[arg-type]
         payload = frozenset({PayloadField.TEXT})
         items = await StoredRows(reading, unit_length=False).fetch(["a"], payload, (), None, None)
         return [item.text for item in items]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.milvus.layout import key_of
-from retrieval.milvus.raw_hits import Found
-from retrieval.milvus.reader import Reading
-from retrieval.milvus.vector_leg import Card, VectorLeg
+from retrieval.milvus.layout import make_key
+from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.vector_leg import VectorIndexInfo, VectorLeg
 
 ROWS = 40
 VECTORS = np.random.default_rng(1).normal(size=(ROWS, 3)).astype(np.float32)
@@ -35,7 +35,7 @@ class ShortGraph:
         fields: Sequence[str],
         ef: int | None,
         deadline: float | None,
-    ) -> list[list[Found]]:
+    ) -> list[list[MilvusHit]]:
         self.widths.append(ef)
         step = 1 if ef is None or ef >= self._enough else 2
         return [best(vector, ROWS)[::step][:k] for vector in vectors]
@@ -49,24 +49,24 @@ class ShortGraph:
     ) -> AsyncIterator[list[Mapping[str, Any]]]:
         assert "vector" in fields
         rows: list[Mapping[str, Any]] = [
-            {"key": key_of(f"d{n:02d}", 0), "vector": VECTORS[n].tolist()} for n in range(ROWS)
+            {"key": make_key(f"d{n:02d}", 0), "vector": VECTORS[n].tolist()} for n in range(ROWS)
         ]
         yield rows[:15]
         yield rows[15:]
 
 
-def best(vector: NDArray[np.float32], k: int) -> list[Found]:
+def best(vector: NDArray[np.float32], k: int) -> list[MilvusHit]:
     scores = VECTORS @ vector
     return [
-        Found(key_of(f"d{n:02d}", 0), float(scores[n]), {})
+        MilvusHit(make_key(f"d{n:02d}", 0), float(scores[n]), {})
         for n in np.argsort(-scores, kind="stable")[:k]
     ]
 
 
 async def asked(graph: ShortGraph, ask: int, *, lite: bool = False, flat: bool = False) -> None:
     """Asks, and holds the answer against the best there are."""
-    card = Card("v2.3.5", flat, 16, 10 * ROWS, 1, lite)
-    leg = VectorLeg(cast(Reading, graph), card)
+    card = VectorIndexInfo("v2.3.5", flat, 16, 10 * ROWS, 1, lite)
+    leg = VectorLeg(cast(MilvusReader, graph), card)
     results = await leg.search(QUERIES, ask, "chunk == 0", ("start",), 16, None)
     for vector, found in zip(QUERIES, results, strict=True):
         wanted = best(vector, ask)

@@ -9,9 +9,9 @@ import numpy as np
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.model import Learned, learned_of
-from retrieval.behaviour.tables import POPULARITY, SESSIONS, Tables
-from retrieval.behaviour.user_histories import Histories
+from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
+from retrieval.behaviour.tables import POPULARITY, SESSIONS, BehaviourTables
+from retrieval.behaviour.user_histories import UserHistories
 
 # What goes with an item, and how much.
 Goes = Mapping[str, Mapping[str, float]]
@@ -25,7 +25,7 @@ def learned(
     had: Had | None = None,
     factors: Mapping[str, Sequence[float]] | None = None,
     of_items: Mapping[str, Mapping[str, float]] | None = None,
-) -> Learned:
+) -> BehaviourModel:
     """Makes it.
 
     Args:
@@ -48,7 +48,7 @@ def learned(
     rows = [(had or {})[user] for user in users]
     flat = [event for row in rows for event in row]
     vectors = np.array([(factors or {}).get(one, (0.0, 0.0)) for one in ids], np.float32)
-    tables = Tables(
+    tables = BehaviourTables(
         list(ids),
         np.array([int(popularity.get(one, 0) > 0) for one in ids], np.int64),
         {
@@ -57,7 +57,7 @@ def learned(
         },
         {SESSIONS: ItemLists(np.array(starts), np.array(others, np.int32), np.array(scores, "f4"))},
         ItemFactors(vectors, np.asarray(vectors.T @ vectors, np.float64), 1.0, 2.0),
-        Histories(
+        UserHistories(
             users,
             np.cumsum([0, *map(len, rows)]),
             np.array([numbers[one] for one, _ in flat], np.int32),
@@ -75,4 +75,4 @@ def learned(
             snapshot_pb2.BlendCard(repeats=True, parts=[again, session]),
         ],
     )
-    return learned_of(card, tables)
+    return build_behaviour_model(card, tables)

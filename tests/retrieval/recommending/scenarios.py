@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nearline.times import DAY_US, from_us
 from retrieval.recommend.policies import ExploreRule, FreshRule, Policy, Quota
-from retrieval.recommend.rules import Candidate, Outcome, arrange
+from retrieval.recommend.rules import Candidate, RulesResult, apply_rules
 
 NOW_US = 20_000 * DAY_US
 IDS = [f"i{number}" for number in range(10)]
@@ -22,7 +22,7 @@ _few_ids = st.frozensets(st.sampled_from(IDS), max_size=3)
 
 
 class Scenario(NamedTuple):
-    """All that `arrange` is given, but the generator."""
+    """All that `apply_rules` is given, but the generator."""
 
     candidates: Sequence[Candidate]
     policy: Policy
@@ -33,12 +33,12 @@ class Scenario(NamedTuple):
     diversity: float | None = None
 
     def allows(self, one: Candidate) -> bool:
-        """Tells whether nothing bars a candidate from the list."""
+        """Returns whether nothing bars a candidate from the list."""
         return one.id not in self.seen | self.excluded | self.policy.blocked
 
-    def arranged(self, seed: int = 0, why_not: str = "") -> Outcome:
+    def arranged(self, seed: int = 0, why_not: str = "") -> RulesResult:
         """Makes the list."""
-        return arrange(
+        return apply_rules(
             self.candidates,
             self.policy,
             self.n,
@@ -77,20 +77,20 @@ def candidate(
 
 
 def is_new(one: Candidate, days: int) -> bool:
-    """Tells whether a candidate of `candidate` is at most so old."""
+    """Returns whether a candidate of `candidate` is at most so old."""
     released = (one.attributes or {})["released"]
     return released is not None and released >= from_us(NOW_US - days * DAY_US)  # type: ignore[operator]
 
 
 def values(one: Candidate, attribute: str) -> set[object]:
-    """Gives the different values that a candidate has of an attribute."""
+    """Returns the different values that a candidate has of an attribute."""
     value = (one.attributes or {})[attribute]
     elements: list[object] = value if isinstance(value, list) else [value]
     return {element for element in elements if element is not None}
 
 
 def keeps(listed: Sequence[Candidate], quotas: Sequence[Quota]) -> bool:
-    """Tells whether a list keeps to quotas, by counting."""
+    """Returns whether a list keeps to quotas, by counting."""
     return all(
         count <= quota.most
         for quota in quotas

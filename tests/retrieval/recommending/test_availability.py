@@ -14,12 +14,12 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.times import DAY_US
-from retrieval.cache.tiered_cache import HotLists
+from retrieval.cache.tiered_cache import TieredCache
 from retrieval.embedders.endpoints import Embedders
-from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from tests.index_builder.behaviour.walks import ITEMS
 from tests.retrieval.recommending.test_filtering import recommender
 from tests.retrieval.recommending.test_hot_candidates import renamed
@@ -34,7 +34,7 @@ def ids(reply: c.RecommendReply) -> list[str]:
 
 
 def only_even(**changes: object) -> Policies:
-    """Gives policies of which each shows items of even numbers only."""
+    """Returns policies of which each shows items of even numbers only."""
     plain = default_policies()
     return Policies(
         replace(plain.of(name), only=EVEN, **changes)  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ async def test_an_attribute_that_a_collection_lacks_is_named(tmp_path: Path) -> 
 
 
 def events(rng: np.random.Generator, items: int = 40, count: int = 3_000) -> Interactions:
-    """Gives interactions of few users with items that differ in popularity and in their days."""
+    """Returns interactions of few users with items that differ in popularity and in their days."""
     item = np.sort(rng.zipf(1.3, 2 * count) - 1)
     item = rng.permutation(item[item < items])
     day = rng.integers(0, 60, len(item))
@@ -162,9 +162,9 @@ async def test_lists_of_such_surfaces_are_got_ready_for_the_next_snapshot(tmp_pa
     async with recommender(tmp_path, policies) as plain:
         collections, hot = (
             plain.collections,
-            HotCandidates(HotLists(None), {}, Similar(Embedders({}))),
+            CandidateCache(TieredCache(None), {}, SimilarItems(Embedders({}))),
         )
-        service = RecommendationService(collections, Similar(Embedders({})), policies, hot=hot)
+        service = RecommendationService(collections, SimilarItems(Embedders({})), policies, hot=hot)
         try:
             page = Audience(item_ids=("i03",), surface="item_page")
             asked = [

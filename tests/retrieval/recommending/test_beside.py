@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.behaviour.tail_lists import lists_beyond
+from index_builder.behaviour.tail_lists import build_tail_lists
 from retrieval.behaviour.history import History
-from retrieval.recommend.ranking import ITEMS, rank
-from retrieval.recommend.user_profile import NOBODY
+from retrieval.recommend.ranking import ITEMS, rank_items
+from retrieval.recommend.user_profile import EMPTY_HISTORY
 from tests.retrieval.recommending.learned import learned
 
 IDS = [f"i{number:02d}" for number in range(12)]
@@ -30,7 +30,7 @@ def test_lists_give_the_order_that_scores_give(
     goes.pop("i00", None)
     factors = {one: tuple(row) for one, row in zip(IDS, VECTORS.tolist(), strict=True)}
     known = learned(IDS, {"i00": goes}, dict.fromkeys(IDS, 1.0), factors=factors)
-    beyond = lists_beyond(known.similar.lists, known.factors, known.trained, length)
+    beyond = build_tail_lists(known.similar.lists, known.factors, known.trained, length)
     item = History(np.zeros(1, np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
     allowed = np.ones(12, np.bool_)
     allowed[[0, *unwanted]] = False
@@ -40,8 +40,13 @@ def test_lists_give_the_order_that_scores_give(
     # A stable sort: equal ones stay in the order of numbers.
     expected.sort(key=lambda number: (-scores[number], -of_rest[number] * (scores[number] == 0)))
     for lists in (beyond, None):
-        ranking = rank(
-            replace(known, beyond=lists), item, NOBODY, repeats=True, allowed=allowed, first=3
+        ranking = rank_items(
+            replace(known, beyond=lists),
+            item,
+            EMPTY_HISTORY,
+            repeats=True,
+            allowed=allowed,
+            first=3,
         )
         blocks = list(ranking.blocks)
         found = [number for numbers, _ in blocks for number in numbers.tolist()]

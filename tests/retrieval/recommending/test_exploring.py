@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from retrieval.recommend.policies import ExploreRule, Policy, Quota
-from retrieval.recommend.rules import Candidate, arrange
+from retrieval.recommend.rules import Candidate, apply_rules
 from tests.retrieval.recommending.scenarios import (
     NO_IDS,
     NOW_US,
@@ -107,7 +107,7 @@ def test_without_exploring_nothing_is_drawn(rng: np.random.Generator) -> None:
     before = rng.bit_generator.state
     for policy in (PLAIN, replace(PLAIN, explore=ExploreRule(1, 3))):
         assert rng.bit_generator.state == before
-        arrange(
+        apply_rules(
             made,
             policy,
             3,

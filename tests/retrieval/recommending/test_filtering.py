@@ -11,25 +11,25 @@ import pytest
 
 from index_builder.interactions.records import Interactions
 from index_builder.options.build_options import BuildOptions
-from index_builder.options.training_options import Learning
+from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.snapshot import Store
-from retrieval.behaviour.model import load_learned
-from retrieval.cache.tiered_cache import HotLists
+from retrieval.behaviour.model import load_behaviour_model
+from retrieval.cache.tiered_cache import TieredCache
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend import candidates
-from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from tests.index_builder.behaviour.walks import ITEMS, documents, walks
 
 PAGE = Audience(item_ids=("i03",), surface="item_page")
@@ -42,23 +42,23 @@ async def recommender(
     items: Sequence[c.Item] = (),
     rows: Interactions | None = None,
 ) -> AsyncIterator[RecommendationService]:
-    """Gives a service over a build of the walks, or of other items and interactions."""
+    """Yields a service over a build of the walks, or of other items and interactions."""
     store = Store(folder)
     vectors = np.eye(ITEMS, dtype=np.float32)
     items = items or [
         c.Item(id=one, title=one, vector=vectors[at], attributes={"even": at % 2 == 0, "name": one})
         for at, one in enumerate(documents())
     ]
-    learning = Learning(interactions=rows or walks())
+    learning = TrainingOptions(interactions=rows or walks())
     options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
     await build_snapshot(items, options)
-    shards, collections = LocalShards(store, 1), ServedCollections()
-    hot = HotCandidates(HotLists(None), {}, Similar(Embedders({})))
+    shards, collections = LocalShardProvider(store, 1), ServedCollections()
+    hot = CandidateCache(TieredCache(None), {}, SimilarItems(Embedders({})))
     try:
-        (snapshot,) = in_force(store, ())
+        (snapshot,) = read_current_snapshots(store, ())
         loaded = await shards.prepare(snapshot)
-        collections.serve(ServedCollection(snapshot, loaded, load_learned(store, snapshot)))
-        similar = Similar(Embedders({}))
+        collections.serve(ServedCollection(snapshot, loaded, load_behaviour_model(store, snapshot)))
+        similar = SimilarItems(Embedders({}))
         chosen = policies or default_policies()
         yield RecommendationService(collections, similar, chosen, hot=hot)
     finally:

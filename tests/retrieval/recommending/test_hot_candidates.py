@@ -15,14 +15,14 @@ from nearline import contract as c
 from nearline import wire
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
-from retrieval.behaviour.model import Learned
-from retrieval.cache.tiered_cache import HotLists
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.cache.tiered_cache import TieredCache
 from retrieval.embedders.endpoints import Embedders
 from retrieval.recommend import cached_candidates
-from retrieval.recommend.cached_candidates import HotCandidates
+from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import FailingShard
@@ -41,19 +41,19 @@ NEAR = c.ServedBy(source=c.Source.CACHE, reason="near")
 
 
 @pytest.fixture
-def known() -> Learned:
+def known() -> BehaviourModel:
     return learned(IDS, GOES, POPULARITY, HAD)
 
 
 @contextlib.asynccontextmanager
 async def cached(
-    folder: Path, known: Learned, policies: Policies | None = None
-) -> AsyncIterator[tuple[RecommendationService, HotCandidates, ServedCollections]]:
-    """Gives a service with a cache, and the collections that it serves."""
+    folder: Path, known: BehaviourModel, policies: Policies | None = None
+) -> AsyncIterator[tuple[RecommendationService, CandidateCache, ServedCollections]]:
+    """Yields a service with a cache, and the collections that it serves."""
     async with recommender(folder, known) as plain:
         collections = plain.collections
-        similar = Similar(Embedders({}))
-        hot = HotCandidates(HotLists(None), {}, similar)
+        similar = SimilarItems(Embedders({}))
+        hot = CandidateCache(TieredCache(None), {}, similar)
         try:
             chosen = policies or default_policies()
             yield RecommendationService(collections, similar, chosen, hot=hot), hot, collections
@@ -62,7 +62,7 @@ async def cached(
 
 
 async def test_the_second_asker_gets_the_same_list_from_the_cache(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
         first = await service.recommend(PAGE, RecommendOptions(n=4))
@@ -74,7 +74,7 @@ async def test_the_second_asker_gets_the_same_list_from_the_cache(
 
 
 async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everybody(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
         about = Audience(item_ids=("b",), surface="item_page")
@@ -85,7 +85,7 @@ async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everyb
 
 
 async def test_other_parts_of_items_and_other_policies_are_other_lists(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     blocking = Policy(name="item_page", version=1, blocked=frozenset({"b"}))
     policies = Policies([blocking, Policy(name="home", version=1)])
@@ -102,7 +102,7 @@ async def test_other_parts_of_items_and_other_policies_are_other_lists(
 
 
 async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_anew(
-    tmp_path: Path, known: Learned, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, known: BehaviourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_candidates, "_SHORT", 4)
     async with cached(tmp_path, known) as (service, _, _):
@@ -118,7 +118,7 @@ async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_an
 
 
 async def test_what_nobody_had_yet_and_what_does_not_exist_are_remembered_too(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, collections):
         (served,) = collections.in_force
@@ -151,7 +151,7 @@ async def test_items_are_alike_where_nothing_was_learned_and_that_is_cached(
 
 
 async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     fields = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
     async with (
@@ -172,7 +172,7 @@ async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
             assert hits[0] == hits[1] == hits[2] and len(hits[0]) == 4
 
 
-async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: Learned) -> None:
+async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: BehaviourModel) -> None:
     async with cached(tmp_path, known) as (service, _, collections):
         (served,) = collections.in_force
         whole = served.shards
@@ -185,7 +185,7 @@ async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: Learned) -> N
 
 
 async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, hot, collections):
         (served,) = collections.in_force
@@ -202,7 +202,7 @@ async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
 
 
 def renamed(served: ServedCollection) -> ServedCollection:
-    """Gives the same collection as another snapshot, whose shards answer under either name."""
+    """Returns the same collection as another snapshot, whose shards answer under either name."""
     following = copy.copy(served)
     following.shards = cast(Any, tuple(_Renamed(one, served.snapshot_id) for one in served.shards))
     following.snapshot_id = "20990101T000000Z-000000"

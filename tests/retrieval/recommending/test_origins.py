@@ -10,7 +10,7 @@ import pytest
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.times import DAY_US
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.tables import REPEAT_DAYS, REPEAT_RATE, TRENDING
 from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
 from tests.retrieval.recommending.learned import learned
@@ -33,14 +33,14 @@ def days_ago(days: float) -> int:
 
 
 @pytest.fixture
-def known() -> Learned:
+def known() -> BehaviourModel:
     bob = [("a", days_ago(2)), ("c", days_ago(6)), ("b", days_ago(8)), ("b", days_ago(20))]
     had = {**HAD, "bob": [*bob, ("f", days_ago(60))]}
     return learned(IDS, GOES, POPULARITY, had, of_items=OF_ITEMS)
 
 
 async def test_what_is_trending_is_the_same_for_everybody_but_for_what_they_had(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
         first = await service.recommend(TRENDING_PAGE, RecommendOptions(n=5))
@@ -60,7 +60,7 @@ async def test_what_is_trending_is_the_same_for_everybody_but_for_what_they_had(
 
 
 async def test_items_that_are_given_are_left_out_and_not_looked_at(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     about = Audience(surface="trending", item_ids=("b", "zzz"))
     options = RecommendOptions(n=3, explain=True, why_not_id="c")
@@ -78,7 +78,7 @@ async def test_items_that_are_given_are_left_out_and_not_looked_at(
 
 
 async def test_a_surface_of_what_is_popular_stands_in_for_nothing(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     policies = default_policies().replaced_by([POPULAR_PAGE])
     async with cached(tmp_path, known, policies) as (service, _, _):
@@ -95,7 +95,7 @@ async def test_a_surface_of_what_is_popular_stands_in_for_nothing(
 
 
 async def test_what_is_bought_again_is_what_the_user_had_due_first(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
         bob = Audience(surface="buy_again", user_id="bob", item_ids=("e",))
@@ -110,7 +110,9 @@ async def test_what_is_bought_again_is_what_the_user_had_due_first(
         assert reply.why_not is not None and reply.why_not.cause is Cause.EXCLUDED
 
 
-async def test_who_bought_nothing_gets_what_many_buy_again(tmp_path: Path, known: Learned) -> None:
+async def test_who_bought_nothing_gets_what_many_buy_again(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
     async with cached(tmp_path, known) as (service, _, _):
         # Popularity times rate: c 4.2, a 4, e 1.6, d 1.
         reply = await service.recommend(AGAIN, RecommendOptions(n=4))
@@ -124,7 +126,9 @@ async def test_who_bought_nothing_gets_what_many_buy_again(tmp_path: Path, known
         assert nobody.info.served_by.rung == "popular"
 
 
-async def test_what_was_bought_a_moment_ago_may_be_left_out(tmp_path: Path, known: Learned) -> None:
+async def test_what_was_bought_a_moment_ago_may_be_left_out(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
     rail = Policy(name="rail", version=1, origin=Origin.BUY_AGAIN, seen=SeenRule(days=7))
     async with recommender(tmp_path, known, Policies([rail])) as service:
         reply = await service.recommend(Audience(surface="rail", user_id="bob"))
@@ -147,7 +151,7 @@ async def test_a_snapshot_that_learned_nothing_says_so(tmp_path: Path) -> None:
 
 
 async def test_lists_of_different_make_are_told_apart_and_got_ready(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     policies = default_policies().replaced_by([POPULAR_PAGE])
     audiences = [Audience(surface=one) for one in ("home", "top", "trending", "buy_again")]

@@ -8,7 +8,7 @@ import pytest
 
 from nearline.errors import SettingsError
 from nearline.filters import All, Equals, Not, Range
-from retrieval.recommend.filters import digest_of, narrowed
+from retrieval.recommend.filters import filter_digest, merge_filters
 from retrieval.recommend.policies import Origin, Policy, SeenRule
 from retrieval.recommend.policy_file import read_policies
 
@@ -78,8 +78,8 @@ def test_a_policy_without_these_keys_keeps_the_digest_it_had(tmp_path: Path) -> 
 
 def test_both_filters_hold() -> None:
     asked, only = Equals("a", 1), Equals("b", 2)
-    assert narrowed(None, None) is None
-    assert narrowed(asked, None) is asked and narrowed(None, only) is only
-    assert narrowed(asked, only) == All(asked, only)
-    assert digest_of(None) == ""
-    assert len({digest_of(one) for one in (asked, only, All(asked, only))}) == 3
+    assert merge_filters(None, None) is None
+    assert merge_filters(asked, None) is asked and merge_filters(None, only) is only
+    assert merge_filters(asked, only) == All(asked, only)
+    assert filter_digest(None) == ""
+    assert len({filter_digest(one) for one in (asked, only, All(asked, only))}) == 3

@@ -14,15 +14,15 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest, NotFound, Unsupported
 from nearline.filters import Equals
 from nearline.snapshot import Store
-from retrieval.behaviour.model import Learned
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import Similar
+from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.snapshots import Document, write_snapshot
 
@@ -48,19 +48,19 @@ VECTORS = directions({one: number * 0.15 for number, one in enumerate(IDS)})
 
 @contextlib.asynccontextmanager
 async def recommender(
-    folder: Path, known: Learned | None, policies: Policies | None = None
+    folder: Path, known: BehaviourModel | None, policies: Policies | None = None
 ) -> AsyncIterator[RecommendationService]:
     documents = [
         Document(id=one, vectors=VECTORS[one][None], title=one.upper(), text="x" * 10)
         for one in IDS
     ]
     write_snapshot(folder, documents, shards=3)
-    shards = LocalShards(Store(folder), 1)
+    shards = LocalShardProvider(Store(folder), 1)
     collections = ServedCollections()
     try:
-        (snapshot,) = in_force(Store(folder), ())
+        (snapshot,) = read_current_snapshots(Store(folder), ())
         collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), known))
-        similar = Similar(Embedders({}))
+        similar = SimilarItems(Embedders({}))
         yield RecommendationService(collections, similar, policies or default_policies())
     finally:
         await shards.close()
@@ -71,12 +71,12 @@ def ids(reply: c.RecommendReply) -> list[str]:
 
 
 @pytest.fixture
-def known() -> Learned:
+def known() -> BehaviourModel:
     factors = {"new": (1.0, 0.0), "a": (1.0, 0.1), "g": (0.0, 1.0), "f": (0.1, 0.2)}
     return learned(IDS, GOES, POPULARITY, HAD, factors)
 
 
-async def test_nobody_gets_what_is_popular(tmp_path: Path, known: Learned) -> None:
+async def test_nobody_gets_what_is_popular(tmp_path: Path, known: BehaviourModel) -> None:
     async with recommender(tmp_path, known) as service:
         reply = await service.recommend(HOME, RecommendOptions(n=3))
         assert ids(reply) == ["f", "a", "b"]
@@ -86,7 +86,7 @@ async def test_nobody_gets_what_is_popular(tmp_path: Path, known: Learned) -> No
 
 
 async def test_what_goes_with_an_item_comes_first_then_the_rest(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         about = Audience(item_ids=("a",), surface="item_page")
@@ -100,7 +100,7 @@ async def test_what_goes_with_an_item_comes_first_then_the_rest(
 
 
 async def test_a_user_is_known_from_the_snapshot_and_is_not_shown_what_they_had(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         reply = await service.recommend(Audience(user_id="ann"), RecommendOptions(n=10))
@@ -109,7 +109,7 @@ async def test_a_user_is_known_from_the_snapshot_and_is_not_shown_what_they_had(
 
 
 async def test_a_surface_with_repeats_shows_again_what_they_had(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         cart = Audience(user_id="ann", surface="cart")
@@ -120,7 +120,7 @@ async def test_a_surface_with_repeats_shows_again_what_they_had(
 
 
 async def test_reasons_name_what_of_the_history_speaks_for_an_item(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         about = Audience(item_ids=("a", "c"))
@@ -133,7 +133,9 @@ async def test_reasons_name_what_of_the_history_speaks_for_an_item(
         assert reasons["f"] == ("popular",)
 
 
-async def test_an_item_without_behaviour_asks_by_its_vector(tmp_path: Path, known: Learned) -> None:
+async def test_an_item_without_behaviour_asks_by_its_vector(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
     async with recommender(tmp_path, known) as service:
         reply = await service.recommend(Audience(item_ids=("new",)), RecommendOptions(n=2))
         # The vectors turn by 0.15 from one to the next.
@@ -143,7 +145,7 @@ async def test_an_item_without_behaviour_asks_by_its_vector(tmp_path: Path, know
 
 
 async def test_unknown_items_are_reported_and_popular_ones_stand_in(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         about = Audience(item_ids=("nothing",), user_id="nobody")
@@ -166,7 +168,9 @@ async def test_without_interactions_there_is_still_an_answer(tmp_path: Path) -> 
         assert ids(reply) == ["b", "c"]
 
 
-async def test_the_caller_may_exclude_and_ask_for_payload(tmp_path: Path, known: Learned) -> None:
+async def test_the_caller_may_exclude_and_ask_for_payload(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
     async with recommender(tmp_path, known) as service:
         options = RecommendOptions(
             n=2, exclude_ids=("a", "f"), payload=frozenset({c.PayloadField.TITLE})
@@ -189,7 +193,7 @@ async def test_the_caller_may_exclude_and_ask_for_payload(tmp_path: Path, known:
     ],
 )
 async def test_why_not_tells_the_cause_and_the_place(
-    tmp_path: Path, known: Learned, asked: str, cause: Cause, rank: int
+    tmp_path: Path, known: BehaviourModel, asked: str, cause: Cause, rank: int
 ) -> None:
     async with recommender(tmp_path, known) as service:
         options = RecommendOptions(n=2, exclude_ids=("a",), why_not_id=asked)
@@ -198,14 +202,14 @@ async def test_why_not_tells_the_cause_and_the_place(
         assert (why.cause, why.rank, why.id) == (cause, rank, asked)
 
 
-async def test_why_not_of_what_the_user_had(tmp_path: Path, known: Learned) -> None:
+async def test_why_not_of_what_the_user_had(tmp_path: Path, known: BehaviourModel) -> None:
     async with recommender(tmp_path, known) as service:
         options = RecommendOptions(n=2, why_not_id="g")
         why = (await service.recommend(Audience(user_id="ann"), options)).why_not
         assert why is not None and why.cause is Cause.SEEN
 
 
-async def test_a_policy_blocks_pins_and_limits(tmp_path: Path, known: Learned) -> None:
+async def test_a_policy_blocks_pins_and_limits(tmp_path: Path, known: BehaviourModel) -> None:
     policy = Policy(
         name="home", version=1, pinned=("e", "gone"), blocked=frozenset({"f"}), seen=SeenRule()
     )
@@ -231,7 +235,7 @@ async def test_a_policy_blocks_pins_and_limits(tmp_path: Path, known: Learned) -
     ],
 )
 async def test_a_request_out_of_range_is_refused(
-    tmp_path: Path, known: Learned, audience: Audience, options: RecommendOptions, field: str
+    tmp_path: Path, known: BehaviourModel, audience: Audience, options: RecommendOptions, field: str
 ) -> None:
     async with recommender(tmp_path, known) as service:
         with pytest.raises(InvalidRequest) as refused:
@@ -240,7 +244,7 @@ async def test_a_request_out_of_range_is_refused(
 
 
 async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         with pytest.raises(InvalidRequest, match="colour"):
@@ -248,7 +252,7 @@ async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(
 
 
 async def test_another_collection_is_not_found_and_nothing_is_kept_without_redis(
-    tmp_path: Path, known: Learned
+    tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
         with pytest.raises(NotFound):

@@ -13,9 +13,9 @@ import pytest
 from nearline.errors import NotReady, StoreError
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2
-from retrieval.protocols.snapshot import SnapshotInForce
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.rollout import canaries as under_test
-from retrieval.rollout.canaries import Canaries
+from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
@@ -37,7 +37,7 @@ class World:
         self.loaded: list[tuple[str, int]] = []
         self.forgotten: list[str] = []
         self.collections = ServedCollections(clock=lambda: self.now)
-        self.canaries = Canaries(
+        self.canaries = CanaryController(
             self.store,
             self.collections,
             self._load,
@@ -45,7 +45,7 @@ class World:
             clock=lambda: self.now,
         )
 
-    async def _load(self, snapshot: SnapshotInForce) -> ServedCollection:
+    async def _load(self, snapshot: SnapshotRef) -> ServedCollection:
         await self.hold.wait()
         if self.error is not None:
             raise self.error

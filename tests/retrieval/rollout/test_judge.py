@@ -9,21 +9,21 @@ from dataclasses import replace
 import pytest
 
 from nearline.errors import InvalidRequest
-from retrieval.rollout.analysis import Judge, Limits, TestState
+from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits, TestState
 from retrieval.rollout.arm import ArmState
 
-LIMITS = Limits(min_recall=0.94)
+LIMITS = CanaryLimits(min_recall=0.94)
 NAMES = ["latency", "tail_latency", "errors", "clicks", "conversions", "sample_ratio", "recall"]
 
 
 def judge_of(
-    *, share: float = 0.2, by_unit: bool = False, limits: Limits = LIMITS, seed: int = 1
-) -> tuple[Judge, random.Random]:
-    return Judge(share, limits, dealt_by_unit=by_unit), random.Random(seed)
+    *, share: float = 0.2, by_unit: bool = False, limits: CanaryLimits = LIMITS, seed: int = 1
+) -> tuple[CanaryAnalysis, random.Random]:
+    return CanaryAnalysis(share, limits, dealt_by_unit=by_unit), random.Random(seed)
 
 
 def ask(
-    judge: Judge,
+    judge: CanaryAnalysis,
     draw: random.Random,
     requests: int,
     *,
@@ -39,7 +39,7 @@ def ask(
         judge.request(canary, draw.getrandbits(64), seconds, failed=failed)
 
 
-def state_of(judge: Judge, name: str) -> TestState:
+def state_of(judge: CanaryAnalysis, name: str) -> TestState:
     return next(one for one in judge.tests() if one.name == name)
 
 
@@ -64,7 +64,7 @@ def test_latency_of_a_third_more_is_backed_out_within_some_thousand_requests(by_
 
 def test_latency_within_the_ratio_is_left_alone_and_beyond_it_is_not() -> None:
     for ratio, broken in ((1.5, ""), (1.0, "latency")):
-        judge, draw = judge_of(limits=Limits(latency_ratio=ratio))
+        judge, draw = judge_of(limits=CanaryLimits(latency_ratio=ratio))
         ask(judge, draw, 8_000, slower=1.4)
         assert judge.broken == broken
 
@@ -106,7 +106,7 @@ def test_errors_that_only_the_canary_has_are_backed_out() -> None:
 
 def test_recall_that_falls_short_is_backed_out_and_zero_is_not_judged() -> None:
     judge, _ = judge_of()
-    unjudged, _ = judge_of(limits=Limits(min_recall=0.0))
+    unjudged, _ = judge_of(limits=CanaryLimits(min_recall=0.0))
     for one in (judge, unjudged):
         for number in range(60):
             one.recall(True, 0.6 if number % 2 else 1.0)
@@ -173,7 +173,7 @@ def test_as_good_a_canary_is_seldom_backed_out_where_users_differ() -> None:
     for seed in range(30):
         # One in five claims all of the false alarms: were users' requests taken for draws of their
         # own, two runs of three would be backed out.
-        judge, draw = judge_of(by_unit=True, limits=Limits(false_alarm=0.2), seed=seed)
+        judge, draw = judge_of(by_unit=True, limits=CanaryLimits(false_alarm=0.2), seed=seed)
         habits = [draw.lognormvariate(-5, 1.0) for _ in range(60)]
         users = [(draw.getrandbits(64), draw.random() < 0.2, one) for one in habits]
         for _ in range(1_500):
@@ -191,7 +191,7 @@ def test_the_verdict_stays_and_the_arms_are_told() -> None:
     assert said.startswith("sample_ratio: ")
     ask(judge, draw, 5_000)
     assert judge.breach == said
-    small = Judge(0.5, Limits(), dealt_by_unit=False)
+    small = CanaryAnalysis(0.5, CanaryLimits(), dealt_by_unit=False)
     small.request(True, 1, 0.02, failed=False)
     small.request(True, 2, 9.0, failed=True)
     small.recall(True, 0.5)
@@ -211,12 +211,12 @@ def test_the_verdict_stays_and_the_arms_are_told() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Limits(false_alarm=0.0),
-        lambda: Limits(latency_ratio=0.9),
-        lambda: Limits(latency_ratio=float("inf")),
-        lambda: Limits(min_recall=1.1),
-        lambda: Judge(1.0, Limits(), dealt_by_unit=True),
-        lambda: Judge(float("nan"), Limits(), dealt_by_unit=True),
+        lambda: CanaryLimits(false_alarm=0.0),
+        lambda: CanaryLimits(latency_ratio=0.9),
+        lambda: CanaryLimits(latency_ratio=float("inf")),
+        lambda: CanaryLimits(min_recall=1.1),
+        lambda: CanaryAnalysis(1.0, CanaryLimits(), dealt_by_unit=True),
+        lambda: CanaryAnalysis(float("nan"), CanaryLimits(), dealt_by_unit=True),
     ],
 )
 def test_limits_that_mean_nothing_are_refused(make: Callable[[], object]) -> None:

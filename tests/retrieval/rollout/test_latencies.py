@@ -7,14 +7,14 @@ import random
 
 import pytest
 
-from retrieval.rollout.distinct_sampler import Once
-from retrieval.rollout.latency_test import Latencies
+from retrieval.rollout.distinct_sampler import DistinctSampler
+from retrieval.rollout.latency_test import LatencyTest
 
 LIMIT = math.log(700)
 
 
 def ask(
-    latencies: Latencies,
+    latencies: LatencyTest,
     draw: random.Random,
     *,
     users: int,
@@ -37,7 +37,7 @@ def ask(
 def test_users_of_a_canary_that_is_as_slow_as_it_may_be_say_nothing(spread: float) -> None:
     reached = 0
     for seed in range(10):
-        latencies = Latencies(0.2, 1.2, Once())
+        latencies = LatencyTest(0.2, 1.2, DistinctSampler())
         ask(latencies, random.Random(seed), users=400, requests=3_000, slower=1.2, spread=spread)
         reached += max(latencies.log_evidence, latencies.tail.log_evidence) >= math.log(20)
     assert reached <= 1
@@ -45,14 +45,14 @@ def test_users_of_a_canary_that_is_as_slow_as_it_may_be_say_nothing(spread: floa
 
 def test_few_users_who_ask_often_tell_what_one_request_of_each_could_not() -> None:
     for seed in range(5):
-        latencies = Latencies(0.2, 1.0, Once())
+        latencies = LatencyTest(0.2, 1.0, DistinctSampler())
         ask(latencies, random.Random(seed), users=300, requests=8_000, slower=1.3)
         assert latencies.log_evidence >= LIMIT
 
 
 def test_a_user_counts_at_most_once_for_each_block_size_and_once_in_the_tail() -> None:
     draw = random.Random(1)
-    latencies = Latencies(0.5, 1.0, Once())
+    latencies = LatencyTest(0.5, 1.0, DistinctSampler())
     for _ in range(2_000):
         latencies.add(False, 8 * draw.randrange(40), draw.lognormvariate(-5, 0.4), judged=True)
     before = latencies.log_evidence
@@ -66,7 +66,7 @@ def test_a_user_counts_at_most_once_for_each_block_size_and_once_in_the_tail() -
 
 def test_users_who_set_thresholds_are_not_judged() -> None:
     draw = random.Random(1)
-    latencies = Latencies(0.2, 1.0, Once())
+    latencies = LatencyTest(0.2, 1.0, DistinctSampler())
     for _ in range(3_000):
         canary = draw.random() < 0.5
         latencies.add(canary, 8 * draw.getrandbits(61), 10.0 if canary else 0.01, judged=True)
@@ -75,7 +75,7 @@ def test_users_who_set_thresholds_are_not_judged() -> None:
 
 def test_by_request_every_request_counts() -> None:
     draw = random.Random(1)
-    latencies = Latencies(0.2, 1.0, None)
+    latencies = LatencyTest(0.2, 1.0, None)
     for _ in range(1_000):
         canary = draw.random() < 0.2
         latencies.add(canary, 0, 10.0 if canary else draw.uniform(0.01, 0.02), judged=True)
@@ -85,7 +85,7 @@ def test_by_request_every_request_counts() -> None:
 
 
 def test_what_is_not_judged_says_nothing_and_no_time_is_no_error() -> None:
-    latencies = Latencies(0.2, 1.0, None)
+    latencies = LatencyTest(0.2, 1.0, None)
     for number in range(1_000):
         latencies.add(number % 5 == 0, 0, 0.0, judged=False)
     assert latencies.log_evidence == pytest.approx(0.0)

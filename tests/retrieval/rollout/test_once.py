@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.rollout.distinct_sampler import Once
+from retrieval.rollout.distinct_sampler import DistinctSampler
 
 
 # Nine numbers, none of which has the bit that halves the memory first.
 @example([(number, 1) for number in (0, 1, 2, 3, 4, 5, 6, 16, 17)])
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.sampled_from([1, 2, 4])), max_size=200))
 def test_nothing_counts_twice_and_the_memory_is_bounded(asked: list[tuple[int, int]]) -> None:
-    once = Once(most=8)
+    once = DistinctSampler(most=8)
     counted: set[tuple[int, int]] = set()
     for number, purpose in asked + asked:
         if once.first(number, purpose):
@@ -23,14 +23,14 @@ def test_nothing_counts_twice_and_the_memory_is_bounded(asked: list[tuple[int, i
 
 
 def test_what_is_new_counts_for_every_purpose_until_the_memory_is_full() -> None:
-    once = Once(most=100)
+    once = DistinctSampler(most=100)
     for number in range(100):
         assert [once.first(number << 3, purpose) for purpose in (1, 2, 1)] == [True, True, False]
     assert once.weight == 1
 
 
 def test_weights_add_up_to_about_as_many_as_there_were(rng: np.random.Generator) -> None:
-    once = Once(most=1_000)
+    once = DistinctSampler(most=1_000)
     estimate = 0
     for number in rng.integers(2**63, size=50_000).tolist():
         if once.first(number, 1):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nearline.contract import Arm
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.rollout.list_ids import canary_of, marked
-from retrieval.rollout.split import Asker, Split, split_of
+from retrieval.rollout.list_ids import is_from_canary, mark_list_id
+from retrieval.rollout.split import Requester, TrafficSplit, parse_split
 
 RECORD = snapshot_pb2.AliasRecord(
     epoch=7,
@@ -25,30 +25,30 @@ def make(
     share: float = 0.3,
     split_by: release_pb2.SplitBy = release_pb2.SPLIT_BY_UNSPECIFIED,
     rollout_id: str = "r1",
-) -> Split:
-    split = split_of("default", RECORD, snapshot_pb2.Manifest())
+) -> TrafficSplit:
+    split = parse_split("default", RECORD, snapshot_pb2.Manifest())
     return replace(split, share=share, split_by=split_by, rollout_id=rollout_id)
 
 
 def test_a_user_is_dealt_to_one_arm_whatever_the_session() -> None:
     split = make()
-    assert split.unit_of(Asker("u", "s1")) == split.unit_of(Asker("u", "s2"))
-    assert split.unit_of(Asker("", "s1")) == split.unit_of(Asker("", "s1"))
+    assert split.unit_of(Requester("u", "s1")) == split.unit_of(Requester("u", "s2"))
+    assert split.unit_of(Requester("", "s1")) == split.unit_of(Requester("", "s1"))
     # A session that is named like a user is somebody else.
-    assert split.unit_of(Asker("x", "")) != split.unit_of(Asker("", "x"))
-    assert split.unit_of(Asker()) != split.unit_of(Asker())
+    assert split.unit_of(Requester("x", "")) != split.unit_of(Requester("", "x"))
+    assert split.unit_of(Requester()) != split.unit_of(Requester())
 
 
 def test_by_session_users_do_not_count_and_by_request_nobody_does() -> None:
     sessions = make(split_by=release_pb2.SPLIT_BY_SESSION)
-    assert sessions.unit_of(Asker("u1", "s")) == sessions.unit_of(Asker("u2", "s"))
+    assert sessions.unit_of(Requester("u1", "s")) == sessions.unit_of(Requester("u2", "s"))
     requests = make(split_by=release_pb2.SPLIT_BY_REQUEST)
-    assert requests.unit_of(Asker("u", "s")) != requests.unit_of(Asker("u", "s"))
+    assert requests.unit_of(Requester("u", "s")) != requests.unit_of(Requester("u", "s"))
     assert not requests.dealt_by_unit and sessions.dealt_by_unit
 
 
 def test_the_share_of_users_is_what_was_asked_and_another_rollout_takes_others() -> None:
-    users = [Asker(f"user-{n}") for n in range(20_000)]
+    users = [Requester(f"user-{n}") for n in range(20_000)]
     split, other = make(0.3), make(0.3, rollout_id="r2")
     mine = {one.user for one in users if split.to_canary(split.unit_of(one))}
     theirs = {one.user for one in users if other.to_canary(other.unit_of(one))}
@@ -61,8 +61,8 @@ def test_the_share_of_users_is_what_was_asked_and_another_rollout_takes_others()
 @given(st.text(max_size=20), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
 def test_whoever_a_small_share_has_a_greater_one_keeps(user: str, one: float, other: float) -> None:
     small, great = make(min(one, other)), make(max(one, other))
-    unit = small.unit_of(Asker(user or "u"))
-    assert unit == great.unit_of(Asker(user or "u"))
+    unit = small.unit_of(Requester(user or "u"))
+    assert unit == great.unit_of(Requester(user or "u"))
     assert great.to_canary(unit) or not small.to_canary(unit)
 
 
@@ -70,7 +70,7 @@ def test_limits_are_those_of_the_record_and_else_the_usual_ones() -> None:
     manifest = snapshot_pb2.Manifest(
         quality=snapshot_pb2.QualitySummary(queries=100, recall_at_10=0.99)
     )
-    usual = split_of("default", RECORD, manifest)
+    usual = parse_split("default", RECORD, manifest)
     assert abs(usual.limits.min_recall - 0.94) < 1e-12
     assert (usual.limits.false_alarm, usual.limits.latency_ratio) == (0.01, 1.1)
     assert usual.recall_sample == 0.05
@@ -78,18 +78,18 @@ def test_limits_are_those_of_the_record_and_else_the_usual_ones() -> None:
     record.CopyFrom(RECORD)
     record.rollout.limits.min_recall = 0.0
     record.rollout.limits.recall_sample = 0.5
-    given_by_record = split_of("default", record, manifest)
+    given_by_record = parse_split("default", record, manifest)
     assert (given_by_record.limits.min_recall, given_by_record.recall_sample) == (0.0, 0.5)
 
 
 @given(st.integers(1, 1 << 40), st.sampled_from(Arm), st.text("0123456789abcdef-", min_size=1))
 def test_a_list_says_which_arm_of_which_rollout_gave_it(epoch: int, arm: Arm, name: str) -> None:
-    assert canary_of(marked(name, epoch, arm), epoch) is (arm is Arm.CANARY)
-    assert canary_of(marked(name, epoch, arm), epoch + 1) is None
-    assert canary_of(name, epoch) is None
+    assert is_from_canary(mark_list_id(name, epoch, arm), epoch) is (arm is Arm.CANARY)
+    assert is_from_canary(mark_list_id(name, epoch, arm), epoch + 1) is None
+    assert is_from_canary(name, epoch) is None
 
 
 def test_what_users_make_up_is_of_no_arm() -> None:
     for made_up in ("", ".", "abc.", "abc.7", "abc.7x", "abc.7bb", ".c", "x.7c.", "7c"):
-        assert canary_of(made_up, 7) is None
-    assert canary_of("x.y.7c", 7) is True
+        assert is_from_canary(made_up, 7) is None
+    assert is_from_canary("x.y.7c", 7) is True

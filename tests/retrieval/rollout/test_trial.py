@@ -14,12 +14,12 @@ from nearline import contract as c
 from nearline.contract import Arm
 from nearline.errors import InvalidRequest, NotReady
 from nearline.v1 import snapshot_pb2
-from retrieval.rollout.analysis import Judge
-from retrieval.rollout.list_ids import marked
-from retrieval.rollout.split import Asker, Split, split_of
+from retrieval.rollout.analysis import CanaryAnalysis
+from retrieval.rollout.list_ids import mark_list_id
+from retrieval.rollout.split import Requester, TrafficSplit, parse_split
 from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import Held, Key
+from retrieval.snapshots.loaded import LoadedSnapshot, SnapshotKey
 from tests.retrieval.rollout.test_split import RECORD
 
 CANARY = cast(ServedCollection, "canary")
@@ -47,11 +47,11 @@ class World:
     """A trial; current, canary: What each does."""
 
     def __init__(self, *, shadow: bool = False, share: float = 0.5) -> None:
-        split = split_of("default", RECORD, snapshot_pb2.Manifest())
-        self.split: Split = replace(split, shadow=shadow, share=share)
+        split = parse_split("default", RECORD, snapshot_pb2.Manifest())
+        self.split: TrafficSplit = replace(split, shadow=shadow, share=share)
         self.told = Told()
-        self.held = Held(Key("default", "b"), CANARY, lambda: 0.0)
-        self.trial = Trial(self.split, self.held, cast(Judge, self.told))
+        self.held = LoadedSnapshot(SnapshotKey("default", "b"), CANARY, lambda: 0.0)
+        self.trial = Trial(self.split, self.held, cast(CanaryAnalysis, self.told))
         self.current: Exception | str = "from current"
         self.canary: Exception | str = "from canary"
         self.asked: Counter[str] = Counter()
@@ -67,13 +67,15 @@ class World:
             await self.gate.wait()
             return _give(self, "canary", self.canary)
 
-        return await self.trial.answer(current, canary, Asker(user))
+        return await self.trial.answer(current, canary, Requester(user))
 
     def user(self, *, canary: bool) -> str:
-        """Gives somebody who is dealt to an arm."""
+        """Returns somebody who is dealt to an arm."""
         users = (f"u{n}" for n in range(1_000))
         return next(
-            one for one in users if self.split.to_canary(self.split.unit_of(Asker(one))) is canary
+            one
+            for one in users
+            if self.split.to_canary(self.split.unit_of(Requester(one))) is canary
         )
 
 
@@ -171,8 +173,8 @@ async def test_answers_in_shadow_are_compared() -> None:
 def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
     world = World()
     epoch = world.split.epoch
-    canary, current = marked("l1", epoch, Arm.CANARY), marked("l2", epoch, Arm.CURRENT)
-    old = marked("l3", epoch - 1, Arm.CANARY)
+    canary, current = mark_list_id("l1", epoch, Arm.CANARY), mark_list_id("l2", epoch, Arm.CURRENT)
+    old = mark_list_id("l3", epoch - 1, Arm.CANARY)
     kinds = [(canary, "view"), (current, "purchase"), (old, "view"), ("l4", "view"), ("", "view")]
     world.trial.interacted(
         [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]

@@ -19,7 +19,8 @@ Open: TypeAlias = Callable[..., UserStates]
 
 @pytest_asyncio.fixture(name="opened")
 async def give_opened(shared_redis: str) -> AsyncIterator[Open]:
-    """Gives what opens states of users, each as a process of its own would, over an empty Redis."""
+    """Returns what opens states of users, each as a process of its own would, over an empty
+    Redis."""
     with Redis.from_url(shared_redis) as client:
         client.flushall()
     clients = []
@@ -35,5 +36,5 @@ async def give_opened(shared_redis: str) -> AsyncIterator[Open]:
 
 @pytest_asyncio.fixture(name="states")
 async def give_states(opened: Open) -> UserStates:
-    """Gives states of users over an empty Redis."""
+    """Returns states of users over an empty Redis."""
     return opened()

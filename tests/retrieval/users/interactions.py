@@ -11,14 +11,14 @@ START = datetime(2024, 11, 1, tzinfo=UTC)
 
 
 def at(second: float) -> datetime:
-    """Gives a time so many seconds after the first."""
+    """Returns a time so many seconds after the first."""
     return START + timedelta(seconds=second)
 
 
 def seen(
     item_id: str, second: float, user_id: str = "u", *, session_id: str = "", event_id: str = ""
 ) -> Interaction:
-    """Gives a view of an item."""
+    """Returns a view of an item."""
     return Interaction(
         item_id=item_id,
         user_id=user_id,
@@ -29,5 +29,5 @@ def seen(
 
 
 def items(state: UserState) -> list[str]:
-    """Gives the items of a state, newest first."""
+    """Returns the items of a state, newest first."""
     return [event.item_id for event in state.events]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nearline.contract.recommendations import Interaction, RecordReply
 from nearline.times import to_us
-from retrieval.users.records import Event, LoggedInteraction
+from retrieval.users.records import LoggedInteraction, UserEvent
 
 
 class Owner(NamedTuple):
@@ -26,7 +26,7 @@ class PlainStates:
 
     def flush(self) -> None:
         """Forgets everything."""
-        self.events: dict[Owner, list[Event]] = {}
+        self.events: dict[Owner, list[UserEvent]] = {}
         self.known: set[tuple[Owner, str]] = set()
         self.log: list[Interaction] = []
         self.deleted: set[str] = set()
@@ -56,8 +56,8 @@ class PlainStates:
             self.events[owner] = newest_first(events)[: self.ring]
         return RecordReply(len(interactions) - duplicates, duplicates)
 
-    def read(self, user_id: str, session_id: str) -> list[Event]:
-        """Gives the events of both."""
+    def read(self, user_id: str, session_id: str) -> list[UserEvent]:
+        """Returns the events of both."""
         mine = self.events.get(Owner("user", user_id), [])
         others = self.events.get(Owner("session", session_id), [])
         return newest_first([*mine, *(one for one in others if one not in mine)])[: self.ring]
@@ -77,7 +77,7 @@ class PlainStates:
         return interactions, len(gone), len(sessions)
 
     def logged(self) -> list[LoggedInteraction]:
-        """Gives what the log has."""
+        """Returns what the log has."""
         return [
             LoggedInteraction(
                 one.user_id, one.session_id, one.item_id, one.kind, time_us(one), one.weight
@@ -87,17 +87,17 @@ class PlainStates:
 
 
 def time_us(interaction: Interaction) -> int:
-    """Gives the time of an interaction that has one."""
+    """Returns the time of an interaction that has one."""
     assert interaction.time is not None
     return to_us(interaction.time)
 
 
-def event_of(one: Interaction) -> Event:
-    """Gives an interaction as a history has it: to the second."""
+def event_of(one: Interaction) -> UserEvent:
+    """Returns an interaction as a history has it: to the second."""
     second = time_us(one) // 1_000_000
-    return Event(one.item_id, second * 1_000_000, one.kind, one.weight)
+    return UserEvent(one.item_id, second * 1_000_000, one.kind, one.weight)
 
 
-def newest_first(events: Sequence[Event]) -> list[Event]:
+def newest_first(events: Sequence[UserEvent]) -> list[UserEvent]:
     """Sorts by time; those of one time stay in their order."""
     return sorted(events, key=lambda event: event.time_us, reverse=True)

@@ -11,7 +11,7 @@ from redis import Redis
 
 from nearline.contract.recommendations import UserRecord
 from nearline.times import from_us
-from retrieval.users.records import EMPTY, Erased, UserState
+from retrieval.users.records import EMPTY_STATE, DeletionResult, UserState
 from retrieval.users.states import UserStates
 from tests.generation.redis import needs_redis
 from tests.retrieval.users.conftest import Open
@@ -22,7 +22,7 @@ USER = "somebody@example.org"
 
 
 def everything(client: Any) -> Iterator[bytes]:
-    """Gives every name and every value that a Redis holds."""
+    """Yields every name and every value that a Redis holds."""
     for key in client.scan_iter():
         yield key
         kind = client.type(key)
@@ -49,7 +49,7 @@ async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: st
     before = time.time_ns() // 1_000
     erased = await states.delete("c", USER)
     after = time.time_ns() // 1_000
-    assert erased == Erased(erased.deleted_us, 128, 201, 2)
+    assert erased == DeletionResult(erased.deleted_us, 128, 201, 2)
     assert before <= erased.deleted_us <= after
     with Redis.from_url(shared_redis) as client:
         found = list(everything(client))
@@ -58,7 +58,7 @@ async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: st
         [kept] = [key for key in client.scan_iter("*:u:*") if client.hexists(key, "x")]
         assert client.hgetall(kept) == {b"x": b"%d" % erased.deleted_us}
     assert await states.read("c", USER) == UserState((), erased.deleted_us)
-    assert await states.read("c", session_id="s0") == EMPTY
+    assert await states.read("c", session_id="s0") == EMPTY_STATE
     assert items(await states.read("c", "other 7", "other")) == ["i7", "x"]
     assert await states.export("c", USER) == UserRecord(
         interactions=[], deleted=from_us(erased.deleted_us)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.errors import NotReady
-from retrieval.users.codec import NO_HISTORY, History, inserted, pack, size_of, unpack
+from retrieval.users.codec import (
+    NO_HISTORY,
+    EncodedHistory,
+    event_count,
+    insert_events,
+    pack,
+    unpack,
+)
 
 
 class Row(NamedTuple):
@@ -28,8 +35,8 @@ def newest_first(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: row.second, reverse=True)
 
 
-def history_of(rows: list[Row]) -> History:
-    return History(
+def history_of(rows: list[Row]) -> EncodedHistory:
+    return EncodedHistory(
         [row.item for row in rows],
         [row.second for row in rows],
         [row.kind for row in rows],
@@ -37,7 +44,7 @@ def history_of(rows: list[Row]) -> History:
     )
 
 
-def rows_of(history: History) -> list[Row]:
+def rows_of(history: EncodedHistory) -> list[Row]:
     columns = (history.seconds, history.items, history.kinds, history.weights)
     return [Row(*row) for row in zip(*columns, strict=True)]
 
@@ -49,13 +56,13 @@ def test_a_history_comes_back_as_it_went(rows: list[Row], dictionary_id: bytes) 
     found = unpack(blob)
     assert rows_of(found.history) == rows
     assert found.dictionary_id == dictionary_id
-    assert size_of(blob) == len(rows)
+    assert event_count(blob) == len(rows)
 
 
 @given(st.lists(ROWS, max_size=20), st.lists(ROWS, min_size=1, max_size=5), st.integers(1, 12))
 def test_what_is_new_takes_its_place_in_time(old: list[Row], new: list[Row], most: int) -> None:
     old = newest_first(old)
-    found = inserted(history_of(old), history_of(new), most)
+    found = insert_events(history_of(old), history_of(new), most)
     assert rows_of(found) == newest_first([*new, *old])[:most]
 
 
@@ -76,4 +83,4 @@ def test_a_history_of_another_layout_is_refused() -> None:
 
 
 def test_no_history_has_no_events() -> None:
-    assert size_of(b"") == len(NO_HISTORY.items) == 0
+    assert event_count(b"") == len(NO_HISTORY.items) == 0

@@ -16,7 +16,7 @@ from nearline.times import to_us
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
 from retrieval.users.keys import user_keys
-from retrieval.users.records import EMPTY, Event, LoggedInteraction
+from retrieval.users.records import EMPTY_STATE, LoggedInteraction, UserEvent
 from retrieval.users.states import UserStates
 from tests.generation.redis import needs_redis
 from tests.retrieval.users.conftest import Open
@@ -30,19 +30,19 @@ async def test_an_event_is_read_as_it_was_recorded(states: UserStates) -> None:
     assert await states.record("c", [given, seen("b", 4)]) == RecordReply(2, 0)
     state = await states.read("c", "u")
     assert state.events == [
-        Event("a\0é", to_us(at(5)), "cart", 2.5),
-        Event("b", to_us(at(4)), "view", None),
+        UserEvent("a\0é", to_us(at(5)), "cart", 2.5),
+        UserEvent("b", to_us(at(4)), "view", None),
     ]
     assert state.deleted_us == 0
 
 
 async def test_who_is_not_known_has_no_state(states: UserStates) -> None:
-    assert await states.read("c", "u", "s") == EMPTY
-    assert await states.read("c") == EMPTY
+    assert await states.read("c", "u", "s") == EMPTY_STATE
+    assert await states.read("c") == EMPTY_STATE
     await states.record("c", [seen("a", 1)])
-    assert await states.read("c", "u2") == await states.read("other", "u") == EMPTY
+    assert await states.read("c", "u2") == await states.read("other", "u") == EMPTY_STATE
     # A session of the same name is another.
-    assert await states.read("c", session_id="u") == EMPTY
+    assert await states.read("c", session_id="u") == EMPTY_STATE
 
 
 async def test_an_event_that_comes_late_takes_its_place(states: UserStates) -> None:
@@ -164,7 +164,7 @@ async def test_a_reader_outlives_a_flush_of_redis(opened: Open, shared_redis: st
     await old.record("c", [seen("old", 1)])
     with Redis.from_url(shared_redis) as client:
         client.flushall()
-    assert await old.read("c", "u") == EMPTY
+    assert await old.read("c", "u") == EMPTY_STATE
     await new.record("c", [seen("new", 1)])
     assert items(await old.read("c", "u")) == ["new"]
 
@@ -274,7 +274,7 @@ async def test_keys_of_a_user_share_a_slot() -> None:
 async def test_what_cannot_be_is_refused(states: UserStates) -> None:
     with pytest.raises(InvalidRequest, match=r"interactions\[1\]\.item_id has 0 bytes"):
         await states.record("c", [seen("a", 1), seen("", 1)])
-    assert await states.read("c", "u") == EMPTY
+    assert await states.read("c", "u") == EMPTY_STATE
     for ask in (states.delete, states.export):
         with pytest.raises(InvalidRequest) as caught:
             await ask("c", "")

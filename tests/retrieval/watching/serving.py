@@ -11,23 +11,23 @@ from prometheus_client import REGISTRY
 from nearline import contract as c
 from nearline.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols.snapshot import in_force
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.rollout.collections import ServedCollections
-from retrieval.router.events import Searched
+from retrieval.router.events import SearchEvent
 from retrieval.search import executor
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import ask
-from retrieval.search.request_context import Inquiry
-from retrieval.shards.local_provider import LocalShards
+from retrieval.search.queries import prepare_queries
+from retrieval.search.request_context import RequestContext
+from retrieval.shards.local_provider import LocalShardProvider
 
 
 @contextlib.asynccontextmanager
 async def served_collections(root: Path) -> AsyncIterator[ServedCollections]:
     """Serves what a store has in force, all shards in this process."""
-    shards = LocalShards(Store(root), 2)
+    shards = LocalShardProvider(Store(root), 2)
     collections = ServedCollections()
     try:
-        for snapshot in in_force(Store(root), ()):
+        for snapshot in read_current_snapshots(Store(root), ()):
             collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot)))
         yield collections
     finally:
@@ -41,14 +41,14 @@ async def searched(
     *,
     arm: c.Arm | None = None,
     embedder: c.Embedder | None = None,
-) -> Searched:
+) -> SearchEvent:
     """Searches as the service does, and gives what it tells those who watch."""
-    inquiry = Inquiry()
+    inquiry = RequestContext()
     embedders = Embedders({} if embedder is None else {"here": embedder})
-    asking = await ask(served, embedders, [query], ["query"], options.mode, inquiry)
+    asking = await prepare_queries(served, embedders, [query], ["query"], options.mode, inquiry)
     outcome = await executor.search(served, asking.asked[0], options, inquiry)
     hits, mark = outcome.lists[0], inquiry.watermark
-    return Searched(served, arm, query, options, asking.asked[0], hits, mark)
+    return SearchEvent(served, arm, query, options, asking.asked[0], hits, mark)
 
 
 def metric(name: str, **labels: str) -> float:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from retrieval.monitoring.exact_rerun import Sampled, search_again
-from retrieval.protocols.shard import Applied
+from retrieval.monitoring.exact_rerun import RerunRequest, rerun_exactly
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
-from retrieval.search.executor import Outcome, search
-from retrieval.search.queries import Asked
-from retrieval.search.request_context import Inquiry
+from retrieval.search.executor import BatchResult, search
+from retrieval.search.queries import QueryBatch
+from retrieval.search.request_context import RequestContext
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.watching.serving import served_collections
 
@@ -34,20 +34,23 @@ async def test_next_to_no_live_changes_may_come_between(
     calls = 0
 
     async def at_a_time(
-        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-    ) -> Outcome:
+        served: ServedCollection,
+        asked: QueryBatch,
+        options: c.SearchOptions,
+        inquiry: RequestContext,
+    ) -> BatchResult:
         nonlocal calls
         calls += 1
         # Exactly, four of the index, and two of the index, before which others wrote.
         written = (7 + changes if calls == 3 else 7, *[0] * 63)
-        inquiry.heard(0, [Applied(Watermark("log", written))])
+        inquiry.heard(0, [AppliedState(Watermark("log", written))])
         return await search(served, asked, options, inquiry)
 
     monkeypatch.setattr("retrieval.search.executor.search", at_a_time)
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
-        sampled = [Sampled(vectors[n : n + 1], frozenset()) for n in range(6)]
-        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
+        sampled = [RerunRequest(vectors[n : n + 1], frozenset()) for n in range(6)]
+        again = await rerun_exactly(served, sampled, c.SearchOptions(k=10, explain=True))
     assert len(again.pairs) == compared
     assert again.left_out.get("changed", 0) == 6 - compared
 
@@ -65,10 +68,13 @@ async def test_what_was_answered_is_looked_for_again_only_where_live_changes_cam
     exactly: list[bool] = []
 
     async def spy(
-        served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-    ) -> Outcome:
+        served: ServedCollection,
+        asked: QueryBatch,
+        options: c.SearchOptions,
+        inquiry: RequestContext,
+    ) -> BatchResult:
         exactly.append(options.exact)
-        inquiry.heard(0, [Applied(Watermark("log", (7 + changes, *[0] * 63)))])
+        inquiry.heard(0, [AppliedState(Watermark("log", (7 + changes, *[0] * 63)))])
         return await search(served, asked, options, inquiry)
 
     monkeypatch.setattr("retrieval.search.executor.search", spy)
@@ -76,8 +82,8 @@ async def test_what_was_answered_is_looked_for_again_only_where_live_changes_cam
     mark = Watermark("log", (7, *[0] * 63)).encode()
     async with served_collections(tmp_path) as collections:
         (served,) = collections.in_force
-        sampled = [Sampled(vectors[:1], frozenset(), answered, mark)]
-        again = await search_again(served, sampled, c.SearchOptions(k=10, explain=True))
+        sampled = [RerunRequest(vectors[:1], frozenset(), answered, mark)]
+        again = await rerun_exactly(served, sampled, c.SearchOptions(k=10, explain=True))
     ((_, found),) = again.pairs
     assert (list(found) == answered) == (calls == 1)
     assert exactly == [True, False][:calls]

@@ -13,13 +13,13 @@ from nearline import contract as c
 from nearline.snapshot import Store
 from nearline.traffic import read_traffic
 from retrieval.embedders.endpoints import Embedders
-from retrieval.monitors import Watchers
-from retrieval.protocols.snapshot import in_force
+from retrieval.monitors import Monitors
+from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.settings import RouterSettings
-from retrieval.shards.local_provider import LocalShards
+from retrieval.shards.local_provider import LocalShardProvider
 from tests.retrieval.snapshots import documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, searched
 
@@ -41,9 +41,9 @@ async def test_searches_of_a_service_are_recorded_and_done_again(
         if len(told) == 7:
             done.set()
 
-    hosting = LocalShards(store, 2)
+    hosting = LocalShardProvider(store, 2)
     collections = ServedCollections()
-    watchers = Watchers(
+    watchers = Monitors(
         RouterSettings.model_validate({"store": str(tmp_path), **ALL}),
         store,
         collections,
@@ -51,7 +51,7 @@ async def test_searches_of_a_service_are_recorded_and_done_again(
         on_recall=tell,
     )
     service = RetrievalService(Embedders({}), collections, observe=watchers.observe)
-    for snapshot in in_force(store, ()):
+    for snapshot in read_current_snapshots(store, ()):
         service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
     watchers.start()
     ids = []
@@ -75,10 +75,10 @@ async def test_a_request_that_is_not_sampled_costs_microseconds(
     vectors = rng.normal(size=(50, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), factory="HNSW16")
     store = Store(tmp_path)
-    hosting = LocalShards(store, 1)
+    hosting = LocalShardProvider(store, 1)
     collections = ServedCollections()
-    watchers = Watchers(RouterSettings(), store, collections, hosting)
-    (snapshot,) = in_force(store, ())
+    watchers = Monitors(RouterSettings(), store, collections, hosting)
+    (snapshot,) = read_current_snapshots(store, ())
     served = ServedCollection(snapshot, await hosting.prepare(snapshot))
     one = await searched(served, c.Query(vector=vectors[0]))
     monkeypatch.setattr("random.random", lambda: 0.999)

@@ -16,12 +16,12 @@ from nearline.filters import Equals
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.monitoring.divergence import stability_index
-from retrieval.monitoring.drift import FIRST, DriftMonitor
-from retrieval.monitoring.samples import Asking, ItemCounts, Sample
-from retrieval.protocols.shard import Queries
-from retrieval.router.events import Interacted, Searched
+from retrieval.monitoring.drift import BASELINE_SEARCHES, DriftMonitor
+from retrieval.monitoring.samples import ItemCounts, Reservoir, SearchObservation
+from retrieval.protocols.shard import ShardQueries
+from retrieval.router.events import InteractionsEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import Asked
+from retrieval.search.queries import QueryBatch
 from retrieval.snapshots.golden_queries import GoldenQueries
 from tests.retrieval.recommending.learned import learned
 from tests.retrieval.snapshots import documents_of, write_snapshot
@@ -46,10 +46,10 @@ def _search(
     score: float,
     options: c.SearchOptions = c.SearchOptions(),  # noqa: B008  frozen
     arm: c.Arm | None = None,
-) -> Searched:
-    asked = Asked(c.SearchMode.DENSE, [0], Queries(vector[None]))
+) -> SearchEvent:
+    asked = QueryBatch(c.SearchMode.DENSE, [0], ShardQueries(vector[None]))
     hits = [c.Hit(id="d1", score=score)]
-    return Searched(served, arm, c.Query(vector=vector), options, asked, hits, b"")
+    return SearchEvent(served, arm, c.Query(vector=vector), options, asked, hits, b"")
 
 
 def _offer(
@@ -76,8 +76,8 @@ async def test_a_window_is_held_against_the_first_searches_and_the_golden_querie
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (served,) = collections.in_force
-        first = rng.uniform(0, 1, FIRST).tolist()
-        queries = rng.normal(size=(FIRST, DIM)).astype(np.float32)
+        first = rng.uniform(0, 1, BASELINE_SEARCHES).tolist()
+        queries = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
         _offer(monitor, served, queries, first)
         now = rng.uniform(0.5, 1.5, 300).tolist()
         _offer(monitor, served, queries[:300] + 3, now)
@@ -122,8 +122,8 @@ async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (served,) = collections.in_force
-        vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
-        _offer(monitor, served, vectors, [0.5] * FIRST)
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:300], [0.5] * 300)
         clock.now = 60
         await monitor.look()
@@ -139,8 +139,8 @@ async def test_a_window_goes_on_until_it_says_something(
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (served,) = collections.in_force
-        vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
-        _offer(monitor, served, vectors, [0.5] * FIRST)
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:199], [0.9] * 199)
         clock.now = 1e6
         await monitor.look()
@@ -159,8 +159,8 @@ async def test_neither_a_canary_nor_the_scores_of_a_filter_count(
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (served,) = collections.in_force
-        vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
-        _offer(monitor, served, vectors, [0.5] * FIRST)
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         filtered = c.SearchOptions(filter=Equals("kind", "class"))
         for vector in vectors[:300]:
             monitor.observe(_search(served, vector, 0.9, arm=c.Arm.CANARY))
@@ -192,8 +192,8 @@ async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
             Store(tmp_path), collections, 1.0, window_s=60, limit=0.25, ask_rebuild=ask, clock=clock
         )
         (served,) = collections.in_force
-        vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
-        same = rng.uniform(0, 1, FIRST).tolist()
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        same = rng.uniform(0, 1, BASELINE_SEARCHES).tolist()
         _offer(monitor, served, vectors, same)
         # Two that drifted, one that did not, three that did while Redis was away, and three more.
         for number, drifted in enumerate([1, 1, 0, 1, 1, 1, 1, 1, 1]):
@@ -213,17 +213,17 @@ async def test_a_new_snapshot_begins_anew_and_an_old_one_tells_nothing_more(
 ) -> None:
     _write(tmp_path, rng, "flipped")
     clock = Clock()
-    vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
+    vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (old,) = collections.in_force
-        _offer(monitor, old, vectors, [0.5] * FIRST)
+        _offer(monitor, old, vectors, [0.5] * BASELINE_SEARCHES)
         _write(tmp_path, rng, "flipped")
         async with served_collections(tmp_path) as others:
             (new,) = others.in_force
             collections.serve(new)
-            _offer(monitor, new, vectors, [0.9] * FIRST)
-            _offer(monitor, old, vectors, [0.1] * FIRST)
+            _offer(monitor, new, vectors, [0.9] * BASELINE_SEARCHES)
+            _offer(monitor, old, vectors, [0.1] * BASELINE_SEARCHES)
             _offer(monitor, new, vectors[:300], [0.9] * 300)
             clock.now = 60
             await monitor.look()
@@ -249,11 +249,11 @@ async def test_popularity_and_live_rows_are_told_with_a_window(
             live_rows=lambda served: (20, 10),
         )
         await monitor.look()
-        vectors = rng.normal(size=(FIRST, DIM)).astype(np.float32)
-        _offer(monitor, served, vectors, [0.5] * FIRST)
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:300], [0.5] * 300)
-        monitor.observe(Interacted("liked", [c.Interaction(item_id="a")] * 600))
-        monitor.observe(Interacted("of nobody", [c.Interaction(item_id="a")]))
+        monitor.observe(InteractionsEvent("liked", [c.Interaction(item_id="a")] * 600))
+        monitor.observe(InteractionsEvent("of nobody", [c.Interaction(item_id="a")]))
         clock.now = 60
         await monitor.look()
     # (1/2, 1/2, rest 0) then, (1, 0, rest 0) now.
@@ -276,9 +276,9 @@ def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together
 def test_a_sample_is_no_larger_than_wanted_and_each_is_as_likely() -> None:
     kept = np.zeros(20)
     for _ in range(2_000):
-        sample = Sample(5)
+        sample = Reservoir(5)
         for number in range(20):
-            sample.offer(Asking(c.SearchMode.DENSE, float(number), None))
+            sample.offer(SearchObservation(c.SearchMode.DENSE, float(number), None))
         assert len(sample.kept) == 5
         for one in sample.kept:
             assert one.score is not None
@@ -296,6 +296,6 @@ async def test_nothing_is_looked_at_where_the_share_is_0(
         monitor.start()
         (served,) = collections.in_force
         monitor.observe(_search(served, np.ones(DIM, np.float32), 0.5))
-        monitor.observe(Interacted("off", [c.Interaction(item_id="a")]))
+        monitor.observe(InteractionsEvent("off", [c.Interaction(item_id="a")]))
         assert not monitor._watched
         await monitor.close()

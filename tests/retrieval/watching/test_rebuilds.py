@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nearline.errors import NotReady
-from retrieval.monitoring.rebuild_requests import Rebuilds
+from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import connect
 from tests.generation.redis import give_shared_redis, needs_redis
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: str) -> None:
     clients = [connect(shared_redis), connect(shared_redis)]
-    router, upkeep = (Rebuilds(client) for client in clients)
+    router, upkeep = (RebuildRequests(client) for client in clients)
     assert await upkeep.take("shop") == ""
     assert await router.ask("shop", "drift of score: 0.4 is above 0.25")
     assert not await router.ask("shop", "drift of query: 0.3 is above 0.25")
@@ -36,5 +36,5 @@ async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: 
 async def test_a_redis_that_is_away_is_named() -> None:
     client = connect("redis://127.0.0.1:1/0", timeout_s=0.2, retries=0)
     with pytest.raises(NotReady, match="rebuilds after drift"):
-        await Rebuilds(client).ask("shop", "drift")
+        await RebuildRequests(client).ask("shop", "drift")
     await client.aclose()

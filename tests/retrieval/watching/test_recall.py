@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
-from retrieval.monitoring.recall import RecallMonitor, cost_s
-from retrieval.monitoring.recall_metrics import compare
-from retrieval.protocols.shard import Queries
+from retrieval.monitoring.recall import RecallMonitor, core_seconds
+from retrieval.monitoring.recall_metrics import compute_recall
+from retrieval.protocols.shard import ShardQueries
 from retrieval.search.collection import ServedCollection
-from retrieval.search.executor import Outcome, search
-from retrieval.search.queries import Asked
-from retrieval.search.request_context import Inquiry
+from retrieval.search.executor import BatchResult, search
+from retrieval.search.queries import QueryBatch
+from retrieval.search.request_context import RequestContext
 from tests.retrieval.fakes import SilentShard, WordEmbedder
 from tests.retrieval.snapshots import Document, documents_of, write_snapshot
 from tests.retrieval.watching.serving import metric, searched, served_collections
@@ -49,7 +49,7 @@ def _hit(id: str, score: float, shard: int = 0, chunk: int = 0) -> c.Hit:
 def test_recall_is_the_share_of_the_best_that_was_found_in_all_and_by_shard() -> None:
     best = [_hit("a", 0.9, 0), _hit("b", 0.8, 1), _hit("c", 0.7, 1), _hit("d", 0.6, 1)]
     found = [_hit("a", 0.9, 0), _hit("c", 0.7, 1), _hit("x", 0.5, 0)]
-    recall, by_shard = compare(best, found)
+    recall, by_shard = compute_recall(best, found)
     assert recall == 0.5
     assert by_shard == {0: 1.0, 1: pytest.approx(1 / 3)}
 
@@ -57,16 +57,16 @@ def test_recall_is_the_share_of_the_best_that_was_found_in_all_and_by_shard() ->
 def test_a_tie_at_the_edge_is_as_good_as_what_the_exact_search_names() -> None:
     best = [_hit("a", 0.9), _hit("b", 0.5), _hit("c", 0.5)]
     tied = [_hit("a", 0.9), _hit("c", 0.5), _hit("z", 0.5 - 2e-6)]
-    assert compare(best, tied).recall == 1.0
+    assert compute_recall(best, tied).recall == 1.0
     # It stands for one that is tied, not for one that is better.
-    assert compare(best, [_hit("b", 0.5), _hit("c", 0.5), _hit("z", 0.5)]).recall == 2 / 3
-    assert compare(best, [_hit("a", 0.9), _hit("c", 0.5), _hit("z", 0.49)]).recall == 2 / 3
+    assert compute_recall(best, [_hit("b", 0.5), _hit("c", 0.5), _hit("z", 0.5)]).recall == 2 / 3
+    assert compute_recall(best, [_hit("a", 0.9), _hit("c", 0.5), _hit("z", 0.49)]).recall == 2 / 3
 
 
 def test_chunks_of_a_document_are_told_apart_where_chunks_are_asked_for() -> None:
     best, found = [_hit("a", 0.9, chunk=1)], [_hit("a", 0.8, chunk=0)]
-    assert compare(best, found).recall == 1.0
-    assert compare(best, found, chunks=True).recall == 0.0
+    assert compute_recall(best, found).recall == 1.0
+    assert compute_recall(best, found, chunks=True).recall == 0.0
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -187,9 +187,9 @@ async def test_of_a_hybrid_search_the_vector_is_looked_at_as_wide_as_it_was(
         monitor.observe(one)
         assert await monitor.look() == 1
         vector = one.asked.queries.vectors
-        leg = Asked(c.SearchMode.DENSE, [0], Queries(vector))
+        leg = QueryBatch(c.SearchMode.DENSE, [0], ShardQueries(vector))
         wide = c.SearchOptions(k=served.fusion.candidates)
-        (found,) = (await search(served, leg, wide, Inquiry())).lists
+        (found,) = (await search(served, leg, wide, RequestContext())).lists
     exact = np.argsort(-(vectors @ vector[0]), kind="stable")[:10]
     edge = (vectors @ vector[0])[exact[-1]]
     assert told == [sum(hit.score >= edge - 1e-5 for hit in found[:10]) / 10]
@@ -310,8 +310,11 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
         one = await searched(held.value, c.Query(vector=vectors[0]), c.SearchOptions(k=5))
 
         async def spy(
-            served: ServedCollection, asked: Asked, options: c.SearchOptions, inquiry: Inquiry
-        ) -> Outcome:
+            served: ServedCollection,
+            asked: QueryBatch,
+            options: c.SearchOptions,
+            inquiry: RequestContext,
+        ) -> BatchResult:
             used.append((held.in_use, asked.queries.count, options.exact))
             return await search(served, asked, options, inquiry)
 
@@ -349,8 +352,8 @@ async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
 def test_waiting_behind_requests_is_no_work() -> None:
     numbers = 50_000 * 384
     # 16 searches through as many numbers are 39 ms of arithmetic.
-    assert cost_s(0.230, 16, numbers) == pytest.approx(16 * (0.0005 + 0.00192))
+    assert core_seconds(0.230, 16, numbers) == pytest.approx(16 * (0.0005 + 0.00192))
     # What takes less costs no more.
-    assert cost_s(0.010, 16, numbers) == 0.010
+    assert core_seconds(0.010, 16, numbers) == 0.010
     # What compared nothing may have been work all the same.
-    assert cost_s(0.5, 0, numbers) == 0.5
+    assert core_seconds(0.5, 0, numbers) == 0.5

@@ -17,7 +17,7 @@ from nearline.traffic import read_traffic, remove_old_traffic, traffic_names, wr
 from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import traffic_recorder
 from retrieval.monitoring.traffic_recorder import Privacy, TrafficRecorder
-from retrieval.router.events import Interacted, Recommended, Searched
+from retrieval.router.events import InteractionsEvent, RecommendEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.snapshots import FINGERPRINT, Document, write_snapshot
@@ -28,7 +28,7 @@ SECRETS = ["agnes", "u-4711", "s-0815", "x-unit", "seen-by-her"]
 TEXT = "what agnes bought"
 
 
-async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> Searched:
+async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> SearchEvent:
     vectors = np.eye(DIM, dtype=np.float32)
     documents = [
         Document(id=f"d{n}", vectors=vectors[n : n + 1], text=f"word{n}", bounds=[(0, 5)])
@@ -42,7 +42,7 @@ async def _asked(tmp_path: Path, *, mode: c.SearchMode | None = None) -> Searche
         return await searched(served, text, options, embedder=WordEmbedder(DIM))
 
 
-def _listed(served: ServedCollection) -> Recommended:
+def _listed(served: ServedCollection) -> RecommendEvent:
     info = c.ReplyInfo(
         epoch=1,
         snapshot_id=served.snapshot_id,
@@ -51,7 +51,7 @@ def _listed(served: ServedCollection) -> Recommended:
         list_id="u-4711",
     )
     hits = [c.Recommendation(hit=c.Hit(id=f"d{n}", score=1.0 / (n + 1))) for n in range(150)]
-    return Recommended(
+    return RecommendEvent(
         served,
         None,
         c.Audience(user_id="u-4711", session_id="s-0815", item_ids=("d1",), surface="cart"),
@@ -62,14 +62,14 @@ def _listed(served: ServedCollection) -> Recommended:
 
 
 async def _recorded(
-    tmp_path: Path, *happenings: Searched | Recommended, privacy: Privacy = "vectors"
+    tmp_path: Path, *happenings: SearchEvent | RecommendEvent, privacy: Privacy = "vectors"
 ) -> list[RecordedRequest]:
     store = Store(tmp_path)
     recorder = TrafficRecorder(store, 1.0, privacy)
     recorder.start()
     for one in happenings:
         recorder.observe(one)
-    recorder.observe(Interacted("shop", [c.Interaction(item_id="d1", user_id="u-4711")]))
+    recorder.observe(InteractionsEvent("shop", [c.Interaction(item_id="d1", user_id="u-4711")]))
     await recorder.close()
     return read_traffic(store, "shop", 100)[::-1]
 
@@ -169,7 +169,7 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     async with asyncio.timeout(20):
         await written.wait()
     await recorder.close()
-    assert len(traffic_names(store, "shop")) == traffic_recorder.KEPT_FILES
+    assert len(traffic_names(store, "shop")) == traffic_recorder.MAX_FILES
 
 
 async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_else(

@@ -17,7 +17,7 @@ masses = st.lists(st.floats(0.01, 1.0), min_size=BINS, max_size=BINS)
 
 
 def mean_evidence(share: float, current: list[float], canary: list[float]) -> float:
-    """Gives the mean of the evidence after one value, by the bins' masses in both arms."""
+    """Returns the mean of the evidence after one value, by the bins' masses in both arms."""
     mean = 0.0
     for bin_number in range(BINS):
         for of_canary in (False, True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rollout.evidence.e_process import Capital
+from retrieval.rollout.evidence.e_process import EProcess
 from retrieval.rollout.evidence.share_test import ShareTest, Side
 
 _ODDS_RATIOS = [math.exp(one) for one in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)]
@@ -131,7 +131,7 @@ def test_evidence_that_no_number_holds_is_cut(side: Side) -> None:
 
 def test_bets_that_start_later_add_up_as_by_hand(rng: np.random.Generator) -> None:
     gains = rng.normal(scale=0.1, size=(1_600, 2))
-    capital = Capital(2)
+    capital = EProcess(2)
     for row in gains.tolist():
         capital.bet(row)
     starts = {0: 0.5, 500: 0.5 - 0.5 / 2, 1_000: 0.5 / 2 - 0.5 / 3, 1_500: 0.5 / 3 - 0.5 / 4}
