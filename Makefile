@@ -35,7 +35,7 @@ test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm
 
 test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
-	@$(BIN)/python -m tests.milvus.apart $(BIN)/python -m tests.milvus.side_by_side
+	@$(BIN)/python -m tests.milvus.network_namespace $(BIN)/python -m tests.milvus.parallel_run
 
 check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
 	$(BIN)/ruff format --check .

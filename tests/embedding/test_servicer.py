@@ -174,9 +174,9 @@ def plain_vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[np.ndarr
     folder = tmp_path_factory.mktemp("plain")
     script = (
         "import numpy, sys; from sentence_transformers import SentenceTransformer;"
-        "from embedding.reference_texts import GOLDEN_TEXTS;"
+        "from embedding.reference_texts import REFERENCE_TEXTS;"
         "encoder = SentenceTransformer(sys.argv[1], device='cpu');"
-        "numpy.save(sys.argv[2], encoder.encode(list(GOLDEN_TEXTS)))"
+        "numpy.save(sys.argv[2], encoder.encode(list(REFERENCE_TEXTS)))"
     )
     model = find_model(DEFAULT_MODEL, cache_folder=folder)
     file = folder / "plain.npy"

@@ -20,7 +20,7 @@ from nearline.contract import Generator, Item
 from nearline.serving import Registration, running
 from nearline.v1 import generation_pb2_grpc
 from tests.retrieval.fakes import WordEmbedder
-from tests.retrieval.modes import OBJECT, opened
+from tests.retrieval.service_modes import OBJECT, opened
 
 DIM = 64
 ITEMS = [

@@ -13,8 +13,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import InvalidRequest
-from tests.generation.asking import ASKED, Came, ask, asking
-from tests.generation.backends.server import (
+from tests.generation.backends.chat_server import (
     Exchange,
     Reply,
     Server,
@@ -25,6 +24,7 @@ from tests.generation.backends.server import (
     text,
 )
 from tests.generation.conftest import DIM
+from tests.generation.service_harness import ASKED, Came, ask, asking
 from tests.retrieval.fakes import WordEmbedder
 
 pytestmark = pytest.mark.service

@@ -22,7 +22,7 @@ from nearline.filters import Equals
 from nearline.serving import running
 from tests.generation.conftest import ITEMS, registration
 from tests.retrieval.fakes import WordEmbedder
-from tests.retrieval.modes import OBJECT, opened
+from tests.retrieval.service_modes import OBJECT, opened
 
 TEXTS = {item.id: item.text for item in ITEMS}
 

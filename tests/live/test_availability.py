@@ -20,9 +20,9 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.contract import Audience, RecommendOptions
 from nearline_cli.main import app
-from tests.generation.redis import needs_redis
-from tests.index_builder.behaviour.walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.live.world import World, world
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 RAIL = Audience(surface="rail")

@@ -22,8 +22,8 @@ from nearline_cli.local.processes import (
     redis_process,
     retrieval_process,
 )
-from tests.generation.redis import needs_redis
 from tests.live.rolling import QUICK
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 _ANIMALS = ("badger", "heron", "lynx", "newt", "otter", "raven", "stoat", "vole", "wren", "adder")

@@ -40,8 +40,8 @@ from nearline.errors import NotFound, NotReady
 from nearline.filters import Equals
 from nearline_cli.main import app
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
-from tests.generation.redis import needs_redis
 from tests.live.world import World, world
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 HISTORIES = int(os.environ.get("HISTORIES", "4"))

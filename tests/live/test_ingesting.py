@@ -32,7 +32,7 @@ from nearline_cli.local.processes import (
 )
 from retrieval.changelog.keys import partition_keys
 from retrieval.redis_client.connection import connect
-from tests.generation.redis import needs_redis
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 DIM = 16

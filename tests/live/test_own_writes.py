@@ -10,8 +10,8 @@ import pytest
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from tests.generation.redis import needs_redis
 from tests.live.world import world
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 _DIM = 16

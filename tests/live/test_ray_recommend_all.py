@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from nearline import contract as c
-from tests.generation.redis import needs_redis
 from tests.live.test_recommend_all import command
 from tests.live.test_recommending import served
+from tests.redis_server import needs_redis
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
 pytestmark = [pytest.mark.service, needs_redis]

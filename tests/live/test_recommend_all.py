@@ -15,9 +15,9 @@ import pytest
 
 from nearline import contract as c
 from nearline_cli.local.processes import free_port
-from tests.generation.redis import needs_redis
 from tests.live.test_recommending import served
 from tests.live.world import World
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 

@@ -28,9 +28,9 @@ from nearline_cli.main import app
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.snapshot import read_current_snapshots
-from tests.generation.redis import needs_redis
-from tests.index_builder.behaviour.walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.live.world import World, world
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
 REDIS_AWAY_S = 10.0

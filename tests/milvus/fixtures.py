@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.milvus.apart import NAMED
+from tests.milvus.network_namespace import NAMED
 from tests.milvus.servers import KINDS, Absent, Server
 
 # Fixtures that give the address of each kind.

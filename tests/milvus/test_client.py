@@ -20,7 +20,7 @@ from retrieval.milvus.layout import make_key, parse_key
 from retrieval.milvus.open_client import open_client
 from retrieval.milvus.rows import rows_of
 from tests.milvus.servers import Server
-from tests.retrieval.filtering.drawn import DECLARED, HOSTILE, TIME
+from tests.retrieval.index.filtering.filter_strategies import DECLARED, HOSTILE, TIME
 
 pymilvus = pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
 from retrieval.milvus.client import MilvusClient  # noqa: E402

@@ -15,7 +15,7 @@ from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
 from nearline.snapshot import Store, partition_of
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.protocols.shard import ShardOptions, ShardQueries
-from tests.milvus.test_hosting import VECTORS, Held, holding
+from tests.milvus.test_provider import VECTORS, Held, holding
 
 pytestmark = pytest.mark.milvus
 FILTERS: Sequence[Filter] = (

@@ -23,7 +23,7 @@ from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
 from tests.retrieval.fakes import WordEmbedder, word_vector
-from tests.retrieval.snapshots import Document, write_snapshot
+from tests.retrieval.small_snapshots import Document, write_snapshot
 
 pytestmark = [pytest.mark.milvus, pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 DIM = 16

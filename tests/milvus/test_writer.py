@@ -22,8 +22,8 @@ from nearline.times import to_us
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, parse_key
 from retrieval.milvus.rows import attributes_of
 from tests.milvus.servers import ROOT, Server
-from tests.retrieval.snapshots import Document, write_snapshot
-from tests.retrieval.two_parts import FIELDS, random_document
+from tests.retrieval.segment_pairs import FIELDS, random_document
+from tests.retrieval.small_snapshots import Document, write_snapshot
 
 pytest.importorskip("pymilvus", reason="no client of Milvus: make test-milvus")
 from index_builder.execution.progress import NoProgress

@@ -21,8 +21,8 @@ from nearline_cli.local.bundled_redis import find_program
 from nearline_cli.local.processes import SHARD_SERVICES, service_process
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.shards.topology import check_address, parse_topology
-from tests.generation.redis import INSTALLED
-from tests.retrieval.snapshots import documents_of, write_snapshot
+from tests.redis_server import INSTALLED
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[Settings]] = {

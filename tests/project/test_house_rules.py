@@ -31,6 +31,7 @@ IMPORTERS = {
         "index_builder/behaviour/tail_lists.py",
         # Measures FAISS alone, to compare with.
         "benchmarks/baselines/baseline_faiss.py",
+        "benchmarks/baselines/floor_server.py",
     },
     "torch": {
         "embedding/torch_backend.py",

@@ -26,7 +26,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
-from tests.retrieval.snapshots import FINGERPRINT
+from tests.retrieval.small_snapshots import FINGERPRINT
 
 
 class FakeEmbedder:

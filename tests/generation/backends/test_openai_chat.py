@@ -12,8 +12,7 @@ import pytest
 
 from generation.backends.openai_chat import OpenAIChat, Timeouts
 from generation.protocols.chat_model import ChatEnd, ChatError, ChatFailure, ChatLimits
-from tests.generation.backends.asking import LIMITS, PROMPT, QUESTION, ask, error_from
-from tests.generation.backends.server import (
+from tests.generation.backends.chat_server import (
     Exchange,
     Reply,
     Server,
@@ -23,6 +22,7 @@ from tests.generation.backends.server import (
     streams,
     text,
 )
+from tests.generation.backends.model_calls import LIMITS, PROMPT, QUESTION, ask, error_from
 
 pytestmark = pytest.mark.service
 

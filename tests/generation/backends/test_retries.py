@@ -9,9 +9,9 @@ import pytest
 from generation.backends.circuit_breaker import BreakerState, GuardedModel
 from generation.backends.retries import RetryingModel
 from generation.protocols.chat_model import ChatError, ChatFailure
-from tests.generation.backends.asking import LIMITS, ask
+from tests.generation.backends.model_calls import LIMITS, ask
 from tests.generation.backends.scripted_backend import Script, ScriptedModel, answer_script
-from tests.generation.backends.test_breaker import Clock, fails
+from tests.generation.backends.test_circuit_breaker import Clock, fails
 
 GOOD = answer_script("Three")
 

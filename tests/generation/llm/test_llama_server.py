@@ -14,8 +14,8 @@ import pytest_asyncio
 from generation.backends.circuit_breaker import BreakerPolicy, BreakerState, GuardedModel
 from generation.backends.openai_chat import OpenAIChat, Timeouts
 from generation.protocols.chat_model import ChatError, ChatFailure, ChatLimits, Message, Prompt
-from tests.generation.backends.asking import ask, error_from
-from tests.generation.backends.test_breaker import Clock
+from tests.generation.backends.model_calls import ask, error_from
+from tests.generation.backends.test_circuit_breaker import Clock
 from tests.generation.llm.conftest import CONTEXT, LlamaServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]

@@ -22,7 +22,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import History
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.protocols.snapshot import read_current_snapshots
-from tests.index_builder.behaviour.rounds import rounds
+from tests.index_builder.behaviour.repeat_buyers import rounds
 
 ROWS = rounds()
 IDS = list(ROWS.items)
@@ -37,10 +37,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     def some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
         return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
-    for module in ("learning", "ranker_choice"):
+    for module in ("training", "ranker_selection"):
         monkeypatch.setattr(f"index_builder.behaviour.{module}.train_candidates", some)
     monkeypatch.setattr(
-        "index_builder.behaviour.ranker_selection.Boosting", lambda: LambdaMartOptions(trees=10)
+        "index_builder.behaviour.ranker_selection.LambdaMartOptions", lambda: LambdaMartOptions(trees=10)
     )
 
 

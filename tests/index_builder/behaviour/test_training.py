@@ -1,137 +1,162 @@
-"""What is trained on interactions is what brute force makes of them."""
+"""What is learned from interactions is chosen, cut and counted as it says."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from implicit.cpu.als import AlternatingLeastSquares
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from index_builder.behaviour.als import AlsOptions, train_factors
-from index_builder.behaviour.ease import ease_lists
-from index_builder.behaviour.item_to_item import item_to_item_lists
-from index_builder.behaviour.popularity import popularity
-from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
-from index_builder.behaviour.top_n_matrix import top_n_lists, top_n_lists_sparse
-from index_builder.behaviour.user_item_matrix import users_by_items
+from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.tables import build_histories
+from index_builder.behaviour.training import LEAST_TESTED, TrainedBehaviour, train_behaviour
 from index_builder.interactions.records import Interactions
+from index_builder.options.training_options import TrainingOptions
+from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
-from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.history import History
+from retrieval.behaviour.model import build_behaviour_model
+from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 
 
-def drawn(users: int, items: int, rows: int) -> Interactions:
-    rng = np.random.default_rng(7)
-    return Interactions(
-        [f"u{number}" for number in range(users)],
-        [f"i{number}" for number in range(items)],
-        rng.integers(0, users, rows).astype(np.int32),
-        rng.integers(0, items, rows).astype(np.int32),
-        rng.permutation(rows).astype(np.int64) * DAY_US,
-        np.ones(rows, np.float32),
+def learned_from(rows: Interactions, ids: list[str], **options: object) -> TrainedBehaviour:
+    learning = TrainingOptions(interactions=rows, **options)  # type: ignore[arg-type]
+    return train_behaviour(learning, ids, 0, lambda steps: None)
+
+
+def test_the_next_step_of_a_walk_comes_first() -> None:
+    ids = documents(ITEMS + 3)
+    found = learned_from(walks(), ids, kind_weights={"view": 1.0}, validate_on="last-n:1", k=3)
+    card = found.card
+    assert (card.interactions, card.users, card.items) == (360, 40, ITEMS)
+    assert card.newest_time.ToMicroseconds() == 8 * DAY_US
+    assert dict(card.kind_weights) == {"view": 1.0}
+    assert (found.unknown, found.notes) == (0, [])
+    assert [(one.repeats, one.split, one.k) for one in card.blends] == [
+        *((False, "last-n:1", 3), (True, "last-n:1", 3)),
+    ]
+    learned = build_behaviour_model(card, found.tables)
+    assert card.blends[0].validation_ndcg > 0.9
+    for number in (0, 7):
+        history = learned.history_of(f"u{number:03}")
+        assert history is not None
+        last = (number * 5 + 8) % ITEMS
+        assert [learned.ids[one] for one in history.items[:2]] == [f"i{last:02}", f"i{last - 1:02}"]
+        best = int(np.argmax(learned.blend(repeats=False).scores(history)))
+        assert learned.ids[best] == f"i{(last + 1) % ITEMS:02}"
+
+
+def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
+    rows = walks()
+    found = learned_from(rows, documents())
+    # Trained by hand on the same rows, numbered in the order of ids.
+    users, items = sorted(rows.users), sorted(rows.items)
+    ordered = rows._replace(
+        users=users,
+        items=items,
+        user=(len(users) - 1 - rows.user).astype(np.int32),
+        item=(len(items) - 1 - rows.item).astype(np.int32),
     )
+    by_name = {one.name: one.generator for one in train_candidates(ordered, repeats=True)}
+    learned = build_behaviour_model(found.card, found.tables)
+    history = learned.history_of("u003")
+    assert history is not None
+    for card in found.card.blends:
+        made = learned.blend(repeats=card.repeats)
+        assert made.repeats == card.repeats
+        for part, (generator, weight) in zip(card.parts, made.parts, strict=True):
+            expected = by_name[f"{part.model} {part.settings}"]
+            assert weight == part.weight
+            assert np.array_equal(generator.scores(history), expected.scores(history))
 
 
-def dense(lists: ItemLists) -> NDArray[np.float32]:
-    matrix = np.zeros((lists.items, lists.items), np.float32)
-    for item in range(lists.items):
-        others, scores = lists.of(item)
-        matrix[item, others] = scores
-        assert (np.diff(scores) <= 0).all()
-    return matrix
+def test_the_same_interactions_teach_the_same() -> None:
+    first, again = (learned_from(walks(), documents()) for _ in range(2))
+    assert first.card == again.card
+    assert np.array_equal(first.tables.factors.vectors, again.tables.factors.vectors)
+    shuffled = walks()
+    order = np.random.default_rng(3).permutation(len(shuffled.user))
+    # No two rows of a user are of one time, so that their order in the file says nothing.
+    other = learned_from(shuffled.some(order), documents())
+    assert np.array_equal(first.tables.factors.vectors, other.tables.factors.vectors)
+    assert np.array_equal(first.tables.histories.items, other.tables.histories.items)
 
 
-def test_cells_are_one_or_add_up_with_age() -> None:
-    rows = drawn(3, 4, 40)
-    plain, aged = np.zeros((3, 4)), np.zeros((3, 4))
-    for user, item, time_us in zip(rows.user, rows.item, rows.time_us, strict=True):
-        plain[user, item] = 1
-        aged[user, item] += np.exp(-(39 * DAY_US - time_us) / (5 * DAY_US))
-    assert np.array_equal(users_by_items(rows).toarray(), plain)
-    counted = users_by_items(rows, counts=True, decay_days=5.0).toarray()
-    assert counted == pytest.approx(aged, rel=1e-5)
-    assert popularity(rows, 5.0) == pytest.approx(aged.sum(axis=0), rel=1e-5)
-    assert popularity(rows) == pytest.approx(np.bincount(rows.item, minlength=4))
+def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
+    ids = documents(8)
+    found = learned_from(walks(), ids)
+    rows = walks()
+    known = np.array([one in ids for one in rows.items])[rows.item]
+    assert found.unknown == np.count_nonzero(~known)
+    assert found.card.interactions == np.count_nonzero(known)
+    assert found.tables.interactions.sum() == np.count_nonzero(known)
+    with pytest.raises(InvalidRequest, match="'i11', 'i10', 'i09', documents 'x', 'y'"):
+        learned_from(walks(), ["x", "y"])
 
 
-@pytest.mark.parametrize("shape", [(40, 9), (6, 25)])
-@pytest.mark.parametrize("keep_diagonal", [False, True])
-def test_ease_is_the_closed_form(shape: tuple[int, int], keep_diagonal: bool) -> None:
-    users, items = shape
-    matrix: Any = users_by_items(drawn(users, items, 150))
-    x = matrix.toarray().astype(np.float64)
-    p = np.linalg.inv(x.T @ x + 3.0 * np.eye(items))
-    if keep_diagonal:
-        b = np.eye(items) - 3.0 * p
-    else:
-        b = -p / np.diag(p)
-        np.fill_diagonal(b, 0)
-    made = dense(ease_lists(matrix, 3.0, keep_diagonal=keep_diagonal))
-    assert made == pytest.approx(np.maximum(b, 0), abs=2e-5)
+def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
+    ids = ["a", *documents(), "z"]
+    found = learned_from(walks(), ids)
+    learned = build_behaviour_model(found.card, found.tables)
+    assert list(learned.ids) == ids
+    assert learned.number_of("z") == 13 and learned.number_of("b") is None
+    assert learned.trained.tolist() == [False, *[True] * 12, False]
+    had = np.bincount(11 - walks().item)
+    assert learned.popularity.tolist() == [0, *had.tolist(), 0]
+    for lists in found.tables.lists.values():
+        assert len(lists.of(0)[0]) == len(lists.of(13)[0]) == 0
+        assert not np.isin(lists.others, [0, 13]).any()
+    similar = learned.similar.scores(
+        History(np.array([3], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
+    )
+    # Neighbours on the circle go together, and nothing goes with itself.
+    assert sorted(np.argsort(-similar)[:2].tolist()) == [2, 4]
+    assert similar[3] == similar[0] == 0
 
 
-@pytest.mark.parametrize("directed", [False, True])
-def test_session_lists_count_pairs_by_distance(directed: bool) -> None:
-    rows = drawn(4, 6, 50)
-    options = SessionOptions(window=3, decay=2.0, beta=0.3, shrink=1.5, directed=directed)
-    sums = np.zeros((6, 6))
-    for user in range(4):
-        mine = np.flatnonzero(rows.user == user)
-        items = rows.item[mine[np.argsort(rows.time_us[mine])]]
-        for at, before in enumerate(items):
-            for apart in range(1, 4):
-                if at + apart < len(items):
-                    sums[before, items[at + apart]] += np.exp(-(apart - 1) / 2.0)
-    if not directed:
-        sums = sums + sums.T
-    np.fill_diagonal(sums, 0)
-    n = np.bincount(rows.item, minlength=6)
-    expected = sums / (np.outer(n**0.7, n**0.3) + 1.5)
-    assert dense(session_lists(rows, options)) == pytest.approx(expected, rel=1e-4)
+@pytest.mark.parametrize("users", [1, 3, LEAST_TESTED - 1])
+def test_few_users_are_served_what_needs_no_choice(users: int) -> None:
+    found = learned_from(walks(users), documents())
+    for card in found.card.blends:
+        assert [part.model for part in card.parts] == ["item_to_item", "popular"]
+        assert (card.split, card.validation_ndcg) == ("", 0)
+    assert f"{users} users can be tested on" in found.notes[0]
+    learned = build_behaviour_model(found.card, found.tables)
+    assert list(learned.users()) == [f"u{number:03}" for number in range(users)]
+    history = learned.history_of("u000")
+    assert history is not None and learned.blend(repeats=True).scores(history).max() > 0
 
 
-def test_lists_keep_the_best_and_order_equal_ones_by_number() -> None:
-    row = np.array([1, 3, 3, -1, 0, 2, 3], np.float32)
-    for lists in (top_n_lists([row[None]], 4), top_n_lists([row[None]], 2)):
-        others, scores = lists.of(0)
-        assert others.tolist() == [1, 2, 6, 5][: len(others)]
-        assert scores.tolist() == [3, 3, 3, 2][: len(others)]
-    assert len(top_n_lists([row[None]], 2).others) == 2
+def test_one_interaction_is_enough() -> None:
+    rows = walks(1, 1)
+    found = learned_from(rows, documents())
+    assert "no blend was chosen" in found.notes[0]
+    assert found.card.items == 1
+    with pytest.raises(InvalidRequest, match="leaves no test"):
+        learned_from(rows, documents(), validate_on="time:0.5")
 
 
-def test_lists_of_a_sparse_matrix_are_those_of_a_dense_one(rng: np.random.Generator) -> None:
-    matrix = users_by_items(drawn(12, 12, 60), counts=True)
-    square = (matrix.T @ matrix).tocsr()
-    square.sort_indices()
-    sparse, full = top_n_lists_sparse(square, 5), top_n_lists([square.toarray()], 5)
-    assert np.array_equal(dense(sparse), dense(full))
-    assert np.array_equal(sparse.others, full.others)
+def test_a_split_is_checked_before_anything_is_built() -> None:
+    for split, wrong in (("last", "there is no split"), ("cold-items:0.2", "nothing is learned")):
+        with pytest.raises(InvalidRequest, match=wrong):
+            TrainingOptions(interactions=walks(), validate_on=split).check(0)
+    TrainingOptions(interactions=walks(1, 1)).check(0)
 
 
-def test_a_user_folded_in_gets_the_scores_that_training_gave() -> None:
-    matrix = users_by_items(drawn(60, 40, 900))
-    options = AlsOptions(factors=8, regularisation=2.0, alpha=3.0)
-    factors = train_factors(matrix, options, threads=1)
-    again = train_factors(matrix, options, threads=1)
-    assert np.array_equal(factors.vectors, again.vectors)
-    with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(8, regularization=2.0, alpha=3.0, num_threads=1)
-    model.item_factors, model.user_factors = factors.vectors, factors.vectors[:1]
-    for user in range(5):
-        expected = model.recalculate_user(user, matrix[user])
-        items = matrix[user].indices.astype(np.int32)
-        made = factors.fold_in(items, np.ones(len(items), np.float32))
-        assert made == pytest.approx(expected.ravel(), abs=1e-4)
-
-
-def test_items_of_the_same_users_go_together() -> None:
-    # Users 0 to 4 have items 0 and 1, users 5 to 9 items 2 and 3; all have item 4.
-    cells = [(user, item) for user in range(10) for item in ((0, 1) if user < 5 else (2, 3))]
-    cells += [(user, 4) for user in range(10)]
-    users, items = np.array(cells, np.int32).T
-    rows = drawn(10, 5, len(cells))._replace(user=users, item=items)
-    lists = item_to_item_lists(users_by_items(rows), threads=1)
-    assert [int(lists.of(item)[0][0]) for item in range(4)] == [1, 0, 3, 2]
-    assert all(item not in lists.of(item)[0] for item in range(5))
+def test_histories_are_the_newest_first_and_whole() -> None:
+    count = MAX_HISTORY_EVENTS + 5
+    rows = Interactions(
+        ["a", "b"],
+        [f"{number:03}" for number in range(count)],
+        np.array([0] * count + [1, 1], np.int32),
+        np.array([*range(count), 4, 2], np.int32),
+        # Times of the second user are equal: the later in the file is the newer.
+        np.array([*range(count), 7, 7], np.int64),
+        np.arange(1, count + 3, dtype=np.float32),
+    )
+    kept = build_histories(rows)
+    first, second = kept.of("a"), kept.of("b")
+    assert first is not None and second is not None and kept.of("aa") is None
+    assert first.items.tolist() == list(range(count - 1, -1, -1))
+    assert first.time_us.tolist() == first.items.tolist()
+    assert first.weight.tolist() == (first.items + 1).tolist()
+    assert second.items.tolist() == [2, 4]

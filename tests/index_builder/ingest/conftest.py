@@ -10,8 +10,8 @@ import pytest
 
 from nearline.clients import IngestClient
 from nearline_cli.local.processes import ingest_process
-from tests.generation.redis import valkey
 from tests.index_builder.ingest.queue_processes import QueueProcesses
+from tests.redis_server import valkey
 
 IdleDoor = Callable[..., AbstractAsyncContextManager[IngestClient]]
 

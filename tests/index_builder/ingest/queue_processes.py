@@ -22,7 +22,7 @@ from nearline_cli.local.processes import (
     worker_process,
 )
 from tests.index_builder.embedders import HashEmbedder
-from tests.index_builder.ingest.web import web_server
+from tests.index_builder.ingest.web_server import web_server
 
 DIM = 8
 

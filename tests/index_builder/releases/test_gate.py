@@ -19,7 +19,7 @@ from nearline.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
 from nearline.v1 import release_pb2
 from nearline.vectors import normalise
 from tests.index_builder.embedders import HashEmbedder, vector_of
-from tests.index_builder.releases.snapshots import (
+from tests.index_builder.releases.gate_snapshots import (
     documents,
     failed,
     made,

@@ -20,8 +20,8 @@ from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from nearline.snapshot import MANIFEST, Store, message_to_json
 from retrieval.behaviour.features import FeatureExtractor
+from tests.index_builder.releases.gate_snapshots import failed, message
 from tests.index_builder.releases.shop import DAYS, bought, build
-from tests.index_builder.releases.snapshots import failed, message
 
 _FEW = {"als plain", "popular plain", "item_to_item plain", "session tau=5"}
 LATER = bought(days=5, first=DAYS)
@@ -57,7 +57,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     with pytest.MonkeyPatch.context() as patch:
         # Of what is trained only few, and small: the others would take their time.
-        for module in ("learning", "ranker_choice"):
+        for module in ("training", "ranker_selection"):
             patch.setattr(f"index_builder.behaviour.{module}.train_candidates", _some)
         patch.setattr(ranker_selection, "LambdaMartOptions", lambda: LambdaMartOptions(trees=10))
 

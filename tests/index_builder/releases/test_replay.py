@@ -20,7 +20,7 @@ from nearline.traffic import write_traffic
 from nearline.v1 import retrieval_pb2, traffic_pb2
 from nearline.wire.queries import options_to_proto, query_to_proto
 from tests.index_builder.embedders import HashEmbedder, vector_of
-from tests.index_builder.releases.snapshots import FINGERPRINT, documents, publish, texts
+from tests.index_builder.releases.gate_snapshots import FINGERPRINT, documents, publish, texts
 
 WORDS = texts(200)
 PLAIN = c.SearchOptions()

@@ -18,7 +18,7 @@ from index_builder.releases.thresholds import (
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2
-from tests.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
+from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
 
 
 def test_every_threshold_of_the_contract_has_a_limit_and_none_else() -> None:

@@ -20,8 +20,8 @@ from tests.retrieval.conformance.implementations import (
     Implementation,
 )
 from tests.retrieval.conformance.model import Model
-from tests.retrieval.snapshots import Document, write_snapshot
-from tests.retrieval.two_parts import FIELDS, random_document
+from tests.retrieval.segment_pairs import FIELDS, random_document
+from tests.retrieval.small_snapshots import Document, write_snapshot
 
 DIM_LARGE = 16
 

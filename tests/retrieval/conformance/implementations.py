@@ -19,7 +19,7 @@ from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.milvus.fixtures import servers
-from tests.retrieval.modes import shard_registration
+from tests.retrieval.service_modes import shard_registration
 
 SMALL, LARGE = "small", "large"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearline.contract import Filter, HitLevel, Scalar
 from nearline.filters import admits
 from retrieval.protocols.shard import FieldCounts
-from tests.retrieval.snapshots import Document
+from tests.retrieval.small_snapshots import Document
 
 
 class Row(NamedTuple):

@@ -14,9 +14,9 @@ from retrieval.changelog.records import Change, ChangeKind
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
 from retrieval.protocols.shard import ShardOptions, ShardQueries
-from tests.retrieval.live.bases import DIM, EPOCH, Base, Log, base_of, hits
-from tests.retrieval.live.contents import FAR, NAMES, document, snapshot_documents, stored
-from tests.retrieval.snapshots import Document
+from tests.retrieval.live.base_shards import DIM, EPOCH, Base, Log, base_of, hits
+from tests.retrieval.live.live_documents import FAR, NAMES, document, snapshot_documents, stored
+from tests.retrieval.small_snapshots import Document
 
 
 @pytest.fixture(scope="module")

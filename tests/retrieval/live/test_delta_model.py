@@ -23,9 +23,16 @@ from retrieval.live import live_segment as store_module
 from retrieval.live.delta import LiveDelta
 from retrieval.live.vectors import LiveVectors
 from retrieval.protocols.shard import ShardOptions, ShardQueries
-from tests.retrieval.live.bases import DIM, EPOCH, Base, Hit, Log, base_of, exact_scores, hits
-from tests.retrieval.live.contents import FAR, NAMES, document, same, snapshot_documents, stored
-from tests.retrieval.snapshots import Document
+from tests.retrieval.live.base_shards import DIM, EPOCH, Base, Hit, Log, base_of, exact_scores, hits
+from tests.retrieval.live.live_documents import (
+    FAR,
+    NAMES,
+    document,
+    same,
+    snapshot_documents,
+    stored,
+)
+from tests.retrieval.small_snapshots import Document
 
 PAST = 1_000_000
 FILTERS: list[Filter | None] = [

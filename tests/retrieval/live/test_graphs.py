@@ -13,7 +13,7 @@ import pytest
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live import graphs
 from retrieval.live.graphs import SLICE_ROWS, BuildGraph, build_in_process, build_in_thread
-from tests.retrieval.snapshots import Document, index_of
+from tests.retrieval.small_snapshots import Document, index_of
 
 PARTS = [
     np.random.default_rng(seed).standard_normal((rows, 6)).astype(np.float32)

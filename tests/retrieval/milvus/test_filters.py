@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nearline import filters as f
 from nearline.errors import InvalidRequest, Unsupported
 from retrieval.milvus.filters import MAX_EXPRESSION_BYTES, any_of, filter_expression, quote
-from tests.retrieval.filtering.drawn import DECLARED, HOSTILE, VALUES
+from tests.retrieval.index.filtering.filter_strategies import DECLARED, HOSTILE, VALUES
 
 SINGLE = frozenset(VALUES)
 texts = st.text(st.characters(codec="utf-8")) | st.sampled_from(HOSTILE)

@@ -15,7 +15,7 @@ from nearline_cli.local.processes import free_port
 from retrieval.milvus import lease as leases
 from retrieval.milvus.lease import RedisLease, lease_name
 from retrieval.redis_client.connection import Redis, connect
-from tests.generation.redis import needs_redis, valkey
+from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
 NAME = lease_name("default", "nearline_default__s", 7)

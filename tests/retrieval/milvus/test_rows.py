@@ -17,7 +17,7 @@ from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, make_key, parse_key
 from retrieval.milvus.rows import AS_WRITTEN, attributes_of, rows_of
-from tests.retrieval.filtering.drawn import BIG, DECLARED, LISTS, TIME, VALUES
+from tests.retrieval.index.filtering.filter_strategies import BIG, DECLARED, LISTS, TIME, VALUES
 
 WHOLE = np.array([[0, 1]])
 # Names of the filters' attributes, and one that no column holds.

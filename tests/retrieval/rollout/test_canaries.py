@@ -19,7 +19,7 @@ from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
-from tests.retrieval.snapshots import documents_of, write_snapshot
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 
 class World:

@@ -11,7 +11,7 @@ from redis import Redis
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
 from retrieval.users.states import UserStates
-from tests.generation.redis import give_shared_redis
+from tests.redis_server import give_shared_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
 Open: TypeAlias = Callable[..., UserStates]

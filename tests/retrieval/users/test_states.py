@@ -18,7 +18,7 @@ from retrieval.redis_client.durability import Durability
 from retrieval.users.keys import user_keys
 from retrieval.users.records import EMPTY_STATE, LoggedInteraction, UserEvent
 from retrieval.users.states import UserStates
-from tests.generation.redis import needs_redis
+from tests.redis_server import needs_redis
 from tests.retrieval.users.conftest import Open
 from tests.retrieval.users.interactions import at, items, seen
 

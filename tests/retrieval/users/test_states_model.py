@@ -15,7 +15,7 @@ from nearline.times import from_us
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
 from retrieval.users.states import UserStates
-from tests.generation.redis import needs_redis, valkey
+from tests.redis_server import needs_redis, valkey
 from tests.retrieval.users.interactions import at
 from tests.retrieval.users.plain_states import PlainStates, time_us
 

@@ -1,0 +1,76 @@
+"""A model of entailment beside the rules: what it adds, what it may take away, what it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from generation.checks.entailment import apply_entailment
+from generation.checks.groundedness import WEAK_SUPPORT
+from generation.checks.sentence_verifier import VerifiedSentence
+from nearline import contract as c
+from nearline.errors import NotReady
+from tests.generation.scripted_writers import evidence, span
+
+
+class Judge:
+    """Says the same of every pair, or fails."""
+
+    def __init__(self, entailment: float, contradiction: float, fails: bool = False) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._said = entailment, contradiction
+        self._fails = fails
+
+    async def entail(
+        self,
+        premises: Sequence[str],
+        hypotheses: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> c.EntailmentScores:
+        if self._fails:
+            raise NotReady("the model is loading")
+        self.asked += zip(premises, hypotheses, strict=True)
+        entailment, contradiction = [self._said[0]], [self._said[1]]
+        return c.EntailmentScores(
+            entailment=entailment, contradiction=contradiction, fingerprint="f"
+        )
+
+
+def sentence(*problems: str) -> VerifiedSentence:
+    return VerifiedSentence(
+        " It boils.", [span(0, 0), span(1, 0)], [0.5, 0.5], problems, "It boils."
+    )
+
+
+@pytest.mark.parametrize(
+    ("judge", "before", "after"),
+    [
+        (Judge(0.9, 0.05), (), ()),
+        (Judge(0.9, 0.05), (WEAK_SUPPORT,), ()),
+        (Judge(0.4, 0.1), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
+        (Judge(0.9, 0.05), (WEAK_SUPPORT, "number '3' is not in the source"), None),
+        (Judge(0.1, 0.8), (), ("the source says otherwise, by a model (0.80)",)),
+        (Judge(0.9, 0.9, fails=True), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
+    ],
+)
+async def test_a_model_overrules_wording_alone_and_sees_contradiction(
+    judge: Judge, before: tuple[str, ...], after: tuple[str, ...] | None
+) -> None:
+    found = await apply_entailment(judge, sentence(*before), evidence(), 1.0)
+    assert found.problems == (before if after is None else after)
+    assert found.text == " It boils."
+
+
+async def test_it_reads_the_cited_spans_and_nothing_where_nothing_is_cited() -> None:
+    judge = Judge(0.9, 0.0)
+    await apply_entailment(judge, sentence(), evidence(), 1.0)
+    assert judge.asked == [
+        ("The kettle boils water in 3 minutes. The lamp takes two batteries.", "It boils.")
+    ]
+    await apply_entailment(
+        judge, VerifiedSentence("In short:", [], [], (), "In short:"), evidence(), 1.0
+    )
+    assert len(judge.asked) == 1

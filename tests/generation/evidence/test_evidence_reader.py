@@ -1,0 +1,79 @@
+"""The reader embeds a question once, and short sentences apart from long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.sentence_features import FEATURES
+from nearline.contract import DEFAULT_COLLECTION, Embeddings, Lane, Question, TextRole
+from tests.retrieval.fakes import WordEmbedder
+from tests.retrieval.service_modes import OBJECT, opened
+
+ASKED = Question(text="how do I descale the kettle with vinegar")
+
+
+class _Counting(WordEmbedder):
+    """Remembers which texts it was asked for."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.asked: list[tuple[TextRole, list[str]]] = []
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        self.asked.append((role, list(texts)))
+        return await super().embed(texts, role, expected_fingerprint=expected_fingerprint)
+
+
+async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder) -> None:
+    counting = _Counting(embedder.dim)
+    async with opened(OBJECT, store, embedder) as retriever:
+        reader = EvidenceReader(retriever, counting)
+        found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
+        reading = await reader.read(found, None)
+        assert [texts for role, texts in counting.asked if role is TextRole.QUERY] == [[ASKED.text]]
+        assert reading.degraded == ""
+        # Short sentences go apart from long ones.
+        short, long = (texts for role, texts in counting.asked if role is TextRole.DOCUMENT)
+        assert max(map(len, short)) <= min(map(len, long))
+        # Where the vector is not known, or is another model's, it is asked for again.
+        assert found.asked is not None
+        for asked in (None, replace(found.asked, fingerprint="another")):
+            again = await reader.read(replace(found, asked=asked), None)
+            assert np.array_equal(again.features, reading.features)
+            assert again.signals == reading.signals
+        asked_again = [texts for role, texts in counting.asked if role is TextRole.QUERY]
+        assert asked_again == [[ASKED.text]] * 3
+
+
+async def test_each_sentence_has_the_cosine_of_its_own_text(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    async with opened(OBJECT, store, embedder) as retriever:
+        reader = EvidenceReader(retriever, embedder)
+        found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
+        reading = await reader.read(found, None, embedded=3)
+        every = await reader.read(found, None, embedded=99)
+    texts = [passage.text for source in found.sources for passage in source.passages]
+    vectors = (await embedder.embed([ASKED.text, *texts])).vectors
+    column = FEATURES.index("cosine")
+    np.testing.assert_allclose(every.features[:, column], vectors[1:] @ vectors[0], atol=1e-6)
+    # The others count as the least of the three.
+    known = reading.features[:, column]
+    true = every.features[:, column]
+    same = np.isclose(known, true)
+    assert same.sum() >= 3 and len(true) > 3
+    assert (known[~same] == known[same].min()).all()

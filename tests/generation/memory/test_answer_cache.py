@@ -1,0 +1,214 @@
+"""Which answers are kept to be used again, and when one that was kept may not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from generation.evidence.calibration import CalibrationStore
+from generation.evidence.evidence_reader import EvidenceReader
+from generation.memory.answer_cache import AnswerKey, CachedAnswer
+from generation.model_set import open_model_set as models_opened
+from generation.service import GenerationService
+from generation.settings import GenerationSettings
+from nearline import contract as c
+from nearline.errors import NotReady
+from nearline.filters import Equals
+from nearline.v1 import snapshot_pb2
+from tests.retrieval.fakes import WordEmbedder
+from tests.retrieval.service_modes import OBJECT, opened
+
+ASKED = c.Question(text="the kettle boils water", refuse=False, filter=Equals("kind", "manual"))
+
+
+class Kept:
+    """A cache in memory."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, CachedAnswer] = {}
+
+    async def get(self, key: AnswerKey) -> CachedAnswer | None:
+        return self.answers.get(key.digest())
+
+    async def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
+        self.answers[key.digest()] = answer
+
+
+class Altered:
+    """A retriever whose replies are changed on their way."""
+
+    def __init__(
+        self,
+        retriever: c.Retriever,
+        *,
+        found: Callable[[c.SearchReply], c.SearchReply] = lambda reply: reply,
+        item: Callable[[c.Item], c.Item] = lambda item: item,
+        filtered: bool = True,
+    ) -> None:
+        self._retriever = retriever
+        self._found, self._item, self._filtered = found, item, filtered
+
+    async def search(
+        self,
+        query: c.Query,
+        options: c.SearchOptions,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.SearchReply:
+        used = options if self._filtered else replace(options, filter=None)
+        reply = await self._retriever.search(
+            query, used, collection=collection, timeout_s=timeout_s
+        )
+        return self._found(reply)
+
+    async def get_items(
+        self,
+        ids: Sequence[str],
+        payload: frozenset[c.PayloadField],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.ItemsReply:
+        reply = await self._retriever.get_items(
+            ids, payload, collection=collection, timeout_s=timeout_s
+        )
+        return replace(reply, items=[self._item(item) for item in reply.items])
+
+
+async def ask(
+    altered: Altered,
+    kept: Kept,
+    embedder: WordEmbedder,
+    calibrations: CalibrationStore | None = None,
+    **reader: object,
+) -> list[c.AnswerEvent]:
+    service = GenerationService(
+        altered,  # type: ignore[arg-type]
+        EvidenceReader(altered, embedder, **reader),  # type: ignore[arg-type]
+        calibrations=calibrations,
+        cache=kept,  # type: ignore[arg-type]
+    )
+    return [event async for event in service.generate(ASKED, timeout_s=20.0)]
+
+
+def is_cached(events: Sequence[c.AnswerEvent]) -> bool:
+    done = events[-1]
+    assert isinstance(done, c.Done)
+    return done.served_by.source is c.Source.CACHE
+
+
+def missing(reply: c.SearchReply) -> c.SearchReply:
+    seen = c.Coverage(shards_answered=1, shards_total=2, missing_shards=(1,))
+    return replace(reply, info=replace(reply.info, coverage=seen))
+
+
+def lowered(reply: c.SearchReply) -> c.SearchReply:
+    rung = c.ServedBy(source=c.Source.FALLBACK, rung="lexical", reason="no embedding service")
+    return replace(reply, info=replace(reply.info, served_by=rung))
+
+
+@pytest.mark.parametrize("found", [missing, lowered])
+async def test_an_answer_from_half_a_search_is_not_kept(
+    store: Path,
+    embedder: WordEmbedder,
+    found: Callable[[c.SearchReply], c.SearchReply],
+) -> None:
+    kept = Kept()
+    async with opened(OBJECT, store, embedder) as retriever:
+        await ask(Altered(retriever, found=found), kept, embedder)
+        assert not kept.answers
+        await ask(Altered(retriever), kept, embedder)
+        assert len(kept.answers) == 1
+        assert is_cached(await ask(Altered(retriever), kept, embedder))
+
+
+async def test_a_source_that_the_filter_admits_no_more_is_not_repeated(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    kept = Kept()
+    async with opened(OBJECT, store, embedder) as retriever:
+        await ask(Altered(retriever), kept, embedder)
+        moved = Altered(retriever, item=lambda item: replace(item, attributes={"kind": "story"}))
+        assert not is_cached(await ask(moved, kept, embedder))
+
+
+class Manifests:
+    """Manifests without calibrations; the first time, nobody can tell."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def snapshot(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
+        self.asked += 1
+        if self.asked == 1:
+            raise NotReady("the router is busy")
+        return snapshot_pb2.Manifest()
+
+
+async def test_an_answer_by_rules_that_may_not_be_those_of_its_snapshot_is_not_kept(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    kept, calibrations = Kept(), CalibrationStore(Manifests())
+    async with opened(OBJECT, store, embedder) as retriever:
+        await ask(Altered(retriever), kept, embedder, calibrations)
+        assert not kept.answers
+        await ask(Altered(retriever), kept, embedder, calibrations)
+        assert len(kept.answers) == 1
+
+
+class Still:
+    """A reranker that leaves the order as it is."""
+
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        lane: c.Lane = c.Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Sequence[float]:
+        return [0.0 for _ in texts]
+
+
+async def test_an_answer_is_kept_for_the_settings_that_it_came_of(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    kept = Kept()
+    async with opened(OBJECT, store, embedder) as retriever:
+        for chunks in (0, 5, 20):
+            for repeated in (False, True):
+                events = await ask(
+                    Altered(retriever), kept, embedder, reranker=Still(), rerank_chunks=chunks
+                )
+                assert is_cached(events) is repeated
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt_tokens": 300}, {"large_context": 8_000}, {"check_entailment": True}]
+)
+async def test_what_a_model_is_shown_and_how_it_is_checked_is_part_of_its_version(
+    change: dict[str, object],
+) -> None:
+    given: dict[str, object] = {"large": "m@http://127.0.0.1:9/v1"}
+    async with (
+        models_opened(GenerationSettings.load(given)) as before,
+        models_opened(GenerationSettings.load(given)) as same,
+        models_opened(GenerationSettings.load(given | change)) as after,
+    ):
+        assert before.version == same.version != after.version
+
+
+async def test_what_a_search_lets_through_is_looked_at_again_before_anybody_sees_it(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    async with opened(OBJECT, store, embedder) as retriever:
+        events = await ask(Altered(retriever, filtered=False), Kept(), embedder)
+    evidence = events[0]
+    assert isinstance(evidence, c.Evidence)
+    assert {hit.id for hit in evidence.documents} == {"kettle", "lamp"}
+    # Attributes of rights would name other readers.
+    assert all(hit.attributes is None for hit in evidence.documents)

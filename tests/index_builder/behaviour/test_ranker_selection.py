@@ -1,0 +1,124 @@
+"""A ranker serves where it was better on validation, and nowhere else."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from index_builder.behaviour.candidate_generators import train_candidates
+from index_builder.behaviour.ease import MOST_ITEMS
+from index_builder.behaviour.evaluation_task import make_task, top_lists
+from index_builder.behaviour.model_selection import choose_blend
+from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
+from index_builder.behaviour.ranker_message import describe_ranker
+from index_builder.behaviour.ranker_selection import (
+    MOST_INVERTED,
+    TrainedRanker,
+    fit_rankers,
+    ndcg_of,
+    obstacle,
+)
+from index_builder.behaviour.validation_windows import validation_windows
+from index_builder.evaluation.recommendation_metrics import measure
+from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import split
+from nearline.times import DAY_US
+from tests.index_builder.behaviour.repeat_buyers import ITEMS, rounds
+
+HOW, K = "last-n:1", 3
+# Of what is trained those few: the others would take their time.
+_FEW = {"als plain", "popular plain", "popular days=15", "buy_again plain", "item_to_item tau=8"}
+_FEW |= {"buy_again tau=5 popularity=0.6"}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    def some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
+        return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
+
+    monkeypatch.setattr("index_builder.behaviour.ranker_selection.train_candidates", some)
+
+
+@cache
+def fitted(*, at_random: bool) -> tuple[TrainedRanker, dict[str, float]]:
+    rows = rounds(at_random=at_random)
+    parts = validation_windows(rows, HOW, 3)
+    trial = [one for one in train_candidates(parts[0].train, repeats=True) if one.name in _FEW]
+    choice = choose_blend(trial, make_task(parts[0], repeats=True), K)
+    weights = dict(choice.weights)
+    return fit_rankers(parts, trial, {True: weights}, HOW, K, 0)[True], weights
+
+
+def test_what_no_blend_sees_is_learned() -> None:
+    found, _ = fitted(at_random=False)
+    card = found.card
+    assert card.kept and card.gain_low > 0.1
+    assert card.validation_ndcg > 0.95 > card.blend_ndcg
+    assert card.validation_users == 130 and card.lists == 260 and card.positives == 260
+    assert not card.since_newest and "trees=" in card.settings
+    assert f"{card.trees} trees: NDCG {card.blend_ndcg:.4f}" in describe_ranker(card)
+    for line in card.features:
+        assert f"{line}" in found.text
+
+
+def test_what_was_learned_holds_for_what_comes_next() -> None:
+    found, weights = fitted(at_random=False)
+    # A round more: the ranker was trained on what came before.
+    parts = split(rounds(steps=15), HOW)
+    candidates = [one for one in train_candidates(parts.train, repeats=True) if one.name in _FEW]
+    task = make_task(parts, repeats=True)
+    ranker = found.ranker(parts.train, candidates, weights, repeats=True)
+    lists = top_lists(ranker.within(task.candidates), task, K)
+    assert measure(lists, task.relevant, K).ndcg.mean() > 0.95
+    again = found.ranker(parts.train, candidates, weights, repeats=True)
+    one = task.histories[0]
+    assert np.array_equal(ranker.scores(one, task.candidates), again.scores(one, task.candidates))
+
+
+def test_nothing_is_kept_where_there_is_nothing_to_learn() -> None:
+    found, _ = fitted(at_random=True)
+    assert not found.card.kept and found.text == ""
+    assert found.card.gain_low <= 0 and not found.card.sources
+    assert describe_ranker(found.card).startswith("not kept: ")
+
+
+def test_of_few_users_nothing_is_learned() -> None:
+    parts = validation_windows(rounds(users=99), HOW, 3)
+    assert fit_rankers(parts, [], {True: {}, False: {}}, HOW, K, 0) == {}
+
+
+def test_what_would_take_too_long_is_not_begun() -> None:
+    few = rounds(users=3, steps=2)
+    many = ["one"] * (MOST_INVERTED + 1)
+    assert "10001 rows for each of 3 windows" in obstacle(few._replace(users=many, items=many))
+    assert obstacle(few._replace(users=many)) == obstacle(few._replace(items=many)) == ""
+    # Beyond that there is no EASE at all.
+    assert obstacle(few._replace(users=many, items=["one"] * (MOST_ITEMS + 1))) == ""
+
+
+def test_ndcg_of_lists_is_that_of_the_metrics() -> None:
+    rng = np.random.default_rng(2)
+    sizes = np.array([5, 1, 30, 8])
+    wanted = rng.random(sizes.sum()) < 0.3
+    scores = rng.integers(0, 6, sizes.sum()).astype(np.float32)
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    # Two items of each were wanted that are no candidates.
+    relevant = [np.append(np.flatnonzero(wanted[at]), [90, 91]).astype(np.int32) for at in parts]
+    asked = np.array([len(one) for one in relevant])
+    lists = np.full((4, 30), -1, np.int32)
+    for row, at in enumerate(parts):
+        lists[row, : sizes[row]] = np.argsort(-scores[at], kind="stable")
+    made = RankerDataset(("x",), sizes, scores[:, None], wanted, asked)
+    for k in (1, 4, 30):
+        assert ndcg_of(made, scores, k) == pytest.approx(measure(lists, relevant, k).ndcg)
+
+
+def test_the_first_day_of_an_item_is_that_of_its_first_row() -> None:
+    rows = rounds(users=3, steps=4)
+    found = first_days(rows._replace(time_us=rows.time_us + 10 * DAY_US))
+    for item in range(ITEMS):
+        had = np.flatnonzero(rows.item == item)
+        assert found[item] == (10 + had[0] // 3 if len(had) else 0)

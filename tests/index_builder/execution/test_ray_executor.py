@@ -1,0 +1,215 @@
+"""Builds on a real Ray cluster of this machine: what comes of them, and what a kill costs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from embedding.settings import EmbeddingSettings
+from index_builder.execution import ray_executor
+from index_builder.execution.executor import Job
+from index_builder.execution.executor_factory import open_executor
+from index_builder.execution.ray_executor import cluster
+from nearline.errors import InvalidRequest, NotReady, Unsupported
+from nearline_cli.local.processes import free_port
+from tests.index_builder.embedders import HashEmbedder
+from tests.index_builder.execution.ray_models import HashModel
+from tests.index_builder.live_collection import Living
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
+ROOT = Path(__file__).parents[3]
+TEXTS = {f"d{n}": f"Text {n}." for n in range(1000)}
+
+
+@contextlib.contextmanager
+def _building(
+    living: Living, stall_after: int, *models: str, gpus: int = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """Builds the corpus of `living` on Ray in a process, which is gone after the block."""
+    folder = living.folder
+    corpus, store = folder / "corpus.jsonl", living.options.store
+    words = [store, str(corpus), str(folder), str(stall_after), *models]
+    # Ray's sockets need a short path, and a driver that is killed leaves its files.
+    folders = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with (
+        folders as short,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.index_builder.execution.ray_build", *words],
+            cwd=ROOT,
+            # Workers stand elsewhere.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": short,
+                # What Ray is made to believe of this machine.
+                "RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": gpus} if gpus else {}),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _lines(process: subprocess.Popen[str], first: str) -> Iterator[str]:
+    """Yields the rest of the lines that begin with a word, until the process ends."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        assert word in ("listening", "refused", "done", "built"), line
+        if word == first:
+            yield rest
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Living:
+    found = Living(tmp_path)
+    found.corpus(TEXTS, 10)
+    os.mkfifo(tmp_path / "stalled")
+    return found
+
+
+@pytest.mark.service
+async def test_a_build_is_that_of_one_process_though_a_worker_is_killed(living: Living) -> None:
+    with _building(living, 300, "other", "hash:Text 7.") as process:
+        assert set(next(_lines(process, "listening")).split()) <= {
+            "127.0.0.1",
+            "::ffff:127.0.0.1",
+        }
+        wrong = next(_lines(process, "refused"))
+        assert "workers of the Ray cluster have a model with fingerprint other" in wrong
+        assert "with hash" in wrong and "NEARLINE_EMBEDDING_MODEL" in wrong
+        poisoned = next(_lines(process, "refused"))
+        assert poisoned.startswith("InvalidRequest the embedder refuses a text of document 'd7'")
+        (living.folder / "opened.txt").unlink()
+        worker = int((living.folder / "stalled").read_text())
+        os.kill(worker, signal.SIGKILL)
+        embedded, resumed = map(int, next(_lines(process, "built")).split())
+        assert process.wait() == 0
+    # The worker that was killed, and the one in its place.
+    assert len((living.folder / "opened.txt").read_text().splitlines()) >= 2
+    assert embedded + resumed == len(TEXTS)
+    on_ray, vectors = living.manifest, living.vectors()
+    assert living.texts() == TEXTS
+    await living.build(living.folder / "corpus.jsonl")
+    here = living.manifest
+    assert here.snapshot_id != on_ray.snapshot_id
+    for key, found in living.vectors().items():
+        np.testing.assert_allclose(vectors[key], found, atol=1e-6)
+    for name in ("documents", "chunks", "dim", "index_factory", "embedder", "chunking", "quality"):
+        assert getattr(here, name) == getattr(on_ray, name), name
+
+
+@pytest.mark.service
+async def test_a_build_whose_driver_is_killed_goes_on_and_leaves_no_worker(
+    living: Living,
+) -> None:
+    with _building(living, 600, gpus=1) as process:
+        steps = _lines(process, "done")
+        while int(next(steps)) < 256:
+            pass
+        (living.folder / "stalled").read_text()  # Nothing more comes.
+        family = [
+            one
+            for one in psutil.Process(process.pid).children(recursive=True)
+            # They look for the server of the dead cluster for a minute, and end then.
+            if "Agent" not in one.name()
+        ]
+        assert {"raylet", "gcs_server"} <= {one.name() for one in family}
+        process.kill()
+        left = [*map(int, steps)]
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
+    assert (living.folder / "opened.txt").read_text().endswith("True\n")  # With its GPU.
+    before = Counter((living.folder / "embedded.txt").read_text().splitlines())
+    again = HashEmbedder()
+    result = await living.build(living.folder / "corpus.jsonl", embedder=again)
+    assert result.resumed >= max([256, *left])
+    assert result.embedded + result.resumed == len(again.texts) + result.resumed == len(TEXTS)
+    assert living.texts() == TEXTS
+    assert sum(before.values()) < len(TEXTS)
+
+
+async def test_what_ends_early_lets_go_of_its_workers_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed = []
+
+    def outcomes(job: object, window: object) -> Generator[pa.Table, None, None]:
+        try:
+            while True:
+                yield pa.table({"outcome": [pickle.dumps(InvalidRequest("of no use"))]})
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(ray_executor, "_outcomes", outcomes)
+    executor = ray_executor.RayExecutor(HashModel(Path()))
+    # Whoever keeps the error keeps the frames that it went through.
+    with pytest.raises(InvalidRequest) as kept:
+        await executor.run(cast(Job[int, int], None), [1], lambda outcome: None)
+    assert closed == [True], kept
+
+
+def test_only_what_is_asked_for_is_imported() -> None:
+    code = (
+        "import index_builder.__main__, index_builder.pipeline.builder, sys\n"
+        "import nearline_cli.commands.build\n"
+        "from index_builder.execution.executor_factory import open_executor\n"
+        "with open_executor('local', '', dict): print('ray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_without_ray_it_is_said_how_to_get_it() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['ray'] = None\n"
+        "from index_builder.execution.ray_executor import cluster\n"
+        "with cluster(''): pass"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "Unsupported: executor ray needs Ray" in done.stderr
+    assert "pip install 'nearline[ray]'" in done.stderr and "--executor local" in done.stderr
+
+
+def test_a_ray_client_is_refused() -> None:
+    with pytest.raises(Unsupported, match="ray job submit"), cluster("ray://127.0.0.1:10001"):
+        raise AssertionError("it must not get here")
+
+
+def test_an_address_where_nobody_answers_is_told_at_once() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(NotReady, match=f"no Ray cluster at {address}: .*refused"), cluster(address):
+        raise AssertionError("it must not get here")
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "said"),
+    [("dask", "", "executor is 'dask'; local and ray"), ("local", "auto", "ray_address auto")],
+)
+def test_what_is_no_executor_is_refused(name: str, address: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said), open_executor(name, address, _none):
+        raise AssertionError("it must not get here")
+
+
+def _none() -> EmbeddingSettings:
+    raise AssertionError("nobody asks for the model")

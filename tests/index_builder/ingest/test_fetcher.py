@@ -1,0 +1,240 @@
+"""Files and addresses in the queue: rows and whole documents, and what workers may not read."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from index_builder.ingest.fetcher import fetch
+from nearline import contract as c
+from nearline.clients import IngestClient, RetrievalClient
+from nearline.errors import InvalidRequest, NotReady
+from nearline_cli.local.processes import ingest_process, worker_process
+from tests.index_builder.ingest.queue_processes import QueueProcesses
+from tests.index_builder.ingest.web_server import TEXT, web_server
+from tests.redis_server import needs_redis, valkey
+
+pytestmark = [pytest.mark.service, needs_redis]
+DEAD, INDEXED, EXPANDED = c.IngestOutcome.DEAD, c.IngestOutcome.INDEXED, c.IngestOutcome.EXPANDED
+
+
+async def results_of(
+    door: IngestClient, sources: Sequence[c.IngestSource]
+) -> tuple[c.Job, list[c.IngestResult]]:
+    """Submits sources for the collection that embeds texts, and waits for their end."""
+    job = await door.submit(sources, collection="texts")
+    async for seen in door.watch(job.job_id, timeout_s=60.0):
+        job = seen
+    assert job.ended
+    return job, list((await door.results(job.job_id, page_size=1_000)).results)
+
+
+def rows(names: Sequence[str]) -> str:
+    return "".join(
+        json.dumps({"_id": name, "title": f"of {name}", "text": f"text of {name}", "n": at}) + "\n"
+        for at, name in enumerate(names)
+    )
+
+
+async def test_rows_and_whole_files_become_documents(
+    door: IngestClient, queue_processes: QueueProcesses
+) -> None:
+    key = secrets.token_hex(4)
+    first, second = f"{key}-1", f"{key}-2"
+    table = pa.table({"id": [f"{key}-p"], "text": ["of a table"]})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    content = rows([first, second]) + "not json\n" + rows([first])
+    sources = [
+        c.SourceFile(f"{key}/rows.jsonl", content.encode()),
+        c.SourceFile(f"{key}/notes.md", b"# Heading\n\nThe words of a note."),
+        c.SourceFile(f"{key}/page.html", b"<title>Page</title><p>The words of a page.</p>"),
+        c.SourceFile(f"{key}/broken.pdf", b"%PDF-1.4 and nothing more"),
+        c.SourceFile(f"{key}/rows.csv", f"id,text\n{key}-c,of a line\n".encode()),
+        c.SourceFile(f"{key}/rows.parquet", sink.getvalue().to_pybytes()),
+        c.SourceFile(f"{key}/broken.parquet", b"no table"),
+        # It has a title, its name, as an item may have nothing else.
+        c.SourceFile(f"{key}/empty.txt", b""),
+    ]
+    job, results = await results_of(door, sources)
+    by_id = {one.document_id: one for one in results if one.outcome is INDEXED}
+    whole = {f"{key}/{name}" for name in ("notes.md", "page.html", "empty.txt")}
+    good = {first, second, f"{key}-c", f"{key}-p", *whole}
+    assert by_id.keys() == good
+    assert job.state is c.JobState.PARTLY_FAILED
+    # Three files of rows were read; one could not be. Of 4 + 1 + 1 rows 2 are malformed.
+    assert (job.sources, job.indexed, job.dead, job.documents) == (8, 7, 4, 11)
+    expanded = {one.document_id for one in results if one.outcome is EXPANDED}
+    assert expanded == {f"{key}/rows.jsonl", f"{key}/rows.csv", f"{key}/rows.parquet"}
+    dead = {one.document_id: one.message for one in results if one.outcome is DEAD}
+    assert dead.keys() == {
+        *(f"{key}/rows.jsonl:3", f"{key}/rows.jsonl:4", f"{key}/broken.pdf"),
+        f"{key}/broken.parquet",
+    }
+    assert "not JSON" in dead[f"{key}/rows.jsonl:3"]
+    assert f"has item {first!r} twice" in dead[f"{key}/rows.jsonl:4"]
+    # Places: the files in order, and behind them what was read of each.
+    assert [one.place for one in results] == list(range(14))
+    async with RetrievalClient(queue_processes.retrieval) as client:
+        read = await client.get_items(
+            [first, f"{key}/notes.md"], collection="texts", min_watermark=job.watermark
+        )
+    assert [(one.title, one.text, one.attributes) for one in read.items] == [
+        (f"of {first}", f"text of {first}", {"n": 0}),
+        ("Heading", "# Heading\n\nThe words of a note.", {"path": f"{key}/notes.md"}),
+    ]
+    await door.delete_dead_letters(
+        [one.letter_id for one in (await door.dead_letters(job_id=job.job_id)).letters]
+    )
+
+
+async def test_a_file_of_more_rows_than_a_page_is_expanded_whole(door: IngestClient) -> None:
+    key = secrets.token_hex(4)
+    names = [f"{key}-{n}" for n in range(450)]
+    job, results = await results_of(door, [c.SourceFile("many.jsonl", rows(names).encode())])
+    assert (job.state, job.sources, job.documents) == (c.JobState.SUCCEEDED, 1, 450)
+    assert [one.document_id for one in results] == ["many.jsonl", *names]
+
+
+async def test_a_file_of_more_rows_than_the_queue_takes_comes_in_by_parts(
+    queue_processes: QueueProcesses,
+) -> None:
+    key = secrets.token_hex(4)
+    names = [f"{key}-{n}" for n in range(70)]
+    most = ["--max-queued", "40"]
+    async with valkey() as url:
+        async with (
+            ingest_process(url, most) as process,
+            worker_process(url, queue_processes.retrieval, ["--poll-s", "0.02", *most]),
+            IngestClient(process.address) as client,
+        ):
+            file = c.SourceFile("many.jsonl", rows(names).encode())
+            job, results = await results_of(client, [file])
+    assert (job.state, job.documents) == (c.JobState.SUCCEEDED, 70)
+    assert [one.document_id for one in results] == ["many.jsonl", *names]
+
+
+async def test_addresses_are_read_where_the_operator_allows_it(
+    door: IngestClient, queue_processes: QueueProcesses
+) -> None:
+    key, files = secrets.token_hex(4), queue_processes.files
+    (files / f"{key} a.jsonl").write_text(rows([f"{key}-1"]))
+    outside = files.parent / f"{key}.md"
+    outside.write_text("nobody may read this")
+    (files / f"{key}.md").symlink_to(outside)
+    web = queue_processes.web
+    good = f"{files.as_uri()}/{urllib.parse.quote(f'{key} a.jsonl')}"
+    wrong = {
+        outside.as_uri(): "workers may not read",
+        f"{files.as_uri()}/{key}.md": "leads out of what workers may read",
+        f"{files.as_uri()}/../{key}.md": "goes back up with ..",
+        f"{files.as_uri()}/%2e%2e/{key}.md": "goes back up with ..",
+        f"{files.as_uri()}/nothing.md": "No such file",
+        f"{files.as_uri()}/%00.md": "null byte",
+        f"{web}/secret/a.md": "workers may not read",
+        f"{web}/in/moved.md": "/secret/a.md; submit that one, if it is allowed",
+        f"{web}/in/%2e%2e/secret.md": "goes back up with ..",
+        f"{web}/in/nothing.md": "404",
+        f"{web}/in/busy.md": "503",
+        f"{web}/in/cut.md": "100 more expected",
+        "s3://bucket/a.md": "workers may not read",
+    }
+    sources = [c.SourceUrl(one) for one in (good, f"{web}/in/a.md", *wrong)]
+    job, results = await results_of(door, sources)
+    assert (job.indexed, job.dead) == (2, len(wrong))
+    by_id = {one.document_id: one for one in results}
+    assert by_id[good].outcome is EXPANDED
+    assert {by_id[f"{key}-1"].outcome, by_id[f"{web}/in/a.md"].outcome} == {INDEXED}
+    for address, message in wrong.items():
+        assert (by_id[address].outcome, message in by_id[address].message) == (DEAD, True), by_id[
+            address
+        ].message
+    # What may be otherwise later is tried again, twice here; the rest is not.
+    tried = {one.document_id for one in results if one.attempts > 1}
+    assert tried == {f"{web}/in/busy.md", f"{web}/in/cut.md"}
+    letters = await door.dead_letters(job_id=job.job_id)
+    await door.delete_dead_letters([one.letter_id for one in letters.letters])
+
+
+async def test_what_was_changed_meanwhile_stays(
+    door: IngestClient, queue_processes: QueueProcesses
+) -> None:
+    file = queue_processes.files / f"{secrets.token_hex(4)}.md"
+    address = file.as_uri()
+    async with RetrievalClient(queue_processes.retrieval) as client:
+        for change in ("upsert", "delete", "none"):
+            job, _ = await results_of(door, [c.SourceUrl(address)])
+            assert job.state is c.JobState.FAILED
+            (letter,) = (await door.dead_letters(job_id=job.job_id)).letters
+            file.write_text(f"as it was submitted before {change}")
+            mark = b""
+            if change == "upsert":
+                item = c.Item(id=address, text="changed later")
+                mark = (await client.upsert_items([item], collection="texts")).watermark
+            elif change == "delete":
+                mark = (await client.delete_items([address], collection="texts")).watermark
+            again = await door.requeue([letter.letter_id])
+            async for seen in door.watch(again.job_id, timeout_s=60.0):
+                again = seen
+            assert again.state is c.JobState.SUCCEEDED
+            read = await client.get_items(
+                [address], collection="texts", min_watermark=mark or again.watermark
+            )
+            texts = [one.text for one in read.items]
+            counts = (again.superseded, again.indexed)
+            if change == "none":
+                assert (counts, texts) == ((0, 1), ["as it was submitted before none"])
+            else:
+                left = ["changed later"] if change == "upsert" else []
+                assert (counts, texts) == ((1, 0), left)
+            file.unlink()
+
+
+def test_what_an_address_comes_to(tmp_path: Path) -> None:
+    target = tmp_path / "copy.md"
+    with web_server() as web:
+        allowed = (f"{web}/in/",)
+        fetch(f"{web}/in/a.md", allowed, target)
+        assert target.read_bytes() == TEXT
+        for name in ("busy", "limited", "cut"):
+            with pytest.raises(NotReady) as caught:
+                fetch(f"{web}/in/{name}.md", allowed, target)
+            assert caught.value.retry_after_s
+        for name in ("gone", "moved", "a b", "\x00"):
+            with pytest.raises(InvalidRequest):
+                fetch(f"{web}/in/{name}.md", allowed, target)
+        with pytest.raises(InvalidRequest, match="and allows none"):
+            fetch(f"{web}/in/a.md", (), target)
+    with pytest.raises(NotReady, match="refused"):
+        fetch(f"{web}/in/a.md", allowed, target)
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    source = tmp_path / "a.md"
+    source.write_text("x" * 100_000)
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(NotReady, match="No space left"):
+        fetch(source.as_uri(), (f"{tmp_path.as_uri()}/",), tmp_path / "full")
+
+
+def test_a_missing_object_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from index_builder.ingest import fetcher
+    from nearline.store.open import open_files
+
+    monkeypatch.setattr(fetcher, "open_files", lambda folder: open_files(str(tmp_path)))
+    with pytest.raises(InvalidRequest, match="there is no such object"):
+        fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")
+    (tmp_path / "a.md").write_text("here")
+    fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")
+    assert (tmp_path / "copy.md").read_text() == "here"

@@ -1,0 +1,238 @@
+"""Every way in which the door says no: the status, the field, and when to come back."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from nearline import contract as c
+from nearline import status
+from nearline.clients import IngestClient
+from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
+from nearline.v1 import ingest_pb2 as pb
+from nearline.v1 import ingest_pb2_grpc, retrieval_pb2
+from nearline_cli.local.processes import ingest_process, redis_process
+from tests.index_builder.ingest.conftest import IdleDoor
+from tests.redis_server import needs_redis
+
+pytestmark = [pytest.mark.service, needs_redis]
+ITEM = pb.IngestSource(item=retrieval_pb2.Item(id="a", text="a"))
+LETTER = "1-1"
+
+
+def submit(*sources: pb.IngestSource, **fields: object) -> pb.SubmitRequest:
+    return pb.SubmitRequest(sources=sources or [ITEM], **fields)  # type: ignore[arg-type]
+
+
+def file(name: str, size: int = 1) -> pb.IngestSource:
+    return pb.IngestSource(file=pb.SourceFile(name=name, content=b"x" * size))
+
+
+def url(address: str) -> pb.IngestSource:
+    return pb.IngestSource(url=address)
+
+
+MISTAKES: list[tuple[str, Message, str]] = [
+    ("Submit", pb.SubmitRequest(), "sources"),
+    ("Submit", submit(*[ITEM] * 1_025), "sources"),
+    ("Submit", submit(pb.IngestSource()), "sources[0]"),
+    ("Submit", submit(ITEM, file("a.exe")), "sources[1].file.name"),
+    ("Submit", submit(file(f"{'a' * 600}.md")), "sources[0].file.name"),
+    ("Submit", submit(file("a.md", c.MAX_FILE_BYTES + 1)), "sources[0].file.content"),
+    ("Submit", submit(url("ftp://host/a.md")), "sources[0].url"),
+    ("Submit", submit(url("https://host/a.exe")), "sources[0].url"),
+    ("Submit", submit(url("https://[host/a.md")), "sources[0].url"),
+    ("Submit", submit(url(f"https://host/{'a' * 5_000}.md")), "sources[0].url"),
+    ("Submit", submit(collection="a/b"), "collection"),
+    ("Submit", submit(collection="c" * 64), "collection"),
+    ("Submit", submit(tenant="t" * 129), "tenant"),
+    ("Submit", submit(tenant=" "), "tenant"),
+    ("Submit", submit(callback_id="t" * 513), "callback_id"),
+    ("Submit", submit(job_id="a b"), "job_id"),
+    ("Submit", submit(job_id="a" * 65), "job_id"),
+    ("Submit", submit(priority=99), "priority"),
+    ("Submit", submit(result_ttl=Duration(nanos=1)), "result_ttl"),
+    ("Submit", submit(result_ttl=Duration(seconds=31 * 86_400)), "result_ttl"),
+    ("Submit", submit(result_ttl=Duration(seconds=-1)), "result_ttl"),
+    ("GetJob", pb.GetJobRequest(), "job_id"),
+    ("GetJob", pb.GetJobRequest(job_id="ä"), "job_id"),
+    ("WatchJob", pb.WatchJobRequest(job_id="a/b"), "job_id"),
+    ("CancelJob", pb.CancelJobRequest(job_id=""), "job_id"),
+    ("ListResults", pb.ListResultsRequest(job_id="?"), "job_id"),
+    ("ListResults", pb.ListResultsRequest(job_id="a", page_size=1_001), "page_size"),
+    ("ListResults", pb.ListResultsRequest(job_id="a", page_token="-1"), "page_token"),
+    ("ListJobs", pb.ListJobsRequest(states=[99]), "states"),  # type: ignore[list-item]
+    ("ListJobs", pb.ListJobsRequest(page_size=1_001), "page_size"),
+    ("ListJobs", pb.ListJobsRequest(page_token="next"), "page_token"),
+    ("ListJobs", pb.ListJobsRequest(page_token="9" * 20), "page_token"),
+    ("ListDeadLetters", pb.ListDeadLettersRequest(page_size=1_001), "page_size"),
+    ("ListDeadLetters", pb.ListDeadLettersRequest(page_token="1"), "page_token"),
+    ("ListDeadLetters", pb.ListDeadLettersRequest(page_token=f"{'9' * 20}-1"), "page_token"),
+    ("RequeueDeadLetters", pb.RequeueDeadLettersRequest(), "letter_ids"),
+    ("RequeueDeadLetters", pb.RequeueDeadLettersRequest(letter_ids=["x"]), "letter_ids"),
+    ("RequeueDeadLetters", pb.RequeueDeadLettersRequest(letter_ids=[LETTER] * 2), "letter_ids"),
+    ("DeleteDeadLetters", pb.DeleteDeadLettersRequest(), "letter_ids"),
+    ("DeleteDeadLetters", pb.DeleteDeadLettersRequest(letter_ids=["1-"]), "letter_ids"),
+    ("DeleteDeadLetters", pb.DeleteDeadLettersRequest(letter_ids=[f"1-{9**30}"]), "letter_ids"),
+]
+MISSING: list[tuple[str, Message]] = [
+    ("GetJob", pb.GetJobRequest(job_id="nobody")),
+    ("WatchJob", pb.WatchJobRequest(job_id="nobody")),
+    ("CancelJob", pb.CancelJobRequest(job_id="nobody")),
+    ("ListResults", pb.ListResultsRequest(job_id="nobody")),
+    ("RequeueDeadLetters", pb.RequeueDeadLettersRequest(letter_ids=[LETTER])),
+]
+
+
+async def refusal(client: IngestClient, method: str, request: Message) -> grpc.aio.AioRpcError:
+    """Makes a call that is to fail, once; gives how it did."""
+    # The client's own channel would try again.
+    async with grpc.aio.insecure_channel(client.address) as channel:
+        stub = ingest_pb2_grpc.IngestServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            call = getattr(stub, method)(request, timeout=20.0)
+            if method == "WatchJob":
+                async for _ in call:
+                    pass
+            else:
+                await call
+    return caught.value
+
+
+async def test_what_cannot_be_is_refused_and_the_field_named(door: IngestClient) -> None:
+    for method, request, field in MISTAKES:
+        error = await refusal(door, method, request)
+        ours = status.from_rpc_error(error, "")
+        shown = (method, error.code().name, ours.reason, ours.field)
+        assert shown == (method, "INVALID_ARGUMENT", "INVALID_REQUEST", field), ours.message
+
+
+async def test_what_is_not_there_is_said_to_be_missing(door: IngestClient) -> None:
+    for method, request in MISSING:
+        error = await refusal(door, method, request)
+        assert error.code() is grpc.StatusCode.NOT_FOUND, method
+        assert "nearline jobs" in (error.details() or "")
+
+
+async def test_a_job_takes_only_what_follows_and_what_is_its_own(door: IngestClient) -> None:
+    name, items = f"n{secrets.token_hex(6)}", [c.Item(id="x", text="no vector")]
+    with pytest.raises(Conflict, match="has 0 sources, offset is 5; go on from there: offset 0"):
+        await door.submit(items, job_id=name, offset=5)
+    await door.submit(items * 3, job_id=name, tenant="mine", more=True)
+    for offset in (2, 4):
+        with pytest.raises(Conflict, match=f"has 3 sources, offset is {offset}; .* offset 3"):
+            await door.submit(items * 2, job_id=name, tenant="mine", offset=offset)
+    for terms in (
+        {"tenant": "yours"},
+        {"tenant": "mine", "collection": "texts"},
+        {"tenant": "mine", "priority": c.JobPriority.LOW},
+    ):
+        with pytest.raises(Conflict, match="another tenant, collection or priority"):
+            await door.submit(items, job_id=name, offset=3, **terms)
+    await door.submit(items, job_id=name, tenant="mine", offset=3)
+    with pytest.raises(Conflict, match="takes no more sources"):
+        await door.submit(items, job_id=name, tenant="mine", offset=4)
+    with pytest.raises(InvalidRequest, match="half a surrogate"):
+        await door.submit([c.SourceFile("\ud800.md", b"")])
+    with pytest.raises(InvalidRequest, match="offset is -1"):
+        await door.submit(items, offset=-1)
+
+
+async def test_letters_of_two_tenants_do_not_go_back_together(door: IngestClient) -> None:
+    tenants = [f"n{secrets.token_hex(6)}" for _ in range(2)]
+    letters: list[c.DeadLetter] = []
+    for tenant in tenants:
+        job = await door.submit([c.Item(id="x", text="no vector")], tenant=tenant)
+        async for seen in door.watch(job.job_id, timeout_s=60.0):
+            job = seen
+        assert job.dead == 1
+        letters += (await door.dead_letters(tenant=tenant)).letters
+    ids = [one.letter_id for one in letters]
+    with pytest.raises(InvalidRequest, match="another collection or tenant") as caught:
+        await door.requeue(ids)
+    assert caught.value.field == "letter_ids"
+    assert [one.letter_id for one in (await door.dead_letters(tenant=tenants[0])).letters] == ids[
+        :1
+    ]
+    assert await door.delete_dead_letters(ids) == 2
+
+
+async def test_a_full_queue_says_when_to_come_back(idle_door: IdleDoor) -> None:
+    words = ("--max-queued", "5", "--max-queued-per-tenant", "3")
+    async with idle_door(*words, "--max-queued-bytes", str(1 << 20)) as client:
+        await client.submit([c.Item(id="a", text="x")] * 3, tenant="a", job_id="first")
+        request = submit(tenant="a")
+        error = await refusal(client, "Submit", request)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailers = dict(error.trailing_metadata() or ())
+        packed = status_pb2.Status.FromString(bytes(trailers["grpc-status-details-bin"]))
+        told = error_details_pb2.RetryInfo()
+        assert any(one.Unpack(told) for one in packed.details) and told.retry_delay.seconds == 2
+        with pytest.raises(Overloaded, match="tenant 'a' has 3 of 3 sources"):
+            await client.submit([c.Item(id="a", text="x")], tenant="a")
+        # What is there is told to be there, however full it is.
+        job = await client.submit([c.Item(id="a", text="x")] * 3, tenant="a", job_id="first")
+        assert job.sources == 3
+        with pytest.raises(Overloaded, match="3 of 5 sources are in the queue") as caught:
+            await client.submit([c.Item(id="a", text="x")] * 3, tenant="b")
+        assert caught.value.retry_after_s == 2.0
+        # By itself it would fit, by three bytes.
+        largest = [c.SourceFile("a.txt", b"x" * ((1 << 20) - 18))]
+        with pytest.raises(Overloaded, match=f"of {1 << 20} bytes"):
+            await client.submit(largest, tenant="b")
+        for never in ([c.SourceFile("a.txt", b"x" * (1 << 20))], [c.Item(id="a", text="x")] * 4):
+            with pytest.raises(InvalidRequest, match="more than the queue ever takes") as refused:
+                await client.submit(never, tenant="b")
+            assert refused.value.field == "sources"
+        state = await client.queue()
+        assert (state.waiting, state.lag, state.workers) == (3, 3, [])
+        assert state.bytes > 0 and state.oldest_age_s > 0
+
+
+async def test_a_job_that_nobody_works_on_is_cancelled_when_a_worker_comes(
+    idle_door: IdleDoor,
+) -> None:
+    async with idle_door() as client:
+        await client.submit([c.Item(id="a", text="x")] * 2, job_id="j", more=True)
+        for _ in range(2):
+            job = await client.cancel("j")
+            assert (job.state, job.left, job.open) == (c.JobState.CANCELLING, 2, False)
+        with pytest.raises(Conflict, match="takes no more sources"):
+            await client.submit([c.Item(id="a", text="x")], job_id="j", offset=2)
+        assert (await client.results("j")).results == []
+
+
+async def test_a_job_that_was_left_open_is_closed(idle_door: IdleDoor) -> None:
+    async with idle_door("--abandoned-s", "1") as client:
+        await client.submit([c.Item(id="a", text="x")], job_id="j", more=True)
+        async for job in client.watch("j", timeout_s=60.0):
+            if not job.open:
+                break
+        assert (job.open, job.ended, job.left) == (False, False, 1)
+
+
+async def test_without_redis_the_door_says_so_and_comes_back(tmp_path: Path) -> None:
+    async with redis_process(tmp_path) as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        door = ingest_process(url)
+        process = await door.__aenter__()
+        client = IngestClient(process.address)
+        await client.submit([c.Item(id="a", text="x")], job_id="j")
+    try:
+        for method, request in (("Submit", submit()), *MISSING, ("GetQueue", pb.GetQueueRequest())):
+            error = await refusal(client, method, request)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE, method
+            assert "Redis does not answer" in (error.details() or "")
+            ours = status.from_rpc_error(error, "")
+            assert isinstance(ours, NotReady) and ours.retry_after_s == 2.0
+        async with redis_process(tmp_path, port):
+            assert (await client.job("j")).left == 1
+    finally:
+        await client.close()
+        await door.__aexit__(None, None, None)

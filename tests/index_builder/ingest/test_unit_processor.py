@@ -1,0 +1,157 @@
+"""What a worker does with a batch: failures end, and what kills workers takes no others along."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from index_builder.ingest import unit_processor
+from index_builder.ingest.item_writer import DocumentWriter
+from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.unit_processor import (
+    ALONE_AFTER,
+    LOST_AT_MOST,
+    RetryPolicy,
+    UnitProcessor,
+)
+from index_builder.readers.sandbox import SandboxReader
+from nearline import contract as c
+from nearline.errors import InternalError, NearlineError
+from retrieval.redis_client.connection import Redis, connect
+from tests.index_builder.ingest.submissions import desk_of, submission, worker_of
+from tests.index_builder.ingest.test_item_writer import FaultyWriter
+from tests.redis_server import needs_redis, valkey
+
+pytestmark = [pytest.mark.service, needs_redis]
+PATIENCE = RetryPolicy(attempts=3, backoff_s=0.0, max_backoff_s=0.0)
+
+
+@pytest_asyncio.fixture(name="redis")
+async def give_redis() -> AsyncIterator[Redis]:
+    async with valkey() as url:
+        client = connect(url)
+        yield client
+        await client.aclose()
+
+
+def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
+    return UnitProcessor(worker_of(redis), DocumentWriter(writer), PATIENCE, (), 10.0)
+
+
+async def submit(redis: Redis, *names: str) -> None:
+    items = [c.Item(id=one, text="text") for one in names]
+    asked = replace(submission("job", items), collection="books")
+    await desk_of(redis).submit(asked)
+
+
+async def results(redis: Redis) -> dict[str, c.IngestResult]:
+    return {one.document_id: one for one in (await desk_of(redis).results("job", 0, 100))[0]}
+
+
+def at_fault(name: str) -> Callable[[Sequence[c.Item]], NearlineError | None]:
+    """Returns a fault of every call that has this item."""
+
+    def fault(items: Sequence[c.Item]) -> NearlineError | None:
+        return InternalError("a bug") if any(one.id == name for one in items) else None
+
+    return fault
+
+
+async def test_what_fails_is_tried_again_and_dead_in_the_end(redis: Redis) -> None:
+    await submit(redis, "a", "bad", "b")
+    processor = processor_of(redis, FaultyWriter(at_fault("bad")))
+    assert await processor.process(await worker_of(redis).take(10)) == 2
+    assert (await LoadStatsReader(redis).read()).delayed == 1
+    for ended in (0, 1):
+        [unit] = await worker_of(redis).take(10)
+        assert await processor.process([unit]) == ended
+    found = await results(redis)
+    assert {name: one.outcome.value for name, one in found.items()} == {
+        "a": "indexed",
+        "b": "indexed",
+        "bad": "dead",
+    }
+    assert (found["bad"].attempts, found["bad"].reason) == (3, "INTERNAL")
+    assert found["bad"].message == "a bug (tried 3 times)"
+    assert (await desk_of(redis).job("job")).state is c.JobState.PARTLY_FAILED
+
+
+async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redis) -> None:
+    await submit(redis, "killer", "a", "b")
+    together: list[set[str]] = []
+    writer = FaultyWriter(lambda items: together.append({one.id for one in items}))
+    for _ in range(ALONE_AFTER):
+        await worker_of(redis, "lost", lease_s=0.0).take(3)
+    units = await worker_of(redis, "lost", lease_s=0.0).take(3)
+    assert {one.losses for one in units} == {ALONE_AFTER}
+    # These have done nothing and are suspected all the same: each is tried by itself.
+    others = [one for one in await worker_of(redis).take(3) if one.place > 0]
+    assert await processor_of(redis, writer).process(others) == 2
+    assert together == [{"a"}, {"b"}]
+    state = await LoadStatsReader(redis).read()
+    assert state.in_hand == 1
+    for _ in range(2):
+        # Its lease ends while nobody else holds anything.
+        await redis.zadd("nl:{ingest}:leases", {one.name: 0 for one in units if one.place == 0})
+        [killer] = await worker_of(redis).take(3)
+    assert killer.losses == LOST_AT_MOST
+    assert await processor_of(redis, writer).process([killer]) == 1
+    dead = (await results(redis))["killer"]
+    assert dead.outcome is c.IngestOutcome.DEAD
+    assert f"its worker was lost {LOST_AT_MOST} times" in dead.message
+    assert together == [{"a"}, {"b"}]
+
+
+async def test_a_bug_that_one_file_meets_holds_up_no_other(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, name: str, apart: SandboxReader) -> c.Item:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(unit_processor, "read_document", broken)
+    sources: list[c.IngestSource] = [
+        c.SourceFile("a.md", b"text"),
+        c.Item(id="b", text="text"),
+    ]
+    await desk_of(redis).submit(replace(submission("job", sources), collection="books"))
+    processor = processor_of(redis, FaultyWriter())
+    for _ in range(PATIENCE.attempts):
+        await processor.process(await worker_of(redis).take(10))
+    found = await results(redis)
+    assert found["b"].outcome is c.IngestOutcome.INDEXED
+    assert found["a.md"].reason == "INTERNAL" and "ZeroDivisionError" in found["a.md"].message
+
+
+async def test_what_was_cancelled_is_not_written(redis: Redis) -> None:
+    await submit(redis, "a", "b")
+    writer = FaultyWriter()
+    units = await worker_of(redis).take(10)
+    await desk_of(redis).close("job", cancel=True)
+    assert await processor_of(redis, writer).process(units) == 2
+    assert writer.calls == 0
+    job = await desk_of(redis).job("job")
+    assert (job.state, job.cancelled) == (c.JobState.CANCELLED, 2)
+
+
+async def test_collections_of_one_batch_are_written_by_themselves(redis: Redis) -> None:
+    await submit(redis, "a")
+    await desk_of(redis).submit(submission("other"))
+    units = await worker_of(redis).take(10)
+    assert {one.collection for one in units} == {"books", "default"}
+    seen: list[str] = []
+    writer = FaultyWriter(lambda items: seen.append(items[0].id))
+    with pytest.raises(AssertionError):
+        # The writer of this test knows one collection; the first call was of the other.
+        await processor_of(redis, writer).process(units)
+    assert seen == ["a"]
+
+
+@pytest.mark.parametrize(("failed", "longest"), [(1, 2.0), (2, 4.0), (5, 32.0), (80, 60.0)])
+def test_waits_double_up_to_the_longest(failed: int, longest: float) -> None:
+    patience = RetryPolicy(attempts=9, backoff_s=2.0, max_backoff_s=60.0)
+    waits = [patience.wait_s(failed) for _ in range(200)]
+    assert longest / 2 <= min(waits) < 0.6 * longest and 0.9 * longest < max(waits) <= longest

@@ -1,0 +1,169 @@
+"""The ordering rule, against a model that keeps every event and replays them in order of time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index_builder.lineage.change_order import (
+    AttributePatch,
+    DocumentChanges,
+    DocumentContent,
+    DocumentState,
+    ImportedDocument,
+    apply_import,
+    decode_patches,
+    encode_patches,
+)
+from nearline.contract import AttributeValue
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from tests.index_builder.lineage.history_model import Event, Model
+
+_NAMES = st.sampled_from(["a", "b"])
+
+
+_CHANGES: st.SearchStrategy[tuple[str, object]] = st.one_of(
+    st.just(("upsert", {})),
+    st.tuples(st.just("upsert"), st.dictionaries(_NAMES, st.integers(1, 9))),
+    st.just(("delete", {})),
+    st.tuples(st.just("set"), st.dictionaries(_NAMES, st.none() | st.integers(1, 9), min_size=1)),
+)
+_BUILDS = st.tuples(
+    st.just("build"), st.tuples(st.booleans(), st.booleans(), st.integers(1, 30), st.booleans())
+)
+
+
+@settings(deadline=None, max_examples=600)
+@given(st.lists(st.one_of(_CHANGES, _BUILDS), max_size=14))
+def test_a_document_is_what_a_replay_of_its_history_makes_it(
+    steps: list[tuple[str, object]],
+) -> None:
+    model = Model()
+    story: DocumentState | None = None
+    changes = DocumentChanges()
+    position = 0
+    clock = 1
+    for number, (what, given_) in enumerate([*steps, ("build", (True, False, 0, False))]):
+        clock += 2
+        if what == "build":
+            assert isinstance(given_, tuple)
+            keeps_others, has_row, place, saved = given_
+            # At even times, so that a change is never at the same time as an import.
+            place = min(2 * place, clock - 1 if clock % 2 else clock)
+            row = f"row {number}" if has_row else None
+            found = (
+                ImportedDocument(DocumentContent(row, row, {"from": "import"}), place)
+                if row
+                else None
+            )
+            if changes.version:
+                story = changes.after(story, _content)
+                changes = DocumentChanges()
+            settled = apply_import(story, found, keeps_others=keeps_others, absent_us=place)
+            story = _as_stored(settled) if saved else settled
+            model.build(row, place, keeps_others)
+            assert _shown(story) == model.state()
+            continue
+        alive = model.state() is not None
+        if not alive and what != "upsert":
+            continue  # The log does not take what changes nothing.
+        assert isinstance(given_, dict)
+        position += 1
+        text = f"text {number}"
+        kind = {
+            "upsert": ChangeKind.UPSERT,
+            "delete": ChangeKind.DELETE,
+            "set": ChangeKind.ATTRIBUTES,
+        }[what]
+        change = Change(document_id="d", kind=kind, text=text, attributes=given_)
+        changes = changes.then(ChangeEntry(0, position, clock, change))
+        model.events.append(
+            Event(clock, text if what == "upsert" else None, given_, only=what == "set")
+        )
+
+
+def _content(entry: ChangeEntry) -> DocumentContent:
+    return DocumentContent("", entry.change.text, entry.change.attributes)
+
+
+def _shown(story: DocumentState | None) -> tuple[str, dict[str, AttributeValue]] | None:
+    if story is None or story.content is None:
+        return None
+    return story.content.text, dict(story.attributes)
+
+
+def _as_stored(story: DocumentState | None) -> DocumentState | None:
+    """Returns a story as a snapshot keeps it: patches are folded in, and kept beside."""
+    if story is None or story.content is None:
+        return story
+    content = DocumentContent("", story.content.text, story.attributes)
+    patches = decode_patches(encode_patches(story.patches))
+    return DocumentState(content, story.time_us, story.imported, patches, story.version)
+
+
+_ROW = ImportedDocument(DocumentContent("", "row", {}), 50)
+
+
+@pytest.mark.parametrize(
+    ("story", "keeps_others", "text"),
+    [
+        (None, False, "row"),
+        (DocumentState(DocumentContent("", "old", {}), 10, True), False, "row"),
+        (DocumentState(DocumentContent("", "old", {}), 50, True), True, "row"),
+        (DocumentState(DocumentContent("", "old", {}), 90, True), False, "row"),
+        (DocumentState(DocumentContent("", "old", {}), 90, True), True, "old"),
+        (DocumentState(DocumentContent("", "live", {}), 40, False), False, "row"),
+        (DocumentState(DocumentContent("", "live", {}), 60, False), False, "live"),
+        (DocumentState(None, 40, False), False, "row"),
+        (DocumentState(None, 60, False), True, None),
+    ],
+)
+def test_a_row_at_50(story: DocumentState | None, keeps_others: bool, text: str | None) -> None:
+    settled = apply_import(story, _ROW, keeps_others=keeps_others)
+    assert settled is not None
+    assert (settled.content.text if settled.content else None) == text
+
+
+@pytest.mark.parametrize(
+    ("story", "keeps_others", "stays"),
+    [
+        (DocumentState(DocumentContent("", "old", {}), 90, True), False, False),
+        (
+            DocumentState(DocumentContent("", "old", {}), 10, True, {"a": AttributePatch(60, 1)}),
+            False,
+            True,
+        ),
+        (
+            DocumentState(DocumentContent("", "old", {}), 10, True, {"a": AttributePatch(40, 1)}),
+            False,
+            False,
+        ),
+        (DocumentState(DocumentContent("", "live", {}), 40, False), False, False),
+        (DocumentState(DocumentContent("", "live", {}), 60, False), False, True),
+        (DocumentState(DocumentContent("", "old", {}), 10, True), True, True),
+        (DocumentState(None, 10, False), False, True),
+    ],
+)
+def test_no_row_at_50(story: DocumentState, keeps_others: bool, stays: bool) -> None:
+    settled = apply_import(story, None, keeps_others=keeps_others, absent_us=50)
+    assert (settled is not None) == stays
+
+
+def test_changes_made_after_a_snapshot_that_has_an_import_are_after_the_import() -> None:
+    change = Change(document_id="d", kind=ChangeKind.UPSERT, text="by a slow clock")
+    changes = DocumentChanges().then(ChangeEntry(0, 1, 40, change))
+    story = changes.not_before(51).after(None, _content)
+    settled = apply_import(story, _ROW, keeps_others=False)
+    assert settled is not None and settled.content is not None
+    assert (settled.content.text, settled.time_us) == ("by a slow clock", 51)
+
+
+def test_patches_are_read_as_they_were_written() -> None:
+    patches = {
+        "a": AttributePatch(3, ["x", "y"]),
+        "b": AttributePatch(4, None),
+        "c": AttributePatch(5, 1.5),
+    }
+    assert decode_patches(encode_patches(patches)) == patches
+    assert encode_patches({}) == "" and decode_patches("") == {}

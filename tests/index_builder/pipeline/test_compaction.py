@@ -1,0 +1,319 @@
+"""Compaction: when it is due, what it takes over, what it releases, and who does it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from index_builder.maintenance import Maintenance
+from index_builder.pipeline.compaction import (
+    assess_changes,
+    check_compaction,
+    compact,
+    compaction_options,
+    prune_compacted,
+)
+from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
+from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
+from nearline.snapshot import message_to_json
+from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.watermark import Watermark
+from retrieval.snapshots import aliases, retention
+from tests.index_builder.embedders import HashEmbedder
+from tests.index_builder.live_collection import Living
+from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
+from tests.retrieval.changelog.memory_log import MemoryLog
+
+TEXTS = {f"d{n}": f"Text {n}." for n in range(20)}
+
+
+@pytest.fixture
+async def living(tmp_path: Path) -> Living:
+    found = Living(tmp_path, shards=2)
+    await found.build(found.corpus(TEXTS, 10))
+    found.make_log()
+    found.clock.now = 20
+    return found
+
+
+async def _compact(living: Living) -> str:
+    options = compaction_options(living.options)
+    return (await compact(options, living.log, living.embedder)).snapshot_id
+
+
+def test_changes_add_up_in_number_or_in_age() -> None:
+    now_us = int(time.time() * 1e6)
+    hour = 3_600
+    assert assess_changes(PendingChanges(0, 0), 100, 0.2, hour).reason == ""
+    assert assess_changes(PendingChanges(20, now_us), 100, 0.2, hour).reason == ""
+    assert (
+        "21 changes are more than 20%"
+        in assess_changes(PendingChanges(21, now_us), 100, 0.2, hour).reason
+    )
+    old = assess_changes(PendingChanges(1, now_us - 7_200_000_000), 100, 0.2, hour)
+    assert "2.0 hours old" in old.reason and 7_199 < old.age_s < 7_210
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5_400), ("7d", 604_800)])
+def test_ages_are_read(text: str, seconds: float) -> None:
+    assert parse_age(text) == seconds
+
+
+def test_what_is_no_age_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="15m"):
+        parse_age("a day")
+
+
+async def test_it_is_due_by_what_the_current_snapshot_lacks(living: Living) -> None:
+    for number in range(5):
+        await living.upsert(f"new{number}", f"New {number}.")
+    found = await check_compaction(living.store, living.log, 0.2, 1e12)
+    assert (found.changes, found.documents, found.reason) == (5, 20, found.reason)
+    assert "5 changes" in found.reason
+    await _compact(living)
+    assert (await check_compaction(living.store, living.log, 0.2, 1e12)).changes == 0
+    await living.delete("new0")
+    found = await check_compaction(living.store, living.log, 0.2, 1.0)
+    assert found.changes == 1 and "hours old" in found.reason
+
+
+async def test_the_new_snapshot_is_built_as_the_old_one_was(living: Living) -> None:
+    before = living.manifest
+    tuned = before.__class__()
+    tuned.CopyFrom(before)
+    tuned.fusion.dense_weight, tuned.fusion.origin = 0.31, "tuned"
+    tuned.quality.tuning_queries = 17
+    tuned.answers.questions = 40
+    place = living.store.snapshot_folder("default", before.snapshot_id) / "manifest.json"
+    place.write_text(message_to_json(tuned))
+    await living.upsert("d1", "Changed.", {"price": 5})
+    living.embedder.texts.clear()
+    await _compact(living)
+    after = living.manifest
+    assert living.embedder.texts == []
+    assert living.texts() == {**TEXTS, "d1": "Changed."}
+    assert after.parent_snapshot_id == before.snapshot_id
+    assert (after.fusion.dense_weight, after.fusion.origin) == (0.31, "tuned")
+    assert (after.quality.tuning_queries, after.answers.questions) == (17, 40)
+    assert len(after.shards) == 2
+    assert after.chunking == before.chunking
+    assert [source.sha256 for source in after.sources] == [s.sha256 for s in before.sources]
+    # The attribute that only a live change has got its column; the kinds of before stay.
+    kinds = {field.name: field.kind for field in after.attributes}
+    assert kinds == {field.name: field.kind for field in before.attributes} | {
+        "price": after.attributes[1].KIND_INT
+    }
+
+
+async def test_attributes_of_several_kinds_do_not_stop_it(living: Living) -> None:
+    await living.upsert("d1", "One.", {"odd": "text", "even": 2})
+    await living.upsert("d2", "Two.", {"odd": 7})
+    await _compact(living)
+    assert [field.name for field in living.manifest.attributes] == ["even", "from"]
+    rows = living.rows()
+    assert (rows["d1"]["attributes"], rows["d2"]["attributes"]) == (
+        {"odd": "text", "even": 2},
+        {"odd": 7},
+    )
+
+
+async def test_the_log_and_its_archive_forget_what_every_snapshot_has(living: Living) -> None:
+    first = living.manifest.snapshot_id
+    await living.upsert("d1", "Secret.")
+    await living.delete("d1")
+    await _compact(living)
+    assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
+    planned = retention.plan_prune(living.store, "default", 0, force=True)
+    assert {one.name: one.kept for one in planned}[first] == "rollback goes back to it"
+    living.clock.now = 30
+    await living.upsert("d2", "Two.")
+    await _compact(living)
+    planned = retention.plan_prune(living.store, "default", 0, force=True)
+    retention.prune(living.store, "default", planned)
+    assert first not in living.store.snapshot_ids("default")
+    kept = Archive(living.store, "default", living.log.log_id)
+    data = [
+        living.store.read_log_segment("default", living.log.log_id, number)
+        for number in kept.numbers()
+    ]
+    assert not any(b"Secret" in one for one in data)
+    assert "d1" not in living.texts()
+    await _compact(living)
+    # Of d1; the snapshot before has not that of d2.
+    assert sum((await living.log.state()).trimmed.positions) == 2
+    await living.build(living.folder / "corpus.jsonl", shards=2)
+    assert "d1" not in living.texts() and living.texts()["d2"] == "Two."
+
+
+async def test_another_model_is_refused(living: Living) -> None:
+    options = compaction_options(living.options)
+    with pytest.raises(SnapshotMismatch, match="fingerprint hash"):
+        await compact(options, living.log, HashEmbedder(fingerprint="other"))
+    with pytest.raises(Unsupported, match="embedding service"):
+        await compact(options, living.log, None)
+
+
+async def test_an_import_that_comes_between_is_not_undone(living: Living) -> None:
+    class Overtaken(HashEmbedder):
+        async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if not overtaken:
+                overtaken.append(True)
+                newer = living.corpus({"only": "Only."}, 15, "newer")
+                await living.build(newer, embedder=HashEmbedder(), shards=2)
+            return await super().embed(*args, **kwargs)
+
+    overtaken: list[bool] = []
+    await living.upsert("new", "New.", vectors={})  # Has to be embedded.
+    options = compaction_options(living.options)
+    with pytest.raises(Conflict, match="run it again"):
+        await compact(options, living.log, Overtaken())
+    assert living.texts() == {"only": "Only.", "new": "New."}
+
+
+async def test_two_at_once_are_one(living: Living) -> None:
+    await living.upsert("d1", "Changed.")
+    done = await asyncio.gather(_compact(living), _compact(living), return_exceptions=True)
+    assert [type(one) for one in done if not isinstance(one, str)] == [Conflict]
+    assert living.texts() == {**TEXTS, "d1": "Changed."}
+
+
+async def test_snapshots_that_compaction_made_needless_are_pruned(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import timedelta
+
+    monkeypatch.setattr(retention, "MIN_AGE", timedelta(0))
+    imported = living.manifest.snapshot_id
+    made = []
+    for number in range(4):
+        living.clock.now += 10
+        await living.upsert(f"n{number}", f"New {number}.")
+        made.append(await _compact(living))
+    removed = prune_compacted(living.store, "default", 0)
+    # The newest is current, and a rollback goes back to the one before.
+    assert sorted(removed) == sorted([imported, *made[:2]])
+    newer = living.corpus({"only": "Only."}, 15, "newer")
+    await living.build(newer, shards=2)
+    await living.upsert("n9", "New 9.")
+    last = await _compact(living)
+    # An import came between: what it replaced is no business of compaction.
+    removed = prune_compacted(living.store, "default", 0)
+    assert set(living.store.snapshot_ids("default")) >= {*made[2:], last}
+    assert removed == []
+
+
+class _Logs:
+    """The change logs of a store, in memory."""
+
+    def __init__(self, logs: Mapping[str, MemoryLog]) -> None:
+        self._logs = logs
+
+    def log(self, collection: str) -> MemoryLog:
+        return self._logs[collection]
+
+
+async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
+    chosen = UpkeepSettings.load(
+        {"store": living.options.store, "golden_queries": 0, "age": "100000d", "share": 0.2}
+    )
+    logs = _Logs({"default": living.log})
+    # Of several services, the one of the snapshot's model is asked.
+    embedders = Embedders({"o": HashEmbedder(fingerprint="other"), "it": living.embedder})
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    before = living.manifest.snapshot_id
+    await living.upsert("n", "New.")
+    assert not await upkeep.round("default")
+    kept = Archive(living.store, "default", living.log.log_id)
+    assert kept.end() == (await living.log.state()).head
+    assert living.manifest.snapshot_id == before
+    for number in range(5):
+        await living.upsert(f"n{number}", f"New {number}.")
+    assert await upkeep.round("default")
+    assert living.manifest.parent_snapshot_id == before
+    assert len(living.texts()) == 26
+    living.store.remove_snapshot("default", before)
+    assert not await upkeep.round("default")
+    assert (await living.log.state()).trimmed == (await living.log.state()).head
+
+
+async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) -> None:
+    chosen = UpkeepSettings.load({"store": living.options.store, "share": 0.0})
+    logs = _Logs({"default": living.log})
+    embedders = Embedders({"it": living.embedder})
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    first = living.manifest.snapshot_id
+    await living.upsert("n", "New.")
+    await _compact(living)
+    aliases.split(living.store, "default", first, 0.1)
+    await living.upsert("n", "Newer.")
+    assert not await upkeep.round("default")
+    with pytest.raises(Conflict, match=f"{first} is tried beside .* promote or abort it first"):
+        await _compact(living)
+    assert living.store.alias_in_force("default").canary == first
+    aliases.end_split(living.store, "default")
+    assert await upkeep.round("default")
+
+
+async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> None:
+    chosen = UpkeepSettings.load({"store": living.options.store, "every_s": 0.01})
+    logs = _Logs({"default": living.log})
+    embedders = Embedders({"it": living.embedder})
+    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    living.log.away = True
+    task = asyncio.create_task(upkeep.run())
+    await asyncio.sleep(0)
+    living.log.away = False
+    await living.upsert("n", "New.")
+    while not Archive(living.store, "default", living.log.log_id).end().positions.count(1):
+        await asyncio.sleep(0.01)
+        assert not task.done()
+    task.cancel()
+
+
+async def test_a_build_that_the_log_ran_away_from_begins_anew(
+    living: Living,
+) -> None:
+    first = living.manifest.snapshot_id
+    await living.upsert("d1", "Changed.")
+    await archive_changes(living.store, living.log)
+    await living.log.trim((await living.log.state()).head)  # By a hand that does not look.
+
+    class Forgetful(HashEmbedder):
+        async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            await living.upsert("d2", "Changed.")
+            await living.log.trim((await living.log.state()).head)
+            return await super().embed(*args, **kwargs)
+
+    more = living.corpus({**TEXTS, "more": "More."}, 15, "more")
+    with pytest.raises(Conflict, match="keeps only those after"):
+        await living.build(more, embedder=Forgetful(), shards=2)
+    assert aliases.rollback_target(list(living.store.alias_records("default"))) is None
+    assert living.store.alias_in_force("default").current == first
+    assert not list((living.folder / "store" / "default").glob(".build/*"))
+
+
+@pytest.mark.service
+async def test_in_an_object_store(s3: str, tmp_path: Path) -> None:  # noqa: F811
+    living = Living(tmp_path, url=s3, shards=2)
+    await living.build(living.corpus(TEXTS, 10))
+    living.make_log()
+    living.clock.now = 20
+    await living.upsert("d1", "Changed.")
+    await living.delete("d2")
+    # Another machine, whose cache is empty.
+    shutil.rmtree(tmp_path / "cache")
+    await _compact(living)
+    wanted = {**TEXTS, "d1": "Changed."}
+    del wanted["d2"]
+    assert living.texts() == wanted
+    shutil.rmtree(tmp_path / "cache")
+    living.embedder.texts.clear()
+    await living.build(living.folder / "corpus.jsonl", shards=2)
+    assert living.texts() == wanted
+    assert living.embedder.texts == []

@@ -1,0 +1,96 @@
+"""Upkeep builds again where a router asked for it, and learns again where anything was learned."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from index_builder.maintenance import Maintenance
+from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from retrieval.embedders.endpoints import Embedders
+from retrieval.snapshots import aliases
+from retrieval.users.records import LoggedInteraction
+from tests.index_builder.behaviour.circular_walks import ITEMS, walks
+from tests.index_builder.live_collection import Living
+from tests.retrieval.changelog.memory_log import MemoryLog, NoUsers
+
+TEXTS = {f"i{number:02d}": f"Item {number} of them." for number in range(ITEMS)}
+
+
+class _Users(NoUsers):
+    """One user, who had one item."""
+
+    async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
+        yield LoggedInteraction("new", "", "i01", "view", 2_000_000_000_000_000, None)
+
+
+class _Logs:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def log(self, collection: str) -> MemoryLog:
+        return self._log
+
+
+class _Asked:
+    """What a router asks for, taken once."""
+
+    def __init__(self, *reasons: str) -> None:
+        self._reasons = list(reasons)
+
+    async def take(self, collection: str) -> str:
+        return self._reasons.pop(0) if self._reasons else ""
+
+
+def _upkeep(living: Living, *reasons: str, **options: object) -> Maintenance:
+    chosen = UpkeepSettings.load(
+        {"store": living.options.store, "golden_queries": 0, "age": "100000d", **options}
+    )
+    logs, embedders = _Logs(living.log), Embedders({"it": living.embedder})
+    asked = _Asked(*reasons)
+    return Maintenance(chosen, living.store, logs, embedders, asked)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Living:
+    living = Living(tmp_path)
+    living.make_log()
+    return living
+
+
+async def test_a_rebuild_takes_in_changes_that_alone_were_too_few(living: Living) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    await living.upsert("new", "New.")
+    upkeep = _upkeep(living, "drift of score: 0.4 is above 0.25")
+    assert await upkeep.round("default")
+    assert living.manifest.parent_snapshot_id == before
+    assert "new" in living.texts()
+    assert not await upkeep.round("default")
+
+
+async def test_it_waits_while_a_snapshot_is_tried_and_where_nothing_is_compacted(
+    living: Living,
+) -> None:
+    corpus = living.corpus(TEXTS, 10)
+    first = (await living.build(corpus)).snapshot_id
+    await living.build(corpus)
+    assert not await _upkeep(living, "drift", compact=False).round("default")
+    aliases.split(living.store, "default", first, 0.1)
+    upkeep = _upkeep(living, "drift")
+    assert not await upkeep.round("default")
+    aliases.end_split(living.store, "default")
+    assert await upkeep.round("default")
+
+
+async def test_it_learns_from_what_was_recorded_since(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
+    await living.build(living.corpus(TEXTS, 10), learning=learning)
+    before = living.manifest.behaviour.interactions
+    monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
+    assert await _upkeep(living, "drift of popularity: 0.4 is above 0.25").round("default")
+    assert living.manifest.behaviour.interactions == before + 1

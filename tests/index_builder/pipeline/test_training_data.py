@@ -1,0 +1,202 @@
+"""A build that learns again knows what the snapshot before learned from, and what came since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.interactions.merge import NO_INTERACTIONS
+from index_builder.interactions.records import Interactions
+from index_builder.options.build_options import BuildResult, Mode
+from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.compaction import compact, compaction_options
+from index_builder.pipeline.training_data import inherit_options
+from nearline.errors import InvalidRequest
+from nearline.snapshot import Store
+from nearline.times import DAY_US
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.tables import BehaviourTables, read_tables
+from retrieval.protocols.snapshot import read_current_snapshots
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.live_collection import Living
+from tests.index_builder.pipeline.test_behaviour_stage import build, history, learned_by
+
+FIRST = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
+ANEW = TrainingOptions(interactions=NO_INTERACTIONS, adds=True)
+
+
+def rows(*told: tuple[str, str, int, float]) -> Interactions:
+    """Returns rows of (user, item, day, weight)."""
+    users = list(dict.fromkeys(one[0] for one in told))
+    items = list(dict.fromkeys(one[1] for one in told))
+    return Interactions(
+        users,
+        items,
+        np.array([users.index(one[0]) for one in told], np.int32),
+        np.array([items.index(one[1]) for one in told], np.int32),
+        np.array([one[2] for one in told], np.int64) * DAY_US,
+        np.array([one[3] for one in told], np.float32),
+    )
+
+
+def tables(tmp_path: Path) -> BehaviourTables:
+    store = Store.open(str(tmp_path / "store"))
+    (snapshot,) = read_current_snapshots(store, ["default"])
+    return read_tables(store, snapshot.manifest)
+
+
+def sources(result: BuildResult) -> tuple[object, ...]:
+    told = result.behaviour
+    assert told is not None
+    return told["file"], told["recorded"], told["kept"]
+
+
+async def test_what_is_learned_anew_from_a_snapshot_is_what_it_had_learned(tmp_path: Path) -> None:
+    await build(tmp_path, documents(), learning=FIRST)
+    before = tables(tmp_path)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW)
+    assert sources(result) == (0, 0, 360)
+    assert result.behaviour is not None
+    assert result.behaviour["inherited"] == "" and result.behaviour["left_out"] == {}
+    after = tables(tmp_path)
+    assert list(after.histories.users) == list(before.histories.users)
+    for name in ("starts", "items", "time_us", "weight"):
+        assert np.array_equal(getattr(before.histories, name), getattr(after.histories, name)), name
+    assert np.array_equal(after.interactions, before.interactions)
+    assert after.popularity.keys() == before.popularity.keys()
+    for name, one in before.popularity.items():
+        assert after.popularity[name] == pytest.approx(one, abs=1e-5), name
+    assert after.lists.keys() == before.lists.keys()
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_new_interactions_join_what_was_learned_and_win_over_it(
+    tmp_path: Path, mode: Mode
+) -> None:
+    await build(tmp_path, documents(), learning=FIRST)
+    # User 0 was at i08 on day 8, the last of nine.
+    new = rows(("u000", "i08", 8, 5.0), ("u000", "i11", 20, 1.0), ("new", "i11", 20, 1.0))
+    added = replace(ANEW, interactions=new, recorded=1)
+    result = await build(tmp_path, documents(), mode=mode, learning=added)
+    assert sources(result) == (2, 1, 359)
+    assert result.behaviour is not None and result.behaviour["interactions"] == 362
+    learned = learned_by(tmp_path)
+    assert history(learned, "u000") == ["i11", *(f"i{number:02}" for number in range(8, -1, -1))]
+    weights = learned.history_of("u000")
+    assert weights is not None and weights.weight.tolist() == [1.0, 5.0, *[1.0] * 8]
+    assert history(learned, "new") == ["i11"]
+    # Again: nothing is counted twice, nothing is forgotten.
+    result = await build(tmp_path, documents(), mode=mode, learning=added)
+    assert sources(result) == (2, 1, 359)
+    result = await build(tmp_path, documents(), mode=mode, learning=ANEW)
+    assert sources(result) == (0, 0, 362)
+
+
+async def test_what_does_not_add_takes_the_place_of_what_was_learned(tmp_path: Path) -> None:
+    await build(tmp_path, documents(), learning=FIRST)
+    other = TrainingOptions(interactions=walks(25))
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=other)
+    assert sources(result) == (225, 0, 0)
+
+
+async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> None:
+    await build(tmp_path, documents(), learning=FIRST)
+
+    async def erased(users: Sequence[str]) -> Mapping[str, int]:
+        # All of user 0 and of "new", and the first three days of user 1.
+        gone = {"u000": 99 * DAY_US, "u001": 2 * DAY_US, "new": 99 * DAY_US}
+        return {one: gone[one] for one in users if one in gone}
+
+    added = replace(ANEW, interactions=rows(("new", "i01", 9, 1.0), ("u002", "i01", 30, 1.0)))
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=added, erased=erased)
+    assert sources(result) == (2, 0, 360)
+    assert result.behaviour is not None
+    assert result.behaviour["left_out"] == {"a user who was deleted afterwards": 9 + 3 + 1}
+    learned = learned_by(tmp_path)
+    assert learned.history_of("u000") is None and learned.history_of("new") is None
+    assert len(history(learned, "u001")) == 6 and history(learned, "u002")[0] == "i01"
+    # They do not come back with the next one.
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW)
+    assert sources(result) == (0, 0, 362 - 13)
+
+
+async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
+    await build(tmp_path, documents(), learning=FIRST)
+    added = replace(ANEW, interactions=rows(("new", "i01", 10, 1.0)), keep_days=4)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=added)
+    # Of days 0 to 8 those from day 6 on stay.
+    assert result.behaviour is not None and result.behaviour["interactions"] == 3 * 40 + 1
+    assert result.behaviour["left_out"] == {
+        "what is more than 4 days older than the newest": 6 * 40
+    }
+
+
+async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path: Path) -> None:
+    living = Living(tmp_path, shards=2)
+    await living.build(
+        living.corpus({name: f"Text {name}." for name in documents()}, 10), learning=FIRST
+    )
+    embedded = len(living.embedder.texts)
+
+    async def again(learning: TrainingOptions, log: bool) -> BuildResult:
+        options = replace(compaction_options(living.options), learning=learning)
+        return await compact(options, living.log if log else None, living.embedder)
+
+    result = await again(ANEW, log=False)
+    assert sources(result) == (0, 0, 360) and result.documents == ITEMS
+    living.make_log()
+    living.clock.now = 20
+    await living.delete("i03")
+    await living.upsert("new", "New.")
+    result = await again(replace(ANEW, interactions=rows(("u000", "new", 9, 1.0))), log=True)
+    gone = int(np.count_nonzero(np.array(walks().items)[walks().item] == "i03"))
+    assert sources(result) == (1, 0, 360)
+    assert result.behaviour is not None
+    assert result.behaviour["left_out"] == {"an item that is no document of the corpus": gone}
+    assert history(learned_by(living.store), "u000")[:2] == ["new", "i08"]
+    # Nothing was embedded again: the new document came with its vector.
+    assert len(living.embedder.texts) == embedded
+
+
+async def test_nothing_is_learned_from_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="nothing to learn from: no interactions are given"):
+        await build(tmp_path, documents(), learning=ANEW)
+    with pytest.raises(InvalidRequest, match="none were recorded; name a file"):
+        await build(tmp_path, documents(), learning=replace(ANEW, adds=False))
+    await build(tmp_path, documents(), learning=FIRST)
+
+    async def everybody(users: Sequence[str]) -> Mapping[str, int]:
+        return dict.fromkeys(users, 99 * DAY_US)
+
+    with pytest.raises(InvalidRequest, match="of 360 interactions none is left: 360 of a user who"):
+        await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW, erased=everybody)
+
+
+def test_what_is_not_said_is_as_it_was_before() -> None:
+    card = snapshot_pb2.BehaviourCard(
+        kind_weights={"view": 0.5},
+        blends=[
+            snapshot_pb2.BlendCard(),
+            snapshot_pb2.BlendCard(repeats=True, split="time:0.9"),
+        ],
+    )
+    found = inherit_options(ANEW, card)
+    assert (found.kind_weights, found.validate_on) == ({"view": 0.5}, "time:0.9")
+    said = replace(ANEW, kind_weights={"buy": 2.0}, validate_on="loo")
+    assert inherit_options(said, card) == said
+    # The default stays unsaid, so that it may leave nothing to test on.
+    card.blends[1].split = "last-n:5"
+    assert inherit_options(ANEW, card).validate_on == ""
+
+
+def test_what_is_asked_for_is_checked_before_there_are_interactions() -> None:
+    replace(ANEW, validate_on="time:0.9").check(0)
+    for wrong in ("sometimes", "time:2", "cold-items:0.2"):
+        with pytest.raises(InvalidRequest):
+            replace(ANEW, validate_on=wrong).check(0)
+    with pytest.raises(InvalidRequest, match=r"keep_days is 40000; 0\.\.36525"):
+        replace(ANEW, keep_days=40_000).check(0)

@@ -1,0 +1,64 @@
+"""HTML and PDF files in a corpus: read in a process of its own, with bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.corpus import Corpus
+from index_builder.readers.sandbox import SandboxReader
+from tests.index_builder.readers.pdf_files import pdf
+
+pytestmark = pytest.mark.service
+
+
+def test_a_folder_of_pages_and_papers_is_a_corpus(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/a.html").write_text("<title>A page</title><p>Some text.")
+    (tmp_path / "b.HTM").write_text("<p>No title.")
+    (tmp_path / "c.pdf").write_bytes(pdf([["One."], ["Two."]]))
+    (tmp_path / "d.pdf").write_bytes(b"%PDF spoilt")
+    bad_rows = BadRows()
+    items = [row.item for row in Corpus([tmp_path], DocumentColumns()).rows(bad_rows)]
+    assert [(item.id, item.title, item.text) for item in items] == [
+        ("b.HTM", "b", "No title."),
+        ("c.pdf", "c", "One.\n\nTwo."),
+        ("deep/a.html", "A page", "Some text."),
+    ]
+    assert dict(items[1].attributes) == {"path": "c.pdf", "pages": 2}
+    assert dict(items[2].attributes) == {"path": "deep/a.html"}
+    assert str(bad_rows.sample[0]).startswith(f"{tmp_path}/d.pdf:1: broken PDF")
+
+
+def test_a_file_that_takes_too_long_is_lost_and_the_next_is_read(tmp_path: Path) -> None:
+    # What an unclosed element nests in, the parser walks for each that follows: hours for this one.
+    bomb, plain = tmp_path / "bomb.html", tmp_path / "plain.html"
+    bomb.write_text("<div>" * 3_000_000)
+    plain.write_text("<p>Plain.")
+    reader, bad_rows = SandboxReader(timeout_s=2.0), BadRows()
+    try:
+        assert list(reader.read(bomb, "bomb", "bomb", bad_rows)) == []
+        assert "took longer than 2 s" in bad_rows.sample[0].reason
+        (row,) = reader.read(plain, "plain", "plain", bad_rows)
+        assert row.item.text == "Plain."
+    finally:
+        reader.close()
+
+
+def test_a_file_that_fills_the_memory_is_lost_and_the_next_is_read(tmp_path: Path) -> None:
+    # Every element is opened again in every paragraph: 1,500 x 1,500 of them.
+    bomb, plain = tmp_path / "bomb.html", tmp_path / "plain.html"
+    fonts = "".join(f"<font size={n}>" for n in range(1_500))
+    bomb.write_text("<p>" + fonts + "<p>x" * 1_500)
+    plain.write_text("<p>Plain.")
+    reader, bad_rows = SandboxReader(timeout_s=60.0, memory_bytes=256 << 20), BadRows()
+    try:
+        assert list(reader.read(bomb, "bomb", "bomb", bad_rows)) == []
+        assert "memory" in bad_rows.sample[0].reason
+        (row,) = reader.read(plain, "plain", "plain", bad_rows)
+        assert row.item.text == "Plain."
+    finally:
+        reader.close()

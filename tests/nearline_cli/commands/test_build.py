@@ -1,0 +1,165 @@
+"""`nearline build`, `nearline eval` and the batch job, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.snapshot import Store
+from nearline_cli.main import main
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def matrix(tmp_path: Path, rng: np.random.Generator) -> Path:
+    path = tmp_path / "vectors.npy"
+    np.save(path, rng.normal(size=(120, 6)).astype(np.float32))
+    return path
+
+
+def _run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def test_build_of_a_matrix_prints_one_json_object(
+    tmp_path: Path, matrix: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    arguments = ("--store", store, "--shards", "2", "--json")
+    assert _run("build", "--corpus", str(matrix), *arguments) == 0
+    shown = capsys.readouterr()
+    record = json.loads(shown.out)
+    assert shown.err == ""
+    assert (record["documents"], record["dim"], record["recall@10"]) == (120, 6, 1.0)
+    assert Store.open(store).alias_in_force("default").current == record["snapshot_id"]
+
+
+def test_build_tells_people_what_came_out_and_what_is_next(
+    tmp_path: Path, matrix: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    assert _run("build", "--corpus", str(matrix), "--store", store, "--no-promote") == 0
+    shown = capsys.readouterr()
+    assert "documents   120 in 120 chunks" in shown.out
+    assert "recall@10   1.0000" in shown.out
+    assert "not served" in shown.out
+    assert "read: 120 documents" in shown.err
+    assert Store.open(store).collections() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--corpus", "nowhere.jsonl"], "there is no nowhere.jsonl"),
+        (["--shards", "0"], "shards is 0; 1..64 is allowed"),
+        (["--index", "Nonsense"], "index factory 'Nonsense'"),
+        (["--metric", "l2"], "metric"),
+        (["--language", "klingon"], "no stemmer for language 'klingon'"),
+        (["--tune-on", "nowhere"], "nowhere has no corpus.jsonl"),
+        (["--store", "ftp://host/x"], "scheme 'ftp'"),
+    ],
+)
+def test_a_bad_argument_is_one_line(
+    tmp_path: Path,
+    matrix: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    given = ["--corpus", str(matrix), "--store", str(tmp_path / "store"), *arguments]
+    if "nowhere.jsonl" in arguments:
+        given = given[2:]
+    assert _run("build", *given) in (1, 2)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("nearline: ")
+    assert said in last
+
+
+def test_eval_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("eval", "retrieval", "--data", str(tmp_path)) == 2
+    assert "has no corpus.jsonl" in capsys.readouterr().err
+
+
+def test_eval_does_not_tune_what_it_does_not_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(tmp_path), "--tune-on", str(tmp_path), "--address", "127.0.0.1:1"]
+    assert _run("eval", "retrieval", *given) == 2
+    assert "with --address nothing is; leave out one of them" in capsys.readouterr().err
+
+
+@pytest.mark.service
+def test_the_batch_job_logs_and_ends_with_json(tmp_path: Path, matrix: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "index_builder", "--corpus", str(matrix)],
+        cwd=ROOT,
+        env={**os.environ, "NEARLINE_INDEX_BUILDER_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["documents"] == 120
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {event["service"] for event in events} == {"index_builder"}
+
+
+@pytest.mark.service
+def test_a_terminal_gets_bars(tmp_path: Path, matrix: Path) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "nearline_cli.main", "build"),
+            *("--corpus", str(matrix), "--store", str(tmp_path / "store")),
+        ],
+        cwd=ROOT,
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    ):
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 65_536):
+                shown += data
+        except OSError:  # Linux: the other end is closed.
+            os.close(ours)
+    assert b"index" in shown
+    assert b"120/120" in shown
+    assert "━".encode() in shown
+
+
+@pytest.mark.service
+def test_eval_of_a_small_data_set_goes_through_the_real_services(tmp_path: Path) -> None:
+    texts = {"cat": "Cats purr and chase mice.", "sun": "The sun is a star.", "tea": "", "": ""}
+    (tmp_path / "qrels").mkdir()
+    lines = [json.dumps({"_id": n or "x", "title": n, "text": text}) for n, text in texts.items()]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    (tmp_path / "queries.jsonl").write_text(
+        '{"_id": "1", "text": "a purring pet"}\n{"_id": "2", "text": "hot drink"}\n'
+    )
+    (tmp_path / "qrels" / "test.tsv").write_text("1\tcat\t1\n2\ttea\t1\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "nearline_cli.main", "eval", "retrieval"),
+            *("--data", str(tmp_path), "--mode", "dense", "--json"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["mode"], record["split"], record["queries"]) == ("dense", "test", 2)
+    assert (record["ndcg@10"], record["recall@100"], record["mrr@10"]) == (1.0, 1.0, 1.0)
+    assert (record["shards"], record["documents"], record["bad_rows"]) == (4, 3, 1)

@@ -1,0 +1,151 @@
+"""`nearline build --interactions`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+
+from nearline.snapshot import Store
+from nearline.times import DAY_US
+from nearline_cli.main import main
+from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.protocols.snapshot import read_current_snapshots
+from tests.index_builder.behaviour.circular_walks import ITEMS, walks
+
+COLUMNS = ("--user-column", "userId", "--item-column", "movieId", "--time-column", "timestamp")
+WHERE = ("--id-column", "movieId", "--vector-column", "vector")
+
+
+def written(folder: Path, table: pa.Table, name: str) -> str:
+    path = folder / name
+    if name.endswith(".parquet"):
+        pq.write_table(table, path)
+    else:
+        csv.write_csv(table, path)
+    return str(path)
+
+
+def corpus(folder: Path, ending: str) -> str:
+    """Items 1 to 12, ids being whole numbers, as MovieLens has them."""
+    rng = np.random.default_rng(1)
+    vectors: list[object] = rng.normal(size=(ITEMS, 4)).tolist()
+    if ending != "parquet":
+        vectors = [json.dumps(one) for one in vectors]
+    columns = {"movieId": np.arange(1, ITEMS + 1), "vector": vectors}
+    return written(folder, pa.table(columns), f"items.{ending}")
+
+
+def events(folder: Path, ending: str, users: int = 40) -> str:
+    rows = walks(users)
+    columns = {
+        "userId": rows.user + 1,
+        # Of `walks`, numbers stand against ids.
+        "movieId": ITEMS - rows.item,
+        "timestamp": rows.time_us // 1_000_000,
+        "kind": ["view"] * (len(rows.user) - 1) + ["return"],
+    }
+    return written(folder, pa.table(columns), f"events.{ending}")
+
+
+def run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+def learned_in(store: str) -> BehaviourModel:
+    (snapshot,) = read_current_snapshots(Store.open(store), ["default"])
+    found = load_behaviour_model(Store.open(store), snapshot)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("items", ["csv", "parquet"])
+@pytest.mark.parametrize("interactions", ["csv", "parquet"])
+def test_whole_numbers_are_the_same_ids_in_every_file(
+    tmp_path: Path, items: str, interactions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    files = ("--corpus", corpus(tmp_path, items), "--interactions", events(tmp_path, interactions))
+    kinds = ("--kind-column", "kind", "--kind", "view=0.5")
+    validation = ("--validate-on", "last-n:2")
+    assert (
+        run("build", *files, *WHERE, *COLUMNS, *kinds, *validation, "--store", store, "--json") == 0
+    )
+    told = json.loads(capsys.readouterr().out)["behaviour"]
+    assert (told["interactions"], told["users"], told["items"]) == (359, 40, ITEMS)
+    assert told["left_out"] == {"a kind that is not named": 1}
+    assert told["validation_ndcg"]["no_repeats"] > 0.5
+    learned = learned_in(store)
+    assert dict(learned.kind_weights) == {"view": 0.5}
+    # The last of user 1 in the file was of another kind.
+    history = learned.history_of("40")
+    assert history is not None
+    assert [learned.ids[number] for number in history.items[:3]] == ["9", "8", "7"]
+    assert history.weight.tolist() == [0.5] * 9
+    assert history.time_us[0] == 8 * DAY_US
+
+
+def test_people_are_told_what_was_learned_and_from_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    files = ("--corpus", corpus(tmp_path, "csv"), "--interactions", events(tmp_path, "csv", 3))
+    assert run("build", *files, *WHERE, *COLUMNS, "--store", store) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "behaviour 27 interactions of 3 users with 12 items" in shown
+    assert "1 x item_to_item plain, 1 x popular plain (not chosen)" in shown
+    assert "note 3 users can be tested on, 20 are needed" in shown
+    # Merged into what there is, it stays.
+    more = written(
+        tmp_path, pa.table({"movieId": [99], "vector": [json.dumps([1, 0, 0, 0])]}), "more.csv"
+    )
+    merged = ("--corpus", more, "--mode", "merge")
+    assert run("build", *merged, *WHERE, "--store", store, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["behaviour"]
+    assert told["users"] == 3 and told["inherited"]
+    assert run("build", *merged, *WHERE, "--store", store) == 0
+    assert "to learn again: --interactions" in capsys.readouterr().out
+    assert not learned_in(store).trained[list(learned_in(store).ids).index("99")]
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        (("--item-column", "film"), "has no column film"),
+        (("--validate-on", "sometimes"), "there is no split 'sometimes'"),
+        (("--validate-on", "cold-items:0.2"), "nothing is learned"),
+        (("--kind", "view"), "write for example purchase=5"),
+        (("--min-per-user", "100"), "no interaction is left"),
+    ],
+)
+def test_what_is_wrong_ends_the_build_before_it_begins(
+    tmp_path: Path, options: tuple[str, ...], wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    files = ("--corpus", corpus(tmp_path, "csv"), "--interactions", events(tmp_path, "csv", 3))
+    assert run("build", *files, *WHERE, *COLUMNS, *options, "--store", str(store)) != 0
+    assert wrong in " ".join(capsys.readouterr().err.split())
+    assert not store.exists()
+
+
+def test_what_is_said_of_interactions_without_any_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--corpus", corpus(tmp_path, "csv"), "--user-column", "u", "--min-per-user", "2")
+    assert run("build", *words, *WHERE, "--store", str(tmp_path / "store")) != 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--user-column, --min-per-user is about interactions, and none are named" in told
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_split_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("--corpus", corpus(tmp_path, "csv"), "--validate-on", "loo")
+    assert run("build", *files, *WHERE, "--store", str(tmp_path / "store")) != 0
+    assert "--interactions" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""The demo as a newcomer meets it, and the program that the README shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from index_builder.documents import python_docs
+from tests.nearline_cli.conftest import ROOT, Up, command
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, python_docs.Entry]:
+    return {entry.id: entry for entry in python_docs.entries()}
+
+
+def test_the_corpus_holds_names_from_source_and_from_c(
+    entries: dict[str, python_docs.Entry],
+) -> None:
+    assert len(entries) > 4_000
+    assert list(entries) == sorted(entries)
+    strptime = entries["datetime.datetime.strptime"]
+    assert strptime.title == "datetime.datetime.strptime(date_string, format)"
+    assert (strptime.module, strptime.kind) == ("datetime", "method")
+    for name in (
+        *("datetime.date.fromisoformat", "tempfile.TemporaryDirectory", "csv", "os.path.join"),
+        *("str.split", "math.sqrt", "os.getcwd", "itertools.chain", "collections.deque.append"),
+    ):
+        assert entries[name].text
+
+
+def test_the_corpus_is_the_same_bytes_every_time(tmp_path: Path) -> None:
+    one = python_docs.write_corpus(tmp_path / "one.jsonl")
+    two = python_docs.write_corpus(tmp_path / "two.jsonl")
+    assert one == two
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    assert len((tmp_path / "one.jsonl").read_text("utf-8").splitlines()) == one[0]
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> None:
+    line = command("demo", "--json", "--port", "0", "--folder", str(tmp_path / "demo"))
+    subprocess.run([*line, "--oneshot"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    snapshots = tmp_path / "demo" / "store" / "default" / "snapshots"
+    built = list(snapshots.iterdir())
+    start = time.monotonic()
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        running = Up(process)
+        try:
+            answers = [json.loads(process.stdout.readline()) for _ in range(5)]  # type: ignore[union-attr]
+            assert time.monotonic() - start < 40
+            _run_the_program_of_the_readme(running.address)
+            (row,) = (
+                row
+                for row in running.rows
+                if row.get("event") == "process" and row["name"] == "generation"
+            )
+            _ask(str(row["address"]))
+        finally:
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+    assert psutil.wait_procs(running.children, timeout=30)[1] == []
+    assert list(snapshots.iterdir()) == built
+    best = {answer["query"]: [hit["id"] for hit in answer["hits"]] for answer in answers}
+    assert "datetime.datetime.strptime" in best["how do I parse a date string"]
+    temporary = "make a temporary directory that is deleted afterwards"
+    # mkdtemp, which leaves the deleting to its caller, scores within 0.01 of it.
+    assert "tempfile.TemporaryDirectory" in best[temporary][:2]
+
+
+def _ask(address: str) -> None:
+    def asked(question: str, *words: str) -> str:
+        line = command("ask", question, "--address", address, *words)
+        return subprocess.run(line, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    said = asked("how do I run a subprocess with a timeout?")
+    assert "timeout" in said
+    # Every marker of the answer has its footnote, and the other way round.
+    answer, _, notes = said.partition("\n\n")
+    assert re.findall(r"\[(\d+)\]", answer) == re.findall(r"^\[(\d+)\] subprocess", notes, re.M)
+    events = [json.loads(line) for line in asked("who wrote Hamlet?", "--json").splitlines()]
+    assert [event["event"] for event in events] == ["evidence", "usage", "refusal"]
+    assert events[-1]["reason"] == "off_topic"
+    # A conversation, which the Redis beside it remembers.
+    asked("how do I run a subprocess with a timeout?", "--session", "s")
+    words = ("--session", "s", "--json")
+    events = [json.loads(line) for line in asked("and on Windows?", *words).splitlines()]
+    assert events[0]["condensed"] == "how do I run a subprocess with a timeout on Windows?"
+    assert events[-1]["session"] == {"id": "s", "version": 2, "saved": True, "reason": ""}
+
+
+def _run_the_program_of_the_readme(address: str) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    program = re.findall(r"```python\n(.*?)```", text, re.S)[0]
+    assert program.count("127.0.0.1:7700") == 1
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("127.0.0.1:7700", address)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "datetime.datetime.strptime(date_string, format)" in done.stdout
+    assert "epoch 1, snapshot 2" in done.stdout

@@ -1,0 +1,106 @@
+"""A trial as an operator meets it: start, status, promote, abort, by the store and by a router."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from nearline.clients import AdminClient
+from nearline.snapshot import Store
+from nearline_cli.local.processes import retrieval_process
+from tests.live.rolling import QUICK
+from tests.nearline_cli.commands.test_gate import Run, build, corpus, run
+from tests.nearline_cli.conftest import Run as Command
+
+__all__ = ["run"]
+
+
+def test_a_trial_begins_where_the_gate_passes_it(run: Run, tmp_path: Path) -> None:
+    old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
+    new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
+    fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
+    assert run("rollout", "start", fewer, code=1)["error"] == "GATE_FAILED"
+    assert "add --why" in run("rollout", "start", fewer, "--force", code=2)["message"]
+    assert "above 0 and below 1" in run("rollout", "start", new, "--share", "1", code=2)["message"]
+    told = run("rollout", "start", new, "--share", "0.1", "--shadow", "--split-by", "session")
+    assert (told["current"], told["canary"], told["epoch"]) == (old, new, 2)
+    record = Store(tmp_path / "store").alias_in_force("default")
+    assert record.gate.passed and record.rollout.shadow
+    # Its report stands: another share asks for no other one.
+    more = run("rollout", "start", new, "--share", "0.5", "--latency-ratio", "1.5")
+    assert (more["canary_share"], more["shadow"]) == (0.5, False)
+    again = Store(tmp_path / "store").alias_in_force("default")
+    assert (again.gate, again.rollout.limits.latency_ratio) == (record.gate, 1.5)
+    promoted = run("rollout", "promote", "--why", "quicker")
+    assert (promoted["current"], promoted["canary"], promoted["why"]) == (new, None, "quicker")
+    # Back to what was current before the trial.
+    assert run("snapshots", "rollback")["current"] == old
+
+
+def test_a_trial_that_is_ended_leaves_what_was(run: Run, tmp_path: Path) -> None:
+    for command in ("promote", "abort"):
+        assert run("rollout", command, code=1)["error"] == "NOT_FOUND"
+    old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
+    new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
+    message = run("rollout", "promote", code=1)["message"]
+    assert "nothing" not in message and "begin with `nearline rollout start ID`" in message
+    fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
+    told = run("rollout", "start", fewer, "--force", "--why", "fewer on purpose")
+    assert told["why"] == "fewer on purpose"
+    # Another one takes its place.
+    assert run("rollout", "start", new)["canary"] == new
+    ended = run("rollout", "abort", "--why", "enough seen")
+    assert (ended["current"], ended["canary"], ended["why"]) == (old, None, "enough seen")
+
+
+def test_a_build_ends_no_trial(run: Run, tmp_path: Path) -> None:
+    old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
+    new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
+    run("rollout", "start", new)
+    refused = build(run, corpus(tmp_path, range(52)), code=1)
+    assert refused["error"] == "CONFLICT"
+    assert f"but {new} is tried beside {old}, and that would end" in refused["message"]
+    store = Store(tmp_path / "store")
+    assert store.alias_in_force("default").canary == new
+    # It is there, for later.
+    (newest,) = set(store.snapshot_ids("default")) - {old, new}
+    assert f"nearline snapshots promote {newest}" in refused["message"]
+    assert run("snapshots", "promote", newest)["current"] == newest
+
+
+@pytest.mark.service
+async def test_a_router_tells_how_its_trial_does(
+    run: Run, tmp_path: Path, nearline: Command
+) -> None:
+    def ask(*words: str) -> str:
+        done = nearline("rollout", *words, "--router", router.address)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    await asyncio.to_thread(build, run, corpus(tmp_path, range(50)))
+    later = corpus(tmp_path, range(51))
+    new = (await asyncio.to_thread(build, run, later, "--no-promote"))["snapshot_id"]
+    store = tmp_path / "store"
+    async with (
+        retrieval_process(store, QUICK) as router,
+        AdminClient(router.address) as admin,
+    ):
+        assert "nothing is tried" in ask("status")
+        started = ask("start", new, "--share", "0.3", "--store", str(store), "--json")
+        assert json.loads(started.splitlines()[-1])["canary"] == new
+        async with asyncio.timeout(20):
+            while not (await admin.rollout_status()).running:
+                await asyncio.sleep(0.05)
+        listed = nearline("snapshots", "list", "--store", str(store)).stdout
+        assert "current" in listed and "canary" in listed
+        shown = ask("status")
+        assert "canary" in shown and "tail_latency" in shown
+        found = json.loads(ask("status", "--json"))
+        assert (await admin.serving_status()).collections[0].canary_snapshot_id == new
+        assert found["running"] and set(found["arms"]) == {"current", "canary"}
+        assert set(found["tests"]) >= {"latency", "errors", "recall", "sample_ratio"}
+        assert json.loads(ask("promote", "--wait", "20", "--json"))["current"] == new
+        assert "nothing is tried" in ask("status")

@@ -1,0 +1,166 @@
+"""`nearline up` with real routers and shards: layouts, crashes, ends, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nearline import Query, RetrievalClient, SearchOptions
+from nearline.errors import NotReady
+from nearline.snapshot import Store
+from nearline_cli.local.process_plan import Layout, plan_processes
+from tests.nearline_cli.conftest import Run, Up
+
+pytestmark = pytest.mark.service
+
+Start = Callable[..., Up]
+
+
+async def _nearest(address: str) -> tuple[list[str], int]:
+    """Asks what is like document 7; of 31 equal scores the lowest ids win."""
+    async with RetrievalClient(address) as client:
+        reply = await client.search(
+            Query(item_ids=("d07",)), SearchOptions(k=3, require_full_coverage=True)
+        )
+    return [hit.id for hit in reply.hits], reply.info.coverage.shards_answered
+
+
+async def _nearest_or_none(address: str) -> tuple[list[str], int] | None:
+    try:
+        return await _nearest(address)
+    except NotReady:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["retrieval"]),
+        (("--separate",), ["shard-0", "shard-1", "retrieval"]),
+        (("--shard-processes", "1"), ["shard-0", "retrieval"]),
+        (
+            ("--shard-processes", "1", "--replicas", "2"),
+            ["shard-0-replica-0", "shard-0-replica-1", "retrieval"],
+        ),
+        (("--workers", "2"), ["retrieval-0", "retrieval-1"]),
+    ],
+)
+async def test_every_layout_gives_the_same_answer(
+    up: Start, words: tuple[str, ...], names: list[str]
+) -> None:
+    running = up(*words)
+    rows = [row for row in running.rows if row["event"] == "process"]
+    assert [(row["name"], row["state"]) for row in rows] == [(name, "serving") for name in names]
+    assert {row["pid"] for row in rows} == {child.pid for child in running.children}
+    assert await _nearest(running.address) == (["d00", "d01", "d02"], 2)
+
+
+@pytest.mark.parametrize("victim", ["shard-1", "retrieval"])
+async def test_what_is_killed_comes_back_at_its_address(up: Start, victim: str) -> None:
+    running = up("--separate")
+    before = running.named(victim)
+    before.kill()
+    assert running.until("state", state="died", name=victim)["reason"] == "killed by signal 9"
+    again = running.until("state", state="serving", name=victim)
+    assert again["pid"] != before.pid
+    # The router connects again when its back-off lets it, within two seconds.
+    async with asyncio.timeout(30):
+        while (found := await _nearest_or_none(running.address)) is None:
+            continue
+    assert found == (["d00", "d01", "d02"], 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_however_it_ends(up: Start, number: signal.Signals) -> None:
+    running = up("--separate")
+    assert len(running.children) == 3
+    running.process.send_signal(number)
+    code = running.process.wait(timeout=30)
+    assert code == (-9 if number is signal.SIGKILL else 0)
+    _, alive = psutil.wait_procs(running.children, timeout=30)
+    assert alive == []
+
+
+def test_a_port_in_use_names_the_port_the_process_and_the_remedy(
+    nearline: Run, store: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = nearline("up", "--store", str(store), "--port", str(port))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"port {port} on 127.0.0.1 is in use by process " in done.stderr
+    assert "choose another port with --port" in done.stderr
+
+
+def test_a_shared_port_in_use_is_refused_too(nearline: Run, store: Path) -> None:
+    with socket.socket() as taken:
+        # Somebody who shares, as another `nearline up --workers` does.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = nearline("up", "--store", str(store), "--port", port, "--workers", "2")
+    assert done.returncode == 2
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+
+
+def test_a_store_with_nothing_in_it_says_how_to_build(nearline: Run, tmp_path: Path) -> None:
+    done = nearline("up", "--store", str(tmp_path), "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stderr)
+    assert error["error"] == "NOT_FOUND"
+    assert "build one: nearline build --corpus FILE --store" in error["message"]
+
+
+def test_a_damaged_snapshot_is_told_before_anything_is_served(nearline: Run, store: Path) -> None:
+    index = next(store.glob("default/snapshots/*/shards/001/dense.faiss"))
+    data = bytearray(index.read_bytes())
+    data[len(data) // 2] ^= 1
+    index.write_bytes(data)
+    done = nearline("up", "--store", str(store), "--port", "0")
+    assert done.returncode == 1
+    assert "retrieval did not start: " in done.stderr
+    assert "the manifest says" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("--backend", "milvus"), "--backend milvus needs --milvus-uri"),
+        (
+            ("--backend", "milvus", "--milvus-uri", "http://127.0.0.1:1", "--replicas", "2"),
+            "leave --separate, --shard-processes and --replicas out",
+        ),
+    ],
+)
+def test_milvus_goes_with_an_address_and_without_shards(
+    nearline: Run, store: Path, words: tuple[str, ...], wanted: str
+) -> None:
+    done = nearline("up", "--store", str(store), "--port", "0", *words)
+    assert done.returncode == 2
+    assert wanted in done.stderr
+
+
+def test_routers_are_told_of_the_milvus_and_its_token_is_no_argument(store: Path) -> None:
+    layout = Layout(
+        store=Store(store),
+        shards=2,
+        port=0,
+        embedding=False,
+        milvus_uri="http://127.0.0.1:1",
+        milvus_token="a:secret",
+    )
+    with plan_processes(layout) as processes:
+        (router,) = processes.routers
+    words = " ".join(router.arguments)
+    assert "--backend milvus --milvus-uri http://127.0.0.1:1" in words and "secret" not in words
+    assert router.environ["NEARLINE_RETRIEVAL_MILVUS_TOKEN"] == "a:secret"
+    assert processes.shards == ()

@@ -1,0 +1,153 @@
+"""A change log is followed for what it says of items in hot lists."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from nearline.snapshot import Store, partition_of
+from nearline.v1 import snapshot_pb2
+from nearline_cli.local.processes import free_port
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.change_tracker import ChangeTracker
+from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.creation import start_new_log
+from retrieval.changelog.retention import log_lineage
+from retrieval.protocols.watermark import Watermark
+from retrieval.redis_client.connection import connect
+from tests.redis_server import needs_redis, valkey
+from tests.retrieval.changelog.log_writes import change_logs, delete, set_attribute, upsert
+from tests.retrieval.changelog.memory_log import MemoryLog
+
+
+def manifest(watermark: Watermark | None = None) -> snapshot_pb2.Manifest:
+    """Returns the manifest of a snapshot that has the changes up to a position."""
+    made = snapshot_pb2.Manifest(snapshot_id="snapshot1")
+    if watermark is not None:
+        made.change_log_id, made.watermark = watermark.log_id, watermark.encode()
+    return made
+
+
+def listed(*ids: str, has: Watermark) -> CachedList:
+    return CachedList(ids, (b"",) * len(ids), 0, 0.0, has.encode())
+
+
+@contextlib.asynccontextmanager
+async def following(
+    log: ChangeLog, logs: Callable[[], Sequence[str]], since: Watermark | None = None
+) -> AsyncIterator[ChangeTracker]:
+    touched = ChangeTracker(log, manifest(since), logs=logs)
+    await touched.start()
+    try:
+        yield touched
+    finally:
+        await touched.close()
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(15):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_what_is_touched_after_the_snapshot_is_known() -> None:
+    log = MemoryLog()
+    has = (await log.append([upsert("before")])).watermark
+    await log.append([upsert("a"), upsert("b"), upsert("c")])
+    await log.append([delete("a"), set_attribute("b", "price", 1)])
+    async with following(log, lambda: [log.log_id], has) as touched:
+        assert "not read to its end" in touched.stale_reason
+        await until(lambda: not touched.stale_reason)
+        assert {name: one.deleted for name, one in touched.items.items()} == {
+            "c": False,
+            "a": True,
+            "b": False,
+        }
+        assert touched.items["b"].partition == partition_of("b")
+        changed = (await log.append([upsert("d")])).watermark
+        await until(lambda: "d" in touched.items)
+        read = touched.read(listed("a", "before", "d", has=has))
+        assert list(read.hot.ids if read.hot else ()) == ["before", "d"]
+        assert read.least == has.advanced(dict(enumerate(changed.positions)))
+        head = (await log.state()).head
+        touched.rebase(manifest(head))
+        assert not touched.items
+        assert touched.read(listed("d", has=head)).least is None
+
+
+async def test_what_is_known_stays_in_use_while_the_log_is_away() -> None:
+    log = MemoryLog()
+    async with following(log, lambda: [log.log_id]) as touched:
+        await log.append([upsert("a")])
+        await until(lambda: "a" in touched.items)
+        log.away = True
+        await until(lambda: "does not answer" in touched.stale_reason)
+        assert set(touched.items) == {"a"}
+        log.away = False
+        await log.append([upsert("b")])
+        await until(lambda: not touched.stale_reason)
+        await until(lambda: "b" in touched.items)
+        assert set(touched.items) == {"a", "b"}
+
+
+async def test_changes_that_a_failover_lost_are_known_no_more() -> None:
+    log = MemoryLog()
+    async with following(log, lambda: [log.log_id]) as touched:
+        await log.append([upsert("a"), upsert("b")])
+        await until(lambda: len(touched.items) == 2)
+        log.set_back(partition_of("a"), 0)
+        await until(lambda: set(touched.items) == {"b"})
+        await until(lambda: not touched.stale_reason)
+
+
+async def test_the_log_of_another_snapshot_is_not_followed_and_says_why() -> None:
+    log = MemoryLog()
+    await log.append([delete("a"), upsert("b")])
+    async with following(log, lambda: [log.log_id], Watermark("f" * 32)) as touched:
+        await until(lambda: "belongs to change log ffff" in touched.stale_reason)
+        read = touched.read(listed("a", "b", has=Watermark("f" * 32)))
+        assert (list(read.hot.ids if read.hot else ()), read.least) == (["a", "b"], None)
+        # A snapshot of this log comes into force.
+        touched.rebase(manifest(Watermark(log.log_id)))
+        await until(lambda: not touched.stale_reason)
+        assert set(touched.items) == {"b"}
+
+
+@pytest.mark.service
+@needs_redis
+async def test_a_log_in_redis_is_followed_from_its_start_through_a_kill_to_the_next_log(
+    tmp_path: Path,
+) -> None:
+    port, store = free_port(), Store(tmp_path / "store")
+    url = f"redis://127.0.0.1:{port}/0"
+    async with change_logs(tmp_path / "store", url) as logs:
+        writer = logs.log("default")
+        async with following(
+            logs.reader("default"), lambda: log_lineage(store, "default")
+        ) as touched:
+            await until(lambda: "Redis does not answer" in touched.stale_reason)
+            async with valkey(tmp_path / "redis", port), connect(url) as client:
+                await writer.append([upsert("a"), upsert("b")])
+                await writer.append([delete("a")])
+                await until(lambda: len(touched.items) == 2 and touched.items["a"].deleted)
+                await until(lambda: not touched.stale_reason)
+                os.kill(int((await client.info("server"))["process_id"]), signal.SIGKILL)
+                await until(lambda: "Redis does not answer" in touched.stale_reason)
+                assert set(touched.items) == {"a", "b"}
+            async with valkey(tmp_path / "redis", port):
+                await writer.append([upsert("c")])
+                await until(lambda: "c" in touched.items and not touched.stale_reason)
+                assert set(touched.items) == {"a", "b", "c"}
+            async with valkey(tmp_path / "emptied", port):
+                await until(lambda: "it was emptied" in touched.stale_reason)
+                assert set(touched.items) == {"a", "b", "c"}
+                start_new_log(store, "default", "a test", "the old one is lost")
+                await writer.state()
+                await writer.append([upsert("d")])
+                await until(lambda: set(touched.items) == {"d"} and not touched.stale_reason)

@@ -1,0 +1,227 @@
+"""The archive has every change once, in order, whoever writes it and wherever it lies."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from nearline.errors import AlreadyExists, SnapshotCorrupt, SnapshotMismatch
+from nearline.snapshot import PARTITIONS, Store
+from nearline.store.files import StoreFiles
+from nearline.v1 import snapshot_pb2
+from retrieval.changelog import archive as archiving
+from retrieval.changelog.archive import Archive, archive_changes
+from retrieval.changelog.archive_segments import LogSegment
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind, ChangeWrite
+from retrieval.changelog.retention import common_watermark, contained_watermark, trim_log
+from retrieval.protocols.watermark import Watermark
+from tests.nearline.store.conftest import files, s3, s3_endpoint  # noqa: F401  fixtures
+from tests.retrieval.changelog.memory_log import MemoryLog
+
+SNAPSHOT = "20261125T00000{}Z-abcdef"
+
+
+def _upsert(key: str) -> Change:
+    return Change(
+        document_id=key,
+        kind=ChangeKind.UPSERT,
+        title=f"Title {key}",
+        text=f"Text {key}.",
+        attributes={"n": 1, "tags": ["a", "b"]},
+        bounds=np.array([(0, 3), (3, 7)], np.int64),
+        vectors={"m": np.arange(6, dtype=np.float32).reshape(2, 3)},
+        expires=datetime(2030, 1, 1, tzinfo=UTC),
+    )
+
+
+async def _append(log: MemoryLog, keys: Sequence[str]) -> None:
+    for key in keys:
+        await log.append([ChangeWrite(_upsert(key))])
+
+
+async def _all(log: MemoryLog) -> list[ChangeEntry]:
+    trimmed = (await log.state()).trimmed
+    return await log.read(dict(enumerate(trimmed.positions)), limit=1 << 30)
+
+
+def _places(entries: Sequence[ChangeEntry]) -> list[tuple[int, int, int, str]]:
+    return sorted((e.partition, e.position, e.time_us, e.change.document_id) for e in entries)
+
+
+@pytest.fixture
+def store(files: StoreFiles) -> Store:  # noqa: F811
+    return Store(files)
+
+
+async def test_what_is_read_is_what_was_appended(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(200)])
+    kept = await archive_changes(store, log)
+    assert kept.end() == (await log.state()).head
+    entries = list(kept.entries(Watermark(log.log_id)))
+    assert _places(entries) == _places(await _all(log))
+    for partition in range(PARTITIONS):
+        positions = [e.position for e in entries if e.partition == partition]
+        assert positions == list(range(1, len(positions) + 1))
+    found, wanted = entries[0].change, _upsert(entries[0].change.document_id)
+    for field in dataclasses.fields(Change):
+        if field.name not in ("bounds", "vectors"):
+            assert getattr(found, field.name) == getattr(wanted, field.name)
+    assert np.array_equal(found.bounds, wanted.bounds)
+    assert np.array_equal(found.vectors["m"], wanted.vectors["m"])
+
+
+async def test_segments_go_on_from_each_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "SEGMENT_CHANGES", 20)
+    monkeypatch.setattr(archiving, "_READ_AT_ONCE", 1)
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(300)])
+    kept = await archive_changes(store, log)
+    numbers = kept.numbers()
+    assert len(numbers) > 3 and numbers == list(range(1, len(numbers) + 1))
+    fresh = Archive(store, "default", log.log_id)
+    bounds = [fresh.bounds(number) for number in numbers]
+    assert [after for _, after in bounds[:-1]] == [before for before, _ in bounds[1:]]
+    middle = bounds[2][0].advanced({0: bounds[2][0].positions[0] + 1})
+    wanted = [e for e in await _all(log) if e.position > middle.positions[e.partition]]
+    assert _places(list(fresh.entries(middle))) == _places(wanted)
+    upto = bounds[3][1]
+    wanted = [e for e in wanted if e.position <= upto.positions[e.partition]]
+    assert _places(list(fresh.entries(middle, upto))) == _places(wanted)
+    pending = fresh.pending(middle)
+    later = [e for e in await _all(log) if e.position > middle.positions[e.partition]]
+    assert pending == (len(later), min(e.time_us for e in later))
+
+
+async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "SEGMENT_CHANGES", 30)
+    monkeypatch.setattr(archiving, "_READ_AT_ONCE", 2)
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(150)])
+    done = await asyncio.gather(*(archive_changes(store, log) for _ in range(4)))
+    await _append(log, [f"k{n}" for n in range(50)])
+    done += await asyncio.gather(*(archive_changes(store, log) for _ in range(4)))
+    head = (await log.state()).head
+    assert done[-1].end() == head
+    entries = _places(list(Archive(store, "default", log.log_id).entries(Watermark(log.log_id))))
+    assert entries == _places(await _all(log))
+    assert max(Counter(entries).values()) == 1
+
+
+async def test_a_segment_does_not_take_the_place_of_another(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, ["a"])
+    kept = await archive_changes(store, log)
+    start = Watermark(log.log_id)
+    with pytest.raises(AlreadyExists, match="has grown"):
+        kept.add([], start, start)
+
+
+async def test_an_empty_log_is_archived_once(store: Store) -> None:
+    log = MemoryLog()
+    for _ in range(3):
+        kept = await archive_changes(store, log)
+    assert kept.numbers() == [1]
+    assert kept.end() == Watermark(log.log_id)
+    await _append(log, ["a"])
+    kept = await archive_changes(store, log)
+    assert [e.change.document_id for e in kept.entries(Watermark(log.log_id))] == ["a"]
+
+
+async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, ["a", "b"])
+    first = (await archive_changes(store, log)).end()
+    await _append(log, ["c"])
+    kept = await archive_changes(store, log)
+    assert kept.drop(Watermark(log.log_id)) == 0
+    assert kept.drop(first) == 1
+    with pytest.raises(SnapshotMismatch, match="lacks changes 1 to 1"):
+        list(kept.entries(Watermark(log.log_id)))
+    assert [e.change.document_id for e in kept.entries(first)] == ["c"]
+    second = kept.end()
+    assert kept.drop(second) == 1
+    assert kept.drop(second) == 0
+    await log.trim(second)
+    assert (await archive_changes(store, log)).end() == second
+    await _append(log, ["d"])
+    again = await archive_changes(store, log)
+    assert [e.change.document_id for e in again.entries(second)] == ["d"]
+    assert again.drop(again.end()) == 2
+    assert len(again.numbers()) == 1
+
+
+async def test_a_log_that_lost_what_is_archived_is_refused(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, ["a", "a"])
+    kept = await archive_changes(store, log)
+    partition = next(p for p, at in enumerate(kept.end().positions) if at)
+    log.set_back(partition, 1)
+    with pytest.raises(SnapshotMismatch, match="it has lost changes"):
+        await archive_changes(store, log)
+
+
+def test_what_is_no_segment_is_named() -> None:
+    with pytest.raises(SnapshotCorrupt, match="segment 7 is not a segment"):
+        LogSegment(b"PAR1 torn", "segment 7")
+
+
+def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
+    name = SNAPSHOT.format(number)
+    manifest = snapshot_pb2.Manifest(schema_version=1, snapshot_id=name, collection="default")
+    if watermark is not None:
+        manifest.change_log_id = watermark.log_id
+        manifest.watermark = watermark.encode()
+    from nearline.snapshot import message_to_json
+
+    path = f"default/snapshots/{name}/manifest.json"
+    store.files.create(path, message_to_json(manifest).encode())
+    return name
+
+
+async def test_only_what_every_snapshot_and_the_archive_has_is_trimmed(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(100)])
+    assert await trim_log(store, log) == 0  # Nothing is published.
+    head = (await archive_changes(store, log)).end()
+    less = Watermark(log.log_id, tuple(max(0, at - 1) for at in head.positions))
+    _publish(store, 1, head)
+    older = _publish(store, 2, less)
+    await _append(log, ["not archived"])
+    assert await trim_log(store, log) == sum(less.positions)
+    assert (await log.state()).trimmed == less
+    store.remove_snapshot("default", older)
+    assert await trim_log(store, log) == sum(head.positions) - sum(less.positions)
+    assert await trim_log(store, log) == 0
+    assert (await log.state()).trimmed == head
+
+
+async def test_a_snapshot_of_no_log_holds_everything(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, ["a"])
+    head = (await archive_changes(store, log)).end()
+    _publish(store, 1, head)
+    assert common_watermark(store, "default", log.log_id) == head
+    _publish(store, 2, None)
+    assert common_watermark(store, "default", log.log_id) == Watermark(log.log_id)
+    assert await trim_log(store, log) == 0
+
+
+def test_a_later_log_contains_the_one_that_it_follows() -> None:
+    old, new, foreign = "a" * 32, "b" * 32, "c" * 32
+    head = Watermark(new, (5,) * PARTITIONS)
+    manifest = snapshot_pb2.Manifest(change_log_id=new, watermark=head.encode())
+    assert contained_watermark(manifest, new, [old, new]) == head
+    assert contained_watermark(manifest, old, [old, new]).covers(Watermark(old, (9,) * PARTITIONS))
+    manifest = snapshot_pb2.Manifest(change_log_id=old, watermark=Watermark(old).encode())
+    assert contained_watermark(manifest, new, [old, new]) == Watermark(new)
+    manifest = snapshot_pb2.Manifest(change_log_id=foreign, watermark=Watermark(foreign).encode())
+    assert contained_watermark(manifest, new, [old, new]) == Watermark(new)

@@ -1,6 +1,0 @@
-"""A Redis for the tests of a file, empty for each of them."""
-
-from tests.generation.redis import give_shared_redis
-from tests.retrieval.changes.conftest import give_empty_redis
-
-__all__ = ["give_empty_redis", "give_shared_redis"]

@@ -1,0 +1,301 @@
+"""Drift: windows of searches and interactions, held against what came first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from nearline.errors import NotReady
+from nearline.filters import Equals
+from nearline.snapshot import Store
+from nearline.v1 import snapshot_pb2
+from retrieval.monitoring.divergence import stability_index
+from retrieval.monitoring.drift import BASELINE_SEARCHES, DriftMonitor
+from retrieval.monitoring.samples import ItemCounts, Reservoir, SearchObservation
+from retrieval.protocols.shard import ShardQueries
+from retrieval.router.events import InteractionsEvent, SearchEvent
+from retrieval.search.collection import ServedCollection
+from retrieval.search.queries import QueryBatch
+from retrieval.snapshots.golden_queries import GoldenQueries
+from tests.retrieval.monitoring.monitored_collection import metric, served_collections
+from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+DIM = 8
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _search(
+    served: ServedCollection,
+    vector: NDArray[np.float32],
+    score: float,
+    options: c.SearchOptions = c.SearchOptions(),  # noqa: B008  frozen
+    arm: c.Arm | None = None,
+) -> SearchEvent:
+    asked = QueryBatch(c.SearchMode.DENSE, [0], ShardQueries(vector[None]))
+    hits = [c.Hit(id="d1", score=score)]
+    return SearchEvent(served, arm, c.Query(vector=vector), options, asked, hits, b"")
+
+
+def _offer(
+    monitor: DriftMonitor,
+    served: ServedCollection,
+    vectors: NDArray[np.float32],
+    scores: Sequence[float],
+) -> None:
+    for vector, score in zip(vectors, scores, strict=True):
+        monitor.observe(_search(served, vector, score))
+
+
+def _write(tmp_path: Path, rng: np.random.Generator, name: str, *, golden: bool = False) -> None:
+    vectors = rng.normal(size=(300, DIM)).astype(np.float32)
+    queries = rng.normal(size=(200, DIM)).astype(np.float32) if golden else None
+    write_snapshot(tmp_path, documents_of(vectors), collection=name, golden=queries)
+
+
+async def test_a_window_is_held_against_the_first_searches_and_the_golden_queries(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "moving", golden=True)
+    clock = Clock()
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
+        (served,) = collections.in_force
+        first = rng.uniform(0, 1, BASELINE_SEARCHES).tolist()
+        queries = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, queries, first)
+        now = rng.uniform(0.5, 1.5, 300).tolist()
+        _offer(monitor, served, queries[:300] + 3, now)
+        await monitor.look()
+        labels = {"collection": "moving", "baseline": "first"}
+        assert metric("nearline_retrieval_score_drift", **labels) == 0, "its time is not up"
+        clock.now = 60
+        await monitor.look()
+        psi = metric("nearline_retrieval_score_drift", **labels)
+        assert psi == pytest.approx(stability_index(first, now))
+        drift = "nearline_retrieval_query_drift"
+        for baseline in ("first", "golden"):
+            both = {"collection": "moving", "baseline": baseline}
+            assert metric(drift, measure="energy", **both) > 0.3
+            assert metric(drift, measure="direction", **both) > 0.3
+        assert metric("nearline_retrieval_score_drift", collection="moving", baseline="golden") > 0
+        # A flat index finds what was found when it was built.
+        shift = metric("nearline_retrieval_golden_score_shift", collection="moving")
+        assert shift == pytest.approx(0, abs=1e-5)
+        # The next window is like the first searches again.
+        clock.now = 61
+        _offer(monitor, served, queries[:500], rng.uniform(0, 1, 500).tolist())
+        clock.now = 121
+        await monitor.look()
+        assert metric("nearline_retrieval_score_drift", **labels) < 0.1
+        assert metric(drift, measure="energy", **labels) < 0.02
+
+
+async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, rng, "shifted", golden=True)
+    clock = Clock()
+    best = GoldenQueries.of
+
+    def better(folder: Path, manifest: snapshot_pb2.Manifest) -> GoldenQueries | None:
+        golden = best(folder, manifest)
+        assert golden is not None
+        return golden._replace(scores=[[one - 0.5 for one in row] for row in golden.scores])
+
+    monkeypatch.setattr(GoldenQueries, "of", better)
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
+        (served,) = collections.in_force
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
+        _offer(monitor, served, vectors[:300], [0.5] * 300)
+        clock.now = 60
+        await monitor.look()
+    shift = metric("nearline_retrieval_golden_score_shift", collection="shifted")
+    assert shift == pytest.approx(0.5, abs=1e-5)
+
+
+async def test_a_window_goes_on_until_it_says_something(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "quiet")
+    clock = Clock()
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
+        (served,) = collections.in_force
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
+        _offer(monitor, served, vectors[:199], [0.9] * 199)
+        clock.now = 1e6
+        await monitor.look()
+        labels = {"collection": "quiet", "baseline": "first"}
+        assert metric("nearline_retrieval_score_drift", **labels) == 0
+        _offer(monitor, served, vectors[:1], [0.9])
+        await monitor.look()
+        assert metric("nearline_retrieval_score_drift", **labels) > 1
+
+
+async def test_neither_a_canary_nor_the_scores_of_a_filter_count(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "apart")
+    clock = Clock()
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
+        (served,) = collections.in_force
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
+        filtered = c.SearchOptions(filter=Equals("kind", "class"))
+        for vector in vectors[:300]:
+            monitor.observe(_search(served, vector, 0.9, arm=c.Arm.CANARY))
+            monitor.observe(_search(served, vector, 0.9, filtered))
+            monitor.observe(_search(served, vector, 0.9)._replace(asked=None))
+        _offer(monitor, served, vectors[:300], [0.5] * 300)
+        clock.now = 60
+        await monitor.look()
+        psi = metric("nearline_retrieval_score_drift", collection="apart", baseline="first")
+        assert 0 < psi < 0.02
+
+
+async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "rebuilt")
+    clock = Clock()
+    asked: list[tuple[str, str]] = []
+    away = True
+
+    async def ask(collection: str, reason: str) -> bool:
+        if away:
+            raise NotReady("redis is away; start it")
+        asked.append((collection, reason))
+        return True
+
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(
+            Store(tmp_path), collections, 1.0, window_s=60, limit=0.25, ask_rebuild=ask, clock=clock
+        )
+        (served,) = collections.in_force
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        same = rng.uniform(0, 1, BASELINE_SEARCHES).tolist()
+        _offer(monitor, served, vectors, same)
+        # Two that drifted, one that did not, three that did while Redis was away, and three more.
+        for number, drifted in enumerate([1, 1, 0, 1, 1, 1, 1, 1, 1]):
+            away = number < 6
+            scores = [one + 2 * drifted for one in same[:300]]
+            _offer(monitor, served, vectors[:300], scores)
+            clock.now += 60
+            await monitor.look()
+    assert [name for name, _ in asked] == ["rebuilt"]
+    assert asked[0][1].startswith("drift of score: ") and asked[0][1].endswith(" is above 0.25")
+    name = "nearline_retrieval_drift_rebuilds_total"
+    assert metric(name, collection="rebuilt", drift="score") == 1
+
+
+async def test_a_new_snapshot_begins_anew_and_an_old_one_tells_nothing_more(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "flipped")
+    clock = Clock()
+    vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
+        (old,) = collections.in_force
+        _offer(monitor, old, vectors, [0.5] * BASELINE_SEARCHES)
+        _write(tmp_path, rng, "flipped")
+        async with served_collections(tmp_path) as others:
+            (new,) = others.in_force
+            collections.serve(new)
+            _offer(monitor, new, vectors, [0.9] * BASELINE_SEARCHES)
+            _offer(monitor, old, vectors, [0.1] * BASELINE_SEARCHES)
+            _offer(monitor, new, vectors[:300], [0.9] * 300)
+            clock.now = 60
+            await monitor.look()
+    psi = metric("nearline_retrieval_score_drift", collection="flipped", baseline="first")
+    assert 0 < psi < 0.02
+
+
+async def test_popularity_and_live_rows_are_told_with_a_window(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "liked")
+    clock = Clock()
+    async with served_collections(tmp_path) as collections:
+        (held,) = collections.holdings.all
+        served = held.value
+        served.learned = learned(["a", "b"], {}, {"a": 1.0, "b": 1.0})
+        monitor = DriftMonitor(
+            Store(tmp_path),
+            collections,
+            1.0,
+            window_s=60,
+            clock=clock,
+            live_rows=lambda served: (20, 10),
+        )
+        await monitor.look()
+        vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
+        _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
+        _offer(monitor, served, vectors[:300], [0.5] * 300)
+        monitor.observe(InteractionsEvent("liked", [c.Interaction(item_id="a")] * 600))
+        monitor.observe(InteractionsEvent("of nobody", [c.Interaction(item_id="a")]))
+        clock.now = 60
+        await monitor.look()
+    # (1/2, 1/2, rest 0) then, (1, 0, rest 0) now.
+    by_hand = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
+    found = metric("nearline_retrieval_popularity_drift", collection="liked")
+    assert found == pytest.approx(by_hand)
+    assert metric("nearline_retrieval_item_drift", collection="liked") == 30 / 300
+
+
+def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together() -> None:
+    counts = ItemCounts(learned(["a", "b", "c"], {}, {"a": 3.0, "b": 1.0}))
+    counts.add([c.Interaction(item_id="a", kind="purchase")] * 499)
+    assert counts.compared() is None
+    counts.add([c.Interaction(item_id="new", weight=7.0)])
+    before, now = counts.compared() or ((), ())
+    assert list(before) == [3, 1, 0]
+    assert list(now) == [499 * 5, 0, 7]
+
+
+def test_a_sample_is_no_larger_than_wanted_and_each_is_as_likely() -> None:
+    kept = np.zeros(20)
+    for _ in range(2_000):
+        sample = Reservoir(5)
+        for number in range(20):
+            sample.offer(SearchObservation(c.SearchMode.DENSE, float(number), None))
+        assert len(sample.kept) == 5
+        for one in sample.kept:
+            assert one.score is not None
+            kept[int(one.score)] += 1
+    # 500 each; six standard deviations.
+    assert np.abs(kept - 500).max() < 6 * math.sqrt(2_000 * 0.25 * 0.75)
+
+
+async def test_nothing_is_looked_at_where_the_share_is_0(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    _write(tmp_path, rng, "off")
+    async with served_collections(tmp_path) as collections:
+        monitor = DriftMonitor(Store(tmp_path), collections, 0.0)
+        monitor.start()
+        (served,) = collections.in_force
+        monitor.observe(_search(served, np.ones(DIM, np.float32), 0.5))
+        monitor.observe(InteractionsEvent("off", [c.Interaction(item_id="a")]))
+        assert not monitor._watched
+        await monitor.close()

@@ -1,0 +1,219 @@
+"""Lists that are the same for everybody come from a cache, and are made personal after it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from nearline import contract as c
+from nearline import wire
+from nearline.contract import Audience, RecommendOptions
+from nearline.errors import NotReady
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.embedders.endpoints import Embedders
+from retrieval.recommend import cached_candidates
+from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.policies import Policies, Policy, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from tests.retrieval.fakes import FailingShard
+from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
+
+PAGE = Audience(item_ids=("a",), surface="item_page")
+NEAR = c.ServedBy(source=c.Source.CACHE, reason="near")
+
+
+@pytest.fixture
+def known() -> BehaviourModel:
+    return learned(IDS, GOES, POPULARITY, HAD)
+
+
+@contextlib.asynccontextmanager
+async def cached(
+    folder: Path, known: BehaviourModel, policies: Policies | None = None
+) -> AsyncIterator[tuple[RecommendationService, CandidateCache, ServedCollections]]:
+    """Yields a service with a cache, and the collections that it serves."""
+    async with recommender(folder, known) as plain:
+        collections = plain.collections
+        similar = SimilarItems(Embedders({}))
+        hot = CandidateCache(TieredCache(None), {}, similar)
+        try:
+            chosen = policies or default_policies()
+            yield RecommendationService(collections, similar, chosen, hot=hot), hot, collections
+        finally:
+            await hot.close()
+
+
+async def test_the_second_asker_gets_the_same_list_from_the_cache(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with cached(tmp_path, known) as (service, _, _):
+        first = await service.recommend(PAGE, RecommendOptions(n=4))
+        assert first.info.served_by == c.ServedBy()
+        again = await service.recommend(replace(PAGE, user_id="bob"), RecommendOptions(n=4))
+        assert again.info.served_by == NEAR
+        assert ids(again) == ids(first) and ids(first)[:3] == ["b", "c", "d"]
+        assert [one.hit.score for one in again.recommendations[:3]] == [5.0, 4.0, 1.0]
+
+
+async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everybody(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with cached(tmp_path, known) as (service, _, _):
+        about = Audience(item_ids=("b",), surface="item_page")
+        assert ids(await service.recommend(about, RecommendOptions(n=2))) == ["a", "c"]
+        ann = await service.recommend(replace(about, user_id="ann"), RecommendOptions(n=3))
+        assert ann.info.served_by == NEAR
+        assert ids(ann)[0] == "c" and not {"a", "b", "g"} & set(ids(ann))
+
+
+async def test_other_parts_of_items_and_other_policies_are_other_lists(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    blocking = Policy(name="item_page", version=1, blocked=frozenset({"b"}))
+    policies = Policies([blocking, Policy(name="home", version=1)])
+    async with cached(tmp_path, known, policies) as (service, _, _):
+        titled = RecommendOptions(n=2, payload=frozenset({c.PayloadField.TITLE}))
+        assert ids(await service.recommend(PAGE, titled)) == ["c", "d"]
+        home = replace(PAGE, surface="home")
+        assert ids(await service.recommend(home, titled)) == ["b", "c"]
+        plain = await service.recommend(PAGE, RecommendOptions(n=2))
+        assert plain.info.served_by == c.ServedBy()
+        assert plain.recommendations[0].hit.title is None
+        again = await service.recommend(PAGE, titled)
+        assert again.info.served_by == NEAR and again.recommendations[0].hit.title == "C"
+
+
+async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_anew(
+    tmp_path: Path, known: BehaviourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_candidates, "_SHORT", 4)
+    async with cached(tmp_path, known) as (service, _, _):
+        whole = await service.recommend(PAGE, RecommendOptions(n=2))
+        assert ids(whole) == ["b", "c"]
+        # The list is b, c, d and one more; two are wanted of it.
+        left = await service.recommend(PAGE, RecommendOptions(n=2, exclude_ids=("b", "c")))
+        assert left.info.served_by == NEAR and ids(left)[0] == "d"
+        none = await service.recommend(PAGE, RecommendOptions(n=2, exclude_ids=("b", "c", "d")))
+        assert none.info.served_by == c.ServedBy() and len(ids(none)) == 2
+        # What asks for more than half of its length has a longer one.
+        assert len(ids(await service.recommend(PAGE, RecommendOptions(n=6)))) == 6
+
+
+async def test_what_nobody_had_yet_and_what_does_not_exist_are_remembered_too(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with cached(tmp_path, known) as (service, _, collections):
+        (served,) = collections.in_force
+        asked = [Audience(item_ids=(one,), surface="item_page") for one in ("new", "zzz")]
+        options = RecommendOptions(n=3, payload=frozenset({c.PayloadField.TITLE}))
+        first = [await service.recommend(one, options) for one in asked]
+        # Nobody is there to be asked again.
+        served.shards = tuple(FailingShard(NotReady("away")) for _ in served.shards)
+        again = [await service.recommend(one, options) for one in asked]
+        for before, after in zip(first, again, strict=True):
+            assert after.recommendations == before.recommendations
+            assert after.ignored_ids == before.ignored_ids
+        like, missing = again
+        # The vectors of items turn by one angle from each to the next.
+        assert ids(like) == ["g", "f", "e"] and like.recommendations[0].hit.title == "G"
+        assert like.info.served_by.rung == "content" and not like.ignored_ids
+        assert ids(missing) == ["f", "a", "b"] and missing.info.served_by.rung == "popular"
+        assert missing.ignored_ids == [c.IgnoredId("zzz", c.IgnoredReason.NOT_FOUND)]
+
+
+async def test_items_are_alike_where_nothing_was_learned_and_that_is_cached(
+    tmp_path: Path,
+) -> None:
+    async with cached(tmp_path, cast(Any, None)) as (service, _, collections):
+        (served,) = collections.in_force
+        first = await service.recommend(PAGE, RecommendOptions(n=3))
+        served.shards = tuple(FailingShard(NotReady("away")) for _ in served.shards)
+        again = await service.recommend(PAGE, RecommendOptions(n=3, exclude_ids=("b",)))
+        assert ids(first) == ["b", "c", "d"] and ids(again) == ["c", "d", "e"]
+
+
+async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    fields = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
+    async with (
+        cached(tmp_path, known) as (service, _, _),
+        recommender(tmp_path / "plain", known) as plain,
+    ):
+        for payload in (fields, frozenset[c.PayloadField]()):
+            options = RecommendOptions(n=4, payload=payload, exclude_ids=("c",))
+            explained = replace(options, explain=True)
+            await service.recommend(PAGE, options)
+            lists = [
+                wire.recommend_reply(
+                    wire.recommend_response(await made.recommend(PAGE, asked))
+                ).recommendations
+                for made, asked in ((service, options), (service, explained), (plain, options))
+            ]
+            hits = [[one.hit for one in shown] for shown in lists]
+            assert hits[0] == hits[1] == hits[2] and len(hits[0]) == 4
+
+
+async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: BehaviourModel) -> None:
+    async with cached(tmp_path, known) as (service, _, collections):
+        (served,) = collections.in_force
+        whole = served.shards
+        served.shards = (FailingShard(NotReady("away")), *whole[1:])
+        part = await service.recommend(PAGE, RecommendOptions(n=8))
+        assert part.info.coverage.shards_answered == 2
+        served.shards = whole
+        reply = await service.recommend(PAGE, RecommendOptions(n=7))
+        assert reply.info.coverage.shards_answered == 3 and len(ids(reply)) == 7
+
+
+async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with cached(tmp_path, known) as (service, hot, collections):
+        (served,) = collections.in_force
+        for audience in (PAGE, Audience(), Audience(item_ids=("d",), surface="item_page")):
+            await service.recommend(audience, RecommendOptions(n=2))
+        following = renamed(served)
+        # Two are asked for with an item, one is what is popular.
+        assert await hot.prewarm(following, 10) == 3
+        collections.serve(following)
+        for audience in (PAGE, Audience()):
+            reply = await service.recommend(audience, RecommendOptions(n=2))
+            assert reply.info.served_by.source is c.Source.CACHE
+            assert reply.info.snapshot_id == following.snapshot_id
+
+
+def renamed(served: ServedCollection) -> ServedCollection:
+    """Returns the same collection as another snapshot, whose shards answer under either name."""
+    following = copy.copy(served)
+    following.shards = cast(Any, tuple(_Renamed(one, served.snapshot_id) for one in served.shards))
+    following.snapshot_id = "20990101T000000Z-000000"
+    return following
+
+
+class _Renamed:
+    """Asks a shard for the snapshot that it has."""
+
+    def __init__(self, shard: object, snapshot_id: str) -> None:
+        self._shard = shard
+        self._snapshot_id = snapshot_id
+
+    def fetch(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.fetch(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
+    def count(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.count(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
+    def scan(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.scan(self._snapshot_id, *arguments)  # type: ignore[attr-defined]

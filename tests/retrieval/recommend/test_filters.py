@@ -1,0 +1,103 @@
+"""Lists under a filter, over a snapshot that the builder made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_builder.interactions.records import Interactions
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.builder import build_snapshot
+from nearline import contract as c
+from nearline.contract import Audience, Cause, RecommendOptions
+from nearline.errors import InvalidRequest
+from nearline.filters import Equals, In
+from nearline.snapshot import Store
+from retrieval.behaviour.model import load_behaviour_model
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.recommend import candidates
+from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.policies import Policies, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShardProvider
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+
+PAGE = Audience(item_ids=("i03",), surface="item_page")
+
+
+@contextlib.asynccontextmanager
+async def recommender(
+    folder: Path,
+    policies: Policies | None = None,
+    items: Sequence[c.Item] = (),
+    rows: Interactions | None = None,
+) -> AsyncIterator[RecommendationService]:
+    """Yields a service over a build of the walks, or of other items and interactions."""
+    store = Store(folder)
+    vectors = np.eye(ITEMS, dtype=np.float32)
+    items = items or [
+        c.Item(id=one, title=one, vector=vectors[at], attributes={"even": at % 2 == 0, "name": one})
+        for at, one in enumerate(documents())
+    ]
+    learning = TrainingOptions(interactions=rows or walks())
+    options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
+    await build_snapshot(items, options)
+    shards, collections = LocalShardProvider(store, 1), ServedCollections()
+    hot = CandidateCache(TieredCache(None), {}, SimilarItems(Embedders({})))
+    try:
+        (snapshot,) = read_current_snapshots(store, ())
+        loaded = await shards.prepare(snapshot)
+        collections.serve(ServedCollection(snapshot, loaded, load_behaviour_model(store, snapshot)))
+        similar = SimilarItems(Embedders({}))
+        chosen = policies or default_policies()
+        yield RecommendationService(collections, similar, chosen, hot=hot)
+    finally:
+        await hot.close()
+        await shards.close()
+
+
+@pytest.mark.parametrize("few", [0, 5_000])
+async def test_only_what_matches_is_listed_in_the_same_order(
+    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether matches are looked up before, or met on the way.
+    monkeypatch.setattr(candidates, "_FEW", few)
+    async with recommender(tmp_path) as service:
+        for audience in (Audience(), PAGE, Audience(user_id="u001")):
+            everything = await service.recommend(audience, RecommendOptions(n=ITEMS))
+            wanted = [
+                one.hit.id for one in everything.recommendations if int(one.hit.id[1:]) % 2 == 0
+            ]
+            assert len(wanted) >= 1
+            for _ in range(2):
+                options = RecommendOptions(n=ITEMS, filter=Equals("even", True))
+                reply = await service.recommend(audience, options)
+                assert [one.hit.id for one in reply.recommendations] == wanted
+            one = RecommendOptions(n=5, filter=In("name", (wanted[-1], "nothing")))
+            reply = await service.recommend(audience, one)
+            assert [one.hit.id for one in reply.recommendations] == [wanted[-1]]
+            none = RecommendOptions(n=5, filter=Equals("name", "nothing"))
+            assert not (await service.recommend(audience, none)).recommendations
+
+
+async def test_why_not_names_the_filter(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        options = RecommendOptions(n=3, filter=Equals("even", True), why_not_id="i05")
+        why = (await service.recommend(PAGE, options)).why_not
+        assert why is not None and why.cause is Cause.FILTERED
+
+
+async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        with pytest.raises(InvalidRequest, match="evn"):
+            await service.recommend(PAGE, RecommendOptions(filter=Equals("evn", True)))

@@ -1,0 +1,261 @@
+"""Lists from a service over a snapshot in this process, against what can be followed by hand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline.contract import Audience, Cause, RecommendOptions
+from nearline.errors import InvalidRequest, NotFound, Unsupported
+from nearline.filters import Equals
+from nearline.snapshot import Store
+from retrieval.behaviour.model import BehaviourModel
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.similar_items import SimilarItems
+from retrieval.rollout.collections import ServedCollections
+from retrieval.search.collection import ServedCollection
+from retrieval.shards.local_provider import LocalShardProvider
+from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.small_snapshots import Document, write_snapshot
+
+IDS = ["a", "b", "c", "d", "e", "f", "g", "new"]
+# By id: what goes with it. "g" goes with nothing; nobody has had "new" yet.
+GOES = {
+    "a": {"b": 5.0, "c": 4.0, "d": 1.0},
+    "b": {"a": 5.0, "c": 3.0},
+    "c": {"a": 4.0, "b": 3.0, "d": 2.0},
+    "d": {"e": 6.0, "a": 1.0},
+}
+POPULARITY = {"f": 9.0, "a": 8.0, "b": 7.0, "c": 6.0, "d": 5.0, "e": 4.0, "g": 1.0}
+HAD = {"ann": [("a", 2_000_000), ("g", 1_000_000)]}
+HOME = Audience()
+
+
+def directions(angle: dict[str, float]) -> dict[str, np.ndarray]:
+    return {one: np.array([np.cos(at), np.sin(at)], np.float32) for one, at in angle.items()}
+
+
+VECTORS = directions({one: number * 0.15 for number, one in enumerate(IDS)})
+
+
+@contextlib.asynccontextmanager
+async def recommender(
+    folder: Path, known: BehaviourModel | None, policies: Policies | None = None
+) -> AsyncIterator[RecommendationService]:
+    documents = [
+        Document(id=one, vectors=VECTORS[one][None], title=one.upper(), text="x" * 10)
+        for one in IDS
+    ]
+    write_snapshot(folder, documents, shards=3)
+    shards = LocalShardProvider(Store(folder), 1)
+    collections = ServedCollections()
+    try:
+        (snapshot,) = read_current_snapshots(Store(folder), ())
+        collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), known))
+        similar = SimilarItems(Embedders({}))
+        yield RecommendationService(collections, similar, policies or default_policies())
+    finally:
+        await shards.close()
+
+
+def ids(reply: c.RecommendReply) -> list[str]:
+    return [one.hit.id for one in reply.recommendations]
+
+
+@pytest.fixture
+def known() -> BehaviourModel:
+    factors = {"new": (1.0, 0.0), "a": (1.0, 0.1), "g": (0.0, 1.0), "f": (0.1, 0.2)}
+    return learned(IDS, GOES, POPULARITY, HAD, factors)
+
+
+async def test_nobody_gets_what_is_popular(tmp_path: Path, known: BehaviourModel) -> None:
+    async with recommender(tmp_path, known) as service:
+        reply = await service.recommend(HOME, RecommendOptions(n=3))
+        assert ids(reply) == ["f", "a", "b"]
+        assert reply.info.served_by == c.ServedBy(rung="popular")
+        assert reply.policy.startswith("home/0/")
+        assert reply.info.list_id and reply.info.coverage.shards_answered == 3
+
+
+async def test_what_goes_with_an_item_comes_first_then_the_rest(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        about = Audience(item_ids=("a",), surface="item_page")
+        reply = await service.recommend(about, RecommendOptions(n=7))
+        assert ids(reply)[:3] == ["b", "c", "d"]
+        assert [one.hit.score for one in reply.recommendations[:3]] == [5.0, 4.0, 1.0]
+        # The rest by the factors of somebody who had "a"; no score is above those before.
+        assert ids(reply)[3] == "new" and set(ids(reply)[3:]) == {"e", "f", "g", "new"}
+        assert all(one.hit.score <= 0 for one in reply.recommendations[3:])
+        assert reply.info.served_by == c.ServedBy()
+
+
+async def test_a_user_is_known_from_the_snapshot_and_is_not_shown_what_they_had(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        reply = await service.recommend(Audience(user_id="ann"), RecommendOptions(n=10))
+        assert ids(reply)[:3] == ["b", "c", "d"]
+        assert set(ids(reply)) == set(IDS) - {"a", "g"}
+
+
+async def test_a_surface_with_repeats_shows_again_what_they_had(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        cart = Audience(user_id="ann", surface="cart")
+        reply = await service.recommend(cart, RecommendOptions(n=3, explain=True))
+        assert "a" in ids(reply)
+        (again,) = (one for one in reply.recommendations if one.hit.id == "a")
+        assert again.reasons[0] == "again"
+
+
+async def test_reasons_name_what_of_the_history_speaks_for_an_item(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        about = Audience(item_ids=("a", "c"))
+        reply = await service.recommend(about, RecommendOptions(n=8, explain=True))
+        reasons = {one.hit.id: one.reasons for one in reply.recommendations}
+        # b: 5 of 8 by a, 3 by c. d: 1 of 3 by a, 2 by c.
+        assert reasons["b"] == ("because:a", "because:c")
+        assert reasons["d"] == ("because:c", "because:a")
+        assert reasons["new"] == ("new",)
+        assert reasons["f"] == ("popular",)
+
+
+async def test_an_item_without_behaviour_asks_by_its_vector(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        reply = await service.recommend(Audience(item_ids=("new",)), RecommendOptions(n=2))
+        # The vectors turn by 0.15 from one to the next.
+        assert ids(reply) == ["g", "f"]
+        assert reply.recommendations[0].hit.score == pytest.approx(np.cos(0.15), abs=1e-6)
+        assert reply.info.served_by.rung == "content"
+
+
+async def test_unknown_items_are_reported_and_popular_ones_stand_in(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        about = Audience(item_ids=("nothing",), user_id="nobody")
+        reply = await service.recommend(about, RecommendOptions(n=2))
+        assert ids(reply) == ["f", "a"]
+        assert [(one.id, one.reason) for one in reply.ignored_ids] == [
+            ("nothing", c.IgnoredReason.NOT_FOUND)
+        ]
+        assert reply.info.served_by.source is c.Source.FALLBACK
+        assert reply.info.served_by.rung == "popular"
+
+
+async def test_without_interactions_there_is_still_an_answer(tmp_path: Path) -> None:
+    async with recommender(tmp_path, None) as service:
+        reply = await service.recommend(HOME, RecommendOptions(n=3))
+        assert ids(reply) == ["a", "b", "c"]
+        assert reply.info.served_by.rung == "unordered"
+        assert "--interactions" in reply.info.served_by.reason
+        reply = await service.recommend(Audience(item_ids=("a",)), RecommendOptions(n=2))
+        assert ids(reply) == ["b", "c"]
+
+
+async def test_the_caller_may_exclude_and_ask_for_payload(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        options = RecommendOptions(
+            n=2, exclude_ids=("a", "f"), payload=frozenset({c.PayloadField.TITLE})
+        )
+        reply = await service.recommend(HOME, options)
+        assert [(one.hit.id, one.hit.title) for one in reply.recommendations] == [
+            ("b", "B"),
+            ("c", "C"),
+        ]
+        assert reply.recommendations[0].hit.text is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "cause", "rank"),
+    [
+        ("f", Cause.LISTED, 1),
+        ("c", Cause.OUTRANKED, 4),
+        ("a", Cause.EXCLUDED, 2),
+        ("zzz", Cause.NO_SUCH_ITEM, 0),
+    ],
+)
+async def test_why_not_tells_the_cause_and_the_place(
+    tmp_path: Path, known: BehaviourModel, asked: str, cause: Cause, rank: int
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        options = RecommendOptions(n=2, exclude_ids=("a",), why_not_id=asked)
+        why = (await service.recommend(HOME, options)).why_not
+        assert why is not None
+        assert (why.cause, why.rank, why.id) == (cause, rank, asked)
+
+
+async def test_why_not_of_what_the_user_had(tmp_path: Path, known: BehaviourModel) -> None:
+    async with recommender(tmp_path, known) as service:
+        options = RecommendOptions(n=2, why_not_id="g")
+        why = (await service.recommend(Audience(user_id="ann"), options)).why_not
+        assert why is not None and why.cause is Cause.SEEN
+
+
+async def test_a_policy_blocks_pins_and_limits(tmp_path: Path, known: BehaviourModel) -> None:
+    policy = Policy(
+        name="home", version=1, pinned=("e", "gone"), blocked=frozenset({"f"}), seen=SeenRule()
+    )
+    async with recommender(tmp_path, known, Policies([policy])) as service:
+        options = RecommendOptions(n=3, explain=True, why_not_id="f")
+        reply = await service.recommend(HOME, options)
+        assert ids(reply) == ["e", "a", "b"]
+        assert reply.recommendations[0].reasons[0] == "pinned"
+        assert reply.why_not is not None and reply.why_not.cause is Cause.BLOCKED
+
+
+@pytest.mark.parametrize(
+    ("audience", "options", "field"),
+    [
+        (HOME, RecommendOptions(n=0), "n"),
+        (HOME, RecommendOptions(n=1_001), "n"),
+        (HOME, RecommendOptions(diversity=1.5), "diversity"),
+        (HOME, RecommendOptions(exclude_ids=("",)), "exclude_ids"),
+        (Audience(surface="hme"), RecommendOptions(), "surface"),
+        (Audience(item_ids=("",)), RecommendOptions(), "item_ids"),
+        (Audience(item_ids=("x",) * 257), RecommendOptions(), "item_ids"),
+        (Audience(user_id="u" * 513), RecommendOptions(), "user_id"),
+    ],
+)
+async def test_a_request_out_of_range_is_refused(
+    tmp_path: Path, known: BehaviourModel, audience: Audience, options: RecommendOptions, field: str
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        with pytest.raises(InvalidRequest) as refused:
+            await service.recommend(audience, options)
+        assert refused.value.field == field
+
+
+async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        with pytest.raises(InvalidRequest, match="colour"):
+            await service.recommend(HOME, RecommendOptions(filter=Equals("colour", "red")))
+
+
+async def test_another_collection_is_not_found_and_nothing_is_kept_without_redis(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known) as service:
+        with pytest.raises(NotFound):
+            await service.recommend(HOME, collection="other")
+        with pytest.raises(Unsupported, match="--redis"):
+            await service.record_interactions([c.Interaction(item_id="a", user_id="ann")])

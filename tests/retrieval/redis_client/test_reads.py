@@ -1,0 +1,71 @@
+"""Reads that are asked for at once get their own answers, and fail apart."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nearline.errors import NotReady
+from nearline_cli.local.processes import free_port
+from retrieval.redis_client.connection import connect
+from retrieval.redis_client.reads import RedisReader
+from tests.redis_server import needs_redis, valkey
+
+pytestmark = [pytest.mark.service, needs_redis]
+
+
+async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
+    async with valkey() as url, connect(url) as client:
+        await client.hset("hash", mapping={"a": "1", "b": "2"})
+        await client.set("text", "3")
+        # Two hundred connections take a busy machine a while; this is not about time.
+        reads = RedisReader(client, "lists", 20.0)
+        given_up = asyncio.ensure_future(reads.ask(("GET", "text")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        answers = await asyncio.gather(
+            *(reads.ask(("HMGET", "hash", "a", "b"), ("GET", "text")) for _ in range(200)),
+            # Of another kind: only who asked so is told.
+            reads.ask(("HMGET", "text", "a")),
+            return_exceptions=True,
+        )
+        assert answers[:-1] == [[[b"1", b"2"], b"3"]] * 200
+        assert isinstance(answers[-1], NotReady) and "WRONGTYPE" in answers[-1].message
+        assert given_up.cancelled()
+        assert await reads.ask(("GET", "text")) == [b"3"]
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
+    async with valkey() as url, connect(url, retries=0) as client, connect(url) as other:
+        await other.set("text", "3")
+        reads = RedisReader(client, "lists", 0.5)
+        for _ in range(2):
+            assert await reads.ask(("GET", "text")) == [b"3"]
+            assert await other.client_kill_filter(_type="normal", skipme=True) == 1
+
+
+async def test_a_redis_that_is_away_or_hangs_is_told_of_soon() -> None:
+    away = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
+    with pytest.raises(NotReady, match="does not answer"):
+        await RedisReader(away, "lists", 0.5).ask(("GET", "text"))
+    await away.aclose()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    client = connect(f"redis://127.0.0.1:{port}/0", timeout_s=10.0, retries=0)
+    reads = RedisReader(client, "lists", 0.5)
+    started = asyncio.get_running_loop().time()
+    for answer in await asyncio.gather(
+        *(reads.ask(("GET", "text")) for _ in range(3)), return_exceptions=True
+    ):
+        assert isinstance(answer, NotReady)
+    assert asyncio.get_running_loop().time() - started < 5
+    await client.aclose()
+    silent.close()
+    await silent.wait_closed()

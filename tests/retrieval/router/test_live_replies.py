@@ -1,0 +1,254 @@
+"""What replies say of live changes, and what a caller may ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
+from nearline.snapshot import partition_of
+from retrieval.protocols.shard import (
+    AppliedState,
+    ShardHits,
+    ShardItems,
+    ShardOptions,
+    ShardQueries,
+)
+from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.search import payloads
+from retrieval.search.request_context import RequestContext, oldest_state
+from tests.retrieval.fakes import SilentShard
+from tests.retrieval.writable_collection import DIM, Written, ids_of_shard, written
+
+LOG = "a" * 32
+TITLE = frozenset({c.PayloadField.TITLE})
+VECTOR = c.Query(vector=np.ones(DIM, np.float32))
+READS: dict[str, Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]]] = {}
+
+
+def read(
+    ask: Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]],
+) -> Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]]:
+    READS[ask.__name__] = ask
+    return ask
+
+
+@read
+async def search(service: c.Retriever, least: bytes) -> c.ReplyInfo:
+    return (await service.search(VECTOR, c.SearchOptions(min_watermark=least))).info
+
+
+@read
+async def search_batch(service: c.Retriever, least: bytes) -> c.ReplyInfo:
+    options = c.SearchOptions(min_watermark=least)
+    return (await service.search_batch([VECTOR, VECTOR], options)).info
+
+
+@read
+async def get_items(service: c.Retriever, least: bytes) -> c.ReplyInfo:
+    ids = [one for shard in range(2) for one in ids_of_shard(shard, 2, 1)]
+    return (await service.get_items(ids, min_watermark=least)).info
+
+
+@read
+async def list_items(service: c.Retriever, least: bytes) -> c.ReplyInfo:
+    return (await service.list_items(min_watermark=least)).info
+
+
+@read
+async def count_items(service: c.Retriever, least: bytes) -> c.ReplyInfo:
+    return (await service.count_items(min_watermark=least)).info
+
+
+async def some(here: Written) -> bytes:
+    """Writes an item to every shard; gives the watermark."""
+    items = [
+        c.Item(id=one, text="red cloud") for shard in range(2) for one in ids_of_shard(shard, 2, 3)
+    ]
+    return (await here.service.upsert_items(items)).watermark
+
+
+@pytest.mark.parametrize("ask", READS.values(), ids=READS)
+async def test_a_reply_says_how_far_the_log_is_applied(
+    ask: Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]],
+) -> None:
+    here = written()
+    mark = await some(here)
+    info = await ask(here.service, mark)
+    assert decode_watermark(info.watermark) == (await here.log.state()).head
+    assert info.served_by == c.ServedBy()
+    assert here.shards[0].least[-1] == here.shards[1].least[-1] == decode_watermark(mark)
+    here.shards[1].stale = "the log is away"
+    info = await ask(here.service, b"")
+    assert info.served_by == c.ServedBy(
+        source=c.Source.FALLBACK, rung="stale", reason="the log is away"
+    )
+    assert here.shards[0].least[-1] is None
+
+
+@pytest.mark.parametrize("ask", READS.values(), ids=READS)
+async def test_a_state_that_no_shard_has_is_not_answered_from_another(
+    ask: Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]],
+) -> None:
+    here = written()
+    for shard in here.shards:
+        shard.held = Watermark(here.log.log_id)
+    mark = await some(here)
+    with pytest.raises(NotApplied, match=r"2 of 2 shards .* not applied"):
+        await ask(here.service, mark)
+    with pytest.raises(SnapshotMismatch, match="leave it out"):
+        await ask(here.service, Watermark(LOG).encode())
+    with pytest.raises(InvalidRequest, match="not one that this service gave") as caught:
+        await ask(here.service, b"junk")
+    assert caught.value.field.endswith("min_watermark")
+
+
+async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> None:
+    here = written()
+    mark = decode_watermark(await some(here))
+    assert mark is not None
+    for shard in here.shards:
+        shard.base = {one: replace(item) for one, item in shard.base.items()}
+    (one,) = ids_of_shard(0, 2, 1)
+    options = c.SearchOptions(min_watermark=mark.encode(), payload=TITLE, diversity=0.5)
+
+    class Vectors(SilentShard):
+        """Answers searches and fetches as another does, with vectors."""
+
+        def __init__(self, number: int) -> None:
+            self.other = here.shards[number]
+
+        def search(
+            self,
+            snapshot_id: str,
+            queries: ShardQueries,
+            options: ShardOptions,
+            deadline: float | None = None,
+        ) -> asyncio.Future[Sequence[ShardHits]]:
+            return self.other.search(snapshot_id, queries, options, deadline)
+
+        async def fetch(
+            self,
+            snapshot_id: str,
+            ids: Sequence[str],
+            payload: frozenset[c.PayloadField],
+            deadline: float | None = None,
+            chunks: Sequence[int] = (),
+            min_watermark: Watermark | None = None,
+            filter: c.Filter | None = None,
+        ) -> ShardItems:
+            found = await self.other.fetch(snapshot_id, ids, payload, min_watermark=min_watermark)
+            ones = np.ones(DIM, np.float32)
+            return ShardItems([replace(item, vector=ones) for item in found.items], found.applied)
+
+    here.served.shards = (Vectors(0), Vectors(1))
+    reply = await here.service.search(c.Query(item_ids=(one,)), options)
+    assert len(reply.hits) == 5
+    # The example; candidates; vectors to choose by; titles.
+    seen = [len(shard.least) - shard.least.count(None) for shard in here.shards]
+    assert seen == [4, 3] and set(here.shards[0].least) | set(here.shards[1].least) == {mark, None}
+
+
+async def test_no_live_changes_no_watermark() -> None:
+    inquiry = RequestContext()
+    inquiry.heard(0, (None, None))
+    assert (inquiry.watermark, inquiry.served_by, inquiry.applied) == (b"", c.ServedBy(), {})
+
+
+def test_the_oldest_of_several_states_counts_and_shards_say_their_own_partitions() -> None:
+    start = Watermark(LOG)
+    inquiry = RequestContext()
+    inquiry.heard(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
+    inquiry.heard(1, (AppliedState(start.advanced({40: 7}), "away"),))
+    inquiry.heard(0, (AppliedState(start.advanced({1: 6, 2: 8})),))
+    assert decode_watermark(inquiry.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
+    assert inquiry.served_by.reason == "away"
+    same = AppliedState(start.advanced({1: 1}))
+    assert oldest_state([same, None, same]) is same
+    other = AppliedState(Watermark("b" * 32).advanced({1: 1}))
+    assert oldest_state([same, other]) == same
+
+
+class Replaced(SilentShard):
+    """A shard in which documents have other numbers of chunks by now."""
+
+    def __init__(self, chunks: dict[str, int]) -> None:
+        self.chunks = chunks
+
+    async def fetch(
+        self,
+        snapshot_id: str,
+        ids: Sequence[str],
+        payload: frozenset[c.PayloadField],
+        deadline: float | None = None,
+        chunks: Sequence[int] = (),
+        min_watermark: Watermark | None = None,
+        filter: c.Filter | None = None,
+    ) -> ShardItems:
+        pairs = zip(ids, chunks, strict=True)
+        there = [(one, chunk) for one, chunk in pairs if chunk < self.chunks.get(one, 0)]
+        return ShardItems([c.Item(id=one, title=f"{one}#{chunk}") for one, chunk in there])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kept"),
+    [
+        ({"a": 9, "b": 9}, ["a#3", "b#0", "a#1", "a#0", "b#2"]),
+        ({"a": 9}, ["a#3", "a#1", "a#0"]),
+        ({"a": 2, "b": 1}, ["b#0", "a#1", "a#0"]),
+        ({"a": 1, "b": 9}, ["b#0", "a#0", "b#2"]),
+        ({}, []),
+    ],
+)
+async def test_hits_that_are_gone_by_the_time_they_are_filled_are_left_out(
+    chunks: dict[str, int], kept: list[str]
+) -> None:
+    here = written(shards=1)
+    here.served.shards = (Replaced(chunks),)
+    wanted = [("a", 3), ("b", 0), ("a", 1), ("a", 0), ("b", 2)]
+    hits = [(0, c.Hit(id=one, score=1.0, chunk=chunk)) for one, chunk in wanted]
+    again = [(0, c.Hit(id="a", score=1.0, chunk=0))]
+    lists = [hits, again, []]
+    await payloads.fill_payloads(
+        here.served, lists, c.SearchOptions(payload=TITLE), RequestContext()
+    )
+    assert [hit.title for _, hit in lists[0]] == kept
+    assert all(hit.title == f"{hit.id}#{hit.chunk}" for ranked in lists for _, hit in ranked)
+    assert len(lists[1]) == (chunks.get("a", 0) > 0)
+
+
+async def test_a_diverse_list_of_hits_that_are_all_gone_is_empty() -> None:
+    here = written(shards=1)
+    await some(here)
+    found = here.shards[0]
+
+    class Emptied(Replaced):
+        def search(
+            self,
+            snapshot_id: str,
+            queries: ShardQueries,
+            options: ShardOptions,
+            deadline: float | None = None,
+        ) -> asyncio.Future[Sequence[ShardHits]]:
+            return found.search(snapshot_id, queries, options, deadline)
+
+    here.served.shards = (Emptied({}),)
+    reply = await here.service.search(VECTOR, c.SearchOptions(diversity=0.5, payload=TITLE))
+    assert reply.hits == []
+
+
+async def test_a_shard_behind_lowers_coverage_and_no_more() -> None:
+    here = written()
+    here.shards[1].error = NotApplied("not yet", field="options.min_watermark")
+    mark = await some(here)
+    (one,) = ids_of_shard(1, 2, 1)
+    reply = await here.service.get_items([one, *ids_of_shard(0, 2, 1)], min_watermark=mark)
+    assert reply.info.coverage.missing_shards == (1,)
+    assert reply.ignored_ids == [c.IgnoredId(one, c.IgnoredReason.SHARD_UNAVAILABLE)]
+    told = decode_watermark(reply.info.watermark)
+    assert told is not None and told.positions[partition_of(one)] == 0

@@ -1,0 +1,178 @@
+"""Real processes: a router over shard servers, and what becomes of it when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.errors import NotReady, SettingsError, ShardsUnavailable
+from nearline.snapshot import Store, shard_of
+from nearline_cli.local.processes import (
+    RETRIEVAL_SERVICES,
+    SHARD_SERVICES,
+    ServiceProcess,
+    service_process,
+)
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+pytestmark = pytest.mark.service
+QUERY = c.Query(vector=np.ones(4, np.float32))
+
+
+@pytest.fixture
+def store(tmp_path: Path, rng: np.random.Generator) -> Path:
+    documents = documents_of(rng.integers(-3, 4, (90, 4)).astype(np.float32))
+    write_snapshot(tmp_path, documents, shards=3)
+    return tmp_path
+
+
+@contextlib.asynccontextmanager
+async def shard_servers(store: Path, *held: str) -> AsyncIterator[list[ServiceProcess]]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                service_process(
+                    "retrieval.shard_server",
+                    ["--store", str(store), "--shard", numbers, "--drain-s", "0"],
+                    ready_services=SHARD_SERVICES,
+                )
+            )
+            for numbers in held
+        ]
+
+
+def router(store: Path, *arguments: str) -> contextlib.AbstractAsyncContextManager[ServiceProcess]:
+    return service_process(
+        "retrieval",
+        ["--store", str(store), "--drain-s", "0", *arguments],
+        ready_services=RETRIEVAL_SERVICES,
+    )
+
+
+async def test_a_killed_shard_lowers_coverage_and_its_return_restores_it(store: Path) -> None:
+    async with shard_servers(store, "0,2", "1") as (both, one):
+        shards = f"0={both.address};1={one.address};2={both.address}"
+        async with (
+            router(store, "--shards", shards) as service,
+            router(store) as whole_service,
+            RetrievalClient(service.address) as client,
+            RetrievalClient(whole_service.address) as whole_client,
+            AdminClient(service.address) as admin,
+        ):
+            options = c.SearchOptions(k=90)
+            whole = await client.search(QUERY, options)
+            assert whole.hits == (await whole_client.search(QUERY, options)).hits
+            os.kill(one.pid, signal.SIGKILL)
+            await one.wait()
+            part = await client.search(QUERY, options, timeout_s=5.0)
+            assert part.info.coverage == c.Coverage(
+                shards_answered=2, shards_total=3, missing_shards=(1,)
+            )
+            assert part.hits == [hit for hit in whole.hits if shard_of(hit.id, 3) != 1]
+            with pytest.raises(ShardsUnavailable, match="1 of 3 shards"):
+                await client.search(
+                    QUERY, c.SearchOptions(require_full_coverage=True), timeout_s=5.0
+                )
+            (status,) = (await admin.serving_status()).collections
+            assert (status.shards_ready, status.shards_total) == (2, 3)
+            port = one.address.rpartition(":")[2]
+            async with service_process(
+                "retrieval.shard_server",
+                ["--store", str(store), "--shard", "1", "--port", port, "--drain-s", "0"],
+                ready_services=SHARD_SERVICES,
+            ):
+                async with asyncio.timeout(10):
+                    while (await client.search(QUERY, options)).info.coverage.missing_shards:
+                        await asyncio.sleep(0.05)
+
+
+async def test_a_stopped_shard_is_late_and_does_not_hold_up_the_answer(store: Path) -> None:
+    async with shard_servers(store, "0", "1,2") as (one, two):
+        shards = f"0={one.address};1={two.address};2={two.address}"
+        async with (
+            router(store, "--shards", shards) as service,
+            RetrievalClient(service.address) as client,
+        ):
+            await client.search(QUERY)
+            os.kill(one.pid, signal.SIGSTOP)
+            try:
+                part = await client.search(QUERY, timeout_s=0.5)
+            finally:
+                os.kill(one.pid, signal.SIGCONT)
+            assert part.info.coverage.missing_shards == (0,)
+
+
+async def test_the_admin_service_reads_the_store(store: Path) -> None:
+    newest = write_snapshot(store, documents_of(np.ones((5, 4), np.float32)))
+    ids = Store(store).snapshot_ids("default")
+    async with router(store) as service, AdminClient(service.address) as admin:
+        manifests = [manifest async for manifest in admin.snapshots()]
+        assert [manifest.snapshot_id for manifest in manifests] == ids
+        assert not any(manifest.files for manifest in manifests)
+        current = await admin.snapshot()
+        assert current.snapshot_id == newest
+        assert len(current.files) == 2
+        aliases = await admin.aliases(history=5)
+        assert (aliases.in_force.epoch, [one.epoch for one in aliases.history]) == (2, [1])
+        status = await admin.serving_status()
+        (collection,) = status.collections
+        assert (collection.snapshot_id, collection.epoch) == (newest, 2)
+        assert (collection.documents, collection.shards_ready) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (["--shards", "0=a"], SettingsError, "'a' is not an address"),
+        (["--shards", "0=127.0.0.1:9"], SettingsError, "3 shards, --shards names 1"),
+        (["--embedding", "nowhere"], SettingsError, "--embedding: 'nowhere'"),
+        (["--collections", "lost"], NotReady, "no published snapshot"),
+        (
+            ["--shards", "0=127.0.0.1:9;1=127.0.0.1:9;2=127.0.0.1:9", "--shard-wait-s", "0.3"],
+            NotReady,
+            "not ready after 0.3 s",
+        ),
+    ],
+)
+async def test_a_router_that_cannot_serve_says_why(
+    store: Path, arguments: list[str], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        async with router(store, *arguments):
+            pass
+
+
+_BLOCKING = """
+import sys
+import numpy as np
+from nearline import BlockingRetrievalClient, Query, SearchOptions
+
+with BlockingRetrievalClient(sys.argv[1]) as client:
+    query = Query(vector=np.ones(4, np.float32))
+    found = {hit.id for hit in client.search(query, SearchOptions(k=90)).hits}
+    listed = [item.id for item in client.items()]
+    assert len(found) == 90 and listed == sorted(found)
+    assert client.count_items().count == 90
+    assert len(client.list_items(page_size=7).items) == 7
+    assert [item.id for item in client.get_items(listed[:2]).items] == listed[:2]
+    assert len(client.search_batch([query, query], SearchOptions(k=1)).results) == 2
+"""
+
+
+async def test_the_blocking_client_does_what_the_async_one_does(store: Path) -> None:
+    # In a process of its own, where no other event loop runs.
+    async with router(store) as service:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _BLOCKING, service.address
+        )
+        assert await process.wait() == 0

@@ -1,0 +1,333 @@
+"""What a search can be asked for, over built snapshots of one and of four shards."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from index_builder.options.build_options import BuildOptions, ChunkOptions
+from index_builder.pipeline.builder import build_snapshot
+from nearline import contract as c
+from nearline.errors import InvalidRequest, SnapshotGone
+from nearline.filters import All, Any, Equals, Exists, In, Not, Range
+from tests.retrieval.fakes import WordEmbedder, word_vector
+from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
+
+DIM = 16
+WORDS = "red green blue round square small large glass steel paper river stone cloud".split()
+COLLECTIONS = ("one", "four")
+TITLE = frozenset({c.PayloadField.TITLE})
+
+
+def make_items() -> list[c.Item]:
+    rng = np.random.default_rng(11)
+    items = []
+    for number in range(300):
+        text = " ".join(rng.choice(WORDS, int(rng.integers(2, 7))))
+        attributes: dict[str, c.AttributeValue] = {
+            "shape": str(rng.choice(["round", "square", "flat"])),
+            "price": float(rng.integers(1, 50)),
+        }
+        if number % 3:
+            attributes["tags"] = rng.choice(["a", "b", "c", "d"], 2).tolist()
+        items.append(
+            c.Item(id=f"i{number:03d}", title=f"Item {number}", text=text, attributes=attributes)
+        )
+    return items
+
+
+ITEMS = make_items()
+BY_ID = {item.id: item for item in ITEMS}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import asyncio
+
+    root = tmp_path_factory.mktemp("features")
+    for collection, shards in zip(COLLECTIONS, (1, 4), strict=True):
+        options = BuildOptions(
+            store=str(root),
+            collection=collection,
+            shards=shards,
+            chunks=ChunkOptions(max_tokens=0),
+        )
+        asyncio.run(build_snapshot(ITEMS, options, WordEmbedder(DIM)))
+    return root
+
+
+@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART])
+async def service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
+    async with opened(request.param, store, WordEmbedder(DIM)) as retriever:
+        yield retriever
+
+
+async def both(service: c.Retriever, query: c.Query, options: c.SearchOptions) -> c.HitList:
+    """Searches both collections; the answers must be the same but for the shards."""
+    answers = []
+    for collection in COLLECTIONS:
+        reply = await service.search(query, options, collection=collection, timeout_s=10.0)
+        answers.append(reply.results[0])
+    first, second = answers
+    assert [(hit.id, hit.score, hit.title, hit.group) for hit in first.hits] == [
+        (hit.id, hit.score, hit.title, hit.group) for hit in second.hits
+    ]
+    return first
+
+
+def cosine(item: c.Item, text: str) -> float:
+    # The builder embeds title and text together.
+    ours = word_vector(f"{item.title} {item.text}", DIM)
+    return float(ours @ word_vector(text, DIM))
+
+
+class Values(NamedTuple):
+    """Attributes of an item, typed."""
+
+    shape: str
+    price: float
+    tags: list[str] | None
+
+    @classmethod
+    def of(cls, item: c.Item) -> Values:
+        return cls(**{"tags": None, **item.attributes})  # type: ignore[arg-type]
+
+
+FILTERS: list[tuple[c.Filter, Callable[[Values], bool]]] = [
+    (Equals("shape", "round"), lambda v: v.shape == "round"),
+    (Range("price", gte=10, lt=20), lambda v: 10 <= v.price < 20),
+    (Equals("tags", "a"), lambda v: "a" in (v.tags or ())),
+    (Not(Exists("tags")), lambda v: v.tags is None),
+    (
+        All(In("shape", ("flat", "square")), Any(Equals("tags", "b"), Range("price", gt=45))),
+        lambda v: v.shape in ("flat", "square") and ("b" in (v.tags or ()) or v.price > 45),
+    ),
+    (Equals("shape", "cubic"), lambda v: False),
+]
+
+
+@pytest.mark.parametrize("mode", list(c.SearchMode))
+async def test_a_filter_lets_through_what_matches_and_nothing_else(
+    service: c.Retriever, mode: c.SearchMode
+) -> None:
+    text = "red round glass"
+    everything = await both(service, c.Query(text=text), c.SearchOptions(k=300, mode=mode))
+    for filter, matches in FILTERS:
+        wanted = {hit.id for hit in everything.hits if matches(Values.of(BY_ID[hit.id]))}
+        options = c.SearchOptions(k=300, mode=mode, filter=filter, explain=True, payload=TITLE)
+        found = await both(service, c.Query(text=text), options)
+        assert {hit.id for hit in found.hits} == wanted
+        assert all(hit.title == BY_ID[hit.id].title for hit in found.hits)
+        count = sum(matches(Values.of(item)) for item in ITEMS)
+        reply = await service.search(c.Query(text=text), options, collection="four")
+        assert sum(plan.matches for plan in reply.results[0].plans) == count
+        assert [plan.shard for plan in reply.results[0].plans] == [0, 1, 2, 3]
+        assert all(plan.reason for plan in reply.results[0].plans)
+
+
+async def test_lexical_hits_have_a_word_of_the_query(service: c.Retriever) -> None:
+    options = c.SearchOptions(k=300, mode=c.SearchMode.LEXICAL, explain=True)
+    found = await both(service, c.Query(text="rivers of stone"), options)
+    wanted = {i.id for i in ITEMS if {"river", "stone"} & set(i.text.split())}
+    assert {hit.id for hit in found.hits} == wanted
+    assert all(hit.explanation and hit.explanation.lexical_score == hit.score for hit in found.hits)
+    nothing = await both(service, c.Query(text="unheard of"), options)
+    assert nothing.hits == []
+
+
+@pytest.mark.parametrize("mode", list(c.SearchMode))
+async def test_explained_words_come_with_what_they_tell(
+    service: c.Retriever, mode: c.SearchMode
+) -> None:
+    query = c.Query(text="Rivers of stone, rivers of unheardof")
+    found = await both(service, query, c.SearchOptions(k=1, mode=mode, explain=True))
+    if mode is c.SearchMode.DENSE:
+        assert found.terms == []
+        return
+    assert found.language == "english"
+    assert [term.word for term in found.terms] == ["river", "stone", "unheardof"]
+    for term in found.terms:
+        n = sum(term.word in f"{item.title} {item.text}".lower().split() for item in ITEMS)
+        assert term.chunks == n
+        assert term.idf == pytest.approx(math.log(1 + (len(ITEMS) - n + 0.5) / (n + 0.5)))
+    plain = await both(service, query, c.SearchOptions(k=1, mode=mode))
+    assert plain.terms == []
+
+
+async def test_hybrid_is_the_default_for_texts_and_shows_both_legs(
+    service: c.Retriever,
+) -> None:
+    query = c.Query(text="small blue cloud")
+    default = await both(service, query, c.SearchOptions(k=10, explain=True))
+    hybrid = await both(service, query, c.SearchOptions(k=10, mode=c.SearchMode.HYBRID))
+    assert [hit.id for hit in default.hits] == [hit.id for hit in hybrid.hits]
+    for hit in default.hits:
+        assert hit.explanation is not None
+        assert hit.explanation.dense_score == pytest.approx(
+            cosine(BY_ID[hit.id], "small blue cloud"), abs=1e-5
+        )
+        assert hit.explanation.lexical_score is not None
+    dense = await both(service, query, c.SearchOptions(k=10, mode=c.SearchMode.DENSE))
+    only = c.SearchOptions(k=10, mode=c.SearchMode.HYBRID, dense_weight=1.0)
+    assert [h.id for h in (await both(service, query, only)).hits] == [h.id for h in dense.hits]
+    vector = c.Query(vector=word_vector("small blue cloud", DIM))
+    assert [h.id for h in (await both(service, vector, c.SearchOptions(k=10))).hits] == [
+        hit.id for hit in dense.hits
+    ]
+
+
+async def test_a_batch_of_mixed_kinds_answers_each_as_if_alone(service: c.Retriever) -> None:
+    queries = [
+        c.Query(text="red"),
+        c.Query(vector=word_vector("red", DIM)),
+        c.Query(item_ids=("i003", "nobody")),
+        c.Query(text="steel paper"),
+    ]
+    options = c.SearchOptions(k=5)
+    reply = await service.search_batch(queries, options, collection="four")
+    for query, result in zip(queries, reply.results, strict=True):
+        alone = await service.search(query, options, collection="four")
+        assert [(h.id, h.score) for h in result.hits] == [(h.id, h.score) for h in alone.hits]
+    assert [one.id for one in reply.results[2].ignored_ids] == ["nobody"]
+
+
+@pytest.mark.parametrize("mode", [c.SearchMode.DENSE, c.SearchMode.LEXICAL])
+async def test_groups_hold_the_best_of_each_value(service: c.Retriever, mode: c.SearchMode) -> None:
+    query = c.Query(text="large square steel")
+    everything = await both(service, query, c.SearchOptions(k=300, mode=mode))
+    by_price: dict[float, list[str]] = {}
+    for hit in everything.hits:
+        by_price.setdefault(Values.of(BY_ID[hit.id]).price, []).append(hit.id)
+    for size in (1, 3):
+        options = c.SearchOptions(k=7, mode=mode, grouping=c.Grouping("price", size))
+        found = await both(service, query, options)
+        wanted = [(price, one) for price, ids in list(by_price.items())[:7] for one in ids[:size]]
+        assert [(hit.group, hit.id) for hit in found.hits] == wanted
+    hybrid = replace(options, mode=c.SearchMode.HYBRID)
+    groups = [hit.group for hit in (await both(service, query, hybrid)).hits]
+    assert len(set(groups)) == 7 and max(Counter(groups).values()) <= 3
+    assert groups == sorted(groups, key=groups.index)
+
+
+@pytest.mark.parametrize("mode", list(c.SearchMode))
+async def test_a_threshold_cuts_and_diversity_reorders(
+    service: c.Retriever, mode: c.SearchMode
+) -> None:
+    query = c.Query(text="red green")
+    plain = (await both(service, query, c.SearchOptions(k=20, mode=mode))).hits
+    edge = plain[9].score
+    cut = await both(service, query, c.SearchOptions(k=20, mode=mode, min_score=edge))
+    assert [h.id for h in cut.hits] == [h.id for h in plain if h.score >= edge]
+    varied = await both(
+        service, query, c.SearchOptions(k=10, mode=mode, diversity=0.7, payload=TITLE)
+    )
+    assert varied.hits[0].id == plain[0].id
+    assert len({hit.id for hit in varied.hits}) == 10
+    assert all(hit.vector is None and hit.title for hit in varied.hits)
+
+    def likeness(hits: Sequence[c.Hit]) -> float:
+        items = [BY_ID[hit.id] for hit in hits]
+        matrix = np.stack([word_vector(f"{one.title} {one.text}", DIM) for one in items])
+        return float((matrix @ matrix.T).mean())
+
+    assert likeness(varied.hits) < likeness(plain[:10])
+
+
+async def test_all_items_are_listed_page_by_page(service: c.Retriever) -> None:
+    filter, matches = FILTERS[4]
+    for collection in COLLECTIONS:
+        for wanted, condition in (
+            (ITEMS, None),
+            ([item for item in ITEMS if matches(Values.of(item))], filter),
+        ):
+            token, seen = "", []
+            while True:
+                page = await service.list_items(
+                    page_size=17,
+                    page_token=token,
+                    filter=condition,
+                    payload=TITLE,
+                    collection=collection,
+                )
+                seen += [(item.id, item.title, item.text) for item in page.items]
+                token = page.next_page_token
+                if not token:
+                    break
+            assert seen == [(item.id, item.title, "") for item in wanted]
+
+
+async def test_a_token_of_another_list_is_refused(service: c.Retriever, store: Path) -> None:
+    page = await service.list_items(page_size=5, collection="four")
+    with pytest.raises(InvalidRequest, match="another filter"):
+        await service.list_items(
+            page_token=page.next_page_token, filter=Exists("tags"), collection="four"
+        )
+    with pytest.raises(SnapshotGone, match="is not loaded"):
+        await service.list_items(page_token=page.next_page_token, collection="one")
+    for junk in ("junk", "e30=", "%%%"):
+        with pytest.raises(InvalidRequest, match="start again without it"):
+            await service.list_items(page_token=junk, collection="four")
+    with pytest.raises(InvalidRequest, match="page_size"):
+        await service.list_items(page_size=1_001, collection="four")
+
+
+async def test_items_and_their_values_are_counted(service: c.Retriever) -> None:
+    filter, matches = FILTERS[1]
+    chosen = [item for item in ITEMS if matches(Values.of(item))]
+    facets = [c.Facet(field="shape"), c.Facet(field="tags", limit=2)]
+    for collection in COLLECTIONS:
+        reply = await service.count_items(filter, facets, collection=collection)
+        assert reply.count == len(chosen)
+        shapes, tags = reply.facets
+        assert dict(shapes.counts) == Counter(item.attributes["shape"] for item in chosen)
+        assert [n for _, n in shapes.counts] == sorted((n for _, n in shapes.counts), reverse=True)
+        per_tag = Counter(tag for i in chosen for tag in set(Values.of(i).tags or ()))
+        expected = sorted(per_tag.items(), key=lambda one: (-one[1], str(one[0])))
+        assert tags.counts == expected[:2]
+        assert (tags.distinct, tags.missing) == (
+            len(per_tag),
+            sum("tags" not in item.attributes for item in chosen),
+        )
+        everything = await service.count_items(collection=collection)
+        assert everything.count == len(ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "text"),
+    [
+        ({"filter": Equals("shap", "round")}, "", "shape"),
+        ({"filter": Equals("price", "round")}, "", "price"),
+        ({"diversity": 1.5}, "options.diversity", "0..1"),
+        ({"dense_weight": -0.1}, "options.dense_weight", "0..1"),
+        ({"min_score": float("nan")}, "options.min_score", "no number"),
+        ({"grouping": c.Grouping("shop")}, "options.grouping.field", "'shape'"),
+        ({"grouping": c.Grouping("tags")}, "options.grouping.field", "holds lists"),
+        ({"grouping": c.Grouping("shape", 101)}, "options.grouping.size", "1..100"),
+        ({"grouping": c.Grouping("shape"), "diversity": 0.5}, "options.diversity", "exclude"),
+    ],
+)
+async def test_a_bad_option_is_refused_with_the_remedy(
+    service: c.Retriever, options: dict[str, object], field: str, text: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await service.search(
+            c.Query(text="red"),
+            c.SearchOptions(**options),  # type: ignore[arg-type]
+            collection="four",
+        )
+    assert text in caught.value.message
+    assert not field or caught.value.field == field
+    with pytest.raises(InvalidRequest, match="needs words"):
+        await service.search(
+            c.Query(vector=np.ones(DIM, np.float32)),
+            c.SearchOptions(mode=c.SearchMode.HYBRID),
+            collection="four",
+        )

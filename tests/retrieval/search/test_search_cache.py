@@ -1,0 +1,265 @@
+"""Answers to searches that are kept: when they are given again, and when not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
+from nearline.filters import Equals
+from nearline.snapshot import Store, partition_of
+from nearline.v1 import snapshot_pb2
+from retrieval.cache.cached_list import CachedList
+from retrieval.cache.recent_changes import RecentChanges, ValidatedList
+from retrieval.cache.tiered_cache import TieredCache
+from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.embedders.endpoints import Embedders
+from retrieval.live.view import LiveView
+from retrieval.protocols.shard import AppliedState, ShardHits
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.protocols.watermark import Watermark
+from retrieval.router.service import RetrievalService
+from retrieval.search.collection import ServedCollection
+from retrieval.search.search_cache import SearchCache
+from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.shards.local_shard import LocalShard
+from tests.retrieval.cache.sample_lists import Clock, mark
+from tests.retrieval.fakes import FailingShard
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+ONE = c.Query(vector=np.ones(4, np.float32))
+FIELD = snapshot_pb2.AttributeField(name="even", kind=snapshot_pb2.AttributeField.KIND_BOOL)
+OPTIONS = c.SearchOptions(k=5, payload=frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT}))
+
+
+class Counting:
+    """Counts what a shard is asked; error: what it answers in place of hits."""
+
+    def __init__(self, shard: LocalShard) -> None:
+        self._shard = shard
+        self.asked = 0
+        self.error: Exception | None = None
+
+    def search(self, *asked: Any, **more: Any) -> asyncio.Future[Sequence[ShardHits]]:
+        self.asked += 1
+        if self.error is not None:
+            return FailingShard(self.error).search(*asked, **more)
+        return self._shard.search(*asked, **more)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._shard, name)
+
+
+class Followed:
+    """Live changes of which none changes an answer, up to a position of the log."""
+
+    def __init__(self, position: int, stale: str = "") -> None:
+        self.view = LiveView(AppliedState(mark(position), stale))
+
+    def reached(self, least: Watermark) -> bool:
+        return self.view.applied.watermark.covers(least)
+
+    async def wait(self, least: Watermark, deadline: float | None) -> None:
+        raise NotReady("it is no further")
+
+
+class Known:
+    """What is known to be changed, as `Touched` gives it."""
+
+    def __init__(self) -> None:
+        self.touches = RecentChanges(mark(0), 100)
+
+    def read(self, hot: CachedList | None, item: str = "") -> ValidatedList:
+        return self.touches.read(hot, item)
+
+    def add(self, document_id: str, position: int, kind: ChangeKind) -> None:
+        change = Change(document_id=document_id, kind=kind)
+        self.touches.add([ChangeEntry(partition_of(document_id), position, 0, change)])
+
+
+class Running(NamedTuple):
+    """A service that keeps answers, and what is beside it."""
+
+    service: RetrievalService
+    shards: Sequence[Counting]
+    known: Known
+    clock: Clock
+
+    @property
+    def asked(self) -> int:
+        return sum(one.asked for one in self.shards)
+
+    def apply(self, position: int, stale: str = "") -> None:
+        for one in self.shards:
+            one._shard.attach(Followed(position, stale))
+
+
+@pytest.fixture
+async def running(tmp_path: Path, rng: np.random.Generator) -> AsyncIterator[Running]:
+    matrix = rng.integers(-3, 4, (60, 4)).astype(np.float32)
+    documents = [
+        replace(one, attributes={"even": number % 2 == 0})
+        for number, one in enumerate(documents_of(matrix, 2))
+    ]
+    write_snapshot(tmp_path, documents, shards=2, fields=[FIELD])
+    async with contextlib.AsyncExitStack() as stack:
+        local = LocalShardProvider(Store(tmp_path), 2)
+        stack.push_async_callback(local.close)
+        (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+        shards = [Counting(one) for one in await local.prepare(snapshot)]
+        known, clock = Known(), Clock(time.time_ns() // 1_000)
+        lists = TieredCache(None, capacity=100, ttl_s=10, stale_s=60, clock=clock)
+        kept = SearchCache(lists, {snapshot.collection: known})  # type: ignore[dict-item]
+        stack.push_async_callback(kept.close)
+        service = RetrievalService(Embedders({}), kept=kept)
+        service.serve(ServedCollection(snapshot, shards))  # type: ignore[arg-type]
+        yield Running(service, shards, known, clock)
+
+
+def hits(reply: c.SearchReply) -> list[c.Hit]:
+    return list(reply.results[0].hits)
+
+
+async def test_what_was_found_is_given_again(running: Running) -> None:
+    first = await running.service.search(ONE, OPTIONS)
+    again = await running.service.search(ONE, OPTIONS)
+    assert running.asked == 2, "one question to each of two shards"
+    assert hits(again) == hits(first) and len(hits(again)) == 5
+    assert all(hit.title is not None and hit.text for hit in hits(again))
+    assert first.info.served_by == c.ServedBy()
+    assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
+    assert again.info.list_id not in ("", first.info.list_id)
+    assert again.info.coverage == first.info.coverage
+
+
+async def test_who_asks_at_once_waits_for_one_search(running: Running) -> None:
+    replies = await asyncio.gather(*(running.service.search(ONE, OPTIONS) for _ in range(50)))
+    assert running.asked == 2
+    assert all(hits(reply) == hits(replies[0]) for reply in replies)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"k": 6},
+        {"payload": frozenset({c.PayloadField.TITLE})},
+        {"filter": Equals("even", True)},
+        {"level": c.HitLevel.CHUNK},
+        {"min_score": 1.0},
+        {"exact": True},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+async def test_another_search_is_another_answer(running: Running, other: dict[str, Any]) -> None:
+    await running.service.search(ONE, OPTIONS)
+    asked = running.asked
+    reply = await running.service.search(ONE, replace(OPTIONS, **other))
+    assert running.asked > asked and reply.info.served_by.source is c.Source.LIVE
+
+
+@pytest.mark.parametrize(
+    ("query", "other"),
+    [
+        (ONE, {"explain": True}),
+        (ONE, {"payload": frozenset(c.PayloadField)}),
+        (c.Query(item_ids=("d00003",)), {}),
+    ],
+    ids=["explained", "with vectors", "by items"],
+)
+async def test_what_cannot_be_kept_is_searched_each_time(
+    running: Running, query: c.Query, other: dict[str, Any]
+) -> None:
+    options = replace(OPTIONS, **other)
+    first = await running.service.search(query, options)
+    asked = running.asked
+    again = await running.service.search(query, options)
+    assert running.asked == 2 * asked
+    assert [hit.id for hit in hits(again)] == [hit.id for hit in hits(first)]
+
+
+async def test_a_part_of_an_answer_is_given_and_not_kept(running: Running) -> None:
+    running.shards[1].error = NotReady("away")
+    part = await running.service.search(ONE, OPTIONS)
+    assert part.info.coverage.missing_shards == (1,)
+    assert running.asked == 2, "what was found is given: nobody is asked twice"
+    with pytest.raises(ShardsUnavailable, match="away"):
+        await running.service.search(ONE, replace(OPTIONS, require_full_coverage=True))
+    running.shards[1].error = None
+    running.clock.goes_on(2)
+    whole = await running.service.search(ONE, OPTIONS)
+    assert whole.info.coverage.shards_answered == 2
+
+
+async def test_an_answer_that_may_be_behind_is_not_kept(running: Running) -> None:
+    running.apply(3, "the log is away")
+    reply = await running.service.search(ONE, OPTIONS)
+    assert reply.info.served_by.rung == "stale"
+    assert running.asked == 2, "what was found is given: nobody is asked twice"
+    reply = await running.service.search(ONE, OPTIONS)
+    assert reply.info.served_by.rung == "stale"
+    assert running.asked > 2
+
+
+async def test_deleted_items_are_left_out_and_changed_ones_are_found_anew(
+    running: Running,
+) -> None:
+    running.apply(3)
+    first = await running.service.search(ONE, OPTIONS)
+    gone = hits(first)[0].id
+    running.known.add(gone, 4, ChangeKind.DELETE)
+    again = await running.service.search(ONE, OPTIONS)
+    assert [hit.id for hit in hits(again)] == [hit.id for hit in hits(first)][1:]
+    assert running.asked == 2
+    running.known.add(hits(first)[1].id, 5, ChangeKind.UPSERT)
+    running.apply(6)
+    anew = await running.service.search(ONE, OPTIONS)
+    assert running.asked == 4 and anew.info.served_by.source is c.Source.LIVE
+
+
+async def test_an_answer_older_than_asked_for_is_found_anew(running: Running) -> None:
+    running.apply(3)
+    first = await running.service.search(ONE, OPTIONS)
+    assert first.info.watermark == mark(3).encode()
+    same = await running.service.search(ONE, replace(OPTIONS, min_watermark=mark(3).encode()))
+    assert same.info.served_by.source is c.Source.CACHE
+    assert same.info.watermark == first.info.watermark
+    running.apply(4)
+    newer = await running.service.search(ONE, replace(OPTIONS, min_watermark=mark(4).encode()))
+    assert newer.info.served_by.source is c.Source.LIVE
+    assert newer.info.watermark == mark(4).encode()
+
+
+async def test_a_wrong_question_is_refused_beside_a_right_one(running: Running) -> None:
+    await running.service.search(ONE, OPTIONS)
+    for wrong in (
+        c.Query(),
+        c.Query(vector=ONE.vector, text="words"),
+        c.Query(vector=ONE.vector, item_ids=("d00003",)),
+        c.Query(vector=np.ones(3, np.float32)),
+    ):
+        with pytest.raises(InvalidRequest):
+            await running.service.search(wrong, OPTIONS)
+
+
+async def test_while_shards_are_away_an_older_answer_is_given_and_said_to_be(
+    running: Running,
+) -> None:
+    first = await running.service.search(ONE, OPTIONS)
+    for one in running.shards:
+        one.error = NotReady("away")
+    running.clock.goes_on(30)
+    old = await running.service.search(ONE, OPTIONS)
+    assert hits(old) == hits(first)
+    assert old.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="stale")
+    running.clock.goes_on(31)
+    with pytest.raises(ShardsUnavailable, match="away"):
+        await running.service.search(ONE, OPTIONS)

@@ -1,0 +1,199 @@
+"""A shard in this process: documents from chunks, the widened ask, the fallback to a scan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nearline.contract import HitLevel, PayloadField
+from nearline.errors import SnapshotGone
+from nearline.snapshot import Store
+from retrieval.index.segment import Segment
+from retrieval.index.thread_pool import ThreadPool
+from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
+from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.shards.loader import LoadedShard, load_shards
+from retrieval.shards.local_shard import LocalShard
+from tests.retrieval.small_snapshots import Document, write_snapshot
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPool]:
+    started = ThreadPool(1)
+    yield started
+    started.close()
+
+
+def load(root: Path, documents: Sequence[Document], threads: ThreadPool, **how: str) -> LocalShard:
+    write_snapshot(root, documents, **how)  # type: ignore[arg-type]
+    (snapshot,) = read_current_snapshots(Store(root), ())
+    loaded: list[LoadedShard] = load_shards(Store(root), snapshot, None, threads=threads)
+    return loaded[0].shard
+
+
+def random_documents(rng: np.random.Generator, count: int, most: int) -> list[Document]:
+    return [
+        Document(
+            id=f"d{number:03d}",
+            vectors=rng.integers(-1, 2, (int(rng.integers(1, most + 1)), 4)).astype(np.float32),
+        )
+        for number in range(count)
+    ]
+
+
+def best_documents(
+    documents: Sequence[Document], query: NDArray[np.float32], k: int
+) -> list[tuple[str, float, int]]:
+    """Returns the k best by brute force: per document its best chunk, the first of equal ones."""
+    best = []
+    for document in documents:
+        scores = document.vectors @ query
+        chunk = int(np.argmax(scores))
+        best.append((-float(scores[chunk]), document.id, chunk))
+    return [(one, -score, chunk) for score, one, chunk in sorted(best)[:k]]
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 1 << 30),
+    count=st.integers(1, 60),
+    most=st.integers(1, 30),
+    k=st.integers(1, 70),
+)
+def test_documents_come_with_their_best_chunk_however_many_they_have(
+    tmp_path_factory: pytest.TempPathFactory,
+    threads: ThreadPool,
+    seed: int,
+    count: int,
+    most: int,
+    k: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    documents = random_documents(rng, count, most)
+    shard = load(tmp_path_factory.mktemp("store"), documents, threads)
+    queries = rng.integers(-1, 2, (3, 4)).astype(np.float32)
+    for query, hits in zip(
+        queries, shard.search_now(ShardQueries(queries), ShardOptions(k)), strict=True
+    ):
+        found = list(zip(hits.ids, hits.scores, hits.chunks, strict=True))
+        assert found == best_documents(documents, query, k)
+    shard.close()
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])
+def test_one_document_that_has_all_the_best_chunks_does_not_hide_the_others(
+    tmp_path: Path, threads: ThreadPool, factory: str
+) -> None:
+    hog = Document(id="hog", vectors=np.full((300, 2), 5, np.float32))
+    others = [Document(id=f"o{n}", vectors=np.array([[n / 8, 0]], np.float32)) for n in range(8)]
+    shard = load(tmp_path, [hog, *others], threads, factory=factory)
+    query = np.array([[1, 0]], np.float32)
+    (hits,) = shard.search_now(ShardQueries(query), ShardOptions(4))
+    assert list(hits.ids) == ["hog", "o7", "o6", "o5"]
+    (hits,) = shard.search_now(ShardQueries(query), ShardOptions(4, level=HitLevel.CHUNK))
+    assert list(zip(hits.ids, hits.chunks, strict=True)) == [("hog", n) for n in range(4)]
+
+
+class Forgetful:
+    """An index that finds two rows at most unless it scans."""
+
+    def __init__(self, rows: int) -> None:
+        self.scans = 0
+        self._rows = rows
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        params: SearchParams = SearchParams(),  # noqa: B008
+        allow: NDArray[np.uint8] | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> Neighbours:
+        self.scans += params.exact
+        ids = np.arange(k)[None].repeat(len(queries), axis=0)
+        scores = -ids.astype(np.float32)
+        limit = self._rows if params.exact else 2
+        ids[:, limit:], scores[:, limit:] = -1, -np.inf
+        return Neighbours(ids, scores)
+
+    def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.zeros((len(rows), 4), np.float32)
+
+    def describe(self) -> IndexInfo:
+        return IndexInfo(kind="x", dim=4, rows=self._rows, knobs=frozenset({"exact"}))
+
+    def close(self) -> None:
+        return None
+
+
+def test_an_index_that_comes_back_short_is_scanned(
+    tmp_path: Path, threads: ThreadPool, rng: np.random.Generator
+) -> None:
+    base = load(tmp_path, random_documents(rng, 20, 1), threads).base
+    index = Forgetful(20)
+    part = Segment(index, base.items, base._attributes, None, unit_length=False)
+    (hits,) = part.search(ShardQueries(np.zeros((1, 4), np.float32)), ShardOptions(5))
+    assert len(hits.ids) == 5
+    assert index.scans == 1
+    (hits,) = part.search(ShardQueries(np.zeros((1, 4), np.float32)), ShardOptions(5, nprobe=1))
+    assert len(hits.ids) == 2
+
+
+async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
+    threads = ThreadPool(1)
+    document = Document(
+        id="a",
+        vectors=np.array([[1, 0], [0, 1]], np.float32),
+        title="Title",
+        text="😀 one. Two.",
+        bounds=[(0, 6), (7, 11)],
+        attributes={"kind": "test"},
+    )
+    shard = load(tmp_path, [document], threads)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    options = ShardOptions(1, payload=frozenset(PayloadField))
+    query = np.array([[0, 1]], np.float32)
+    (hits,) = await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
+    title, text, attributes, vector = hits.payloads[0]
+    assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
+    assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
+    np.testing.assert_array_equal(vector, [0, 1])
+    fetched = await shard.fetch(snapshot.snapshot_id, ["b", "a"], frozenset(PayloadField))
+    (item,) = fetched.items
+    assert fetched.applied is hits.applied is None
+    np.testing.assert_array_equal(item.vector, [0.5, 0.5])
+    assert (item.id, item.text) == ("a", "😀 one. Two.")
+    with pytest.raises(SnapshotGone, match="holds snapshot"):
+        await shard.search("20260101T000000Z-000000", ShardQueries(query), options)
+    with pytest.raises(SnapshotGone, match="holds snapshot"):
+        await shard.fetch("20260101T000000Z-000000", ["a"], frozenset())
+    # Without its live changes a closed shard would show what was deleted.
+    shard.close()
+    assert not await shard.ready(snapshot.snapshot_id)
+    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+        await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
+    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+        await shard.fetch(snapshot.snapshot_id, ["a"], frozenset())
+    await asyncio.to_thread(threads.close)
+
+
+def test_a_shard_without_documents_answers_with_nothing(
+    tmp_path: Path, threads: ThreadPool
+) -> None:
+    only = Document(id="a", vectors=np.ones((1, 4), np.float32))
+    write_snapshot(tmp_path, [only], shards=3)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    loaded = load_shards(Store(tmp_path), snapshot, None, threads=threads)
+    two = ShardQueries(np.ones((2, 4), np.float32))
+    results = [one.shard.search_now(two, ShardOptions(5)) for one in loaded]
+    assert sorted(len(hits.ids) for both in results for hits in both) == [0, 0, 0, 0, 1, 1]

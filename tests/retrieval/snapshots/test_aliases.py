@@ -1,0 +1,187 @@
+"""Promote, roll back, prune: the alias history and what it keeps."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.snapshot import Store
+from nearline.v1 import release_pb2
+from retrieval.snapshots import aliases, retention
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+LATER = datetime.now(UTC) + timedelta(hours=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def make(store: Store, count: int) -> list[str]:
+    """Makes snapshots, each promoted in its turn; their names follow the order they were made."""
+    matrix = np.ones((4, 4), np.float32)
+    made = []
+    for number in range(count):
+        old = write_snapshot(Path(store.url), documents_of(matrix), promote=False)
+        name = f"2026010{number + 1}T000000Z-00000{number}"
+        folder = store.snapshots_folder("default")
+        manifest = (folder / old / "manifest.json").read_text().replace(old, name)
+        (folder / old).rename(folder / name)
+        (folder / name / "manifest.json").write_text(manifest)
+        aliases.promote(store, "default", name, who="test")
+        made.append(name)
+    return made
+
+
+def current(store: Store) -> str:
+    return store.alias_in_force("default").current
+
+
+def test_rollback_goes_back_step_by_step_and_not_to_what_was_rolled_back(store: Store) -> None:
+    a, b, c = make(store, 3)
+    assert aliases.roll_back(store, "default").current == b
+    assert aliases.roll_back(store, "default", why="worse").current == a
+    with pytest.raises(NotFound, match=f"no snapshot of 'default' was current before {a}"):
+        aliases.roll_back(store, "default")
+    aliases.promote(store, "default", c)
+    assert aliases.roll_back(store, "default").current == a
+    record = store.alias_in_force("default")
+    assert (record.epoch, record.rollback_to_epoch) == (7, 1)
+    assert record.why == f"rollback from {c}"
+    assert "@" in record.who
+
+
+def test_a_record_is_made_only_on_the_epoch_that_was_expected(store: Store) -> None:
+    a, _ = make(store, 2)
+    with pytest.raises(Conflict, match="epoch 2 of 'default' is in force, 1 was expected"):
+        aliases.promote(store, "default", a, expected_epoch=1)
+    with pytest.raises(Conflict, match="7 was expected"):
+        aliases.roll_back(store, "default", expected_epoch=7)
+    assert aliases.promote(store, "default", a, expected_epoch=2).epoch == 3
+
+
+def test_a_snapshot_that_is_not_what_its_manifest_says_cannot_be_promoted(store: Store) -> None:
+    a, b = make(store, 2)
+    path = store.snapshot_folder("default", a) / "shards/000/items.arrow"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.promote(store, "default", a)
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.roll_back(store, "default")
+    with pytest.raises(NotFound, match="has no snapshot"):
+        aliases.promote(store, "default", "20250101T000000Z-000000")
+    assert current(store) == b
+
+
+def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
+    a, b, c, d, e = make(store, 5)
+    aliases.promote(store, "default", b)
+    # b is current, e is where a rollback goes; of the others one stays.
+    planned = retention.plan_prune(store, "default", 1, now=LATER)
+    assert {one.name: one.kept for one in planned} == {
+        e: "rollback goes back to it",
+        d: "one of the newest 1",
+        c: "",
+        b: "current",
+        a: "",
+    }
+    retention.prune(store, "default", planned)
+    assert store.snapshot_ids("default") == [e, d, b]
+    assert aliases.roll_back(store, "default").current == e
+
+
+def test_prune_leaves_what_is_young_unless_forced(store: Store) -> None:
+    make(store, 1)
+    young = [
+        write_snapshot(Path(store.url), documents_of(np.ones((2, 2), np.float32)), promote=False)
+        for _ in range(2)
+    ]
+    kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0)}
+    assert [kept[one] for one in young] == ["younger than an hour"] * 2
+    kept = {one.name: one.kept for one in retention.plan_prune(store, "default", 0, force=True)}
+    assert [kept[one] for one in young] == ["", ""]
+    with pytest.raises(InvalidRequest, match="keep is -1"):
+        retention.plan_prune(store, "default", -1)
+
+
+def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store: Store) -> None:
+    make(store, 1)
+    folders = [store.snapshots_folder("default") / f".tmp-2026{n}" for n in range(2)]
+    for folder in folders:
+        (folder / "shards").mkdir(parents=True)
+        (folder / "shards/part").write_bytes(b"xyz")
+    past = time.time() - 7200
+    for path in (folders[0], folders[0] / "shards", folders[0] / "shards/part"):
+        os.utime(path, (past, past))
+    planned = retention.plan_prune(store, "default", 0, force=True)
+    assert {one.name: one.kept for one in planned if one.folder} == {
+        ".tmp-20260": "",
+        ".tmp-20261": "written to within the hour",
+    }
+    retention.prune(store, "default", planned)
+    assert [folder.exists() for folder in folders] == [False, True]
+    assert len(store.snapshot_ids("default")) == 1
+
+
+def test_a_trial_leaves_what_is_current_and_promoting_it_ends_it(store: Store) -> None:
+    a, b = make(store, 2)
+    begun = aliases.split(store, "default", a, 0.1, why="smaller")
+    assert (begun.current, begun.canary, begun.canary_share, begun.epoch) == (b, a, 0.1, 3)
+    assert begun.rollout.rollout_id and begun.rollout.HasField("start_time")
+    more = aliases.split(store, "default", a, 0.5)
+    # Those whom it answers go on being answered by it.
+    assert more.rollout.rollout_id == begun.rollout.rollout_id
+    assert more.rollout.start_time == begun.rollout.start_time
+    promoted = aliases.promote(store, "default", a, expected_epoch=4)
+    assert (promoted.current, promoted.canary, promoted.canary_share) == (a, "", 0.0)
+    assert aliases.roll_back(store, "default").current == b
+
+
+def test_a_rollback_while_something_is_tried_ends_that_and_no_more(store: Store) -> None:
+    a, b = make(store, 2)
+    aliases.split(store, "default", a, 0.1)
+    ended = aliases.roll_back(store, "default")
+    assert (ended.current, ended.canary) == (b, "")
+    assert ended.why == f"rollback of the trial of {a}"
+    assert aliases.roll_back(store, "default").current == a
+    aliases.split(store, "default", b, 0.1)
+    assert aliases.end_split(store, "default", why="worse").why == "worse"
+    with pytest.raises(NotFound, match="no snapshot of 'default' is tried beside"):
+        aliases.end_split(store, "default")
+
+
+def test_whoever_ends_a_trial_late_ends_no_other_one(store: Store) -> None:
+    a, _ = make(store, 2)
+    first = aliases.split(store, "default", a, 0.1)
+    aliases.split(store, "default", a, 0.2)
+    with pytest.raises(Conflict, match="3 was expected"):
+        aliases.end_split(store, "default", expected_epoch=first.epoch)
+    aliases.promote(store, "default", a)
+    with pytest.raises(Conflict, match="3 was expected"):
+        aliases.end_split(store, "default", expected_epoch=first.epoch)
+
+
+def test_what_cannot_be_tried_is_refused(store: Store) -> None:
+    a, b = make(store, 2)
+    for share in (0.0, 1.0, -0.1, float("nan")):
+        with pytest.raises(InvalidRequest, match="above 0 and below 1"):
+            aliases.split(store, "default", a, share)
+    with pytest.raises(InvalidRequest, match="is the current snapshot"):
+        aliases.split(store, "default", b, 0.1)
+    with pytest.raises(NotFound, match="has no snapshot"):
+        aliases.split(store, "default", "20250101T000000Z-000000", 0.1)
+    limits = release_pb2.RolloutLimits(latency_ratio=0.5)
+    with pytest.raises(InvalidRequest, match=r"latency_ratio is 0\.5"):
+        aliases.split(store, "default", a, 0.1, rollout=release_pb2.Rollout(limits=limits))
+    path = store.snapshot_folder("default", a) / "shards/000/items.arrow"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotCorrupt, match="the manifest says"):
+        aliases.split(store, "default", a, 0.1)
+    assert store.alias_in_force("default").epoch == 2

@@ -1,0 +1,190 @@
+"""What follows the aliases, with loads whose end the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
+from nearline.snapshot import Store
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.snapshots import aliases
+from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.loaded import LoadedSnapshots
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+DOCUMENTS = documents_of(np.ones((2, 2), np.float32))
+
+
+class Loads:
+    """Loads that end when told to; a snapshot with an error never loads."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, NearlineError] = {}
+        self.held_up: dict[str, asyncio.Event] = {}
+        self.asked: list[str] = []
+        self.unloaded: list[str] = []
+
+    async def load(self, snapshot: SnapshotRef) -> str:
+        self.asked.append(snapshot.snapshot_id)
+        if (event := self.held_up.get(snapshot.snapshot_id)) is not None:
+            await event.wait()
+        if (error := self.errors.get(snapshot.snapshot_id)) is not None:
+            raise error
+        return snapshot.snapshot_id
+
+    async def unload(self, collection: str, snapshot_id: str) -> None:
+        self.unloaded.append(snapshot_id)
+
+
+class Followed:
+    """A store, and a follower that looks at it when the test says so."""
+
+    def __init__(self, root: Path, collections: tuple[str, ...] = ()) -> None:
+        self.root, self.store = root, Store(root)
+        self.loads = Loads()
+        self.now = 0.0
+        self.holdings: LoadedSnapshots[str] = LoadedSnapshots(10.0, lambda: self.now)
+        self.follower = AliasFollower(
+            self.store,
+            collections,
+            self.holdings,
+            LifecycleHooks(load=self.loads.load, unload=self.loads.unload),
+            poll_s=3600.0,
+            clock=lambda: self.now,
+        )
+
+    def make(self, *, promote: bool = False, collection: str = "default") -> str:
+        return write_snapshot(self.root, DOCUMENTS, promote=promote, collection=collection)
+
+    @property
+    def current(self) -> str:
+        held = self.holdings.current("default")
+        return held.value if held else ""
+
+    async def held_up_at_second(self) -> tuple[str, str]:
+        """Serves a snapshot, and has the alias name another one whose load does not end."""
+        first, second = self.make(promote=True), self.make()
+        await self.follower.start()
+        self.loads.held_up[second] = asyncio.Event()
+        aliases.promote(self.store, "default", second)
+        await self.follower.poll()
+        await self.until(lambda: second in self.loads.asked)
+        return first, second
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.001)
+
+
+async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    first, second = await one.held_up_at_second()
+    aliases.roll_back(one.store, "default")
+    await one.follower.poll()
+    pursuit = one.follower.pursuits["default"]
+    await one.until(lambda: pursuit.reached == 3)
+    assert one.current == first
+    assert one.holdings.get("default", second) is None
+    # Whoever was told to load it is told to let go.
+    assert one.loads.unloaded == [second]
+    await one.follower.close()
+
+
+async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
+    tmp_path: Path,
+) -> None:
+    one = Followed(tmp_path)
+    first, second = await one.held_up_at_second()
+    # A router asks for it, too, and is the quicker one.
+    del one.loads.held_up[second]
+    await one.follower.load("default", second)
+    aliases.roll_back(one.store, "default")
+    await one.follower.poll()
+    pursuit = one.follower.pursuits["default"]
+    await one.until(lambda: pursuit.reached == 3)
+    assert one.current == first
+    assert one.holdings.get("default", second) is not None
+    assert one.loads.unloaded == []
+    # It goes when its time has come, as ever.
+    one.now += 10.0
+    await one.follower.poll()
+    await one.until(lambda: one.loads.unloaded == [second])
+    await one.follower.close()
+
+
+async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
+    tmp_path: Path,
+) -> None:
+    one = Followed(tmp_path)
+    first, second = one.make(promote=True), one.make()
+    await one.follower.start()
+    one.loads.errors[second] = NotReady("shard 1 has no replica")
+    aliases.promote(one.store, "default", second)
+    await one.follower.poll()
+    pursuit = one.follower.pursuits["default"]
+    await one.until(lambda: pursuit.stuck)
+    assert (one.current, pursuit.problem) == (first, "NotReady: shard 1 has no replica")
+    # Until then what is served is asked for, so that no shard server releases it.
+    await one.until(lambda: one.loads.asked[-1] == first)
+    assert one.loads.asked.count(second) == 1
+    one.loads.errors.clear()
+    one.now += 3600.0
+    await one.follower.poll()
+    await one.until(lambda: one.current == second)
+    assert not pursuit.stuck
+    one.now += 10.0
+    await one.follower.poll()
+    await one.until(lambda: one.loads.unloaded == [first])
+    await one.follower.close()
+
+
+async def test_at_start_a_snapshot_at_fault_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    first, second, third = (one.make(promote=True) for _ in range(3))
+    one.loads.errors = {name: SnapshotCorrupt("a byte") for name in (second, third)}
+    await one.follower.start()
+    assert one.current == first
+    pursuit = one.follower.pursuits["default"]
+    assert (pursuit.epoch, pursuit.problem) == (3, "SnapshotCorrupt: a byte")
+    await one.follower.close()
+
+
+async def test_at_start_servers_that_are_away_do_not_lead_back_in_time(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    first, second = (one.make(promote=True) for _ in range(2))
+    one.loads.errors[second] = NotReady("away")
+    with pytest.raises(NotReady, match="away"):
+        await one.follower.start()
+    assert first not in one.loads.asked
+    await one.follower.close()
+
+
+async def test_one_collection_at_fault_does_not_keep_the_others_down(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    bad, good = one.make(promote=True, collection="bad"), one.make(promote=True)
+    one.loads.errors[bad] = SnapshotCorrupt("a byte")
+    await one.follower.start()
+    assert one.current == good
+    named = Followed(tmp_path, ("bad", "default"))
+    named.loads.errors = one.loads.errors
+    with pytest.raises(SnapshotCorrupt):
+        await named.follower.start()
+    (tmp_path / "bad/aliases/0000000002.json").write_text("{")
+    new = one.make(promote=True)
+    await one.follower.poll()
+    await one.until(lambda: one.current == new)
+    for each in (one, named):
+        await each.follower.close()
+
+
+async def test_a_named_collection_without_a_snapshot_is_an_error(tmp_path: Path) -> None:
+    one = Followed(tmp_path, ("default", "lost"))
+    one.make(promote=True)
+    with pytest.raises(NotFound, match="'lost' has no published snapshot"):
+        await one.follower.start()

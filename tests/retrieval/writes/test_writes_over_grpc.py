@@ -1,0 +1,328 @@
+"""Changes over gRPC: requests, streams, retries, and watermarks from shards on other servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import grpc
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline import status
+from nearline.blocking import BlockingRetrievalClient
+from nearline.call_guard import Context
+from nearline.clients import RetrievalClient
+from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
+from nearline.serving import Registration, running
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.router.service import RetrievalService
+from retrieval.router.servicer import RetrievalServicer
+from retrieval.shards.client import ShardClient, ShardKey
+from retrieval.shards.replicas.replica import Replica
+from retrieval.shards.replicas.replicated_shard import ReplicatedShard
+from retrieval.shards.servicer import ShardServicer
+from tests.retrieval.writable_collection import (
+    DIM,
+    SNAPSHOT,
+    DictShard,
+    Written,
+    ids_of_shard,
+    written,
+)
+
+pytestmark = pytest.mark.service
+
+
+def registration(servicer: RetrievalServicer) -> Registration:
+    return Registration(
+        "nearline.v1.RetrievalService",
+        lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server),
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(here: Written) -> AsyncIterator[RetrievalClient]:
+    async with (
+        running([registration(RetrievalServicer(here.service))]) as address,
+        RetrievalClient(address) as client,
+    ):
+        yield client
+
+
+async def batches_of(*sizes: int) -> AsyncIterator[Sequence[c.Item]]:
+    for number, size in enumerate(sizes):
+        yield [c.Item(id=f"{number}-{n}", text="red") for n in range(size)]
+
+
+async def test_what_was_submitted_before_the_last_change_leaves_it_as_it_is() -> None:
+    here = written()
+    early, late = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+    async with serving(here) as client:
+
+        async def upsert(text: str, time: datetime) -> str:
+            items = [c.Item(id="a", text=text)]
+            reply = await client.upsert_items(items, as_of={"a": time}, lane=c.Lane.BULK)
+            return reply.results[0].outcome.value
+
+        assert await upsert("blue", late) == "applied"
+        assert [await upsert("blue", late), await upsert("red", early)] == [
+            "unchanged",
+            "superseded",
+        ]
+        assert (await client.get_items(["a"])).items[0].text == "blue"
+        with pytest.raises(InvalidRequest, match="a time between 1970 and now is needed"):
+            await upsert("red", datetime(2222, 1, 1, tzinfo=UTC))
+        with pytest.raises(InvalidRequest, match="as_of names item 'b', which is not in items"):
+            await client.upsert_items([c.Item(id="a", text="red")], as_of={"b": early})
+        with pytest.raises(InvalidRequest, match="as_of goes with whole items"):
+            attributes = [c.Item(id="a", attributes={"year": 1})]
+            await client.upsert_items(attributes, only_attributes=True, as_of={"a": early})
+
+
+async def test_what_is_written_is_read_with_its_version() -> None:
+    here = written()
+    expires = datetime(2040, 1, 1, tzinfo=UTC)
+    item = c.Item(id="a", title="T", text="red", attributes={"year": 1}, expires=expires)
+    async with serving(here) as client:
+        done = await client.upsert_items([item, c.Item(id="bad")])
+        assert done.results[0] == c.WriteResult(id="a", outcome=c.WriteOutcome.APPLIED, version=1)
+        assert done.results[1].outcome is c.WriteOutcome.REJECTED
+        read = await client.get_items(["a"], min_watermark=done.watermark)
+        assert read.items == [replace(item, version=1)]
+        assert decode_watermark(read.info.watermark) is not None
+        update = [c.Item(id="a", attributes={"year": None, "kind": "x"})]
+        done = await client.upsert_items(update, only_attributes=True, if_versions={"a": 1})
+        assert [one.version for one in done.results] == [2]
+        listed = await client.list_items(min_watermark=done.watermark)
+        assert [one.attributes for one in listed.items] == [{"kind": "x"}]
+        gone = await client.delete_items(["a", "b"], if_versions={"a": 1})
+        assert [one.reason for one in gone.results] == ["CONFLICT", ""]
+        gone = await client.delete_items(["a"], if_versions={"a": 2})
+        counted = await client.count_items(min_watermark=gone.watermark)
+        assert counted.count == 0
+        options = c.SearchOptions(min_watermark=gone.watermark)
+        found = await client.search(c.Query(vector=np.ones(DIM, np.float32)), options)
+        assert found.hits == [] and found.info.watermark == counted.info.watermark
+
+
+async def test_errors_come_back_as_themselves() -> None:
+    here = written()
+    async with serving(here) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            await client.upsert_items([c.Item(id="a", text="x")] * 2)
+        assert caught.value.field == "items"
+        other = Watermark("b" * 32).encode()
+        with pytest.raises(SnapshotMismatch, match="leave it out"):
+            await client.get_items(["a"], min_watermark=other)
+        here.log.away = True
+        # No channel of ours, which would ask again.
+        async with grpc.aio.insecure_channel(client.address) as channel:
+            stub = retrieval_pb2_grpc.RetrievalServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as away:
+                await stub.DeleteItems(retrieval_pb2.DeleteItemsRequest(ids=["a"]))
+        error = status.from_rpc_error(away.value, client.address)
+        assert type(error) is NotReady and error.retry_after_s == 2.0
+    async with (
+        running([registration(RetrievalServicer(RetrievalService(Embedders({}))))]) as address,
+        RetrievalClient(address) as client,
+    ):
+        with pytest.raises(Unsupported, match="--redis"):
+            await client.delete_items(["a"])
+        with pytest.raises(Unsupported, match="--redis"):
+            await client.upsert_batches(batches_of(1))
+
+
+async def test_a_write_that_is_sent_again_has_its_effect_once() -> None:
+    here = written()
+
+    class LosesAnswers(RetrievalServicer):
+        """Does what it is asked, and says the first time that it did not."""
+
+        keys: list[str]
+
+        async def UpsertItems(
+            self, request: retrieval_pb2.UpsertItemsRequest, context: Context
+        ) -> retrieval_pb2.UpsertItemsResponse:
+            reply = await super().UpsertItems(request, context)
+            self.keys.append(request.idempotency_key)
+            if len(self.keys) == 1:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+            return reply
+
+    servicer = LosesAnswers(here.service)
+    servicer.keys = []
+    async with (
+        running([registration(servicer)]) as address,
+        RetrievalClient(address) as client,
+    ):
+        done = await client.upsert_items([c.Item(id="a", text="red")], if_versions={"a": 0})
+        assert [one.outcome for one in done.results] == [c.WriteOutcome.APPLIED]
+        assert servicer.keys[0] == servicer.keys[1] and len(servicer.keys[0]) == 32
+        await client.upsert_items([c.Item(id="a", text="red")], idempotency_key="mine")
+        assert servicer.keys[2:] == ["mine"]
+
+
+async def test_streams_are_counted() -> None:
+    here = written()
+    async with serving(here) as client:
+        reply = await client.upsert_batches(batches_of(3, 1, 5))
+        assert reply.counts[c.WriteOutcome.APPLIED] == 9
+        assert decode_watermark(reply.watermark) == (await here.log.state()).head
+
+        async def ids() -> AsyncIterator[Sequence[str]]:
+            yield ["0-0", "x"]
+            yield ["0-1", "x" * 513]
+
+        gone = await client.delete_batches(ids())
+        assert gone.counts == {
+            c.WriteOutcome.DELETED: 2,
+            c.WriteOutcome.ABSENT: 1,
+            c.WriteOutcome.REJECTED: 1,
+        }
+        assert "513 bytes" in gone.rejections[0].message
+
+
+async def test_a_stream_that_fails_says_where_and_ends_at_once() -> None:
+    here = written()
+    read = 0
+
+    async def endless() -> AsyncIterator[Sequence[c.Item]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield [c.Item(id="a", text="red")] * (1 + (read == 3))
+
+    async with serving(here) as client, asyncio.timeout(20):
+        with pytest.raises(InvalidRequest, match=r"batch 3: .*\(2 items\) are durable"):
+            await client.upsert_batches(endless())
+
+        async def broken() -> AsyncIterator[Sequence[c.Item]]:
+            yield [c.Item(id="b", text="red")]
+            raise ValueError("of the caller")
+
+        with pytest.raises(ValueError, match="of the caller"):
+            await client.upsert_batches(broken())
+
+
+async def test_a_stream_is_of_one_collection() -> None:
+    here = written()
+    async with running([registration(RetrievalServicer(here.service))]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = retrieval_pb2_grpc.RetrievalServiceStub(channel)
+            requests = [
+                retrieval_pb2.DeleteItemsStreamRequest(
+                    request=retrieval_pb2.DeleteItemsRequest(collection=name, ids=["a"])
+                )
+                for name in ("default", "other")
+            ]
+            with pytest.raises(grpc.aio.AioRpcError, match="batch 2: it names collection 'other'"):
+                await stub.DeleteItemsStream(iter(requests))
+
+
+async def test_the_blocking_client_writes_too() -> None:
+    here = written()
+    async with running([registration(RetrievalServicer(here.service))]) as address:
+
+        def work() -> tuple[c.WriteReply, c.BulkWriteReply, c.BulkWriteReply, c.WriteReply]:
+            with BlockingRetrievalClient(address) as client:
+                one = client.upsert_items([c.Item(id="a", text="red")])
+                assert client.get_items(["a"], min_watermark=one.watermark).items[0].version == 1
+                many = client.upsert_batches([[c.Item(id=str(n), text="red")] for n in range(3)])
+                gone = client.delete_batches([["0"], ["1"]])
+                assert client.count_items(min_watermark=gone.watermark).count == 2
+                assert len(client.list_items(min_watermark=gone.watermark).items) == 2
+                return one, many, gone, client.delete_items(["a"])
+
+        one, many, gone, last = await asyncio.to_thread(work)
+    assert one.results[0].outcome is c.WriteOutcome.APPLIED
+    assert many.counts[c.WriteOutcome.APPLIED] == 3
+    assert gone.counts[c.WriteOutcome.DELETED] == 2
+    assert last.results[0].outcome is c.WriteOutcome.DELETED
+
+
+class Host:
+    """What a ShardServicer needs, around shards of a dict."""
+
+    def __init__(self, shards: Sequence[DictShard]) -> None:
+        self.loaded = {
+            number: SimpleNamespace(shard=shard, dim=DIM) for number, shard in enumerate(shards)
+        }
+
+    @contextlib.contextmanager
+    def held(
+        self, collection: str, snapshot_id: str, number: int
+    ) -> Iterator[Mapping[int, SimpleNamespace]]:
+        yield self.loaded
+
+
+@contextlib.asynccontextmanager
+async def shards_apart(here: Written, copies: int = 1) -> AsyncIterator[list[Replica[ShardClient]]]:
+    """Puts the shards on servers, all of them on each."""
+    servicer = ShardServicer(Host(here.shards))  # type: ignore[arg-type]
+    kind = Registration(
+        "nearline.v1.ShardService",
+        lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(servicer, server),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        replicas = []
+        for _ in range(copies):
+            address = await stack.enter_async_context(running([kind]))
+            replica = Replica(await stack.enter_async_context(ShardClient(address)))
+            keys = [ShardKey("default", SNAPSHOT, number) for number in range(len(here.shards))]
+            replica.held = dict.fromkeys(keys)
+            replica.health.answered()
+            replicas.append(replica)
+        here.served.shards = tuple(
+            ReplicatedShard(replicas, "default", number) for number in range(len(here.shards))
+        )
+        yield replicas
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_watermarks_cross_the_wire_between_router_and_shards(copies: int) -> None:
+    here = written()
+    ids = [one for shard in range(2) for one in ids_of_shard(shard, 2, 3)]
+    items = [c.Item(id=one, text="red", title=one) for one in ids]
+    query = c.Query(vector=np.ones(DIM, np.float32))
+    async with shards_apart(here, copies):
+        mark = (await here.service.upsert_items(items)).watermark
+        head = (await here.log.state()).head
+        options = c.SearchOptions(min_watermark=mark, payload=frozenset({c.PayloadField.TITLE}))
+        here.shards[0].stale = "behind"
+        for reply in (
+            await here.service.search(query, options),
+            await here.service.search_batch([query] * 3, options),
+            await here.service.get_items(ids, min_watermark=mark),
+            await here.service.list_items(min_watermark=mark),
+            await here.service.count_items(min_watermark=mark),
+            await here.service.search(query),
+        ):
+            assert decode_watermark(reply.info.watermark) == head
+            assert reply.info.served_by == c.ServedBy(
+                source=c.Source.FALLBACK, rung="stale", reason="behind"
+            )
+        found = await here.service.get_items(ids, min_watermark=mark)
+        assert [item.version > 0 for item in found.items] == [True] * 6
+
+
+async def test_a_replica_that_is_behind_stays_in_use() -> None:
+    here = written()
+    for shard in here.shards:
+        shard.held = Watermark(here.log.log_id)
+    async with shards_apart(here, 2) as replicas:
+        mark = (await here.service.upsert_items([c.Item(id="a", text="red")])).watermark
+        with pytest.raises(NotReady, match="not applied"):
+            await here.service.get_items(["a"], min_watermark=mark)
+        assert not any(replica.health.away for replica in replicas)
+        assert (await here.service.get_items(["a"])).items == []
+        least = Watermark(here.log.log_id).advanced(dict.fromkeys(range(64), 1))
+        with pytest.raises(NotApplied):
+            await here.served.shards[0].fetch(SNAPSHOT, ["a"], frozenset(), None, (), least)
