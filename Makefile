@@ -58,8 +58,8 @@ proto: $(VENV)/.stamp-dev ## Generate nearline/v1 from proto/
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
 		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
 
-docs: $(VENV)/.stamp-dev ## Generate docs/settings.md and docs/cli.md
-	$(BIN)/python -m nearline_cli.docs_generator docs
+docs: $(VENV)/.stamp-dev ## Generate docs/reference/settings.md and docs/reference/cli.md
+	$(BIN)/python -m nearline_cli.docs_generator docs/reference
 
 clean: ## Remove .venv, caches and the demo's data
 	rm -rf $(VENV) $(MILVUS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md and docs/cli.md from the code, into the folder that is its argument."""
+"""Writes the reference pages settings.md and cli.md from the code into a folder."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def worker(
 ) -> None:
     """Work on the queue of documents, until told to stop; needs --redis URL --retrieval HOST:PORT.
 
-    Takes every setting of section `worker` of docs/settings.md as an option, for example --batch,
+    Takes every setting of section `worker` of docs/reference/settings.md as an option, for example --batch,
     --attempts and --sources. Told to stop (SIGTERM or Ctrl-C), it ends what it has in hand within
     --notice-s, or gives it back.
     """

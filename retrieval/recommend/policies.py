@@ -73,7 +73,7 @@ class ExploreRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a surface asks of its lists; see docs/surfaces.md.
+    """What a surface asks of its lists; see docs/guides/surfaces.md.
 
     version: From 1; 0: built in. only: What every item fulfils, whatever is asked for; None:
     nothing. quotas: Sorted by attribute. pinned: Ids, in their order. diversity: 0..1.

@@ -56,7 +56,7 @@ def read_policies(path: Path) -> Policies:
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"policy file {path} is not TOML: {error}; see docs/surfaces.md for an example"
+            f"policy file {path} is not TOML: {error}; see docs/guides/surfaces.md for an example"
         ) from error
     try:
         return default_policies().replaced_by(_policies(_Table(content, "")))
@@ -112,7 +112,9 @@ class _Table:
         if text is None:
             return None
         if not isinstance(text, str):
-            raise _refused(self.at(key), text, "a filter as text is needed: see docs/filters.md")
+            raise _refused(
+                self.at(key), text, "a filter as text is needed: see docs/guides/filters.md"
+            )
         try:
             return parse_filter(text)
         except InvalidRequest as error:

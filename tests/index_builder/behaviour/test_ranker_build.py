@@ -40,7 +40,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("training", "ranker_selection"):
         monkeypatch.setattr(f"index_builder.behaviour.{module}.train_candidates", some)
     monkeypatch.setattr(
-        "index_builder.behaviour.ranker_selection.LambdaMartOptions", lambda: LambdaMartOptions(trees=10)
+        "index_builder.behaviour.ranker_selection.LambdaMartOptions",
+        lambda: LambdaMartOptions(trees=10),
     )
 
 
