@@ -24,9 +24,9 @@ def worker(
 ) -> None:
     """Work on the queue of documents, until told to stop; needs --redis URL --retrieval HOST:PORT.
 
-    Takes every setting of section `worker` of docs/reference/settings.md as an option, for example --batch,
-    --attempts and --sources. Told to stop (SIGTERM or Ctrl-C), it ends what it has in hand within
-    --notice-s, or gives it back.
+    Takes every setting of section `worker` of docs/reference/settings.md as an option, for example
+    --batch, --attempts and --sources. On SIGTERM or Ctrl-C it finishes its current documents within
+    --notice-s, or returns them to the queue.
     """
     if wants_help:
         _show(context)
