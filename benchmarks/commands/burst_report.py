@@ -7,7 +7,7 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.html import figures, page, table
 
 _WIDTH, _HEIGHT = 720, 130
 _LEFT, _TOP, _BOTTOM = 52, 8, 20

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from index_builder.options.build_options import Place
+from index_builder.documents.records import Place
 from nearline.attributes import decode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest

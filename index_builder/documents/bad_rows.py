@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from index_builder.options.build_options import Place
+from index_builder.documents.records import Place
 from nearline.errors import InvalidRequest
 
 SAMPLE = 5

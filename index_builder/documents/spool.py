@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.options.build_options import DocumentVersion, Place, PreparedDocument
+from index_builder.documents.records import DocumentVersion, Place, PreparedDocument
 from nearline.attributes import encode
 from nearline.errors import InvalidRequest, StoreError
 from nearline.snapshot import shard_of

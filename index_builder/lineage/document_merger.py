@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.documents.records import (
+    DocumentVersion,
+    Place,
+    PreparedDocument,
+    Row,
+    SourceCount,
+)
 from index_builder.lineage.change_order import (
     DocumentChanges,
     DocumentContent,
@@ -25,17 +33,7 @@ from index_builder.lineage.parent_snapshot import (
     keeps_vectors,
     matches_options,
 )
-from index_builder.options.build_options import (
-    COSINE,
-    BuildOptions,
-    DocumentVersion,
-    MergeSummary,
-    Mode,
-    Place,
-    PreparedDocument,
-    Row,
-    SourceCount,
-)
+from index_builder.options.build_options import COSINE, BuildOptions, Mode
 from nearline.attributes import clean
 from nearline.contract import Item
 from nearline.documents import document_spans
@@ -44,6 +42,24 @@ from nearline.sentences import Span
 from nearline.times import to_us
 from nearline.vectors import normalise
 from retrieval.changelog.records import ChangeEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSummary:
+    """What live changes and the snapshot before made of a build.
+
+    changes: Live changes read from the archive.
+    outdated: Rows of the import that lost to something later. deleted, expired: documents that are
+        gone for that. reused: chunks whose vectors were there already.
+    notes: What the user should know of.
+    """
+
+    changes: int = 0
+    outdated: int = 0
+    deleted: int = 0
+    expired: int = 0
+    reused: int = 0
+    notes: Sequence[str] = ()
 
 
 class DocumentMerger:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from index_builder.options.build_options import BuildOptions, Mode, SourceCount
+from index_builder.documents.records import SourceCount
+from index_builder.options.build_options import BuildOptions, Mode
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline.store.durable import store_errors, write_durably

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeAlias
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.interactions.recorded_interactions import DeletedUsers
-from index_builder.options.index_selection import IndexChoice
 from index_builder.options.training_options import TrainingOptions
 from nearline.attributes import KINDS
-from nearline.contract import DEFAULT_COLLECTION, Embedder, Item
+from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
-from nearline.sentences import Span
 from nearline.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.text_analysis import check_language
@@ -39,53 +34,6 @@ Gate: TypeAlias = Callable[
 Calibrate: TypeAlias = Callable[
     [Path, snapshot_pb2.Manifest, Callable[[int], None]], Awaitable[snapshot_pb2.AnswerCard]
 ]
-
-
-class Place(NamedTuple):
-    """Where a document was read: file and line, or row, from 1."""
-
-    source: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.source}:{self.line}"
-
-
-class Row(NamedTuple):
-    """A document as read, and where."""
-
-    place: Place
-    item: Item
-
-
-class DocumentVersion(NamedTuple):
-    """What is kept of how a document came about; all empty where it never met a live change.
-
-    version: Number of the last live change; 0: none since it was imported.
-    expires_us: Time after which it is served no more, microseconds since 1970; None: it stays.
-    changed_us: When it was last written whole by a live change; 0: it was imported.
-    placed_us: Place in time of its import; 0: changed since, or not placed.
-    patches: Attributes that were set or removed since, as JSON: {name: [time in us, value]}.
-    """
-
-    version: int = 0
-    expires_us: int | None = None
-    changed_us: int = 0
-    placed_us: int = 0
-    patches: str = ""
-
-
-class PreparedDocument(NamedTuple):
-    """A checked document that goes into a snapshot.
-
-    spans: Where it is cut. vectors: (chunks, d) float32; None: to be embedded.
-    """
-
-    place: Place
-    item: Item
-    spans: Sequence[Span]
-    vectors: NDArray[np.float32] | None = None
-    life: DocumentVersion = DocumentVersion()
 
 
 class Mode(Enum):
@@ -256,133 +204,3 @@ class BuildOptions:
                 f"metric is {self.index.metric!r}; use {COSINE!r} or {INNER_PRODUCT!r}",
                 field="metric",
             )
-
-
-@dataclass(slots=True, kw_only=True)
-class SourceCount:
-    """One thing that was read, as it goes into the manifest.
-
-    modified_us: When it was last modified, microseconds since 1970; 0: nobody knows.
-    """
-
-    uri: str
-    sha256: str = ""
-    documents: int = 0
-    bad_rows: int = 0
-    modified_us: int = 0
-
-    def placed_us(self, now_us: int) -> int:
-        """Returns its place in time: when it was modified; a file from the future would win over
-        changes that are yet to be made.
-        """
-        return min(self.modified_us or now_us, now_us)
-
-    def message(self, placed_us: int) -> snapshot_pb2.Source:
-        """Returns it as the manifest has it, with its place in time."""
-        message = snapshot_pb2.Source(
-            uri=self.uri, sha256=self.sha256, documents=self.documents, bad_rows=self.bad_rows
-        )
-        message.import_time.FromMicroseconds(placed_us)
-        return message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeSummary:
-    """What live changes and the snapshot before made of a build.
-
-    changes: Live changes read from the archive.
-    outdated: Rows of the import that lost to something later. deleted, expired: documents that are
-        gone for that. reused: chunks whose vectors were there already.
-    notes: What the user should know of.
-    """
-
-    changes: int = 0
-    outdated: int = 0
-    deleted: int = 0
-    expired: int = 0
-    reused: int = 0
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResult:
-    """What came out.
-
-    epoch: Number of the alias record made; None where the build was not promoted. gate: What the
-        gate said of it; None: it was not asked.
-    embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
-    recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
-    words: Distinct words of the lexical index; 0 where there is none.
-    dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
-        queries that it was tuned on have with it; None where it was not tuned.
-    answers: What was learned of answers; None where nothing was.
-    bytes: Size of the snapshot. seconds: time by stage.
-    choice: How the index was chosen, where it was by measuring.
-    merged: What live changes and the snapshot before made of it; None: there were none.
-    behaviour: What was learned from interactions, as one JSON object; None: nothing.
-    models: Versions of the model registry that it was made with, for people.
-    """
-
-    snapshot_id: str
-    collection: str
-    folder: Path
-    epoch: int | None
-    documents: int
-    chunks: int
-    embedded: int
-    resumed: int
-    truncated: int
-    dim: int
-    index_factory: str
-    recall_at_10: float
-    words: int
-    dense_weight: float | None
-    tuned_ndcg_at_10: float | None
-    bytes: int
-    bad_rows: int
-    bad_row_sample: Sequence[str]
-    seconds: Mapping[str, float]
-    choice: IndexChoice | None = None
-    answers: snapshot_pb2.AnswerCard | None = None
-    merged: MergeSummary | None = None
-    behaviour: Mapping[str, object] | None = None
-    models: Sequence[str] = ()
-    gate: release_pb2.GateVerdict | None = None
-
-    def record(self) -> dict[str, object]:
-        """Returns the result as one JSON object."""
-        record = {field.name: getattr(self, field.name) for field in fields(self)}
-        tuned = record.pop("tuned_ndcg_at_10")
-        return record | {
-            "folder": str(self.folder),
-            "choice": None if self.choice is None else self.choice.record(),
-            "recall@10": round(record.pop("recall_at_10"), 4),
-            "answers": None if self.answers is None else _figures(self.answers),
-            "merged": None if self.merged is None else asdict(self.merged),
-            "gate": None if self.gate is None else _verdict(self.gate),
-            "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
-            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
-            "total_s": round(sum(self.seconds.values()), 3),
-        }
-
-
-def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
-    return {
-        "passed": gate.passed,
-        "failed": list(gate.failed),
-        "forced_because": gate.forced_because,
-        "report": gate.report,
-    }
-
-
-def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:
-    """Returns what cross-validation says of a calibration."""
-    return {
-        "questions": answers.questions,
-        "answerable": answers.answerable,
-        "auroc_off_topic": round(answers.topic_auroc, 4),
-        "auroc_no_evidence": round(answers.evidence_auroc, 4),
-        "target_risk": answers.target_risk,
-        "risk": round(answers.risk, 4),
-        "coverage": round(answers.coverage, 4),
-    }

@@ -12,6 +12,7 @@ from typing import Any
 
 from index_builder.documents.attribute_columns import infer_fields
 from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.records import Place, Row, SourceCount
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.embedding import call_with_retries, embed_chunks
@@ -20,19 +21,13 @@ from index_builder.execution.progress import NoProgress, Progress, StageClock
 from index_builder.indexes import faiss_writer
 from index_builder.indexes.fusion_tuner import check_judged
 from index_builder.indexes.index_trials import apply_choice, choose_index
-from index_builder.lineage.document_merger import DocumentMerger
+from index_builder.lineage.document_merger import DocumentMerger, MergeSummary
 from index_builder.lineage.lineage import Lineage, trace_lineage
 from index_builder.lineage.parent_snapshot import write_deleted
-from index_builder.options.build_options import (
-    BuildOptions,
-    BuildResult,
-    MergeSummary,
-    Place,
-    Row,
-    SourceCount,
-)
+from index_builder.options.build_options import BuildOptions
 from index_builder.options.index_selection import MIN_VECTORS, IndexChoice
 from index_builder.pipeline.behaviour_stage import BehaviourResult, add_behaviour
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.intake import Intake
 from index_builder.pipeline.model_registration import register_models
 from index_builder.pipeline.publisher import go_live, publish, remove_temporary, temporary_snapshot

@@ -11,18 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.records import Row
 from index_builder.execution.executor import Executor
 from index_builder.execution.progress import Progress
 from index_builder.indexes import faiss_writer
-from index_builder.options.build_options import (
-    AUTO,
-    BuildOptions,
-    BuildResult,
-    ChunkOptions,
-    IndexOptions,
-    Mode,
-    Row,
-)
+from index_builder.options.build_options import AUTO, BuildOptions, ChunkOptions, IndexOptions, Mode
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build
 from nearline.contract import Embedder
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported

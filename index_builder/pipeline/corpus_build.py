@@ -6,7 +6,8 @@ import asyncio
 
 from index_builder.execution.executor import Executor
 from index_builder.execution.progress import Progress
-from index_builder.options.build_options import BuildOptions, BuildResult
+from index_builder.options.build_options import BuildOptions
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Embedder

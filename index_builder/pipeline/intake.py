@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.records import PreparedDocument, Row
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
-from index_builder.options.build_options import COSINE, BuildOptions, PreparedDocument, Row
+from index_builder.options.build_options import COSINE, BuildOptions
 from nearline.contract import Item
 from nearline.documents import clean_document, clean_vector, document_spans
 from nearline.errors import InvalidRequest

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from index_builder.documents.attribute_columns import write_attributes
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.items_writer import write_items
+from index_builder.documents.records import SourceCount
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.embedding import embed_queries
@@ -25,7 +26,7 @@ from index_builder.indexes.golden_queries import GoldenQueries
 from index_builder.indexes.lexical_writer import write_lexical
 from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE, INDEX_FILE, ITEMS_FILE
-from index_builder.options.build_options import COSINE, BuildOptions, SourceCount
+from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
 from index_builder.pipeline.publisher import list_files
 from index_builder.reports.build_report import make_report

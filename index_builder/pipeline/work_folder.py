@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from index_builder.options.build_options import BuildOptions, SourceCount
+from index_builder.documents.records import SourceCount
+from index_builder.options.build_options import BuildOptions
 from nearline.errors import Conflict
 from nearline.snapshot import Store
 from nearline.store.lock import lock_folder

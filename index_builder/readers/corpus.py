@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.options.build_options import Row, SourceCount
+from index_builder.documents.records import Row, SourceCount
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.options.build_options import Place, Row
+from index_builder.documents.records import Place, Row
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 

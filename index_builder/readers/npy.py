@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from index_builder.options.build_options import Place, Row
+from index_builder.documents.records import Place, Row
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 

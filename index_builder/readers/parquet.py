@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.options.build_options import Place, Row
+from index_builder.documents.records import Place, Row
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 

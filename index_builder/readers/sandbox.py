@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.options.build_options import Place, Row
+from index_builder.documents.records import Place, Row
 from nearline.contract import Item
 
 TIMEOUT_S = 120.0

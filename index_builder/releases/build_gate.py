@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from index_builder.options.build_options import BuildResult, Gate
+from index_builder.options.build_options import Gate
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.report_store import keep_report, read_report
 from nearline.contract import Embedder

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from index_builder.releases.gate_report import Check, CheckOutcome, GateReport
-from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.html import figures, page, table
 from index_builder.reports.plots import histogram, quantiles, two_histograms
 
 _MARKS = {

@@ -7,7 +7,7 @@ from html import escape
 from itertools import zip_longest
 
 from index_builder.releases.replay import Replay, ReplayPair
-from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.html import figures, page, table
 from index_builder.reports.plots import histogram
 
 

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from index_builder.reports import frontier_chart
 from index_builder.reports.build_report import BuildReport, Histogram
+from index_builder.reports.html import figures, page, table
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #e3e6ec; --bar: #3b6fd8;
-  --paper: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #98a2b3; --line: #2b3240;
-  --bar: #7aa2f7; --paper: #12161e; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 46rem; margin: 3rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1rem; margin: 2.25rem 0 .5rem; }
-p { margin: .25rem 0; color: var(--soft); }
-code { font-size: .92em; overflow-wrap: anywhere; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
-.figures b { display: block; font-size: 1.6rem; font-weight: 600; }
-.figures span { color: var(--soft); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td, th { text-align: left; font-weight: normal; padding: .3rem .75rem .3rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-th { color: var(--soft); } td:last-child:not(:first-child) { text-align: right; }
-svg { width: 100%; height: auto; } svg rect { fill: var(--bar); }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-svg line { stroke: var(--line); } svg line.target { stroke: var(--soft); stroke-dasharray: 4 4; }
-svg polyline { fill: none; stroke: var(--bar); opacity: .5; } svg circle { fill: var(--bar); }
-svg circle.beaten { fill: var(--line); } svg circle.chosen { stroke: var(--ink); stroke-width: 3; }
-"""
 _WIDTH, _HEIGHT, _LABELS = 720, 150, 20
 
 
@@ -72,17 +50,6 @@ def render(report: BuildReport) -> str:
         table((stage, f"{seconds:,.1f} s") for stage, seconds in report.seconds.items()),
     ]
     return page(f"{report.collection}: {report.snapshot_id}", parts)
-
-
-def page(title: str, parts: Iterable[str]) -> str:
-    """Returns a whole page of parts that are HTML already; a title that is not."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
 
 
 def _choice(choice: Mapping[str, object]) -> list[str]:
@@ -130,22 +97,6 @@ def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
         ("Language", report.language),
         ("Weight of the vectors in hybrid search", tuned),
     ]
-
-
-def figures(named: Iterable[tuple[str, str]]) -> str:
-    """Returns a row of large figures: value and name."""
-    cells = "".join(
-        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in named
-    )
-    return f'<div class="figures">{cells}</div>'
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table without a head."""
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table>{body}</table>"
 
 
 def _bars(histogram: Histogram) -> str:

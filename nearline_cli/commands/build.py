@@ -28,7 +28,7 @@ from nearline_cli.views import build_summary, learning_summary
 if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
     from index_builder.execution.progress import Progress
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
     from retrieval.changelog.redis_log import RedisLog
 
 

@@ -23,7 +23,7 @@ from nearline_cli.compose.recorded_users import with_recorded_users
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
     from retrieval.changelog.change_log import ChangeLog
 
 app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")

@@ -24,7 +24,7 @@ from nearline_cli.terminal import options, output
 from nearline_cli.views import build_summary
 
 if TYPE_CHECKING:
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
 
 
 def reembed(

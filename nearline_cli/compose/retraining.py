@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from index_builder.execution.progress import Progress
     from index_builder.interactions.cleanup import CleaningRules
     from index_builder.interactions.reader import InteractionColumns
-    from index_builder.options.build_options import BuildOptions, BuildResult
+    from index_builder.options.build_options import BuildOptions
     from index_builder.options.training_options import TrainingOptions
+    from index_builder.pipeline.build_result import BuildResult
     from nearline.v1 import snapshot_pb2
     from retrieval.changelog.redis_log import RedisLog
 

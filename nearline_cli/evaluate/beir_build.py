@@ -12,7 +12,7 @@ from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
 
 _ANY = 1 << 62
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from index_builder.reports.build_report_page import figures, page, table
+from index_builder.reports.html import figures, page, table
 
 if TYPE_CHECKING:
     from index_builder.behaviour.model_evaluation import Evaluation

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRow, BadRows
-from index_builder.options.build_options import Place, Row
+from index_builder.documents.records import Place, Row
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines

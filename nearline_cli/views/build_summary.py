@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
     from nearline.v1 import release_pb2
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
-    from index_builder.options.build_options import BuildResult
+    from index_builder.pipeline.build_result import BuildResult
 
 
 def show_learning_summary(result: BuildResult) -> None:

@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.documents.attribute_columns import write_attributes
+from index_builder.documents.records import Place, PreparedDocument
 from index_builder.documents.spool import Spool
 from index_builder.indexes.lexical_writer import write_lexical
-from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 from nearline.snapshot import (
     MANIFEST,

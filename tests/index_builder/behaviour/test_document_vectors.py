@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour import document_vectors
+from index_builder.documents.records import Place, PreparedDocument
 from index_builder.documents.spool import Spool
-from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 
 

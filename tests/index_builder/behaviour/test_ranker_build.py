@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.lambdamart import LambdaMartOptions
 from index_builder.interactions.records import Interactions
-from index_builder.options.build_options import BuildOptions, BuildResult, Mode
+from index_builder.options.build_options import BuildOptions, Mode
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.registry import Registry

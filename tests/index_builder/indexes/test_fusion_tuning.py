@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index_builder.documents.records import Place, PreparedDocument
 from index_builder.documents.spool import Spool
 from index_builder.evaluation import retrieval_metrics
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.indexes import fusion_tuner
 from index_builder.indexes.fusion_tuner import check_judged, tune
 from index_builder.indexes.lexical_writer import write_lexical
-from index_builder.options.build_options import BuildOptions, ChunkOptions, Place, PreparedDocument
+from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index_builder.documents.records import Place, PreparedDocument
 from index_builder.documents.spool import Spool
 from index_builder.indexes import lexical_writer
 from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
-from index_builder.options.build_options import Place, PreparedDocument
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.snapshot import shard_folder

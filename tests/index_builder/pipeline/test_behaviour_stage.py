@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from index_builder.behaviour.content_factors import predict_factors
-from index_builder.options.build_options import BuildOptions, BuildResult, Mode
+from index_builder.options.build_options import BuildOptions, Mode
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item

@@ -15,12 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from index_builder.options.build_options import (
-    BuildOptions,
-    BuildResult,
-    ChunkOptions,
-    IndexOptions,
-)
+from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.corpus_build import build_corpus
 from index_builder.pipeline.work_folder import locked

@@ -11,8 +11,9 @@ import pytest
 
 from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.records import Interactions
-from index_builder.options.build_options import BuildResult, Mode
+from index_builder.options.build_options import Mode
 from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.training_data import inherit_options
 from nearline.errors import InvalidRequest

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.options.build_options import Row
+from index_builder.documents.records import Row
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from index_builder.documents.attribute_columns import infer_fields, write_attributes
-from index_builder.options.build_options import Place
+from index_builder.documents.records import Place
 from nearline import filters as f
 from nearline.attributes import encode
 from nearline.contract import Attributes

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from index_builder.documents.attribute_columns import infer_fields, write_attributes
-from index_builder.options.build_options import Place
+from index_builder.documents.records import Place
 from nearline import filters as f
 from nearline.contract import PlanStrategy
 from nearline.errors import InvalidRequest, Unsupported

@@ -1,0 +1,95 @@
+"""The result of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from index_builder.lineage.document_merger import MergeSummary
+from index_builder.options.index_selection import IndexChoice
+from nearline.v1 import release_pb2, snapshot_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What came out.
+
+    epoch: Number of the alias record made; None where the build was not promoted. gate: What the
+        gate said of it; None: it was not asked.
+    embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
+    recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
+    words: Distinct words of the lexical index; 0 where there is none.
+    dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
+        queries that it was tuned on have with it; None where it was not tuned.
+    answers: What was learned of answers; None where nothing was.
+    bytes: Size of the snapshot. seconds: time by stage.
+    choice: How the index was chosen, where it was by measuring.
+    merged: What live changes and the snapshot before made of it; None: there were none.
+    behaviour: What was learned from interactions, as one JSON object; None: nothing.
+    models: Versions of the model registry that it was made with, for people.
+    """
+
+    snapshot_id: str
+    collection: str
+    folder: Path
+    epoch: int | None
+    documents: int
+    chunks: int
+    embedded: int
+    resumed: int
+    truncated: int
+    dim: int
+    index_factory: str
+    recall_at_10: float
+    words: int
+    dense_weight: float | None
+    tuned_ndcg_at_10: float | None
+    bytes: int
+    bad_rows: int
+    bad_row_sample: Sequence[str]
+    seconds: Mapping[str, float]
+    choice: IndexChoice | None = None
+    answers: snapshot_pb2.AnswerCard | None = None
+    merged: MergeSummary | None = None
+    behaviour: Mapping[str, object] | None = None
+    models: Sequence[str] = ()
+    gate: release_pb2.GateVerdict | None = None
+
+    def record(self) -> dict[str, object]:
+        """Returns the result as one JSON object."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        tuned = record.pop("tuned_ndcg_at_10")
+        return record | {
+            "folder": str(self.folder),
+            "choice": None if self.choice is None else self.choice.record(),
+            "recall@10": round(record.pop("recall_at_10"), 4),
+            "answers": None if self.answers is None else _figures(self.answers),
+            "merged": None if self.merged is None else asdict(self.merged),
+            "gate": None if self.gate is None else _verdict(self.gate),
+            "tuned_ndcg@10": None if tuned is None else round(tuned, 4),
+            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
+            "total_s": round(sum(self.seconds.values()), 3),
+        }
+
+
+def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
+    return {
+        "passed": gate.passed,
+        "failed": list(gate.failed),
+        "forced_because": gate.forced_because,
+        "report": gate.report,
+    }
+
+
+def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:
+    """Returns what cross-validation says of a calibration."""
+    return {
+        "questions": answers.questions,
+        "answerable": answers.answerable,
+        "auroc_off_topic": round(answers.topic_auroc, 4),
+        "auroc_no_evidence": round(answers.evidence_auroc, 4),
+        "target_risk": answers.target_risk,
+        "risk": round(answers.risk, 4),
+        "coverage": round(answers.coverage, 4),
+    }
