@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.milvus.connection import MANAGE_S, MilvusConnection
-from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
+from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 from retrieval.milvus.schema import (
     WORDS,
     Bm25,

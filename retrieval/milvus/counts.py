@@ -9,7 +9,7 @@ from nearline.contract import Filter, Scalar
 from nearline.errors import Unsupported
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.milvus.reader import MilvusReader
-from retrieval.milvus.row_values import attribute_values
+from retrieval.milvus.rows import attribute_values
 from retrieval.protocols.shard import FieldCounts, ShardCounts
 
 # Milvus counts matches by itself; values have to be read.

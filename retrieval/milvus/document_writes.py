@@ -14,7 +14,7 @@ from retrieval.milvus.change_merge import (
 )
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.raw_hits import MAX_ROWS
+from retrieval.milvus.layout import MAX_ROWS
 from retrieval.milvus.reader import in_batches
 
 # A call may take this long; it is begun only while the lease lasts longer.

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.milvus.row_values import first_attribute_value
-from retrieval.milvus.rows import attributes_of
+from retrieval.milvus.rows import attributes_of, first_attribute_value
 from retrieval.milvus.top_units import RankedRow
 from retrieval.protocols.shard import HitPayload, ShardFilterPlan, ShardHits, ShardOptions
 

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from retrieval.milvus.filters import any_of
-from retrieval.milvus.layout import make_key
-from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.layout import MilvusHit, make_key
 from retrieval.milvus.reader import in_batches
 from retrieval.milvus.top_units import RankedRow, UnitOf, document_of, find_top_units
 

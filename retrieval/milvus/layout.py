@@ -18,6 +18,8 @@ Fields of a row:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 PREFIX = "nearline_"
 STATES = "nearline_states"
@@ -28,8 +30,21 @@ MAX_KEY_BYTES = 600
 # Milvus' longest text.
 MAX_TEXT_BYTES = 65_535
 MAX_PARTITION_BYTES = 512
+# Most rows of one answer, and most rows that one search may return.
+MAX_ROWS = 16_384
 _PARTITION_CHARACTERS = MAX_PARTITION_BYTES // 4
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
+
+
+class MilvusHit(NamedTuple):
+    """A row that a search found.
+
+    key: Primary key. score: Larger is better. fields: The fields requested.
+    """
+
+    key: str
+    score: float
+    fields: Mapping[str, Any]
 
 
 def collection_name(collection: str, snapshot_id: str) -> str:

@@ -15,7 +15,7 @@ from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.document_writes import WRITE_S, DocumentWriter
 from retrieval.milvus.lease import Lease
-from retrieval.milvus.read_context import ReadContext
+from retrieval.milvus.reader import ReadContext
 from retrieval.protocols.watermark import Watermark
 
 _log = logging.getLogger(__name__)

@@ -25,8 +25,7 @@ from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.layout import collection_name
 from retrieval.milvus.live_snapshots import FollowedSnapshot, LiveSnapshots
-from retrieval.milvus.read_context import ReadContext
-from retrieval.milvus.reader import MilvusReader
+from retrieval.milvus.reader import MilvusReader, ReadContext
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.shard import MilvusShard
 from retrieval.milvus.stored_items import StoredRows

@@ -13,6 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,8 +24,7 @@ from nearline.contract import Filter
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady
 from nearline.times import to_us
 from retrieval.milvus.filters import MATCH_ALL, filter_expression, partition_expression, quote
-from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
-from retrieval.milvus.read_context import ReadContext
+from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
@@ -35,6 +35,23 @@ _MOST_BYTES = 16 << 10
 # For a load, where whoever asks sets no deadline.
 _LOAD_S = 5.0
 _R = TypeVar("_R")
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadContext:
+    """What every read of a collection depends on; updated on the event loop as changes arrive.
+
+    seen: Reads see at least the writes up to this server timestamp; 0: all writes; None: nothing
+        was written.
+    expiring: Some document expires, so every expression also requires `expires > now`.
+    single_valued: Attributes that have no list in any document.
+    partition_by: Attribute that the collection is partitioned by; empty: it is not partitioned.
+    """
+
+    seen: int | None = None
+    expiring: bool = False
+    single_valued: frozenset[str] = frozenset()
+    partition_by: str = ""
 
 
 class MilvusReader:

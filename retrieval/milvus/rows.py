@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.attributes import decode, encode
-from nearline.contract import Attributes, AttributeValue
+from nearline.contract import Attributes, AttributeValue, Scalar
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
@@ -135,6 +135,31 @@ def attributes_of(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attrib
     if AS_WRITTEN in stored:
         attributes |= decode(json.dumps(stored[AS_WRITTEN]))
     return attributes
+
+
+def attribute_values(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
+    """Returns the values of an attribute, of a list each element; empty: there is none.
+
+    Args:
+        stored: The field `attributes` of a row.
+        name: Of the attribute.
+        kind: string, int, double, bool or time.
+
+    >>> attribute_values({"a": [1, 2]}, "a", "double")
+    [1.0, 2.0]
+    """
+    value = stored.get(name)
+    if value is None:
+        return []
+    values = value if isinstance(value, list) else [value]
+    if kind == "time":
+        return [from_us(one) for one in values]
+    return [float(one) for one in values] if kind == "double" else list(values)
+
+
+def first_attribute_value(stored: Mapping[str, Any], name: str, kind: str) -> Scalar:
+    """Returns the value of an attribute, of a list the first; None: there is none."""
+    return next(iter(attribute_values(stored, name, kind)), None)
 
 
 def stored_attributes(

@@ -16,9 +16,9 @@ from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.milvus.hits import PAYLOAD_FIELDS, rows_to_hits
 from retrieval.milvus.hybrid import FindAmong, ScoreCompletion
-from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
-from retrieval.milvus.row_values import first_attribute_value
+from retrieval.milvus.rows import first_attribute_value
 from retrieval.milvus.top_units import (
     FindRows,
     RankedRow,

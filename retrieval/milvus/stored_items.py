@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from nearline.contract import Filter, Item, PayloadField
 from nearline.times import from_us
 from retrieval.milvus.filters import any_of, quote
-from retrieval.milvus.layout import NEVER_EXPIRES, SEPARATOR, make_key, parse_key
-from retrieval.milvus.raw_hits import MAX_ROWS
+from retrieval.milvus.layout import MAX_ROWS, NEVER_EXPIRES, SEPARATOR, make_key, parse_key
 from retrieval.milvus.reader import MilvusReader, in_batches
 from retrieval.milvus.rows import attributes_of
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from retrieval.milvus.layout import parse_key
-from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
+from retrieval.milvus.layout import MAX_ROWS, MilvusHit, parse_key
 
 _WIDEN = 4
 # Asked for beyond what is wanted, so that the last ones may have equals.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.milvus.raw_hits import MAX_ROWS, MilvusHit
+from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 from retrieval.milvus.reader import MilvusReader
 
 # The widest search of a graph that Milvus allows.

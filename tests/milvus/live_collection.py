@@ -24,7 +24,7 @@ from retrieval.milvus.collection_state import CollectionState, CollectionStates
 from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection
-from retrieval.milvus.read_context import ReadContext
+from retrieval.milvus.reader import ReadContext
 from retrieval.milvus.rows import attributes_of, rows_of
 from retrieval.milvus.schema import Bm25
 from retrieval.protocols.watermark import Watermark

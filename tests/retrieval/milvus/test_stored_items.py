@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from nearline.contract import PayloadField
 from retrieval.milvus.layout import SEPARATOR, make_key
-from retrieval.milvus.read_context import ReadContext
-from retrieval.milvus.reader import MilvusReader, in_batches
-from retrieval.milvus.row_values import attribute_values, first_attribute_value
-from retrieval.milvus.rows import rows_of
+from retrieval.milvus.reader import MilvusReader, ReadContext, in_batches
+from retrieval.milvus.rows import attribute_values, first_attribute_value, rows_of
 from retrieval.milvus.stored_items import StoredRows, _before_separator, join_text
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)

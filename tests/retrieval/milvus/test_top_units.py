@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.milvus import top_units
-from retrieval.milvus.layout import make_key
-from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.layout import MilvusHit, make_key
 from retrieval.milvus.top_units import RankedRow, chunk_of, document_of, find_top_units
 
 ROWS = st.lists(

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.milvus.layout import make_key
-from retrieval.milvus.raw_hits import MilvusHit
+from retrieval.milvus.layout import MilvusHit, make_key
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.vector_leg import VectorIndexInfo, VectorLeg
 
