@@ -31,7 +31,7 @@ from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.trial_recall import TrialRecall
+from retrieval.rollout.trial import TrialRecall
 from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from retrieval.router.reply_info import ReplyInfoBuilder

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from nearline.contract import Arm
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.rollout.analysis import CanaryLimits
 
@@ -14,6 +15,8 @@ _UNITS = 1 << 64
 _DEFAULT_SAMPLE = 0.05
 # What a canary may find less than its manifest promises.
 _RECALL_SLACK = 0.05
+# How a list id names the arm that its list came from.
+_ARM_MARKS = {Arm.CURRENT: "b", Arm.CANARY: "c"}
 
 
 class Requester(NamedTuple):
@@ -109,3 +112,19 @@ def parse_split(
         ),
         recall_sample=limit["recall_sample"],
     )
+
+
+def mark_list_id(list_id: str, epoch: int, arm: Arm) -> str:
+    """Returns the name of a list with the rollout and the arm that it came from."""
+    return f"{list_id}.{epoch:x}{_ARM_MARKS[arm]}"
+
+
+def is_from_canary(list_id: str, epoch: int) -> bool | None:
+    """Returns whether a list came from the canary of the rollout of an epoch.
+
+    Returns: None: it is of no rollout, or of another one.
+    """
+    _, dot, mark = list_id.rpartition(".")
+    if not dot or mark[:-1] != f"{epoch:x}":
+        return None
+    return {"b": False, "c": True}.get(mark[-1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from nearline import contract as c
@@ -18,9 +18,7 @@ from nearline.errors import (
     Unsupported,
 )
 from retrieval.rollout.analysis import CanaryAnalysis
-from retrieval.rollout.list_ids import is_from_canary
-from retrieval.rollout.shadow_overlap import ShadowOverlap
-from retrieval.rollout.split import Requester, TrafficSplit
+from retrieval.rollout.split import Requester, TrafficSplit, is_from_canary
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded import LoadedSnapshot
 
@@ -31,6 +29,28 @@ _MOST_SHADOWS = 16
 CONVERSIONS = frozenset({"purchase", "buy", "order", "conversion"})
 _CALLERS = (InvalidRequest, NotFound, Conflict, Unauthenticated, Unsupported)
 _log = logging.getLogger(__name__)
+
+
+class ShadowOverlap:
+    """Sums up how alike the answers of two snapshots are.
+
+    compared: Requests that both answered.
+    """
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self._sum = 0.0
+
+    @property
+    def overlap(self) -> float:
+        """Mean share of the ids served that the canary gave, too, 0..1; 1 where nothing was."""
+        return self._sum / self.compared if self.compared else 1.0
+
+    def add(self, served: object, canary: object) -> None:
+        """Takes in the replies of both to one request."""
+        ids = _ids(served)
+        self.compared += 1
+        self._sum += len(ids & _ids(canary)) / len(ids) if ids else 1.0
 
 
 class Trial:
@@ -190,6 +210,40 @@ class Trial:
         self.judge.request(canary, unit, time.perf_counter() - start, failed=failed)
 
 
+class TrialRecall:
+    """Has more of a canary's searches looked at, and tells its judge what came of them.
+
+    Args:
+        trials: By collection.
+        usual: Share of searches that are looked at anyhow.
+    """
+
+    def __init__(self, trials: Mapping[str, Trial], usual: float) -> None:
+        self._trials = trials
+        self._usual = usual
+
+    def share(self, served: ServedCollection, arm: c.Arm | None) -> float:
+        """Returns the share of searches to do again exactly, 0..1."""
+        trial = self._trials.get(served.name)
+        if trial is None or arm is not c.Arm.CANARY:
+            return self._usual
+        return max(self._usual, trial.split.recall_sample)
+
+    def tell(self, collection: str, arm: c.Arm | None, value: float) -> None:
+        """Takes in the recall of a search, 0..1."""
+        trial = self._trials.get(collection)
+        if trial is not None and arm is not None:
+            trial.judge.recall(arm is c.Arm.CANARY, value)
+
+
 def _is_fault(error: Exception) -> bool:
     """Returns whether an error is the service's, and not the caller's."""
     return not isinstance(error, _CALLERS)
+
+
+def _ids(reply: object) -> set[str]:
+    if isinstance(reply, c.SearchReply):
+        return {hit.id for result in reply.results for hit in result.hits}
+    if isinstance(reply, c.RecommendReply):
+        return {one.hit.id for one in reply.recommendations}
+    return set()

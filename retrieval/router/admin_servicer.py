@@ -11,10 +11,10 @@ from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store, check_collection
-from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
+from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.status_message import fill_rollout_status
+from retrieval.rollout.trial import Trial
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
@@ -224,8 +224,37 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
         trial = self._collections.trials.get(collection)
         if trial is not None and trial.split.epoch == record.epoch:
-            fill_rollout_status(reply, trial)
+            _fill_rollout_status(reply, trial)
         return reply
+
+
+def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
+    """Fills what a router has seen of a trial."""
+    split = trial.split
+    reply.running = True
+    current, canary = trial.judge.arms()
+    for arm, snapshot_id, state in (
+        (types_pb2.ARM_CURRENT, split.current, current),
+        (types_pb2.ARM_CANARY, split.canary, canary),
+    ):
+        reply.arms.add(
+            arm=arm,
+            snapshot_id=snapshot_id,
+            requests=state.requests,
+            errors=state.errors,
+            units=state.units,
+            p50_ms=state.p50_ms,
+            p99_ms=state.p99_ms,
+            recall_samples=state.recall_samples,
+            recall=state.recall,
+            lists=state.lists,
+            clicks=state.clicks,
+            conversions=state.conversions,
+        )
+    for test in trial.judge.tests():
+        reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
+    reply.compared = trial.compared.compared
+    reply.overlap = trial.compared.overlap
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from nearline import contract as c
 from retrieval.protocols import metrics
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.list_ids import mark_list_id
+from retrieval.rollout.split import mark_list_id
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 

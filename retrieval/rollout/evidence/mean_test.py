@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
+from retrieval.rollout.evidence.e_process import EProcess
 
 _BETS = 6
 # Of the greatest bet that cannot lose everything; and that bet, where nearly 1 is promised.
@@ -41,8 +41,3 @@ class MeanTest:
     def log_evidence(self) -> float:
         """Natural logarithm of the evidence."""
         return self._capital.log
-
-    @property
-    def evidence(self) -> float:
-        """Evidence that the mean is less, as a factor, > 0; 1: none."""
-        return evidence_factor(self.log_evidence)

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from statistics import NormalDist
 
-from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
+from retrieval.rollout.evidence.e_process import EProcess
 
 # Bins end at these quantiles of the current snapshot's recent latencies.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -56,11 +56,6 @@ class RankTest:
     def log_evidence(self) -> float:
         """Natural logarithm of the evidence."""
         return self._capital.log
-
-    @property
-    def evidence(self) -> float:
-        """Evidence against the canary as a factor, > 0; 1: none."""
-        return evidence_factor(self.log_evidence)
 
 
 def _mass(low: float, high: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
+from retrieval.rollout.evidence.e_process import EProcess
 
 Side = Literal["greater", "less", "either"]
 
@@ -69,11 +69,6 @@ class ShareTest:
             - self.canary * math.log(self._share)
             - self.current * math.log1p(-self._share)
         )
-
-    @property
-    def evidence(self) -> float:
-        """Evidence against the canary as a factor, > 0; 1: none."""
-        return evidence_factor(self.log_evidence)
 
 
 def _log_beta(a: float, b: float) -> float:

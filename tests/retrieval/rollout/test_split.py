@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from nearline.contract import Arm
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.rollout.list_ids import is_from_canary, mark_list_id
-from retrieval.rollout.split import Requester, TrafficSplit, parse_split
+from retrieval.rollout.split import (
+    Requester,
+    TrafficSplit,
+    is_from_canary,
+    mark_list_id,
+    parse_split,
+)
 
 RECORD = snapshot_pb2.AliasRecord(
     epoch=7,

@@ -15,8 +15,7 @@ from nearline.contract import Arm
 from nearline.errors import InvalidRequest, NotReady
 from nearline.v1 import snapshot_pb2
 from retrieval.rollout.analysis import CanaryAnalysis
-from retrieval.rollout.list_ids import mark_list_id
-from retrieval.rollout.split import Requester, TrafficSplit, parse_split
+from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
 from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded import LoadedSnapshot, SnapshotKey

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.rollout.evidence.e_process import evidence_factor
 from retrieval.rollout.evidence.mean_test import MeanTest
 
 
@@ -24,7 +25,9 @@ def test_evidence_is_the_mean_of_what_six_bets_make(least: float, values: list[f
     for power in range(6):
         bet = 0.9 / max(1 - least, 0.02) / 2**power
         whole += math.prod(1 + bet * (least - value) for value in values) / 6
-    assert test.evidence == pytest.approx(min(0.5 + 0.5 * whole, math.exp(700)), rel=1e-9)
+    assert evidence_factor(test.log_evidence) == pytest.approx(
+        min(0.5 + 0.5 * whole, math.exp(700)), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("least", [0.5, 0.94, 0.99])
@@ -33,7 +36,7 @@ def test_the_mean_over_outcomes_is_one_at_the_least_that_there_should_be(least: 
     for value, chance in ((1.0, least), (0.0, 1 - least)):
         test = MeanTest(least)
         test.add(value)
-        mean += chance * test.evidence
+        mean += chance * evidence_factor(test.log_evidence)
     assert mean == pytest.approx(1.0, abs=1e-9)
 
 
@@ -55,7 +58,7 @@ def test_recall_of_four_fifths_is_found_in_sixty_searches(rng: np.random.Generat
         test = MeanTest(0.94)
         for value in values:
             test.add(value)
-        found += test.evidence >= 700
+        found += evidence_factor(test.log_evidence) >= 700
     assert found >= 95
 
 
@@ -63,8 +66,8 @@ def test_perfect_values_never_speak_against_a_promise_of_one() -> None:
     test = MeanTest(1.0)
     for _ in range(2_000):
         test.add(1.0)
-    assert test.evidence == pytest.approx(1.0)
+    assert evidence_factor(test.log_evidence) == pytest.approx(1.0)
     for _ in range(2_000):
         test.add(0.0)
     assert math.isfinite(test.log_evidence)
-    assert math.isfinite(test.evidence)
+    assert math.isfinite(evidence_factor(test.log_evidence))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.rollout.evidence.e_process import evidence_factor
 from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
 
 BINS = len(BIN_ENDS) + 1
@@ -24,7 +25,7 @@ def mean_evidence(share: float, current: list[float], canary: list[float]) -> fl
             test = RankTest(share)
             test.event(of_canary, bin_number)
             mass = share * canary[bin_number] if of_canary else (1 - share) * current[bin_number]
-            mean += mass * test.evidence
+            mean += mass * evidence_factor(test.log_evidence)
     return mean
 
 
@@ -58,7 +59,9 @@ def test_evidence_of_a_bin_is_the_mean_of_likelihood_ratios() -> None:
 
     ratios = [above(1.6448536 - shift) / 0.05 for shift in (0.15, 0.3, 0.6, 1.2, 2.4)]
     chances = [0.1 * one / (0.1 * one + 0.9) for one in ratios]
-    assert test.evidence == pytest.approx(0.5 + 0.5 * sum(chances) / 0.1 / 5, rel=1e-6)
+    assert evidence_factor(test.log_evidence) == pytest.approx(
+        0.5 + 0.5 * sum(chances) / 0.1 / 5, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(1.0, 0, 1), (1.2, 19, 20)])
@@ -74,5 +77,5 @@ def test_a_fifth_more_of_spread_latencies_is_found_and_no_more_is_not(
         values = np.exp(0.4 * rng.normal(size=6_000)) * np.where(canary, ratio, 1.0)
         for of_canary, value in zip(canary.tolist(), values.tolist(), strict=True):
             test.event(of_canary, bisect_left(thresholds, value))
-        found += test.evidence > 700
+        found += evidence_factor(test.log_evidence) > 700
     assert least <= found <= most

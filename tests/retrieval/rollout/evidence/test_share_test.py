@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rollout.evidence.e_process import EProcess
+from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
 from retrieval.rollout.evidence.share_test import ShareTest, Side
 
 _ODDS_RATIOS = [math.exp(one) for one in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)]
@@ -46,7 +46,9 @@ def test_one_sided_evidence_is_the_mean_of_likelihood_ratios(
     share: float, events: list[bool], less: bool
 ) -> None:
     test = having_seen(share, "less" if less else "greater", events)
-    assert test.evidence == pytest.approx(mixed_by_hand(share, events, less=less), rel=1e-9)
+    assert evidence_factor(test.log_evidence) == pytest.approx(
+        mixed_by_hand(share, events, less=less), rel=1e-9
+    )
 
 
 @given(share=st.floats(0.02, 0.98), events=st.lists(st.booleans(), max_size=60))
@@ -56,14 +58,16 @@ def test_evidence_of_either_side_is_that_of_an_urn(share: float, events: list[bo
     for canary in events:
         product *= urn[canary] / sum(urn.values()) / (share if canary else 1 - share)
         urn[canary] += 1
-    assert having_seen(share, "either", events).evidence == pytest.approx(product, rel=1e-9)
+    assert evidence_factor(having_seen(share, "either", events).log_evidence) == pytest.approx(
+        product, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_over_all_outcomes_the_mean_is_one_where_the_canary_is_as_good(side: Side) -> None:
     share = 0.2
     mean = sum(
-        having_seen(share, side, list(events)).evidence
+        evidence_factor(having_seen(share, side, list(events)).log_evidence)
         * math.prod(share if canary else 1 - share for canary in events)
         for events in itertools.product((False, True), repeat=8)
     )
@@ -75,7 +79,7 @@ def test_over_all_outcomes_the_mean_is_less_where_the_canary_is_better(
     side: Side, chance: float
 ) -> None:
     mean = sum(
-        having_seen(0.2, side, list(events)).evidence
+        evidence_factor(having_seen(0.2, side, list(events)).log_evidence)
         * math.prod(chance if canary else 1 - chance for canary in events)
         for events in itertools.product((False, True), repeat=8)
     )
@@ -104,11 +108,11 @@ def test_twice_or_a_third_of_its_share_is_found_in_some_hundred_events(
     rng: np.random.Generator, side: Side, chance: float
 ) -> None:
     events = (rng.random((20, 1_000)) < chance).tolist()
-    assert all(having_seen(0.1, side, one).evidence > 700 for one in events)
+    assert all(evidence_factor(having_seen(0.1, side, one).log_evidence) > 700 for one in events)
 
 
 def test_a_canary_that_alone_fails_needs_no_more_than_four_failures() -> None:
-    assert having_seen(0.1, "greater", [True] * 4).evidence > 700
+    assert evidence_factor(having_seen(0.1, "greater", [True] * 4).log_evidence) > 700
 
 
 def test_a_hundredth_more_is_found_in_ten_million_events() -> None:
@@ -126,7 +130,7 @@ def test_evidence_that_no_number_holds_is_cut(side: Side) -> None:
     for _ in range(20_000):
         test.event(side == "greater")
     assert 2_000 < test.log_evidence < math.inf
-    assert 1e300 < test.evidence < math.inf
+    assert 1e300 < evidence_factor(test.log_evidence) < math.inf
 
 
 def test_bets_that_start_later_add_up_as_by_hand(rng: np.random.Generator) -> None:
@@ -143,7 +147,7 @@ def test_bets_that_start_later_add_up_as_by_hand(rng: np.random.Generator) -> No
 
 def test_what_turns_bad_late_is_found_soon(rng: np.random.Generator) -> None:
     test = having_seen(0.1, "greater", (rng.random(100_000) < 0.1).tolist())
-    assert test.evidence < 700
+    assert evidence_factor(test.log_evidence) < 700
     for canary in (rng.random(1_200) < 0.25).tolist():
         test.event(canary)
-    assert test.evidence > 700
+    assert evidence_factor(test.log_evidence) > 700
