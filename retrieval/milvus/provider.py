@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -50,13 +49,6 @@ class _OpenSnapshot(NamedTuple):
     live: FollowedSnapshot | None
 
 
-@dataclass(slots=True, eq=False)
-class _PendingSnapshot:
-    """A snapshot on its way."""
-
-    opened: asyncio.Task[_OpenSnapshot]
-
-
 class MilvusShardProvider:
     """Snapshots that lie in Milvus, each as one shard whatever its manifest says.
 
@@ -74,20 +66,20 @@ class MilvusShardProvider:
         self._states = CollectionStates(client)
         self._live = live
         self._made = False
-        self._held: dict[SnapshotKey, _PendingSnapshot] = {}
+        self._snapshots: dict[SnapshotKey, asyncio.Task[_OpenSnapshot]] = {}
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[MilvusShard]:
         """Gets a snapshot ready; see `Hosting.prepare`. Whoever asks again waits for the same."""
         key = SnapshotKey(snapshot.collection, snapshot.snapshot_id)
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = _PendingSnapshot(asyncio.ensure_future(self._open(snapshot)))
-            held.opened.add_done_callback(partial(self._opened, key, held))
+        opening = self._snapshots.get(key)
+        if opening is None:
+            opening = self._snapshots[key] = asyncio.ensure_future(self._open(snapshot))
+            opening.add_done_callback(partial(self._forget_if_failed, key))
         try:
-            return [(await asyncio.shield(held.opened)).shard]
+            return [(await asyncio.shield(opening)).shard]
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if held.opened.cancelled() and not (task and task.cancelling()):
+            if opening.cancelled() and not (task and task.cancelling()):
                 raise SnapshotGone(
                     f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
                     "the one that is current now"
@@ -103,18 +95,18 @@ class MilvusShardProvider:
 
     def check(self, served: ServedCollection, change: Change) -> None:
         """Checks that Milvus can hold what a change brings; see `ChangeMerger.check`."""
-        held = self._held.get(SnapshotKey(served.name, served.snapshot_id))
-        if held is not None and held.opened.done() and not held.opened.cancelled():
-            held.opened.result().folding.check(change)
+        opening = self._snapshots.get(SnapshotKey(served.name, served.snapshot_id))
+        if opening is not None and opening.done() and not opening.cancelled():
+            opening.result().folding.check(change)
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Releases a snapshot, and has Milvus do so where no alias of the store names it.
 
         Another router may still answer from it: that one asks Milvus to load it again.
         """
-        held = self._held.pop(SnapshotKey(collection, snapshot_id), None)
-        if held is not None:
-            await self._end(held)
+        opening = self._snapshots.pop(SnapshotKey(collection, snapshot_id), None)
+        if opening is not None:
+            await self._end(opening)
         try:
             named = await asyncio.to_thread(self._named, collection)
             if snapshot_id not in named:
@@ -135,10 +127,10 @@ class MilvusShardProvider:
 
     async def close(self) -> None:
         """Closes the shards and the connection."""
-        every = [*self._held.values()]
-        self._held.clear()
-        for held in every:
-            await self._end(held)
+        every = [*self._snapshots.values()]
+        self._snapshots.clear()
+        for opening in every:
+            await self._end(opening)
         if self._live is not None:
             await self._live.close()
         await self._client.close()
@@ -179,11 +171,11 @@ class MilvusShardProvider:
         )
         return _OpenSnapshot(shard, folding, live)
 
-    async def _end(self, held: _PendingSnapshot) -> None:
-        held.opened.cancel()
-        await asyncio.wait((held.opened,))
-        if not held.opened.cancelled() and held.opened.exception() is None:
-            opened = held.opened.result()
+    async def _end(self, opening: asyncio.Task[_OpenSnapshot]) -> None:
+        opening.cancel()
+        await asyncio.wait((opening,))
+        if not opening.cancelled() and opening.exception() is None:
+            opened = opening.result()
             if self._live is not None and opened.live is not None:
                 await self._live.end(opened.live)
             await opened.shard.close()
@@ -264,12 +256,10 @@ class MilvusShardProvider:
             return frozenset()
         return frozenset({record.current, record.canary})
 
-    def _opened(
-        self, key: SnapshotKey, held: _PendingSnapshot, opened: asyncio.Task[_OpenSnapshot]
-    ) -> None:
-        failed = opened.cancelled() or opened.exception() is not None
-        if failed and self._held.get(key) is held:
-            del self._held[key]
+    def _forget_if_failed(self, key: SnapshotKey, opening: asyncio.Task[_OpenSnapshot]) -> None:
+        failed = opening.cancelled() or opening.exception() is not None
+        if failed and self._snapshots.get(key) is opening:
+            del self._snapshots[key]
 
 
 async def _try(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
