@@ -1,25 +1,30 @@
-"""What was chosen, as a manifest says it."""
+"""Blends and rankers as a manifest records them, and as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from index_builder.behaviour.candidate_generators import CandidateGenerator
-from index_builder.behaviour.model_selection import BlendChoice
-from index_builder.behaviour.ranker_dataset import feature_generators
-from index_builder.behaviour.ranker_selection import TrainedRanker
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.generator_spec import encode_generator
+
+if TYPE_CHECKING:
+    # Builds without training describe rankers, too, and run without implicit.
+    from index_builder.behaviour.candidate_generators import CandidateGenerator
+    from index_builder.behaviour.model_selection import BlendChoice
+    from index_builder.behaviour.ranker_selection import TrainedRanker
 
 
 def blend_card(
     candidates: Sequence[CandidateGenerator], weights: Mapping[str, float], *, repeats: bool
 ) -> snapshot_pb2.BlendCard:
-    """Returns a blend of candidates.
+    """Returns the card of a blend.
 
     Args:
-        weights: By name of a candidate. repeats: What a user had may come again.
+        candidates: Generators that the blend's parts are chosen from.
+        weights: Weight of each part, by name of its candidate.
+        repeats: Whether items of the user's history may be recommended again.
     """
     by_name = {one.name: one for one in candidates}
     parts = [_part(by_name[name], weight) for name, weight in weights.items()]
@@ -27,10 +32,11 @@ def blend_card(
 
 
 def add_choice(card: snapshot_pb2.BlendCard, choice: BlendChoice, how: str, k: int) -> None:
-    """Adds how a blend was chosen.
+    """Records on a card how its blend was chosen.
 
     Args:
-        how: Split of the validation, in words. k: Places of a list there.
+        how: Name of the validation split.
+        k: Length of the lists measured on it.
     """
     card.split, card.k = how, k
     card.validation_ndcg = choice.validation
@@ -38,22 +44,37 @@ def add_choice(card: snapshot_pb2.BlendCard, choice: BlendChoice, how: str, k: i
 
 
 def add_ranker(
-    card: snapshot_pb2.BlendCard, fitted: TrainedRanker, candidates: Sequence[CandidateGenerator]
+    card: snapshot_pb2.BlendCard, fitted: TrainedRanker, sources: Sequence[CandidateGenerator]
 ) -> None:
-    """Adds a ranker to the blend that it goes with; candidates are those that are to serve."""
+    """Records a ranker on the card of the blend that it refines.
+
+    Args:
+        sources: The generators whose scores the ranker reads; recorded if the ranker is to serve.
+    """
     card.ranker.CopyFrom(fitted.card)
     if fitted.card.kept:
         weights = {f"{part.model} {part.settings}": part.weight for part in card.parts}
-        card.ranker.sources.extend(
-            _part(one, weights.get(one.name, 0.0))
-            for one in feature_generators(candidates, weights, repeats=card.repeats)
-        )
+        card.ranker.sources.extend(_part(one, weights.get(one.name, 0.0)) for one in sources)
 
 
 def tables_read(cards: Sequence[snapshot_pb2.BlendCard]) -> set[str]:
     """Returns the names of the tables that blends and their rankers read."""
     read = {part.table for card in cards for part in (*card.parts, *card.ranker.sources)}
     return read | {name for card in cards if card.ranker.kept for name in ITEM_TABLES}
+
+
+def describe_ranker(card: snapshot_pb2.RankerCard) -> str:
+    """Returns whether a ranker serves, and its gain, as text; empty if none was trained."""
+    if not card.validation_users:
+        return ""
+    gain = (
+        f"NDCG {card.blend_ndcg:.4f} -> {card.validation_ndcg:.4f} on validation, "
+        f"gain {card.gain_low:.4f} to {card.gain_high:.4f}"
+    )
+    if not card.kept:
+        return f"not kept: {gain}"
+    blend = f"{card.blend_weight:g} x blend + " if card.blend_weight else ""
+    return f"{blend}{card.weight:g} x {card.trees} trees: {gain}"
 
 
 def _part(one: CandidateGenerator, weight: float) -> snapshot_pb2.BlendPart:

@@ -15,8 +15,8 @@ from index_builder.behaviour.evaluation_task import (
     only_known_items,
     top_lists,
 )
+from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import BlendChoice, choose_blend
-from index_builder.behaviour.ranker_message import describe_ranker
 from index_builder.behaviour.ranker_selection import (
     LEAST_LISTS,
     WINDOWS,
@@ -25,11 +25,10 @@ from index_builder.behaviour.ranker_selection import (
     obstacle,
 )
 from index_builder.behaviour.user_item_matrix import users_by_items
-from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.evaluation.recommendation_metrics import UserMetrics, coverage, measure, novelty
 from index_builder.interactions.records import Interactions
-from index_builder.interactions.splits import split
+from index_builder.interactions.splits import split, validation_windows
 from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
 

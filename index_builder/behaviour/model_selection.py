@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from index_builder.behaviour.candidate_generators import CandidateGenerator
 from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.evaluation.recommendation_metrics import measure
 from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator, blend_contribution
+from retrieval.behaviour.tables import POPULARITY
 
 _WEIGHTS = (0.5, 1.0, 2.0)
 _MOST_PARTS = 4
@@ -20,6 +21,7 @@ _LEAST_GAIN = 0.001
 # Scores of all candidates are held at once: so many numbers each.
 _MOST_SCORES = 20_000_000
 _MOST_USERS = 1_000
+_POPULAR = "popular"
 
 
 class BlendChoice(NamedTuple):
@@ -73,6 +75,27 @@ def choose_blend(
         weights[name] = weight
         total = total + np.float32(weight) * scaled[name]
     return BlendChoice(weights, best, alone)
+
+
+def choose_popularity_table(
+    choices: Iterable[BlendChoice | None], candidates: Sequence[CandidateGenerator]
+) -> str:
+    """Returns the name of the popularity table whose items were the best lists for all users.
+
+    Args:
+        choices: The first that is not None decides: the choice without repeats is closer to users
+            without a history.
+        candidates: Those chosen from, or the same ones retrained.
+    Returns: The table of plain counts if nothing was chosen, or if no other table is better.
+    """
+    tables = {one.name: one.table for one in candidates if one.model == _POPULAR}
+    plain = next(name for name, table in tables.items() if table == POPULARITY)
+    choice = next((one for one in choices if one is not None), None)
+    if choice is None:
+        return POPULARITY
+    best = choice.best(_POPULAR)
+    gain = choice.alone[best] - choice.alone[plain]
+    return tables[best] if gain >= _LEAST_GAIN else POPULARITY
 
 
 def _drawn(task: EvaluationTask, seed: int) -> EvaluationTask:

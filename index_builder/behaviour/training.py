@@ -12,13 +12,16 @@ from index_builder.behaviour.candidate_generators import CandidateGenerator, tra
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
-from index_builder.behaviour.model_selection import BlendChoice, choose_blend
-from index_builder.behaviour.popularity_selection import choose_popularity_table
+from index_builder.behaviour.model_selection import (
+    BlendChoice,
+    choose_blend,
+    choose_popularity_table,
+)
+from index_builder.behaviour.ranker_dataset import feature_generators
 from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
 from index_builder.behaviour.tables import build_tables
-from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.interactions.records import Interactions
-from index_builder.interactions.splits import Split
+from index_builder.interactions.splits import Split, validation_windows
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
@@ -185,5 +188,5 @@ def _blend_card(
     if choice is not None:
         add_choice(card, choice, learning.validate_on or VALIDATE_ON, learning.k)
     if fitted is not None:
-        add_ranker(card, fitted, candidates)
+        add_ranker(card, fitted, feature_generators(candidates, weights, repeats=repeats))
     return card

@@ -10,9 +10,9 @@ import pytest
 from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.ease import MOST_ITEMS
 from index_builder.behaviour.evaluation_task import make_task, top_lists
+from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import choose_blend
 from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
-from index_builder.behaviour.ranker_message import describe_ranker
 from index_builder.behaviour.ranker_selection import (
     MOST_INVERTED,
     TrainedRanker,
@@ -20,10 +20,9 @@ from index_builder.behaviour.ranker_selection import (
     ndcg_of,
     obstacle,
 )
-from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.evaluation.recommendation_metrics import measure
 from index_builder.interactions.records import Interactions
-from index_builder.interactions.splits import split
+from index_builder.interactions.splits import split, validation_windows
 from nearline.times import DAY_US
 from tests.index_builder.behaviour.repeat_buyers import ITEMS, rounds
 

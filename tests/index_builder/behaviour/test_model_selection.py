@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour.candidate_generators import CandidateGenerator
-from index_builder.behaviour.model_selection import BlendChoice
+from index_builder.behaviour.model_selection import BlendChoice, choose_popularity_table
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.popularity_selection import choose_popularity_table
 from index_builder.behaviour.repurchase_rates import measure_repurchases
 from index_builder.behaviour.training import train_behaviour
 from index_builder.interactions.records import Interactions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index_builder.behaviour.validation_windows import validation_windows
 from index_builder.interactions.records import Interactions
+from index_builder.interactions.splits import validation_windows
 from nearline.errors import InvalidRequest
 
 
