@@ -70,6 +70,21 @@ def check_unicode(text: str) -> None:
         ) from error
 
 
+def check_text_bytes(text: str, field: str, most: int, least: int = 0) -> None:
+    """Raises InvalidRequest, naming the field, unless a text has `least` to `most` bytes in
+    UTF-8.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{field} has half a surrogate pair and is not valid Unicode; send whole characters",
+            field=field,
+        ) from error
+    if not least <= size <= most:
+        raise InvalidRequest(f"{field} has {size} bytes; {least}..{most} are allowed", field=field)
+
+
 def clean_vector(
     vector: NDArray[np.float32], dim: int, *, unit_length: bool
 ) -> NDArray[np.float32]:

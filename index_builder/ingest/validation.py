@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from index_builder.readers.corpus import MATRIX, SUFFIXES
 from nearline import contract as c
-from nearline.documents import check_unicode
+from nearline.documents import check_text_bytes
 from nearline.errors import InvalidRequest
 from nearline.snapshot import check_collection
 
@@ -43,8 +43,8 @@ def check_submission(
             field="sources",
         )
     check_collection(collection)
-    _check_text(tenant, c.MAX_TENANT_BYTES, "tenant")
-    _check_text(callback_id, c.MAX_CALLBACK_BYTES, "callback_id")
+    check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
+    check_text_bytes(callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
     if not tenant.strip():
         raise InvalidRequest("tenant is empty", field="tenant")
     check_job_id(job_id)
@@ -81,7 +81,7 @@ def page_size(given: int) -> int:
 
 def _check_source(source: c.IngestSource, field: str) -> None:
     if isinstance(source, c.SourceFile):
-        _check_text(source.name, c.MAX_ID_BYTES, f"{field}.file.name")
+        check_text_bytes(source.name, f"{field}.file.name", c.MAX_ID_BYTES)
         _check_kind(source.name, f"{field}.file.name")
         if len(source.content) > c.MAX_FILE_BYTES:
             raise InvalidRequest(
@@ -90,7 +90,7 @@ def _check_source(source: c.IngestSource, field: str) -> None:
                 field=f"{field}.file.content",
             )
     elif isinstance(source, c.SourceUrl):
-        _check_text(source.url, _MAX_URL_BYTES, f"{field}.url")
+        check_text_bytes(source.url, f"{field}.url", _MAX_URL_BYTES)
         try:
             parts = urlsplit(source.url)
         except ValueError as error:
@@ -111,12 +111,4 @@ def _check_kind(name: str, field: str) -> None:
         raise InvalidRequest(
             f"{name!r} is of a kind that is not read; known endings are {', '.join(KINDS)}",
             field=field,
-        )
-
-
-def _check_text(text: str, most: int, field: str) -> None:
-    check_unicode(text)
-    if len(text.encode()) > most:
-        raise InvalidRequest(
-            f"{field} has {len(text.encode())} bytes, {most} are allowed", field=field
         )

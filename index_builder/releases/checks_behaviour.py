@@ -65,7 +65,7 @@ def check_factors(seen: Comparison) -> Check:
         else f"the item factors have hash {found[:12]}, the manifest names {card.factors_id[:12]}"
     )
     remedy = "files of two builds are mixed: build again with its interactions"
-    return make_check("factors", ok, told, remedy, None, None)
+    return make_check("factors", ok, told, remedy)
 
 
 def check_cold_items(seen: Comparison) -> Check:

@@ -22,17 +22,15 @@ def check_model(seen: Comparison) -> Check:
     ours, theirs = _model(seen), live.manifest.embedder.fingerprint or "brought vectors"
     theirs = f"{theirs}, dim {live.manifest.dim}"
     if seen.same_model:
-        return make_check(
-            "model", True, f"the embedder is that of the live snapshot: {ours}", "", None, None
-        )
+        return make_check("model", True, f"the embedder is that of the live snapshot: {ours}")
     found = f"another embedder: {ours}; the live snapshot has {theirs}"
     if seen.allow_model_change:
-        return make_check("model", True, f"{found}, and that was allowed", "", None, None)
+        return make_check("model", True, f"{found}, and that was allowed")
     remedy = (
         "roll it out with both embedders running (nearline rollout start "
         f"{candidate.id}), or --allow-model-change where the routers have the new one"
     )
-    return make_check("model", False, found, remedy, None, None)
+    return make_check("model", False, found, remedy)
 
 
 def _model(seen: Comparison) -> str:

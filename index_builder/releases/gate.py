@@ -116,11 +116,9 @@ async def judge(
             if error.status not in ("DATA_LOSS", "FAILED_PRECONDITION"):
                 raise
             remedy = "build it again, with the software that serves it"
-            failed = make_check("loads", False, error.message, remedy, None, None)
+            failed = make_check("loads", False, error.message, remedy)
             return ended(replace(report, checks=_rest([files, failed], _NOT_LOADED)))
-        loads = make_check(
-            "loads", True, f"loaded and warmed in {candidate.load_s:.2f} s", "", None, None
-        )
+        loads = make_check("loads", True, f"loaded and warmed in {candidate.load_s:.2f} s")
         live, alone = None, _FIRST
         if against:
             try:
@@ -197,10 +195,8 @@ def _check_files(store: Store, collection: str, snapshot_id: str) -> Check:
         checked = store.verify(collection, snapshot_id)
     except SnapshotCorrupt as error:
         remedy = "restore them, or build the snapshot again"
-        return make_check("files", False, error.message, remedy, None, None)
-    return make_check(
-        "files", True, f"{checked:,} bytes are what the manifest says", "", None, None
-    )
+        return make_check("files", False, error.message, remedy)
+    return make_check("files", True, f"{checked:,} bytes are what the manifest says")
 
 
 def _rest(made: Sequence[Check], why: str) -> list[Check]:

@@ -50,7 +50,12 @@ def skip_check(name: str, why: str) -> Check:
 
 
 def make_check(
-    name: str, ok: bool, found: str, remedy: str, value: float | None, limit: float | None
+    name: str,
+    ok: bool,
+    found: str,
+    remedy: str = "",
+    value: float | None = None,
+    limit: float | None = None,
 ) -> Check:
     """Returns a check that was made.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nearline.contract import MAX_BATCH, MAX_KEY_BYTES
 from nearline.contract.recommendations import MAX_EVENT_ID_BYTES, MAX_KIND_BYTES, Interaction
 from nearline.contract.writes import MAX_ID_BYTES
+from nearline.documents import check_text_bytes
 from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 
@@ -27,28 +28,28 @@ def check_interactions(
             f"interactions has {len(interactions)} of them; 1..{MAX_BATCH} are allowed",
             field="interactions",
         )
-    _check_text(idempotency_key, MAX_KEY_BYTES, "idempotency_key")
+    check_text_bytes(idempotency_key, "idempotency_key", MAX_KEY_BYTES)
     for number, interaction in enumerate(interactions):
         _check(interaction, now_us, f"interactions[{number}]")
 
 
 def check_owner_id(owner_id: str, field: str) -> None:
     """Checks the id of a user or a session. Raises: InvalidRequest."""
-    _check_text(owner_id, MAX_ID_BYTES, field, 1)
+    check_text_bytes(owner_id, field, MAX_ID_BYTES, 1)
 
 
 def _check(interaction: Interaction, now_us: int, path: str) -> None:
-    _check_text(interaction.item_id, MAX_ID_BYTES, f"{path}.item_id", 1)
+    check_text_bytes(interaction.item_id, f"{path}.item_id", MAX_ID_BYTES, 1)
     if not interaction.user_id and not interaction.session_id:
         raise InvalidRequest(
             f"{path} has neither user_id nor session_id; name at least one of them",
             field=f"{path}.user_id",
         )
-    _check_text(interaction.user_id, MAX_ID_BYTES, f"{path}.user_id")
-    _check_text(interaction.session_id, MAX_ID_BYTES, f"{path}.session_id")
-    _check_text(interaction.kind, MAX_KIND_BYTES, f"{path}.kind", 1)
-    _check_text(interaction.event_id, MAX_EVENT_ID_BYTES, f"{path}.event_id")
-    _check_text(interaction.list_id, MAX_ID_BYTES, f"{path}.list_id")
+    check_text_bytes(interaction.user_id, f"{path}.user_id", MAX_ID_BYTES)
+    check_text_bytes(interaction.session_id, f"{path}.session_id", MAX_ID_BYTES)
+    check_text_bytes(interaction.kind, f"{path}.kind", MAX_KIND_BYTES, 1)
+    check_text_bytes(interaction.event_id, f"{path}.event_id", MAX_EVENT_ID_BYTES)
+    check_text_bytes(interaction.list_id, f"{path}.list_id", MAX_ID_BYTES)
     weight, position = interaction.weight, interaction.position
     if weight is not None and not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
         raise InvalidRequest(
@@ -80,15 +81,3 @@ def _check_time(interaction: Interaction, now_us: int, field: str) -> None:
             f"{from_us(now_us + MAX_AHEAD_US).isoformat()}",
             field=field,
         )
-
-
-def _check_text(text: str, most: int, field: str, least: int = 0) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{field} holds half a surrogate pair and is not valid Unicode; send whole characters",
-            field=field,
-        ) from error
-    if not least <= size <= most:
-        raise InvalidRequest(f"{field} has {size} bytes; {least}..{most} are allowed", field=field)
