@@ -69,8 +69,8 @@ def bench_rollout(
     Four settings: a canary that is as good, one that is as slow as it may be, one that is 30 %
     slower, and one with recall 0.8. The trace is of searches of a router under an open loop.
     """
+    from nearline.quantiles import quantiles
     from retrieval.rollout.analysis import CanaryLimits
-    from retrieval.rollout.quantiles import quantiles
 
     if trace is not None:
         trace_s = _read(trace)

@@ -57,25 +57,11 @@ def _failed(failed: Sequence[Check]) -> Iterator[str]:
 
 
 def _checks(checks: Sequence[Check]) -> str:
-    head = "".join(
-        f"<th>{one}</th>" for one in ("check", "outcome", "value", "limit", "what was found")
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{escape(cell)}</td>"
-            for cell in (
-                one.name,
-                _MARKS[one.outcome],
-                number(one.value),
-                number(one.limit),
-                one.message,
-            )
-        )
-        + "</tr>"
+    rows = (
+        (one.name, _MARKS[one.outcome], number(one.value), number(one.limit), one.message)
         for one in checks
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return table(rows, ("check", "outcome", "value", "limit", "finding"))
 
 
 def _plots(report: GateReport) -> Iterator[str]:

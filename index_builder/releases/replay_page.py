@@ -7,7 +7,7 @@ from html import escape
 from itertools import zip_longest
 
 from index_builder.releases.replay import Replay, ReplayPair
-from index_builder.reports.html import figures, page, table
+from index_builder.reports.html import cell_text, figures, page, table
 from index_builder.reports.plots import histogram
 
 
@@ -33,10 +33,10 @@ def render(
         f"<p>{escape(describe_source(replay))}</p>",
         figures(
             [
-                (_text(total["requests"]), "requests"),
-                (_text(total[f"overlap@{replay.k}"]), f"of the {replay.k} best in common"),
-                (_text(total["unchanged"]), "of the lists unchanged"),
-                (_text(total["p99_ratio"]), "p99 latency, second to first"),
+                (cell_text(total["requests"]), "requests"),
+                (cell_text(total[f"overlap@{replay.k}"]), f"of the {replay.k} best in common"),
+                (cell_text(total["unchanged"]), "of the lists unchanged"),
+                (cell_text(total["p99_ratio"]), "p99 latency, second to first"),
             ]
         ),
         histogram([pair.overlap for pair in replay.pairs], "share in common", low=0.0, high=1.0),
@@ -61,12 +61,9 @@ def describe_source(replay: Replay) -> str:
 
 
 def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_text(one))}</td>" for one in row.values()) + "</tr>"
-        for row in rows
-    )
-    return f'<div style="overflow-x: auto"><table><tr>{head}</tr>{body}</table></div>'
+    head = (name.replace("_", " ") for name in rows[0])
+    body = (map(cell_text, row.values()) for row in rows)
+    return f'<div style="overflow-x: auto">{table(body, head)}</div>'
 
 
 def _side_by_side(pair: ReplayPair, k: int, titles: Mapping[str, str]) -> Iterator[str]:
@@ -87,9 +84,3 @@ def _side_by_side(pair: ReplayPair, k: int, titles: Mapping[str, str]) -> Iterat
 def _named(item_id: str, common: set[str], titles: Mapping[str, str]) -> str:
     shown = escape(titles.get(item_id) or item_id)
     return shown if item_id in common or not item_id else f"<b>{shown}</b>"
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.4f}" if isinstance(value, float) else str(value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from itertools import pairwise
 
 from index_builder.reports import frontier_chart
 from index_builder.reports.build_report import BuildReport, Histogram
 from index_builder.reports.html import figures, page, table
-
-_WIDTH, _HEIGHT, _LABELS = 720, 150, 20
+from index_builder.reports.plots import HEIGHT, LABELS, WIDTH, bars
 
 
 def render(report: BuildReport) -> str:
@@ -101,27 +101,20 @@ def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
 
 def _bars(histogram: Histogram) -> str:
     counts, edges = histogram.counts, histogram.edges
-    step = _WIDTH / len(counts)
+    step = WIDTH / len(counts)
     top = max(counts) or 1
-    bars = []
-    for number, count in enumerate(counts):
-        height = count / top * (_HEIGHT - _LABELS)
-        last = number == len(counts) - 1
-        span = f"{edges[number]} or more" if last else f"{edges[number]}–{edges[number + 1] - 1}"
-        bars.append(
-            f'<rect x="{number * step + 1:.1f}" y="{_HEIGHT - height:.1f}" '
-            f'width="{step - 2:.1f}" height="{height:.1f}">'
-            f"<title>{span} tokens: {count:,} chunks</title></rect>"
-        )
+    spans = [f"{low}–{high - 1}" for low, high in pairwise(edges)]
+    spans[-1] = f"{edges[-2]} or more"
+    titles = [f"{span} tokens: {count:,} chunks" for span, count in zip(spans, counts, strict=True)]
     labels = "".join(
-        f'<text x="{number * step:.1f}" y="{_HEIGHT + 14}">{edges[number]}</text>'
+        f'<text x="{number * step:.1f}" y="{HEIGHT + 14}">{edges[number]}</text>'
         for number in range(0, len(counts), 4)
     )
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _LABELS}" role="img" '
-        f'aria-label="Histogram of chunk lengths">{"".join(bars)}'
-        f'<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>{labels}'
-        f'<text x="{_WIDTH}" y="11" text-anchor="end">tallest bar: {top:,} chunks</text></svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + LABELS}" role="img" '
+        f'aria-label="Histogram of chunk lengths">{"".join(bars(counts, titles, top))}'
+        f'<line x1="0" y1="{HEIGHT}" x2="{WIDTH}" y2="{HEIGHT}"/>{labels}'
+        f'<text x="{WIDTH}" y="11" text-anchor="end">tallest bar: {top:,} chunks</text></svg>'
     )
 
 

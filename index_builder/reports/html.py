@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 
 _STYLE = """
@@ -31,7 +31,7 @@ svg circle.beaten { fill: var(--line); } svg circle.chosen { stroke: var(--ink);
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Returns a whole page of parts that are HTML already; a title that is not."""
+    """Returns a complete page: title is plain text, parts are HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -42,16 +42,25 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def figures(named: Iterable[tuple[str, str]]) -> str:
-    """Returns a row of large figures: value and name."""
+    """Returns a row of large figures; each is a value and its name."""
     cells = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in named
     )
     return f'<div class="figures">{cells}</div>'
 
 
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table without a head."""
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table>{body}</table>"
+def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
+    """Returns a table of text cells; head names its columns, if they need names."""
+    lines = [_cells("th", names)] if (names := tuple(head)) else []
+    return f"<table>{''.join([*lines, *(_cells('td', row) for row in rows)])}</table>"
+
+
+def cell_text(value: object) -> str:
+    """Returns the text of a table cell: empty for None, four decimals for a float."""
+    if value is None:
+        return ""
+    return f"{value:,.4f}" if isinstance(value, float) else str(value)
+
+
+def _cells(tag: str, texts: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(text)}</{tag}>' for text in texts)}</tr>"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from index_builder.reports.html import figures, page, table
+from index_builder.reports.html import cell_text, figures, page, table
 
 if TYPE_CHECKING:
     from index_builder.behaviour.model_evaluation import Evaluation
@@ -49,8 +49,8 @@ def render_recommendation_report(
         f"{_AGAIN if about.get('repeats') else ''}</p>",
         figures(
             [
-                (_text(ours[f"ndcg@{k}"]), f"NDCG@{k} of {ours['model']}"),
-                (_text(ours[f"recall@{k}"]), f"recall@{k} of {ours['model']}"),
+                (cell_text(ours[f"ndcg@{k}"]), f"NDCG@{k} of {ours['model']}"),
+                (cell_text(ours[f"recall@{k}"]), f"recall@{k} of {ours['model']}"),
                 (f"{len(evaluation.task.users):,}", "users tested"),
                 (f"{recommendable:,}", "items to choose from"),
                 (f"{about['interactions']:,}", "interactions"),
@@ -95,16 +95,9 @@ def _bars(figure: str, rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
     """Returns a table of figures by model: a column for each, so that names of figures fit."""
-    models = [str(row["model"]) for row in rows]
-    head = "".join(f"<th>{escape(one)}</th>" for one in ("", *models))
-    shown = [name for name in rows[0] if name not in ("model", "settings")]
-    body = "".join(
-        f"<tr><th>{escape(name)}</th>"
-        + "".join(f"<td>{escape(_text(row[name]))}</td>" for row in rows)
-        + "</tr>"
-        for name in shown
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    shown = (name for name in rows[0] if name not in ("model", "settings"))
+    body = ([name, *(cell_text(row[name]) for row in rows)] for name in shown)
+    return table(body, ("", *(str(row["model"]) for row in rows)))
 
 
 def _chosen(evaluation: Evaluation, ours: Mapping[str, object], k: int) -> Iterator[str]:
@@ -136,7 +129,3 @@ def _left_out(about: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     if "models_left_out" in about:
         yield "Models, which cannot know the items held out", str(about["models_left_out"])
         yield "Items of which the corpus says nothing", f"{about['items_without_text']:,}"
-
-
-def _text(value: object) -> str:
-    return f"{value:,.4f}" if isinstance(value, float) else str(value)

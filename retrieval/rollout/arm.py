@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from retrieval.rollout.quantiles import quantiles
+from nearline.quantiles import quantiles
 
 _LATEST = 1024
 

@@ -6,10 +6,10 @@ import math
 from bisect import bisect_left
 from collections import OrderedDict
 
+from nearline.quantiles import RecentQuantiles
 from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
 from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
 from retrieval.rollout.evidence.share_test import ShareTest
-from retrieval.rollout.quantiles import RecentQuantiles
 
 # Where requests are dealt by unit, one unit in so many sets the thresholds and is not judged by
 # them: a unit's own latencies would move what it is held against, in one arm and not the other.

@@ -17,9 +17,9 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from nearline.quantiles import RecentQuantiles
 from retrieval.protocols import metrics
 from retrieval.shards.client import ShardKey
-from retrieval.shards.replicas.latency import RecentPercentile
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Peer, Replica
 from retrieval.shards.replicas.retry_budget import RetryBudget
@@ -72,7 +72,7 @@ class HedgedCalls(Generic[_P]):
         self,
         key: ShardKey,
         send: Callable[[_P], Awaitable[_R]],
-        latencies: RecentPercentile | None = None,
+        latencies: RecentQuantiles | None = None,
         *,
         waits: bool = False,
     ) -> _R:
@@ -81,7 +81,8 @@ class HedgedCalls(Generic[_P]):
         Args:
             key: What to ask for.
             send: Makes the call to a peer, within the caller's deadline.
-            latencies: Of calls like this one; they say when to hedge. None: never.
+            latencies: The 95th percentile of similar calls, which decides when to hedge. If None,
+                the call is never hedged.
             waits: The replica may have to wait for live changes: the call is hedged, later, since
                 another may have them, but says nothing of how long calls take or who is slow.
         Raises: what the last replica raised. NotReady: none answers. SnapshotGone: none holds it.
@@ -98,7 +99,8 @@ class HedgedCalls(Generic[_P]):
         hedge_s = None
         if latencies is not None:
             soonest_s = _FIRST_HEDGE_S if waits else _SOONEST_HEDGE_S
-            hedge_s = max(soonest_s, latencies.value or _FIRST_HEDGE_S)
+            p95_s = latencies.values[0] if latencies.values else _FIRST_HEDGE_S
+            hedge_s = max(soonest_s, p95_s)
         answer = await _Race(self, key, send, blames=not waits).run(first, hedge_s)
         if latencies is not None and not waits:
             latencies.observe(time.monotonic() - start)

@@ -1,9 +1,8 @@
-"""What calls have taken lately: an average that fades, and a percentile."""
+"""A latency average that fades while nothing is observed."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 
 # A sample counts for a tenth; after a second without one, the average has lost two thirds. So a
 # replica that was slow once is tried again soon, and one that is slow stays the second choice.
@@ -32,29 +31,3 @@ class FadingAverage:
     def value(self, now: float) -> float:
         """Returns the average in seconds; 0 before the first sample."""
         return self._average_s * math.exp(min(0.0, self._at - now) / _FADE_S)
-
-
-class RecentPercentile:
-    """A percentile of the latest latencies, computed again every so often.
-
-    Args:
-        ratio: Which one, 0..1.
-        window: Samples looked at.
-        every: Samples between computations; before the first there is no value.
-    """
-
-    def __init__(self, ratio: float, *, window: int = 256, every: int = 32) -> None:
-        self.value: float | None = None
-        self._ratio = ratio
-        self._every = every
-        self._until_next = every
-        self._latest: deque[float] = deque(maxlen=window)
-
-    def observe(self, seconds: float) -> None:
-        """Takes a latency in."""
-        self._latest.append(seconds)
-        self._until_next -= 1
-        if self._until_next == 0:
-            self._until_next = self._every
-            ordered = sorted(self._latest)
-            self.value = ordered[math.ceil(self._ratio * len(ordered)) - 1]

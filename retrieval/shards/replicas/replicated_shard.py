@@ -7,6 +7,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 
 from nearline.contract import Filter, PayloadField
+from nearline.quantiles import RecentQuantiles
 from retrieval.protocols.shard import (
     ShardCounts,
     ShardHits,
@@ -18,7 +19,6 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.shards.batcher import Batch, Batcher
 from retrieval.shards.client import ShardClient, ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
-from retrieval.shards.replicas.latency import RecentPercentile
 from retrieval.shards.replicas.replica import Replica
 
 # While this many calls per replica are on their way, queries wait and share the next call. Two
@@ -53,8 +53,8 @@ class ReplicatedShard:
         self._collection = collection
         self._number = number
         self._calls = HedgedCalls(replicas, collection, number)
-        self._search_latencies = RecentPercentile(0.95)
-        self._fetch_latencies = RecentPercentile(0.95)
+        self._search_latencies = RecentQuantiles((0.95,), window=256, every=32)
+        self._fetch_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._runners: set[Future[None]] = set()
         self._coalescer: Batcher[tuple[str, ShardOptions], ShardHits] = Batcher(
             self._start,

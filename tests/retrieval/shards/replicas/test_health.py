@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
-from retrieval.shards.replicas.latency import FadingAverage, RecentPercentile
+from retrieval.shards.replicas.latency import FadingAverage
 from retrieval.shards.replicas.retry_budget import RetryBudget
 
 
@@ -41,18 +41,6 @@ def test_an_average_follows_what_is_seen_and_fades_without_it() -> None:
     average.observe(0.110, 5.0)
     assert average.value(5.0) == pytest.approx(0.9 * 0.010 + 0.1 * 0.110)
     assert average.value(6.0) == pytest.approx(average.value(5.0) / 2.71828, rel=1e-4)
-
-
-def test_a_percentile_is_that_of_the_latest_samples() -> None:
-    percentile = RecentPercentile(0.95, window=100, every=100)
-    for value in range(99):
-        percentile.observe(value)
-    assert percentile.value is None
-    percentile.observe(99)
-    assert percentile.value == 94
-    for _ in range(100):
-        percentile.observe(7.0)
-    assert percentile.value == 7.0
 
 
 def seen() -> ReplicaHealth:

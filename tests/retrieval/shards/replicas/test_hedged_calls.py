@@ -19,10 +19,10 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from nearline.quantiles import RecentQuantiles
 from retrieval.live.progress import ShardProgress
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
-from retrieval.shards.replicas.latency import RecentPercentile
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.retry_budget import RetryBudget
@@ -77,8 +77,8 @@ async def until(claim: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def slow_percentile(seconds: float) -> RecentPercentile:
-    latencies = RecentPercentile(0.95, every=1)
+async def slow_percentile(seconds: float) -> RecentQuantiles:
+    latencies = RecentQuantiles((0.95,), every=1)
     latencies.observe(seconds)
     return latencies
 
@@ -280,7 +280,7 @@ async def test_a_call_that_waits_for_live_changes_is_hedged_and_blames_nobody() 
         assert await call == "b:1"
         fast.open.clear()
     await until(lambda: slow.cancelled == slow.asked == 5)
-    assert latencies.value == 0.001
+    assert latencies.values == (0.001,)
     assert all(one.health.admits(time.monotonic(), 0) for one in replicas)
 
 

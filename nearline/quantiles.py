@@ -1,4 +1,4 @@
-"""Quantiles of what was seen lately, computed again every so often."""
+"""Quantiles by nearest rank, of a sample or of the latest values of a stream."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 
 
 class RecentQuantiles:
-    """Quantiles of the latest values; they follow from what went before, never from what is next.
+    """Quantiles of the latest values of a stream, recomputed every so many values.
+
+    They depend only on values observed before; no later value changes them.
 
     Args:
-        ratios: Which ones, 0..1 each, smallest first.
-        window: Values looked at.
+        ratios: Quantiles to compute, 0..1 each, smallest first.
+        window: Number of latest values considered.
         every: Values between computations; before the first there are no quantiles.
 
     values: The quantiles, smallest first; empty before the first computation.
@@ -26,7 +28,7 @@ class RecentQuantiles:
         self._latest: deque[float] = deque(maxlen=window)
 
     def observe(self, value: float) -> None:
-        """Takes a value in."""
+        """Adds a value."""
         self._latest.append(value)
         self._until_next -= 1
         if self._until_next == 0:
@@ -35,11 +37,11 @@ class RecentQuantiles:
 
 
 def quantiles(values: Iterable[float], ratios: Iterable[float]) -> tuple[float, ...]:
-    """Returns quantiles by nearest rank: the least value that so many are not greater than.
+    """Returns quantiles by nearest rank: the smallest value not exceeded by that share of values.
 
     Args:
         values: At least one.
-        ratios: Which ones, 0..1.
+        ratios: Quantiles to compute, 0..1.
     """
     ordered = sorted(values)
     return tuple(ordered[max(0, math.ceil(ratio * len(ordered)) - 1)] for ratio in ratios)
