@@ -22,11 +22,10 @@ from nearline.clients import IngestClient, RetrievalClient
 from nearline.contract import Embedder
 from nearline.errors import NotReady
 from nearline.snapshot import Store
-from nearline_cli.commands.up import run_supervised
 from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool, run_autoscaler
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, ScalingOptions
-from nearline_cli.local.supervisor import ProcessSpec
+from nearline_cli.local.supervisor import ProcessSpec, run_supervised
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 from nearline_cli.views.process_report import ProcessReport
 
@@ -118,7 +117,7 @@ async def _measure(
         worker = _few_at_once(processes.worker, batch)
         async with (
             serve_slow_embedder(SlowEmbedder(embed_s)) as embedding,
-            run_supervised(_embedding_at(embedding, processes).stages, report),
+            run_supervised(_embedding_at(embedding, processes).stages, report.change, report.line),
             IngestClient(processes.ingest[0].address) as door,
             RetrievalClient(processes.address) as router,
         ):

@@ -17,13 +17,12 @@ from nearline_cli.compose.build_context import (
     RayAddressOption,
     command_executor,
     open_embedder,
-    open_progress,
-    print_note,
 )
-from nearline_cli.compose.recorded_users import with_recorded_users
+from nearline_cli.compose.change_log import with_recorded_users
 from nearline_cli.inputs import interactions as interacting
 from nearline_cli.terminal import options, output
-from nearline_cli.views import build_summary, learning_summary
+from nearline_cli.terminal.progress import open_progress
+from nearline_cli.views import build_summary
 
 if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
@@ -372,11 +371,11 @@ def build(
     try:
         result = asyncio.run(run())
     except KeyboardInterrupt:
-        print_note("interrupted; the same command goes on from here")
+        output.print_note("interrupted; the same command goes on from here")
         raise
     if as_json:
         output.print_json(result.record())
     else:
-        learning_summary.show_learning_summary(result)
+        build_summary.show_learning_summary(result)
         build_summary.show_build_summary(result, store)
     check_promoted(result, Store.open(store))

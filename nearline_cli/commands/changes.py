@@ -16,11 +16,10 @@ from nearline_cli.compose.build_context import (
     RayAddressOption,
     command_executor,
     open_embedder,
-    open_progress,
 )
-from nearline_cli.compose.change_log import RedisOption, open_change_log
-from nearline_cli.compose.recorded_users import with_recorded_users
+from nearline_cli.compose.change_log import RedisOption, open_change_log, with_recorded_users
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from index_builder.pipeline.build_result import BuildResult

@@ -11,7 +11,6 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest
-from nearline_cli.compose.build_context import print_note
 from nearline_cli.terminal import options, output
 from nearline_cli.views import job_view
 
@@ -77,14 +76,14 @@ def requeue(
         for part in await _parts(client, letters, tenant, job):
             jobs.append(await client.requeue(part))
             if not as_json:
-                print_note(f"{len(part):,} are job {jobs[-1].job_id}")
+                output.print_note(f"{len(part):,} are job {jobs[-1].job_id}")
         return jobs
 
     jobs = job_view.ask_ingest(address, put_back)
     for one in jobs if as_json else ():
         output.print_json(job_view.job_record(one))
     if not jobs:
-        print_note("there are no such dead letters")
+        output.print_note("there are no such dead letters")
 
 
 def delete(

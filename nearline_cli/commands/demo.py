@@ -16,17 +16,13 @@ from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound
 from nearline.snapshot import Store
-from nearline_cli.commands import search
-from nearline_cli.commands.up import (
-    bundled_redis_port,
-    end_on_sigterm,
-    redis_environ,
-    run_supervised,
-)
-from nearline_cli.compose.build_context import open_progress
 from nearline_cli.compose.change_log import open_change_log_if_any
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
+from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
+from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
+from nearline_cli.views import hits
 from nearline_cli.views.process_report import ProcessReport
 
 SHARDS = 2
@@ -70,7 +66,7 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
     end_on_sigterm()
     corpus = home / "python.jsonl"
     entries, digest = await asyncio.to_thread(python_docs.write_corpus, corpus)
-    _say(
+    output.print_note(
         f"{entries} entries of the documentation of Python {python_docs.python_version()}: {corpus}"
     )
     store = Store.open(str(home / "store"))
@@ -84,16 +80,17 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         redis_port=bundled_redis_port(port, None),
     )
     report = ProcessReport(as_json=as_json, verbose=False)
+    observers = report.change, report.line
     with plan_processes(layout) as processes:
         if processes.note:
-            _say(processes.note)
-        async with run_supervised([(*processes.redis, *processes.embedding)], report):
+            output.print_note(processes.note)
+        async with run_supervised([(*processes.redis, *processes.embedding)], *observers):
             await _ensure_snapshot(store, corpus, digest, processes, as_json)
-            async with run_supervised([processes.routers, processes.generation], report):
+            async with run_supervised([processes.routers, processes.generation], *observers):
                 report.ready(processes.address)
                 await _ask(processes.address, as_json)
                 if not oneshot:
-                    _say(_next(processes, store))
+                    output.print_note(_next(processes, store))
                     await asyncio.get_running_loop().create_future()
 
 
@@ -110,7 +107,7 @@ async def _ensure_snapshot(
             # One that an older version built may lack what is built today.
             whole = manifest.HasField("lexical") and len(manifest.attributes) > 0
             if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
-                _say(f"snapshot {current} is of this corpus and this model: used again")
+                output.print_note(f"reusing snapshot {current}: same corpus, same model")
                 return
         redis = f"redis://{processes.redis[0].address}/0" if processes.redis else ""
         await _build(store, corpus, client, redis, as_json)
@@ -132,7 +129,7 @@ async def _build(
             result = await build_corpus(
                 Corpus([corpus], DocumentColumns()), wanted, client, shown, log
             )
-    _say(
+    output.print_note(
         f"snapshot {result.snapshot_id}: {result.documents} documents in {SHARDS} shards, "
         f"recall@10 {result.recall_at_10:.3f} against an exact scan"
     )
@@ -145,10 +142,10 @@ async def _ask(address: str, as_json: bool) -> None:
             reply = await client.search(Query(text=text), _OPTIONS)
             seconds = time.perf_counter() - start
             if as_json:
-                output.print_json({"query": text, **search.reply_record(reply, seconds)})
+                output.print_json({"query": text, **hits.reply_record(reply, seconds)})
             else:
                 output.console().print(f"\n{text}", style="bold")
-                search.print_hits(reply, seconds)
+                hits.print_hits(reply, seconds)
 
 
 def _home() -> Path:
@@ -172,8 +169,3 @@ It stays up until Ctrl-C. Try, in another terminal:
   {command} search --item datetime.datetime.strptime --address {address}
   {command} snapshots show --store {os.path.relpath(store.url)}
   {command} build --help        (your own documents)"""
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

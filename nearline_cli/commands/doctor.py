@@ -19,9 +19,9 @@ import typer
 from nearline.errors import NearlineError, StoreError
 from nearline.snapshot import Store
 from nearline.store.durable import sha256_of, store_errors
-from nearline_cli.commands.up import configured_redis
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.ports import check_port
+from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import typer
 from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline_cli.compose import milvus_target
-from nearline_cli.compose.build_context import open_progress
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from index_builder.execution.progress import Progress

@@ -11,7 +11,6 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest, NearlineError, first_of
-from nearline_cli.compose.build_context import print_note
 from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.durations import parse_duration
@@ -106,7 +105,7 @@ def ingest(
     try:
         asyncio.run(run.run(found, columns))
     except KeyboardInterrupt:
-        print_note(f"interrupted; {_how_to_go_on(run.submitter, terms.job_id)}")
+        output.print_note(f"interrupted; {_how_to_go_on(run.submitter, terms.job_id)}")
         raise
     except NearlineError as error:
         if run.submitter is None or not (run.job or run.submitter.sent):
@@ -190,7 +189,7 @@ class _Run:
             if job is not None and job.dead:
                 job_view.print_dead_letters(job, self._dead)
             if job is not None and not job.ended:
-                print_note(f"how far it is: nearline jobs wait {job.job_id}")
+                output.print_note(f"how far it is: nearline jobs wait {job.job_id}")
         good = job is not None and (job.state is c.JobState.SUCCEEDED or not job.ended)
         if refusals.bad_count or not good:
             raise typer.Exit(1)

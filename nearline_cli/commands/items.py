@@ -13,8 +13,8 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
-from nearline_cli.commands import search
 from nearline_cli.terminal import options, output
+from nearline_cli.views.hits import served_by_record
 from nearline_cli.views.write_tally import WriteTally
 
 if TYPE_CHECKING:
@@ -252,5 +252,5 @@ def _record(reply: c.ItemsReply) -> dict[str, object]:
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
         "watermark": info.watermark.hex(),
-        "served_by": search.served_by_record(info),
+        "served_by": served_by_record(info),
     }

@@ -11,8 +11,8 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.filter_text import parse_filter
-from nearline_cli.commands.search import hit_record, reply_summary, served_by_record
 from nearline_cli.terminal import options, output
+from nearline_cli.views.hits import hit_record, reply_summary, served_by_record
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 

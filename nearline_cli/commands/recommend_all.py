@@ -20,14 +20,9 @@ from nearline.clients import RetrievalClient
 from nearline.errors import Conflict, InvalidRequest, NearlineError, first_of
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.lock import lock_folder
-from nearline_cli.compose.build_context import (
-    ExecutorOption,
-    RayAddressOption,
-    command_executor,
-    open_progress,
-    print_note,
-)
+from nearline_cli.compose.build_context import ExecutorOption, RayAddressOption, command_executor
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
@@ -90,7 +85,7 @@ def recommend_all(
         parts = {number: ids[number * part : (number + 1) * part] for number in left}
         asked = sum(map(len, parts.values()))
         if left and not as_json and asked < len(ids):
-            print_note(
+            output.print_note(
                 f"going on: {len(ids) - asked:,} of {len(ids):,} users have their lists, of the "
                 f"time that they were made; remove {folder} to make all again"
             )
@@ -116,7 +111,7 @@ def recommend_all(
             with command_executor(executor, ray_address) as doing, open_progress(as_json) as shown:
                 asyncio.run(run(doing, shown))
         except KeyboardInterrupt:
-            print_note("interrupted; the same command goes on from here")
+            output.print_note("interrupted; the same command goes on from here")
             raise
         rows = _join(folder, out)
     record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}

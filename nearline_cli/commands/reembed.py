@@ -16,11 +16,10 @@ from nearline_cli.compose.build_context import (
     RayAddressOption,
     command_executor,
     open_embedder,
-    open_progress,
-    print_note,
 )
-from nearline_cli.compose.recorded_users import with_recorded_users
+from nearline_cli.compose.change_log import with_recorded_users
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
 from nearline_cli.views import build_summary
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def reembed(
     try:
         result = asyncio.run(run())
     except KeyboardInterrupt:
-        print_note("interrupted; the same command goes on from here")
+        output.print_note("interrupted; the same command goes on from here")
         raise
     if as_json:
         output.print_json(result.record())
@@ -95,6 +94,6 @@ def reembed(
     check_promoted(result, Store.open(store))
     tuned = before.fusion.origin == "tuned" or before.HasField("answers")
     if tuned:
-        print_note(
+        output.print_note(
             "what was tuned or calibrated with the model before is as shipped; tune it again"
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +14,8 @@ from nearline import vectors
 from nearline.clients import RetrievalClient
 from nearline.contract import (
     Grouping,
-    Hit,
     PayloadField,
-    PlanStrategy,
     Query,
-    ReplyInfo,
     SearchMode,
     SearchOptions,
     SearchReply,
@@ -28,13 +23,13 @@ from nearline.contract import (
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
+from nearline_cli.views import hits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DEFAULT_PAYLOAD = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField.ATTRIBUTES})
-_SNIPPET_CHARACTERS = 96
 
 
 def search(
@@ -105,123 +100,9 @@ def search(
 
     reply, seconds = asyncio.run(run())
     if as_json:
-        output.print_json(reply_record(reply, seconds))
+        output.print_json(hits.reply_record(reply, seconds))
     else:
-        print_hits(reply, seconds)
-
-
-def print_hits(reply: SearchReply, seconds: float) -> None:
-    """Prints a table of hits, and one line about the answer."""
-    names = ["#", "score"]
-    explained = [hit.explanation for hit in reply.hits if hit.explanation is not None]
-    if explained:
-        names += ["by vector", "by words"]
-    if any(hit.group is not None for hit in reply.hits):
-        names.append("group")
-    names += ["id", "text"]
-    output.print_table(names, [_row(rank, hit, names) for rank, hit in enumerate(reply.hits, 1)])
-    for plan in reply.results[0].plans:
-        output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
-    for ignored in reply.results[0].ignored_ids:
-        output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
-    output.console().print(reply_summary(reply.info, seconds))
-
-
-def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
-    said = hit.explanation
-    cells = {
-        "#": rank,
-        "score": hit.score,
-        "by vector": _leg(said.dense_score, said.dense_rank) if said else "",
-        "by words": _leg(said.lexical_score, said.lexical_rank) if said else "",
-        "group": "" if hit.group is None else str(hit.group),
-        "id": hit.id,
-        "text": output.one_line(_shown(hit), _SNIPPET_CHARACTERS),
-    }
-    return [cells[name] for name in names]
-
-
-def _leg(score: float | None, rank: int | None) -> str:
-    if score is None:
-        return "-"
-    return f"{score:.3f}" if rank is None else f"{score:.3f} (#{rank})"
-
-
-def reply_summary(info: ReplyInfo, seconds: float) -> str:
-    """Returns one line: times, epoch, snapshot, coverage, and why an answer is not a full one."""
-    coverage = info.coverage
-    parts = [
-        f"{seconds * 1e3:.1f} ms (server {_ms(info.total_s)}: "
-        f"embed {_ms(info.embed_s)}, search {_ms(info.search_s)})",
-        f"epoch {info.epoch}",
-        f"snapshot {info.snapshot_id}",
-        f"shards {coverage.shards_answered}/{coverage.shards_total}",
-    ]
-    if info.served_by.reason:
-        parts.append(f"{info.served_by.source.value}: {info.served_by.reason}")
-    return " · ".join(parts)
-
-
-def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
-    """Returns a reply as one JSON object; times in milliseconds."""
-    info = reply.info
-    return {
-        "hits": [hit_record(hit) for hit in reply.hits],
-        "ignored_ids": [
-            {"id": ignored.id, "reason": ignored.reason.value}
-            for ignored in reply.results[0].ignored_ids
-        ],
-        "plans": [
-            {
-                "shard": plan.shard,
-                "strategy": plan.strategy.value,
-                "matches": None if plan.strategy is PlanStrategy.BACKEND else plan.matches,
-                "chunks": plan.chunks,
-                "ef_search": plan.ef_search,
-                "reason": plan.reason,
-            }
-            for plan in reply.results[0].plans
-        ],
-        "epoch": info.epoch,
-        "snapshot": info.snapshot_id,
-        "fingerprint": info.fingerprint,
-        "coverage": {
-            "answered": info.coverage.shards_answered,
-            "total": info.coverage.shards_total,
-            "missing": list(info.coverage.missing_shards),
-        },
-        "served_by": served_by_record(info),
-        "client_ms": output.to_milliseconds(seconds),
-        "total_ms": output.to_milliseconds(info.total_s),
-        "embed_ms": output.to_milliseconds(info.embed_s),
-        "search_ms": output.to_milliseconds(info.search_s),
-    }
-
-
-def served_by_record(info: ReplyInfo) -> dict[str, object]:
-    """Returns where an answer came from as a JSON object."""
-    served_by = info.served_by
-    return {
-        "source": served_by.source.value,
-        "rung": served_by.rung,
-        "reason": served_by.reason,
-    }
-
-
-def hit_record(hit: Hit) -> dict[str, object]:
-    """Returns a hit as a JSON object."""
-    return {
-        "id": hit.id,
-        "score": hit.score,
-        "chunk": hit.chunk,
-        "start": hit.start,
-        "end": hit.end,
-        "title": hit.title,
-        "text": hit.text,
-        "attributes": dict(hit.attributes or {}),
-        "group": hit.group,
-        "explanation": None if hit.explanation is None else asdict(hit.explanation),
-    }
+        hits.print_hits(reply, seconds)
 
 
 def _query(text: str, vector: str, items: list[str]) -> Query:
@@ -260,11 +141,3 @@ def _vector(given: str) -> NDArray[np.float32]:
         )
     row: NDArray[np.float32] = matrix[0]
     return row
-
-
-def _shown(hit: Hit) -> str:
-    return " — ".join(part for part in (hit.title, hit.text) if part)
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.1f} ms"

@@ -4,59 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from nearline.errors import NotFound, SettingsError
+from nearline.errors import SettingsError
 from nearline.snapshot import Store
 from nearline_cli.compose import milvus_target
-from nearline_cli.compose.build_context import print_note
-from nearline_cli.local.autoscaler import WorkerPool, run_autoscaler
+from nearline_cli.local.autoscaler import run_workers
 from nearline_cli.local.model_spec import parse_model
-from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
+from nearline_cli.local.ports import port_after
+from nearline_cli.local.process_plan import Layout, plan_processes, required_services
+from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
 from nearline_cli.local.scaling_policy import ScalingOptions
-from nearline_cli.local.supervisor import ProcessSpec, Supervisor
+from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
 from nearline_cli.terminal import options, output
 from nearline_cli.views.process_report import ProcessReport
-
-
-@contextlib.asynccontextmanager
-async def run_supervised(
-    stages: Sequence[Sequence[ProcessSpec]], report: ProcessReport
-) -> AsyncIterator[None]:
-    """Keeps processes alive for the length of the block.
-
-    Raises: SettingsError, NotReady: a process did not come up.
-    """
-    stop, started = asyncio.Event(), asyncio.Event()
-    supervisor = Supervisor(stages, report.change, report.line)
-    running = asyncio.create_task(supervisor.run(stop, started.set))
-    waiter = asyncio.create_task(started.wait())
-    try:
-        await asyncio.wait((running, waiter), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await running
-        yield
-    finally:
-        waiter.cancel()
-        stop.set()
-        await running
-
-
-@contextlib.asynccontextmanager
-async def run_workers(
-    processes: ProcessPlan, scaling: ScalingOptions, report: ProcessReport
-) -> AsyncIterator[None]:
-    """Has workers do what is in the queue, if there is one, for the length of the block."""
-    if processes.worker is None or not scaling.max_workers:
-        yield
-        return
-    pool = WorkerPool(processes.worker, report.change, report.line)
-    async with run_autoscaler(processes.ingest[0].address, pool, scaling, report.scaled):
-        yield
 
 
 def up(
@@ -212,8 +175,8 @@ def up(
         embedding=embedding,
         host=host,
         port=port,
-        embedding_port=_beside(port, 1, embedding_port),
-        generation_port=_beside(port, 3, generation_port),
+        embedding_port=port_after(port, 1, embedding_port),
+        generation_port=port_after(port, 3, generation_port),
         also_embedding=[parse_model(one) for one in also_embedding or ()],
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
@@ -225,7 +188,7 @@ def up(
         milvus_uri=milvus_uri if milvus else "",
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
-        ingest_port=None if no_redis else _beside(port, 5, ingest_port),
+        ingest_port=None if no_redis else port_after(port, 5, ingest_port),
     )
     report = ProcessReport(as_json=as_json, verbose=verbose)
 
@@ -233,107 +196,19 @@ def up(
         end_on_sigterm()
         with plan_processes(layout) as processes:
             if processes.note:
-                print_note(processes.note)
-            async with run_supervised(processes.stages, report):
+                output.print_note(processes.note)
+            async with run_supervised(processes.stages, report.change, report.line):
                 report.ready(processes.address)
                 if not as_json:
                     output.console().print(
                         f'Ask: nearline search "your question" --address {processes.address}   '
                         "(Ctrl-C stops everything)"
                     )
-                async with run_workers(processes, scaling, report):
+                async with run_workers(
+                    processes, scaling, report.change, report.line, report.scaled
+                ):
                     await asyncio.get_running_loop().create_future()
 
     # Being told to stop is how this command ends well.
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(run())
-
-
-def end_on_sigterm() -> None:
-    """Lets SIGTERM unwind the running task as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-
-
-def bundled_redis_port(
-    port: int, redis_port: int | None, redis: str = "", *, no_redis: bool = False
-) -> int | None:
-    """Returns the port for the bundled Redis; None: there is to be none.
-
-    Args:
-        port: Of the router.
-        redis_port: What was asked for; None: the default, beside the router's.
-        redis: Another Redis to use; empty: none was named.
-        no_redis: Whether there is to be none at all.
-    Raises: SettingsError: two of these exclude each other, or `redis` is no address.
-    """
-    if no_redis and (redis or redis_port is not None):
-        raise SettingsError("--no-redis goes with neither --redis nor --redis-port; leave one out")
-    if redis and redis_port is not None:
-        raise SettingsError("--redis-port is of the bundled Redis, --redis names another; drop one")
-    if redis:
-        check_redis(redis)
-    if redis or no_redis or (redis_port is None and configured_redis()):
-        return None
-    return _beside(port, 4, redis_port)
-
-
-def configured_redis() -> str:
-    """Returns the Redis that environment or file name to any of the services; empty: none."""
-    return next(filter(None, _redis_settings().values()), "")
-
-
-def redis_environ() -> Mapping[str, str]:
-    """Returns variables that name it to the services whose own settings name none."""
-    url = configured_redis()
-    lacking = [section for section, own in _redis_settings().items() if not own]
-    return {f"NEARLINE_{section.upper()}_REDIS": url for section in lacking} if url else {}
-
-
-def _redis_settings() -> Mapping[str, str]:
-    """Returns what the settings of each service that may use a Redis say, by section."""
-    from nearline.settings import load_from_process
-    from nearline_cli.local.service_settings import SETTINGS, settings_class
-
-    named = {}
-    for _, module, name in SETTINGS:
-        try:
-            kind = settings_class(module, name)
-        except ImportError:
-            continue  # Not installed here, so it does not run here.
-        if "redis" in kind.model_fields:
-            named[kind.section] = str(getattr(load_from_process(kind, ()), "redis", ""))
-    return named
-
-
-def check_redis(url: str) -> None:
-    """Raises SettingsError where the services could not read such an address."""
-    with contextlib.suppress(ImportError):
-        from retrieval.redis_client.connection import connect
-
-        connect(url)
-
-
-def required_services(store: Store) -> tuple[int, bool]:
-    """Returns the most shards that a current snapshot has, and whether any needs the model.
-
-    Raises: NotFound: nothing was published; says how to build.
-    """
-    collections = store.collections()
-    if not collections:
-        raise NotFound(
-            f"store {store.url} has no published snapshot; build one: "
-            f"nearline build --corpus FILE --store {store.url}"
-        )
-    manifests = [store.manifest(name, store.alias_in_force(name).current) for name in collections]
-    shards = max(len(manifest.shards) for manifest in manifests)
-    return shards, any(manifest.embedder.fingerprint for manifest in manifests)
-
-
-def _beside(port: int, number: int, asked: int | None) -> int:
-    """Returns the port that was asked for, else the one so far after the router's; 0: a free
-    one."""
-    if asked is not None:
-        return asked
-    return port + number if port else 0

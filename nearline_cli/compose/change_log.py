@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from nearline.snapshot import Store
 from nearline_cli.terminal import options
 
 if TYPE_CHECKING:
+    from index_builder.options.build_options import BuildOptions
     from retrieval.changelog.redis_log import RedisLog
 
 # Where `nearline up` starts its Redis.
@@ -61,3 +64,23 @@ async def open_change_log_if_any(
         return
     async with open_change_log(opened, collection, redis) as log:
         yield log
+
+
+async def with_recorded_users(options: BuildOptions, log: RedisLog) -> BuildOptions:
+    """Returns build options that add recorded interactions and leave out deleted users.
+
+    Raises:
+        NotReady: Redis is unavailable.
+    """
+    from index_builder.interactions.recorded_interactions import add_recorded
+
+    states = log.user_states()
+    options = replace(options, erased=partial(states.deleted, log.collection))
+    learning = options.learning
+    if learning is None:
+        return options
+    joined = await add_recorded(
+        learning.interactions, states.logged(log.collection), learning.kind_weights
+    )
+    learning = replace(learning, interactions=joined.interactions, recorded=joined.added)
+    return replace(options, learning=learning)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearline.clients import EmbeddingClient
-from nearline_cli.compose.build_context import open_progress
 from nearline_cli.terminal import output
+from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset

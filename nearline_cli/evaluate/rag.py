@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import InvalidRequest
-from nearline_cli.compose.build_context import open_embedder, open_progress
+from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
 from nearline_cli.evaluate.rag_measurement import QuestionSets, measure_calibrations
 from nearline_cli.terminal import output
+from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
     from generation.training.evaluation import CalibrationEvaluation

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nearline.clients import IngestClient
 from nearline.contract import QueueState
 from nearline.errors import NearlineError
 from nearline_cli.local.scaling_policy import ScalingOptions, ScalingPolicy
 from nearline_cli.local.supervisor import ProcessSpec, StateChange, SupervisedProcess
+
+if TYPE_CHECKING:
+    from nearline_cli.local.process_plan import ProcessPlan
 
 _LOOK_EVERY_S = 1.0
 _ANSWER_S = 2.0
@@ -153,3 +157,23 @@ async def run_autoscaler(
             await pool.close()
             if not running.cancelled():
                 running.result()
+
+
+@contextlib.asynccontextmanager
+async def run_workers(
+    processes: ProcessPlan,
+    scaling: ScalingOptions,
+    on_change: Callable[[StateChange], None],
+    on_line: Callable[[str, str], None],
+    on_scaled: Callable[[ScalingEvent], None],
+) -> AsyncIterator[None]:
+    """Runs as many workers as the ingest queue needs for the duration of the block.
+
+    Starts none if the plan has no queue, or `scaling` allows no worker.
+    """
+    if processes.worker is None or not scaling.max_workers:
+        yield
+        return
+    pool = WorkerPool(processes.worker, on_change, on_line)
+    async with run_autoscaler(processes.ingest[0].address, pool, scaling, on_scaled):
+        yield

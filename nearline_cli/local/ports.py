@@ -50,6 +50,16 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return held
 
 
+def port_after(router: int, offset: int, chosen: int | None) -> int:
+    """Returns the chosen port, or by default the one `offset` after the router's.
+
+    Both are 0 where the system should choose: then so is the result.
+    """
+    if chosen is not None:
+        return chosen
+    return router + offset if router else 0
+
+
 def _family(host: str) -> socket.AddressFamily:
     try:
         return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]

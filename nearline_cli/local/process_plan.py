@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nearline.errors import SettingsError, Unsupported
+from nearline.errors import NotFound, SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.model_spec import ModelSpec
@@ -106,6 +106,22 @@ class ProcessPlan:
     def generation_address(self) -> str:
         """Where questions are answered; empty where nowhere."""
         return self.generation[0].address if self.generation else ""
+
+
+def required_services(store: Store) -> tuple[int, bool]:
+    """Returns the most shards that a current snapshot has, and whether any needs the model.
+
+    Raises: NotFound: nothing was published; says how to build.
+    """
+    collections = store.collections()
+    if not collections:
+        raise NotFound(
+            f"store {store.url} has no published snapshot; build one: "
+            f"nearline build --corpus FILE --store {store.url}"
+        )
+    manifests = [store.manifest(name, store.alias_in_force(name).current) for name in collections]
+    shards = max(len(manifest.shards) for manifest in manifests)
+    return shards, any(manifest.embedder.fingerprint for manifest in manifests)
 
 
 @contextlib.contextmanager

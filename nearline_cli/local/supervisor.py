@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -186,6 +187,39 @@ class Supervisor:
                         group.create_task(keeper.start())
             except* NearlineError as failures:
                 raise first_of(failures) from None
+
+
+@contextlib.asynccontextmanager
+async def run_supervised(
+    stages: Sequence[Sequence[ProcessSpec]],
+    on_change: Callable[[StateChange], None],
+    on_line: Callable[[str, str], None] | None = None,
+) -> AsyncIterator[None]:
+    """Keeps processes alive for the duration of the block; see `Supervisor` for the arguments.
+
+    Raises:
+        SettingsError, NotReady: A process did not start.
+    """
+    stop, started = asyncio.Event(), asyncio.Event()
+    supervisor = Supervisor(stages, on_change, on_line)
+    running = asyncio.create_task(supervisor.run(stop, started.set))
+    waiter = asyncio.create_task(started.wait())
+    try:
+        await asyncio.wait((running, waiter), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+        yield
+    finally:
+        waiter.cancel()
+        stop.set()
+        await running
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM cancel the running task, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

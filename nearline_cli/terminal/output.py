@@ -67,6 +67,12 @@ def print_error(error: NearlineError, *, as_json: bool = False) -> None:
     sys.stderr.flush()
 
 
+def print_note(text: str) -> None:
+    """Writes a line to standard error and flushes it."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def to_milliseconds(seconds: float | None) -> float | None:
     """Returns seconds as milliseconds, three digits behind the point; None stays None."""
     return None if seconds is None else round(seconds * 1e3, 3)

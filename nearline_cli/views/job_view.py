@@ -14,7 +14,6 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
-from nearline_cli.compose.build_context import print_note
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _lines() -> JobCallback:
         shown = _counts(job, pace)
         if time.monotonic() - told >= _LINE_EVERY_S:
             told = time.monotonic()
-            print_note(f"{job.state.value}: {shown}")
+            output.print_note(f"{job.state.value}: {shown}")
 
     return show
 
@@ -194,10 +193,10 @@ async def iterate_dead_letters(
 def print_dead_letters(job: c.Job, dead: Sequence[c.DeadLetter]) -> None:
     """Says why documents of a job are dead letters, and what can be done."""
     for letter in dead:
-        print_note(f"  {letter.result.document_id}: {failure_reason(letter.result)}")
+        output.print_note(f"  {letter.result.document_id}: {failure_reason(letter.result)}")
     if job.dead > len(dead):
-        print_note(f"  … and {job.dead - len(dead):,} more")
-    print_note(
+        output.print_note(f"  … and {job.dead - len(dead):,} more")
+    output.print_note(
         f"all of them: nearline jobs dead --job {job.job_id}; once the cause is mended: "
         f"nearline jobs requeue --all --job {job.job_id}"
     )

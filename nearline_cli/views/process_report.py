@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from nearline_cli.compose.build_context import print_note
 from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
 from nearline_cli.local.supervisor import ProcessState, StateChange
@@ -30,14 +29,14 @@ class ProcessReport:
             output.print_json({"event": "state", **_record(change)})
         elif change.state is ProcessState.DIED:
             self._died.add(change.name)
-            print_note(
+            output.print_note(
                 f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s"
             )
         elif change.state is ProcessState.STARTING and known is None:
-            print_note(f"{change.name} is starting")
+            output.print_note(f"{change.name} is starting")
         elif change.state is ProcessState.SERVING and change.name in self._died:
             self._died.discard(change.name)
-            print_note(f"{change.name} serves again, pid {change.pid}")
+            output.print_note(f"{change.name} serves again, pid {change.pid}")
 
     def scaled(self, scaled: ScalingEvent) -> None:
         """Takes a change of the number of workers."""
@@ -45,7 +44,7 @@ class ProcessReport:
             record = {"from": scaled.before, "to": scaled.after, "lag": scaled.lag}
             output.print_json({"event": "scale", **record, "reason": scaled.reason})
         else:
-            print_note(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
+            output.print_note(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
 
     def line(self, name: str, line: str) -> None:
         """Takes a log line of a process; warnings and errors are passed on."""

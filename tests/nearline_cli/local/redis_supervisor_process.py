@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from nearline.store.local import LocalFiles
-from nearline_cli.commands.up import end_on_sigterm
 from nearline_cli.local import bundled_redis
-from nearline_cli.local.supervisor import Supervisor
+from nearline_cli.local.supervisor import Supervisor, end_on_sigterm
 from nearline_cli.views.process_report import ProcessReport
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from nearline_cli.commands.up import end_on_sigterm
-from nearline_cli.local.supervisor import ProcessSpec, Supervisor
+from nearline_cli.local.supervisor import ProcessSpec, Supervisor, end_on_sigterm
 from nearline_cli.views.process_report import ProcessReport
 
 

@@ -21,11 +21,11 @@ from nearline.errors import SettingsError, Unsupported
 from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
-from nearline_cli.commands.up import bundled_redis_port, configured_redis, redis_environ
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.bundled_redis import data_folder, find_program
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.processes import ServiceProcess, free_port, start_service
+from nearline_cli.local.redis_settings import bundled_redis_port, configured_redis, redis_environ
 from nearline_cli.local.supervisor import ProcessSpec
 from retrieval.redis_client.connection import connect
 from tests.nearline_cli.conftest import ROOT, Run, Up
@@ -147,9 +147,9 @@ def test_what_was_asked_for_decides_on_the_bundled_one(monkeypatch: pytest.Monke
     ) == (7704, 0, 9)
     assert bundled_redis_port(7700, None, "redis://there/0") is None
     assert bundled_redis_port(7700, None, no_redis=True) is None
-    with pytest.raises(SettingsError, match="--redis-port is of the bundled Redis"):
+    with pytest.raises(SettingsError, match="--redis-port is for the bundled Redis"):
         bundled_redis_port(7700, 9, "redis://there/0")
-    with pytest.raises(SettingsError, match="--no-redis goes with neither"):
+    with pytest.raises(SettingsError, match="--no-redis excludes --redis and --redis-port"):
         bundled_redis_port(7700, None, "redis://there/0", no_redis=True)
     with pytest.raises(SettingsError, match="use redis://HOST:PORT/0"):
         bundled_redis_port(7700, None, "there")
