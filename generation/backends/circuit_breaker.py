@@ -25,6 +25,7 @@ from generation.protocols.chat_model import (
     ChatModel,
     Prompt,
 )
+from nearline.retry import Backoff
 
 # They say nothing about the model: the request or its caller is the reason.
 _NEUTRAL = frozenset(
@@ -89,7 +90,8 @@ class CircuitBreaker:
         self._period = 0  # Number of changes of state so far: what a permit belongs to.
         self._probing = False
         self._until = 0.0
-        self._open_s = policy.open_s
+        self._backoff = Backoff(policy.open_s, policy.longest_s)
+        self._failed_probes = 0
 
     @property
     def wait_s(self) -> float:
@@ -117,7 +119,7 @@ class CircuitBreaker:
         if permit != self._period:
             return
         if self.state is BreakerState.HALF_OPEN:
-            self._open_s = self._policy.open_s
+            self._failed_probes = 0
             self._turn(BreakerState.CLOSED)
         self._count(True)
 
@@ -132,13 +134,13 @@ class CircuitBreaker:
             self._open(stay_away_s)
         elif permit == self._period:
             if self.state is BreakerState.HALF_OPEN:
-                self._open_s = min(2 * self._open_s, self._policy.longest_s)
-                self._open(self._open_s)
+                self._failed_probes += 1
+                self._open(self._backoff.delay_s(self._failed_probes))
             else:
                 self._count(False)
                 failed = sum(not good for _, good in self._outcomes)
                 if failed >= max(self._policy.failures, self._policy.share * len(self._outcomes)):
-                    self._open(self._open_s)
+                    self._open(self._backoff.delay_s(self._failed_probes))
 
     def release(self, permit: int) -> None:
         """Counts nothing: the caller gave up, or the outcome says nothing about the model."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from generation.protocols.chat_model import (
@@ -16,10 +15,11 @@ from generation.protocols.chat_model import (
     ChatModel,
     Prompt,
 )
+from nearline.retry import Backoff
 
 # Others would fail again, or have used up the time.
 _RETRIED = frozenset({ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER})
-_FIRST_PAUSE_S = 0.25
+_BACKOFF = Backoff(0.25, jitter=(0.5, 1.5))
 
 
 class RetryingModel:
@@ -34,7 +34,7 @@ class RetryingModel:
         retries: Attempts after the first, 0 or more.
         longest_pause_s: Most seconds before an attempt.
         pause: Waits for some seconds.
-        vary: Gives a number in 0..1.
+        backoff: Pauses before the attempts after the first.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class RetryingModel:
         retries: int = 2,
         longest_pause_s: float = 3.0,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        vary: Callable[[], float] = random.random,
+        backoff: Backoff = _BACKOFF,
     ) -> None:
         self.name = model.name
         self._model = model
         self._retries = retries
         self._longest_pause_s = longest_pause_s
         self._pause = pause
-        self._vary = vary
+        self._backoff = backoff
 
     async def close(self) -> None:
         """Closes the model."""
@@ -90,6 +90,6 @@ class RetryingModel:
             await self._pause(pause_s)
 
     def _pause_s(self, attempt: int, retry_after_s: float | None) -> float:
-        own_s: float = _FIRST_PAUSE_S * 2**attempt * (0.5 + self._vary())
+        own_s = self._backoff.delay_s(attempt)
         # A little later than asked, never sooner.
         return own_s if retry_after_s is None else retry_after_s + own_s / 10

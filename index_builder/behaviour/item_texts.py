@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.execution.embedding import BATCH_TEXTS, call_with_retries
+from index_builder.execution.embedding import BATCH_TEXTS
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
 from nearline.documents import text_to_embed
 from nearline.errors import InvalidRequest
+from nearline.retry import retry_while_unavailable
 
 _ANY = 1 << 62
 # At four characters a token; the model reads a few hundred, and a batch is no load to a service.
@@ -58,7 +59,7 @@ async def embed_texts(
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         batch = [texts[ids[row]][: info.max_characters] for row in some]
-        reply = await call_with_retries(
+        reply = await retry_while_unavailable(
             lambda batch=batch: embedder.embed(  # type: ignore[misc]
                 batch,
                 TextRole.DOCUMENT,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +14,15 @@ from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.executor import Executor, Job, OpenEmbedder
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
 from nearline.documents import text_to_embed
-from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded
+from nearline.errors import InvalidRequest
+from nearline.retry import retry_while_unavailable
 
-_Reply = TypeVar("_Reply")
 _Embedding = Callable[[Sequence[Chunk]], Awaitable[tuple[NDArray[np.int64], Embeddings]]]
 BATCH_TEXTS = 256
 _QUERIES_PER_CALL = 64
 IN_FLIGHT = 4
 _BATCH_CHARACTERS = 1 << 20
 _TIMEOUT_S = 120.0
-# A service that restarts is back within this; Overloaded alone is waited out for ever.
-_PATIENCE_S = 60.0
-_PAUSE_S = 1.0
 
 
 async def embed_chunks(
@@ -94,7 +88,7 @@ async def embed_queries(
     step = min(_QUERIES_PER_CALL, info.max_texts)
     for first in range(0, len(texts), step):
         batch = [text[: info.max_characters] for text in texts[first : first + step]]
-        reply = await call_with_retries(
+        reply = await retry_while_unavailable(
             lambda batch=batch: embedder.embed(  # type: ignore[misc]
                 batch,
                 TextRole.QUERY,
@@ -134,7 +128,7 @@ def _batches(
 async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo) -> Embeddings:
     """Embeds a batch; where it is refused, its halves, so that the text at fault is named."""
     try:
-        return await call_with_retries(
+        return await retry_while_unavailable(
             lambda: embedder.embed(
                 [chunk.text for chunk in chunks],
                 TextRole.DOCUMENT,
@@ -158,22 +152,3 @@ async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo
         tokens=np.concatenate([half.tokens for half in halves]),
         truncated=np.concatenate([half.truncated for half in halves]),
     )
-
-
-async def call_with_retries(call: Callable[[], Awaitable[_Reply]]) -> _Reply:
-    """Makes a call until it is answered.
-
-    An overloaded service is waited for as long as it says it will take; one that is away, or late,
-    for a minute.
-    """
-    give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except Overloaded as error:
-            await asyncio.sleep(_PAUSE_S if error.retry_after_s is None else error.retry_after_s)
-            give_up = time.monotonic() + _PATIENCE_S
-        except (NotReady, DeadlineExceeded):
-            if time.monotonic() >= give_up:
-                raise
-            await asyncio.sleep(_PAUSE_S)

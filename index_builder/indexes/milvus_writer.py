@@ -8,7 +8,6 @@ export begins again, and `nearline snapshots prune` finds it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import time
@@ -32,6 +31,7 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
+from nearline.retry import retry
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.milvus.client import MilvusClient
@@ -59,12 +59,12 @@ _SAMPLED_CHUNKS = 8
 _EF = 64
 _GOLDEN_BATCH = 100
 # Seconds between tries while the server is away or overloaded: five minutes in all.
-_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)
+_DELAYS_S = (1, 2, 4, 8, 15, *[30] * 9)
 _INDEX_POLL_S = 0.5
 # Seconds without one more row in an index.
 _INDEX_STALLED_S = 900.0
 _R = TypeVar("_R")
-_TO_TRY_AGAIN = (NotReady, Overloaded, DeadlineExceeded)
+_PASSING = (NotReady, Overloaded, DeadlineExceeded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ async def export(
         )
 
     # A server that was started a moment ago may leave its first questions without an answer.
-    if not again and await _patiently(lambda: _is_there(states, name, state)):
+    if not again and await _retry(lambda: _is_there(states, name, state)):
         return exported(None, done=False)
     clock = StageClock(progress or NoProgress())
     with clock.stage("fetch"):
@@ -174,15 +174,15 @@ async def export(
                 await _written(client, name, batch)
                 advance(len(batch))
         with clock.stage("index"):
-            await _patiently(lambda: client.flush(name))
-            await _patiently(lambda: _indexed(client, name))
-            await _patiently(lambda: client.load(name))
+            await _retry(lambda: client.flush(name))
+            await _retry(lambda: _indexed(client, name))
+            await _retry(lambda: client.load(name))
         with clock.stage("check"):
-            await _patiently(lambda: _check_counts(client, name, manifest))
-            await _patiently(lambda: _check_rows(client, name, source))
-            recall = await _patiently(lambda: _recall(client, name, source, manifest, index))
+            await _retry(lambda: _check_counts(client, name, manifest))
+            await _retry(lambda: _check_rows(client, name, source))
+            recall = await _retry(lambda: _recall(client, name, source, manifest, index))
         whole = replace(state, whole=True, expiring=source.expiring)
-        await _patiently(lambda: _say_whole(states, name, whole))
+        await _retry(lambda: _say_whole(states, name, whole))
     finally:
         source.close()
     return exported(recall, done=True)
@@ -290,19 +290,15 @@ async def _written(client: MilvusClient, name: str, rows: Sequence[Mapping[str, 
     """Inserts rows; waits for a server that is away for a while."""
     try:
         await client.insert(name, rows)
-    except _TO_TRY_AGAIN:
-        await asyncio.sleep(_PAUSES[0])
+    except _PASSING:
+        await asyncio.sleep(_DELAYS_S[0])
         # They may be there all the same, and an insert would have them there twice.
-        await _patiently(lambda: client.upsert(name, rows, timeout_s=MANAGE_S))
+        await _retry(lambda: client.upsert(name, rows, timeout_s=MANAGE_S))
 
 
-async def _patiently(step: Callable[[], Awaitable[_R]]) -> _R:
-    """Takes a step that may be taken again; waits for a server that is away for a while."""
-    for pause_s in _PAUSES:
-        with contextlib.suppress(*_TO_TRY_AGAIN):
-            return await step()
-        await asyncio.sleep(pause_s)
-    return await step()
+async def _retry(step: Callable[[], Awaitable[_R]]) -> _R:
+    """Takes a step that may be repeated; waits for a server that is away for a while."""
+    return await retry(step, on=_PASSING, delays=_DELAYS_S, heed_retry_after=False)
 
 
 async def _indexed(client: MilvusClient, name: str) -> None:

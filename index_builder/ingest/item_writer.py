@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -17,13 +17,14 @@ from nearline.errors import (
     NotReady,
     Overloaded,
 )
+from nearline.retry import retry
 from nearline.snapshot import partition_of
 from retrieval.protocols.watermark import decode_watermark
 
 # A message may have 64 MiB; the texts of one call stay well below.
 _CALL_CHARACTERS = 4 << 20
 _TIMEOUT_S = 120.0
-_PAUSE_S = 1.0
+_RETRY_S = 1.0
 # What may be the fault of one document among many, or of their being many.
 _OF_ONE = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
 
@@ -67,7 +68,7 @@ class DocumentWriter:
 
     async def _write(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
         try:
-            reply = await self._patiently(collection, documents)
+            reply = await self._upsert(collection, documents)
         except NearlineError as error:
             if len(documents) == 1 or not isinstance(error, _OF_ONE):
                 return [end_of_error(one.unit, one.item.id, error) for one in documents]
@@ -82,19 +83,18 @@ class DocumentWriter:
             for one, result in zip(documents, reply.results, strict=True)
         ]
 
-    async def _patiently(self, collection: str, documents: Sequence[Document]) -> c.WriteReply:
-        while True:
-            try:
-                return await self._writer.upsert_items(
-                    [one.item for one in documents],
-                    collection=collection,
-                    as_of={one.item.id: one.unit.as_of for one in documents},
-                    lane=c.Lane.BULK,
-                    timeout_s=_TIMEOUT_S,
-                )
-            except (NotReady, Overloaded) as error:
-                pause_s = error.retry_after_s
-                await asyncio.sleep(_PAUSE_S if pause_s is None else pause_s)
+    async def _upsert(self, collection: str, documents: Sequence[Document]) -> c.WriteReply:
+        return await retry(
+            lambda: self._writer.upsert_items(
+                [one.item for one in documents],
+                collection=collection,
+                as_of={one.item.id: one.unit.as_of for one in documents},
+                lane=c.Lane.BULK,
+                timeout_s=_TIMEOUT_S,
+            ),
+            on=(NotReady, Overloaded),
+            delays=itertools.repeat(_RETRY_S),
+        )
 
 
 def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlement:

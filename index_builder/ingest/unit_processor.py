@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
@@ -30,6 +29,7 @@ from index_builder.readers.corpus import is_one_document
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, InvalidRequest, NearlineError
+from nearline.retry import Backoff
 
 _log = logging.getLogger(__name__)
 # A unit whose worker was lost so often is worked on by itself: should it be what kills workers, it
@@ -45,13 +45,7 @@ class RetryPolicy(NamedTuple):
     """How often a document may fail, and how long it then waits; see `WorkerSettings`."""
 
     attempts: int
-    backoff_s: float
-    max_backoff_s: float
-
-    def wait_s(self, failed: int) -> float:
-        """Returns the seconds until a document that has failed so often is tried again."""
-        whole = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(failed - 1, 60))
-        return whole * random.uniform(0.5, 1.0)
+    backoff: Backoff
 
 
 class UnitProcessor:
@@ -60,7 +54,7 @@ class UnitProcessor:
     Args:
         work: Where they came from.
         indexer: Writes documents.
-        patience: How often they may fail.
+        retries: How often they may fail.
         allowed: What addresses of files must begin with.
         parse_s: Seconds that reading an HTML or PDF file may take.
     """
@@ -69,13 +63,13 @@ class UnitProcessor:
         self,
         work: LeaseQueue,
         indexer: DocumentWriter,
-        patience: RetryPolicy,
+        retries: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,
     ) -> None:
         self._work = work
         self._indexer = indexer
-        self._patience = patience
+        self._retries = retries
         self._allowed = allowed
         self._apart = SandboxReader(parse_s)
         # Its process answers one file after another.
@@ -145,8 +139,8 @@ class UnitProcessor:
                 settlements.append(end)
                 continue
             unit = end.unit
-            if unit.failed + 1 < self._patience.attempts:
-                waits[unit] = self._patience.wait_s(unit.failed + 1)
+            if unit.failed + 1 < self._retries.attempts:
+                waits[unit] = self._retries.backoff.delay_s(unit.failed)
                 continue
             settlements.append(
                 Settlement(

@@ -29,6 +29,7 @@ from nearline import serving, settings, telemetry
 from nearline.clients import RetrievalClient
 from nearline.contract import IngestWorker
 from nearline.errors import NearlineError, NotReady, SettingsError
+from nearline.retry import Backoff
 from retrieval.redis_client.connection import connect
 
 _log = logging.getLogger("index_builder.ingest.worker")
@@ -187,8 +188,9 @@ async def main(argv: Sequence[str]) -> None:
     client = RetrievalClient(chosen.retrieval)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     work = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.limits())
-    patience = RetryPolicy(chosen.attempts, chosen.backoff_s, chosen.max_backoff_s)
-    processor = UnitProcessor(work, DocumentWriter(client), patience, allowed, chosen.parse_s)
+    backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
+    retries = RetryPolicy(chosen.attempts, backoff)
+    processor = UnitProcessor(work, DocumentWriter(client), retries, allowed, chosen.parse_s)
     worker = Worker(work, processor, LoadStatsReader(redis), worker_id, chosen)
 
     async def ready() -> None:

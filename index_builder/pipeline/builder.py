@@ -15,7 +15,7 @@ from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.records import Place, Row, SourceCount
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
-from index_builder.execution.embedding import call_with_retries, embed_chunks
+from index_builder.execution.embedding import embed_chunks
 from index_builder.execution.executor import Executor, LocalExecutor
 from index_builder.execution.progress import NoProgress, Progress, StageClock
 from index_builder.indexes import faiss_writer
@@ -36,6 +36,7 @@ from index_builder.pipeline.work_folder import locked, work_folder, work_key
 from nearline.contract import Embedder, EmbedderInfo, Item
 from nearline.errors import InvalidRequest
 from nearline.registry import describe_ref
+from nearline.retry import retry_while_unavailable
 from nearline.snapshot import Store, new_snapshot_id
 from nearline.store.durable import store_errors, write_durably
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -392,4 +393,4 @@ class _Run:
 
 
 async def _card(embedder: Embedder | None) -> EmbedderInfo | None:
-    return None if embedder is None else await call_with_retries(embedder.info)
+    return None if embedder is None else await retry_while_unavailable(embedder.info)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
-from nearline.retry import retry_while_overloaded
+from nearline.retry import AWAY_S, retry_while_unavailable
 from nearline_cli.inputs.sources import SizedSource, request_batches
 
-_R = TypeVar("_R")
 JobCallback = Callable[[c.Job], None]
-# A service that is started again, or Redis, is back by then.
-_AWAY_S = 60.0
 _PAUSE_S = 1.0
 # Until it is on disk, which may be slow.
 _TIMEOUT_S = 60.0
@@ -86,7 +82,7 @@ class Submitter:
         terms = self._terms
         self.sent = True
         self._take(
-            await _patiently(
+            await retry_while_unavailable(
                 lambda: self._client.submit(
                     part,
                     collection=terms.collection,
@@ -134,7 +130,7 @@ async def wait_for_job(
                 except NotReady:
                     now = time.monotonic()
                     away_since = now if away_since is None else away_since
-                    if now - away_since >= _AWAY_S:
+                    if now - away_since >= AWAY_S:
                         raise
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
@@ -142,18 +138,6 @@ async def wait_for_job(
             f"job {job_id} did not end within {timeout_s:g} s; it goes on: nearline jobs wait "
             f"{job_id}"
         ) from error
-
-
-async def _patiently(call: Callable[[], Awaitable[_R]]) -> _R:
-    """Makes a call, again while the service is overloaded, or away for up to a minute."""
-    until = time.monotonic() + _AWAY_S
-    while True:
-        try:
-            return await retry_while_overloaded(call)
-        except (NotReady, DeadlineExceeded) as error:
-            if time.monotonic() >= until:
-                raise
-            await asyncio.sleep(error.retry_after_s or _PAUSE_S)
 
 
 def _pass_over(given: Iterator[SizedSource], count: int, job_id: str) -> c.IngestSource | None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from nearline.errors import NearlineError, first_of
+from nearline.retry import Backoff
 from nearline_cli.local.processes import ServiceProcess, parse_event, start_service
 
-_FIRST_BACKOFF_S = 0.5
-_MAX_BACKOFF_S = 30.0
+_BACKOFF = Backoff(0.5, 30.0)
 # A process that ran this long had recovered: its next death starts from the first back-off again.
 _STEADY_S = 60.0
 
@@ -98,7 +98,7 @@ class SupervisedProcess:
 
     async def keep(self) -> None:
         """Starts it unless it runs, and again whenever it dies; until it is cancelled."""
-        backoff_s = _FIRST_BACKOFF_S
+        delays = _BACKOFF.delays()
         while True:
             try:
                 service = self._service or await self.start()
@@ -107,16 +107,16 @@ class SupervisedProcess:
                 self._service = None
                 await service.stop()
                 if time.monotonic() - since >= _STEADY_S:
-                    backoff_s = _FIRST_BACKOFF_S
+                    delays = _BACKOFF.delays()
                 reason = _why(code, service)
             except NearlineError as error:
                 reason = error.message
             except OSError as error:
                 # The machine has no room for another process now.
                 reason = str(error)
-            self._report(ProcessState.DIED, reason=reason, retry_in_s=backoff_s)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+            delay_s = next(delays)
+            self._report(ProcessState.DIED, reason=reason, retry_in_s=delay_s)
+            await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
         """Ends it where it runs; whoever keeps it has been cancelled before."""

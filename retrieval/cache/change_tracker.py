@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nearline.errors import NearlineError, NotReady
+from nearline.retry import Backoff
 from nearline.v1 import snapshot_pb2
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.recent_changes import ItemChange, RecentChanges, ValidatedList
@@ -20,8 +20,7 @@ from retrieval.protocols.watermark import Watermark
 # together.
 _GAP_S = 0.05
 _WAIT_S = 1.0
-_RETRY_S = 0.1
-_LONGEST_RETRY_S = 2.0
+_BACKOFF = Backoff(0.1, 2.0, jitter=(0.5, 1.0))
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +54,7 @@ class ChangeTracker:
         self._read_logs = logs
         self._limit = limit
         self._known = RecentChanges(watermark_of(manifest), limit)
-        self._pause_s = _RETRY_S
+        self._delays = _BACKOFF.delays()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -91,7 +90,7 @@ class ChangeTracker:
             except Exception as error:
                 _log.exception("touched items cannot be followed")
                 self._is_stale(f"{type(error).__name__}: {error}")
-            await self._pause()
+            await asyncio.sleep(next(self._delays))
 
     async def _begin(self) -> tuple[Watermark, Watermark]:
         """Returns where to start, and the head of the log."""
@@ -116,19 +115,15 @@ class ChangeTracker:
                 entries = await self._log.read(at, wait_s=_WAIT_S)
             except NotReady as error:
                 self._is_stale(error.message)
-                await self._pause()
+                await asyncio.sleep(next(self._delays))
                 continue
             fresh.add(entries)
             at |= {entry.partition: entry.position for entry in entries}
             if self._known is fresh:
                 self._is_well()
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
-        self._pause_s = min(2 * self._pause_s, _LONGEST_RETRY_S)
-
     def _is_well(self) -> None:
-        self.stale_reason, self._pause_s = "", _RETRY_S
+        self.stale_reason, self._delays = "", _BACKOFF.delays()
 
     def _is_stale(self, reason: str) -> None:
         if reason != self.stale_reason:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
-from nearline.errors import InvalidRequest, Overloaded, first_of
+from nearline.errors import InvalidRequest, first_of
+from nearline.retry import retry_while_overloaded
 
 _BATCH_TEXTS = 256
 _IN_FLIGHT = 4
@@ -58,26 +59,27 @@ async def embed_documents(
     loop = asyncio.get_running_loop()
     until = None if timeout_s is None else loop.time() + timeout_s
 
-    async def patiently(batch: Sequence[str]) -> Embeddings:
-        while True:
-            left = None if until is None else max(0.0, until - loop.time())
-            try:
-                return await embedder.embed(
-                    batch,
-                    TextRole.DOCUMENT,
-                    expected_fingerprint=info.fingerprint,
-                    lane=lane,
-                    timeout_s=_BATCH_S if left is None else left,
-                )
-            except Overloaded as error:
-                wait = error.retry_after_s
-                if lane is not Lane.BULK or wait is None or (left is not None and wait >= left):
-                    raise
-                await asyncio.sleep(wait)
+    def time_left_s() -> float | None:
+        return None if until is None else max(0.0, until - loop.time())
+
+    async def call(batch: Sequence[str]) -> Embeddings:
+        left = time_left_s()
+        return await embedder.embed(
+            batch,
+            TextRole.DOCUMENT,
+            expected_fingerprint=info.fingerprint,
+            lane=lane,
+            timeout_s=_BATCH_S if left is None else left,
+        )
+
+    async def call_lane(batch: Sequence[str]) -> Embeddings:
+        if lane is not Lane.BULK:
+            return await call(batch)
+        return await retry_while_overloaded(lambda: call(batch), timeout_s=time_left_s())
 
     async def embed(first: int, batch: Sequence[str]) -> None:
         try:
-            reply = await patiently(batch)
+            reply = await call_lane(batch)
         except InvalidRequest as error:
             if len(batch) == 1:
                 refused[first] = error

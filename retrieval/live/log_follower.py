@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
+from nearline.retry import Backoff, ErrorTypes, retry
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import ChangeLog, LogDiverged
 from retrieval.changelog.records import ChangeEntry
@@ -32,8 +32,8 @@ _GAP_S = 0.05
 _MANY = 8
 _LOOK_S = 1.0
 _WAIT_S = 1.0
-_RETRY_S = 0.1
-_LONGEST_RETRY_S = 5.0
+_BACKOFF = Backoff(0.1, 5.0, jitter=(0.5, 1.0))
+_R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 
 
@@ -120,7 +120,7 @@ class LogFollower:
         await self._discard((*self._served.close(gone), *self._fresh))
 
     async def _run(self) -> None:
-        pauses = _pauses()
+        delays = _BACKOFF.delays()
         while True:
             try:
                 await self._follow(*await self._begin())
@@ -141,13 +141,13 @@ class LogFollower:
                 _log.exception("live changes cannot be applied", extra=self._served.about(""))
                 self._is_troubled(f"{type(error).__name__}: {error}")
             if self._served.caught_up:
-                self._served.caught_up, pauses = False, _pauses()
+                self._served.caught_up, delays = False, _BACKOFF.delays()
                 self._served.publish()
-            await asyncio.sleep(next(pauses))
+            await asyncio.sleep(next(delays))
 
     async def _begin(self) -> tuple[Watermark, Watermark]:
         """Returns where to start, and the head of the log, once both are known."""
-        pauses = _pauses()
+        delays = _BACKOFF.delays()
         while True:
             logs: Sequence[str] | None = None
             try:
@@ -170,7 +170,7 @@ class LogFollower:
                 start = Watermark(known.log_id or logs[-1], known.positions)
                 await self._show(await self._new_deltas(start, None), caught_up=False)
                 self._is_ready()
-            await asyncio.sleep(next(pauses))
+            await asyncio.sleep(next(delays))
 
     async def _follow(self, start: Watermark, head: Watermark) -> None:
         """Applies what comes after a position for as long as the log goes on from there."""
@@ -196,25 +196,20 @@ class LogFollower:
 
     async def _read(self, log_id: str, at: Mapping[int, int]) -> Sequence[ChangeEntry]:
         """Reads what comes next, however long the log is away."""
-        pauses = _pauses()
-        while True:
+
+        async def read() -> Sequence[ChangeEntry]:
             await asyncio.sleep(self._read_at + _GAP_S - time.monotonic())
             self._read_at = time.monotonic()
-            try:
-                entries = await self._log.read(at, limit=_LIMIT, wait_s=_WAIT_S)
-                many = Counter(entry.partition for entry in entries).most_common(1)
-                if many and many[0][1] >= _MANY and time.monotonic() >= self._look_at:
-                    await self._look_ahead(log_id)
-            except SnapshotMismatch:
-                raise
-            except NearlineError as error:
-                self._is_troubled(error.message, away=True)
-                await asyncio.sleep(next(pauses))
-                continue
-            for entry in entries:
-                self._head[entry.partition] = max(self._head[entry.partition], entry.position)
-            self._served.is_well()
+            entries = await self._log.read(at, limit=_LIMIT, wait_s=_WAIT_S)
+            many = Counter(entry.partition for entry in entries).most_common(1)
+            if many and many[0][1] >= _MANY and time.monotonic() >= self._look_at:
+                await self._look_ahead(log_id)
             return entries
+
+        entries = await self._retry(read, unless=SnapshotMismatch, away=True)
+        for entry in entries:
+            self._head[entry.partition] = max(self._head[entry.partition], entry.position)
+        return entries
 
     async def _look_ahead(self, log_id: str) -> None:
         head = (await self._log.state()).head
@@ -227,16 +222,7 @@ class LogFollower:
 
     async def _completed(self, entries: Sequence[ChangeEntry]) -> Sequence[ChangeEntry]:
         """Returns entries that have the vectors they need, however long that takes."""
-        pauses = _pauses()
-        while True:
-            try:
-                completed = await self._vectors.complete(entries)
-            except NearlineError as error:
-                self._is_troubled(error.message)
-                await asyncio.sleep(next(pauses))
-                continue
-            self._served.is_well()
-            return completed
+        return await self._retry(lambda: self._vectors.complete(entries))
 
     async def _apply(self, deltas: Sequence[FollowedDelta], entries: Sequence[ChangeEntry]) -> None:
         by_shard: dict[int, list[ChangeEntry]] = {}
@@ -248,18 +234,22 @@ class LogFollower:
 
     async def _apply_to(self, delta: FollowedDelta, entries: Sequence[ChangeEntry]) -> None:
         """Applies entries to one shard, however long that takes."""
-        pauses = _pauses()
-        while True:
-            try:
-                await delta.apply(entries)
-            except SnapshotMismatch:
-                raise
-            except NearlineError as error:
-                self._is_troubled(error.message)
-                await asyncio.sleep(next(pauses))
-                continue
-            self._served.is_well()
-            return
+        await self._retry(lambda: delta.apply(entries), unless=SnapshotMismatch)
+
+    async def _retry(
+        self, step: Callable[[], Awaitable[_R]], *, unless: ErrorTypes = (), away: bool = False
+    ) -> _R:
+        """Takes a step until it succeeds; reports trouble meanwhile."""
+        result = await retry(
+            step,
+            on=NearlineError,
+            unless=unless,
+            delays=_BACKOFF.delays(),
+            heed_retry_after=False,
+            on_failure=lambda error: self._is_troubled(error.message, away=away),
+        )
+        self._served.is_well()
+        return result
 
     async def _begun(self, start: Watermark) -> Sequence[FollowedDelta]:
         """Makes deltas to follow the log with."""
@@ -303,9 +293,3 @@ async def _expire(deltas: Sequence[FollowedDelta], now: datetime) -> None:
 
 def _reached(delta: FollowedDelta, partition: int) -> int:
     return delta.view.applied.watermark.positions[partition]
-
-
-def _pauses() -> Iterator[float]:
-    """Yields longer and longer waits in seconds; not the same in any two processes."""
-    for attempt in itertools.count():
-        yield min(_LONGEST_RETRY_S, _RETRY_S * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)

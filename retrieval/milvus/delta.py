@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
+from nearline.retry import Backoff
 from nearline.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
@@ -31,7 +32,7 @@ from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
 # How often whoever does not write looks how far the other one is.
-_LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
+_POLL = Backoff(0.05, 0.5, factor=1.5)
 # After so long without a word from who writes, it is told that changes are not followed.
 _PATIENCE_S = 5.0
 _EVERY = tuple(range(PARTITIONS))
@@ -114,7 +115,7 @@ class MilvusDelta:
             self._held[entry.partition, entry.position] = entry
         self._collection.expect(entries)
         loop = asyncio.get_running_loop()
-        until, pause_s = loop.time() + _PATIENCE_S, _LOOK_S
+        until, delays = loop.time() + _PATIENCE_S, _POLL.delays()
         while True:
             self._forget_applied()
             if not self._held:
@@ -135,8 +136,7 @@ class MilvusDelta:
                     f"another router holds the right to write live changes into Milvus collection "
                     f"{self._collection.name}, and has not written any for {_PATIENCE_S:g} s"
                 )
-            await asyncio.sleep(pause_s)
-            pause_s = min(1.5 * pause_s, _LONGEST_LOOK_S)
+            await asyncio.sleep(next(delays))
 
     async def expire(self, now: datetime) -> None:
         """Needs nothing: reads ask for what has not expired."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from nearline.errors import Conflict, NearlineError
+from nearline.retry import Backoff
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
@@ -20,7 +21,7 @@ from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
 
-_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
+_BACKOFF = Backoff(1.0, 60.0)
 # A canary that cannot be had for so long is backed out.
 _AWAY_S = 300.0
 AWAY = "away"
@@ -235,11 +236,9 @@ class CanaryController:
 
 async def _attempts() -> AsyncIterator[None]:
     """Yields at once, and then again and again, less and less often."""
-    wait_s = _FIRST_RETRY_S
-    while True:
+    for delay_s in _BACKOFF.delays():
         yield
-        await asyncio.sleep(wait_s)
-        wait_s = min(_LONGEST_RETRY_S, 2 * wait_s)
+        await asyncio.sleep(delay_s)
 
 
 def _export(name: str, trial: Trial) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nearline.retry import Backoff
+
 _LONGEST_WAIT_S = 60.0
 
 
@@ -58,6 +60,5 @@ class DesiredState:
         if epoch != self.epoch:
             return
         self.problem = problem
-        wait_s = min(_LONGEST_WAIT_S, self.retry_s * 2.0 ** min(self._failures, 16))
+        self._not_before = now + Backoff(self.retry_s, _LONGEST_WAIT_S).delay_s(self._failures)
         self._failures += 1
-        self._not_before = now + wait_s

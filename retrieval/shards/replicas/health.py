@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from nearline.retry import Backoff
+
 _FAILURES_TO_EJECT = 3
 _SILENCES_TO_BE_AWAY = 2
-_FIRST_BACKOFF_S = 0.5
-_MAX_BACKOFF_S = 30.0
+_BACKOFF = Backoff(0.5, 30.0)
 
 
 class ReplicaState(Enum):
@@ -35,7 +36,7 @@ class ReplicaHealth:
         self.why = "it has not been asked yet"
         self._probed = False
         self._until = 0.0
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._ejections = 0
         self._failures = 0
         self._silences = 0
 
@@ -74,7 +75,7 @@ class ReplicaHealth:
         """Takes in that a call to it succeeded."""
         self._failures = 0
         self._probed = False
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._ejections = 0
 
     def failed(self, now: float, why: str) -> bool:
         """Takes in that a call failed, or was slower than another replica that was asked later.
@@ -88,8 +89,8 @@ class ReplicaHealth:
     def _eject(self, now: float) -> bool:
         if now < self._until:
             return False
-        self._until = now + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+        self._until = now + _BACKOFF.delay_s(self._ejections)
+        self._ejections += 1
         self._failures = 0
         self._probed = True
         return True

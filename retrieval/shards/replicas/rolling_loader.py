@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Generic, Protocol, TypeVar
 
 from nearline.errors import (
@@ -16,11 +16,12 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
+from nearline.retry import Backoff
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.replica import Peer, Replica
 
 _AGAIN_S = 1.0
-_MAX_BACKOFF_S = 60.0
+_BACKOFF = Backoff(_AGAIN_S, 60.0)
 # The snapshot is at fault, for good. Want of memory may pass.
 _FAULTS = (SnapshotCorrupt, SnapshotMismatch)
 _REFUSALS = (*_FAULTS, Overloaded)
@@ -61,7 +62,7 @@ class SnapshotLoader(Generic[_P]):
         self._groups = groups
         self._under_way: set[Replica[_P]] = set()
         self._refusals: dict[Replica[_P], NearlineError] = {}
-        self._backoff_s: dict[Replica[_P], float] = {}
+        self._delays: dict[Replica[_P], Iterator[float]] = {}
         self._again_at: dict[Replica[_P], float] = {}
         self._task = asyncio.ensure_future(self._run())
 
@@ -132,13 +133,12 @@ class SnapshotLoader(Generic[_P]):
             self._take_in(replica, error)
         else:
             self._refusals.pop(replica, None)
-            self._backoff_s.pop(replica, None)
+            self._delays.pop(replica, None)
             await replica.poll()
 
     def _take_in(self, replica: Replica[_P], error: BaseException) -> None:
-        backoff_s = min(2 * self._backoff_s.get(replica, _AGAIN_S / 2), _MAX_BACKOFF_S)
-        self._backoff_s[replica] = backoff_s
-        self._again_at[replica] = asyncio.get_running_loop().time() + backoff_s
+        delay_s = next(self._delays.setdefault(replica, _BACKOFF.delays()))
+        self._again_at[replica] = asyncio.get_running_loop().time() + delay_s
         if isinstance(error, _REFUSALS):
             self._refusals[replica] = error
         if not isinstance(error, Unsupported):
@@ -149,6 +149,6 @@ class SnapshotLoader(Generic[_P]):
                     "collection": self.collection,
                     "snapshot_id": self.snapshot_id,
                     "reason": str(error),
-                    "retry_in_s": backoff_s,
+                    "retry_in_s": delay_s,
                 },
             )

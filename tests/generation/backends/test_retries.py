@@ -9,6 +9,7 @@ import pytest
 from generation.backends.circuit_breaker import BreakerState, GuardedModel
 from generation.backends.retries import RetryingModel
 from generation.protocols.chat_model import ChatError, ChatFailure
+from nearline.retry import Backoff
 from tests.generation.backends.model_calls import LIMITS, ask
 from tests.generation.backends.scripted_backend import Script, ScriptedModel, answer_script
 from tests.generation.backends.test_circuit_breaker import Clock, fails
@@ -30,9 +31,9 @@ class Pauses:
 
 
 def retrying(scripts: list[Script], pauses: Pauses) -> tuple[RetryingModel, ScriptedModel]:
-    """Returns a model that is asked again, and the one within; pauses vary by nothing."""
+    """Returns a model that is asked again, and the one within; pauses do not vary."""
     model = ScriptedModel("retried", scripts)
-    return RetryingModel(model, pause=pauses, vary=lambda: 0.5), model
+    return RetryingModel(model, pause=pauses, backoff=Backoff(0.25)), model
 
 
 @pytest.mark.parametrize(
@@ -94,14 +95,16 @@ async def test_a_pause_too_long_is_told_instead(retry_after_s: float, timeout_s:
     assert pauses.seconds == []
 
 
-async def test_pauses_vary_and_double() -> None:
+async def test_pauses_vary_by_half_and_double() -> None:
     spans = []
-    for drawn in (0.0, 1.0):
+    for _ in range(200):
         pauses = Pauses()
-        inner = ScriptedModel("retried", [fails(ChatFailure.SERVER)])
-        await ask(RetryingModel(inner, pause=pauses, vary=lambda drawn=drawn: drawn))  # type: ignore[misc]
+        await ask(
+            RetryingModel(ScriptedModel("retried", [fails(ChatFailure.SERVER)]), pause=pauses)
+        )
         spans.append(pauses.seconds)
-    assert spans == [[0.125, 0.25], [0.375, 0.75]]
+    for mean, drawn in zip((0.25, 0.5), zip(*spans, strict=True), strict=True):
+        assert mean / 2 <= min(drawn) < 0.6 * mean and 1.4 * mean < max(drawn) <= 1.5 * mean
 
 
 async def test_with_a_breaker_the_one_told_to_wait_is_the_probe() -> None:

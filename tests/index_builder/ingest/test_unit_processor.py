@@ -21,13 +21,14 @@ from index_builder.ingest.unit_processor import (
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, NearlineError
+from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import desk_of, submission, worker_of
 from tests.index_builder.ingest.test_item_writer import FaultyWriter
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
-PATIENCE = RetryPolicy(attempts=3, backoff_s=0.0, max_backoff_s=0.0)
+RETRIES = RetryPolicy(attempts=3, backoff=Backoff(0.0))
 
 
 @pytest_asyncio.fixture(name="redis")
@@ -39,7 +40,7 @@ async def give_redis() -> AsyncIterator[Redis]:
 
 
 def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
-    return UnitProcessor(worker_of(redis), DocumentWriter(writer), PATIENCE, (), 10.0)
+    return UnitProcessor(worker_of(redis), DocumentWriter(writer), RETRIES, (), 10.0)
 
 
 async def submit(redis: Redis, *names: str) -> None:
@@ -119,7 +120,7 @@ async def test_a_bug_that_one_file_meets_holds_up_no_other(
     ]
     await desk_of(redis).submit(replace(submission("job", sources), collection="books"))
     processor = processor_of(redis, FaultyWriter())
-    for _ in range(PATIENCE.attempts):
+    for _ in range(RETRIES.attempts):
         await processor.process(await worker_of(redis).take(10))
     found = await results(redis)
     assert found["b"].outcome is c.IngestOutcome.INDEXED
@@ -148,10 +149,3 @@ async def test_collections_of_one_batch_are_written_by_themselves(redis: Redis) 
         # The writer of this test knows one collection; the first call was of the other.
         await processor_of(redis, writer).process(units)
     assert seen == ["a"]
-
-
-@pytest.mark.parametrize(("failed", "longest"), [(1, 2.0), (2, 4.0), (5, 32.0), (80, 60.0)])
-def test_waits_double_up_to_the_longest(failed: int, longest: float) -> None:
-    patience = RetryPolicy(attempts=9, backoff_s=2.0, max_backoff_s=60.0)
-    waits = [patience.wait_s(failed) for _ in range(200)]
-    assert longest / 2 <= min(waits) < 0.6 * longest and 0.9 * longest < max(waits) <= longest

@@ -282,7 +282,7 @@ async def test_a_busy_embedder_is_waited_for_and_a_refused_text_is_named(tmp_pat
 async def test_an_embedder_that_stays_away_ends_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_builder.execution.embedding._PATIENCE_S", 0.0)
+    monkeypatch.setattr("nearline.retry.AWAY_S", 0.0)
     away = HashEmbedder(failures=[NotReady("connection refused")])
     with pytest.raises(NotReady, match="connection refused"):
         await build_snapshot(DOCUMENTS, _options(tmp_path), away)
