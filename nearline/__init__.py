@@ -67,7 +67,7 @@ from nearline.contract import (
 )
 from nearline.errors import NearlineError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AdminClient",

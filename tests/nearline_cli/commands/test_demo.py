@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -59,6 +60,7 @@ def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> N
             answers = [json.loads(process.stdout.readline()) for _ in range(5)]  # type: ignore[union-attr]
             assert time.monotonic() - start < 40
             _run_the_program_of_the_readme(running.address)
+            _run_the_commands_of_the_readme(running)
             (row,) = (
                 row
                 for row in running.rows
@@ -111,3 +113,25 @@ def _run_the_program_of_the_readme(address: str) -> None:
     )
     assert "datetime.datetime.strptime(date_string, format)" in done.stdout
     assert "epoch 1, snapshot 2" in done.stdout
+
+
+def _run_the_commands_of_the_readme(running: Up) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    lines = re.findall(r"^\.venv/bin/nearline (.+)$", text, re.M)
+    assert [line.split()[0] for line in lines] == ["search", "ask", "status"]
+    services = {
+        str(row["name"]): str(row["address"])
+        for row in running.rows
+        if "address" in row and "name" in row
+    }
+    for line in lines:
+        words = shlex.split(line)
+        address = services["generation" if words[0] == "ask" else "retrieval"]
+        done = subprocess.run(
+            command(*words, "--address", address),
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip()

@@ -1,0 +1,138 @@
+"""The tutorials, followed as a reader would: every file is saved, every command is run in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.nearline_cli.conftest import ROOT, Up, command
+
+pytestmark = pytest.mark.service
+
+TUTORIALS = ROOT / "docs" / "tutorials"
+# ```language file: the block is that file. ```sh: its lines are commands. Anything else is output.
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
+# The service that a command asks; every other command asks the router, or none of them.
+SERVICES = {"ask": "generation", "sessions": "generation"}
+LOCAL = {"build", "snapshots"}
+# What a reader should see, by tutorial and command.
+SHOWN = {
+    "search-your-documents": {
+        "nearline build": "served as   default, epoch 1",
+        'nearline search "can I send something back" -k 2': "1       1   returns.md",
+        'nearline search "how long is a gift card valid" -k 1': "gift-cards",
+        "nearline items upsert": "1 applied",
+        "python search.py": "Delivery",
+    },
+    "recommendations-for-a-shop": {
+        "nearline build": "3,359 interactions of 300 users with 48 items",
+        "nearline recommend --user user-0 -n 4": "tea-strainer",
+        "nearline users record": "recorded 1",
+        "nearline recommend --user user-0 -n 4 --explain": "light-tent: seen",
+    },
+    "answers-with-citations": {
+        'nearline ask "how long': "[1] returns.md 11-62  Returns",
+        'nearline ask "who wrote Hamlet?"': "No answer (off_topic)",
+        'nearline ask "and express delivery?"': "[1] delivery.md",
+        "python ask.py": "VALID",
+    },
+}
+
+
+class Reader:
+    """Somebody who follows a tutorial in an empty folder; services listen on free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
+        self._up: Up | None = None
+
+    def save(self, name: str, text: str) -> None:
+        """Saves a block as a file."""
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+    def run(self, line: str) -> str:
+        """Runs a command line and returns what it printed; `nearline up` keeps running."""
+        program, *words = shlex.split(line)
+        if program == "python":
+            code = (self._folder / words[0]).read_text("utf-8")
+            for port, service in ((7700, "retrieval"), (7703, "generation")):
+                if f"127.0.0.1:{port}" in code:
+                    code = code.replace(f"127.0.0.1:{port}", self._address(service))
+            return self._output([sys.executable, "-c", code])
+        assert program == "nearline", f"a reader cannot run {line!r}"
+        if words[0] == "up":
+            self._up = Up(self._start([*words, "--port", "0", "--json"]))
+            return ""
+        if words[0] not in LOCAL:
+            words += ["--address", self._address(SERVICES.get(words[0], "retrieval"))]
+        return self._output(command(*words))
+
+    def close(self) -> None:
+        """Ends what was started, as Ctrl-C does."""
+        if self._up is None:
+            return
+        process = self._up.process
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+        assert psutil.wait_procs(self._up.children, timeout=30)[1] == []
+
+    def _start(self, words: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command(*words), cwd=self._folder, env=self._environ, stdout=subprocess.PIPE, text=True
+        )
+
+    def _output(self, line: list[str]) -> str:
+        done = subprocess.run(
+            line, cwd=self._folder, env=self._environ, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _address(self, service: str) -> str:
+        assert self._up is not None, "the tutorial starts nothing"
+        rows = [row for row in self._up.rows if row.get("name") == service and row.get("address")]
+        return str(rows[-1]["address"])
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[Reader]:
+    """Yields a reader, and ends what they started."""
+    reader = Reader(folder)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_tutorial_does_what_it_says(name: str, tmp_path: Path) -> None:
+    text = (TUTORIALS / f"{name}.md").read_text("utf-8")
+    printed: dict[str, str] = {}
+    with reading(tmp_path) as reader:
+        for language, file, body in BLOCK.findall(text):
+            if file:
+                reader.save(file, body)
+            elif language == "sh":
+                for line in body.replace("\\\n", "").splitlines():
+                    printed[line] = reader.run(line)
+    for start, shown in SHOWN[name].items():
+        assert any(shown in out for line, out in printed.items() if line.startswith(start)), start
+
+
+def test_every_tutorial_is_followed() -> None:
+    assert {path.stem for path in TUTORIALS.glob("*.md")} == set(SHOWN)
