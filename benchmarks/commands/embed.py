@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_embedding import BulkCallers, EmbeddingRate, OtherCpuUse
+from benchmarks.workloads.bulk_callers import BulkCallers, EmbeddingRate, OtherCpuUse
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
 from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process

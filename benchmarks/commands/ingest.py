@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from benchmarks.workloads import text_samples
-from benchmarks.workloads.bulk_embedding import BulkCallers, OtherCpuUse
+from benchmarks.workloads.bulk_callers import BulkCallers, OtherCpuUse
 from nearline import contract as c
 from nearline.clients import EmbeddingClient, IngestClient
 from nearline.errors import InternalError

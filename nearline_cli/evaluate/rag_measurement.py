@@ -13,7 +13,7 @@ from nearline.errors import InvalidRequest
 from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose.calibration import draft_store
-from nearline_cli.evaluate import rag_serving
+from nearline_cli.evaluate import rag_end_to_end
 from nearline_cli.local.processes import GENERATION_SERVICES, retrieval_process, service_process
 from nearline_cli.terminal import options, output
 
@@ -129,7 +129,7 @@ async def _serve(
                 ready_services=GENERATION_SERVICES,
             )
         )
-        return await rag_serving.measure_answers(
+        return await rag_end_to_end.measure_answers(
             questions,
             options.DEFAULT_COLLECTION,
             advance,

@@ -179,7 +179,7 @@ def _with_served(
     from index_builder.behaviour.model_evaluation import ModelResult
     from index_builder.evaluation.recommendation_metrics import measure
     from index_builder.interactions.splits import split
-    from nearline_cli.evaluate.recommendation_serving import measure_served
+    from nearline_cli.evaluate.recommendation_end_to_end import measure_served
 
     task = evaluation.task
     parts = split(interactions, how, seed)
