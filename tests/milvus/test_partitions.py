@@ -89,8 +89,8 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
         await _export(held, "kind")
         async with held.hosting() as shards:
             (shard,) = await shards.prepare(held.snapshot)
-            (held_now,) = shards._held.values()
-            folding = held_now.opened.result().folding
+            (held_now,) = shards._snapshots.values()
+            folding = held_now.result().folding
             before = f.Equals("kind", "a")
             page = await shard.scan(held.id, "", 100, before, frozenset())
             moved = page.items[0].id
