@@ -15,7 +15,7 @@ from retrieval.index.lexical import vocabulary
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.vectors import faiss_index
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.milvus.rows import assign_partitions, rows_of
+from retrieval.milvus.rows import assign_partitions, make_rows
 from retrieval.snapshots import golden_queries
 from retrieval.snapshots.golden_queries import GoldenQueries
 
@@ -104,7 +104,7 @@ class SnapshotSource:
         for document in range(first, last):
             rows = items.rows_of(document)
             _, starts, stops = items.chunks_of(rows, np.full(len(rows), document))
-            made = rows_of(
+            made = make_rows(
                 items.id(document),
                 items.title(document),
                 items.text(document),

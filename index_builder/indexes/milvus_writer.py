@@ -120,7 +120,7 @@ async def export(
     able = await client.capabilities()
     card = manifest.lexical if able.words and manifest.HasField("lexical") else None
     states = CollectionStates(client)
-    await states.make()
+    await states.create()
     name = collection_name(collection, snapshot_id)
     state = CollectionState(
         store=store_identity(store),
@@ -190,7 +190,7 @@ async def export(
 
 async def _say_whole(states: CollectionStates, name: str, whole: CollectionState) -> None:
     # A server that came back meanwhile has the table no longer loaded.
-    await states.make()
+    await states.create()
     newest = await states.read(name)
     if newest is None or newest.started_us != whole.started_us:
         raise Conflict(
@@ -305,7 +305,7 @@ async def _indexed(client: MilvusClient, name: str) -> None:
     """Waits until all rows are indexed: what is loaded before is searched row by row."""
     least = None
     since = time.monotonic()
-    while left := await client.unindexed(name):
+    while left := await client.count_unindexed(name):
         if least is None or left < least:
             least, since = left, time.monotonic()
         if time.monotonic() - since > _INDEX_STALLED_S:

@@ -85,13 +85,13 @@ async def export_temporarily(
 
 
 async def list_strays(
-    store: Store, collection: str, uri: str, token: str, going: Collection[str]
+    store: Store, collection: str, uri: str, token: str, removing: Collection[str]
 ) -> list[ExportedCollection]:
     """Returns what becomes of the collections of a Milvus; see `plan_collection_prune`."""
     from retrieval.milvus.orphan_collections import plan_collection_prune
 
     async with open_milvus(uri, token) as client:
-        return await plan_collection_prune(store, collection, client, going=going)
+        return await plan_collection_prune(store, collection, client, removing=removing)
 
 
 async def remove_strays(

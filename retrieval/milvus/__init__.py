@@ -1,1 +1,1 @@
-"""The same shards over Milvus: one collection of it per snapshot, one row per chunk."""
+"""Shards backed by Milvus: one Milvus collection per snapshot, one row per chunk."""

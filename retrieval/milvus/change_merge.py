@@ -1,4 +1,4 @@
-"""Changes of a batch put together: what each document is after all of them."""
+"""Merges the changes of a batch into one outcome per document."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.rows import (
     assign_partitions,
-    attributes_of,
-    rows_of,
+    make_rows,
+    parse_attributes,
     stored_attributes,
 )
 from retrieval.protocols import metrics
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplacedDocument:
-    """A document that a change brought as a whole, and its rows."""
+    """A document that was added or replaced as a whole, and its rows."""
 
     change: Change
     rows: Sequence[Mapping[str, Any]]
@@ -38,12 +38,12 @@ class ReplacedDocument:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RemovedDocument:
-    """A document that is not there, or is past its time."""
+    """A document that was deleted or has expired."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchedDocument:
-    """A document that is as it was, but for some attributes."""
+    """A document of which only some attributes change."""
 
     entries: Sequence[ChangeEntry]
 
@@ -52,17 +52,17 @@ DocumentOutcome: TypeAlias = ReplacedDocument | RemovedDocument | PatchedDocumen
 
 
 class ChangeMerger:
-    """Puts the changes of one snapshot together.
+    """Merges the changes of one snapshot.
 
-    A change that Milvus cannot hold is left out, told of, and counted: the document stays as it
-    was. The router refuses such changes; they come by way of one with another backend.
+    A change that Milvus cannot store is skipped, logged and counted; the document stays unchanged.
+    A router over Milvus rejects such changes, but a router with another backend may append them.
 
     Args:
         collection: Collection name.
-        manifest: Of the snapshot.
+        manifest: Manifest of the snapshot.
         kinds: Kinds of its attributes, by name.
-        analyser: Makes the words of the chunks; None: the Milvus collection has none.
-        partition_by: Attribute that the Milvus collection is cut up by; empty: it is not.
+        analyser: Splits chunks into words. If None, the Milvus collection stores no words.
+        partition_by: Attribute that the Milvus collection is partitioned by; empty if it is not.
     """
 
     def __init__(
@@ -80,32 +80,33 @@ class ChangeMerger:
         self._analyser = analyser
         self._partition_by = partition_by
 
-    def fold(self, entries: Sequence[ChangeEntry], now: datetime) -> Mapping[str, DocumentOutcome]:
-        """Returns what becomes of each document; those without a change that counts are left out.
+    def merge(self, entries: Sequence[ChangeEntry], now: datetime) -> Mapping[str, DocumentOutcome]:
+        """Returns the outcome of each document; those whose changes were all skipped are omitted.
 
         Args:
-            entries: Those of a document in order.
-            now: Aware; what expires until then is gone.
+            entries: Changes; those of one document are in log order.
+            now: Timezone-aware; documents that expire at or before this time count as removed.
         """
         outcomes: dict[str, DocumentOutcome] = {}
         for entry in entries:
             document_id = entry.change.document_id
             try:
-                after = self._after(outcomes.get(document_id), entry, now)
+                after = self._outcome(outcomes.get(document_id), entry, now)
             except InvalidRequest as error:
-                self._leave_out(entry, error)
+                self._reject(entry, error)
                 continue
             outcomes[document_id] = after
         return outcomes
 
-    def patched(
+    def patch_rows(
         self, rows: Sequence[Mapping[str, Any]], patch: PatchedDocument, now: datetime
     ) -> Sequence[Mapping[str, Any]]:
-        """Returns the rows of a document with its attributes changed; none: nothing is to be
-        written.
+        """Returns the rows of a document with its attributes changed; empty if nothing changes.
 
         Args:
-            rows: All of them, as they are.
+            rows: All current rows of the document.
+            patch: The changes of its attributes.
+            now: Timezone-aware; an expired document is not changed.
         """
         if not rows or rows[0]["expires"] <= to_us(now):
             return ()
@@ -113,11 +114,11 @@ class ChangeMerger:
         version, expires = rows[0]["version"], rows[0]["expires"]
         changed = False
         for entry in patch.entries:
-            merged = _merged(attributes_of(stored, self._kinds), entry.change.attributes)
+            merged = _merged(parse_attributes(stored, self._kinds), entry.change.attributes)
             try:
                 stored = stored_attributes(document_id, merged, self._kinds)
             except InvalidRequest as error:
-                self._leave_out(entry, error)
+                self._reject(entry, error)
                 continue
             version, changed = entry.position, True
             expires = to_us(entry.change.expires) if entry.change.expires else expires
@@ -129,16 +130,16 @@ class ChangeMerger:
         return assign_partitions(patched, self._partition_by)
 
     def check(self, change: Change) -> None:
-        """Checks that Milvus can hold what a change brings; its vectors may be still to come.
+        """Checks that Milvus can store a change, which need not have its vectors yet.
 
-        Raises: InvalidRequest: names the field, the limit and the remedy.
+        Raises: InvalidRequest: Names the field, the limit and the remedy.
         """
         if change.kind is ChangeKind.UPSERT:
             self._rows(change, 0, np.zeros((len(change.bounds), 0), np.float32))
         elif change.kind is ChangeKind.ATTRIBUTES:
             stored_attributes(change.document_id, change.attributes, self._kinds)
 
-    def _after(
+    def _outcome(
         self, before: DocumentOutcome | None, entry: ChangeEntry, now: datetime
     ) -> DocumentOutcome:
         change = entry.change
@@ -146,7 +147,7 @@ class ChangeMerger:
             case ChangeKind.DELETE, _:
                 return RemovedDocument()
             case ChangeKind.UPSERT, _:
-                return self._whole(change, entry.position, now)
+                return self._replaced(change, entry.position, now)
             case ChangeKind.ATTRIBUTES, RemovedDocument():
                 return before
             case ChangeKind.ATTRIBUTES, ReplacedDocument(old):
@@ -155,16 +156,16 @@ class ChangeMerger:
                     attributes=_merged(old.attributes, change.attributes),
                     expires=change.expires or old.expires,
                 )
-                return self._whole(merged, entry.position, now)
+                return self._replaced(merged, entry.position, now)
             case ChangeKind.ATTRIBUTES, PatchedDocument(entries):
                 return PatchedDocument([*entries, entry])
         return PatchedDocument([entry])
 
-    def _whole(self, change: Change, version: int, now: datetime) -> DocumentOutcome:
+    def _replaced(self, change: Change, version: int, now: datetime) -> DocumentOutcome:
         vectors = change.vectors[self._fingerprint]
         wanted = (len(change.bounds), self._dim)
         assert vectors.shape == wanted, (
-            f"{change.document_id!r} has vectors of shape {vectors.shape}, {wanted} are needed. "
+            f"{change.document_id!r} has vectors of shape {vectors.shape}; {wanted} is needed. "
             "This is a bug."
         )
         if change.expires is not None and change.expires <= now:
@@ -174,7 +175,7 @@ class ChangeMerger:
     def _rows(
         self, change: Change, version: int, vectors: NDArray[np.float32]
     ) -> Sequence[Mapping[str, Any]]:
-        rows = rows_of(
+        rows = make_rows(
             change.document_id,
             change.title,
             change.text,
@@ -188,10 +189,10 @@ class ChangeMerger:
         )
         return assign_partitions(rows, self._partition_by)
 
-    def _leave_out(self, entry: ChangeEntry, error: InvalidRequest) -> None:
+    def _reject(self, entry: ChangeEntry, error: InvalidRequest) -> None:
         metrics.changes_refused.labels(self._collection).inc()
         _log.error(
-            "a change is left out: milvus cannot hold it, and keeps the item as it was",
+            "change skipped: milvus cannot store it; the item stays unchanged",
             extra={
                 "collection": self._collection,
                 "id": entry.change.document_id,

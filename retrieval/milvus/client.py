@@ -1,9 +1,9 @@
-"""What is asked of a Milvus: the one module that knows its client's calls.
+"""Milvus client: the only module that makes pymilvus calls.
 
-Searches, reads and writes go through the client's asyncio half. What makes and drops collections
-goes through the other one in a thread, since in pymilvus 3.0 only that half can make an index in
-Milvus Lite. Reads see at least what was written up to a `seen` timestamp of the server; without one
-they see what the server has at hand, which costs no waiting.
+Searches, reads and writes use the asyncio client of pymilvus. Creating and dropping collections
+uses its synchronous client in a thread, because in pymilvus 3.0 only that one can create an index
+in Milvus Lite. Reads see at least all writes up to a server timestamp, `seen`. Without it they see
+the data that the server has available, without waiting.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 from retrieval.milvus.schema import (
     WORDS,
     Bm25,
-    indexes_of,
-    schema_of,
+    chunk_indexes,
+    chunk_schema,
     state_indexes,
     state_schema,
 )
 
-# In a collection that is cut up.
+# Physical partitions of a partitioned collection.
 _PARTITIONS = 64
 
 
 class Capabilities(NamedTuple):
-    """What the server can do.
+    """Features of a server.
 
-    words: It makes BM25 of texts by itself (from 2.5 on, and Lite). lite: It is Milvus Lite.
-    partitions: It finds again what is written over in a collection that is cut up; 2.3 puts that
-    into another partition than the one in which it looks for it.
+    words: The server computes BM25 of texts (2.5 or newer, and Lite).
+    lite: The server is Milvus Lite.
+    partitions: Overwritten rows of a partitioned collection stay readable. Milvus 2.3 writes them
+        to a different partition than the one it reads.
     """
 
     version: str
@@ -47,32 +48,32 @@ class Capabilities(NamedTuple):
 
 
 class MilvusClient:
-    """A connection to a Milvus that comes back by itself; belongs to one event loop.
+    """A Milvus client that reconnects automatically; belongs to one event loop.
 
-    See `MilvusConnection` for what every method raises.
+    See `MilvusConnection` for the errors that every method raises.
 
     Args:
         uri: "http://host:port", "https://host:port", or a file that ends in .db for Milvus Lite.
-        token: "user:password" or an API key; empty: none.
-        timeout_s: Seconds for a call that sets no limit.
+        token: "user:password" or an API key; empty for no authentication.
+        timeout_s: Default timeout of a call, in seconds.
     """
 
     def __init__(self, uri: str, token: str = "", *, timeout_s: float = 5.0) -> None:
         self.uri = uri
         self._connection = MilvusConnection(uri, token, timeout_s=timeout_s)
-        self._ask = self._connection.ask
+        self._call = self._connection.call
         self._manage = self._connection.manage
-        self._written = self._connection.written
+        self._last_write = self._connection.last_write
 
     @property
-    def away(self) -> str:
-        """Why the server does not answer; empty: it does, as far as is known."""
-        return self._connection.away
+    def outage(self) -> str:
+        """Why the server does not answer; empty while no outage is known."""
+        return self._connection.outage
 
     async def capabilities(self) -> Capabilities:
-        """Returns what the server is; asked once for each connection."""
+        """Returns the features of the server, which is asked once per connection."""
         version = await self._connection.version()
-        lite, numbers = "milvus_lite" in version, _numbers(version)
+        lite, numbers = "milvus_lite" in version, _parse_version(version)
         return Capabilities(version, lite or numbers >= (2, 5), lite, lite or numbers >= (2, 4))
 
     async def create(
@@ -85,32 +86,35 @@ class MilvusClient:
         index: str = "HNSW",
         partitioned: bool = False,
     ) -> None:
-        """Makes a collection of chunks with its indexes; it is not loaded yet.
+        """Creates a collection of chunks with its indexes, but does not load it.
 
         Args:
-            name: Name.
-            dim: Numbers of a vector.
+            name: Name of the Milvus collection.
+            dim: Dimension of the vectors.
             metric: IP or L2.
-            bm25: None: without words. Unsupported where the server cannot make them.
+            bm25: Optional; None creates a collection without lexical search.
             index: HNSW or FLAT.
-            partitioned: Cut up by the field `partition`; Unsupported where the server errs then.
+            partitioned: Partition the collection by the field `partition`.
+        Raises: Unsupported: The server is too old for `bm25` or for `partitioned`.
         """
-        able = await self.capabilities()
-        if bm25 is not None and not able.words:
+        capabilities = await self.capabilities()
+        if bm25 is not None and not capabilities.words:
             raise Unsupported(
-                f"Milvus {able.version} has no BM25 function; 2.5 or newer is needed for words"
+                f"Milvus {capabilities.version} has no BM25; lexical search needs 2.5 or newer"
             )
-        if partitioned and not able.partitions:
+        if partitioned and not capabilities.partitions:
             raise Unsupported(
-                f"Milvus {able.version} loses what is written over in a collection with a "
+                f"Milvus {capabilities.version} loses overwritten rows of a collection with a "
                 "partition key; 2.4 or newer is needed for --partition-by"
             )
-        schema = schema_of(dim, words=bm25 is not None, lite=able.lite, partitioned=partitioned)
+        schema = chunk_schema(
+            dim, words=bm25 is not None, lite=capabilities.lite, partitioned=partitioned
+        )
         partitions = {"num_partitions": _PARTITIONS} if partitioned else {}
-        indexes = indexes_of(metric, index, bm25, lite=able.lite)
+        indexes = chunk_indexes(metric, index, bm25, lite=capabilities.lite)
 
         def make(client: pymilvus.MilvusClient) -> None:
-            # Rows of one write become visible together in one channel alone.
+            # Rows of one write become visible together only if they share one channel.
             client.create_collection(
                 name,
                 schema=schema,
@@ -123,8 +127,8 @@ class MilvusClient:
 
         await self._manage(make)
 
-    async def create_states(self, name: str) -> None:
-        """Makes the table of states where it does not exist, and loads it; see `schema`."""
+    async def create_state_table(self, name: str) -> None:
+        """Creates the table of states if it does not exist, and loads it; see `schema`."""
 
         def make(client: pymilvus.MilvusClient) -> None:
             if not client.has_collection(name, timeout=MANAGE_S):
@@ -140,25 +144,25 @@ class MilvusClient:
 
         await self._manage(make)
 
-    async def names(self) -> list[str]:
-        """Lists the collections."""
+    async def list_collections(self) -> list[str]:
+        """Returns the names of all collections, sorted."""
         names: list[str] = await self._manage(lambda client: client.list_collections())
         return sorted(names)
 
     async def load(self, name: str) -> None:
-        """Loads a collection into the memory of the servers; returns once it answers."""
+        """Loads a collection into memory; returns once it can be searched."""
         await self._manage(lambda client: client.load_collection(name, timeout=MANAGE_S))
 
     async def release(self, name: str) -> None:
-        """Takes a collection out of the memory of the servers."""
+        """Releases the memory of a collection."""
         await self._manage(lambda client: client.release_collection(name, timeout=MANAGE_S))
 
     async def flush(self, name: str) -> None:
-        """Has all rows written to the store, where indexes are made of them."""
+        """Flushes all rows to storage, where they are indexed."""
         await self._manage(lambda client: client.flush(name, timeout=MANAGE_S))
 
-    async def unindexed(self, name: str) -> int:
-        """Counts the rows that were written to the store and are in no index yet."""
+    async def count_unindexed(self, name: str) -> int:
+        """Counts the flushed rows that are not indexed yet."""
 
         def look(client: pymilvus.MilvusClient) -> int:
             described = (
@@ -170,38 +174,38 @@ class MilvusClient:
         return await self._manage(look)
 
     async def drop(self, name: str) -> None:
-        """Drops a collection; one that does not exist is no error."""
+        """Drops a collection if it exists."""
         await self._manage(lambda client: client.drop_collection(name, timeout=MANAGE_S))
 
     async def insert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Adds rows whose keys are new; gives the timestamp from which reads see them."""
-        await self._ask(
+        """Adds rows with new keys; returns the timestamp from which reads see them."""
+        await self._call(
             lambda client: client.insert(name, list(rows), retry_times=0), MANAGE_S, write=True
         )
-        return self._written(name)
+        return self._last_write(name)
 
     async def upsert(
         self, name: str, rows: Sequence[Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> int:
-        """Writes rows over those of the same keys; gives the timestamp, see `insert`."""
-        await self._ask(
+        """Writes rows, replacing those with the same keys; returns the timestamp, see `insert`."""
+        await self._call(
             lambda client: client.upsert(name, list(rows), retry_times=0), timeout_s, write=True
         )
-        return self._written(name)
+        return self._last_write(name)
 
     async def delete(self, name: str, expression: str, *, timeout_s: float | None = None) -> int:
-        """Deletes the rows that an expression finds; gives the timestamp, see `insert`.
+        """Deletes the rows that match an expression; returns the timestamp, see `insert`.
 
-        It is 0, which has reads wait for all, where the server does not say when (2.3): that of any
-        later write, of another collection as well, lies after it.
+        The timestamp is 0, which makes reads wait for all writes, if the server does not report it
+        (2.3). The timestamp of any later write, to any collection, lies after the delete.
         """
-        before = self._written(name)
-        await self._ask(
+        before = self._last_write(name)
+        await self._call(
             lambda client: client.delete(name, filter=expression, retry_times=0),
             timeout_s,
             write=True,
         )
-        after = self._written(name)
+        after = self._last_write(name)
         return after if after > before else 0
 
     async def count(
@@ -212,8 +216,8 @@ class MilvusClient:
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> int:
-        """Counts rows; see `query` for what is common."""
-        (row,) = await self._ask(
+        """Counts rows; see `query` for the arguments."""
+        (row,) = await self._call(
             lambda client: client.query(
                 name,
                 filter=expression,
@@ -237,10 +241,10 @@ class MilvusClient:
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[MilvusHit]]:
-        """Finds the k best rows for each of (n, d) vectors, best first; see `query`.
+        """Returns the k best rows of each of (n, d) vectors, best first; see `query`.
 
         Args:
-            ef: Width of an HNSW search, at least k; None: the server's default.
+            ef: Width of an HNSW search, at least k; None uses the server's default.
         """
         params = {} if ef is None else {"ef": ef}
         return await self._search(
@@ -258,12 +262,12 @@ class MilvusClient:
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> list[list[MilvusHit]]:
-        """Finds the k best rows for the words of each text; only rows that have one of them."""
+        """Returns the k best rows by BM25 of each text; only rows that contain one of its words."""
         results = await self._search(
             name, list(texts), WORDS, k, expression, fields, {}, seen, timeout_s
         )
-        # Lite gives BM25 with the sign of a distance.
-        return [[one._replace(score=abs(one.score)) for one in found] for found in results]
+        # Lite returns BM25 scores with the sign of a distance.
+        return [[hit._replace(score=abs(hit.score)) for hit in hits] for hits in results]
 
     async def query(
         self,
@@ -275,27 +279,29 @@ class MilvusClient:
         seen: int | None = None,
         timeout_s: float | None = None,
     ) -> list[Mapping[str, Any]]:
-        """Reads the first rows that an expression finds, in the order of their keys.
+        """Reads the first rows that match an expression, in the order of their keys.
 
         Args:
-            name: Collection.
-            expression: Empty: all.
-            fields: What to read; the primary key comes with it.
-            limit: 1..MOST_ROWS.
-            seen: See as much as was written up to this timestamp; 0: all; None: what is at hand.
-            timeout_s: Seconds.
+            name: Name of the Milvus collection.
+            expression: Boolean expression; empty matches all rows.
+            fields: Fields to read, in addition to the primary key.
+            limit: 1..MAX_ROWS.
+            seen: Reads see all writes up to this timestamp. 0 waits for all writes; None reads the
+                available data without waiting.
+            timeout_s: Timeout in seconds; None uses the default of the client.
         """
-        # Lite sorts by key only for an iterator; of a server, the client would forget `seen` then.
+        # Lite sorts by key only for an iterator. With a server, an iterator makes pymilvus ignore
+        # `seen`.
         lite = (await self.capabilities()).lite
-        kept: Mapping[str, Any] = {"iterator": "True"} if lite else _consistency(seen)
-        rows: list[Mapping[str, Any]] = await self._ask(
+        ordering: Mapping[str, Any] = {"iterator": "True"} if lite else _consistency(seen)
+        rows: list[Mapping[str, Any]] = await self._call(
             lambda client: client.query(
                 name,
                 filter=expression,
                 output_fields=list(fields),
                 limit=limit,
                 retry_times=0,
-                **kept,
+                **ordering,
             ),
             timeout_s,
         )
@@ -317,7 +323,7 @@ class MilvusClient:
         seen: int | None,
         timeout_s: float | None,
     ) -> list[list[MilvusHit]]:
-        results = await self._ask(
+        results = await self._call(
             lambda client: client.search(
                 name,
                 data=data,
@@ -331,7 +337,7 @@ class MilvusClient:
             ),
             timeout_s,
         )
-        return [_found(hits) for hits in results]
+        return [_parse_hits(hits) for hits in results]
 
 
 def _consistency(seen: int | None) -> dict[str, Any]:
@@ -342,14 +348,14 @@ def _consistency(seen: int | None) -> dict[str, Any]:
     return {"consistency_level": "Customized", "guarantee_timestamp": seen}
 
 
-def _found(hits: Any) -> list[MilvusHit]:
-    # A server of 2.3 does not say what the primary key is called.
+def _parse_hits(hits: Any) -> list[MilvusHit]:
+    # A 2.3 server calls the primary key "id", whatever its name.
     key = "key" if hits and "key" in hits[0] else "id"
     return [MilvusHit(hit[key], hit["distance"], hit["entity"]) for hit in hits]
 
 
-def _numbers(version: str) -> tuple[int, int]:
-    """Returns major and minor number of a server's version; (0, 0): it has none."""
+def _parse_version(version: str) -> tuple[int, int]:
+    """Returns major and minor number of a server version; (0, 0) if it has none."""
     numbers = version.lstrip("v").split("-")[0].split(".")
     with contextlib.suppress(ValueError, IndexError):
         return int(numbers[0]), int(numbers[1])

@@ -1,8 +1,8 @@
-"""What is in each of our collections of Milvus, in a table beside them: the word that it is whole.
+"""State of every Nearline collection in Milvus, kept in a table of its own.
 
-Milvus has no transactions over collections, so the order of writes carries the meaning: a state
-that is not whole is written before the first row, a whole one after the last; and how far live
-changes are is written after the changes.
+Milvus has no transactions across collections, so correctness rests on the order of writes: an
+incomplete state is written before the first row, a complete one after the last row, and the
+position of live changes after the changes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,33 @@ from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
 from retrieval.milvus.layout import STATES
 
-# Raised whenever rows are laid out in another way.
+# Incremented whenever the layout of rows changes.
 FORMAT = 1
-_VECTOR = [0.0, 1.0]
+_PLACEHOLDER_VECTOR = [0.0, 1.0]
 _NOWHERE = (0,) * PARTITIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionState:
-    """What is in a collection of Milvus.
+    """State of a Milvus collection.
 
-    store, collection, snapshot_id: What it was made from; see `store_identity`.
-    whole: All of it is there. index: HNSW or FLAT. words: It has BM25.
-    documents, chunks: Of the snapshot.
-    single_valued: Attributes of which no document has a list. expiring: Some document expires.
-    partition_by: Attribute that it is cut up by; empty: it is not.
-    started_us: When writing it began, microseconds since 1970.
-    log_id, positions: The change log whose changes are in it, and how far, by partition; empty:
-    none beyond the snapshot. begun: Positions up to which changes may be in it in part, where that
-    is further: they are to be written together. seen: Timestamp of the last of these writes; 0:
-    not known, None: there was none.
-    oldest_change_us: When the log took the first of them, microseconds since 1970; 0: there are
-    none. lost: Why they belong to no log any more, and the remedy; empty: they do.
+    store, collection, snapshot_id: The snapshot that was exported; see `store_identity`.
+    whole: Whether the export is complete.
+    index: HNSW or FLAT.
+    words: Whether the collection supports lexical search (BM25).
+    documents, chunks: Counts of the snapshot.
+    single_valued: Attributes that have no list in any document.
+    expiring: Whether some document expires.
+    started_us: Start of the export, microseconds since 1970.
+    partition_by: Attribute that the collection is partitioned by; empty if it is not.
+    log_id, positions: Change log whose changes the collection contains, and the position reached in
+        each partition; empty if it contains no live changes.
+    begun: Positions up to which changes may be written in part; the rest must be written together
+        with them.
+    seen: Timestamp of the last write of changes; 0 if unknown, None if there was none.
+    oldest_change_us: When the log received the first of these changes, microseconds since 1970; 0
+        if there are none.
+    lost: Why the changes no longer belong to a log, and the remedy; empty if they do.
     """
 
     store: str
@@ -64,48 +69,48 @@ class CollectionState:
 
 
 class CollectionStates:
-    """The table of states.
+    """The table of collection states.
 
     Args:
-        client: The Milvus.
+        client: Client of the Milvus server.
     """
 
     def __init__(self, client: MilvusClient) -> None:
         self._client = client
 
-    async def make(self) -> None:
-        """Makes the table where there is none; to be called before anything else."""
-        await self._client.create_states(STATES)
+    async def create(self) -> None:
+        """Creates the table if it does not exist; must be called first."""
+        await self._client.create_state_table(STATES)
 
     async def read(self, name: str, *, newest: bool = True) -> CollectionState | None:
-        """Reads the state of a collection of Milvus; None: there is none.
+        """Returns the state of a Milvus collection; None if it has none.
 
         Args:
-            name: Name of the collection.
-            newest: False: what is at hand, without waiting; on a server it may be a little older.
-        Raises: SnapshotMismatch: of another version of Nearline.
+            name: Name of the Milvus collection.
+            newest: If False, returns the available state without waiting for the latest writes.
+        Raises: SnapshotMismatch: The state was written by another version of Nearline.
         """
         seen = 0 if newest else None
         rows = await self._client.query(STATES, any_of("key", [name]), ["state"], seen=seen)
-        return _state_of(rows[0]) if rows else None
+        return _parse_state(rows[0]) if rows else None
 
-    async def all(self) -> Mapping[str, CollectionState]:
-        """Reads all states, by the name of the collection of Milvus."""
+    async def read_all(self) -> Mapping[str, CollectionState]:
+        """Returns all states, by name of the Milvus collection."""
         rows = await self._client.query(STATES, "", ["state"], seen=0)
-        return {row["key"]: _state_of(row) for row in rows}
+        return {row["key"]: _parse_state(row) for row in rows}
 
     async def write(
         self, name: str, state: CollectionState, *, timeout_s: float | None = None
     ) -> int:
-        """Writes the state of a collection; gives the timestamp from which reads see it."""
-        told = {
+        """Writes the state of a collection; returns the timestamp from which reads see it."""
+        record = {
             **dataclasses.asdict(state),
             "format": FORMAT,
             "single_valued": sorted(state.single_valued),
             "positions": list(state.positions),
             "begun": list(state.begun),
         }
-        row = {"key": name, "state": told, "vector": _VECTOR}
+        row = {"key": name, "state": record, "vector": _PLACEHOLDER_VECTOR}
         return await self._client.upsert(STATES, [row], timeout_s=timeout_s)
 
     async def remove(self, name: str) -> None:
@@ -114,19 +119,19 @@ class CollectionStates:
 
 
 def store_identity(store: Store) -> str:
-    """Names a store so that no other one has its name: a folder is one of this machine alone."""
+    """Returns a unique name of a store; the name of a local folder includes the host name."""
     return store.url if "://" in store.url else f"file://{socket.gethostname()}{store.url}"
 
 
-def _state_of(row: Mapping[str, Any]) -> CollectionState:
-    told = dict(row["state"])
-    version = told.pop("format", None)
+def _parse_state(row: Mapping[str, Any]) -> CollectionState:
+    record = dict(row["state"])
+    version = record.pop("format", None)
     if version != FORMAT:
         raise SnapshotMismatch(
-            f"Milvus collection {row['key']!r} has layout {version}, this version of Nearline "
-            f"knows {FORMAT}; export the snapshot again: nearline snapshots export --to milvus"
+            f"Milvus collection {row['key']!r} has layout {version}, but this version of Nearline "
+            f"reads {FORMAT}; export the snapshot again: nearline snapshots export --to milvus"
         )
-    told["single_valued"] = frozenset(told["single_valued"])
+    record["single_valued"] = frozenset(record["single_valued"])
     for name in ("positions", "begun"):
-        told[name] = tuple(told.get(name, _NOWHERE))
-    return CollectionState(**told)
+        record[name] = tuple(record.get(name, _NOWHERE))
+    return CollectionState(**record)

@@ -1,4 +1,4 @@
-"""Counts of items in a Milvus collection, and of the values of their attributes."""
+"""Counts items of a Milvus collection, and the values of their attributes."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import attribute_values
 from retrieval.protocols.shard import FieldCounts, ShardCounts
 
-# Milvus counts matches by itself; values have to be read.
+# Milvus counts the matches; attribute values have to be read and counted here.
 MAX_MATCHES = 1_000_000
-_FIRST = "chunk == 0"
+_FIRST_CHUNK = "chunk == 0"
 
 
 async def count_matches(
-    reading: MilvusReader, filter: Filter | None, fields: Sequence[str], deadline: float | None
+    reader: MilvusReader, filter: Filter | None, fields: Sequence[str], deadline: float | None
 ) -> ShardCounts:
-    """Counts the items that match, and the values of attributes among them; see `Shard.count`.
+    """Counts the items that match, and the values of their attributes; see `Shard.count`.
 
-    Raises: Unsupported: the values of more than MOST_MATCHES items are to be counted.
+    Raises: Unsupported: More than MAX_MATCHES items match and their values are requested.
     """
-    wanted = reading.matching(filter, _FIRST)
+    wanted = reader.matching(filter, _FIRST_CHUNK)
     for field in fields:
-        if field not in reading.kinds:
-            raise unknown_attribute_error(field, list(reading.kinds), "facets.field")
-    count = await reading.count(wanted, deadline)
+        if field not in reader.kinds:
+            raise unknown_attribute_error(field, list(reader.kinds), "facets.field")
+    count = await reader.count(wanted, deadline)
     if not fields:
         return ShardCounts(count, [])
     if count > MAX_MATCHES:
         raise Unsupported(
-            f"{count:,} items match, and over Milvus the values of {MAX_MATCHES:,} can be "
-            "counted; narrow the filter, or count without facets",
+            f"{count:,} items match; with Milvus, facets are limited to {MAX_MATCHES:,} items. "
+            "Narrow the filter, or count without facets",
             field="facets",
         )
     counted: list[Counter[Scalar]] = [Counter() for _ in fields]
     missing = [0] * len(fields)
-    # What was counted may have changed since: the items are those whose values are counted.
+    # Items may have changed since, so the count is that of the items read here.
     count = 0
-    async for page in reading.pages(wanted, ["attributes"], deadline):
+    async for page in reader.pages(wanted, ["attributes"], deadline):
         count += len(page)
         for row in page:
             for place, field in enumerate(fields):
-                values = attribute_values(row["attributes"], field, reading.kinds[field])
+                values = attribute_values(row["attributes"], field, reader.kinds[field])
                 counted[place].update(set(values))
                 missing[place] += not values
     return ShardCounts(count, [FieldCounts(*both) for both in zip(counted, missing, strict=True)])

@@ -25,7 +25,7 @@ from retrieval.changelog.records import ChangeEntry
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
 from retrieval.live.view import LiveState, LiveView
 from retrieval.milvus.collection_state import CollectionState
-from retrieval.milvus.document_writes import WRITE_S
+from retrieval.milvus.document_writer import WRITE_S
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection, any_expires, list_attributes
 from retrieval.protocols.shard import AppliedState
@@ -33,10 +33,10 @@ from retrieval.protocols.watermark import Watermark
 
 # How often whoever does not write looks how far the other one is.
 _POLL = Backoff(0.05, 0.5, factor=1.5)
-# After so long without a word from who writes, it is told that changes are not followed.
-_PATIENCE_S = 5.0
-_EVERY = tuple(range(PARTITIONS))
-_NOWHERE = (0,) * PARTITIONS
+# After so long without a word from who writes, it is announced that changes are not followed.
+_WRITER_TIMEOUT_S = 5.0
+_ALL_PARTITIONS = tuple(range(PARTITIONS))
+_START = (0,) * PARTITIONS
 
 
 def follow_snapshot(
@@ -48,7 +48,10 @@ def follow_snapshot(
         attach: Has searches ask how far they are.
     """
     return FollowedShard(
-        number=0, partitions=_EVERY, new_delta=partial(_new_delta, collection), attach=attach
+        number=0,
+        partitions=_ALL_PARTITIONS,
+        new_delta=partial(_new_delta, collection),
+        attach=attach,
     )
 
 
@@ -65,7 +68,7 @@ async def _new_delta(
         if state.log_id == start.log_id:
             at = start.advanced(dict(enumerate(state.positions)))
         await collection.check(state, at, log)
-    collection.show(state)
+    collection.publish(state)
     return MilvusDelta(collection, state, start, at)
 
 
@@ -80,18 +83,22 @@ class MilvusDelta:
     """
 
     def __init__(
-        self, collection: LiveCollection, state: CollectionState, start: Watermark, at: Watermark
+        self,
+        collection: LiveCollection,
+        state: CollectionState,
+        start: Watermark,
+        position: Watermark,
     ) -> None:
         self._collection = collection
         self._state = state
         self._start = start
-        self._at = at
+        self._position = position
         self._term = 0
         # Timestamp of the last write, for reads; 0: reads have to wait for all there is.
         self._seen = 0
         # What waits for more: it is to be written together with that.
-        self._held: dict[tuple[int, int], ChangeEntry] = {}
-        self._view = LiveView(AppliedState(at))
+        self._pending: dict[tuple[int, int], ChangeEntry] = {}
+        self._view = LiveView(AppliedState(position))
 
     @property
     def view(self) -> LiveView:
@@ -105,36 +112,36 @@ class MilvusDelta:
         except (NearlineError, asyncio.CancelledError) as error:
             # What is there has to be looked at again; and whoever cannot write lets others try.
             self._term = 0
-            self._collection.is_unsure()
+            self._collection.mark_unsure()
             if not isinstance(error, asyncio.CancelledError):
                 await self._collection.close()
             raise
 
     async def _apply(self, entries: Sequence[ChangeEntry]) -> None:
         for entry in entries:
-            self._held[entry.partition, entry.position] = entry
+            self._pending[entry.partition, entry.position] = entry
         self._collection.expect(entries)
         loop = asyncio.get_running_loop()
-        until, delays = loop.time() + _PATIENCE_S, _POLL.delays()
+        until, delays = loop.time() + _WRITER_TIMEOUT_S, _POLL.delays()
         while True:
             self._forget_applied()
-            if not self._held:
+            if not self._pending:
                 return
             state = await self._collection.read_state(newest=False)
             self._check_same(state)
             # Only whoever can read tries to write.
             lease = await self._collection.lease(state)
-            if await lease.take():
-                await self._written(lease)
+            if await lease.acquire():
+                await self._write_pending(lease)
                 return
-            if self._is_further(state):
-                self._reached(state)
-                until = loop.time() + _PATIENCE_S
+            if self._is_ahead(state):
+                self._advance_to(state)
+                until = loop.time() + _WRITER_TIMEOUT_S
                 continue
             if loop.time() > until:
                 raise NotReady(
                     f"another router holds the right to write live changes into Milvus collection "
-                    f"{self._collection.name}, and has not written any for {_PATIENCE_S:g} s"
+                    f"{self._collection.name}, and has not written any for {_WRITER_TIMEOUT_S:g} s"
                 )
             await asyncio.sleep(next(delays))
 
@@ -148,119 +155,120 @@ class MilvusDelta:
     def stats(self) -> DeltaStats:
         """Returns how many changes there are; rows are Milvus' own affair."""
         changes = 0
-        if self._at.log_id == self._start.log_id:
-            changes = sum(self._at.positions) - sum(self._start.positions)
+        if self._position.log_id == self._start.log_id:
+            changes = sum(self._position.positions) - sum(self._start.positions)
         return DeltaStats(0, 0, 0, changes, self._state.oldest_change_us)
 
     async def close(self) -> None:
         """Needs nothing: the right to write stays with the process."""
 
-    async def _written(self, lease: Lease) -> None:
+    async def _write_pending(self, lease: Lease) -> None:
         """Writes what is held, or leaves it where more has to come."""
         if lease.term != self._term:
             state = await self._collection.read_state()
             self._check_same(state)
             self._take_over(state)
             self._term = lease.term
-        entries = list(self._held.values())
+        entries = list(self._pending.values())
         if entries and self._is_complete():
             await self._write(entries, lease)
 
     async def _write(self, entries: Sequence[ChangeEntry], lease: Lease) -> None:
-        def may_write() -> None:
-            if lease.left_s < WRITE_S:
+        def check_lease() -> None:
+            if lease.remaining_s < WRITE_S:
                 raise NotReady(
                     "the right to write live changes into Milvus may lapse before they are "
                     "written: Redis has not renewed it"
                 )
 
         now = datetime.now(UTC)
-        outcomes = await asyncio.to_thread(self._collection.folding.fold, entries, now)
-        positions = self._at.advanced(_last(entries)).positions
+        outcomes = await asyncio.to_thread(self._collection.merger.merge, entries, now)
+        positions = self._position.advanced(_last_positions(entries)).positions
         before = self._state
         state = replace(
             before,
-            log_id=self._at.log_id,
-            positions=self._at.positions,
+            log_id=self._position.log_id,
+            positions=self._position.positions,
             expiring=before.expiring or any_expires(entries),
             single_valued=before.single_valued - list_attributes(entries),
             oldest_change_us=before.oldest_change_us or min(one.time_us for one in entries),
         )
-        told = replace(state, begun=positions if _is_twice(entries) else before.begun)
-        if (told.begun, told.expiring, told.single_valued, told.log_id) != (
+        announced = replace(state, begun=positions if _has_repeats(entries) else before.begun)
+        if (announced.begun, announced.expiring, announced.single_valued, announced.log_id) != (
             before.begun,
             before.expiring,
             before.single_valued,
             before.log_id,
         ):
-            may_write()
-            await self._collection.write_state(told)
-            self._state = told
-        writes = self._collection.writes(state, may_write)
-        self._seen = await writes.write(outcomes, self._seen, now)
-        done = replace(told, positions=positions, seen=self._seen)
-        may_write()
-        await self._collection.write_state(done)
-        self._reached(done)
+            check_lease()
+            await self._collection.write_state(announced)
+            self._state = announced
+        writer = self._collection.document_writer(state, check_lease)
+        self._seen = await writer.write(outcomes, self._seen, now)
+        committed = replace(announced, positions=positions, seen=self._seen)
+        check_lease()
+        await self._collection.write_state(committed)
+        self._advance_to(committed)
 
     def _take_over(self, state: CollectionState) -> None:
         """Goes on from where whoever wrote before has come to."""
         # He may have written more than the state says.
         self._seen = 0
         if not self._is_of_log(state):
-            state = replace(state, log_id="", positions=_NOWHERE, begun=_NOWHERE)
-        self._reached(state)
+            state = replace(state, log_id="", positions=_START, begun=_START)
+        self._advance_to(state)
 
     def _is_complete(self) -> bool:
-        """Returns whether all is held that was begun together and is not done."""
-        reached = dict(enumerate(self._at.positions))
-        for partition, position in self._held:
+        """Returns whether all is held that was begun together and is not committed."""
+        reached = dict(enumerate(self._position.positions))
+        for partition, position in self._pending:
             reached[partition] = max(reached[partition], position)
         return all(reached[one] >= at for one, at in enumerate(self._state.begun))
 
-    def _reached(self, state: CollectionState) -> None:
+    def _advance_to(self, state: CollectionState) -> None:
         self._state = state
-        if state.log_id == self._at.log_id:
-            self._at = self._at.advanced(dict(enumerate(state.positions)))
-        self._collection.show(state)
-        self._view = LiveView(AppliedState(self._at))
+        if state.log_id == self._position.log_id:
+            self._position = self._position.advanced(dict(enumerate(state.positions)))
+        self._collection.publish(state)
+        self._view = LiveView(AppliedState(self._position))
         self._forget_applied()
 
     def _forget_applied(self) -> None:
-        positions = self._at.positions
-        for partition, position in tuple(self._held):
+        positions = self._position.positions
+        for partition, position in tuple(self._pending):
             if position <= positions[partition]:
-                del self._held[partition, position]
+                del self._pending[partition, position]
 
     def _check_same(self, state: CollectionState) -> None:
         """Checks that the collection is still the one that was begun with.
 
         Raises: SnapshotMismatch: it was written again, or its changes are lost in the log.
         """
-        mine = self._state
-        if state.started_us != mine.started_us or state.lost:
+        known = self._state
+        if state.started_us != known.started_us or state.lost:
             raise SnapshotMismatch(
                 f"Milvus collection {self._collection.name} was written again, or its changes are "
                 "lost in the log; it is looked at again"
             )
 
     def _is_of_log(self, state: CollectionState) -> bool:
-        return state.log_id == self._at.log_id
+        return state.log_id == self._position.log_id
 
-    def _is_further(self, state: CollectionState) -> bool:
+    def _is_ahead(self, state: CollectionState) -> bool:
         return self._is_of_log(state) and any(
-            there > here for there, here in zip(state.positions, self._at.positions, strict=True)
+            there > here
+            for there, here in zip(state.positions, self._position.positions, strict=True)
         )
 
 
-def _last(entries: Iterable[ChangeEntry]) -> Mapping[int, int]:
+def _last_positions(entries: Iterable[ChangeEntry]) -> Mapping[int, int]:
     last: dict[int, int] = {}
     for entry in entries:
         last[entry.partition] = max(last.get(entry.partition, 0), entry.position)
     return last
 
 
-def _is_twice(entries: Iterable[ChangeEntry]) -> bool:
+def _has_repeats(entries: Iterable[ChangeEntry]) -> bool:
     """Returns whether some document is changed more than once."""
     counts = Counter(entry.change.document_id for entry in entries)
     return max(counts.values(), default=0) > 1

@@ -51,7 +51,7 @@ def filter_expression(
         Unsupported: a range over lists, a name that no path can hold, or too long an expression.
     """
     check_kinds(filter, kinds)
-    written = _Writer(kinds, single_valued).write(filter, exact=False)
+    written = _FilterWriter(kinds, single_valued).write(filter, exact=False)
     size = len(written.encode())
     if size > MAX_EXPRESSION_BYTES:
         raise Unsupported(
@@ -90,11 +90,11 @@ def partition_expression(filter: Filter, attribute: str) -> Sequence[str]:
         filter: The filter.
         attribute: What the collection is cut up by; no document has a list of it.
     """
-    values = _values(filter, attribute)
+    values = _possible_values(filter, attribute)
     return () if values is None else (any_of("partition", sorted(map(partition_value, values))),)
 
 
-def _values(filter: Filter, attribute: str) -> frozenset[str] | None:
+def _possible_values(filter: Filter, attribute: str) -> frozenset[str] | None:
     """Returns the values that an attribute may have where a filter admits; None: any, or none."""
     match filter:
         case f.Equals(field, str() as value) if field == attribute:
@@ -102,16 +102,18 @@ def _values(filter: Filter, attribute: str) -> frozenset[str] | None:
         case f.In(field, values) if field == attribute:
             return frozenset(one for one in values if isinstance(one, str))
         case f.All(parts):
-            known = [found for part in parts if (found := _values(part, attribute)) is not None]
+            known = [
+                found for part in parts if (found := _possible_values(part, attribute)) is not None
+            ]
             return frozenset.intersection(*known) if known else None
         case f.Any(parts):
-            every = [_values(part, attribute) for part in parts]
+            every = [_possible_values(part, attribute) for part in parts]
             known = [found for found in every if found is not None]
             return frozenset[str]().union(*known) if len(known) == len(every) else None
     return None
 
 
-class _Writer:
+class _FilterWriter:
     """Writes one filter."""
 
     def __init__(self, kinds: Mapping[str, str], single_valued: frozenset[str]) -> None:
@@ -127,9 +129,9 @@ class _Writer:
         """
         match filter:
             case f.All(parts):
-                return _joined([self.write(part, exact=exact) for part in parts], "and", MATCH_ALL)
+                return _join([self.write(part, exact=exact) for part in parts], "and", MATCH_ALL)
             case f.Any(parts):
-                return _joined([self.write(part, exact=exact) for part in parts], "or", MATCH_NONE)
+                return _join([self.write(part, exact=exact) for part in parts], "or", MATCH_NONE)
             case f.Not(part):
                 return f"(not ({self.write(part, exact=True)}))"
             case f.Exists(field):
@@ -137,16 +139,16 @@ class _Writer:
         path = _path(filter.field)
         match filter:
             case f.Range():
-                met = self._within(filter, path)
+                met = self._range(filter, path)
             case f.Equals(_, value):
-                met = self._among(filter.field, path, (value,))
+                met = self._membership(filter.field, path, (value,))
             case f.In(_, values):
-                met = self._among(filter.field, path, values)
+                met = self._membership(filter.field, path, values)
         if not exact or met == MATCH_NONE:
             return met
-        return _joined([f"(exists {path})", met], "and", MATCH_ALL)
+        return _join([f"(exists {path})", met], "and", MATCH_ALL)
 
-    def _within(self, condition: f.Range, path: str) -> str:
+    def _range(self, condition: f.Range, path: str) -> str:
         field, kind = condition.field, self._kinds[condition.field]
         if field not in self._single_valued:
             raise Unsupported(
@@ -157,18 +159,18 @@ class _Writer:
         bounds = bounds_of(condition, kind)
         if bounds is None:
             return MATCH_NONE
-        compared = [_compared(path, bound) for bound in bounds]
+        compared = [_comparison(path, bound) for bound in bounds]
         # Without a bound left any value will do.
-        return _joined(compared or [f"(exists {path})"], "and", MATCH_ALL)
+        return _join(compared or [f"(exists {path})"], "and", MATCH_ALL)
 
-    def _among(self, field: str, path: str, values: Sequence[FilterValue]) -> str:
+    def _membership(self, field: str, path: str, values: Sequence[FilterValue]) -> str:
         wanted = list(dict.fromkeys(equal_values(values, self._kinds[field])))
         if not wanted:
             return MATCH_NONE
         single = field in self._single_valued
         equal = [_equal(path, value) for value in wanted]
         if single:
-            return _joined(equal, "or", MATCH_NONE)
+            return _join(equal, "or", MATCH_NONE)
         if self._kinds[field] == "int" and _INT64_MIN in wanted:
             raise Unsupported(
                 f"attribute {field!r} has lists, and Milvus cannot look for {_INT64_MIN} in one; "
@@ -180,10 +182,10 @@ class _Writer:
         if self._kinds[field] == "string":
             # Of a text that only reads like a list, nothing is element 0.
             contained = f"((exists {path}[0]) and {contained})"
-        return _joined([*equal, contained], "or", MATCH_NONE)
+        return _join([*equal, contained], "or", MATCH_NONE)
 
 
-def _joined(parts: Sequence[str], operator: str, none: str) -> str:
+def _join(parts: Sequence[str], operator: str, none: str) -> str:
     """Puts parts together in a tree that is wide rather than deep; without any it is `none`."""
     if not parts:
         return none
@@ -206,10 +208,10 @@ def _path(name: str) -> str:
 
 
 def _equal(path: str, value: FilterValue) -> str:
-    return _compared(path, Bound("equal", value))
+    return _comparison(path, Bound("equal", value))
 
 
-def _compared(path: str, bound: Bound) -> str:
+def _comparison(path: str, bound: Bound) -> str:
     sign = _SIGNS[bound.comparison]
     value = bound.value
     if isinstance(value, int) and value == _INT64_MIN:

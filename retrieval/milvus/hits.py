@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.milvus.rows import attributes_of, first_attribute_value
+from retrieval.milvus.rows import first_attribute_value, parse_attributes
 from retrieval.milvus.top_units import RankedRow
 from retrieval.protocols.shard import HitPayload, ShardFilterPlan, ShardHits, ShardOptions
 
@@ -60,6 +60,8 @@ def _payload(
     return HitPayload(
         fields["title"] if PayloadField.TITLE in payload else None,
         fields["passage"] if PayloadField.TEXT in payload else None,
-        attributes_of(fields["attributes"], kinds) if PayloadField.ATTRIBUTES in payload else None,
+        parse_attributes(fields["attributes"], kinds)
+        if PayloadField.ATTRIBUTES in payload
+        else None,
         np.array(fields["vector"], np.float32) if PayloadField.VECTOR in payload else None,
     )

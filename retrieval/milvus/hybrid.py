@@ -12,7 +12,7 @@ from retrieval.milvus.reader import in_batches
 from retrieval.milvus.top_units import RankedRow, UnitOf, document_of, find_top_units
 
 # Finds the best rows of a leg for one query: how many at most, and what they must meet.
-FindAmong = Callable[[int, str], Awaitable[Sequence[MilvusHit]]]
+FindMatching = Callable[[int, str], Awaitable[Sequence[MilvusHit]]]
 
 
 class HybridCandidate(NamedTuple):
@@ -35,14 +35,14 @@ class ScoreCompletion:
     def __init__(self, chunks: int) -> None:
         self._chunks = chunks
 
-    async def of(
+    async def complete(
         self,
         dense: Sequence[RankedRow],
         lexical: Sequence[RankedRow],
         *,
         unit_of: UnitOf,
-        find_dense: FindAmong,
-        find_words: FindAmong,
+        find_dense: FindMatching,
+        find_words: FindMatching,
     ) -> list[HybridCandidate]:
         """Completes the candidates of one query.
 
@@ -54,10 +54,10 @@ class ScoreCompletion:
         by_vector = {unit_of(row): row for row in dense}
         by_words = {unit_of(row): row for row in lexical}
         more_dense, more_words = await asyncio.gather(
-            self._among(
+            self._missing_scores(
                 [row for row in lexical if unit_of(row) not in by_vector], unit_of, find_dense
             ),
-            self._among(
+            self._missing_scores(
                 [row for row in dense if unit_of(row) not in by_words], unit_of, find_words
             ),
         )
@@ -68,25 +68,25 @@ class ScoreCompletion:
             for unit, row in by_vector.items()
         ]
 
-    async def _among(
-        self, rows: Sequence[RankedRow], unit_of: UnitOf, find: FindAmong
+    async def _missing_scores(
+        self, rows: Sequence[RankedRow], unit_of: UnitOf, find: FindMatching
     ) -> dict[Hashable, RankedRow]:
         async def read(expression: str, units: int) -> list[RankedRow]:
-            async def asked(_: Sequence[int], ask: int) -> list[Sequence[MilvusHit]]:
+            async def find_rows(_: Sequence[int], ask: int) -> list[Sequence[MilvusHit]]:
                 return [await find(ask, expression)]
 
             chunks = self._chunks if unit_of is document_of else 1
             (best,) = await find_top_units(
-                asked, 1, units, first_ask=units * chunks, unit_of=unit_of, exact=True
+                find_rows, 1, units, first_ask=units * chunks, unit_of=unit_of, exact=True
             )
             return best
 
-        expressions = _expressions(rows, unit_of)
+        expressions = _unit_expressions(rows, unit_of)
         found = await asyncio.gather(*(read(text, units) for text, units in expressions.items()))
         return {unit_of(row): row for best in found for row in best}
 
 
-def _expressions(rows: Sequence[RankedRow], unit_of: UnitOf) -> Mapping[str, int]:
+def _unit_expressions(rows: Sequence[RankedRow], unit_of: UnitOf) -> Mapping[str, int]:
     """Returns expressions that find the units of rows, and how many units each finds."""
     if unit_of is document_of:
         batches = in_batches(dict.fromkeys(row.id for row in rows))

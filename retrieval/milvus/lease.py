@@ -18,7 +18,7 @@ _RENEW_S = 1.0
 _ANSWER_S = 2.0
 _NEEDED_BY = "writes of live changes into Milvus"
 # Of a SET whose answer was lost it says that the lease is ours.
-_TAKE: Final = """
+_ACQUIRE: Final = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -40,11 +40,11 @@ class Lease(Protocol):
         ...
 
     @property
-    def left_s(self) -> float:
+    def remaining_s(self) -> float:
         """Seconds for which it is certainly ours; 0: it is not."""
         ...
 
-    async def take(self) -> bool:
+    async def acquire(self) -> bool:
         """Gets it where nobody has it; tells whether it is ours now.
 
         Raises: NotReady: that cannot be known.
@@ -82,9 +82,9 @@ class RedisLease:
         self._name = name
         self._ttl_s = ttl_s
         self._token = secrets.token_hex(16)
-        self._until = 0.0
+        self._expires_at = 0.0
         self._term = 0
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def term(self) -> int:
@@ -92,32 +92,32 @@ class RedisLease:
         return self._term
 
     @property
-    def left_s(self) -> float:
+    def remaining_s(self) -> float:
         """Seconds for which it is certainly ours."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._expires_at - time.monotonic())
 
-    async def take(self) -> bool:
-        """Gets it where nobody has it; see `Lease.take`."""
-        if self.left_s:
+    async def acquire(self) -> bool:
+        """Gets it where nobody has it; see `Lease.acquire`."""
+        if self.remaining_s:
             return True
         await self._stop_renewing()
-        if await self._run(_TAKE):
+        if await self._run(_ACQUIRE):
             self._term += 1
-            self._renewing = asyncio.ensure_future(self._renew())
+            self._renewal = asyncio.ensure_future(self._renew())
             _log.info("live changes are written to milvus from here", extra={"lease": self._name})
-        return self.left_s > 0
+        return self.remaining_s > 0
 
     async def release(self) -> None:
         """Gives it up; see `Lease.release`."""
         await self._stop_renewing()
-        held, self._until = self.left_s > 0, 0.0
+        held, self._expires_at = self.remaining_s > 0, 0.0
         if held:
             with contextlib.suppress(NotReady, TimeoutError):
                 async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
                     await self._client.eval(DELETE_IF_EQUAL, 1, self._name, self._token)
 
     async def _renew(self) -> None:
-        while self.left_s:
+        while self.remaining_s:
             await asyncio.sleep(min(_RENEW_S, self._ttl_s / 4))
             # While Redis is away it goes on lapsing.
             with contextlib.suppress(NotReady):
@@ -125,10 +125,10 @@ class RedisLease:
         _log.warning("live changes are no longer written from here", extra={"lease": self._name})
 
     async def _run(self, script: str) -> bool:
-        asked = time.monotonic()
+        started = time.monotonic()
         try:
             async with asyncio.timeout(_ANSWER_S), translate_redis_errors(_NEEDED_BY):
-                got = await self._client.eval(
+                granted = await self._client.eval(
                     script, 1, self._name, self._token, int(self._ttl_s * 1_000)
                 )
         except TimeoutError as error:
@@ -136,11 +136,11 @@ class RedisLease:
                 f"Redis did not answer within {_ANSWER_S:g} s; {_NEEDED_BY} need it: check --redis,"
                 " or try again"
             ) from error
-        self._until = asked + self._ttl_s if got else 0.0
-        return bool(got)
+        self._expires_at = started + self._ttl_s if granted else 0.0
+        return bool(granted)
 
     async def _stop_renewing(self) -> None:
-        renewing, self._renewing = self._renewing, None
-        if renewing is not None:
-            renewing.cancel()
-            await asyncio.wait((renewing,))
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.wait((renewal,))

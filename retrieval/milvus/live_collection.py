@@ -13,7 +13,7 @@ from retrieval.changelog.records import ChangeEntry, ChangeKind
 from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
-from retrieval.milvus.document_writes import WRITE_S, DocumentWriter
+from retrieval.milvus.document_writer import WRITE_S, DocumentWriter
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.reader import ReadContext
 from retrieval.protocols.watermark import Watermark
@@ -27,8 +27,8 @@ class LiveCollection:
     Args:
         client: The Milvus.
         name: The collection of it.
-        contents: What reads must know of it; changed here.
-        folding: Puts changes together for the snapshot.
+        context: What reads must know of it; changed here.
+        merger: Puts changes together for the snapshot.
         new_lease: Gives the right to write into what was begun at some time, see
             `CollectionState`; None: nobody writes here, since no log is followed.
         logs: Reads which logs the store names, in a thread; see `Following`.
@@ -39,17 +39,17 @@ class LiveCollection:
         self,
         client: MilvusClient,
         name: str,
-        contents: ReadContext,
-        folding: ChangeMerger,
+        context: ReadContext,
+        merger: ChangeMerger,
         new_lease: Callable[[int], Lease] | None,
         *,
         logs: Callable[[], Sequence[str]],
         remedy: str,
     ) -> None:
         self.name = name
-        self.folding = folding
+        self.merger = merger
         self._client = client
-        self._contents = contents
+        self._context = context
         self._new_lease = new_lease
         self._lease: tuple[int, Lease] | None = None
         self._read_logs = logs
@@ -72,10 +72,12 @@ class LiveCollection:
             self._lease = state.started_us, self._new_lease(state.started_us)
         return self._lease[1]
 
-    def writes(self, state: CollectionState, may_write: Callable[[], None]) -> DocumentWriter:
+    def document_writer(
+        self, state: CollectionState, check_lease: Callable[[], None]
+    ) -> DocumentWriter:
         """Returns what writes documents."""
         return DocumentWriter(
-            self._client, self.name, self.folding, words=state.words, may_write=may_write
+            self._client, self.name, self.merger, words=state.words, check_lease=check_lease
         )
 
     async def read_state(self, *, newest: bool = True) -> CollectionState:
@@ -85,7 +87,7 @@ class LiveCollection:
         """
         if self._unsure:
             # A server that was started again has nothing loaded.
-            await self._states.make()
+            await self._states.create()
             await self._client.load(self.name)
             self._unsure = False
         try:
@@ -104,7 +106,7 @@ class LiveCollection:
         """Writes the state."""
         await self._states.write(self.name, state, timeout_s=WRITE_S)
 
-    def is_unsure(self) -> None:
+    def mark_unsure(self) -> None:
         """Takes in that a write failed: before the next one it is seen to that all is loaded."""
         self._unsure = True
 
@@ -112,19 +114,19 @@ class LiveCollection:
         """Takes in that the log has lost changes, some of which may be in Milvus."""
         self._lost = self._lost or reason
 
-    def show(self, state: CollectionState) -> None:
+    def publish(self, state: CollectionState) -> None:
         """Has reads see what a state says that there is."""
-        contents = self._contents
+        context = self._context
         if state.seen is not None:
-            known = contents.seen or 0
-            contents.seen = max(known, state.seen) if state.seen else 0
-        contents.expiring |= state.expiring
-        contents.single_valued &= state.single_valued
+            known = context.seen or 0
+            context.seen = max(known, state.seen) if state.seen else 0
+        context.expiring |= state.expiring
+        context.single_valued &= state.single_valued
 
     def expect(self, entries: Sequence[ChangeEntry]) -> None:
         """Has reads be ready for what entries bring, before any of it is there."""
-        self._contents.expiring |= any_expires(entries)
-        self._contents.single_valued -= list_attributes(entries)
+        self._context.expiring |= any_expires(entries)
+        self._context.single_valued -= list_attributes(entries)
 
     async def check(self, state: CollectionState, at: Watermark, log: ChangeLog) -> None:
         """Checks that the changes in Milvus are those of a log, or of one that it goes on from.

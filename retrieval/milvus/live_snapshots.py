@@ -55,7 +55,7 @@ class LiveSnapshots:
         name: str,
         state: CollectionState,
         shard: MilvusShard,
-        folding: ChangeMerger,
+        merger: ChangeMerger,
         remedy: str,
     ) -> FollowedSnapshot:
         """Follows the log for a snapshot; returns when all is applied that was in it.
@@ -65,15 +65,15 @@ class LiveSnapshots:
             name: The collection of Milvus.
             state: Of that.
             shard: Searches it.
-            folding: Puts its changes together.
+            merger: Puts its changes together.
             remedy: How it is written again, for errors.
         Raises: SnapshotMismatch: its changes are of no log that can be followed.
         """
         collection = LiveCollection(
             self._client,
             name,
-            shard.reading.contents,
-            folding,
+            shard.reader.context,
+            merger,
             None if self._redis is None else partial(self._lease, snapshot.collection, name),
             logs=partial(followable_logs, self._store, snapshot.collection),
             remedy=remedy,

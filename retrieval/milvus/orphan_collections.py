@@ -34,7 +34,7 @@ async def plan_collection_prune(
     collection: str,
     client: MilvusClient,
     *,
-    going: Collection[str] = (),
+    removing: Collection[str] = (),
     now: datetime | None = None,
 ) -> list[ExportedCollection]:
     """Decides which collections of Milvus may go, newest snapshot first.
@@ -46,23 +46,23 @@ async def plan_collection_prune(
     Args:
         store, collection: What they were made from.
         client: The Milvus.
-        going: Snapshots that are about to be removed from the store.
+        removing: Snapshots that are about to be removed from the store.
         now: Time to count from; None: now.
     """
     now = now or datetime.now(UTC)
-    there = set(store.snapshot_ids(collection)) - set(going)
+    stored = set(store.snapshot_ids(collection)) - set(removing)
     source = store_identity(store)
     states = CollectionStates(client)
-    await states.make()
+    await states.create()
     strays = [
         ExportedCollection(
             name=name,
             snapshot_id=state.snapshot_id,
             chunks=state.chunks,
-            kept=_kept(state, there, now),
+            kept=_reason_to_keep(state, stored, now),
             started_us=state.started_us,
         )
-        for name, state in (await states.all()).items()
+        for name, state in (await states.read_all()).items()
         if (state.store, state.collection) == (source, collection)
     ]
     return sorted(strays, key=lambda one: one.snapshot_id, reverse=True)
@@ -92,8 +92,8 @@ async def drop_collections(
     return gone
 
 
-def _kept(state: CollectionState, there: Collection[str], now: datetime) -> str:
-    if state.snapshot_id in there:
+def _reason_to_keep(state: CollectionState, stored: Collection[str], now: datetime) -> str:
+    if state.snapshot_id in stored:
         if state.whole:
             return "its snapshot is in the store"
         if now - from_us(state.started_us) < EXPORT_GRACE:

@@ -37,15 +37,15 @@ from retrieval.snapshots.loaded import SnapshotKey
 
 FLAT = "FLAT"
 _DEFAULT_EF_SEARCH = 64
-_TRIED_K = 10
+_PROBE_K = 10
 _log = logging.getLogger(__name__)
 
 
 class _OpenSnapshot(NamedTuple):
-    """A snapshot that answers. folding: Knows what its Milvus can hold. live: Its live changes."""
+    """A snapshot that answers. merger: Knows what its Milvus can hold. live: Its live changes."""
 
     shard: MilvusShard
-    folding: ChangeMerger
+    merger: ChangeMerger
     live: FollowedSnapshot | None
 
 
@@ -65,7 +65,7 @@ class MilvusShardProvider:
         self._client = client
         self._states = CollectionStates(client)
         self._live = live
-        self._made = False
+        self._states_ready = False
         self._snapshots: dict[SnapshotKey, asyncio.Task[_OpenSnapshot]] = {}
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[MilvusShard]:
@@ -97,7 +97,7 @@ class MilvusShardProvider:
         """Checks that Milvus can hold what a change brings; see `ChangeMerger.check`."""
         opening = self._snapshots.get(SnapshotKey(served.name, served.snapshot_id))
         if opening is not None and opening.done() and not opening.cancelled():
-            opening.result().folding.check(change)
+            opening.result().merger.check(change)
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Releases a snapshot, and has Milvus do so where no alias of the store names it.
@@ -108,7 +108,7 @@ class MilvusShardProvider:
         if opening is not None:
             await self._end(opening)
         try:
-            named = await asyncio.to_thread(self._named, collection)
+            named = await asyncio.to_thread(self._aliased_snapshots, collection)
             if snapshot_id not in named:
                 await self._client.release(collection_name(collection, snapshot_id))
         except SnapshotGone:
@@ -138,10 +138,10 @@ class MilvusShardProvider:
     async def _open(self, snapshot: SnapshotRef) -> _OpenSnapshot:
         begun = time.perf_counter()
         name = collection_name(snapshot.collection, snapshot.snapshot_id)
-        if not self._made:
-            await self._states.make()
-            self._made = True
-        state = self._checked(snapshot, await self._states.read(name))
+        if not self._states_ready:
+            await self._states.create()
+            self._states_ready = True
+        state = self._check_state(snapshot, await self._states.read(name))
         await self._client.load(name)
         rows = await self._client.count(name)
         if snapshot.manifest.chunks and not rows:
@@ -149,12 +149,12 @@ class MilvusShardProvider:
                 f"Milvus collection {name} at {self._client.uri} has lost all of its rows; "
                 f"{self._remedy(snapshot)} --again"
             )
-        shard, folding = await self._shard(snapshot, name, state)
-        await _try(shard, snapshot.manifest, words=state.words)
+        shard, merger = await self._make_shard(snapshot, name, state)
+        await _probe(shard, snapshot.manifest, words=state.words)
         live = None
         if self._live is not None:
             remedy = self._remedy(snapshot)
-            live = await self._live.begin(snapshot, name, state, shard, folding, remedy)
+            live = await self._live.begin(snapshot, name, state, shard, merger, remedy)
         labels = (snapshot.collection, "0")
         metrics.shard_vectors.labels(*labels).set(rows)
         _log.info(
@@ -169,7 +169,7 @@ class MilvusShardProvider:
                 "elapsed_s": round(time.perf_counter() - begun, 3),
             },
         )
-        return _OpenSnapshot(shard, folding, live)
+        return _OpenSnapshot(shard, merger, live)
 
     async def _end(self, opening: asyncio.Task[_OpenSnapshot]) -> None:
         opening.cancel()
@@ -180,7 +180,7 @@ class MilvusShardProvider:
                 await self._live.end(opened.live)
             await opened.shard.close()
 
-    def _checked(self, snapshot: SnapshotRef, state: CollectionState | None) -> CollectionState:
+    def _check_state(self, snapshot: SnapshotRef, state: CollectionState | None) -> CollectionState:
         where = f"snapshot {snapshot.snapshot_id} of {snapshot.collection!r}"
         if state is None:
             raise NotReady(
@@ -206,50 +206,50 @@ class MilvusShardProvider:
             f"{snapshot.collection} --to milvus --milvus-uri {self._client.uri}"
         )
 
-    async def _shard(
+    async def _make_shard(
         self, snapshot: SnapshotRef, name: str, state: CollectionState
     ) -> tuple[MilvusShard, ChangeMerger]:
         manifest = snapshot.manifest
         vocabulary = None
         if state.words:
             vocabulary = await asyncio.to_thread(self._vocabulary, snapshot)
-        able = await self._client.capabilities()
+        capabilities = await self._client.capabilities()
         kinds = {
             one.name: KIND_NAMES[one.kind] for one in manifest.attributes if one.kind in KIND_NAMES
         }
         analyser = None if vocabulary is None else vocabulary.analyser
-        folding = ChangeMerger(snapshot.collection, manifest, kinds, analyser, state.partition_by)
-        contents = ReadContext(
+        merger = ChangeMerger(snapshot.collection, manifest, kinds, analyser, state.partition_by)
+        context = ReadContext(
             expiring=state.expiring,
             single_valued=state.single_valued,
             partition_by=state.partition_by,
         )
-        reading = MilvusReader(self._client, name, contents, kinds)
+        reader = MilvusReader(self._client, name, context, kinds)
         mean = -(-manifest.chunks // max(1, manifest.documents))
-        card = VectorIndexInfo(
-            able.version,
+        info = VectorIndexInfo(
+            capabilities.version,
             state.index == FLAT,
             manifest.default_ef_search or _DEFAULT_EF_SEARCH,
             manifest.chunks,
             min(max(1, manifest.max_chunks_per_document), 2 * mean),
-            able.lite,
+            capabilities.lite,
         )
         shard = MilvusShard(
             snapshot.snapshot_id,
-            reading,
-            MilvusSearcher(reading, card, vocabulary),
-            StoredRows(reading, unit_length=manifest.metric == COSINE),
+            reader,
+            MilvusSearcher(reader, info, vocabulary),
+            StoredRows(reader, unit_length=manifest.metric == COSINE),
             has_words=vocabulary is not None,
             observe=metrics.batch_vectors.labels(snapshot.collection, "0").observe,
         )
-        return shard, folding
+        return shard, merger
 
     def _vocabulary(self, snapshot: SnapshotRef) -> Vocabulary:
         collection, snapshot_id = snapshot.collection, snapshot.snapshot_id
         self._store.fetch(collection, snapshot_id, [f"{FOLDER}/"])
         return Vocabulary.load(self._store.snapshot_folder(collection, snapshot_id))
 
-    def _named(self, collection: str) -> frozenset[str]:
+    def _aliased_snapshots(self, collection: str) -> frozenset[str]:
         try:
             record = self._store.alias_in_force(collection)
         except NotFound:
@@ -262,10 +262,10 @@ class MilvusShardProvider:
             del self._snapshots[key]
 
 
-async def _try(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
+async def _probe(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
     """Searches once, by vector and by words: the first request shall not find out."""
     vector = np.full((1, manifest.dim), 1 / math.sqrt(manifest.dim), np.float32)
-    options = ShardOptions(_TRIED_K, level=HitLevel.CHUNK)
+    options = ShardOptions(_PROBE_K, level=HitLevel.CHUNK)
     (found,) = await shard.search(manifest.snapshot_id, ShardQueries(vector), options)
     if manifest.chunks and not found.ids:
         raise NotReady(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
 
 # Ids of one expression: Milvus parses it again each time, and an answer must fit in a message.
-_MOST_IDS = 256
-_MOST_BYTES = 16 << 10
+_MAX_IDS = 256
+_MAX_BYTES = 16 << 10
 # For a load, where whoever asks sets no deadline.
 _LOAD_S = 5.0
 _R = TypeVar("_R")
@@ -64,16 +64,16 @@ class MilvusReader:
     Args:
         client: The Milvus.
         name: The collection of it.
-        contents: What reads must know of it.
+        context: What reads must know of it.
         kinds: Kinds of the attributes, by name.
     """
 
     def __init__(
-        self, client: MilvusClient, name: str, contents: ReadContext, kinds: Mapping[str, str]
+        self, client: MilvusClient, name: str, context: ReadContext, kinds: Mapping[str, str]
     ) -> None:
         self.client = client
         self.name = name
-        self.contents = contents
+        self.context = context
         self.kinds = kinds
         self._loading: asyncio.Task[None] | None = None
 
@@ -88,11 +88,11 @@ class MilvusReader:
         """
         every = list(parts)
         if filter is not None:
-            single_valued, partition_by = self.contents.single_valued, self.contents.partition_by
+            single_valued, partition_by = self.context.single_valued, self.context.partition_by
             every.append(filter_expression(filter, self.kinds, single_valued))
             if partition_by in single_valued:
                 every += partition_expression(filter, partition_by)
-        if self.contents.expiring:
+        if self.context.expiring:
             every.append(f"expires > {to_us(datetime.now(UTC))}")
         return every[0] if len(every) == 1 else " and ".join(f"({one})" for one in every)
 
@@ -106,7 +106,7 @@ class MilvusReader:
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
         """Finds the k best rows for each vector; see `MilvusClient.search`."""
-        return await self._asked(
+        return await self._retry_after_load(
             lambda timeout_s: self.client.search(
                 self.name,
                 vectors,
@@ -114,7 +114,7 @@ class MilvusReader:
                 expression=expression,
                 fields=fields,
                 ef=ef,
-                seen=self.contents.seen,
+                seen=self.context.seen,
                 timeout_s=timeout_s,
             ),
             deadline,
@@ -129,14 +129,14 @@ class MilvusReader:
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
         """Finds the k best rows for the words of each text; see `MilvusClient.search_words`."""
-        return await self._asked(
+        return await self._retry_after_load(
             lambda timeout_s: self.client.search_words(
                 self.name,
                 texts,
                 k,
                 expression=expression,
                 fields=fields,
-                seen=self.contents.seen,
+                seen=self.context.seen,
                 timeout_s=timeout_s,
             ),
             deadline,
@@ -146,13 +146,13 @@ class MilvusReader:
         self, expression: str, fields: Sequence[str], limit: int, deadline: float | None
     ) -> list[Mapping[str, Any]]:
         """Reads the first rows in the order of their keys; see `MilvusClient.query`."""
-        return await self._asked(
+        return await self._retry_after_load(
             lambda timeout_s: self.client.query(
                 self.name,
                 expression,
                 fields,
                 limit=limit,
-                seen=self.contents.seen,
+                seen=self.context.seen,
                 timeout_s=timeout_s,
             ),
             deadline,
@@ -173,9 +173,9 @@ class MilvusReader:
 
     async def count(self, expression: str, deadline: float | None) -> int:
         """Counts rows."""
-        return await self._asked(
+        return await self._retry_after_load(
             lambda timeout_s: self.client.count(
-                self.name, expression, seen=self.contents.seen, timeout_s=timeout_s
+                self.name, expression, seen=self.context.seen, timeout_s=timeout_s
             ),
             deadline,
         )
@@ -186,20 +186,22 @@ class MilvusReader:
             self._loading.cancel()
             await asyncio.wait((self._loading,))
 
-    async def _asked(
+    async def _retry_after_load(
         self, call: Callable[[float | None], Awaitable[_R]], deadline: float | None
     ) -> _R:
         try:
-            return await call(_left_s(deadline))
+            return await call(_remaining_s(deadline))
         except NotReady:
-            if self.client.away:
+            if self.client.outage:
                 raise
         # It was started again, or another router took the collection for unused.
         if self._loading is None or self._loading.done():
             self._loading = asyncio.ensure_future(self._load())
-        left_s = _left_s(deadline)
-        await asyncio.wait((self._loading,), timeout=_LOAD_S if left_s is None else left_s)
-        return await call(_left_s(deadline))
+        remaining_s = _remaining_s(deadline)
+        await asyncio.wait(
+            (self._loading,), timeout=_LOAD_S if remaining_s is None else remaining_s
+        )
+        return await call(_remaining_s(deadline))
 
     async def _load(self) -> None:
         # Whoever asked is told by its next call.
@@ -213,7 +215,7 @@ def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
     size = 0
     for one in ids:
         size += len(one.encode()) + 4
-        if batch and (len(batch) == _MOST_IDS or size > _MOST_BYTES):
+        if batch and (len(batch) == _MAX_IDS or size > _MAX_BYTES):
             yield batch
             batch, size = [], len(one.encode()) + 4
         batch.append(one)
@@ -221,7 +223,7 @@ def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _left_s(deadline: float | None) -> float | None:
+def _remaining_s(deadline: float | None) -> float | None:
     if deadline is None:
         return None
     left = deadline - asyncio.get_running_loop().time()

@@ -44,7 +44,7 @@ _FITTING: Mapping[str, frozenset[type]] = {
 }
 
 
-def rows_of(
+def make_rows(
     document_id: str,
     title: str,
     text: str,
@@ -125,7 +125,7 @@ def assign_partitions(
     ]
 
 
-def attributes_of(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attributes:
+def parse_attributes(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Attributes:
     """Returns the attributes of a document from the field `attributes` of one of its rows."""
     attributes = {
         name: _times(value) if kinds.get(name) == "time" else value

@@ -20,7 +20,7 @@ class Bm25(NamedTuple):
     b: float
 
 
-def schema_of(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
+def chunk_schema(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
     """Returns the fields of a collection with a row per chunk; see `layout` for their meaning.
 
     Args:
@@ -63,7 +63,7 @@ def schema_of(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
     return schema
 
 
-def indexes_of(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> Any:
+def chunk_indexes(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> Any:
     """Returns the indexes of a collection with a row per chunk.
 
     Args:

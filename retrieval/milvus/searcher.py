@@ -15,7 +15,7 @@ from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.milvus.hits import PAYLOAD_FIELDS, rows_to_hits
-from retrieval.milvus.hybrid import FindAmong, ScoreCompletion
+from retrieval.milvus.hybrid import FindMatching, ScoreCompletion
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import first_attribute_value
@@ -56,71 +56,71 @@ class MilvusSearcher:
     """Searches a collection; see `Shard.search`.
 
     Args:
-        reading: The collection.
-        card: What it is.
+        reader: The collection.
+        info: What it is.
         vocabulary: Makes words of texts; None: the collection has none.
     """
 
     def __init__(
-        self, reading: MilvusReader, card: VectorIndexInfo, vocabulary: Vocabulary | None
+        self, reader: MilvusReader, info: VectorIndexInfo, vocabulary: Vocabulary | None
     ) -> None:
-        self._reading = reading
-        self._card = card
+        self._reader = reader
+        self._info = info
         self._vocabulary = vocabulary
-        self._leg = VectorLeg(reading, card)
+        self._leg = VectorLeg(reader, info)
 
     async def search(
         self, queries: ShardQueries, options: ShardOptions, deadline: float | None
     ) -> list[ShardHits]:
         """Searches; a watermark in the options is the caller's concern."""
         self._check(options)
-        kinds = self._reading.kinds
-        wanted = self._wanted(options, deadline)
-        plan = self._plan(options, wanted)
+        kinds = self._reader.kinds
+        query = self._leg_query(options, deadline)
+        plan = self._plan(options, query)
         if options.mode is SearchMode.HYBRID:
-            return await self._candidates(queries, wanted, options, plan)
+            return await self._candidates(queries, query, options, plan)
         if options.mode is SearchMode.LEXICAL:
-            found = await self._lexical(queries.texts, wanted)
+            found = await self._lexical(queries.texts, query)
         else:
-            found = await self._dense(queries, wanted)
+            found = await self._dense(queries, query)
         return [rows_to_hits(rows, options, kinds, plan) for rows in found]
 
     def _check(self, options: ShardOptions) -> None:
-        card = self._card
+        info = self._info
         if options.mode is not SearchMode.DENSE and self._vocabulary is None:
             raise Unsupported(
                 f"mode {options.mode.value} needs a Milvus of 2.5 or newer, which makes BM25, and "
-                f"a snapshot that was exported to it with its words; this one is {card.version}: "
+                f"a snapshot that was exported to it with its words; this one is {info.version}: "
                 "use mode dense",
                 field="options.mode",
             )
         if options.mode is not SearchMode.LEXICAL:
-            kind = "FLAT" if card.flat else "HNSW"
-            for name in ("nprobe", "ef_search") if card.flat else ("nprobe",):
+            kind = "FLAT" if info.flat else "HNSW"
+            for name in ("nprobe", "ef_search") if info.flat else ("nprobe",):
                 if getattr(options, name):
                     raise Unsupported(
                         f"the index (Milvus {kind}) has no {name}; leave options.{name} unset",
                         field=f"options.{name}",
                     )
-            if options.exact and not card.flat:
+            if options.exact and not info.flat:
                 raise Unsupported(
                     "the index (Milvus HNSW) has no exact; leave options.exact unset, or export "
                     "the snapshot with --index FLAT",
                     field="options.exact",
                 )
-        kinds = self._reading.kinds
+        kinds = self._reader.kinds
         if options.grouping is not None and options.grouping.field not in kinds:
             raise unknown_attribute_error(
                 options.grouping.field, list(kinds), "options.grouping.field"
             )
 
-    def _wanted(self, options: ShardOptions, deadline: float | None) -> _LegQuery:
+    def _leg_query(self, options: ShardOptions, deadline: float | None) -> _LegQuery:
         filter, grouping = options.filter, options.grouping
         unit_of: UnitOf = chunk_of
         first_ask = options.k
         if options.level is HitLevel.DOCUMENT:
             unit_of = document_of
-            first_ask = options.k * self._card.chunks_per_document
+            first_ask = options.k * self._info.chunks_per_document
         names = {"start", "stop"}
         if options.mode is not SearchMode.HYBRID:
             names |= {PAYLOAD_FIELDS[part] for part in options.payload}
@@ -135,63 +135,63 @@ class MilvusSearcher:
             options.k,
             first_ask,
             unit_of,
-            self._reading.matching(filter),
+            self._reader.matching(filter),
             sorted(names),
-            options.ef_search or self._card.ef_search,
+            options.ef_search or self._info.ef_search,
             deadline,
         )
 
     def _group_of(self, field: str) -> UnitOf:
-        kind = self._reading.kinds[field]
+        kind = self._reader.kinds[field]
         return lambda row: first_attribute_value(row.fields["attributes"], field, kind)
 
-    def _plan(self, options: ShardOptions, wanted: _LegQuery) -> ShardFilterPlan | None:
+    def _plan(self, options: ShardOptions, query: _LegQuery) -> ShardFilterPlan | None:
         if options.filter is None and (
             options.grouping is None or options.mode is SearchMode.HYBRID
         ):
             return None
-        dense = options.mode is not SearchMode.LEXICAL and not self._card.flat
+        dense = options.mode is not SearchMode.LEXICAL and not self._info.flat
         return ShardFilterPlan(
             PlanStrategy.BACKEND,
             0,
-            self._card.chunks,
-            wanted.ef_search if dense else 0,
-            f"Milvus {self._card.version} looked at it inside its search; it does not tell how "
+            self._info.chunks,
+            query.ef_search if dense else 0,
+            f"Milvus {self._info.version} looked at it inside its search; it does not tell how "
             "many match",
         )
 
-    async def _dense(self, queries: ShardQueries, wanted: _LegQuery) -> list[list[RankedRow]]:
+    async def _dense(self, queries: ShardQueries, query: _LegQuery) -> list[list[RankedRow]]:
         return await find_top_units(
-            self._find(queries.vectors, wanted),
+            self._dense_finder(queries.vectors, query),
             len(queries.vectors),
-            wanted.k,
-            first_ask=wanted.first_ask,
-            unit_of=wanted.unit_of,
-            exact=self._card.flat,
+            query.k,
+            first_ask=query.first_ask,
+            unit_of=query.unit_of,
+            exact=self._info.flat,
         )
 
-    def _find(self, vectors: NDArray[np.float32], wanted: _LegQuery) -> FindRows:
+    def _dense_finder(self, vectors: NDArray[np.float32], query: _LegQuery) -> FindRows:
         async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
             asked = vectors if len(places) == len(vectors) else vectors[list(places)]
             return await self._leg.search(
-                asked, ask, wanted.expression, wanted.fields, wanted.ef_search, wanted.deadline
+                asked, ask, query.expression, query.fields, query.ef_search, query.deadline
             )
 
         return find
 
-    async def _lexical(self, texts: Sequence[str], wanted: _LegQuery) -> list[list[RankedRow]]:
-        words = [self._words(text) for text in texts]
+    async def _lexical(self, texts: Sequence[str], query: _LegQuery) -> list[list[RankedRow]]:
+        words = [self._analysed(text) for text in texts]
 
         async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
             some = [place for place in places if words[place]]
             found: dict[int, list[MilvusHit]] = {}
             if some:
-                results = await self._reading.search_words(
+                results = await self._reader.search_words(
                     [words[place] for place in some],
                     ask,
-                    wanted.expression,
-                    wanted.fields,
-                    wanted.deadline,
+                    query.expression,
+                    query.fields,
+                    query.deadline,
                 )
                 found = dict(zip(some, results, strict=True))
             return [found.get(place, []) for place in places]
@@ -199,37 +199,37 @@ class MilvusSearcher:
         return await find_top_units(
             find,
             len(texts),
-            wanted.k,
-            first_ask=wanted.first_ask,
-            unit_of=wanted.unit_of,
+            query.k,
+            first_ask=query.first_ask,
+            unit_of=query.unit_of,
             exact=True,
         )
 
     async def _candidates(
         self,
         queries: ShardQueries,
-        wanted: _LegQuery,
+        query: _LegQuery,
         options: ShardOptions,
         plan: ShardFilterPlan | None,
     ) -> list[ShardHits]:
         dense, lexical = await asyncio.gather(
-            self._dense(queries, wanted), self._lexical(queries.texts, wanted)
+            self._dense(queries, query), self._lexical(queries.texts, query)
         )
-        completion = ScoreCompletion(self._card.chunks_per_document)
+        completion = ScoreCompletion(self._info.chunks_per_document)
         completed = await asyncio.gather(
             *(
-                completion.of(
+                completion.complete(
                     dense[place],
                     lexical[place],
-                    unit_of=wanted.unit_of,
-                    find_dense=self._dense_among(queries, place, wanted),
-                    find_words=self._words_among(queries.texts[place], wanted),
+                    unit_of=query.unit_of,
+                    find_dense=self._dense_matcher(queries, place, query),
+                    find_words=self._lexical_matcher(queries.texts[place], query),
                 )
                 for place in range(queries.count)
             )
         )
         results = []
-        plain, kinds = options._replace(payload=frozenset()), self._reading.kinds
+        plain, kinds = options._replace(payload=frozenset()), self._reader.kinds
         for found in completed:
             hits = rows_to_hits([one.dense for one in found], plain, kinds, plan)
             by_words = [one.lexical for one in found]
@@ -242,30 +242,30 @@ class MilvusSearcher:
             results.append(hits)
         return results
 
-    def _dense_among(self, queries: ShardQueries, place: int, wanted: _LegQuery) -> FindAmong:
+    def _dense_matcher(self, queries: ShardQueries, place: int, query: _LegQuery) -> FindMatching:
         vector = queries.vectors[place : place + 1]
 
         async def find(ask: int, expression: str) -> Sequence[MilvusHit]:
             (found,) = await self._leg.search(
-                vector, ask, expression, wanted.fields, wanted.ef_search, wanted.deadline
+                vector, ask, expression, query.fields, query.ef_search, query.deadline
             )
             return found
 
         return find
 
-    def _words_among(self, text: str, wanted: _LegQuery) -> FindAmong:
-        words = self._words(text)
+    def _lexical_matcher(self, text: str, query: _LegQuery) -> FindMatching:
+        words = self._analysed(text)
 
         async def find(ask: int, expression: str) -> Sequence[MilvusHit]:
             if not words:
                 return ()
-            (found,) = await self._reading.search_words(
-                [words], ask, expression, wanted.fields, wanted.deadline
+            (found,) = await self._reader.search_words(
+                [words], ask, expression, query.fields, query.deadline
             )
             return found
 
         return find
 
-    def _words(self, text: str) -> str:
+    def _analysed(self, text: str) -> str:
         assert self._vocabulary is not None
         return " ".join(self._vocabulary.words(text))

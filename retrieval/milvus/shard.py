@@ -38,8 +38,8 @@ class MilvusShard:
 
     Args:
         snapshot_id: Snapshot it belongs to; requests for another one are refused.
-        reading: The collection.
-        searching: Searches it.
+        reader: The collection.
+        searcher: Searches it.
         stored: Reads its items.
         has_words: Whether it can be searched by words.
         observe: Told the size of every batch.
@@ -48,8 +48,8 @@ class MilvusShard:
     def __init__(
         self,
         snapshot_id: str,
-        reading: MilvusReader,
-        searching: MilvusSearcher,
+        reader: MilvusReader,
+        searcher: MilvusSearcher,
         stored: StoredRows,
         *,
         has_words: bool,
@@ -57,23 +57,23 @@ class MilvusShard:
     ) -> None:
         self.has_words = has_words
         self._snapshot_id = snapshot_id
-        self._reading = reading
-        self._searching = searching
+        self._reader = reader
+        self._searcher = searcher
         self._stored = stored
-        self._gate = ShardAdmission(snapshot_id, "the shard over Milvus")
+        self._admission = ShardAdmission(snapshot_id, "the shard over Milvus")
         self._runners: set[asyncio.Task[None]] = set()
-        self._coalescer: Batcher[ShardOptions, ShardHits] = Batcher(
+        self._batcher: Batcher[ShardOptions, ShardHits] = Batcher(
             self._start, slots=_SLOTS, max_batch=_MAX_BATCH, observe=observe
         )
 
     @property
-    def reading(self) -> MilvusReader:
+    def reader(self) -> MilvusReader:
         """What is read; live changes tell its contents."""
-        return self._reading
+        return self._reader
 
     def attach(self, live: LiveState) -> None:
         """Lets watermarks be asked for from now on; the changes themselves are in Milvus."""
-        self._gate.live = live
+        self._admission.live = live
 
     def search(
         self,
@@ -83,7 +83,7 @@ class MilvusShard:
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that began runs to its end."""
-        return self._gate.ask(self._coalescer, snapshot_id, queries, options, deadline)
+        return self._admission.ask(self._batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
         self,
@@ -96,7 +96,7 @@ class MilvusShard:
         filter: Filter | None = None,
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.fetch(ids, payload, chunks, filter, deadline)
         return ShardItems(items, applied)
@@ -112,7 +112,7 @@ class MilvusShard:
         min_watermark: Watermark | None = None,
     ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.scan(after_id, limit, filter, payload, deadline)
         return ShardItems(items, applied)
@@ -126,31 +126,29 @@ class MilvusShard:
         min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.reach(snapshot_id, min_watermark, deadline)
         applied = self._applied()
-        return replace(
-            await count_matches(self._reading, filter, fields, deadline), applied=applied
-        )
+        return replace(await count_matches(self._reader, filter, fields, deadline), applied=applied)
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether this is that snapshot, and Milvus answers as far as is known."""
-        return self._gate.opens(snapshot_id) and not self._reading.client.away
+        return self._admission.opens(snapshot_id) and not self._reader.client.outage
 
     async def close(self) -> None:
         """Ends what runs; whoever asks later is told so."""
-        self._gate.closed = True
+        self._admission.closed = True
         for runner in self._runners:
             runner.cancel()
         if self._runners:
             await asyncio.wait(self._runners)
-        while (batch := self._coalescer.take()) is not None:
-            self._coalescer.finish(batch, None, self._gate.gone(self._snapshot_id))
-        await self._reading.close()
-        self._gate.live = None
+        while (batch := self._batcher.take()) is not None:
+            self._batcher.finish(batch, None, self._admission.gone(self._snapshot_id))
+        await self._reader.close()
+        self._admission.live = None
 
     def _applied(self) -> AppliedState | None:
         """Returns how far live changes are; before a read, which then sees at least them."""
-        live = self._gate.live
+        live = self._admission.live
         return None if live is None else live.view.applied
 
     def _start(self) -> None:
@@ -163,19 +161,19 @@ class MilvusShard:
         while True:
             if len(self._runners) > 1:
                 await asyncio.sleep(_COMPANY_S)
-            batch = self._coalescer.take()
+            batch = self._batcher.take()
             if batch is None:
                 return
             results, error = None, None
             try:
                 applied = self._applied()
-                results = await self._searching.search(batch.queries, batch.options, batch.deadline)
+                results = await self._searcher.search(batch.queries, batch.options, batch.deadline)
                 if applied is not None:
                     for hits in results:
                         hits.applied = applied
             except asyncio.CancelledError:
-                self._coalescer.finish(batch, None, self._gate.gone(self._snapshot_id))
+                self._batcher.finish(batch, None, self._admission.gone(self._snapshot_id))
                 raise
             except Exception as caught:
                 error = caught
-            self._coalescer.finish(batch, results, error)
+            self._batcher.finish(batch, results, error)

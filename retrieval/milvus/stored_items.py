@@ -14,25 +14,25 @@ from nearline.times import from_us
 from retrieval.milvus.filters import any_of, quote
 from retrieval.milvus.layout import MAX_ROWS, NEVER_EXPIRES, SEPARATOR, make_key, parse_key
 from retrieval.milvus.reader import MilvusReader, in_batches
-from retrieval.milvus.rows import attributes_of
+from retrieval.milvus.rows import parse_attributes
 
 _Row = Mapping[str, Any]
 _TEXT = ("start", "stop", "gap", "passage", "rest")
 # Greater than the separator: stands after all chunks of an id, and before any greater id.
 _AFTER = chr(ord(SEPARATOR) + 1)
-_FIRST = "chunk == 0"
+_FIRST_CHUNK = "chunk == 0"
 
 
 class StoredRows:
     """Reads items; see `Shard.fetch` and `Shard.scan`.
 
     Args:
-        reading: The collection.
+        reader: The collection.
         unit_length: True where vectors are kept at unit length (metric cosine).
     """
 
-    def __init__(self, reading: MilvusReader, *, unit_length: bool) -> None:
-        self._reading = reading
+    def __init__(self, reader: MilvusReader, *, unit_length: bool) -> None:
+        self._reader = reader
         self._unit_length = unit_length
 
     async def fetch(
@@ -47,12 +47,12 @@ class StoredRows:
         if chunks:
             keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))
-            rows = await self._rows("key", _possible(keys, 1), filter, fields, deadline)
+            rows = await self._rows("key", _storable(keys, 1), filter, fields, deadline)
             by_key = {
                 row["key"]: self._item([row], payload, row.get("passage", "")) for row in rows
             }
             return [by_key[key] for key in keys if key in by_key]
-        found = await self._documents(_possible(ids, 0), payload, filter, deadline)
+        found = await self._documents(_storable(ids, 0), payload, filter, deadline)
         return [found[one] for one in ids if one in found]
 
     async def scan(
@@ -70,9 +70,9 @@ class StoredRows:
         after = _before_separator(after_id)
         while len(items) < limit:
             asked = min(limit - len(items), MAX_ROWS)
-            parts = (_FIRST, f"key > {quote(after + _AFTER)}") if after else (_FIRST,)
-            wanted = self._reading.matching(filter, *parts)
-            rows = await self._reading.query(wanted, fields, asked, deadline)
+            parts = (_FIRST_CHUNK, f"key > {quote(after + _AFTER)}") if after else (_FIRST_CHUNK,)
+            wanted = self._reader.matching(filter, *parts)
+            rows = await self._reader.query(wanted, fields, asked, deadline)
             ids = [parse_key(row["key"])[0] for row in rows]
             if whole:
                 found = await self._documents(ids, payload, filter, deadline)
@@ -123,12 +123,12 @@ class StoredRows:
     ) -> list[_Row]:
         """Reads the rows that have one of some values, and match, in no particular order."""
         # A filter that cannot be carried out is refused whatever ids there are.
-        self._reading.matching(filter)
+        self._reader.matching(filter)
 
         async def read(batch: Sequence[str]) -> list[_Row]:
-            wanted = self._reading.matching(filter, any_of(field, batch))
+            wanted = self._reader.matching(filter, any_of(field, batch))
             return [
-                row async for page in self._reading.pages(wanted, fields, deadline) for row in page
+                row async for page in self._reader.pages(wanted, fields, deadline) for row in page
             ]
 
         batches = in_batches(dict.fromkeys(values))
@@ -138,12 +138,12 @@ class StoredRows:
         """Makes an item of rows: all of a document, or one."""
         row = rows[0]
         expires = row["expires"]
-        kinds = self._reading.kinds
+        kinds = self._reader.kinds
         return Item(
             id=parse_key(row["key"])[0],
             title=row["title"] if PayloadField.TITLE in payload else "",
             text=text,
-            attributes=attributes_of(row["attributes"], kinds)
+            attributes=parse_attributes(row["attributes"], kinds)
             if PayloadField.ATTRIBUTES in payload
             else {},
             vector=self._vector(rows) if PayloadField.VECTOR in payload else None,
@@ -183,7 +183,7 @@ def _fields(payload: frozenset[PayloadField], text: Sequence[str]) -> list[str]:
     return [*fields, *(text if PayloadField.TEXT in payload else ())]
 
 
-def _possible(values: Iterable[str], separators: int) -> list[str]:
+def _storable(values: Iterable[str], separators: int) -> list[str]:
     """Leaves out the ids, or keys, that no row can have."""
     return [one for one in values if one.count(SEPARATOR) == separators and "\0" not in one]
 

@@ -12,7 +12,7 @@ from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 from retrieval.milvus.reader import MilvusReader
 
 # The widest search of a graph that Milvus allows.
-_MOST_EF = 32_768
+_MAX_EF = 32_768
 _WIDEN = 4
 
 
@@ -36,13 +36,13 @@ class VectorLeg:
     """Finds rows by vector.
 
     Args:
-        reading: The collection.
-        card: What it is.
+        reader: The collection.
+        info: What it is.
     """
 
-    def __init__(self, reading: MilvusReader, card: VectorIndexInfo) -> None:
-        self._reading = reading
-        self._card = card
+    def __init__(self, reader: MilvusReader, info: VectorIndexInfo) -> None:
+        self._reader = reader
+        self._info = info
 
     async def search(
         self,
@@ -63,39 +63,39 @@ class VectorLeg:
             ef_search: Width of a search of the graph; it goes wider where it must.
             deadline: Time of the loop.
         """
-        if self._card.flat:
-            return await self._reading.search(vectors, ask, expression, fields, None, deadline)
+        if self._info.flat:
+            return await self._reader.search(vectors, ask, expression, fields, None, deadline)
         # Never fewer than asked for: Milvus refuses that.
         ef = max(ef_search, ask)
-        there: int | None = None
-        if self._card.lite and expression:
+        matches: int | None = None
+        if self._info.lite and expression:
             # Servers go wider by themselves where few match; Lite looks at `ef` rows, whatever.
-            there = await self._reading.count(expression, deadline)
-            ef = self._wide(ef, there)
-        results = await self._reading.search(vectors, ask, expression, fields, ef, deadline)
+            matches = await self._reader.count(expression, deadline)
+            ef = self._widened(ef, matches)
+        results = await self._reader.search(vectors, ask, expression, fields, ef, deadline)
         if min(map(len, results)) == ask:
             return results
         # All there are, or the graph had no way to the others past rows that do not match.
-        if there is None:
-            there = await self._reading.count(expression, deadline)
-        wanted = min(ask, there)
+        if matches is None:
+            matches = await self._reader.count(expression, deadline)
+        wanted = min(ask, matches)
         short = [place for place, found in enumerate(results) if len(found) < wanted]
         if short:
-            some, ef = vectors[short], self._wide(_WIDEN * ef, there)
-            wide = await self._reading.search(some, ask, expression, fields, ef, deadline)
+            some, ef = vectors[short], self._widened(_WIDEN * ef, matches)
+            wide = await self._reader.search(some, ask, expression, fields, ef, deadline)
             for place, found in zip(short, wide, strict=True):
                 results[place] = found
-                if len(found) < wanted and there <= MAX_ROWS:
-                    results[place] = await self._compared(
+                if len(found) < wanted and matches <= MAX_ROWS:
+                    results[place] = await self._scan(
                         vectors[place], ask, expression, fields, deadline
                     )
         return results
 
-    def _wide(self, ef: int, there: int) -> int:
+    def _widened(self, ef: int, matches: int) -> int:
         """Returns the width that looks at as many matches as `ef` does where all rows match."""
-        return min(max(ef, ef * self._card.chunks // max(1, there)), _MOST_EF)
+        return min(max(ef, ef * self._info.chunks // max(1, matches)), _MAX_EF)
 
-    async def _compared(
+    async def _scan(
         self,
         vector: NDArray[np.float32],
         ask: int,
@@ -105,7 +105,7 @@ class VectorLeg:
     ) -> list[MilvusHit]:
         """Reads every vector, and compares it."""
         found: list[MilvusHit] = []
-        async for page in self._reading.pages(expression, [*fields, "vector"], deadline):
+        async for page in self._reader.pages(expression, [*fields, "vector"], deadline):
             for row in page:
                 score = np.float32(np.asarray(row["vector"], np.float32) @ vector)
                 found.append(MilvusHit(row["key"], float(score), row))

@@ -25,7 +25,7 @@ from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.reader import ReadContext
-from retrieval.milvus.rows import attributes_of, rows_of
+from retrieval.milvus.rows import make_rows, parse_attributes
 from retrieval.milvus.schema import Bm25
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changelog.memory_log import MemoryLog
@@ -72,11 +72,11 @@ class HeldLease:
         self.short = False
 
     @property
-    def left_s(self) -> float:
+    def remaining_s(self) -> float:
         held = self._lock.holder is self
         return (1.0 if self.short else 60.0) if held else 0.0
 
-    async def take(self) -> bool:
+    async def acquire(self) -> bool:
         if self._lock.holder is None:
             self._lock.holder = self
             self.term += 1
@@ -137,21 +137,21 @@ class Living:
         self.states = CollectionStates(client)
         self.logs: list[str] = [self.log.log_id]
         self.made: list[LiveCollection] = []
-        self.contents = ReadContext()
+        self.context = ReadContext()
 
     async def collection(self, client: MilvusClient | None = None) -> LiveCollection:
         """Returns the collection as one more process has it; that before may have been killed."""
         state = await self.states.read(self.name)
         assert state is not None
-        self.contents = ReadContext(expiring=state.expiring, single_valued=state.single_valued)
+        self.context = ReadContext(expiring=state.expiring, single_valued=state.single_valued)
         manifest = snapshot_pb2.Manifest(dim=DIM)
         manifest.embedder.fingerprint = FINGERPRINT
-        folding = ChangeMerger("default", manifest, KINDS, ANALYSER if self.words else None)
+        merger = ChangeMerger("default", manifest, KINDS, ANALYSER if self.words else None)
         made = LiveCollection(
             client or self.client,
             self.name,
-            self.contents,
-            folding,
+            self.context,
+            merger,
             self.lock.lease,
             logs=lambda: self.logs,
             remedy="nearline snapshots export",
@@ -196,8 +196,8 @@ def _document(rows: Sequence[Mapping[str, Any]]) -> Document:
     (title,) = {row["title"] for row in rows}
     text = "".join(row["gap"] + row["passage"] + row["rest"] for row in rows)
     assert all(text[row["start"] : row["stop"]] == row["passage"] for row in rows)
-    attributes = attributes_of(rows[0]["attributes"], KINDS)
-    assert all(attributes_of(row["attributes"], KINDS) == attributes for row in rows)
+    attributes = parse_attributes(rows[0]["attributes"], KINDS)
+    assert all(parse_attributes(row["attributes"], KINDS) == attributes for row in rows)
     return Document(title, text, attributes, version, [row["vector"][0] for row in rows])
 
 
@@ -209,7 +209,7 @@ async def living(uri: str, base: Sequence[Change] = ()) -> AsyncIterator[Living]
     name = f"nearline_living_{os.getpid()}_{next(_numbers)}"
     one = Living(client, name, words=able.words)
     try:
-        await one.states.make()
+        await one.states.create()
         bm25 = Bm25(1.2, 0.75) if able.words else None
         await client.create(name, DIM, "IP", bm25=bm25, index="FLAT")
         await client.load(name)
@@ -243,7 +243,7 @@ def state_of(name: str, started_us: int = 1, *, words: bool = False) -> Collecti
 
 
 def _rows(change: Change, version: int, *, words: bool) -> list[dict[str, Any]]:
-    return rows_of(
+    return make_rows(
         change.document_id,
         change.title,
         change.text,

@@ -123,7 +123,7 @@ class Server:
         try:
             while True:
                 try:
-                    await CollectionStates(client).make()
+                    await CollectionStates(client).create()
                     return
                 except (NotReady, DeadlineExceeded, InternalError, Overloaded) as error:
                     if self._process.poll() is not None or time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.filters import quote
 from retrieval.milvus.layout import make_key, parse_key
 from retrieval.milvus.open_client import open_client
-from retrieval.milvus.rows import rows_of
+from retrieval.milvus.rows import make_rows
 from tests.milvus.servers import Server
 from tests.retrieval.index.filtering.filter_strategies import DECLARED, HOSTILE, TIME
 
@@ -35,7 +35,7 @@ BACK_S = 120.0
 
 def rows(document_id: str, number: int = 0, *, words: bool = False) -> list[dict[str, Any]]:
     """Returns two rows of a document, whose vectors have its number."""
-    return rows_of(
+    return make_rows(
         document_id,
         'a "title"',
         TEXT,
@@ -168,7 +168,7 @@ async def test_a_server_that_was_away_is_found_again(own_server: Server) -> None
         # The first call finds out, those after it are told.
         assert time.monotonic() - began < 2
     assert caught.value.retry_after_s is None, "gRPC would keep the caller waiting for so long"
-    assert client.away
+    assert client.outage
     await asyncio.to_thread(own_server.start)
     async with asyncio.timeout(BACK_S):
         while True:
@@ -177,7 +177,7 @@ async def test_a_server_that_was_away_is_found_again(own_server: Server) -> None
                 break
             except NotReady:
                 await asyncio.sleep(0.2)
-    assert not client.away
+    assert not client.outage
     await client.upsert(NAME, rows("b"))
     assert await client.count(NAME, seen=0) == 4
     await client.close()
@@ -196,7 +196,7 @@ async def test_lite_runs_in_this_process_for_a_file(tmp_path: Path) -> None:
 async def test_who_does_not_answer_is_named() -> None:
     client = open_client("http://127.0.0.1:1")
     with pytest.raises(NotReady, match=r"127\.0\.0\.1:1 does not answer.*correct --milvus-uri"):
-        await client.names()
+        await client.list_collections()
     await client.close()
     with pytest.raises(SettingsError, match="http://HOST:PORT"):
         open_client("127.0.0.1:19530")

@@ -80,7 +80,7 @@ async def test_after_each_batch_milvus_has_what_the_log_says(milvus_uri: str, se
             done += batch
             assert await one.documents() == model
             assert delta.view.applied.watermark.positions == reached(done)
-            assert one.contents.seen is not None
+            assert one.context.seen is not None
         # Whatever is applied again, there or in another process, changes nothing.
         another = await one.delta()
         assert another.view.applied.watermark == delta.view.applied.watermark
@@ -163,12 +163,12 @@ async def test_of_two_only_one_writes_and_the_other_takes_over(
     milvus_uri: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = Random(seed)
-    monkeypatch.setattr(applying, "_LOOK_S", 0.01)
+    monkeypatch.setattr(applying, "_POLL_S", 0.01)
     async with living(milvus_uri, OLD) as one:
         await one.write(*drawn(chance, IDS, 40))
         entries = await one.entries()
         first, second = await one.delta(), await one.delta()
-        assert await (await one.made[0].lease(state_of(one.name))).take()
+        assert await (await one.made[0].lease(state_of(one.name))).acquire()
         killed = asyncio.Event()
 
         async def apply_first() -> None:
@@ -201,7 +201,7 @@ async def test_of_two_only_one_writes_and_the_other_takes_over(
 async def test_whoever_waits_too_long_says_so_and_goes_on_when_asked_again(
     milvus_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(applying, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(applying, "_WRITER_TIMEOUT_S", 0.2)
     async with living(milvus_uri) as one:
         await one.write(upsert(IDS[0]))
         entries = await one.entries()
@@ -258,14 +258,14 @@ async def test_reads_are_ready_for_what_expires_and_for_lists(milvus_uri: str) -
     later = datetime(2100, 1, 1, tzinfo=UTC)
     async with living(milvus_uri) as one:
         delta = await one.delta()
-        assert (one.contents.expiring, one.contents.seen) == (False, None)
-        assert "tags" in one.contents.single_valued
+        assert (one.context.expiring, one.context.seen) == (False, None)
+        assert "tags" in one.context.single_valued
         await one.write(upsert(IDS[0], "a", {"tags": ["a", "b"]}, expires=later))
         await delta.apply(await one.entries())
-        known = [(one.contents.expiring, one.contents.single_valued, one.contents.seen)]
+        known = [(one.context.expiring, one.context.single_valued, one.context.seen)]
         assert known[0][0] and "tags" not in known[0][1]
         await one.delta()
-        assert known == [(one.contents.expiring, one.contents.single_valued, one.contents.seen)]
+        assert known == [(one.context.expiring, one.context.single_valued, one.context.seen)]
 
 
 async def test_changes_of_another_log_are_served_only_where_it_goes_on_from_theirs(

@@ -70,27 +70,27 @@ async def test_a_search_that_names_the_value_looks_in_its_partition_alone(
         await _export(held, "kind")
         async with held.hosting() as shards:
             (shard,) = await shards.prepare(held.snapshot)
-            matching = shard.reading.matching
+            matching = shard.reader.matching
             assert 'partition in ["a"]' in matching(FILTERS[0])
             assert 'partition in ["absent", "b", "c"]' in matching(FILTERS[1])
             assert 'partition in ["b"]' in matching(FILTERS[2])
             assert all("partition" not in matching(one) for one in FILTERS[3:5])
             # A live change may bring a list, which lies in no partition of its values.
-            shard.reading.contents.single_valued -= {"kind"}
+            shard.reader.context.single_valued -= {"kind"}
             assert all("partition" not in matching(one) for one in FILTERS)
 
 
 async def test_a_changed_attribute_moves_a_document_to_another_partition(
     lite_uri: str, tmp_path: Path
 ) -> None:
-    from retrieval.milvus.document_writes import DocumentWriter
+    from retrieval.milvus.document_writer import DocumentWriter
 
     async with holding(lite_uri, tmp_path) as held:
         await _export(held, "kind")
         async with held.hosting() as shards:
             (shard,) = await shards.prepare(held.snapshot)
             (held_now,) = shards._snapshots.values()
-            folding = held_now.result().folding
+            merger = held_now.result().merger
             before = f.Equals("kind", "a")
             page = await shard.scan(held.id, "", 100, before, frozenset())
             moved = page.items[0].id
@@ -100,10 +100,10 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             entry = ChangeEntry(partition_of(moved), 1, 0, change)
             now = datetime.now(UTC)
             writes = DocumentWriter(
-                held.client, held.name, folding, words=True, may_write=lambda: None
+                held.client, held.name, merger, words=True, check_lease=lambda: None
             )
-            await writes.write(folding.fold([entry], now), 0, now)
-            shard.reading.contents.seen = 0
+            await writes.write(merger.merge([entry], now), 0, now)
+            shard.reader.context.seen = 0
             after = await shard.scan(held.id, "", 100, f.Equals("kind", "moved"), frozenset())
             assert [item.id for item in after.items] == [moved]
             left = await shard.scan(held.id, "", 100, before, frozenset())

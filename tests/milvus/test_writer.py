@@ -20,7 +20,7 @@ from nearline.errors import AlreadyExists, InvalidRequest, SnapshotMismatch, Uns
 from nearline.snapshot import KIND_NAMES, Store
 from nearline.times import to_us
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, parse_key
-from retrieval.milvus.rows import attributes_of
+from retrieval.milvus.rows import parse_attributes
 from tests.milvus.servers import ROOT, Server
 from tests.retrieval.segment_pairs import FIELDS, random_document
 from tests.retrieval.small_snapshots import Document, write_snapshot
@@ -81,7 +81,7 @@ async def written(tmp_path: Path, milvus: MilvusClient) -> AsyncIterator[Written
 
 async def drop_all(store: Store, client: MilvusClient) -> None:
     states = CollectionStates(client)
-    for name, state in (await states.all()).items():
+    for name, state in (await states.read_all()).items():
         if state.store == store_identity(store):
             await client.drop(name)
             await states.remove(name)
@@ -108,7 +108,7 @@ async def test_all_documents_are_there_once_the_state_says_so(written: Written) 
             assert (row["title"], row["version"]) == (document.title, document.version)
             assert row["passage"] == document.text[start:stop]
             assert row["expires"] == (document.expires or NEVER_EXPIRES)
-            assert attributes_of(row["attributes"], kinds) == document.attributes
+            assert parse_attributes(row["attributes"], kinds) == document.attributes
             assert row["vector"] == document.vectors[number].tolist()
         assert row["rest"] == (" tail" if document.id == "d007" else "")
     assert at == len(rows)
@@ -196,7 +196,7 @@ async def test_a_killed_export_is_not_whole_and_the_next_one_is(
     assert await client.count(written.name, seen=0) == begun.chunks
     # It was written again since the plan was made.
     assert await drop_collections(written.store, "default", client, [stray]) == []
-    assert written.name in await client.names()
+    assert written.name in await client.list_collections()
 
 
 async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
@@ -223,14 +223,14 @@ async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
     assert await drop_collections(written.store, "default", client, planned) == [
         "nearline_test_gone"
     ]
-    names = await client.names()
+    names = await client.list_collections()
     assert "nearline_test_gone" not in names
     assert await states.read("nearline_test_gone") is None
     left = {"nearline_test_other_store", "nearline_test_other_collection", "nearline_test_unknown"}
     assert {*left, written.name} <= set(names)
     # One that is about to go from the store, and that the alias names all the same.
     going = await plan_collection_prune(
-        written.store, "default", client, going=[written.snapshot_id]
+        written.store, "default", client, removing=[written.snapshot_id]
     )
     assert [one.kept for one in going] == [""]
     assert await drop_collections(written.store, "default", client, going) == []

@@ -25,9 +25,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = {"year": "int", "price": "double", "made": "time"}
 
 
-@pytest.fixture(name="folding")
-def give_folding() -> ChangeMerger:
-    """Returns a folding for vectors of two numbers."""
+@pytest.fixture(name="merger")
+def give_merger() -> ChangeMerger:
+    """Returns a merger for vectors of two numbers."""
     manifest = snapshot_pb2.Manifest(dim=2)
     manifest.embedder.fingerprint = "model"
     return ChangeMerger("default", manifest, KINDS, None)
@@ -59,9 +59,9 @@ def entries(*changes: Change) -> list[ChangeEntry]:
 
 
 def test_the_last_whole_document_counts_with_the_attributes_set_since(
-    folding: ChangeMerger,
+    merger: ChangeMerger,
 ) -> None:
-    folded = folding.fold(
+    folded = merger.merge(
         entries(
             upsert("first"),
             DELETE,
@@ -82,50 +82,50 @@ def test_the_last_whole_document_counts_with_the_attributes_set_since(
     assert np.array_equal([row["vector"] for row in outcome.rows], np.ones((2, 2)))
 
 
-def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(folding: ChangeMerger) -> None:
+def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(merger: ChangeMerger) -> None:
     for changes in (
         (upsert(), DELETE),
         (DELETE, patch({"year": 1})),
         (upsert(expires=NOW),),
         (upsert(), upsert(expires=NOW - timedelta(days=1))),
     ):
-        assert isinstance(folding.fold(entries(*changes), NOW)["d"], RemovedDocument)
+        assert isinstance(merger.merge(entries(*changes), NOW)["d"], RemovedDocument)
     assert isinstance(
-        folding.fold(entries(upsert(expires=NOW + timedelta(1))), NOW)["d"], ReplacedDocument
+        merger.merge(entries(upsert(expires=NOW + timedelta(1))), NOW)["d"], ReplacedDocument
     )
 
 
-def test_attributes_of_what_is_there_are_changed_in_order(folding: ChangeMerger) -> None:
-    folded = folding.fold(entries(patch({"year": 1, "made": NOW}), patch({"year": None})), NOW)
+def test_attributes_of_what_is_there_are_changed_in_order(merger: ChangeMerger) -> None:
+    folded = merger.merge(entries(patch({"year": 1, "made": NOW}), patch({"year": None})), NOW)
     outcome = folded["d"]
     assert isinstance(outcome, PatchedDocument)
     row = {"document": "d", "attributes": {"year": 7, "price": 1.5}, "version": 0}
     rows = [{**row, "chunk": chunk, "expires": NEVER_EXPIRES, "passage": "x"} for chunk in range(2)]
-    patched = folding.patched(rows, outcome, NOW)
+    patched = merger.patch_rows(rows, outcome, NOW)
     wanted = {"price": 1.5, "made": to_us(NOW)}
     assert [one["attributes"] for one in patched] == [wanted, wanted]
     assert [(one["version"], one["chunk"], one["passage"]) for one in patched] == [
         (2, 0, "x"),
         (2, 1, "x"),
     ]
-    assert folding.patched([], outcome, NOW) == ()
+    assert merger.patch_rows([], outcome, NOW) == ()
     expired = [{**one, "expires": to_us(NOW)} for one in rows]
-    assert folding.patched(expired, outcome, NOW) == ()
+    assert merger.patch_rows(expired, outcome, NOW) == ()
 
 
-def test_what_cannot_be_held_leaves_the_document_as_it_was(folding: ChangeMerger) -> None:
+def test_what_cannot_be_held_leaves_the_document_as_it_was(merger: ChangeMerger) -> None:
     bad = replace(upsert(), title="x" * 70_000)
-    assert folding.fold(entries(bad), NOW) == {}
-    kept = folding.fold(entries(upsert("ab"), bad, patch({"year": 1})), NOW)["d"]
+    assert merger.merge(entries(bad), NOW) == {}
+    kept = merger.merge(entries(upsert("ab"), bad, patch({"year": 1})), NOW)["d"]
     assert isinstance(kept, ReplacedDocument)
     assert kept.rows[0]["attributes"] == {"year": 1}
     large = patch({"other": "y" * 70_000})
-    outcome = folding.fold(entries(large), NOW)["d"]
+    outcome = merger.merge(entries(large), NOW)["d"]
     assert isinstance(outcome, PatchedDocument)
     rows = [{"document": "d", "attributes": {}, "version": 1, "expires": NEVER_EXPIRES}]
-    assert folding.patched(rows, outcome, NOW) == ()
+    assert merger.patch_rows(rows, outcome, NOW) == ()
     for change in (bad, large, replace(upsert(), document_id="\x01")):
         with pytest.raises(InvalidRequest):
-            folding.check(change)
-    folding.check(upsert())
-    folding.check(DELETE)
+            merger.check(change)
+    merger.check(upsert())
+    merger.check(DELETE)

@@ -39,7 +39,7 @@ async def client_of(url: str) -> AsyncIterator[Redis]:
 
 async def until_ended(lease: RedisLease) -> None:
     async with asyncio.timeout(10):
-        while lease.left_s:
+        while lease.remaining_s:
             await asyncio.sleep(0.01)
 
 
@@ -50,19 +50,19 @@ def test_names_tell_exports_apart() -> None:
 
 async def test_one_has_it_until_he_gives_it_up(client: Redis) -> None:
     first, second = RedisLease(client, NAME), RedisLease(client, NAME)
-    assert (first.left_s, first.term) == (0.0, 0)
-    assert await first.take() and await first.take()
-    assert first.term == 1 and 0 < first.left_s <= leases.TTL_S
-    assert not await second.take()
-    assert (second.left_s, second.term) == (0.0, 0)
+    assert (first.remaining_s, first.term) == (0.0, 0)
+    assert await first.acquire() and await first.acquire()
+    assert first.term == 1 and 0 < first.remaining_s <= leases.TTL_S
+    assert not await second.acquire()
+    assert (second.remaining_s, second.term) == (0.0, 0)
     await second.release()
-    assert not await second.take(), "only its holder gives it up"
+    assert not await second.acquire(), "only its holder gives it up"
     await first.release()
-    assert first.left_s == 0.0
-    assert await second.take()
-    assert not await first.take()
+    assert first.remaining_s == 0.0
+    assert await second.acquire()
+    assert not await first.acquire()
     await second.release()
-    assert await first.take() and first.term == 2
+    assert await first.acquire() and first.term == 2
     await first.release()
     assert await client.get(NAME) is None
 
@@ -71,27 +71,27 @@ async def test_it_is_renewed_while_it_is_held_and_lapses_when_its_holder_is_gone
     client: Redis,
 ) -> None:
     first, second = RedisLease(client, NAME, 0.5), RedisLease(client, NAME, 0.5)
-    assert await first.take()
+    assert await first.acquire()
     for _ in range(10):
         await asyncio.sleep(0.1)
-        assert first.left_s and not await second.take()
+        assert first.remaining_s and not await second.acquire()
     await first._stop_renewing()
     async with asyncio.timeout(10):
-        while not await second.take():
+        while not await second.acquire():
             await asyncio.sleep(0.01)
-    assert first.left_s == 0.0, "it ends here before it ends there"
+    assert first.remaining_s == 0.0, "it ends here before it ends there"
     assert first.term == second.term == 1
     await second.release()
 
 
 async def test_it_is_known_to_be_lost_once_redis_gave_it_to_another(client: Redis) -> None:
     first = RedisLease(client, NAME, 1.0)
-    assert await first.take()
+    assert await first.acquire()
     await client.set(NAME, "another")
     await until_ended(first)
-    assert not await first.take()
+    assert not await first.acquire()
     await client.delete(NAME)
-    assert await first.take() and first.term == 2
+    assert await first.acquire() and first.term == 2
     await first.release()
 
 
@@ -100,13 +100,13 @@ async def test_without_redis_it_lapses_and_that_is_said(tmp_path: Path) -> None:
     async with client_of(f"redis://127.0.0.1:{port}/0") as client:
         async with valkey(tmp_path, port):
             lease = RedisLease(client, NAME, 1.0)
-            assert await lease.take()
+            assert await lease.acquire()
         await until_ended(lease)
         with pytest.raises(NotReady, match="writes of live changes into Milvus need it"):
-            await lease.take()
+            await lease.acquire()
         async with valkey(tmp_path, port):
             async with asyncio.timeout(10):
-                while not await lease.take():
+                while not await lease.acquire():
                     await asyncio.sleep(0.01)
             assert lease.term == 2
             await lease.release()

@@ -16,7 +16,7 @@ from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, make_key, parse_key
-from retrieval.milvus.rows import AS_WRITTEN, attributes_of, rows_of
+from retrieval.milvus.rows import AS_WRITTEN, make_rows, parse_attributes
 from tests.retrieval.index.filtering.filter_strategies import BIG, DECLARED, LISTS, TIME, VALUES
 
 WHOLE = np.array([[0, 1]])
@@ -35,7 +35,7 @@ def made(
     kinds: dict[str, str] | None = None,
     analyser: Analyser | None = None,
 ) -> list[dict[str, Any]]:
-    return rows_of(
+    return make_rows(
         document_id,
         title,
         text,
@@ -80,7 +80,7 @@ def test_the_text_is_gaps_passages_and_the_rest_put_together(
 
 
 def test_a_row_has_what_the_layout_says() -> None:
-    rows = rows_of(
+    rows = make_rows(
         "d",
         "The cats",
         "  one cat. two cats. ",
@@ -109,7 +109,7 @@ def test_a_row_has_what_the_layout_says() -> None:
 @example({"price": [BIG, 2.5, "x"], "made": [TIME, 3], "year": True, "undeclared": TIME})
 def test_attributes_come_back_as_they_were_written(attributes: Attributes) -> None:
     stored = json.loads(json.dumps(made(attributes=attributes)[0]["attributes"]))
-    back = attributes_of(stored, DECLARED)
+    back = parse_attributes(stored, DECLARED)
     assert back == attributes
     assert {name: _types(value) for name, value in back.items()} == {
         name: _types(value) for name, value in attributes.items()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nearline.contract import PayloadField
 from retrieval.milvus.layout import SEPARATOR, make_key
 from retrieval.milvus.reader import MilvusReader, ReadContext, in_batches
-from retrieval.milvus.rows import attribute_values, first_attribute_value, rows_of
+from retrieval.milvus.rows import attribute_values, first_attribute_value, make_rows
 from retrieval.milvus.stored_items import StoredRows, _before_separator, join_text
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
@@ -27,7 +27,7 @@ def test_chunks_give_the_whole_text_wherever_they_lie(
     bounds = np.array(
         sorted((min(a, b, len(text)), min(max(a, b), len(text))) for a, b in cuts), np.int64
     )
-    rows = rows_of(
+    rows = make_rows(
         "a",
         "",
         text,
@@ -89,7 +89,7 @@ def test_values_are_those_of_the_column(
 class Rows:
     """A Milvus that finds the same rows whatever it is asked."""
 
-    away = ""
+    outage = ""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows = sorted(rows, key=lambda row: str(row["key"]))
@@ -101,7 +101,7 @@ class Rows:
 async def test_chunks_that_a_replaced_document_has_left_are_no_part_of_the_new_one() -> None:
     def rows(text: str, version: int, chunks: int) -> list[dict[str, Any]]:
         cuts = np.linspace(0, len(text), chunks + 1).astype(np.int64)
-        return rows_of(
+        return make_rows(
             "a",
             "",
             text,

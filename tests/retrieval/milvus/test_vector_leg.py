@@ -64,8 +64,8 @@ def best(vector: NDArray[np.float32], k: int) -> list[MilvusHit]:
 
 async def asked(graph: ShortGraph, ask: int, *, lite: bool = False, flat: bool = False) -> None:
     """Asks, and holds the answer against the best there are."""
-    card = VectorIndexInfo("v2.3.5", flat, 16, 10 * ROWS, 1, lite)
-    leg = VectorLeg(cast(MilvusReader, graph), card)
+    info = VectorIndexInfo("v2.3.5", flat, 16, 10 * ROWS, 1, lite)
+    leg = VectorLeg(cast(MilvusReader, graph), info)
     results = await leg.search(QUERIES, ask, "chunk == 0", ("start",), 16, None)
     for vector, found in zip(QUERIES, results, strict=True):
         wanted = best(vector, ask)
