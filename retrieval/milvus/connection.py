@@ -87,7 +87,7 @@ class MilvusConnection:
         return self._version
 
     def last_write(self, name: str) -> int:
-        """Returns the timestamp of the last write; if unknown, 0, which makes reads wait for all."""
+        """Returns the timestamp of the last write; 0, for which reads wait for all, if unknown."""
         handler = getattr(self._client, "_handler", None)
         address = getattr(handler, "server_address", "")
         return int(ts_utils.get_collection_ts(name, address) or 0)

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from nearline.errors import NotReady, SnapshotMismatch
+from nearline.retry import Backoff
 from nearline.snapshot import partition_of
 from retrieval.changelog.records import ChangeEntry
 from retrieval.protocols import metrics
@@ -163,7 +164,7 @@ async def test_of_two_only_one_writes_and_the_other_takes_over(
     milvus_uri: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = Random(seed)
-    monkeypatch.setattr(applying, "_POLL_S", 0.01)
+    monkeypatch.setattr(applying, "_POLL", Backoff(0.01, 0.5, factor=1.5))
     async with living(milvus_uri, OLD) as one:
         await one.write(*drawn(chance, IDS, 40))
         entries = await one.entries()
