@@ -26,7 +26,6 @@ from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.policy_file import read_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.rollout.canaries import CanaryController
@@ -88,11 +87,9 @@ async def main(argv: Sequence[str]) -> None:
         on_recall=recalled.tell,
     )
     service = RetrievalService(embedders, collections, writer, reports, kept, watchers.observe)
-    similar = SimilarItems(embedders)
-    hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings, similar)
+    hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings)
     recommender = RecommendationService(
         collections,
-        similar,
         read_policies(Path(chosen.policies)) if chosen.policies else default_policies(),
         UserStates(user_redis, Durability(user_redis, chosen.log_replicas)) if user_redis else None,
         hot,

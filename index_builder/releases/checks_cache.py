@@ -14,7 +14,6 @@ from retrieval.cache.tiered_cache import TieredCache
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.list_builder import ListBuilder, ListRequest
 from retrieval.recommend.policies import Policies, default_policies
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.recommend.user_profile import UserProfile
 from retrieval.search.request_context import RequestContext
 
@@ -42,9 +41,7 @@ async def check_warm(seen: Comparison, policies: Policies | None = None) -> Chec
             "needed; routers record a share of the requests (record_share)",
         )
     policies = policies or default_policies()
-    hot = CandidateCache(
-        TieredCache(None, capacity=_LISTS), {}, SimilarItems(seen.candidate.embedders)
-    )
+    hot = CandidateCache(TieredCache(None, capacity=_LISTS), {})
     # Asked twice of the candidate, a list is warm anyway: the first time counts for all.
     is_warm: dict[tuple[object, ...], bool] = {}
     try:
@@ -84,11 +81,10 @@ async def _level(
     try:
         policy = policies.of(probe.audience.surface)
         order = ListRequest(audience=probe.audience, options=probe.list_options, policy=policy)
-        similar = SimilarItems(snapshot.embedders)
         rng = np.random.default_rng(0)
-        making = ListBuilder(snapshot.served, order, RequestContext(), similar, hot, rng)
-        making.begin()
-        made = await making.make(UserProfile())
+        builder = ListBuilder(snapshot.served, order, RequestContext(), hot, rng)
+        builder.prefetch()
+        built = await builder.build(UserProfile())
     except NearlineError:
         return None
-    return None if made.hot is None else made.hot.level
+    return None if built.cached is None else built.cached.level

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from index_builder.evaluation.retrieval_metrics import ndcg
 from index_builder.interactions.records import Interactions
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.history import EMPTY_HISTORY
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.recommend.ranking import rank_items
-from retrieval.recommend.user_profile import EMPTY_HISTORY
 
 # A list takes a few milliseconds.
 _MOST_USERS = 1_000

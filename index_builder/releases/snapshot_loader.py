@@ -16,7 +16,6 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.loader import LoadedShard
@@ -103,9 +102,7 @@ async def load_snapshot(
             served=served,
             shards=shards,
             embedders=asked,
-            recommender=RecommendationService(
-                collections, SimilarItems(asked), policies or default_policies()
-            ),
+            recommender=RecommendationService(collections, policies or default_policies()),
             golden=GoldenQueries.of(folder, manifest),
             load_s=load_s,
             bytes=sum(entry.bytes for entry in manifest.files),

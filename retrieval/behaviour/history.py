@@ -22,6 +22,9 @@ class History(NamedTuple):
     weight: NDArray[np.float32]
 
 
+EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
 class Recency(NamedTuple):
     """How much less an older interaction counts than a newer one of the same user.
 

@@ -73,6 +73,19 @@ class BehaviourModel:
         """Returns the numbers of those items that the snapshot has, in order."""
         return [at for one in item_ids if (at := self.number_of(one)) is not None]
 
+    def is_trained(self, item_id: str) -> bool:
+        """Returns whether the snapshot has interactions of an item."""
+        number = self.number_of(item_id)
+        return number is not None and bool(self.trained[number])
+
+    def history_of_items(self, item_ids: Iterable[str]) -> History:
+        """Returns the trained ones among some items as a history of a single moment."""
+        numbers = [self._numbers[one] for one in item_ids if self.is_trained(one)]
+        count = len(numbers)
+        return History(
+            np.array(numbers, np.int32), np.zeros(count, np.int64), np.ones(count, np.float32)
+        )
+
     def blend(self, *, repeats: bool) -> Blend:
         """Returns the blend for lists where what a user had may be shown again, or may not."""
         return self._blends[repeats]

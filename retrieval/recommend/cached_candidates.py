@@ -1,4 +1,4 @@
-"""Candidates that are the same for everybody, by way of the caches."""
+"""Reads candidates that everyone shares through the caches."""
 
 from __future__ import annotations
 
@@ -16,168 +16,185 @@ from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
 from retrieval.recommend.candidates import CandidateQuery
-from retrieval.recommend.filters import filter_digest
-from retrieval.recommend.policies import Policy
-from retrieval.recommend.shared_lists import is_trained, list_computation
-from retrieval.recommend.similar_items import SimilarItems
-from retrieval.recommend.strategies import item_from_list_name, shared_list_name
+from retrieval.recommend.policies import Policy, filter_digest
+from retrieval.recommend.shared_lists import list_computation
+from retrieval.recommend.strategies import item_of_list, strategy_of
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Kinds of one list that are got ready for the next snapshot.
-_VARIANTS = 4
-# Lists that no rule looks further down in are so long: what users had is left out of them.
+# Variants of one list that are computed ahead for the next snapshot.
+_MAX_VARIANTS = 4
+# Length of lists that no rule reorders; long enough to leave out the items that users had.
 _SHORT = 64
-_CACHED = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
+_CACHEABLE = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
 
 class CachedCandidates(NamedTuple):
     """Candidates from a cache.
 
-    candidates: None: there is no such item. whole: There are no others, however far one looks.
-    content: They are like the item by its vector; else by behaviour.
+    candidates: None if the item does not exist. is_complete: Whether there are no more candidates
+    than these. from_content: Whether they are similar to the item by its vector, and not ranked by
+    behaviour.
     """
 
     candidates: CachedList | None
     level: CacheLevel
-    whole: bool
-    content: bool
+    is_complete: bool
+    from_content: bool
 
     @property
     def watermark(self) -> bytes | None:
-        """Changes of items that it has; None: there is no list."""
+        """The changes of items that the list has; None if the item does not exist."""
         return None if self.candidates is None else self.candidates.watermark
+
+    def messages(self, hidden: frozenset[str], depth: int) -> list[bytes] | None:
+        """Returns the first `depth` candidates that are not hidden, as messages.
+
+        Returns: None if the item does not exist, or too few candidates are left and more exist.
+        """
+        if self.candidates is None:
+            return None
+        pairs = zip(self.candidates.ids, self.candidates.messages, strict=True)
+        visible = (message for item_id, message in pairs if item_id not in hidden)
+        messages = list(islice(visible, depth))
+        return messages if len(messages) == depth or self.is_complete else None
 
 
 class _Variant(NamedTuple):
-    # Of a policy: surfaces with equal ones share their lists.
-    digest: str
+    # Surfaces with equal policies share their lists.
+    policy_digest: str
     payload: frozenset[c.PayloadField]
     depth: int
 
 
 class _ListSpec(NamedTuple):
     key: ListKey
-    reading: CandidateQuery
+    query: CandidateQuery
     policy: Policy
-    item: str
+    item_id: str
     depth: int
 
 
 class CandidateCache:
-    """Reads such lists through the caches.
+    """Reads shared candidates through the caches.
 
     Args:
-        hot: The caches; closed with this.
-        touched: By collection, knows which items were changed since its snapshot.
-        similar: Finds items by the vectors of others.
+        lists: The caches, which this object closes.
+        trackers: By collection, the items that changed since its snapshot.
     """
 
-    def __init__(
-        self, hot: TieredCache, touched: Mapping[str, ChangeTracker], similar: SimilarItems
-    ) -> None:
-        self._hot = hot
-        self._similar = similar
-        self._touched = touched
+    def __init__(self, lists: TieredCache, trackers: Mapping[str, ChangeTracker]) -> None:
+        self._lists = lists
+        self._trackers = trackers
         self._variants: dict[str, Counter[_Variant]] = {}
         self._policies: dict[str, Policy] = {}
 
-    def begin(
-        self, reading: CandidateQuery, policy: Policy, item: str, enough: int
+    def read(
+        self, query: CandidateQuery, policy: Policy, item_id: str, depth: int
     ) -> Awaitable[CachedCandidates | None]:
-        """Begins to read a list, without what was deleted since it was made.
+        """Starts to read a list; items that were deleted since it was computed are left out.
 
-        What is in this process is there at once; the rest goes on while other things are asked for.
+        A list in this process is available at once. Anything else is read in the background.
 
         Args:
-            reading: What is wanted of the items, and which.
-            policy: Says how far it looks, and what it blocks.
-            item: Id; empty: what the surface is made from without one.
-            enough: Items that are wanted of it.
-        Returns: A future of a list; of None where no such list can be had: with vectors, while
-            shards are away, or without an item where the snapshot learned nothing.
+            query: Which items match, and which of their fields to read.
+            policy: The policy of the surface.
+            item_id: Item that the list goes with; empty: the surface's list without an item.
+            depth: Candidates needed.
+        Returns: A future of the list, or of None if it cannot be shared: with vectors, while shards
+            are away, or without an item if the snapshot has no behaviour model.
         """
-        served, payload, filter, inquiry = reading
+        served, payload, filter, context = query
         done: asyncio.Future[CachedCandidates | None] = asyncio.get_running_loop().create_future()
-        if not payload <= _CACHED or not (item or served.learned):
+        if not payload <= _CACHEABLE or not (item_id or served.learned):
             done.set_result(None)
             return done
-        depth = _SHORT if enough <= _SHORT // 2 else policy.candidates
-        variant = _Variant(policy.digest, payload, depth)
-        # What nobody but the surface asks for is got ready for the next snapshot.
+        list_depth = _SHORT if depth <= _SHORT // 2 else policy.candidates
+        variant = _Variant(policy.digest, payload, list_depth)
+        # Only lists without a filter of the request are computed ahead for the next snapshot.
         if filter == policy.only:
             self._policies[policy.digest] = policy
             self._variants.setdefault(served.name, Counter())[variant] += 1
-        key = _key(served, variant, shared_list_name(policy, item), filter)
-        wanted = _ListSpec(key, reading, policy, item, depth)
-        near = self._hot.near(key, self._compute(wanted, inquiry.least), inquiry.least)
-        if near is not None:
-            found, newer = self._read(wanted, *near)
+        key = _key(served, variant, strategy_of(policy).list_name(item_id), filter)
+        spec = _ListSpec(key, query, policy, item_id, list_depth)
+        local = self._lists.near(key, self._computation(spec, context.least), context.least)
+        if local is not None:
+            found, newer = self._validated(spec, *local)
             if newer is None:
                 done.set_result(found)
                 return done
-        return asyncio.create_task(self._get(wanted))
+        return asyncio.create_task(self._get(spec))
 
-    async def _get(self, wanted: _ListSpec) -> CachedCandidates | None:
-        least = wanted.reading.inquiry.least
-        compute, read = partial(self._compute, wanted), partial(self._read, wanted)
+    async def _get(self, spec: _ListSpec) -> CachedCandidates | None:
+        compute, validate = partial(self._computation, spec), partial(self._validated, spec)
         try:
-            return await self._hot.newest(wanted.key, compute, least, read)
+            return await self._lists.newest(spec.key, compute, spec.query.context.least, validate)
         except NearlineError:
             return None
 
-    def _read(
-        self, wanted: _ListSpec, hot: CachedList | None, level: CacheLevel
+    def _validated(
+        self, spec: _ListSpec, cached: CachedList | None, level: CacheLevel
     ) -> tuple[CachedCandidates, Watermark | None]:
-        """Applies changes; gives the state that a list should have where this one is too old."""
-        served, item = wanted.reading.served, wanted.item
-        learned = served.learned
-        content = bool(item) and (learned is None or not is_trained(learned, item))
-        whole, newer = hot is None or len(hot.ids) < wanted.depth, None
-        touched = self._touched.get(served.name)
-        if touched is not None:
-            hot, newer = touched.read(hot, item if content else "")
-        return CachedCandidates(hot, level, whole, content), newer
+        """Returns a list with later changes applied, and the state it needs if it is too old."""
+        served, item_id = spec.query.served, spec.item_id
+        model = served.learned
+        from_content = bool(item_id) and (model is None or not model.is_trained(item_id))
+        is_complete, newer = cached is None or len(cached.ids) < spec.depth, None
+        tracker = self._trackers.get(served.name)
+        if tracker is not None:
+            cached, newer = tracker.read(cached, item_id if from_content else "")
+        return CachedCandidates(cached, level, is_complete, from_content), newer
 
-    def _compute(self, wanted: _ListSpec, least: Watermark | None) -> ComputeList:
-        _, reading, policy, item, depth = wanted
-        anew = reading._replace(inquiry=RequestContext(None, least))
-        return list_computation(anew, policy, item, depth, self._similar)
+    def _computation(self, spec: _ListSpec, least: Watermark | None) -> ComputeList:
+        query = spec.query._replace(context=RequestContext(None, least))
+        return list_computation(query, spec.policy, spec.item_id, spec.depth)
 
-    async def prewarm(self, served: ServedCollection, most: int) -> int:
-        """Gets ready what was asked for most, for a snapshot that is to be served next.
+    async def prewarm(self, served: ServedCollection, limit: int) -> int:
+        """Computes the most requested lists for a snapshot that will be served next.
 
-        Returns: How many lists are ready.
+        Returns: Number of lists that are ready.
         """
-        return await self._hot.prewarm(self._wanted(served, most))
+        return await self._lists.prewarm(self._most_requested(served, limit))
 
     async def close(self) -> None:
-        """Ends what is under way."""
-        await self._hot.close()
+        """Cancels computations and closes the caches."""
+        await self._lists.close()
 
-    def _wanted(self, served: ServedCollection, most: int) -> Iterator[tuple[ListKey, ComputeList]]:
+    def _most_requested(
+        self, served: ServedCollection, limit: int
+    ) -> Iterator[tuple[ListKey, ComputeList]]:
         variants = [one for one, _ in self._variants.get(served.name, Counter()).most_common()]
-        for of in self._hot.popular(served.name, most):
-            item = item_from_list_name(of)
-            if not item and served.learned is None:
+        for name in self._lists.popular(served.name, limit):
+            item_id = item_of_list(name)
+            if not item_id and served.learned is None:
                 continue
-            for variant in islice(self._asking(variants, of, item), _VARIANTS):
-                policy = self._policies[variant.digest]
-                reading = CandidateQuery(served, variant.payload, policy.only, RequestContext())
-                compute = list_computation(reading, policy, item, variant.depth, self._similar)
-                yield _key(served, variant, of, policy.only), compute
+            for variant in islice(self._variants_of(name, item_id, variants), _MAX_VARIANTS):
+                policy = self._policies[variant.policy_digest]
+                query = CandidateQuery(served, variant.payload, policy.only, RequestContext())
+                compute = list_computation(query, policy, item_id, variant.depth)
+                yield _key(served, variant, name, policy.only), compute
 
-    def _asking(self, variants: Sequence[_Variant], of: str, item: str) -> Iterator[_Variant]:
-        """Returns those whose surfaces ask for a list of this name."""
-        return (one for one in variants if shared_list_name(self._policies[one.digest], item) == of)
+    def _variants_of(
+        self, name: str, item_id: str, variants: Sequence[_Variant]
+    ) -> Iterator[_Variant]:
+        """Returns the variants whose surfaces request a list of this name."""
+        return (
+            one
+            for one in variants
+            if strategy_of(self._policies[one.policy_digest]).list_name(item_id) == name
+        )
 
 
 @lru_cache(64)
 def _names(payload: frozenset[c.PayloadField]) -> str:
-    return ",".join(sorted(one.value for one in payload))
+    return ",".join(sorted(field.value for field in payload))
 
 
-def _key(served: ServedCollection, variant: _Variant, of: str, filter: c.Filter | None) -> ListKey:
+def _key(
+    served: ServedCollection, variant: _Variant, name: str, filter: c.Filter | None
+) -> ListKey:
     policy_digest, payload, depth = variant
     shown = f"{_names(payload)}/{depth}"
-    return ListKey(served.name, served.snapshot_id, policy_digest, filter_digest(filter), shown, of)
+    return ListKey(
+        served.name, served.snapshot_id, policy_digest, filter_digest(filter), shown, name
+    )

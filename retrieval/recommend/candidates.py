@@ -1,4 +1,4 @@
-"""Candidates with what rules and callers want of them, read from the shards."""
+"""Candidates of a list, read from the shards with the fields that rules and callers need."""
 
 from __future__ import annotations
 
@@ -14,86 +14,81 @@ from nearline import contract as c
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.recommend.policies import NO_PAYLOAD
 from retrieval.recommend.ranking import Block
-from retrieval.recommend.rules import Candidate
+from retrieval.recommend.selection import Candidate
 from retrieval.search import item_lookup, listing
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Fewer matches are looked up before, more are met on the way.
-_FEW = 5_000
+# Up to this many matches of a filter are looked up first; with more, most items that are read match
+# anyway.
+_SELECTIVE = 5_000
 
 
 class CandidateQuery(NamedTuple):
-    """How items are read: from which snapshot, what of them, and which."""
+    """How candidates are read.
+
+    payload: Fields to read of each item. filter: Optional; None matches all items.
+    """
 
     served: ServedCollection
     payload: frozenset[c.PayloadField]
     filter: c.Filter | None
-    inquiry: RequestContext
+    context: RequestContext
 
 
 async def allowed_mask(
-    reading: CandidateQuery, learned: BehaviourModel, without: Iterable[str]
+    query: CandidateQuery, model: BehaviourModel, hidden: Iterable[str]
 ) -> NDArray[np.bool_]:
-    """Returns which items are worth reading: (items,), an array of its own.
+    """Returns which items are worth reading: (items,) bool, an array that the caller owns.
 
-    Where many match the filter, all are: most of what is read matches. Where few do, those.
+    If few items match the filter, the mask holds exactly those. If many do, it holds all items, and
+    the shards apply the filter when the items are read.
 
     Args:
-        without: Ids of those that are not, whatever they match.
+        hidden: Ids to leave out, whether they match or not.
     Raises: as `CandidatePool.read`.
     """
-    served, _, filter, inquiry = reading
-    total = _FEW + 1
+    served, _, filter, context = query
+    total = _SELECTIVE + 1
     if filter is not None:
-        total, _ = await listing.count_items(served, filter, (), inquiry)
-    allowed = np.full(len(learned.ids), total > _FEW)
-    token, more = "", 0 < total <= _FEW
+        total, _ = await listing.count_items(served, filter, (), context)
+    allowed = np.full(len(model.ids), total > _SELECTIVE)
+    token, more = "", 0 < total <= _SELECTIVE
     while more:
         page = await listing.read_page(
-            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, inquiry=inquiry
+            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, inquiry=context
         )
-        allowed[learned.numbers_of(one.id for one in page.items)] = True
+        allowed[model.numbers_of(item.id for item in page.items)] = True
         token = page.next_page_token
         more = bool(token)
-    allowed[learned.numbers_of(without)] = False
+    allowed[model.numbers_of(hidden)] = False
     return allowed
 
 
 class CandidatePool:
-    """Candidates, best first, and the hits that they become.
+    """Candidates, best first, and the hit of each.
 
-    expires: When the first of them that does expires.
+    expires: When the first of them expires; None if none does.
 
     Args:
-        shown: Parts of the items that the caller asked for.
+        payload: Fields that the caller requested.
     """
 
     __slots__ = ("_attributes", "_text", "_title", "_vector", "candidates", "expires", "hits")
 
-    def __init__(self, shown: frozenset[c.PayloadField]) -> None:
+    def __init__(self, payload: frozenset[c.PayloadField]) -> None:
         self.candidates: list[Candidate] = []
         self.hits: dict[str, c.Hit] = {}
         self.expires: datetime | None = None
-        # Asked once: the hash of a member of an enum costs more than all else here.
-        self._title = c.PayloadField.TITLE in shown
-        self._text = c.PayloadField.TEXT in shown
-        self._attributes = c.PayloadField.ATTRIBUTES in shown
-        self._vector = c.PayloadField.VECTOR in shown
+        # Looked up once: hashing an enum member costs more than everything else here.
+        self._title = c.PayloadField.TITLE in payload
+        self._text = c.PayloadField.TEXT in payload
+        self._attributes = c.PayloadField.ATTRIBUTES in payload
+        self._vector = c.PayloadField.VECTOR in payload
 
-    def add(
-        self,
-        item: c.Item,
-        score: float,
-        vector: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Adds an item behind the others.
-
-        Args:
-            item: With the parts that rules want and those that are shown.
-            vector: Of the item; None: nobody wants it.
-        """
-        item_id, attributes = item.id, item.attributes
+    def add(self, item: c.Item, score: float) -> None:
+        """Appends an item, which has the fields that the rules and the caller need."""
+        item_id, attributes, vector = item.id, item.attributes, item.vector
         if item.expires is not None:
             self.expires = min(self.expires or item.expires, item.expires)
         self.candidates.append(Candidate(item_id, score, attributes, vector))
@@ -109,49 +104,53 @@ class CandidatePool:
         )
 
     def add_hit(self, hit: c.Hit) -> None:
-        """Adds a hit, with the parts that rules want, behind the others."""
+        """Appends a hit, which has the fields that the rules need."""
         self.candidates.append(Candidate(hit.id, hit.score, hit.attributes))
         self.hits[hit.id] = hit if self._attributes else replace(hit, attributes=None)
 
-    async def read(self, reading: CandidateQuery, scored: Sequence[tuple[str, float]]) -> None:
-        """Adds items in order, without those that are gone or do not match.
-
-        Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
-            an attribute that does not exist.
-        """
-        for at in range(0, len(scored), c.MAX_BATCH):
-            part = scored[at : at + c.MAX_BATCH]
-            found = await item_lookup.fetch_items(
-                reading.served,
-                [one for one, _ in part],
-                reading.payload,
-                reading.inquiry,
-                reading.filter,
-            )
-            items = found.items
-            for one, score in part:
-                if (item := items.get(one)) is not None:
-                    self.add(item, score, item.vector)
-
-    async def fill(
-        self, reading: CandidateQuery, ids: Sequence[str], blocks: Iterator[Block], enough: int
-    ) -> None:
-        """Reads candidates block by block until there are enough of them, or no more.
+    async def read(self, query: CandidateQuery, scored: Sequence[tuple[str, float]]) -> None:
+        """Appends items in order; items that no longer exist or do not match are skipped.
 
         Args:
-            ids: By item number.
-            enough: Items that exist and match.
+            scored: Ids with their scores.
+        Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter
+            names an attribute that does not exist.
+        """
+        for start in range(0, len(scored), c.MAX_BATCH):
+            batch = scored[start : start + c.MAX_BATCH]
+            found = await item_lookup.fetch_items(
+                query.served,
+                [item_id for item_id, _ in batch],
+                query.payload,
+                query.context,
+                query.filter,
+            )
+            items = found.items
+            for item_id, score in batch:
+                if (item := items.get(item_id)) is not None:
+                    self.add(item, score)
+
+    async def fill(
+        self, query: CandidateQuery, ids: Sequence[str], blocks: Iterator[Block], depth: int
+    ) -> None:
+        """Reads ranked items block by block until the pool has `depth`, or no more are left.
+
+        Args:
+            ids: Ids by item number.
+            blocks: Item numbers and scores, best first.
+            depth: Candidates needed that exist and match.
         Raises: as `read`.
         """
         for numbers, scores in blocks:
-            # What is read in vain costs most: small steps first, larger ones where little matches.
-            at, size = 0, enough - len(self.candidates)
-            while at < len(numbers) and len(self.candidates) < enough:
-                part = numbers[at : at + size].tolist()
-                values = scores[at : at + size].tolist()
+            # Reading items in vain costs most: start with few, and read more if little matches.
+            start, size = 0, depth - len(self.candidates)
+            while start < len(numbers) and len(self.candidates) < depth:
+                part = numbers[start : start + size].tolist()
+                values = scores[start : start + size].tolist()
                 await self.read(
-                    reading, [(ids[one], score) for one, score in zip(part, values, strict=True)]
+                    query,
+                    [(ids[number], score) for number, score in zip(part, values, strict=True)],
                 )
-                at, size = at + size, 4 * size
-            if len(self.candidates) >= enough:
+                start, size = start + size, 4 * size
+            if len(self.candidates) >= depth:
                 return

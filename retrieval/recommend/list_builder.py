@@ -1,51 +1,35 @@
-"""One list, made from one snapshot: candidates, then the rules of the surface."""
+"""Builds one list from one snapshot: candidates, filter, rank, rules, payload, explanations."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from nearline import contract as c
 from nearline import wire
-from retrieval.behaviour.history import History
-from retrieval.behaviour.model import BehaviourModel
+from nearline.filters import All, Filter
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
-from retrieval.recommend.candidates import CandidatePool, CandidateQuery, allowed_mask
-from retrieval.recommend.explanations import Explainer
-from retrieval.recommend.filters import merge_filters
+from retrieval.recommend.candidate_sources import CONTENT, fill_pool
+from retrieval.recommend.candidates import CandidatePool, CandidateQuery
+from retrieval.recommend.explanations import complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.ranking import POPULAR
+from retrieval.recommend.ranking import position_of
 from retrieval.recommend.rules import Placement, apply_rules
-from retrieval.recommend.shared_lists import items_as_history
-from retrieval.recommend.similar_items import SimilarItems
-from retrieval.recommend.strategies import (
-    context_items,
-    is_shared_list,
-    rank_for_surface,
-    shared_list_source,
-    uses_behaviour_only,
-)
-from retrieval.recommend.user_profile import EMPTY_HISTORY, UserProfile
+from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
+from retrieval.recommend.user_profile import UserProfile
 from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# What made a list, beside what `ranking` names: vectors of items; or nothing, so that it stands in
-# the order of ids.
-CONTENT = "content"
-UNORDERED = "unordered"
-# Items that are put in order before the others: more than most lists need.
-_FIRST = 64
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """What is to be made: for whom, by which policy, with which options."""
+    """A request for a list, with the policy of its surface."""
 
     audience: c.Audience
     options: c.RecommendOptions
@@ -54,239 +38,251 @@ class ListRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltList:
-    """A list. source: What made it: items, history, popular, surface, content or unordered.
+    """A list, as `ListBuilder` returns it.
 
-    hot: The cached list that it was made from; None: it was made again.
+    source: Origin of the candidates: items, history, popular, surface, content or unordered.
+    cached: The cached list that it was made from; None if it was computed for this request.
     """
 
     recommendations: Sequence[c.Recommendation]
     ignored: Sequence[c.IgnoredId]
     source: str
-    hot: CachedCandidates | None
+    cached: CachedCandidates | None
     why_not: c.WhyNot | None = None
 
 
+class ListPlan(NamedTuple):
+    """What the stages derive from a request alone.
+
+    query: How candidates are read, and which items match. item_ids: Those of the request, each
+    once. context_ids: Those of them that the strategy uses: all or none. excluded: Ids that are
+    never listed. depth: Candidates needed. verbatim: Whether a cached list can be returned without
+    decoding its items, because no rule or explanation reads them.
+    """
+
+    strategy: Strategy
+    query: CandidateQuery
+    item_ids: Sequence[str]
+    context_ids: Sequence[str]
+    excluded: frozenset[str]
+    depth: int
+    verbatim: bool
+
+
+def plan_list(served: ServedCollection, request: ListRequest, context: RequestContext) -> ListPlan:
+    """Returns the plan of a request."""
+    options, policy = request.options, request.policy
+    strategy = strategy_of(policy)
+    item_ids = list(dict.fromkeys(request.audience.item_ids))
+    needed = policy.needs(options.diversity)
+    # Only rules that may prefer lower-ranked items need more candidates than are listed.
+    reorders = bool(needed) or policy.explore is not None
+    explains = options.explain or bool(options.why_not_id)
+    return ListPlan(
+        strategy,
+        CandidateQuery(
+            served, options.payload | needed, merge_filters(options.filter, policy.only), context
+        ),
+        item_ids,
+        item_ids if strategy.uses_items else (),
+        frozenset((*options.exclude_ids, *item_ids)),
+        max(options.n, policy.candidates) if reorders else options.n,
+        not (reorders or explains or policy.pinned),
+    )
+
+
+def merge_filters(requested: Filter | None, only: Filter | None) -> Filter | None:
+    """Returns a filter that matches what both match; either may be None."""
+    if requested is None or only is None:
+        return only if requested is None else requested
+    return All(requested, only)
+
+
+class _Start(NamedTuple):
+    """What is known before any candidate is read from the shards.
+
+    context_ids: Items that the list goes with and that exist. ignored: Ids that were left out.
+    cached, messages: A cached list and what is left of it for the user; messages is None if the
+    candidates have to be read.
+    """
+
+    context_ids: Sequence[str]
+    ignored: Sequence[c.IgnoredId]
+    cached: CachedCandidates | None
+    messages: list[bytes] | None
+
+
 class ListBuilder:
-    """Makes one list.
+    """Builds one list.
 
     Args:
-        served: The snapshot that it is made from.
-        order: What is to be made.
-        inquiry: Told of shards that do not answer, and how far live changes are in the others.
-        similar: Finds items by the vectors of others.
-        hot: Lists that are the same for everybody; None: every list is made again.
-        rng: Draws what is explored.
+        served: The snapshot to read.
+        request: The request.
+        context: Collects failures and watermarks of the shards.
+        cache: Optional; None computes every list.
+        rng: Draws explored items.
     """
 
     def __init__(
         self,
         served: ServedCollection,
-        order: ListRequest,
-        inquiry: RequestContext,
-        similar: SimilarItems,
-        hot: CandidateCache | None,
+        request: ListRequest,
+        context: RequestContext,
+        cache: CandidateCache | None,
         rng: np.random.Generator,
     ) -> None:
-        self._served = served
-        self._learned = served.learned
-        self._order = order
-        self._inquiry = inquiry
-        self._similar = similar
-        # A cached list may be minutes old: what is asked of one must be true of now.
-        self._hot = None if order.options.why_not_id else hot
-        self._found: CachedCandidates | None = None
+        self._request = request
+        self._plan = plan_list(served, request, context)
+        # A cached list may be minutes old, and an explanation must hold now.
+        self._cache = None if request.options.why_not_id else cache
         self._rng = rng
-        self._now_us = time.time_ns() // 1_000
-        options, policy = order.options, order.policy
-        self._subject = UserProfile()
-        self._seen: frozenset[str] = frozenset()
-        self._ids = list(dict.fromkeys(order.audience.item_ids))
-        self._excluded = frozenset((*options.exclude_ids, *self._ids))
-        needed = policy.needs(options.diversity)
-        narrow = merge_filters(options.filter, policy.only)
-        self._reading = CandidateQuery(served, options.payload | needed, narrow, inquiry)
-        # Where no rule may prefer what stands further down, what is listed is enough.
-        deep = bool(needed) or policy.explore is not None
-        self._enough = max(options.n, policy.candidates) if deep else options.n
-        # Nor is anything else to be said of an item than what it shows.
-        told = options.explain or bool(options.why_not_id)
-        self._plain = not (deep or told or policy.pinned)
-        self._shown: wire.RawHits[c.Recommendation] | None = None
-        # It is known that there is no such item.
-        self._missing = False
-        self._ahead: Awaitable[CachedCandidates | None] | None = None
+        self._prefetched: Awaitable[CachedCandidates | None] | None = None
 
-    @cached_property
-    def _pool(self) -> CandidatePool:
-        """What the list is made from; one that is given as it was cached needs none."""
-        return CandidatePool(self._order.options.payload)
+    def prefetch(self) -> None:
+        """Starts to read a list that is shared whoever the user is, while the caller reads them."""
+        item_ids = self._plan.context_ids
+        if self._plan.strategy.is_shared(item_ids, is_known=True):
+            self._prefetched = self._read_cache(item_ids)
 
-    @cached_property
-    def _without(self) -> frozenset[str]:
-        """Ids of what is not to be listed."""
-        return self._seen | self._excluded | self._order.policy.blocked
+    async def build(self, profile: UserProfile) -> BuiltList:
+        """Returns the list for a user.
 
-    def begin(self) -> None:
-        """Begins to read what does not depend on the user, while others look for what does."""
-        items = context_items(self._order.policy, self._ids)
-        if is_shared_list(self._order.policy, items, is_known=True):
-            self._ahead = self._hot_list(items)
-
-    async def make(self, subject: UserProfile) -> BuiltList:
-        """Makes it.
-
-        Args:
-            subject: Whom it is for.
-        Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
-            an attribute that does not exist.
+        Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter
+            names an attribute that does not exist.
         """
-        order, options = self._order, self._order.options
-        self._subject, ids = subject, self._ids
-        self._seen = subject.seen(order.policy, self._now_us)
-        items = context_items(order.policy, ids)
-        ignored: Sequence[c.IgnoredId] = ()
-        # What goes with one item is asked for most; of what there is a list there is an item.
-        source = await self._from_hot(items) if len(items) == 1 else ""
-        if ids and not source:
-            there, ignored = await self._given(ids)
-            items = context_items(order.policy, there)
-        if len(items) < len(ids) or not ids:
-            source = await self._from_hot(items)
-        source = source or await self._from_shards(items)
-        if self._shown is not None:
-            return BuiltList(
-                recommendations=self._shown, ignored=ignored, source=source, hot=self._found
-            )
+        options, policy, plan = self._request.options, self._request.policy, self._plan
+        now_us = time.time_ns() // 1_000
+        seen = profile.seen(policy, now_us)
+
+        # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
+        start = await self._start(profile.is_known, seen | plan.excluded)
+        context = RankingContext(start.context_ids, profile, policy.seen.repeat, now_us)
+        pool = CandidatePool(options.payload)
+        if start.messages is None:
+            hidden = seen | plan.excluded | policy.blocked
+            source = await fill_pool(pool, plan.query, plan.strategy, context, hidden, plan.depth)
+        else:
+            source = self._shared_source(start)
+            if plan.verbatim:
+                return BuiltList(
+                    recommendations=wire.lazy_recommendations(start.messages),
+                    ignored=start.ignored,
+                    source=source,
+                    cached=start.cached,
+                )
+            for message in start.messages:
+                pool.add_hit(wire.recommended_hit_from_bytes(message))
         pinned = CandidatePool(options.payload)
-        if order.policy.pinned:
-            await pinned.read(self._reading, [(one, 0.0) for one in order.policy.pinned])
-            self._pool.hits = pinned.hits | self._pool.hits
-        outcome = apply_rules(
-            self._pool.candidates,
-            order.policy,
+        if policy.pinned:
+            await pinned.read(plan.query, [(item_id, 0.0) for item_id in policy.pinned])
+
+        # Rules.
+        result = apply_rules(
+            pool.candidates,
+            policy,
             options.n,
-            seen=self._seen,
-            excluded=self._excluded,
+            seen=seen,
+            excluded=plan.excluded,
             pinned=pinned.candidates,
             diversity=options.diversity,
-            now_us=self._now_us,
+            now_us=now_us,
             rng=self._rng,
             why_not=options.why_not_id,
         )
-        telling = Explainer(self._reading, order.policy, subject, items, self._now_us)
-        why = outcome.why_not
+
+        # Explanations.
+        hits = pinned.hits | pool.hits
+        why_not = None
+        if result.why_not is not None:
+            why_not = await complete_absence(
+                result.why_not, plan.query, options.filter, policy, partial(self._rank, context)
+            )
         return BuiltList(
-            recommendations=[self._recommendation(one, telling) for one in outcome.places],
-            ignored=ignored,
+            recommendations=[
+                c.Recommendation(
+                    hit=hits[placement.candidate.id],
+                    reasons=self._reasons(context, placement) if options.explain else (),
+                    propensity=placement.propensity,
+                )
+                for placement in result.places
+            ],
+            ignored=start.ignored,
             source=source,
-            hot=self._found,
-            why_not=None if why is None else await telling.why_not(why, options.filter),
+            cached=start.cached,
+            why_not=why_not,
         )
 
-    async def _given(self, ids: Sequence[str]) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
-        """Returns the example items that there are, and those that were left out."""
-        if self._missing:
-            return (), [c.IgnoredId(one, c.IgnoredReason.NOT_FOUND) for one in ids]
-        learned = self._learned
-        # Of what the snapshot has, the shards need not be asked.
-        asked = [one for one in ids if learned is None or learned.number_of(one) is None]
-        if not asked:
-            return ids, ()
-        found = await item_lookup.fetch_items(self._served, asked, NO_PAYLOAD, self._inquiry)
-        ignored = item_lookup.ignored_ids(self._served, asked, found)
-        gone = {one.id for one in ignored}
-        return [one for one in ids if one not in gone], ignored
+    async def _start(self, is_known: bool, hidden: frozenset[str]) -> _Start:
+        """Looks for a cached list, and looks up the items of the request as far as necessary."""
+        plan, context_ids = self._plan, self._plan.context_ids
+        ignored: Sequence[c.IgnoredId] = ()
+        cached, messages = None, None
+        # Most requests name one item, and an item with a cached list exists: look there first.
+        if len(context_ids) == 1 and (reading := self._shared_list(context_ids, is_known)):
+            cached = await reading
+            messages = cached.messages(hidden, plan.depth) if cached else None
+        if messages is None and plan.item_ids:
+            if cached is not None and cached.candidates is None:
+                existing: Sequence[str] = ()
+                ignored = [c.IgnoredId(one, c.IgnoredReason.NOT_FOUND) for one in plan.item_ids]
+            else:
+                existing, ignored = await _existing_items(plan)
+            context_ids = existing if plan.strategy.uses_items else ()
+        if len(context_ids) < len(plan.item_ids) or not plan.item_ids:
+            if reading := self._shared_list(context_ids, is_known):
+                cached = await reading
+                messages = cached.messages(hidden, plan.depth) if cached else None
+        return _Start(context_ids, ignored, cached if messages is not None else None, messages)
 
-    async def _from_hot(self, items: Sequence[str]) -> str:
-        """Fills the pool from a list that is the same for everybody.
-
-        Returns: What made it; empty: there is none, or too little of it is left for this user.
-        """
-        order = self._order
-        if not is_shared_list(order.policy, items, is_known=self._subject.is_known):
-            return ""
-        ahead, self._ahead = self._ahead, None
-        found = await reading if (reading := ahead or self._hot_list(items)) else None
-        if found is None:
-            return ""
-        item = items[0] if items else ""
-        listed = found.candidates
-        if listed is None:
-            self._missing = True
-            return ""
-        # What is blocked is on no cached list.
-        without = self._seen | self._excluded
-        each = zip(listed.ids, listed.messages, strict=True)
-        left = (message for one, message in each if one not in without)
-        kept = list(islice(left, self._enough))
-        if len(kept) < self._enough and not found.whole:
-            return ""
-        self._found = found
-        if self._plain:
-            self._shown = wire.lazy_recommendations(kept)
-        else:
-            for one in kept:
-                self._pool.add_hit(wire.recommended_hit_from_bytes(one))
-        return CONTENT if found.content else shared_list_source(order.policy, item)
-
-    def _hot_list(self, items: Sequence[str]) -> Awaitable[CachedCandidates | None] | None:
-        if self._hot is None:
+    def _shared_list(
+        self, context_ids: Sequence[str], is_known: bool
+    ) -> Awaitable[CachedCandidates | None] | None:
+        """Returns the shared list of some items, once it is read; None if the list is personal."""
+        if not self._plan.strategy.is_shared(context_ids, is_known=is_known):
             return None
-        item = items[0] if items else ""
-        return self._hot.begin(self._reading, self._order.policy, item, self._enough)
+        prefetched, self._prefetched = self._prefetched, None
+        return prefetched or self._read_cache(context_ids)
 
-    async def _from_shards(self, items: Sequence[str]) -> str:
-        learned, subject = self._learned, self._subject
-        if learned is not None:
-            given = items_as_history(learned, items)
-            history = subject.history
-            if uses_behaviour_only(self._order.policy):
-                return await self._fill(learned, EMPTY_HISTORY, history)
-            # What nobody had yet can only be gone by its vectors.
-            if len(given.items) or (not items and (len(history.items) or not subject.is_known)):
-                return await self._fill(learned, given, history)
-        found = await self._by_content(items)
-        if found:
+    def _read_cache(self, context_ids: Sequence[str]) -> Awaitable[CachedCandidates | None] | None:
+        if self._cache is None:
+            return None
+        item_id = context_ids[0] if context_ids else ""
+        return self._cache.read(self._plan.query, self._request.policy, item_id, self._plan.depth)
+
+    def _shared_source(self, start: _Start) -> str:
+        if start.cached is not None and start.cached.from_content:
             return CONTENT
-        if learned is not None:
-            await self._fill(learned, EMPTY_HISTORY, subject.history)
-            return POPULAR
-        await self._in_order()
-        return UNORDERED
+        return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
-    async def _fill(self, learned: BehaviourModel, given: History, history: History) -> str:
-        """Fills the pool by behaviour; tells what of it."""
-        ranking = rank_for_surface(
-            learned,
-            self._order.policy,
-            given,
-            history,
-            allowed=await allowed_mask(self._reading, learned, self._without),
-            first=max(self._enough, _FIRST),
-            now_us=self._now_us,
+    def _reasons(self, context: RankingContext, placement: Placement) -> tuple[str, ...]:
+        """Returns the reasons of the rules, then those of the strategy, strongest first."""
+        model = self._plan.query.served.learned
+        number = None if model is None else model.number_of(placement.candidate.id)
+        if model is None or number is None:
+            return placement.reasons
+        return (*placement.reasons, *self._plan.strategy.reasons(model, context, number))
+
+    def _rank(self, context: RankingContext, item_id: str) -> int:
+        """Returns the rank of an item before any rule; 0 if it is not ranked."""
+        model = self._plan.query.served.learned
+        number = None if model is None else model.number_of(item_id)
+        if model is None or number is None:
+            return 0
+        everything = np.ones(len(model.ids), np.bool_)
+        ranking = self._plan.strategy.rank(
+            model, context, allowed=everything, first=self._plan.depth
         )
-        await self._pool.fill(self._reading, learned.ids, ranking.blocks, self._enough)
-        return ranking.source
+        return position_of(ranking, number)
 
-    async def _by_content(self, items: Sequence[str]) -> bool:
-        """Fills the pool with what is like the items, or like what the user had last."""
-        like = items or [one.item_id for one in self._subject.events]
-        found = None
-        if like:
-            found = await self._similar.to(self._reading, like, self._enough, self._without)
-        for one, score in found or ():
-            self._pool.add(one, score, one.vector)
-        return bool(found)
 
-    async def _in_order(self) -> None:
-        """Fills the pool where nothing speaks for any item."""
-        listed = await self._similar.any(self._reading, self._enough + len(self._without))
-        for one in islice((one for one in listed if one.id not in self._without), self._enough):
-            self._pool.add(one, 0.0, one.vector)
-
-    def _recommendation(self, placed: Placement, telling: Explainer) -> c.Recommendation:
-        reasons: tuple[str, ...] = ()
-        if self._order.options.explain:
-            reasons = (*placed.reasons, *telling.reasons(placed.candidate.id))
-        hit = self._pool.hits[placed.candidate.id]
-        return c.Recommendation(hit=hit, reasons=reasons, propensity=placed.propensity)
+async def _existing_items(plan: ListPlan) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
+    """Returns the items of a request that exist, and those that were left out."""
+    served, model = plan.query.served, plan.query.served.learned
+    # The items of the snapshot need no lookup.
+    unknown = [one for one in plan.item_ids if model is None or model.number_of(one) is None]
+    if not unknown:
+        return plan.item_ids, ()
+    found = await item_lookup.fetch_items(served, unknown, NO_PAYLOAD, plan.query.context)
+    ignored = item_lookup.ignored_ids(served, unknown, found)
+    missing = {one.id for one in ignored}
+    return [one for one in plan.item_ids if one not in missing], ignored

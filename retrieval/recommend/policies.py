@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from nearline import wire
 from nearline.contract import PayloadField
 from nearline.errors import InvalidRequest
 from nearline.filters import Filter
 from nearline.times import DAY_US
+from retrieval.cache.cached_list import message_digest
 from retrieval.protocols.suggestions import suggest_names
-from retrieval.recommend.filters import filter_digest
 
 # Of policies that no file gives; those of files start at 1.
 BUILT_IN_VERSION = 0
@@ -192,6 +193,11 @@ def seen_items(policy: Policy, events: Iterable[ItemEvent], *, now_us: int) -> f
         if (not kinds or not event.kind or event.kind in kinds)
         and (not days or event.time_us >= now_us - days * DAY_US)
     )
+
+
+def filter_digest(condition: Filter | None) -> str:
+    """Returns 24 hex digits of a filter, equal in every process; empty for None."""
+    return "" if condition is None else message_digest(wire.filter_to_proto(condition))
 
 
 def _digest(policy: Policy) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import EMPTY_HISTORY, History
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.popularity import PopularityGenerator
 from retrieval.index.best_rows import top_k_with_ties
@@ -83,8 +83,7 @@ def rank_non_personalized(
     Args:
         of_items: (items,) float32 >= 0.
     """
-    nobody = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
-    return _blocks(learned, PopularityGenerator(of_items), nobody, allowed, first)
+    return _blocks(learned, PopularityGenerator(of_items), EMPTY_HISTORY, allowed, first)
 
 
 def rank_positive(

@@ -10,7 +10,7 @@ import numpy as np
 
 from nearline.contract import WhyNot
 from nearline.times import DAY_US, to_us
-from retrieval.recommend.exclusions import explain_absence
+from retrieval.recommend.explanations import explain_absence
 from retrieval.recommend.policies import FreshRule, Policy
 from retrieval.recommend.selection import Candidate, Selection
 

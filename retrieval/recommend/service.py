@@ -1,4 +1,4 @@
-"""The recommender: the domain object behind the wire, and by itself in embedded use."""
+"""The recommender service, used by the wire servicers and directly by embedded programs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dataclasses import replace
 import numpy as np
 
 from nearline import contract as c
-from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady, Unsupported
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Unsupported
 from nearline.snapshot import Store
 from nearline.times import from_us, to_us
+from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols.request_validation import check_id, check_list_request
+from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.deletion_trace import find_influenced_snapshots
-from retrieval.recommend.list_builder import CONTENT, UNORDERED, BuiltList, ListBuilder, ListRequest
-from retrieval.recommend.policies import Policies
+from retrieval.recommend.candidate_sources import CONTENT, UNORDERED
+from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
+from retrieval.recommend.policies import Policies, Policy
 from retrieval.recommend.ranking import POPULAR
-from retrieval.recommend.similar_items import SimilarItems
-from retrieval.recommend.strategies import policy_filter_error
 from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
 from retrieval.redis_client.cooldown import Cooldown
 from retrieval.rollout.collections import ServedCollections
@@ -37,93 +37,91 @@ from retrieval.users.records import EMPTY_STATE, UserState
 from retrieval.users.states import UserStates
 
 NO_USER_STATE = "no_user_state"
-_PLAIN = c.RecommendOptions()
+_DEFAULTS = c.RecommendOptions()
+_FILTER = "options.filter"
 _log = logging.getLogger(__name__)
-_WHY = {
-    POPULAR: "nothing is known of the user, the session or the items",
-    CONTENT: "nobody has interacted with the items yet, so their vectors speak",
-    UNORDERED: "the snapshot learned from no interactions: build with --interactions FILE",
+_FALLBACK_REASONS = {
+    POPULAR: "nothing is known about the user, the session or the items",
+    CONTENT: "the items have no interactions yet, so similar items are listed",
+    UNORDERED: "the snapshot has no interactions: build it with --interactions FILE",
 }
 
 
 class RecommendationService:
-    """Recommends items and remembers what users do; a `Recommender`.
+    """Recommends items and records interactions; implements `Recommender`.
 
     Args:
-        collections: What is loaded.
-        similar: Finds items by vector.
-        policies: What surfaces ask of their lists.
-        states: Where state of users is kept; None: nowhere, so that nothing can be recorded.
-        hot: Lists that are the same for everybody; None: every list is made again.
-        reports: Names lists.
-        store: Holds the snapshots, of which some learned from a user who is deleted.
-        rng: Draws what is explored.
-        observe: Told of lists and interactions; None: nobody is.
+        collections: The loaded collections.
+        policies: The policies of the surfaces.
+        states: Optional state of users; None disables recording.
+        cache: Optional cache of shared lists; None computes every list.
+        reports: Optional; builds the info of replies.
+        store: Optional; finds the snapshots that were trained on a deleted user's interactions.
+        rng: Optional; draws explored items.
+        observe: Optional observer of lists and interactions.
     """
 
     def __init__(
         self,
         collections: ServedCollections,
-        similar: SimilarItems,
         policies: Policies,
         states: UserStates | None = None,
-        hot: CandidateCache | None = None,
+        cache: CandidateCache | None = None,
         reports: ReplyInfoBuilder | None = None,
         store: Store | None = None,
         rng: np.random.Generator | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._collections = collections
-        self._similar = similar
         self._policies = policies
-        self._states = states
-        self._hot = hot
+        self._user_states = states
+        self._cache = cache
         self._reports = reports or ReplyInfoBuilder(collections)
         self._store = store
         self._rng = rng or np.random.default_rng()
         self._observe = observe
-        self._respite = Cooldown()
+        self._cooldown = Cooldown()
 
     @property
     def collections(self) -> ServedCollections:
-        """What is loaded."""
+        """The loaded collections."""
         return self._collections
 
     async def recommend(
         self,
         audience: c.Audience,
-        options: c.RecommendOptions = _PLAIN,
+        options: c.RecommendOptions = _DEFAULTS,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.RecommendReply:
-        """Makes a list; see `Recommender.recommend`."""
+        """Returns a list; see `Recommender.recommend`."""
         start = time.perf_counter()
         check_list_request(audience, options)
         policy = self._policies.of(audience.surface)
-        begin = context_factory(timeout_s, options.min_watermark)
+        new_context = context_factory(timeout_s, options.min_watermark)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
-            inquiry = begin()
-            order = ListRequest(audience=audience, options=options, policy=policy)
-            making = ListBuilder(served, order, inquiry, self._similar, self._hot, self._rng)
-            making.begin()
-            state, trouble = await self._state(collection, audience)
-            made = await making.make(build_profile(served.learned, audience.user_id, state))
+            context = new_context()
+            request = ListRequest(audience=audience, options=options, policy=policy)
+            builder = ListBuilder(served, request, context, self._cache, self._rng)
+            builder.prefetch()
+            state, state_error = await self._read_state(collection, audience)
+            built = await builder.build(build_profile(served.learned, audience.user_id, state))
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
-                recommendations=made.recommendations,
-                ignored_ids=made.ignored,
+                recommendations=built.recommendations,
+                ignored_ids=built.ignored,
                 info=self._reports.info(
                     served,
-                    inquiry,
+                    context,
                     search_s=spent_s,
                     total_s=spent_s,
-                    served_by=_served_by(made, audience, trouble),
-                    watermark=made.hot.watermark if made.hot else None,
+                    served_by=_served_by(built, audience, state_error),
+                    watermark=built.cached.watermark if built.cached else None,
                 ),
                 policy=policy.label,
-                why_not=made.why_not,
+                why_not=built.why_not,
             )
             if policy.explore is not None:
                 _log_shown(collection, reply)
@@ -133,11 +131,11 @@ class RecommendationService:
                 self._observe(RecommendEvent(served, arm, audience, options, reply, personal))
             return reply
 
-        asker = Requester(audience.user_id, audience.session_id)
+        requester = Requester(audience.user_id, audience.session_id)
         try:
-            return await self._collections.answer(collection, answer, asker=asker)
+            return await self._collections.answer(collection, answer, asker=requester)
         except InvalidRequest as error:
-            raise policy_filter_error(error, options.filter, policy) from error
+            raise _name_filter(error, options.filter, policy) from error
 
     async def record_interactions(
         self,
@@ -147,10 +145,10 @@ class RecommendationService:
         idempotency_key: str = "",
         timeout_s: float | None = None,
     ) -> c.RecordReply:
-        """Stores interactions; see `Recommender.record_interactions`."""
+        """Records interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
-        async with _within(timeout_s):
-            reply = await self._kept().record(collection, interactions, idempotency_key)
+        async with _deadline(timeout_s):
+            reply = await self._require_states().record(collection, interactions, idempotency_key)
         trial = self._collections.trials.get(collection)
         if trial is not None:
             trial.interacted(interactions)
@@ -165,10 +163,10 @@ class RecommendationService:
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.UserRecord:
-        """Reads all that is kept of a user; see `Recommender.get_user`."""
+        """Returns everything stored about a user; see `Recommender.get_user`."""
         self._check_user(collection, user_id)
-        async with _within(timeout_s):
-            record = await self._kept().export(collection, user_id)
+        async with _deadline(timeout_s):
+            record = await self._require_states().export(collection, user_id)
 
         async def answer(served: ServedCollection) -> c.UserRecord:
             if served.learned is None:
@@ -188,20 +186,20 @@ class RecommendationService:
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.DeletionReceipt:
-        """Erases what is kept of a user; see `Recommender.delete_user`."""
+        """Deletes everything stored about a user; see `Recommender.delete_user`."""
         self._check_user(collection, user_id)
-        async with _within(timeout_s):
-            erased = await self._kept().delete(collection, user_id)
+        async with _deadline(timeout_s):
+            deletion = await self._require_states().delete(collection, user_id)
             snapshots: Sequence[c.Influence] = ()
             if self._store is not None:
                 snapshots = await asyncio.to_thread(
-                    find_influenced_snapshots, self._store, collection, user_id
+                    _influenced_snapshots, self._store, collection, user_id
                 )
         return c.DeletionReceipt(
-            deleted=from_us(erased.deleted_us),
-            interactions=erased.interactions,
-            log_entries=erased.log_entries,
-            sessions=erased.sessions,
+            deleted=from_us(deletion.deleted_us),
+            interactions=deletion.interactions,
+            log_entries=deletion.log_entries,
+            sessions=deletion.sessions,
             snapshots=snapshots,
         )
 
@@ -211,55 +209,91 @@ class RecommendationService:
         check_id(user_id, "user_id")
         self._collections.check_served(collection)
 
-    def _kept(self) -> UserStates:
-        if self._states is None:
+    def _require_states(self) -> UserStates:
+        if self._user_states is None:
             raise Unsupported(
-                "this service keeps nothing of users; start the router with --redis URL"
+                "this service stores no state of users; start the router with --redis URL"
             )
-        return self._states
+        return self._user_states
 
-    async def _state(self, collection: str, audience: c.Audience) -> tuple[UserState, str]:
-        """Reads what was recorded of somebody, and why that could not be done where it could not.
+    async def _read_state(self, collection: str, audience: c.Audience) -> tuple[UserState, str]:
+        """Returns the state of a user and a session, and why it could not be read, if so.
 
-        A list without it is better than none.
+        A list without that state is better than none.
         """
-        if self._states is None or not (audience.user_id or audience.session_id):
+        states = self._user_states
+        if states is None or not (audience.user_id or audience.session_id):
             return EMPTY_STATE, ""
-        if trouble := self._respite.reason:
-            return EMPTY_STATE, trouble
+        if reason := self._cooldown.reason:
+            return EMPTY_STATE, reason
         try:
-            ids = (audience.user_id, audience.session_id)
-            return await self._states.read(collection, *ids), ""
+            return await states.read(collection, audience.user_id, audience.session_id), ""
         except NotReady as error:
-            self._respite.begin(error.message)
+            self._cooldown.begin(error.message)
             return EMPTY_STATE, error.message
 
 
+def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
+    """Returns the snapshots that were trained on a user's interactions, newest first; blocks.
+
+    Raises: SnapshotCorrupt, SnapshotMismatch, StoreError: a snapshot cannot be read.
+    """
+    try:
+        current = store.alias_in_force(collection).current
+    except NotFound:
+        current = ""
+    influenced = []
+    for snapshot_id in store.snapshot_ids(collection):
+        try:
+            model = load_behaviour_model(
+                store, read_snapshot_ref(store, collection, snapshot_id, 0)
+            )
+        except NotFound:
+            continue  # Pruned meanwhile.
+        if model is not None and model.history_of(user_id) is not None:
+            influenced.append(c.Influence(snapshot_id, snapshot_id == current))
+    return influenced
+
+
+def _name_filter(
+    error: InvalidRequest, requested: c.Filter | None, policy: Policy
+) -> InvalidRequest:
+    """Returns an error that names the filter at fault, if the policy has one, too."""
+    if policy.only is None or not error.field.startswith(_FILTER):
+        return error
+    if requested is None:
+        message = f"policy {policy.label} (only): {error.message}; correct it in the policy file"
+        return InvalidRequest(message, field="surface")
+    message = f"{error.message} (policy {policy.label} has a filter, too)"
+    return InvalidRequest(message, field=error.field)
+
+
 def _log_shown(collection: str, reply: c.RecommendReply) -> None:
-    """Logs an explored list: with what became of it, another policy can be judged by it."""
+    """Logs an explored list; with its outcome, another policy can be evaluated offline."""
     shown = [(one.hit.id, one.propensity) for one in reply.recommendations]
     about = {"collection": collection, "list_id": reply.info.list_id, "policy": reply.policy}
     _log.info("shown", extra={**about, "items": shown})
 
 
-def _served_by(made: BuiltList, audience: c.Audience, trouble: str) -> c.ServedBy | None:
-    if trouble:
-        return c.ServedBy(source=c.Source.FALLBACK, rung=NO_USER_STATE, reason=trouble)
-    source = made.source
-    where, level = c.Source.LIVE, ""
-    if made.hot is not None and made.hot.level is not CacheLevel.LIVE:
-        where, level = c.Source.CACHE, made.hot.level.value
-    if source not in _WHY:
-        return c.ServedBy(source=where, reason=level) if level else None
-    named = audience.user_id or audience.session_id or audience.item_ids
-    if source == POPULAR and not named:
-        return c.ServedBy(source=where, rung=POPULAR, reason=level)
-    return c.ServedBy(source=c.Source.FALLBACK, rung=source, reason=_WHY[source])
+def _served_by(built: BuiltList, audience: c.Audience, state_error: str) -> c.ServedBy | None:
+    """Returns where a list came from; None for a live list that is no fallback."""
+    if state_error:
+        return c.ServedBy(source=c.Source.FALLBACK, rung=NO_USER_STATE, reason=state_error)
+    source, level = c.Source.LIVE, ""
+    if built.cached is not None and built.cached.level is not CacheLevel.LIVE:
+        source, level = c.Source.CACHE, built.cached.level.value
+    if built.source not in _FALLBACK_REASONS:
+        return c.ServedBy(source=source, reason=level) if level else None
+    is_addressed = audience.user_id or audience.session_id or audience.item_ids
+    if built.source == POPULAR and not is_addressed:
+        return c.ServedBy(source=source, rung=POPULAR, reason=level)
+    reason = _FALLBACK_REASONS[built.source]
+    return c.ServedBy(source=c.Source.FALLBACK, rung=built.source, reason=reason)
 
 
 @contextlib.asynccontextmanager
-async def _within(timeout_s: float | None) -> AsyncIterator[None]:
-    """Raises DeadlineExceeded where a caller's time is over; whether a write lasts is not known."""
+async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded after a timeout; a write may have been carried out all the same."""
     try:
         async with asyncio.timeout(timeout_s):
             yield

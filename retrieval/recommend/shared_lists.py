@@ -1,97 +1,68 @@
-"""Lists that are the same for everybody, computed for the caches."""
+"""Computes the lists that everyone shares, for the caches."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-
-import numpy as np
 
 from nearline import wire
 from nearline.errors import ShardsUnavailable
 from nearline.times import to_us
-from retrieval.behaviour.history import History
-from retrieval.behaviour.model import BehaviourModel
 from retrieval.cache.cached_list import CachedList, ComputeList
-from retrieval.recommend.candidates import CandidatePool, CandidateQuery, allowed_mask
+from retrieval.recommend.candidate_sources import fill_ranked
+from retrieval.recommend.candidates import CandidatePool, CandidateQuery
 from retrieval.recommend.policies import Policy
-from retrieval.recommend.similar_items import SimilarItems
-from retrieval.recommend.strategies import rank_for_surface
-from retrieval.recommend.user_profile import EMPTY_HISTORY
+from retrieval.recommend.similar_items import find_similar_items
+from retrieval.recommend.strategies import RankingContext, strategy_of
+from retrieval.recommend.user_profile import UserProfile
 from retrieval.search.request_context import RequestContext
 
-# Several may wait for a list: it has its own time, not that of who asked first.
+# Several requests may wait for one computation, so it does not depend on the deadline of the first.
 _COMPUTE_S = 2.0
 
 
 def list_computation(
-    reading: CandidateQuery, policy: Policy, item: str, depth: int, similar: SimilarItems
+    query: CandidateQuery, policy: Policy, item_id: str, depth: int
 ) -> ComputeList:
-    """Returns what computes a list, by behaviour or else by vectors.
+    """Returns a function that computes a list from behaviour, or else from vectors.
 
     Args:
-        reading: What is wanted of the items, and which; its inquiry says how new they must be.
-        policy: Of the surface.
-        item: That the list goes with; empty: none, so the snapshot has learned from interactions.
-        depth: Items wanted.
+        query: Which items match, which fields to read, and, in its context, the least state.
+        policy: The policy of the surface.
+        item_id: Item that the list goes with; empty: none, which needs a behaviour model.
+        depth: Items needed.
     """
-    learned = reading.served.learned
 
     async def compute() -> CachedList | None:
-        began, began_us = time.perf_counter(), time.time_ns() // 1_000
-        inquiry = RequestContext(
-            asyncio.get_running_loop().time() + _COMPUTE_S, reading.inquiry.least
+        start, start_us = time.perf_counter(), time.time_ns() // 1_000
+        deadline = asyncio.get_running_loop().time() + _COMPUTE_S
+        context = RequestContext(deadline, query.context.least)
+        own_query = query._replace(context=context)
+        model, strategy = query.served.learned, strategy_of(policy)
+        hidden = policy.blocked | {item_id}
+        pool = CandidatePool(query.payload)
+        ranked_for = RankingContext(
+            [item_id] if item_id else [], UserProfile(), policy.seen.repeat, start_us
         )
-        wanted = reading._replace(inquiry=inquiry)
-        pool = CandidatePool(reading.payload)
-        without = policy.blocked | {item}
-        if learned is not None and (not item or is_trained(learned, item)):
-            ranking = rank_for_surface(
-                learned,
-                policy,
-                items_as_history(learned, [item] if item else []),
-                EMPTY_HISTORY,
-                allowed=await allowed_mask(wanted, learned, without),
-                first=depth,
-                now_us=began_us,
-            )
-            await pool.fill(wanted, learned.ids, ranking.blocks, depth)
+        if model is not None and not strategy.needs_content(model, ranked_for):
+            await fill_ranked(pool, own_query, model, strategy, ranked_for, hidden, depth)
         else:
-            found = await similar.to(wanted, [item], depth, without)
-            if found is None:
+            similar = await find_similar_items(own_query, [item_id], depth, hidden)
+            if similar is None:
                 return None
-            for one, score in found:
-                pool.add(one, score)
-        if inquiry.failures:
-            # Nobody shall be shown for minutes what is a part.
-            raise ShardsUnavailable("a shard does not answer, so the list is not kept")
-        hits = [pool.hits[one.id] for one in pool.candidates]
-        ids = tuple(one.id for one in hits)
-        spent_s = time.perf_counter() - began
-        expires_us = to_us(pool.expires) if pool.expires else 0
+            for item, score in similar:
+                pool.add(item, score)
+        if context.failures:
+            # An incomplete list must not be served for minutes.
+            raise ShardsUnavailable("a shard does not answer, so the list is not cached")
+        hits = [pool.hits[candidate.id] for candidate in pool.candidates]
         return CachedList(
-            ids,
+            tuple(hit.id for hit in hits),
             tuple(map(wire.recommendation_to_bytes, hits)),
-            began_us,
-            spent_s,
-            inquiry.watermark,
-            expires_us,
+            computed_us=start_us,
+            cost_s=time.perf_counter() - start,
+            watermark=context.watermark,
+            expires_us=to_us(pool.expires) if pool.expires else 0,
         )
 
     return compute
-
-
-def is_trained(learned: BehaviourModel, item: str) -> bool:
-    """Returns whether the snapshot learned something of an item."""
-    number = learned.number_of(item)
-    return number is not None and bool(learned.trained[number])
-
-
-def items_as_history(learned: BehaviourModel, items: Sequence[str]) -> History:
-    """Returns items that a list is to go with as a history of one moment; only trained ones."""
-    numbers = [learned.number_of(one) for one in items if is_trained(learned, one)]
-    count = len(numbers)
-    return History(
-        np.array(numbers, np.int32), np.zeros(count, np.int64), np.ones(count, np.float32)
-    )

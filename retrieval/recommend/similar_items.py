@@ -1,4 +1,4 @@
-"""Candidates where behaviour says nothing: items whose vectors are like those of others."""
+"""Candidates from vectors: items similar to others, or any items when there is no signal."""
 
 from __future__ import annotations
 
@@ -6,68 +6,59 @@ from collections.abc import Sequence
 
 from nearline import contract as c
 from nearline.errors import NotFound
-from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.shard import ShardQueries
 from retrieval.recommend.candidates import CandidateQuery
-from retrieval.search import executor, listing
-from retrieval.search.queries import prepare_queries
+from retrieval.search import executor, item_lookup, listing
+from retrieval.search.queries import QueryBatch
 
-# Of what somebody had, the last few say what they look for now.
-_NEWEST = 20
+# The last few items of a history describe the current intent best.
+_MAX_EXAMPLES = 20
 
 
-class SimilarItems:
-    """Finds items by the vectors of others.
+async def find_similar_items(
+    query: CandidateQuery, like: Sequence[str], depth: int, hidden: frozenset[str]
+) -> list[tuple[c.Item, float]] | None:
+    """Returns items similar to the mean of some others, best first, with their scores.
+
+    Scores are cosine similarities or inner products, depending on the metric of the collection.
 
     Args:
-        embedders: Asked for nothing, since items have their vectors.
+        query: Which items match, and which of their fields to read.
+        like: Ids of the examples, most relevant first. Ids that do not exist are ignored.
+        depth: Number of items needed.
+        hidden: Ids to leave out.
+    Returns: None if none of the examples exists.
+    Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
+        an attribute that does not exist.
     """
+    served, payload, filter, context = query
+    ids = tuple(dict.fromkeys(like))[:_MAX_EXAMPLES]
+    try:
+        (example,) = await item_lookup.build_queries(served, {"item_ids": ids}, context)
+    except NotFound:
+        return None
+    vectors = ShardQueries(served.aligned(example.vector[None]))
+    batch = QueryBatch(c.SearchMode.DENSE, [0], vectors, {0: frozenset(ids)})
+    options = c.SearchOptions(k=min(depth + len(hidden), c.MAX_K), payload=payload, filter=filter)
+    result = await executor.search(served, batch, options, context)
+    visible = [hit for hit in result.lists[0] if hit.id not in hidden]
+    return [(_item(hit), hit.score) for hit in visible[:depth]]
 
-    def __init__(self, embedders: Embedders) -> None:
-        self._embedders = embedders
 
-    async def to(
-        self, reading: CandidateQuery, like: Sequence[str], enough: int, without: frozenset[str]
-    ) -> list[tuple[c.Item, float]] | None:
-        """Returns items like some others, best first, with cosine or inner product.
+async def list_items(query: CandidateQuery, count: int) -> Sequence[c.Item]:
+    """Returns the first matching items in order of id.
 
-        Args:
-            like: Ids, the most telling first; those that do not exist are passed over.
-            enough: Items wanted.
-            without: Ids that are not wanted.
-        Returns: None: none of `like` exists.
-        Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: a filter on
-            an attribute that does not exist.
-        """
-        served, payload, filter, inquiry = reading
-        ids = tuple(dict.fromkeys(like))[:_NEWEST]
-        query = c.Query(item_ids=ids)
-        try:
-            asking = await prepare_queries(
-                served, self._embedders, [query], ["item_ids"], c.SearchMode.DENSE, inquiry
-            )
-        except NotFound:
-            return None
-        options = c.SearchOptions(
-            k=min(enough + len(without), c.MAX_K), payload=payload, filter=filter
-        )
-        outcome = await executor.search(served, asking.asked[0], options, inquiry)
-        wanted = [hit for hit in outcome.lists[0] if hit.id not in without]
-        return [(_item(hit), hit.score) for hit in wanted[:enough]]
-
-    async def any(self, reading: CandidateQuery, enough: int) -> Sequence[c.Item]:
-        """Returns the first items in the order of ids, where nothing speaks for any.
-
-        Raises: as `to`.
-        """
-        page = await listing.read_page(
-            reading.served,
-            size=min(enough, c.MAX_PAGE),
-            token="",
-            filter=reading.filter,
-            payload=reading.payload,
-            inquiry=reading.inquiry,
-        )
-        return page.items
+    Raises: as `find_similar_items`.
+    """
+    page = await listing.read_page(
+        query.served,
+        size=min(count, c.MAX_PAGE),
+        token="",
+        filter=query.filter,
+        payload=query.payload,
+        inquiry=query.context,
+    )
+    return page.items
 
 
 def _item(hit: c.Hit) -> c.Item:

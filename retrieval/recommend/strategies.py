@@ -1,18 +1,16 @@
-"""What lists are made from: by whom they are for, or as the policy of their surface says."""
+"""Strategies: where the candidates of a surface come from, one class for each policy origin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.errors import InvalidRequest
-from nearline.filters import Filter
-from retrieval.behaviour.history import History
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.repurchase import RepurchaseGenerator
+from retrieval.recommend.explanations import history_reasons
 from retrieval.recommend.policies import Origin, Policy
 from retrieval.recommend.ranking import (
     HISTORY,
@@ -23,143 +21,253 @@ from retrieval.recommend.ranking import (
     rank_non_personalized,
     rank_positive,
 )
-from retrieval.recommend.reasons import history_reasons
+from retrieval.recommend.user_profile import UserProfile
 
-# What made a list that its surface asks for, whoever it is for: nothing else stands in for it.
+# Source of a list whose surface is non-personalized by design, so that it replaces nothing better.
 SURFACE: Final = "surface"
-_ASKED = frozenset({Origin.POPULAR, Origin.TRENDING})
-_FILTER = "options.filter"
-# Names a list that goes with an item, in the cache.
 _ITEM = "item:"
 
 
-def context_items(policy: Policy, items: Sequence[str]) -> Sequence[str]:
-    """Returns those of the items given that a surface looks at: all, or none."""
-    return items if policy.origin is Origin.AUTO else ()
+class RankingContext(NamedTuple):
+    """What a list is ranked for.
 
-
-def is_shared_list(policy: Policy, items: Sequence[str], *, is_known: bool) -> bool:
-    """Returns whether a list is the same for everybody, up to what each of them had.
-
-    Args:
-        items: That the list is to go with. is_known: Whether anything is known of the user.
+    item_ids: Items that the list goes with; empty if there are none or the strategy ignores them.
+    repeats: Whether items that the user had may be listed again. now_us: Microseconds since 1970.
     """
-    if policy.origin in _ASKED:
-        return True
-    return len(items) == 1 or (not items and not is_known)
+
+    item_ids: Sequence[str]
+    profile: UserProfile
+    repeats: bool
+    now_us: int
 
 
-def uses_behaviour_only(policy: Policy) -> bool:
-    """Returns whether behaviour alone speaks, where a snapshot has learned from any."""
-    return policy.origin is not Origin.AUTO
+class Strategy(Protocol):
+    """A source of candidates.
 
+    To add one, write a class with these members, add its name to `policies.Origin`, and register it
+    in `_STRATEGIES` below.
 
-def describe_mismatch(asked: Filter | None, policy: Policy) -> str:
-    """Says which filter an item does not match: that of the request, of the surface, or both's."""
-    if policy.only is None:
-        return "it does not match the filter of the request"
-    if asked is None:
-        return f"it does not match what policy {policy.label} asks of every item (only)"
-    return f"it does not match the filter of the request and that of policy {policy.label} (only)"
-
-
-def policy_filter_error(
-    error: InvalidRequest, asked: Filter | None, policy: Policy
-) -> InvalidRequest:
-    """Returns the refusal of a list: one of a filter says whose it may be."""
-    if policy.only is None or not error.field.startswith(_FILTER):
-        return error
-    if asked is None:
-        message = f"policy {policy.label} (only): {error.message}; correct it in the policy file"
-        return InvalidRequest(message, field="surface")
-    message = f"{error.message} (policy {policy.label} has a filter, too)"
-    return InvalidRequest(message, field=error.field)
-
-
-def shared_list_name(policy: Policy, item: str) -> str:
-    """Returns the name of a list that is the same for everybody: item:ID, or what it is made from.
-
-    Args:
-        item: That it goes with; empty: none.
+    uses_items: Whether the items of a request influence the list.
     """
-    if policy.origin is not Origin.AUTO:
-        return str(policy.origin.value)
-    return f"{_ITEM}{item}" if item else POPULAR
+
+    uses_items: bool
+
+    def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
+        """Returns whether everyone gets the same list, apart from the items that each user had.
+
+        Args:
+            item_ids: Items that the list goes with.
+            is_known: Whether the user has a history.
+        """
+        ...
+
+    def list_name(self, item_id: str) -> str:
+        """Returns the cache name of the shared list of an item; "": of the list without an item."""
+        ...
+
+    def shared_source(self, item_id: str) -> str:
+        """Returns the source that is reported for a shared list: ITEMS, POPULAR or SURFACE."""
+        ...
+
+    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
+        """Returns whether the model cannot rank for the context, so that vectors have to."""
+        ...
+
+    def rank(
+        self,
+        model: BehaviourModel,
+        context: RankingContext,
+        *,
+        allowed: NDArray[np.bool_],
+        first: int,
+    ) -> ItemRanking:
+        """Ranks the items of a snapshot.
+
+        Args:
+            allowed: (items,) bool.
+            first: Items in the first block of each kind.
+        """
+        ...
+
+    def reasons(
+        self, model: BehaviourModel, context: RankingContext, number: int
+    ) -> tuple[str, ...]:
+        """Returns the reasons for an item, strongest first; see Recommendation in the protocol."""
+        ...
 
 
-def item_from_list_name(name: str) -> str:
-    """Returns the item that a list of this name goes with; empty: none."""
+def strategy_of(policy: Policy) -> Strategy:
+    """Returns the strategy of a policy."""
+    return _STRATEGIES[policy.origin]
+
+
+def item_of_list(name: str) -> str:
+    """Returns the item that a shared list of this name goes with; empty if there is none."""
     return name.removeprefix(_ITEM) if name.startswith(_ITEM) else ""
 
 
-def shared_list_source(policy: Policy, item: str) -> str:
-    """Returns what made a list that is the same for everybody: items, popular or surface."""
-    if policy.origin in _ASKED:
-        return SURFACE
-    return ITEMS if item else POPULAR
+class AutoStrategy:
+    """Lists what goes with the request's items, else what suits the user, else popular items."""
 
+    uses_items = True
 
-def rank_for_surface(
-    learned: BehaviourModel,
-    policy: Policy,
-    given: History,
-    history: History,
-    *,
-    allowed: NDArray[np.bool_],
-    first: int,
-    now_us: int,
-) -> ItemRanking:
-    """Ranks items for a surface.
+    def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
+        """Returns whether the list depends on one item, or on nothing at all."""
+        return len(item_ids) == 1 or not (item_ids or is_known)
 
-    Args:
-        given: Items to go with; looked at where the surface looks at such. history: What the user
-            had; empty: nothing is known.
-        allowed: (items,) bool. first: Items in the first block of each kind.
-        now_us: Microseconds since 1970: what is due by then.
-    """
-    match policy.origin:
-        case Origin.AUTO:
-            repeats = policy.seen.repeat
-            return rank_items(
-                learned, given, history, repeats=repeats, allowed=allowed, first=first
-            )
-        case Origin.BUY_AGAIN if len(history.items):
-            scores = RepurchaseGenerator(learned.repeat_days, now_us).scores(history)
-            return ItemRanking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
-        case Origin.BUY_AGAIN | Origin.POPULAR | Origin.TRENDING:
-            of_items = _scores(learned, policy.origin)
-            blocks = rank_non_personalized(learned, of_items, allowed=allowed, first=first)
-            return ItemRanking(shared_list_source(policy, ""), blocks)
+    def list_name(self, item_id: str) -> str:
+        """Returns item:ID, or the name of the popular list."""
+        return f"{_ITEM}{item_id}" if item_id else POPULAR
 
+    def shared_source(self, item_id: str) -> str:
+        """Returns ITEMS, or POPULAR without an item."""
+        return ITEMS if item_id else POPULAR
 
-def surface_reasons(
-    learned: BehaviourModel,
-    policy: Policy,
-    number: int,
-    given: History,
-    history: History,
-    now_us: int,
-) -> tuple[str, ...]:
-    """Returns the reasons for an item, strongest first; see Recommendation in retrieval.proto."""
-    if policy.origin is Origin.AUTO:
+    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
+        """Returns whether no item was trained, nor, without items, any of the user's history."""
+        if context.item_ids:
+            return not any(map(model.is_trained, context.item_ids))
+        return context.profile.is_known and not len(context.profile.history.items)
+
+    def rank(
+        self,
+        model: BehaviourModel,
+        context: RankingContext,
+        *,
+        allowed: NDArray[np.bool_],
+        first: int,
+    ) -> ItemRanking:
+        """Ranks by the items, else by the history, else by popularity; see `rank_items`."""
+        return rank_items(
+            model,
+            model.history_of_items(context.item_ids),
+            context.profile.history,
+            repeats=context.repeats,
+            allowed=allowed,
+            first=first,
+        )
+
+    def reasons(
+        self, model: BehaviourModel, context: RankingContext, number: int
+    ) -> tuple[str, ...]:
+        """Returns the items, or else the events of the history, that speak for an item."""
+        given = model.history_of_items(context.item_ids)
         if len(given.items):
-            return history_reasons(learned, number, given, [learned.similar])
-        generators = learned.generators(repeats=policy.seen.repeat)
-        return history_reasons(learned, number, history, generators)
-    if policy.origin is Origin.BUY_AGAIN and number in history.items:
-        due = RepurchaseGenerator(learned.repeat_days, now_us).is_due(history, number)
+            return history_reasons(model, number, given, [model.similar])
+        generators = model.generators(repeats=context.repeats)
+        return history_reasons(model, number, context.profile.history, generators)
+
+
+class PopularStrategy:
+    """Lists the most popular items, the same for everyone."""
+
+    uses_items = False
+    name = Origin.POPULAR.value
+    source = SURFACE
+
+    def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
+        """Returns True: every list is shared."""
+        return True
+
+    def list_name(self, item_id: str) -> str:
+        """Returns the name of the strategy."""
+        return self.name
+
+    def shared_source(self, item_id: str) -> str:
+        """Returns the source of the non-personalized list."""
+        return self.source
+
+    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
+        """Returns False: item statistics are enough."""
+        return False
+
+    def rank(
+        self,
+        model: BehaviourModel,
+        context: RankingContext,
+        *,
+        allowed: NDArray[np.bool_],
+        first: int,
+    ) -> ItemRanking:
+        """Ranks by the item statistic of the strategy; the remaining items follow by counts."""
+        scores = self.item_scores(model)
+        blocks = rank_non_personalized(model, scores, allowed=allowed, first=first)
+        return ItemRanking(self.source, blocks)
+
+    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
+        """Returns the score of each item: (items,) float32 >= 0."""
+        return model.popularity
+
+    def reasons(
+        self, model: BehaviourModel, context: RankingContext, number: int
+    ) -> tuple[str, ...]:
+        """Returns "popular", or "new" for an item without interactions."""
+        return ("popular",) if model.trained[number] else ("new",)
+
+
+class TrendingStrategy(PopularStrategy):
+    """Lists the items with the most recent interactions, the same for everyone."""
+
+    name = Origin.TRENDING.value
+
+    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
+        """Returns popularity that decays within days."""
+        return model.trending
+
+    def reasons(
+        self, model: BehaviourModel, context: RankingContext, number: int
+    ) -> tuple[str, ...]:
+        """Returns "trending" for items that trend."""
+        if model.trained[number] and model.trending[number] > 0:
+            return ("trending",)
+        return super().reasons(model, context, number)
+
+
+class BuyAgainStrategy(PopularStrategy):
+    """Lists the items that the user had, those due first; else items that many buy again."""
+
+    name = Origin.BUY_AGAIN.value
+    source = POPULAR
+
+    def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
+        """Returns whether the user is unknown."""
+        return not is_known
+
+    def rank(
+        self,
+        model: BehaviourModel,
+        context: RankingContext,
+        *,
+        allowed: NDArray[np.bool_],
+        first: int,
+    ) -> ItemRanking:
+        """Ranks the items of the history, and no others; without a history, all items."""
+        history = context.profile.history
+        if not len(history.items):
+            return super().rank(model, context, allowed=allowed, first=first)
+        scores = RepurchaseGenerator(model.repeat_days, context.now_us).scores(history)
+        return ItemRanking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
+
+    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
+        """Returns popularity times repeat rate, or popularity if no rates are known."""
+        if model.repeat_rate.any():
+            return model.popularity * model.repeat_rate
+        return model.popularity
+
+    def reasons(
+        self, model: BehaviourModel, context: RankingContext, number: int
+    ) -> tuple[str, ...]:
+        """Returns "again" for items that the user had, and "due" for those known to be due."""
+        history = context.profile.history
+        if number not in history.items:
+            return super().reasons(model, context, number)
+        due = RepurchaseGenerator(model.repeat_days, context.now_us).is_due(history, number)
         return ("again", "due") if due else ("again",)
-    if not learned.trained[number]:
-        return ("new",)
-    trends = policy.origin is Origin.TRENDING and learned.trending[number] > 0
-    return ("trending",) if trends else ("popular",)
 
 
-def _scores(learned: BehaviourModel, origin: Origin) -> NDArray[np.float32]:
-    """Returns what is the same for everybody: (items,) float32 >= 0."""
-    if origin is Origin.TRENDING:
-        return learned.trending
-    if origin is Origin.BUY_AGAIN and learned.repeat_rate.any():
-        # What many have, and have again.
-        return learned.popularity * learned.repeat_rate
-    return learned.popularity
+_STRATEGIES: Final[dict[Origin, Strategy]] = {
+    Origin.AUTO: AutoStrategy(),
+    Origin.POPULAR: PopularStrategy(),
+    Origin.TRENDING: TrendingStrategy(),
+    Origin.BUY_AGAIN: BuyAgainStrategy(),
+}

@@ -9,13 +9,11 @@ from itertools import chain
 import numpy as np
 
 from nearline.times import SECOND_US
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import EMPTY_HISTORY, History
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
 from retrieval.recommend.policies import Policy, seen_items
 from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_items
-
-EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class UserProfile:

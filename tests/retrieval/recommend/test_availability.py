@@ -15,11 +15,9 @@ from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
 from nearline.times import DAY_US
 from retrieval.cache.tiered_cache import TieredCache
-from retrieval.embedders.endpoints import Embedders
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from tests.index_builder.behaviour.circular_walks import ITEMS
 from tests.retrieval.recommend.test_cached_candidates import renamed
 from tests.retrieval.recommend.test_filters import recommender
@@ -84,7 +82,7 @@ async def test_such_lists_are_cached_like_others_and_why_not_names_the_rule(
         assert ids(again) == ids(first) and again.info.served_by != CACHED
         assert again.why_not is not None and again.why_not.cause is Cause.FILTERED
         assert again.why_not.message == (
-            f"it does not match what policy {again.policy} asks of every item (only)"
+            f"it does not match the filter of policy {again.policy} (only)"
         )
         both = replace(asked, filter=Equals("name", "i05"))
         why = (await service.recommend(audience, both)).why_not
@@ -162,9 +160,9 @@ async def test_lists_of_such_surfaces_are_got_ready_for_the_next_snapshot(tmp_pa
     async with recommender(tmp_path, policies) as plain:
         collections, hot = (
             plain.collections,
-            CandidateCache(TieredCache(None), {}, SimilarItems(Embedders({}))),
+            CandidateCache(TieredCache(None), {}),
         )
-        service = RecommendationService(collections, SimilarItems(Embedders({})), policies, hot=hot)
+        service = RecommendationService(collections, policies, cache=hot)
         try:
             page = Audience(item_ids=("i03",), surface="item_page")
             asked = [

@@ -17,12 +17,10 @@ from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.cache.tiered_cache import TieredCache
-from retrieval.embedders.endpoints import Embedders
 from retrieval.recommend import cached_candidates
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from tests.retrieval.fakes import FailingShard
@@ -45,11 +43,10 @@ async def cached(
     """Yields a service with a cache, and the collections that it serves."""
     async with recommender(folder, known) as plain:
         collections = plain.collections
-        similar = SimilarItems(Embedders({}))
-        hot = CandidateCache(TieredCache(None), {}, similar)
+        hot = CandidateCache(TieredCache(None), {})
         try:
             chosen = policies or default_policies()
-            yield RecommendationService(collections, similar, chosen, hot=hot), hot, collections
+            yield RecommendationService(collections, chosen, cache=hot), hot, collections
         finally:
             await hot.close()
 

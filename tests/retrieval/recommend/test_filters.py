@@ -20,13 +20,11 @@ from nearline.filters import Equals, In
 from nearline.snapshot import Store
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
-from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend import candidates
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
@@ -53,14 +51,13 @@ async def recommender(
     options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
     await build_snapshot(items, options)
     shards, collections = LocalShardProvider(store, 1), ServedCollections()
-    hot = CandidateCache(TieredCache(None), {}, SimilarItems(Embedders({})))
+    hot = CandidateCache(TieredCache(None), {})
     try:
         (snapshot,) = read_current_snapshots(store, ())
         loaded = await shards.prepare(snapshot)
         collections.serve(ServedCollection(snapshot, loaded, load_behaviour_model(store, snapshot)))
-        similar = SimilarItems(Embedders({}))
         chosen = policies or default_policies()
-        yield RecommendationService(collections, similar, chosen, hot=hot)
+        yield RecommendationService(collections, chosen, cache=hot)
     finally:
         await hot.close()
         await shards.close()
@@ -71,7 +68,7 @@ async def test_only_what_matches_is_listed_in_the_same_order(
     tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whether matches are looked up before, or met on the way.
-    monkeypatch.setattr(candidates, "_FEW", few)
+    monkeypatch.setattr(candidates, "_SELECTIVE", few)
     async with recommender(tmp_path) as service:
         for audience in (Audience(), PAGE, Audience(user_id="u001")):
             everything = await service.recommend(audience, RecommendOptions(n=ITEMS))

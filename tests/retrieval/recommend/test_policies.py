@@ -25,7 +25,7 @@ from retrieval.recommend.policies import (
 )
 from retrieval.recommend.policy_file import read_policies
 
-GUIDE = Path(__file__).parents[3] / "docs" / "surfaces.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "surfaces.md"
 WHOLE = """
 version = 3
 [surfaces.home]

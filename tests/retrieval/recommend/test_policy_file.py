@@ -8,8 +8,8 @@ import pytest
 
 from nearline.errors import SettingsError
 from nearline.filters import All, Equals, Not, Range
-from retrieval.recommend.filters import filter_digest, merge_filters
-from retrieval.recommend.policies import Origin, Policy, SeenRule
+from retrieval.recommend.list_builder import merge_filters
+from retrieval.recommend.policies import Origin, Policy, SeenRule, filter_digest
 from retrieval.recommend.policy_file import read_policies
 
 

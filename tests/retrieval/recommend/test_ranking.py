@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.behaviour.tail_lists import build_tail_lists
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import EMPTY_HISTORY, History
 from retrieval.recommend.ranking import ITEMS, rank_items
-from retrieval.recommend.user_profile import EMPTY_HISTORY
 from tests.retrieval.recommend.small_model import learned
 
 IDS = [f"i{number:02d}" for number in range(12)]

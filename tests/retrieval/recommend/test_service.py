@@ -15,11 +15,9 @@ from nearline.errors import InvalidRequest, NotFound, Unsupported
 from nearline.filters import Equals
 from nearline.snapshot import Store
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.service import RecommendationService
-from retrieval.recommend.similar_items import SimilarItems
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
@@ -60,8 +58,7 @@ async def recommender(
     try:
         (snapshot,) = read_current_snapshots(Store(folder), ())
         collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), known))
-        similar = SimilarItems(Embedders({}))
-        yield RecommendationService(collections, similar, policies or default_policies())
+        yield RecommendationService(collections, policies or default_policies())
     finally:
         await shards.close()
 

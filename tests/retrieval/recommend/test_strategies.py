@@ -13,6 +13,15 @@ from nearline.times import DAY_US
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.tables import REPEAT_DAYS, REPEAT_RATE, TRENDING
 from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.strategies import (
+    AutoStrategy,
+    BuyAgainStrategy,
+    RankingContext,
+    item_of_list,
+    strategy_of,
+)
+from retrieval.recommend.user_profile import UserProfile, build_profile
+from retrieval.users.records import UserEvent
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.recommend.test_cached_candidates import NEAR, cached, renamed
 from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
@@ -170,3 +179,57 @@ async def test_lists_of_different_make_are_told_apart_and_got_ready(
             reply = await service.recommend(audience, RecommendOptions(n=3))
             assert ids(reply) == expected
             assert reply.info.served_by.source is c.Source.CACHE
+
+
+@pytest.mark.parametrize(
+    ("origin", "item_ids", "is_known", "is_shared", "name", "source"),
+    [
+        (Origin.AUTO, ["a"], True, True, "item:a", "items"),
+        (Origin.AUTO, ["a", "b"], False, False, None, None),
+        (Origin.AUTO, [], False, True, "popular", "popular"),
+        (Origin.AUTO, [], True, False, None, None),
+        (Origin.POPULAR, [], True, True, "popular", "surface"),
+        (Origin.TRENDING, [], True, True, "trending", "surface"),
+        (Origin.BUY_AGAIN, [], False, True, "buy_again", "popular"),
+        (Origin.BUY_AGAIN, [], True, False, None, None),
+    ],
+)
+def test_shared_lists_have_a_name_and_a_source(
+    origin: Origin,
+    item_ids: list[str],
+    is_known: bool,
+    is_shared: bool,
+    name: str | None,
+    source: str | None,
+) -> None:
+    strategy = strategy_of(Policy(name="any", version=1, origin=origin))
+    assert strategy.is_shared(item_ids, is_known=is_known) == is_shared
+    assert strategy.uses_items == (origin is Origin.AUTO)
+    if is_shared:
+        item_id = "".join(item_ids)
+        assert strategy.list_name(item_id) == name
+        assert strategy.shared_source(item_id) == source
+        assert item_of_list(strategy.list_name(item_id)) == item_id
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "user_id", "expected"),
+    [
+        (["a", "new"], "", False),
+        (["new"], "ann", True),
+        ([], "ann", False),
+        ([], "", False),
+    ],
+)
+def test_vectors_are_needed_only_if_no_item_of_the_context_was_trained(
+    known: BehaviourModel, item_ids: list[str], user_id: str, expected: bool
+) -> None:
+    context = RankingContext(item_ids, build_profile(known, user_id), repeats=False, now_us=0)
+    assert AutoStrategy().needs_content(known, context) == expected
+    untrained = UserProfile(known, [UserEvent("elsewhere", 1, "view", None)])
+    assert AutoStrategy().needs_content(known, RankingContext([], untrained, False, 0))
+    assert not BuyAgainStrategy().needs_content(known, RankingContext([], untrained, False, 0))
+
+
+def test_every_origin_has_a_strategy() -> None:
+    assert len({type(strategy_of(Policy(name="a", version=1, origin=one))) for one in Origin}) == 4

@@ -1,4 +1,4 @@
-"""Why an item is not in a list: the rule that kept it out, and no other."""
+"""Explanations: an absent item is explained by the rule that kept it out, and by no other."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ RULED_CANDIDATES = [
 @pytest.mark.parametrize(
     ("item_id", "cause", "rank", "says"),
     [
-        ("i0", Cause.LISTED, 1, "it stands at place 1"),
-        ("i7", Cause.LISTED, 8, "it stands at place 3"),
+        ("i0", Cause.LISTED, 1, "it is listed at place 1"),
+        ("i7", Cause.LISTED, 8, "it is listed at place 3"),
         ("i2", Cause.BLOCKED, 3, f"policy {RULED.label} blocks it"),
         ("i3", Cause.SEEN, 4, "the user had it before"),
         ("i4", Cause.EXCLUDED, 5, "the request excludes it"),
         ("i5", Cause.QUOTA, 6, "allows 1 with brand 'x'"),
         ("i6", Cause.OUTRANKED, 7, "a newer item took its place"),
-        ("i8", Cause.OUTRANKED, 9, "it is number 9 of 9 candidates, the list has 3"),
-        ("i9", Cause.OUTRANKED, 0, "it is none of the 9 candidates"),
+        ("i8", Cause.OUTRANKED, 9, "it ranks 9 of 9 candidates, and 3 are listed"),
+        ("i9", Cause.OUTRANKED, 0, "it is not among the 9 candidates"),
     ],
 )
 def test_the_rule_that_kept_an_item_out_is_named(

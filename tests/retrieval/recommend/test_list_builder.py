@@ -1,0 +1,79 @@
+"""The plan of a list, and the part of a cached list that is left for a user."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nearline.contract import Audience, PayloadField, RecommendOptions
+from nearline.filters import All, Equals
+from retrieval.cache.cached_list import CachedList, CacheLevel
+from retrieval.recommend.cached_candidates import CachedCandidates
+from retrieval.recommend.list_builder import ListPlan, ListRequest, merge_filters, plan_list
+from retrieval.recommend.policies import ExploreRule, Origin, Policy, Quota
+from retrieval.search.request_context import RequestContext
+
+PLAIN = Policy(name="home", version=1)
+RED = Equals("colour", "red")
+IN_STOCK = Equals("stock", True)
+
+
+def plan(policy: Policy = PLAIN, audience: Audience | None = None, **options: Any) -> ListPlan:
+    request = ListRequest(
+        audience=audience or Audience(), options=RecommendOptions(**options), policy=policy
+    )
+    return plan_list(cast(Any, SimpleNamespace()), request, RequestContext())
+
+
+def test_items_of_the_request_are_excluded_and_kept_once() -> None:
+    made = plan(audience=Audience(item_ids=("b", "a", "b")), exclude_ids=("c",))
+    assert made.item_ids == made.context_ids == ["b", "a"]
+    assert made.excluded == {"a", "b", "c"}
+    trending = Policy(name="top", version=1, origin=Origin.TRENDING)
+    made = plan(trending, Audience(item_ids=("a",)))
+    assert (made.item_ids, made.context_ids, made.excluded) == (["a"], (), {"a"})
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "depth", "verbatim"),
+    [
+        (PLAIN, {}, 7, True),
+        (PLAIN, {"explain": True}, 7, False),
+        (PLAIN, {"why_not_id": "a"}, 7, False),
+        (PLAIN, {"diversity": 0.5}, 200, False),
+        (Policy(name="home", version=1, pinned=("a",)), {}, 7, False),
+        (Policy(name="home", version=1, quotas=(Quota("brand", 1),), candidates=50), {}, 50, False),
+        (Policy(name="home", version=1, explore=ExploreRule(1, 2), candidates=3), {}, 7, False),
+    ],
+)
+def test_only_rules_that_reorder_need_more_candidates_than_are_listed(
+    policy: Policy, options: dict[str, Any], depth: int, verbatim: bool
+) -> None:
+    made = plan(policy, n=7, **options)
+    assert (made.depth, made.verbatim) == (depth, verbatim)
+
+
+def test_candidates_are_read_with_the_fields_of_caller_and_rules_under_both_filters() -> None:
+    policy = Policy(name="home", version=1, quotas=(Quota("brand", 1),), only=IN_STOCK)
+    made = plan(policy, payload=frozenset({PayloadField.TITLE}), filter=RED)
+    assert made.query.payload == {PayloadField.TITLE, PayloadField.ATTRIBUTES}
+    assert made.query.filter == All(RED, IN_STOCK)
+
+
+def test_filters_are_merged_only_if_there_are_two() -> None:
+    assert merge_filters(None, None) is None
+    assert merge_filters(RED, None) is RED and merge_filters(None, RED) is RED
+    assert merge_filters(RED, IN_STOCK) == All(RED, IN_STOCK)
+
+
+def test_what_is_left_of_a_cached_list_is_enough_or_is_all_there_is() -> None:
+    listed = CachedList(("a", "b", "c"), (b"A", b"B", b"C"), computed_us=0, cost_s=0)
+    short = CachedCandidates(listed, CacheLevel.NEAR, is_complete=False, from_content=False)
+    assert short.messages(frozenset("b"), 2) == [b"A", b"C"]
+    assert short.messages(frozenset("b"), 3) is None
+    whole = short._replace(is_complete=True)
+    assert whole.messages(frozenset("b"), 3) == [b"A", b"C"]
+    assert whole.messages(frozenset("abc"), 3) == []
+    assert short._replace(candidates=None).messages(frozenset(), 1) is None
