@@ -146,10 +146,10 @@ class LiveChanges:
 def _measure(following: LogFollower, now: datetime) -> None:
     name = following.collection
     progress = following.progress().values()
-    trouble = following.trouble
+    problem = following.problem
     metrics.changes_behind.labels(name).set(sum(one.behind for one in progress))
     metrics.change_lag_seconds.labels(name).set(following.lag_s)
-    metrics.log_away_seconds.labels(name).set(time.time() - trouble.since if trouble else 0)
+    metrics.log_away_seconds.labels(name).set(time.time() - problem.since if problem else 0)
     oldest = [one.oldest_change for one in progress if one.oldest_change is not None]
     age_s = (now - min(oldest)).total_seconds() if oldest else 0.0
     metrics.oldest_change_seconds.labels(name).set(max(0.0, age_s))

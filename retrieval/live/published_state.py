@@ -1,4 +1,4 @@
-"""What live changes have made of the shards of one snapshot, as searches and operators see it."""
+"""The published live state of the shards of one snapshot, as searches and operators see it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from retrieval.live.progress import ShardLiveState, ShardProgress
 from retrieval.live.view import LiveView
 from retrieval.protocols.shard import AppliedState
 
-# Shorter outages are nobody's concern: Redis restarts, or fails over.
+# Shorter outages are not reported as stale: Redis restarts, or fails over.
 _STALE_AFTER_S = 5.0
 _log = logging.getLogger(__name__)
 
 
 class FollowProblem(NamedTuple):
-    """Why changes are not followed, since when (time.time), and whether the log is what is away."""
+    """Why changes are not being followed.
+
+    since: When that began, as `time.time()`. log_unavailable: The log itself does not answer.
+    """
 
     reason: str
     since: float
-    away: bool
+    log_unavailable: bool
 
 
 class PublishedState:
-    """The deltas that searches look at, and what is said of them. Belongs to the event loop.
+    """The deltas that searches read, and whether they are stale. Belongs to the event loop.
 
     Args:
         collection: Collection name.
-        snapshot_id: The snapshot that they lie beside.
+        snapshot_id: The snapshot that the deltas belong to.
         shards: In the order of the deltas.
     """
 
@@ -44,97 +47,101 @@ class PublishedState:
         self.deltas: Sequence[FollowedDelta] = ()
         self.stats: Sequence[DeltaStats] = ()
         self.caught_up = False
-        self.trouble: FollowProblem | None = None
+        self.problem: FollowProblem | None = None
         self._shards = tuple(shards)
-        self._lives: list[ShardLiveState] = []
-        self._shown: list[tuple[LiveView, str]] = []
+        self._states: list[ShardLiveState] = []
+        self._last_published: list[tuple[LiveView, str]] = []
 
-    def show(self, deltas: Sequence[FollowedDelta], *, caught_up: bool) -> Sequence[FollowedDelta]:
-        """Has searches look at other deltas from now on; gives those before."""
-        before, self.deltas = self.deltas, deltas
+    def replace(
+        self, deltas: Sequence[FollowedDelta], *, caught_up: bool
+    ) -> Sequence[FollowedDelta]:
+        """Publishes other deltas; returns the previous ones."""
+        previous, self.deltas = self.deltas, deltas
         self.caught_up = caught_up
-        if not self._lives:
+        if not self._states:
             for shard, delta in zip(self._shards, deltas, strict=True):
-                live = ShardLiveState(shard.number, shard.partitions, delta.view)
-                self._lives.append(live)
-                self._shown.append((delta.view, ""))
-                shard.attach(live)
+                state = ShardLiveState(shard.number, shard.partitions, delta.view)
+                self._states.append(state)
+                self._last_published.append((delta.view, ""))
+                shard.attach(state)
         self.publish()
-        return before
+        return previous
 
     def publish(self) -> None:
-        """Shows what has changed in the deltas, or in what is to be said of them."""
-        stale = self._stale()
+        """Publishes the shards whose view or staleness has changed."""
+        stale = self._stale_reason()
         for number, delta in enumerate(self.deltas):
             view = delta.view
-            before, said = self._shown[number]
-            if view is before and stale == said:
+            last_view, last_stale = self._last_published[number]
+            if view is last_view and stale == last_stale:
                 continue
-            self._shown[number] = view, stale
+            self._last_published[number] = view, stale
             if stale:
                 view = dataclasses.replace(
                     view, applied=AppliedState(view.applied.watermark, stale)
                 )
-            self._lives[number].publish(view)
+            self._states[number].publish(view)
 
-    def is_troubled(self, reason: str, *, away: bool = False) -> None:
-        """Takes in why changes are not followed; away: the log does not answer."""
-        before = self.trouble
-        if before is None:
-            _log.warning("live changes are not followed", extra=self.about(reason))
-        self.trouble = FollowProblem(reason, before.since if before else time.time(), away)
+    def report_problem(self, reason: str, *, log_unavailable: bool = False) -> None:
+        """Records that changes are not being followed."""
+        if self.problem is None:
+            _log.warning("live changes are not being followed", extra=self.log_fields(reason))
+        since = self.problem.since if self.problem else time.time()
+        self.problem = FollowProblem(reason, since, log_unavailable)
         self.publish()
 
-    def is_well(self) -> None:
-        """Takes in that changes are followed."""
-        if self.trouble is not None:
-            _log.info("live changes are followed again", extra=self.about(self.trouble.reason))
-            self.trouble = None
+    def report_recovery(self) -> None:
+        """Records that changes are being followed."""
+        if self.problem is not None:
+            _log.info(
+                "live changes are being followed again", extra=self.log_fields(self.problem.reason)
+            )
+            self.problem = None
             self.publish()
 
     def progress(self, head: Mapping[int, int]) -> Mapping[int, ShardProgress]:
-        """Returns how far it is, by shard number; empty where nothing is shown yet.
+        """Returns the progress by shard number; empty before the first publication.
 
         Args:
-            head: By partition, the last change known.
+            head: The last known position of each partition.
         """
-        trouble = self.trouble
-        away_s = time.time() - trouble.since if trouble and trouble.away else None
-        told = {}
-        for shard, live, stats in zip(self._shards, self._lives, self.stats, strict=False):
-            applied, oldest_us = live.view.applied, stats.oldest_change_us
-            done = applied.watermark.positions
-            told[shard.number] = ShardProgress(
+        problem = self.problem
+        away_s = time.time() - problem.since if problem and problem.log_unavailable else None
+        progress = {}
+        for shard, state, stats in zip(self._shards, self._states, self.stats, strict=False):
+            applied, oldest_us = state.view.applied, stats.oldest_change_us
+            positions = applied.watermark.positions
+            progress[shard.number] = ShardProgress(
                 applied=applied,
                 rows=stats.rows - stats.dead_rows,
                 dead_rows=stats.dead_rows,
                 hidden_rows=stats.hidden_rows,
                 changes=stats.changes,
-                behind=sum(max(0, head.get(one, 0) - done[one]) for one in shard.partitions),
+                behind=sum(max(0, head.get(one, 0) - positions[one]) for one in shard.partitions),
                 away_s=away_s,
                 oldest_change=from_us(oldest_us) if oldest_us else None,
             )
-        return told
+        return progress
 
     def close(self, error: NearlineError) -> Sequence[FollowedDelta]:
-        """Ends the wait of all who wait; gives what is to be closed."""
-        for live in self._lives:
-            live.close(error)
+        """Fails all waiting requests; returns the deltas, which the caller closes."""
+        for state in self._states:
+            state.close(error)
         return self.deltas
 
-    def about(self, reason: str) -> dict[str, str]:
-        """Returns what a line of the log is about."""
+    def log_fields(self, reason: str) -> dict[str, str]:
+        """Returns the fields of a log record."""
         return {
             "collection": self.collection,
             "snapshot_id": self.snapshot_id,
             "reason": reason,
         }
 
-    def _stale(self) -> str:
-        trouble = self.trouble
-        if trouble and (not self.caught_up or time.time() - trouble.since >= _STALE_AFTER_S):
-            since = datetime.fromtimestamp(trouble.since, UTC)
-            return f"live changes are not followed since {since:%FT%TZ}: {trouble.reason}"
+    def _stale_reason(self) -> str:
+        problem = self.problem
+        if problem and (not self.caught_up or time.time() - problem.since >= _STALE_AFTER_S):
+            since = datetime.fromtimestamp(problem.since, UTC)
+            return f"live changes are not being followed since {since:%FT%TZ}: {problem.reason}"
         if not self.caught_up:
             return f"live changes since snapshot {self.snapshot_id} are still being applied"
         return ""

@@ -102,7 +102,7 @@ async def test_while_the_log_is_away_what_is_there_is_served_and_called_stale_in
             await asyncio.sleep(0.005)
     assert await one.stale() == ""
     monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
-    await until_stale(one, "live changes are not followed since 20")
+    await until_stale(one, "live changes are not being followed since 20")
     assert "the change log does not answer" in await one.stale()
     assert (await one.texts())["d0"] == "new"
     one.log.away = False
