@@ -1,6 +1,12 @@
 """Nearline: recommendation and RAG retrieval over your own catalogue and documents."""
 
-from nearline.blocking import BlockingIngestClient, BlockingRetrievalClient
+from nearline.blocking import (
+    BlockingAdminClient,
+    BlockingEmbeddingClient,
+    BlockingGenerationClient,
+    BlockingIngestClient,
+    BlockingRetrievalClient,
+)
 from nearline.clients import (
     AdminClient,
     EmbeddingClient,
@@ -72,6 +78,9 @@ __version__ = "0.2.0"
 __all__ = [
     "AdminClient",
     "Audience",
+    "BlockingAdminClient",
+    "BlockingEmbeddingClient",
+    "BlockingGenerationClient",
     "BlockingIngestClient",
     "BlockingRetrievalClient",
     "BulkWriteReply",

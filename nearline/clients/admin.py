@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
@@ -33,7 +33,7 @@ class AdminClient(ServiceChannel):
 
     async def snapshots(
         self, collection: str = c.DEFAULT_COLLECTION
-    ) -> AsyncIterator[snapshot_pb2.Manifest]:
+    ) -> AsyncGenerator[snapshot_pb2.Manifest, None]:
         """Yields the manifests of a collection, newest first, without their file lists."""
         request = admin_pb2.ListSnapshotsRequest(collection=collection)
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 
 import grpc
 
@@ -45,11 +45,11 @@ class EmbeddingClient(ServiceChannel):
 
     async def embed_stream(
         self,
-        batches: AsyncIterator[Sequence[str]],
+        batches: AsyncIterable[Sequence[str]],
         role: c.TextRole = c.TextRole.DOCUMENT,
         *,
         expected_fingerprint: str = "",
-    ) -> AsyncIterator[c.Embeddings]:
+    ) -> AsyncGenerator[c.Embeddings, None]:
         """Embeds a stream of batches on the bulk lane; yields one result per batch, in order."""
 
         async def requests() -> AsyncIterator[embedding_pb2.EmbedStreamRequest]:

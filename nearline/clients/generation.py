@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 
@@ -41,7 +41,7 @@ class GenerationClient(ServiceChannel):
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[c.AnswerEvent]:
+    ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Answers a question; see `Generator.generate`.
 
         Leaving the loop early cancels the call, and the work for it. timeout_s: of the whole

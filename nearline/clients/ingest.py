@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 import grpc
 
@@ -67,7 +67,9 @@ class IngestClient(ServiceChannel):
         )
         return wire.job_from_proto(reply.job)
 
-    async def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncIterator[c.Job]:
+    async def watch(
+        self, job_id: str, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[c.Job, None]:
         """Yields a job at once and whenever it has changed; see `Ingestor.watch`.
 
         timeout_s: Of the whole; None waits until the job has ended.
@@ -81,6 +83,18 @@ class IngestClient(ServiceChannel):
             raise status.from_rpc_error(error, self.address) from error
         finally:
             call.cancel()
+
+    async def wait(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+        """Waits until a job has ended, and returns its last state.
+
+        Args:
+            job_id: The job.
+            timeout_s: Longest wait in seconds. Optional; None disables the limit.
+        Raises: NotFound: there is no such job. DeadlineExceeded: it did not end in time.
+        """
+        async for job in self.watch(job_id, timeout_s=timeout_s):
+            last = job
+        return last
 
     async def jobs(
         self,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from typing import Any
 
@@ -128,7 +135,7 @@ class RetrievalClient(ServiceChannel):
         payload: Iterable[c.PayloadField] = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
-    ) -> AsyncIterator[c.Item]:
+    ) -> AsyncGenerator[c.Item, None]:
         """Yields all items that match, in id order, page by page, from one snapshot."""
         wanted = frozenset(payload)
         token = ""

@@ -21,7 +21,7 @@ from embedding.reference_texts import REFERENCE_TEXTS, cosines
 from embedding.service import EmbeddingService, open_service
 from embedding.servicer import registration
 from embedding.settings import EmbeddingSettings, cache_folder
-from nearline import EmbeddingClient, Lane, TextRole
+from nearline import BlockingEmbeddingClient, EmbeddingClient, Lane, TextRole
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.serving import running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, types_pb2
@@ -124,6 +124,30 @@ async def test_a_caller_who_leaves_frees_the_queue(tmp_path: Path) -> None:
         await first
         await client.embed(["w3"])
     assert [batch[0][1] for batch in backend.batches] == [5, 7]
+
+
+async def test_the_blocking_client_gives_the_same_vectors(tmp_path: Path) -> None:
+    async with fake_server(tmp_path, FakeBackend()) as (client, _):
+        expected = await client.embed(["w1", "w2 w3"])
+
+        def work() -> None:
+            with BlockingEmbeddingClient(client.address) as blocking:
+                batches = list(blocking.embed_stream([["w1"], ["w2 w3"]], TextRole.DOCUMENT))
+                np.testing.assert_array_equal(
+                    np.concatenate([one.vectors for one in batches]), expected.vectors
+                )
+                np.testing.assert_array_equal(
+                    blocking.embed(["w1", "w2 w3"]).vectors, expected.vectors
+                )
+                assert blocking.info().fingerprint == expected.fingerprint
+                with pytest.raises(InvalidRequest, match="empty"):
+                    blocking.embed([" "])
+                with pytest.raises(Unsupported):
+                    blocking.rerank("w1", ["w2"])
+                with pytest.raises(Unsupported):
+                    blocking.entail(["w1"], ["w2"])
+
+        await asyncio.to_thread(work)
 
 
 async def test_vectors_travel_in_the_format_asked_for(tmp_path: Path) -> None:

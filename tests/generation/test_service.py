@@ -15,9 +15,10 @@ from generation.evidence.evidence_reader import EvidenceReader
 from generation.service import GenerationService
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
+from nearline import BlockingGenerationClient
 from nearline import contract as c
 from nearline.clients import GenerationClient
-from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Unsupported
 from nearline.filters import Equals
 from nearline.serving import running
 from tests.generation.conftest import ITEMS, registration
@@ -237,3 +238,27 @@ async def test_a_reranker_decides_the_order_of_the_evidence(
     assert [hit.id for hit in evidence.documents] == ["kettle" if away else "lamp"]
     why = "chunks are in the order of the search: the cross-encoder is loading" if away else ""
     assert done.served_by.reason == why
+
+
+async def test_the_blocking_client_gives_the_same_answer(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    question = asked("descale the kettle with vinegar")
+    async with opened(OBJECT, store, embedder) as retriever:
+        service = GenerationService(retriever, EvidenceReader(retriever, embedder))
+        async with running([registration(service)]) as address:
+
+            def work() -> list[c.AnswerEvent]:
+                with BlockingGenerationClient(address) as client:
+                    found = list(client.generate(question))
+                    cited = [event for event in found if isinstance(event, c.Citation)]
+                    reply = client.verify(cited)
+                    assert {one.verdict for one in reply.checks} == {c.Verdict.VALID}
+                    with pytest.raises(Unsupported, match="remembers no sessions"):
+                        client.session("none")
+                    with pytest.raises(Unsupported, match="remembers no sessions"):
+                        client.delete_session("none")
+                    return found
+
+            found = await asyncio.to_thread(work)
+        assert answer(found) == answer(await events(service, question)) != ""

@@ -10,6 +10,9 @@ import nearline
 PUBLIC = [
     "AdminClient",
     "Audience",
+    "BlockingAdminClient",
+    "BlockingEmbeddingClient",
+    "BlockingGenerationClient",
     "BlockingIngestClient",
     "BlockingRetrievalClient",
     "BulkWriteReply",

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nearline import BlockingAdminClient
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
-from nearline.errors import NotReady, SettingsError, ShardsUnavailable
+from nearline.errors import Conflict, NotFound, NotReady, SettingsError, ShardsUnavailable
 from nearline.snapshot import Store, shard_of
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
@@ -128,6 +129,29 @@ async def test_the_admin_service_reads_the_store(store: Path) -> None:
         (collection,) = status.collections
         assert (collection.snapshot_id, collection.epoch) == (newest, 2)
         assert (collection.documents, collection.shards_ready) == (5, 1)
+
+
+async def test_the_blocking_admin_client_promotes_and_rolls_back(store: Path) -> None:
+    newest = write_snapshot(store, documents_of(np.ones((5, 4), np.float32)))
+    ids = Store(store).snapshot_ids("default")
+
+    def work(address: str) -> None:
+        with BlockingAdminClient(address) as admin:
+            assert [manifest.snapshot_id for manifest in admin.snapshots()] == ids
+            assert admin.snapshot().snapshot_id == newest
+            assert admin.aliases().in_force.current == newest
+            assert admin.serving_status().collections[0].snapshot_id == newest
+            before = next(one for one in ids if one != newest)
+            assert admin.roll_back(why="a test").current == before
+            assert admin.promote(newest, expected_epoch=3, who="a test").epoch == 4
+            with pytest.raises(Conflict):
+                admin.promote(before, expected_epoch=3)
+            with pytest.raises(NotFound):
+                admin.split("")
+            assert not admin.rollout_status().running
+
+    async with router(store) as service:
+        await asyncio.to_thread(work, service.address)
 
 
 @pytest.mark.parametrize(
