@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from index_builder.execution.executor_factory import open_executor
 from index_builder.execution.progress import TextProgress
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus
 from index_builder.pipeline.settings import IndexBuilderSettings
 from index_builder.readers.corpus import Corpus
 from index_builder.releases.build_gate import check_promoted, gate_of_build

@@ -6,7 +6,6 @@ document has a list; null where a document has no value. Batches end at 4,096 do
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,7 +20,6 @@ from nearline.attributes import decode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
-from nearline.store.durable import sync_folder
 from nearline.v1 import snapshot_pb2
 
 MAX_FIELDS = 1_024
@@ -132,17 +130,11 @@ def write_attributes(
     Raises: OSError: no space, no permission.
     """
     schema = pa.schema([(field.name, _column_type(field)) for field in fields])
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        with pa.ipc.new_file(stream, schema) as writer:
-            left = iter(documents)
-            while rows := [decode(text) for text in islice(left, _BATCH_DOCUMENTS)]:
-                columns = [_column(field, rows) for field in fields]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
+    with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
+        remaining = iter(documents)
+        while rows := [decode(text) for text in islice(remaining, _BATCH_DOCUMENTS)]:
+            columns = [_column(field, rows) for field in fields]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _column_type(field: snapshot_pb2.AttributeField) -> Any:

@@ -10,7 +10,6 @@ text.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.documents.spool import StoredDocument
-from nearline.store.durable import sync_folder
 
 SCHEMA = pa.schema(
     [
@@ -56,24 +54,18 @@ def write_items(
     """
     kept = [place for place, wanted in enumerate(lives) if wanted]
     schema = pa.schema([*SCHEMA, *(_LIFE.field(place) for place in kept)])
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        with pa.ipc.new_file(stream, schema) as writer:
-            waiting: list[StoredDocument] = []
-            characters = 0
-            for document in documents:
-                waiting.append(document)
-                characters += len(document.text) + len(document.attributes)
-                if len(waiting) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-                    writer.write_batch(_batch(waiting, schema, kept))
-                    waiting.clear()
-                    characters = 0
-            if waiting:
-                writer.write_batch(_batch(waiting, schema, kept))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
+    with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
+        batch: list[StoredDocument] = []
+        characters = 0
+        for document in documents:
+            batch.append(document)
+            characters += len(document.text) + len(document.attributes)
+            if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+                writer.write_batch(_batch(batch, schema, kept))
+                batch.clear()
+                characters = 0
+        if batch:
+            writer.write_batch(_batch(batch, schema, kept))
 
 
 def _batch(

@@ -50,16 +50,6 @@ class VectorFile:
 
     def write(
         self,
-        first: int,
-        vectors: NDArray[np.float32],
-        tokens: NDArray[np.int64] | None = None,
-        truncated: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Writes a batch of neighbouring rows, from `first` on; see `write_rows`."""
-        self.write_rows(np.arange(first, first + len(vectors)), vectors, tokens, truncated)
-
-    def write_rows(
-        self,
         rows: NDArray[np.int64],
         vectors: NDArray[np.float32],
         tokens: NDArray[np.int64] | None = None,

@@ -57,7 +57,7 @@ async def embed_chunks(
         # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
         nonlocal embedded
         rows, reply = done
-        vectors.write_rows(rows, reply.vectors, reply.tokens, reply.truncated)
+        vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
         embedded += len(rows)
         advance(len(rows))
 

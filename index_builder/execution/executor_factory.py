@@ -41,7 +41,8 @@ def open_executor(
         yield LocalExecutor()
         return
     from index_builder.execution.in_process_embedder import InProcessModel
-    from index_builder.execution.ray_executor import RayExecutor, cluster
+    from index_builder.execution.ray_cluster import cluster
+    from index_builder.execution.ray_executor import RayExecutor
 
     with cluster(ray_address):
         yield RayExecutor(InProcessModel(embedding()))

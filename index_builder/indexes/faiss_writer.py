@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from index_builder.options.build_options import AUTO, IndexOptions
 from nearline.errors import InvalidRequest
-from nearline.store.durable import sync_folder
 from retrieval.index.vectors.int8_codec import int8_scale, quantize, scale_queries
 
 FLAT_LIMIT = 20_000
@@ -173,21 +172,13 @@ def write_index(index: Any, path: Path) -> None:
 
     Raises: OSError: no space, no permission.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        _faiss.write_index(index, str(temporary))
+        _faiss.write_index(index, str(path))
     except RuntimeError as error:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         # FAISS gives the system's words, not its number.
         number = next((n for n in errno.errorcode if os.strerror(n) in str(error)), errno.EIO)
         raise OSError(number, os.strerror(number), str(path)) from error
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.rename(path)
-    sync_folder(path.parent)
 
 
 def search_index(

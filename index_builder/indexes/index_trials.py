@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.indexes import golden_queries
+from index_builder.indexes import golden_sample
+from index_builder.indexes.exact_search import ExactResults, K, recall_of, scan
 from index_builder.indexes.faiss_writer import (
     SearchDefaults,
     build_index,
@@ -66,19 +67,16 @@ def choose_index(
     Raises: InvalidRequest: no index meets the targets; names the nearest.
     """
     start = time.perf_counter()
-    sample, *asked = _split(vectors, options.metric == COSINE, seed)
-    k = min(golden_queries.K, len(sample))
-    answers = []
-    for queries in asked:
-        found, scores = golden_queries.exact_search(sample, queries, k)
-        answers.append(golden_queries.GoldenQueries(vectors=queries, rows=found, scores=scores))
+    sample, *query_sets = _split(vectors, options.metric == COSINE, seed)
+    k = min(K, len(sample))
+    exact = [scan(sample, queries, k) for queries in query_sets]
     target_recall = options.target_recall or DEFAULT_TARGET_RECALL
     per_shard = -(-len(vectors) // shards)
     trials: list[IndexTrial] = []
     for number, factory in enumerate(factories(ivf_lists(len(sample)))):
         if number >= _LEAST_TRIED and time.perf_counter() - start > budget_s:
             break
-        trials += _try(factory, sample, answers, options, seed, per_shard, shards)
+        trials += _try(factory, sample, exact, options, seed, per_shard, shards)
         advance(1)
     chosen = choose_trial(trials, target_recall, options.max_bytes)
     return IndexChoice(
@@ -111,12 +109,12 @@ def _split(
     """
     most = min(_MAX_ROWS, max(1_000, _MAX_NUMBERS // vectors.shape[1]))
     held_out = max(1, min(QUERIES, len(vectors) // 10))
-    chosen = golden_queries.sample_rows(len(vectors), most + held_out, seed)
+    chosen = golden_sample.sample_rows(len(vectors), most + held_out, seed)
     asked = np.random.default_rng(seed).permutation(len(chosen)) < held_out
     queries = np.ascontiguousarray(vectors[chosen[asked]], np.float32)
     sample = np.ascontiguousarray(vectors[chosen[~asked]], np.float32)
-    mixed = golden_queries.mixtures(
-        sample, golden_queries.sample_rows(len(sample), len(queries), seed), seed, unit=unit
+    mixed = golden_sample.mixtures(
+        sample, golden_sample.sample_rows(len(sample), len(queries), seed), seed, unit=unit
     )
     return sample, normalise(queries) if unit else queries, mixed
 
@@ -124,7 +122,7 @@ def _split(
 def _try(
     factory: str,
     sample: NDArray[np.float32],
-    answers: Sequence[golden_queries.GoldenQueries],
+    exact: Sequence[ExactResults],
     options: IndexOptions,
     seed: int,
     per_shard: int,
@@ -140,7 +138,7 @@ def _try(
         growth = math.log2(max(2, per_shard)) / math.log2(max(2, len(sample)))
     measured = []
     for defaults in _widths(factory):
-        recall, latency_us = _measure(index, sample, answers, defaults)
+        recall, latency_us = _measure(index, sample, exact, defaults)
         candidate = _at_full_size(factory, defaults, per_shard)
         measured.append((candidate, recall, latency_us * max(1.0, growth)))
         # Wider only costs more.
@@ -178,17 +176,17 @@ def _at_full_size(factory: str, defaults: SearchDefaults, per_shard: int) -> Ind
 def _measure(
     index: object,
     sample: NDArray[np.float32],
-    answers: Sequence[golden_queries.GoldenQueries],
+    exact: Sequence[ExactResults],
     defaults: SearchDefaults,
 ) -> tuple[float, float]:
     """Returns recall, and microseconds of one query in one thread, asked in batches as served."""
-    k = answers[0].rows.shape[1]
-    timed = answers[0].vectors[:_TIMED]
+    k = exact[0].rows.shape[1]
+    timed = exact[0].queries[:_TIMED]
     recalls, spent_s = [], []
     with one_thread():
-        for known in answers:
-            places, scores = search_index(index, known.vectors, k, defaults)
-            recalls.append(golden_queries.recall(known, sample, places, scores))
+        for known in exact:
+            places, scores = search_index(index, known.queries, k, defaults)
+            recalls.append(recall_of(known, sample, places, scores))
         for _ in range(_REPEATS):
             # The processor's time, not the clock's: what else the machine does stays out of it.
             start = time.thread_time()

@@ -11,7 +11,6 @@ spills, so that memory is the vocabulary, 4 bytes per chunk of the shard, and on
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
 from nearline.snapshot import shard_folder
-from nearline.store.durable import store_errors, sync_folder
+from nearline.store.durable import store_errors
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
 from retrieval.index.lexical.text_analysis import Analyser, split_words
@@ -205,11 +204,8 @@ def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDAr
     chunks = pa.array(np.array(counts.chunks, np.uint32)[order])
     schema = vocabulary_schema(analyser, counts.some_stems())
     folder.mkdir()
-    with (folder / FILE).open("wb") as stream:
-        with pa.ipc.new_file(stream, schema) as writer:
-            writer.write_batch(pa.record_batch([words, chunks], schema=schema))
-        _sync(stream)
-    sync_folder(folder)
+    with (folder / FILE).open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
+        writer.write_batch(pa.record_batch([words, chunks], schema=schema))
     return order
 
 
@@ -228,7 +224,8 @@ def _write_shard(
     starts = np.concatenate(([0], np.cumsum(sizes)))
     norms = K1 * (1 - B + B * spilled.lengths / mean_length)
     with (folder / STARTS).open("wb") as stream:
-        _write_array(stream, starts, len(starts))
+        _write_head(stream, starts.dtype, len(starts))
+        stream.write(starts.tobytes())
     with (folder / ROWS).open("wb") as rows_file, (folder / SCORES).open("wb") as scores_file:
         _write_head(rows_file, np.dtype(np.int32), int(starts[-1]))
         _write_head(scores_file, np.dtype(np.float32), int(starts[-1]))
@@ -245,9 +242,6 @@ def _write_shard(
             rows_file.write(rows.astype(np.int32).tobytes())
             scores = idf[words] * (counts / (counts + norms[rows]))
             scores_file.write(scores.astype(np.float32).tobytes())
-        _sync(rows_file)
-        _sync(scores_file)
-    sync_folder(folder)
 
 
 def _ranges(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -264,14 +258,3 @@ def _write_head(stream: BinaryIO, dtype: np.dtype[np.generic], length: int) -> N
     description = np.lib.format.dtype_to_descr(dtype)
     head = {"descr": description, "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(stream, head)
-
-
-def _write_array(stream: BinaryIO, array: NDArray[np.int64], length: int) -> None:
-    _write_head(stream, array.dtype, length)
-    stream.write(array.tobytes())
-    _sync(stream)
-
-
-def _sync(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())

@@ -7,19 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import KIND_NAMES, Store, shard_folder
+from index_builder.lineage.snapshot_shards import SnapshotShard, open_shards
+from nearline.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
-from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical import vocabulary
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.index.vectors import faiss_index
-from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.milvus.rows import assign_partitions, make_rows
 from retrieval.snapshots import golden_queries
 from retrieval.snapshots.golden_queries import GoldenQueries
 
-_ITEMS, _INDEX = "items.arrow", "dense.faiss"
 # Vectors are read for so many documents at once.
 _BLOCK_DOCUMENTS = 256
 
@@ -45,60 +41,43 @@ class SnapshotSource:
         partition_by: str = "",
     ) -> None:
         self._partition_by = partition_by
-        faiss_index.check_version(manifest.faiss_version)
-        prefixes = [
-            f"shards/{entry.shard:03d}/{name}"
-            for entry in manifest.shards
-            for name in (_ITEMS, _INDEX)
-        ]
-        prefixes += [golden_queries.FOLDER, *([vocabulary.FOLDER] if words else [])]
-        store.fetch(manifest.collection, manifest.snapshot_id, prefixes)
+        more_files = [golden_queries.FOLDER, *([vocabulary.FOLDER] if words else [])]
+        self._shards = open_shards(store, manifest, with_index=True, more_files=more_files)
         folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
         self.golden = GoldenQueries.of(folder, manifest)
         self._kinds = {field.name: KIND_NAMES[field.kind] for field in manifest.attributes}
         self._analyser = Vocabulary.load(folder).analyser if words else None
-        self._shards = []
-        for entry in manifest.shards:
-            place = shard_folder(folder, entry.shard)
-            items = ItemTable(place / _ITEMS)
-            if (items.documents, items.chunks) != (entry.documents, entry.chunks):
-                raise SnapshotCorrupt(
-                    f"{place / _ITEMS} has {items.documents} documents and {items.chunks} chunks, "
-                    f"the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
-                )
-            index = FaissIndex.load(
-                place / _INDEX, manifest.index_factory, dim=manifest.dim, rows=entry.chunks
-            )
-            self._shards.append((items, index))
-        self.expiring = any(len(items.expiries()[0]) > 0 for items, _ in self._shards)
+        self.expiring = any(len(shard.items.expiries()[0]) > 0 for shard in self._shards)
 
     def documents(self) -> Iterator[Sequence[Mapping[str, Any]]]:
         """Yields the rows of each document, shard by shard in id order.
 
         Raises: InvalidRequest: Milvus cannot hold a document.
         """
-        for items, index in self._shards:
-            for first in range(0, items.documents, _BLOCK_DOCUMENTS):
-                last = min(first + _BLOCK_DOCUMENTS, items.documents)
-                yield from self._rows(items, index, first, last)
+        for shard in self._shards:
+            for first in range(0, shard.items.documents, _BLOCK_DOCUMENTS):
+                last = min(first + _BLOCK_DOCUMENTS, shard.items.documents)
+                yield from self._rows(shard, first, last)
 
     def sample(self, documents: int) -> Iterator[Sequence[Mapping[str, Any]]]:
         """Yields the rows of some documents from all over, at least one of each shard."""
-        for items, index in self._shards:
-            count = -(-documents // len(self._shards))
-            places = np.linspace(0, items.documents - 1, min(count, items.documents))
-            for document in places.astype(int).tolist():
-                yield from self._rows(items, index, document, document + 1)
+        per_shard = -(-documents // len(self._shards))
+        for shard in self._shards:
+            count = shard.items.documents
+            sampled = np.linspace(0, count - 1, min(per_shard, count))
+            for document in sampled.astype(int).tolist():
+                yield from self._rows(shard, document, document + 1)
 
     def close(self) -> None:
         """Closes the files."""
-        for items, index in self._shards:
-            index.close()
-            items.close()
+        for shard in self._shards:
+            shard.close()
 
     def _rows(
-        self, items: ItemTable, index: FaissIndex, first: int, last: int
+        self, shard: SnapshotShard, first: int, last: int
     ) -> Iterator[Sequence[Mapping[str, Any]]]:
+        items, index = shard.items, shard.index
+        assert index is not None, "opened with vectors"
         row = int(items.first_rows[first])
         vectors = index.reconstruct(np.arange(row, items.first_rows[last]))
         for document in range(first, last):

@@ -8,56 +8,45 @@ export begins again, and `nearline snapshots prune` finds it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-
 from index_builder.execution.progress import NoProgress, Progress, StageClock
+from index_builder.indexes.milvus_checks import (
+    METRICS,
+    check_counts,
+    check_manifest,
+    check_partition,
+    check_rows,
+    measure_recall,
+)
 from index_builder.indexes.milvus_source import SnapshotSource
-from index_builder.lineage.parent_snapshot import keeps_vectors
 from nearline.errors import (
     AlreadyExists,
     Conflict,
     DeadlineExceeded,
     InternalError,
-    InvalidRequest,
     NotReady,
     Overloaded,
     SnapshotMismatch,
-    Unsupported,
 )
 from nearline.retry import retry
 from nearline.snapshot import Store
-from nearline.v1 import snapshot_pb2
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 from retrieval.milvus.connection import MANAGE_S
-from retrieval.milvus.filters import any_of
-from retrieval.milvus.layout import collection_name, parse_key
+from retrieval.milvus.layout import collection_name
 from retrieval.milvus.schema import Bm25
-from retrieval.snapshots.golden_queries import check_recall
 
-INDEXES = ("HNSW", "FLAT")
-# Scores are inner products; vectors of metric cosine are kept at unit length.
-_METRICS = {"cosine": "IP", "inner_product": "IP"}
-# Source: Milvus' limits.
-_DIMS = range(2, 32_769)
 # A message may have 64 MB, and what it holds is copied several times.
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 5_000
 # Beside texts, attributes and vector.
 _ROW_BYTES = 200
 _TEXTS = ("key", "document", "title", "gap", "passage", "rest", "analysed")
-# Rows of so many documents are read again and compared, whole.
-_SAMPLED = 16
-_SAMPLED_CHUNKS = 8
-_EF = 64
-_GOLDEN_BATCH = 100
 # Seconds between tries while the server is away or overloaded: five minutes in all.
 _DELAYS_S = (1, 2, 4, 8, 15, *[30] * 9)
 _INDEX_POLL_S = 0.5
@@ -115,8 +104,8 @@ async def export(
     """
     began = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)
-    _check(manifest, index)
-    _check_partition(manifest, partition_by)
+    check_manifest(manifest, index)
+    check_partition(manifest, partition_by)
     able = await client.capabilities()
     card = manifest.lexical if able.words and manifest.HasField("lexical") else None
     states = CollectionStates(client)
@@ -164,7 +153,7 @@ async def export(
         await states.write(name, state)
         await client.drop(name)
         bm25 = None if card is None else Bm25(card.k1, card.b)
-        metric = _METRICS[manifest.metric]
+        metric = METRICS[manifest.metric]
         await client.create(
             name, manifest.dim, metric, bm25=bm25, index=index, partitioned=bool(partition_by)
         )
@@ -178,9 +167,9 @@ async def export(
             await _retry(lambda: _indexed(client, name))
             await _retry(lambda: client.load(name))
         with clock.stage("check"):
-            await _retry(lambda: _check_counts(client, name, manifest))
-            await _retry(lambda: _check_rows(client, name, source))
-            recall = await _retry(lambda: _recall(client, name, source, manifest, index))
+            await _retry(lambda: check_counts(client, name, manifest))
+            await _retry(lambda: check_rows(client, name, source))
+            recall = await _retry(lambda: measure_recall(client, name, source, manifest, index))
         whole = replace(state, whole=True, expiring=source.expiring)
         await _retry(lambda: _say_whole(states, name, whole))
     finally:
@@ -198,40 +187,6 @@ async def _say_whole(states: CollectionStates, name: str, whole: CollectionState
             "it, or run one more"
         )
     await states.write(name, whole)
-
-
-def _check(manifest: snapshot_pb2.Manifest, index: str) -> None:
-    if index not in INDEXES:
-        raise InvalidRequest(f"index {index!r} is not known; use one of {', '.join(INDEXES)}")
-    if manifest.metric not in _METRICS:
-        raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has metric {manifest.metric!r}, "
-            f"{' and '.join(_METRICS)} are written to Milvus; build it with one of these"
-        )
-    if manifest.dim not in _DIMS:
-        raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has vectors of {manifest.dim} numbers, Milvus holds "
-            f"{_DIMS.start} to {_DIMS.stop - 1:,}; build it with another model"
-        )
-    if not keeps_vectors(manifest):
-        raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has index {manifest.index_factory}, which gives its "
-            "vectors back only roughly; build one that keeps them: nearline build --index "
-            "HNSW32,Flat, or add ,RFlat to the index"
-        )
-
-
-def _check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None:
-    usable = [
-        one.name
-        for one in manifest.attributes
-        if one.kind == snapshot_pb2.AttributeField.KIND_STRING and not one.is_list
-    ]
-    if partition_by and partition_by not in usable:
-        raise InvalidRequest(
-            f"snapshot {manifest.snapshot_id} cannot be cut up by {partition_by!r}; it has one "
-            f"text for each document in: {', '.join(usable) or 'no attribute'}"
-        )
 
 
 async def _is_there(states: CollectionStates, name: str, wanted: CollectionState) -> bool:
@@ -314,70 +269,3 @@ async def _indexed(client: MilvusClient, name: str) -> None:
                 f"{_INDEX_STALLED_S:.0f} s, {left:,} are left; look at its index nodes"
             )
         await asyncio.sleep(_INDEX_POLL_S)
-
-
-async def _check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.Manifest) -> None:
-    chunks = await client.count(name, seen=0, timeout_s=MANAGE_S)
-    documents = await client.count(name, "chunk == 0", seen=0, timeout_s=MANAGE_S)
-    if (documents, chunks) != (manifest.documents, manifest.chunks):
-        raise InternalError(
-            f"Milvus collection {name} has {documents:,} documents and {chunks:,} chunks, the "
-            f"snapshot has {manifest.documents:,} and {manifest.chunks:,}; run the export again"
-        )
-
-
-async def _check_rows(client: MilvusClient, name: str, source: SnapshotSource) -> None:
-    """Reads the rows of some documents again: all that was written must be in them."""
-    wanted = {
-        row["key"]: row
-        for rows in source.sample(_SAMPLED)
-        for row in itertools.islice(rows, _SAMPLED_CHUNKS)
-    }
-    documents = sorted({row["document"] for row in wanted.values()})
-    fields = [field for field in next(iter(wanted.values()), {}) if field != "analysed"]
-    expression = f"{any_of('document', documents)} and chunk < {_SAMPLED_CHUNKS}"
-    found = await client.query(name, expression, fields, seen=0, timeout_s=MANAGE_S)
-    for row in found:
-        expected = wanted.pop(row["key"], {})
-        differ = [field for field in fields if not _equal(row[field], expected.get(field))]
-        if differ:
-            raise InternalError(
-                f"Milvus at {client.uri} gives {', '.join(differ)} of row {row['key']!r} back "
-                "otherwise than written; run the export again"
-            )
-    if wanted:
-        raise InternalError(
-            f"Milvus at {client.uri} does not give row {min(wanted)!r} back; run the export again"
-        )
-
-
-def _equal(found: Any, written: Any) -> bool:
-    if isinstance(written, np.ndarray):
-        return bool(np.array_equal(np.asarray(found, np.float32), written))
-    return bool(found == written)
-
-
-async def _recall(
-    client: MilvusClient,
-    name: str,
-    source: SnapshotSource,
-    manifest: snapshot_pb2.Manifest,
-    index: str,
-) -> float | None:
-    """Asks the golden queries; None where there are none. Raises: SnapshotMismatch."""
-    golden = source.golden
-    wanted = 0 if golden is None else sum(map(len, golden.ids))
-    if golden is None or wanted == 0:
-        return None
-    k = max(map(len, golden.ids))
-    ef = max(k, manifest.default_ef_search or _EF) if index == "HNSW" else None
-    good = 0
-    for at in range(0, len(golden.vectors), _GOLDEN_BATCH):
-        vectors = golden.vectors[at : at + _GOLDEN_BATCH]
-        answers = await client.search(name, vectors, k, ef=ef, seen=0, timeout_s=MANAGE_S)
-        for query, answer in enumerate(answers, at):
-            hits = ((parse_key(one.key)[0], one.score) for one in answer)
-            good += min(golden.good(query, hits), len(golden.ids[query]))
-    recall = good / wanted
-    check_recall(recall, manifest, "in Milvus", "export it with --index FLAT")
-    return round(recall, 4)

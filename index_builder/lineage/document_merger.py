@@ -30,9 +30,9 @@ from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import (
     DeletedDocuments,
     ParentDocuments,
-    keeps_vectors,
     matches_options,
 )
+from index_builder.lineage.snapshot_shards import has_exact_vectors
 from index_builder.options.build_options import COSINE, BuildOptions, Mode
 from nearline.attributes import clean
 from nearline.contract import Item
@@ -261,7 +261,7 @@ class DocumentMerger:
 
     def _about_vectors(self) -> Iterator[str]:
         parent = self._ancestry.parent
-        if parent is None or keeps_vectors(parent):
+        if parent is None or has_exact_vectors(parent):
             return
         if self._fingerprint:
             yield (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,27 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.lineage.change_order import DocumentContent, DocumentState, decode_patches
+from index_builder.lineage.snapshot_shards import (
+    ITEMS_FILE,
+    SnapshotShard,
+    has_exact_vectors,
+    open_shards,
+)
 from index_builder.options.build_options import BuildOptions
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.snapshot import Store, shard_of
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
-from retrieval.index.item_table import ItemTable
-from retrieval.index.vectors import faiss_index
-from retrieval.index.vectors.faiss_index import FaissIndex
 
 DELETED_FILE = "changes/deleted.arrow"
-INDEX_FILE = "dense.faiss"
-ITEMS_FILE = "items.arrow"
-_EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat)|.*,(RFlat|Refine\(Flat\))")
 _DELETED = pa.schema([("id", pa.string()), ("time", pa.int64()), ("version", pa.int64())])
 
 DeletedDocuments = dict[str, tuple[int, int]]
-
-
-def keeps_vectors(manifest: snapshot_pb2.Manifest) -> bool:
-    """Returns whether an index gives back the vectors that it was built from, to the bit."""
-    return _EXACT.fullmatch(manifest.index_factory) is not None
 
 
 def matches_options(
@@ -50,7 +44,7 @@ def matches_options(
     return (
         cut == (options.chunks.max_tokens, options.chunks.overlap_sentences)
         and manifest.metric == options.index.metric
-        and keeps_vectors(manifest)
+        and has_exact_vectors(manifest)
     )
 
 
@@ -68,14 +62,10 @@ class ParentDocuments:
     def __init__(
         self, store: Store, manifest: snapshot_pb2.Manifest, *, with_vectors: bool
     ) -> None:
-        names = [ITEMS_FILE, *([INDEX_FILE] if with_vectors else [])]
-        shards = [shard.shard for shard in manifest.shards]
-        prefixes = [DELETED_FILE, *(f"shards/{n:03d}/{name}" for n in shards for name in names)]
-        store.fetch(manifest.collection, manifest.snapshot_id, prefixes)
-        folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
-        self._shards = [_Shard(folder, manifest, n, with_vectors) for n in range(len(shards))]
+        shards = open_shards(store, manifest, with_index=with_vectors, more_files=[DELETED_FILE])
+        self._shards = [_ParentShard(shard, manifest) for shard in shards]
         self._seen = [np.zeros(shard.items.documents, np.bool_) for shard in self._shards]
-        deleted = folder / DELETED_FILE
+        deleted = store.snapshot_folder(manifest.collection, manifest.snapshot_id) / DELETED_FILE
         self.deleted = read_deleted(deleted) if deleted.exists() else {}
 
     def find(self, document_id: str) -> DocumentState | None:
@@ -112,22 +102,11 @@ class ParentDocuments:
             shard.close()
 
 
-class _Shard:
-    def __init__(
-        self, folder: Path, manifest: snapshot_pb2.Manifest, number: int, with_vectors: bool
-    ) -> None:
-        place = shard_folder(folder, number)
-        self.items = ItemTable(place / ITEMS_FILE)
-        self._index: FaissIndex | None = None
-        if with_vectors:
-            faiss_index.check_version(manifest.faiss_version)
-            self._index = FaissIndex.load(
-                place / INDEX_FILE,
-                manifest.index_factory,
-                dim=manifest.dim,
-                rows=manifest.shards[number].chunks,
-            )
-        with pa.memory_map(str(place / ITEMS_FILE)) as source:
+class _ParentShard:
+    def __init__(self, shard: SnapshotShard, manifest: snapshot_pb2.Manifest) -> None:
+        self.items, self._index = shard.items, shard.index
+        self.close = shard.close
+        with pa.memory_map(str(shard.folder / ITEMS_FILE)) as source:
             table = pa.ipc.open_file(source).read_all()
             rows = table.num_rows
             self._versions = _numbers(table, "version", rows)
@@ -161,11 +140,6 @@ class _Shard:
             decode_patches(self._patches.get(document, "")),
             int(self._versions[document]),
         )
-
-    def close(self) -> None:
-        if self._index is not None:
-            self._index.close()
-        self.items.close()
 
 
 def read_deleted(path: Path) -> DeletedDocuments:

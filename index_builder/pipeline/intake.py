@@ -147,6 +147,6 @@ class Intake:
         if self._waiting:
             rows, vectors = np.concatenate(self._rows), np.concatenate(self._waiting)
             # Reading is repeated after a kill: what it wrote needs to be on disk only at its end.
-            self._vectors.write_rows(rows, vectors, sync=False)
+            self._vectors.write(rows, vectors, sync=False)
             self._rows.clear()
             self._waiting.clear()

@@ -19,13 +19,14 @@ from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.embedding import embed_queries
 from index_builder.execution.progress import StageClock
-from index_builder.indexes import faiss_writer, golden_queries
+from index_builder.indexes import faiss_writer, golden_sample
+from index_builder.indexes.exact_search import ExactResults, K, recall_of, scan
 from index_builder.indexes.faiss_writer import SearchDefaults
 from index_builder.indexes.fusion_tuner import tune
-from index_builder.indexes.golden_queries import GoldenQueries
 from index_builder.indexes.lexical_writer import write_lexical
 from index_builder.lineage.lineage import Lineage
-from index_builder.lineage.parent_snapshot import DELETED_FILE, INDEX_FILE, ITEMS_FILE
+from index_builder.lineage.parent_snapshot import DELETED_FILE
+from index_builder.lineage.snapshot_shards import INDEX_FILE, ITEMS_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
 from index_builder.pipeline.publisher import list_files
@@ -87,18 +88,17 @@ async def write_snapshot(
     factory = faiss_writer.choose_factory(options.index, spool.chunks)
     with clock.stage("golden", spool.chunks, "vectors") as advance:
         queries = await _golden_vectors(material, vectors)
-        k = min(golden_queries.K, spool.chunks)
-        found = await clock.in_thread(lambda: golden_queries.scan(vectors, queries, k, advance))
-        answers = GoldenQueries(vectors=queries, rows=found.rows, scores=found.scores)
+        k = min(K, spool.chunks)
+        exact = await clock.in_thread(lambda: scan(vectors, queries, k, advance))
     with clock.stage("index", spool.chunks, "vectors") as advance:
         built = await clock.in_thread(
-            lambda: _write_shards(material, vectors, factory, answers, folder, advance)
+            lambda: _write_shards(material, vectors, factory, exact, folder, advance)
         )
-    recall = golden_queries.recall(answers, vectors, built.rows, built.scores)
+    recall = recall_of(exact, vectors, built.rows, built.scores)
     manifest = _manifest(material, snapshot_id, factory, vectors.shape[1], built.defaults)
     manifest.quality.queries = len(queries)
     manifest.quality.recall_at_10 = recall
-    floor = float(np.median(found.lowest)) if len(queries) else 0.0
+    floor = float(np.median(exact.lowest)) if len(queries) else 0.0
     await _add_lexical(material, vectors, manifest, folder, floor)
     _inherit(material, manifest)
     if material.ancestry is not None and material.deleted is not None:
@@ -108,7 +108,7 @@ async def write_snapshot(
     with clock.stage("report"), store_errors(folder):
         target = folder / "golden"
         target.mkdir()
-        golden_queries.write_golden(target / "queries.arrow", answers, spool)
+        golden_sample.write_golden(target / "queries.arrow", exact, spool)
         report = make_report(
             manifest,
             material.vectors,
@@ -128,14 +128,14 @@ async def _golden_vectors(
     material: SnapshotInputs, vectors: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     options = material.options
-    rows = golden_queries.sample_rows(len(vectors), options.golden_queries, options.seed)
+    rows = golden_sample.sample_rows(len(vectors), options.golden_queries, options.seed)
     embedder, card = material.embedder, material.card
     if len(rows) == 0:
         return np.empty((0, vectors.shape[1]), np.float32)
     if embedder is None or card is None:
         unit = options.index.metric == COSINE
-        return golden_queries.mixtures(vectors, rows, options.seed, unit=unit)
-    texts = golden_queries.query_texts(material.spool, rows, options.seed)
+        return golden_sample.mixtures(vectors, rows, options.seed, unit=unit)
+    texts = golden_sample.query_texts(material.spool, rows, options.seed)
     return await embed_queries(texts, embedder, card)
 
 
@@ -180,13 +180,13 @@ def _write_shards(
     material: SnapshotInputs,
     vectors: NDArray[np.float32],
     factory: str,
-    answers: GoldenQueries,
+    exact: ExactResults,
     folder: Path,
     advance: faiss_writer.Advance,
 ) -> _IndexSummary:
     found_rows, found_scores = [], []
     defaults = SearchDefaults(0, 0)
-    k = max(1, answers.rows.shape[1])
+    k = max(1, exact.rows.shape[1])
     lives = material.spool.has_lives()
     for shard in range(material.options.shards):
         rows = material.spool.shard_chunk_rows(shard)
@@ -208,11 +208,11 @@ def _write_shards(
             if material.fields:
                 attributes = material.spool.shard_attributes(shard)
                 write_attributes(target / ATTRIBUTES_FILE, material.fields, attributes)
-        if len(rows) and len(answers.vectors):
-            places, scores = faiss_writer.search_index(index, answers.vectors, k, shard_defaults)
+        if len(rows) and len(exact.queries):
+            places, scores = faiss_writer.search_index(index, exact.queries, k, shard_defaults)
             found_rows.append(np.where(places >= 0, rows[places], -1))
             found_scores.append(scores)
-    nothing = np.empty((len(answers.vectors), 0))
+    nothing = np.empty((len(exact.queries), 0))
     return _IndexSummary(
         defaults=defaults,
         rows=np.concatenate([nothing.astype(np.int64), *found_rows], axis=1),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.evaluation import retrieval_metrics
-from index_builder.indexes.golden_queries import mixtures
+from index_builder.indexes.golden_sample import mixtures
 from index_builder.releases.comparison import OFF, Comparison
 from index_builder.releases.gate_report import Check, make_check, skip_check
 from index_builder.releases.judgements import JudgedQueries, read_judgements

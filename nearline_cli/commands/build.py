@@ -251,7 +251,7 @@ def build(
     from index_builder.interactions.reader import InteractionColumns
     from index_builder.options.build_options import Mode
     from index_builder.options.training_options import TrainingOptions
-    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.settings import IndexBuilderSettings
     from index_builder.pipeline.training_data import check_not_empty
     from index_builder.readers.corpus import Corpus

@@ -118,7 +118,7 @@ async def _build(
 ) -> None:
     # Imported late: pyarrow and faiss are needed for a build only.
     from index_builder.options.build_options import BuildOptions
-    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.pipeline.builder import build_corpus
     from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 

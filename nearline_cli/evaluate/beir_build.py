@@ -46,7 +46,7 @@ async def build_dataset(
         as_json: Keep standard output for the figures.
     """
     from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions
-    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.pipeline.builder import build_corpus
     from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from index_builder.options.build_options import BuildOptions, Mode
 from index_builder.pipeline.build_result import BuildResult
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Attributes, Embedder, Item

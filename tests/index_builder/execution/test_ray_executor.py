@@ -24,7 +24,7 @@ from embedding.settings import EmbeddingSettings
 from index_builder.execution import ray_executor
 from index_builder.execution.executor import Job
 from index_builder.execution.executor_factory import open_executor
-from index_builder.execution.ray_executor import cluster
+from index_builder.execution.ray_cluster import cluster
 from nearline.errors import InvalidRequest, NotReady, Unsupported
 from nearline_cli.local.processes import free_port
 from tests.index_builder.embedders import HashEmbedder
@@ -183,7 +183,7 @@ def test_without_ray_it_is_said_how_to_get_it() -> None:
     code = (
         "import sys\n"
         "sys.modules['ray'] = None\n"
-        "from index_builder.execution.ray_executor import cluster\n"
+        "from index_builder.execution.ray_cluster import cluster\n"
         "with cluster(''): pass"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

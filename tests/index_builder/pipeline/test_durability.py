@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.options.build_options import BuildOptions, IndexOptions
-from index_builder.pipeline.builder import build_snapshot
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus, build_snapshot
 from index_builder.pipeline.work_folder import work_folder, work_key
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus

@@ -228,7 +228,7 @@ async def test_without_the_log_the_archive_is_what_counts(living: Living) -> Non
 
 
 async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
-    from index_builder.pipeline.corpus_build import build_corpus
+    from index_builder.pipeline.builder import build_corpus
     from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
 

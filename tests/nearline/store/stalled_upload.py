@@ -14,7 +14,7 @@ import obstore
 from obstore.store import ObjectStore
 
 from index_builder.options.build_options import BuildOptions
-from index_builder.pipeline.corpus_build import build_corpus
+from index_builder.pipeline.builder import build_corpus
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from tests.index_builder.embedders import HashEmbedder

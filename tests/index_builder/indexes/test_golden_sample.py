@@ -1,4 +1,4 @@
-"""Exact answers are exact, and recall is what brute force says."""
+"""Golden queries are near the data and stored with exact results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from index_builder.indexes import golden_queries
-from index_builder.indexes.golden_queries import GoldenQueries
+from index_builder.indexes import golden_sample
+from index_builder.indexes.exact_search import scan
 from index_builder.options.build_options import BuildOptions, IndexOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
@@ -17,57 +17,25 @@ from nearline.snapshot import shard_of
 from tests.index_builder.embedders import HashEmbedder, vector_of
 
 
-def test_exact_search_in_blocks_is_brute_force(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("index_builder.indexes.golden_queries._BLOCK_NUMBERS", 64)
-    vectors = rng.integers(-9, 9, (101, 4)).astype(np.float32)
-    queries = rng.integers(-9, 9, (7, 4)).astype(np.float32)
-    rows, scores = golden_queries.exact_search(vectors, queries, 10)
-    products = queries @ vectors.T
-    assert np.array_equal(scores, -np.sort(-products, axis=1)[:, :10])
-    assert np.array_equal(np.take_along_axis(products, rows, axis=1), scores)
-
-
-def test_recall_counts_what_is_as_good_as_the_exact_answers() -> None:
-    vectors = np.array([[4], [3], [2], [2], [1]], np.float32)
-    exact = GoldenQueries(
-        vectors=np.ones((1, 1), np.float32),
-        rows=np.array([[0, 1, 2]]),
-        scores=np.array([[4, 3, 2]], np.float32),
-    )
-
-    def recall(*rows: int) -> float:
-        found = np.array([rows])
-        return golden_queries.recall(
-            exact, vectors, found, np.where(found >= 0, -found, 0).astype("f4")
-        )
-
-    assert recall(0, 1, 2) == recall(0, 1, 3) == 1.0  # Rows 2 and 3 tie.
-    assert recall(0, 1, 4) == pytest.approx(2 / 3)
-    assert recall(0, -1, -1) == pytest.approx(1 / 3)
-    assert recall(0, 1, 4, 2) == 1.0  # The index scores row 2 above row 4.
-
-
-def test_mixtures_are_near_their_vectors_and_none_of_them(rng: np.random.Generator) -> None:
+def test_mixtures_are_near_their_vectors_without_equalling_them(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(200, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = golden_queries.sample_rows(200, 50, seed=1)
-    mixed = golden_queries.mixtures(vectors, rows, 1, unit=True)
-    nearest = golden_queries.exact_search(vectors, mixed, 1)
+    rows = golden_sample.sample_rows(200, 50, seed=1)
+    mixed = golden_sample.mixtures(vectors, rows, 1, unit=True)
+    nearest = scan(vectors, mixed, 1)
     assert np.allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-6)
-    assert (nearest[0][:, 0] == rows).mean() > 0.9
-    assert nearest[1].max() < 0.999
+    assert (nearest.rows[:, 0] == rows).mean() > 0.9
+    assert nearest.scores.max() < 0.999
     assert len(set(rows.tolist())) == 50
-    assert np.array_equal(rows, golden_queries.sample_rows(200, 50, seed=1))
+    assert np.array_equal(rows, golden_sample.sample_rows(200, 50, seed=1))
 
 
-def test_a_single_vector_can_be_asked() -> None:
-    mixed = golden_queries.mixtures(np.ones((1, 1), np.float32), np.array([0]), 0, unit=True)
+def test_the_mixture_of_a_single_vector_is_that_vector() -> None:
+    mixed = golden_sample.mixtures(np.ones((1, 1), np.float32), np.array([0]), 0, unit=True)
     assert mixed.tolist() == [[1.0]]
 
 
-async def test_golden_queries_of_a_snapshot_carry_exact_answers_over_all_shards(
+async def test_golden_queries_of_a_snapshot_hold_exact_results_over_all_shards(
     tmp_path: Path,
 ) -> None:
     texts = {f"d{n:02}": f"This is sentence number {n}." for n in range(60)}
@@ -97,7 +65,7 @@ async def test_golden_queries_of_a_snapshot_carry_exact_answers_over_all_shards(
         ("SQ8", 0.95),
     ],
 )
-async def test_recall_has_a_floor_by_index(
+async def test_recall_of_each_index_type_has_a_floor(
     tmp_path: Path, rng: np.random.Generator, factory: str, floor: float
 ) -> None:
     vectors = rng.normal(size=(1500, 24)).astype(np.float32)

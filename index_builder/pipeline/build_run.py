@@ -1,0 +1,294 @@
+"""One run of a build: read, cut, embed, index, measure, publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from index_builder.documents.attribute_columns import infer_fields
+from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.records import Row, SourceCount
+from index_builder.documents.spool import Spool
+from index_builder.documents.vector_file import VectorFile
+from index_builder.execution.embedding import embed_chunks
+from index_builder.execution.executor import Executor, LocalExecutor
+from index_builder.execution.progress import StageClock
+from index_builder.indexes import faiss_writer
+from index_builder.indexes.fusion_tuner import check_judged
+from index_builder.indexes.index_trials import apply_choice, choose_index
+from index_builder.lineage.document_merger import DocumentMerger, MergeSummary
+from index_builder.lineage.lineage import Lineage
+from index_builder.lineage.parent_snapshot import write_deleted
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.index_selection import MIN_VECTORS, IndexChoice
+from index_builder.pipeline.behaviour_stage import BehaviourResult, add_behaviour
+from index_builder.pipeline.build_result import BuildResult
+from index_builder.pipeline.intake import Intake
+from index_builder.pipeline.model_registration import register_models
+from index_builder.pipeline.publisher import go_live, publish, remove_temporary, temporary_snapshot
+from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
+from nearline.contract import Embedder, EmbedderInfo
+from nearline.errors import InvalidRequest
+from nearline.registry import describe_ref
+from nearline.snapshot import Store, new_snapshot_id
+from nearline.store.durable import store_errors, write_durably
+from nearline.v1 import release_pb2, snapshot_pb2
+
+_READ = "read"
+_DELETED = "deleted.arrow"
+# Reads every row once; counts malformed rows in the argument.
+Reader: TypeAlias = Callable[[BadRows], Iterable[Row]]
+
+
+@dataclass(slots=True)
+class BuildRun:
+    """One run of a build."""
+
+    reader: Reader
+    sources: Sequence[SourceCount]
+    options: BuildOptions
+    embedder: Embedder | None
+    card: EmbedderInfo | None
+    clock: StageClock
+    require_vectors: bool = False
+    ancestry: Lineage | None = None
+    inherit: bool = False
+    executor: Executor = field(default_factory=LocalExecutor)
+    merged: MergeSummary | None = None
+    behaviour: BehaviourResult | None = None
+    verdict: release_pb2.GateVerdict | None = None
+
+    async def run(self, folder: Path) -> BuildResult:
+        if self.ancestry is not None:
+            self.ancestry = self.ancestry.begun(folder)
+        spool = Spool(folder, self.options.shards)
+        vectors = VectorFile(folder)
+        bad_rows = BadRows(self.options.max_bad_rows)
+        try:
+            brought = await self._read(folder, spool, vectors, bad_rows)
+            # Before hours of embedding: attributes of several kinds end the build.
+            fields = await self.clock.in_thread(
+                lambda: infer_fields(
+                    spool.iter_attributes(), self.options.attributes, lenient=self.inherit
+                )
+            )
+            if self.options.judged is not None:
+                check_judged(self.options.judged, spool, embedded=not brought)
+            if self.options.calibrate is not None and brought:
+                raise InvalidRequest(
+                    "the documents bring their vectors, so no model can embed the questions to "
+                    "calibrate on; leave out --calibrate-on",
+                    field="calibrate_on",
+                )
+            dim = vectors.dim if brought else self._needed_card().dim
+            factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
+            sizes = [chunks for _, chunks in spool.shard_sizes()]
+            faiss_writer.check_factory(factory, dim, sizes)
+            embedded = 0 if brought else await self._embed(spool, vectors)
+            choice = await self._choose(spool, vectors)
+            options = self.options
+            if choice is not None:
+                options = replace(options, index=apply_choice(options.index, choice))
+            material = SnapshotInputs(
+                spool=spool,
+                vectors=vectors,
+                options=options,
+                sources=self.sources,
+                bad_rows=bad_rows,
+                fields=fields,
+                embedder=None if brought else self.embedder,
+                card=None if brought else self.card,
+                clock=self.clock,
+                choice=choice,
+                ancestry=self.ancestry,
+                deleted=folder / _DELETED,
+                inherited=self._inherited(),
+            )
+            manifest, target, epoch = await self._publish(material, folder)
+            _, truncated = vectors.lengths(spool.chunks)
+        finally:
+            vectors.close()
+            spool.close()
+        reused = self.merged.reused if self.merged else 0
+        return BuildResult(
+            snapshot_id=manifest.snapshot_id,
+            collection=manifest.collection,
+            folder=target,
+            epoch=epoch,
+            documents=manifest.documents,
+            chunks=manifest.chunks,
+            embedded=embedded,
+            resumed=0 if brought else spool.chunks - embedded - reused,
+            truncated=int(truncated.sum()),
+            dim=manifest.dim,
+            index_factory=manifest.index_factory,
+            recall_at_10=manifest.quality.recall_at_10,
+            words=manifest.lexical.words,
+            dense_weight=manifest.fusion.dense_weight if manifest.HasField("fusion") else None,
+            tuned_ndcg_at_10=(
+                manifest.quality.tuning_ndcg_at_10 if manifest.quality.tuning_queries else None
+            ),
+            answers=manifest.answers if manifest.HasField("answers") else None,
+            bytes=sum(entry.bytes for entry in manifest.files),
+            bad_rows=bad_rows.count,
+            bad_row_sample=[str(row) for row in bad_rows.sample],
+            seconds=self.clock.seconds,
+            choice=choice,
+            merged=self.merged,
+            behaviour=self.behaviour.record() if self.behaviour else None,
+            models=[describe_ref(one) for one in manifest.models],
+            gate=self.verdict,
+        )
+
+    async def _read(
+        self, folder: Path, spool: Spool, vectors: VectorFile, bad_rows: BadRows
+    ) -> bool:
+        """Fills the spool, unless an earlier run did; tells whether documents brought vectors."""
+        facts = spool.facts()
+        if facts is not None:
+            known = json.loads(facts[_READ])
+            for source, documents in zip(self.sources, known["documents"], strict=True):
+                source.documents = documents
+            bad_rows.restore(known["bad_rows"], known["sample"])
+        else:
+            with self.clock.stage("read", None, "documents") as advance:
+                known = await self.clock.in_thread(
+                    lambda: self._fill(folder, spool, vectors, bad_rows, advance)
+                )
+        if known.get("merged"):
+            self.merged = MergeSummary(**known["merged"])
+        for source in self.sources:
+            source.bad_rows = bad_rows.of(source.uri)
+        return bool(known["brought"])
+
+    def _fill(
+        self,
+        folder: Path,
+        spool: Spool,
+        vectors: VectorFile,
+        bad_rows: BadRows,
+        advance: Callable[[int], None],
+    ) -> dict[str, Any]:
+        spool.begin()
+        vectors.clear()
+        merging = None
+        if self.ancestry is not None:
+            fingerprint = "" if self.require_vectors else self._needed_card().fingerprint
+            merging = DocumentMerger(self.ancestry, self.options, self.sources, folder, fingerprint)
+        try:
+            intake = Intake(
+                spool,
+                vectors,
+                self.options,
+                bad_rows,
+                require_vectors=self.require_vectors,
+                merging=merging,
+            )
+            intake.take(self.reader(bad_rows), advance)
+            intake.finish()
+            if merging is not None:
+                with store_errors(folder):
+                    write_deleted(folder / _DELETED, merging.deleted())
+        finally:
+            if merging is not None:
+                merging.close()
+        for source in self.sources:
+            source.documents = intake.documents[source.uri]
+        known: dict[str, Any] = {
+            "brought": intake.has_vectors,
+            "documents": [source.documents for source in self.sources],
+            "bad_rows": bad_rows.counts(),
+            "sample": bad_rows.sample,
+            "merged": asdict(merging.merged()) if merging else None,
+        }
+        spool.mark_read({_READ: json.dumps(known)})
+        return known
+
+    def _needed_card(self) -> EmbedderInfo:
+        if self.card is None:
+            raise InvalidRequest(
+                "the documents bring no vectors, and no embedder was given; pass --embedding "
+                "HOST:PORT, or name the column of the vectors with --vector-column",
+                field="embedding",
+            )
+        return self.card
+
+    async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
+        assert self.embedder is not None
+        with self.clock.stage("embed", spool.chunks, "chunks") as advance:
+            return await embed_chunks(
+                spool, vectors, self.embedder, self._needed_card(), advance, self.executor
+            )
+
+    def _inherited(self) -> snapshot_pb2.Manifest | None:
+        """Returns the snapshot whose weights hold here, too: those of another model do not."""
+        parent = self.ancestry.parent if self.ancestry and self.inherit else None
+        fingerprint = self.card.fingerprint if self.card else ""
+        return parent if parent and parent.embedder.fingerprint == fingerprint else None
+
+    async def _choose(self, spool: Spool, vectors: VectorFile) -> IndexChoice | None:
+        """Chooses the index by measuring, where that is wanted and there is enough to measure."""
+        options = self.options
+        if not options.index.measures or spool.chunks < MIN_VECTORS:
+            return None
+        with self.clock.stage("choose", None, "indexes") as advance:
+            return await self.clock.in_thread(
+                lambda: choose_index(
+                    vectors.matrix(spool.chunks),
+                    options.index,
+                    options.shards,
+                    options.seed,
+                    advance,
+                )
+            )
+
+    async def _publish(
+        self, material: SnapshotInputs, folder: Path
+    ) -> tuple[snapshot_pb2.Manifest, Path, int | None]:
+        store = Store.open(self.options.store)
+        if self.ancestry is not None:
+            self.ancestry.check_current()
+        # A killed run left the name of the snapshot that it was writing.
+        note = folder / "snapshot_id"
+        if note.exists():
+            remove_temporary(store, self.options.collection, note.read_text("utf-8"))
+        snapshot_id = new_snapshot_id()
+        with store_errors(note):
+            write_durably(note, snapshot_id.encode())
+        with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
+            self.behaviour = await add_behaviour(material, temporary)
+            manifest = await write_snapshot(material, temporary, snapshot_id)
+            if self.behaviour is not None:
+                manifest.behaviour.CopyFrom(self.behaviour.card)
+            if self.options.calibrate is not None:
+                with self.clock.stage("calibrate", None, "questions") as advance:
+                    card = await self.options.calibrate(temporary, manifest, advance)
+                manifest.answers.CopyFrom(card)
+            # Before it is published: the manifest names the versions, and never changes.
+            parent = self.ancestry.parent if self.ancestry else None
+            models = await self.clock.in_thread(
+                lambda: register_models(store, manifest, temporary, self.card, parent)
+            )
+            manifest.models.extend(models)
+            expected = 0
+            if self.ancestry is not None:
+                expected = self.ancestry.check_current()
+                await self.ancestry.check_followable(manifest)
+            with self.clock.stage("publish"):
+                target = publish(store, temporary, manifest)
+            epoch = await self._promote(store, manifest, expected)
+        return manifest, target, epoch
+
+    async def _promote(
+        self, store: Store, manifest: snapshot_pb2.Manifest, expected: int
+    ) -> int | None:
+        """Returns the epoch from which on it is current; None: it is not wanted, or refused."""
+        if not self.options.promote:
+            return None
+        with self.clock.stage("promote"):
+            live = await go_live(store, manifest, self.options.gate, self.embedder, expected)
+        self.verdict = live.verdict
+        return live.epoch
