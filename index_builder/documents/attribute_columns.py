@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from index_builder.documents.records import Place
+from index_builder.documents.records import SourceLocation
 from nearline.attributes import decode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
@@ -48,10 +48,10 @@ class _AttributeStats:
     """What was seen of one attribute: documents by kind, and where each kind stood first."""
 
     documents: dict[str, int] = field(default_factory=dict)
-    first: dict[str, Place] = field(default_factory=dict)
+    first: dict[str, SourceLocation] = field(default_factory=dict)
     is_list: bool = False
 
-    def add(self, value: AttributeValue, place: Place) -> None:
+    def add(self, value: AttributeValue, location: SourceLocation) -> None:
         if isinstance(value, list):
             self.is_list = True
             kinds = {kind_of(element) for element in value}
@@ -59,7 +59,7 @@ class _AttributeStats:
             kinds = {kind_of(value)}
         for kind in kinds:
             self.documents[kind] = self.documents.get(kind, 0) + 1
-            self.first.setdefault(kind, place)
+            self.first.setdefault(kind, location)
 
     def kind(self) -> str | None:
         """Returns the one kind that holds every value; None where there is none."""
@@ -70,7 +70,10 @@ class _AttributeStats:
 
 
 def infer_fields(
-    documents: Iterable[tuple[str, Place]], declared: Mapping[str, str], *, lenient: bool = False
+    documents: Iterable[tuple[str, SourceLocation]],
+    declared: Mapping[str, str],
+    *,
+    lenient: bool = False,
 ) -> list[snapshot_pb2.AttributeField]:
     """Finds name and kind of every attribute; whole numbers beside others are numbers.
 
@@ -83,7 +86,7 @@ def infer_fields(
     Raises: InvalidRequest: an attribute is of several kinds, or there are more than 1,024.
     """
     seen: dict[str, _AttributeStats] = {}
-    for text, place in documents:
+    for text, location in documents:
         if text == "{}":
             continue
         for name, value in decode(text).items():
@@ -92,12 +95,12 @@ def infer_fields(
                     if lenient:
                         continue
                     raise InvalidRequest(
-                        f"there are more than {MAX_FIELDS:,} attributes ({place} adds {name!r}); "
-                        "keep those that you need with --attribute-columns",
+                        f"there are more than {MAX_FIELDS:,} attributes ({location} adds "
+                        f"{name!r}); keep those that you need with --attribute-columns",
                         field="attributes",
                     )
                 seen[name] = _AttributeStats()
-            seen[name].add(value, place)
+            seen[name].add(value, location)
     problems = []
     fields = []
     for name in sorted(seen.keys() | declared.keys()):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from index_builder.documents.records import Place
+from index_builder.documents.records import SourceLocation
 from nearline.errors import InvalidRequest
 
 SAMPLE = 5
@@ -15,11 +15,11 @@ SAMPLE = 5
 class BadRow(NamedTuple):
     """One malformed row, and what is wrong with it."""
 
-    place: Place
+    location: SourceLocation
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.location}: {self.reason}"
 
 
 class BadRows:
@@ -30,9 +30,11 @@ class BadRows:
         told: Called with each, where somebody wants to know them all.
     """
 
-    def __init__(self, allowed: int = 0, told: Callable[[BadRow], None] | None = None) -> None:
+    def __init__(
+        self, allowed: int = 0, on_bad_row: Callable[[BadRow], None] | None = None
+    ) -> None:
         self._allowed = allowed
-        self._told = told
+        self._on_bad_row = on_bad_row
         self._by_source: Counter[str] = Counter()
         self.sample: list[BadRow] = []
 
@@ -41,7 +43,7 @@ class BadRows:
         """How many there are."""
         return self._by_source.total()
 
-    def of(self, source: str) -> int:
+    def count_of(self, source: str) -> int:
         """How many one source has."""
         return self._by_source[source]
 
@@ -54,16 +56,16 @@ class BadRows:
     ) -> None:
         """Takes over what an earlier run counted: what `counts` and `sample` gave then."""
         self._by_source = Counter(counts)
-        self.sample = [BadRow(Place(*place), reason) for place, reason in sample]
+        self.sample = [BadRow(SourceLocation(*location), reason) for location, reason in sample]
 
-    def add(self, place: Place, reason: str) -> None:
+    def add(self, location: SourceLocation, reason: str) -> None:
         """Counts one."""
-        self._by_source[place.source] += 1
-        row = BadRow(place, reason)
+        self._by_source[location.source] += 1
+        row = BadRow(location, reason)
         if len(self.sample) < SAMPLE:
             self.sample.append(row)
-        if self._told is not None:
-            self._told(row)
+        if self._on_bad_row is not None:
+            self._on_bad_row(row)
 
     def check(self) -> None:
         """Raises InvalidRequest with the sample where more were seen than are allowed."""

@@ -14,7 +14,7 @@ from nearline.sentences import Span
 from nearline.v1 import snapshot_pb2
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """Where a document was read: file and line, or row, from 1."""
 
     source: str
@@ -24,10 +24,10 @@ class Place(NamedTuple):
         return f"{self.source}:{self.line}"
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """A document as read, and where."""
 
-    place: Place
+    location: SourceLocation
     item: Item
 
 
@@ -54,7 +54,7 @@ class PreparedDocument(NamedTuple):
     spans: Where it is cut. vectors: (chunks, d) float32; None: to be embedded.
     """
 
-    place: Place
+    location: SourceLocation
     item: Item
     spans: Sequence[Span]
     vectors: NDArray[np.float32] | None = None

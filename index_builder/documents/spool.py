@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.documents.records import DocumentVersion, Place, PreparedDocument
+from index_builder.documents.records import DocumentVersion, PreparedDocument, SourceLocation
 from nearline.attributes import encode
 from nearline.errors import InvalidRequest, StoreError
 from nearline.snapshot import shard_of
@@ -82,13 +82,13 @@ class Spool:
 
     def add(self, arrival: PreparedDocument) -> None:
         """Adds a document; its vectors are not kept here."""
-        place, item, spans, _, life = arrival
+        location, item, spans, _, life = arrival
         bounds = np.asarray(spans, "<i8").tobytes()
         self._waiting.append(
             (
                 shard_of(item.id, self._shards),
                 *(item.id, item.title, item.text, encode(item.attributes)),
-                *(self.chunks, bounds, place.source, place.line),
+                *(self.chunks, bounds, location.source, location.line),
                 *life,
             )
         )
@@ -212,13 +212,13 @@ class Spool:
         ).fetchone()
         return DocumentVersion(*found)
 
-    def iter_attributes(self) -> Iterator[tuple[str, Place]]:
+    def iter_attributes(self) -> Iterator[tuple[str, SourceLocation]]:
         """Yields the attributes of every document as JSON, and where it was read."""
         cursor = self._connection.execute(
             "SELECT attributes, source, line FROM documents ORDER BY number"
         )
         for attributes, source, line in cursor:
-            yield attributes, Place(source, line)
+            yield attributes, SourceLocation(source, line)
 
     def shard_attributes(self, shard: int) -> Iterator[str]:
         """Yields the attributes of a shard's documents as JSON, in id order."""
@@ -253,7 +253,7 @@ class Spool:
             (_DUPLICATES_SHOWN,),
         ).fetchall()
         shown = "".join(
-            f"\n  {id_!r}: {Place(*first)} and {Place(*second)}"
+            f"\n  {id_!r}: {SourceLocation(*first)} and {SourceLocation(*second)}"
             for id_, *places in rows
             for first, second in [(places[:2], places[2:4])]
         )

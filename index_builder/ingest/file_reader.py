@@ -36,18 +36,23 @@ def read_documents(path: Path, name: str, apart: SandboxReader) -> Generator[Fil
     bad: list[BadRow] = []
     seen: set[str] = set()
     rows = read_file(
-        path, name, name, DocumentColumns(), BadRows(allowed=sys.maxsize, told=bad.append), apart
+        path,
+        name,
+        name,
+        DocumentColumns(),
+        BadRows(allowed=sys.maxsize, on_bad_row=bad.append),
+        apart,
     )
     while True:
         row = next(rows, None)
         for one in bad:
-            yield FileDocument(SourceUrl(str(one.place)), one.reason)
+            yield FileDocument(SourceUrl(str(one.location)), one.reason)
         bad.clear()
         if row is None:
             return
         if row.item.id in seen:
             yield FileDocument(
-                SourceUrl(str(row.place)),
+                SourceUrl(str(row.location)),
                 f"the file has item {row.item.id!r} twice; every document needs an id of its own",
             )
             continue

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from index_builder.documents.records import (
     DocumentVersion,
-    Place,
     PreparedDocument,
-    Row,
     SourceCount,
+    SourceLocation,
+    SourceRow,
 )
 from index_builder.lineage.change_order import (
     DocumentChanges,
@@ -105,7 +105,7 @@ class DocumentMerger:
         self._changed = ChangedDocuments(folder)
         self._changed.take(ancestry.changes())
 
-    def arrive(self, row: Row, vector: NDArray[np.float32] | None) -> PreparedDocument | None:
+    def arrive(self, row: SourceRow, vector: NDArray[np.float32] | None) -> PreparedDocument | None:
         """Puts a row of the import in its place.
 
         Args:
@@ -115,11 +115,11 @@ class DocumentMerger:
         """
         story = self._story(row.item.id, self._changed.find(row.item.id))
         content = self._imported(row.item, vector, story)
-        found = ImportedDocument(content, self._places_us[row.place.source])
+        found = ImportedDocument(content, self._places_us[row.location.source])
         settled = apply_import(story, found, keeps_others=self._keeps_others)
         assert settled is not None
         self._outdated += settled.content is not content
-        return self._arrival(row.item.id, settled, row.place)
+        return self._arrival(row.item.id, settled, row.location)
 
     def rest(self) -> Iterator[PreparedDocument]:
         """Yields the documents that the import lacks, and that stay."""
@@ -173,7 +173,7 @@ class DocumentMerger:
         if settled is None:
             self._deleted.pop(document_id, None)
             return None
-        return self._arrival(document_id, settled, Place(source, line))
+        return self._arrival(document_id, settled, SourceLocation(source, line))
 
     def _story(self, document_id: str, changes: DocumentChanges) -> DocumentState | None:
         story = self._parent.find(document_id) if self._parent else None
@@ -217,7 +217,7 @@ class DocumentMerger:
         )
 
     def _arrival(
-        self, document_id: str, story: DocumentState, place: Place
+        self, document_id: str, story: DocumentState, location: SourceLocation
     ) -> PreparedDocument | None:
         content = story.content
         if content is None:
@@ -234,12 +234,14 @@ class DocumentMerger:
         try:
             attributes = clean(story.attributes, self._options.attributes)
         except InvalidRequest as error:
-            raise InvalidRequest(f"document {document_id!r}, {place}: {error.message}") from error
+            raise InvalidRequest(
+                f"document {document_id!r}, {location}: {error.message}"
+            ) from error
         item = Item(id=document_id, title=content.title, text=content.text, attributes=attributes)
         vectors = content.vectors()
         if vectors is None and not (self._fingerprint and f"{item.title}{item.text}".strip()):
             raise InvalidRequest(
-                f"document {document_id!r} ({place}) has "
+                f"document {document_id!r} ({location}) has "
                 + ("no text to embed" if self._fingerprint else "no vector")
                 + ", as it was brought otherwise than the documents of this build; delete it, or "
                 "build as before"
@@ -253,7 +255,7 @@ class DocumentMerger:
             cut = [(int(start), int(end)) for start, end in content.bounds]
         else:
             cut = self._cut(item) if vectors is None else [(0, len(item.text))]
-        return PreparedDocument(place, item, cut, vectors, _life(story, content.expires))
+        return PreparedDocument(location, item, cut, vectors, _life(story, content.expires))
 
     def _cut(self, item: Item) -> list[Span]:
         cut = self._options.chunks

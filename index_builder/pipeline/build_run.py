@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from index_builder.documents.attribute_columns import infer_fields
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Row, SourceCount
+from index_builder.documents.records import SourceCount, SourceRow
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.embedding import embed_chunks
@@ -40,7 +40,7 @@ from nearline.v1 import release_pb2, snapshot_pb2
 _READ = "read"
 _DELETED = "deleted.arrow"
 # Reads every row once; counts malformed rows in the argument.
-Reader: TypeAlias = Callable[[BadRows], Iterable[Row]]
+Reader: TypeAlias = Callable[[BadRows], Iterable[SourceRow]]
 
 
 @dataclass(slots=True)
@@ -161,7 +161,7 @@ class BuildRun:
         if known.get("merged"):
             self.merged = MergeSummary(**known["merged"])
         for source in self.sources:
-            source.bad_rows = bad_rows.of(source.uri)
+            source.bad_rows = bad_rows.count_of(source.uri)
         return bool(known["brought"])
 
     def _fill(

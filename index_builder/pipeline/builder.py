@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from index_builder.documents.records import Place, Row, SourceCount
+from index_builder.documents.records import SourceCount, SourceLocation, SourceRow
 from index_builder.execution.executor import Executor, LocalExecutor
 from index_builder.execution.progress import NoProgress, Progress, StageClock
 from index_builder.lineage.lineage import trace_lineage
@@ -48,7 +48,7 @@ async def build_snapshot(
     left = iter(documents)
     ahead = [] if (first := next(left, None)) is None else [first]
     numbered = enumerate(chain(ahead, left), start=1)
-    rows = (Row(Place("document", number), item) for number, item in numbered)
+    rows = (SourceRow(SourceLocation("document", number), item) for number, item in numbered)
     sources = [SourceCount(uri="document")]
     ancestry = await trace_lineage(options, sources, log)
     run = BuildRun(

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Row
+from index_builder.documents.records import SourceRow
 from index_builder.execution.executor import Executor
 from index_builder.execution.progress import Progress
 from index_builder.indexes import faiss_writer
@@ -277,5 +277,5 @@ def read_current_manifest(store: Store, collection: str) -> snapshot_pb2.Manifes
     return store.manifest(collection, store.alias_in_force(collection).current)
 
 
-def _nothing(bad_rows: BadRows) -> Iterable[Row]:
+def _nothing(bad_rows: BadRows) -> Iterable[SourceRow]:
     return ()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import PreparedDocument, Row
+from index_builder.documents.records import PreparedDocument, SourceRow
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
@@ -58,7 +58,7 @@ class Intake:
         self._dim = 0
 
     def take(
-        self, rows: Iterable[Row], advance: Callable[[int], None] = lambda documents: None
+        self, rows: Iterable[SourceRow], advance: Callable[[int], None] = lambda documents: None
     ) -> None:
         """Takes rows; a malformed one is counted and left out.
 
@@ -77,18 +77,18 @@ class Intake:
                 )
                 vector = self._checked_vector(item)
             except InvalidRequest as error:
-                self._bad_rows.add(row.place, error.message)
+                self._bad_rows.add(row.location, error.message)
                 continue
             if self._merging is not None:
-                arrival = self._merging.arrive(Row(row.place, item), vector)
+                arrival = self._merging.arrive(SourceRow(row.location, item), vector)
                 if arrival is not None:
                     self._add(arrival)
             else:
                 cut = self._options.chunks
                 bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
                 matrix = None if vector is None else vector[np.newaxis]
-                self._add(PreparedDocument(row.place, item, bounds, matrix))
-            self.documents[row.place.source] += 1
+                self._add(PreparedDocument(row.location, item, bounds, matrix))
+            self.documents[row.location.source] += 1
         for number, arrival in enumerate(self._merging.rest() if self._merging else (), start=1):
             if number % _TELL_EVERY == 0:
                 advance(self._spool.documents - told)
@@ -134,8 +134,9 @@ class Intake:
         found = arrival.vectors.shape[1]
         if self.has_vectors and found != (self._dim or found):
             raise InvalidRequest(
-                f"document {arrival.item.id!r} ({arrival.place}) has a vector of {found} numbers, "
-                f"those of the import have {self._dim}; import vectors of one kind, or delete it"
+                f"document {arrival.item.id!r} ({arrival.location}) has a vector of {found} "
+                f"numbers, those of the import have {self._dim}; import vectors of one dim, or "
+                "delete it"
             )
         self._dim = found
         self._rows.append(np.arange(first, first + len(arrival.vectors)))

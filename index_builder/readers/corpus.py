@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Row, SourceCount
+from index_builder.documents.records import SourceCount, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
@@ -73,7 +73,7 @@ class Corpus:
             for file in self._files
         ]
 
-    def rows(self, bad_rows: BadRows) -> Iterator[Row]:
+    def rows(self, bad_rows: BadRows) -> Iterator[SourceRow]:
         """Yields every row of every file; malformed ones are counted.
 
         Raises: InvalidRequest: a whole file cannot be read, or it changed since it was found.
@@ -97,7 +97,7 @@ def read_file(
     columns: DocumentColumns,
     bad_rows: BadRows,
     apart: SandboxReader,
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Yields the rows of a file, by its kind; malformed ones are counted.
 
     Args:

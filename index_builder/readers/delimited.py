@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 
@@ -57,14 +57,14 @@ _KINDS: tuple[_Parse, ...] = (
 
 def read_delimited(
     path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Yields the rows of a .csv or .tsv file.
 
     Raises: InvalidRequest: the file has no header, or the header lacks a named column.
     """
     parsers = _column_parsers(path, source, columns)
     for line, record, problem in _records(path, source, columns):
-        place = Place(source, line)
+        location = SourceLocation(source, line)
         try:
             if problem:
                 raise InvalidRequest(problem)
@@ -73,9 +73,9 @@ def read_delimited(
                 values[name] = parse(record[name]) if record[name] else None
             if columns.vector:
                 values[columns.vector] = _vector(record[columns.vector])
-            yield Row(place, columns.item(values))
+            yield SourceRow(location, columns.item(values))
         except InvalidRequest as error:
-            bad_rows.add(place, error.message)
+            bad_rows.add(location, error.message)
 
 
 def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, _Parse]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
 _BLOCK_ROWS = 4096
 
 
-def read_matrix(path: Path, source: str) -> Iterator[Row]:
+def read_matrix(path: Path, source: str) -> Iterator[SourceRow]:
     """Yields the rows of an (n, d) matrix of float32, float64 or float16.
 
     Row 7 of 1,000 has the id "007"; the line of its place is 8.
@@ -36,4 +36,6 @@ def read_matrix(path: Path, source: str) -> Iterator[Row]:
         with np.errstate(over="ignore"):
             block = np.asarray(matrix[first : first + _BLOCK_ROWS]).astype(np.float32)
         for number, vector in enumerate(block, start=first):
-            yield Row(Place(source, number + 1), Item(id=f"{number:0{width}}", vector=vector))
+            yield SourceRow(
+                SourceLocation(source, number + 1), Item(id=f"{number:0{width}}", vector=vector)
+            )

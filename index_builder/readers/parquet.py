@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 
@@ -18,7 +18,7 @@ _BATCH_ROWS = 1024
 
 def read_parquet(
     path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Yields the rows of a file; the line of a place is the row, from 1.
 
     Raises: InvalidRequest: not a Parquet file, or it lacks a named column.
@@ -31,13 +31,13 @@ def read_parquet(
             for batch in file.iter_batches(_BATCH_ROWS, columns=_wanted(names, columns)):
                 for record in _records(batch):
                     number += 1
-                    place = Place(source, number)
+                    location = SourceLocation(source, number)
                     try:
                         if record is None:
                             raise InvalidRequest("not UTF-8")
-                        yield Row(place, columns.item(record))
+                        yield SourceRow(location, columns.item(record))
                     except InvalidRequest as error:
-                        bad_rows.add(place, error.message)
+                        bad_rows.add(location, error.message)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidRequest(
             f"{source} is not a Parquet file that can be read: {error}", field="corpus"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.contract import Item
 
 TIMEOUT_S = 120.0
@@ -34,22 +34,24 @@ class SandboxReader:
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[str] | None = None
 
-    def read(self, path: Path, source: str, document_id: str, bad_rows: BadRows) -> Iterator[Row]:
+    def read(
+        self, path: Path, source: str, document_id: str, bad_rows: BadRows
+    ) -> Iterator[SourceRow]:
         """Yields the one document of a file; a malformed one is counted.
 
         Attribute `path` is its id, and `pages` counts the pages of a PDF. A file without a title
         has its name, without the ending.
         """
-        place = Place(source, 1)
+        location = SourceLocation(source, 1)
         answer = self._ask(path)
         if "reason" in answer:
-            bad_rows.add(place, str(answer["reason"]))
+            bad_rows.add(location, str(answer["reason"]))
             return
         pages = answer["pages"]
         assert isinstance(pages, int)
         counted = {"pages": pages} if pages else {}
-        yield Row(
-            place,
+        yield SourceRow(
+            location,
             Item(
                 id=document_id,
                 title=str(answer["title"]) or path.stem,

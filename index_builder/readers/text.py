@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.contract import Item
 
 _MARKDOWN = {".md", ".markdown"}
@@ -15,23 +15,23 @@ _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$|^(\S.*)\n=+[ \t]
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
-def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> Iterator[Row]:
+def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> Iterator[SourceRow]:
     """Yields the one document of a file.
 
     The title is the first heading of a Markdown file, else the file's name without its ending. The
     text is the whole file.
     """
     data = path.read_bytes()
-    place = Place(source, 1)
+    location = SourceLocation(source, 1)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        bad_rows.add(Place(source, line), f"not UTF-8: byte {error.start + 1} of the file")
+        bad_rows.add(SourceLocation(source, line), f"not UTF-8: byte {error.start + 1} of the file")
         return
     title = _first_heading(text) if path.suffix.lower() in _MARKDOWN else ""
-    yield Row(
-        place,
+    yield SourceRow(
+        location,
         Item(id=document_id, title=title or path.stem, text=text, attributes={"path": document_id}),
     )
 

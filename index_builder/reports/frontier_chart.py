@@ -11,7 +11,7 @@ _LEFT, _BOTTOM, _TOP = 44, 30, 14
 _TICKS = (1, 2, 5)
 
 # A row of `Choice.record()["trials"]`.
-Row = Mapping[str, str | int | float | bool]
+TrialRow = Mapping[str, str | int | float | bool]
 Scale = Callable[[float], float]
 
 
@@ -72,13 +72,13 @@ def table_rows(
     return rows
 
 
-def _rows(choice: Mapping[str, object]) -> Sequence[Row]:
+def _rows(choice: Mapping[str, object]) -> Sequence[TrialRow]:
     rows = choice["trials"]
     assert isinstance(rows, list)
     return rows
 
 
-def _rising(trials: Sequence[Row]) -> list[tuple[float, float]]:
+def _rising(trials: Sequence[TrialRow]) -> list[tuple[float, float]]:
     """Returns time and recall of each trial that finds more than every faster one."""
     points = sorted((float(row["latency_us"]), -float(row["recall"])) for row in trials)
     rising: list[tuple[float, float]] = []
@@ -88,20 +88,20 @@ def _rising(trials: Sequence[Row]) -> list[tuple[float, float]]:
     return rising
 
 
-def _chosen(choice: Mapping[str, object]) -> Row:
+def _chosen(choice: Mapping[str, object]) -> TrialRow:
     row = choice["chosen"]
     assert isinstance(row, dict)
     return row
 
 
-def _name(row: Row) -> str:
+def _name(row: TrialRow) -> str:
     knobs = (("ef", row["ef_search"]), ("nprobe", row["nprobe"]))
     # A space after each comma, so that a narrow table may break the line.
     factory = str(row["factory"]).replace(",", ", ")
     return ", ".join([factory, *(f"{name} {value}" for name, value in knobs if value)])
 
 
-def _figures(row: Row) -> tuple[str, str, str]:
+def _figures(row: TrialRow) -> tuple[str, str, str]:
     return (
         f"{float(row['recall']):.4f}",
         f"{float(row['latency_us']):,.0f} µs",
@@ -109,7 +109,7 @@ def _figures(row: Row) -> tuple[str, str, str]:
     )
 
 
-def _words(row: Row) -> str:
+def _words(row: TrialRow) -> str:
     recall, latency, size = _figures(row)
     return escape(f"{_name(row)}: recall {recall}, {latency}, {size}")
 

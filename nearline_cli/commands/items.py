@@ -180,7 +180,7 @@ def _item_batches(
     characters = 0
     for row in read_items(source, columns, only_attributes=only_attributes):
         if not isinstance(row, ItemRow):
-            tally.refuse(str(row.place), InvalidRequest.reason, row.reason)
+            tally.refuse(str(row.location), InvalidRequest.reason, row.reason)
             continue
         full = len(waiting) == size or characters >= _BATCH_CHARACTERS
         if full or row.item.id in tally.places:
@@ -188,7 +188,7 @@ def _item_batches(
             waiting, characters = [], 0
         characters += len(row.item.text)
         waiting.append(row.item)
-        tally.places[row.item.id] = str(row.place)
+        tally.places[row.item.id] = str(row.location)
     if waiting:
         yield waiting
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRow, BadRows
-from index_builder.documents.records import Place, Row
+from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
@@ -41,7 +41,7 @@ class ItemColumns:
 class ItemRow(NamedTuple):
     """An item, and where it was read."""
 
-    place: Place
+    location: SourceLocation
     item: Item
 
 
@@ -52,8 +52,8 @@ class _PendingBadRows(BadRows):
         super().__init__()
         self.waiting: list[BadRow] = []
 
-    def add(self, place: Place, reason: str) -> None:
-        self.waiting.append(BadRow(place, reason))
+    def add(self, location: SourceLocation, reason: str) -> None:
+        self.waiting.append(BadRow(location, reason))
 
     def take(self) -> list[BadRow]:
         told, self.waiting = self.waiting, []
@@ -92,13 +92,13 @@ def read_items(
         try:
             item = _item(row.item, columns, only_attributes)
         except InvalidRequest as error:
-            yield BadRow(row.place, error.message)
+            yield BadRow(row.location, error.message)
         else:
-            yield ItemRow(row.place, item)
+            yield ItemRow(row.location, item)
     yield from told.take()
 
 
-def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterator[Row]]:
+def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterator[SourceRow]]:
     if kind in _PARQUET:
         # Imported late: other kinds do without pyarrow.
         from index_builder.readers.parquet import read_parquet

@@ -81,7 +81,7 @@ def read_sources(
                 if isinstance(row, ItemRow):
                     yield from _writable(row, refusals)
                 else:
-                    refusals.refuse(str(row.place), InvalidRequest.reason, row.reason)
+                    refusals.refuse(str(row.location), InvalidRequest.reason, row.reason)
 
 
 def request_batches(given: Iterable[SizedSource]) -> Iterator[list[c.IngestSource]]:
@@ -156,6 +156,6 @@ def _writable(row: ItemRow, refusals: Rejects) -> Iterator[SizedSource]:
         # As the service reads it: one that it refuses would take its whole request with it.
         wire.source_from_proto(message, "source")
     except InvalidRequest as error:
-        refusals.refuse(str(row.place), error.reason, error.message, row.item.id)
+        refusals.refuse(str(row.location), error.reason, error.message, row.item.id)
     else:
         yield SizedSource(row.item, message.ByteSize())

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.documents.attribute_columns import write_attributes
-from index_builder.documents.records import Place, PreparedDocument
+from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from index_builder.indexes.lexical_writer import write_lexical
 from nearline.contract import Item
@@ -200,7 +200,7 @@ def write_words(
         spool.begin()
         for number, one in enumerate(documents):
             item = Item(id=one.id, title=one.title, text=one.text)
-            spool.add(PreparedDocument(Place("test", number), item, one.spans()))
+            spool.add(PreparedDocument(SourceLocation("test", number), item, one.spans()))
         spool.finish()
         card = write_lexical(spool, shards, language, folder)
         spool.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from index_builder.behaviour import document_vectors
-from index_builder.documents.records import Place, PreparedDocument
+from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from nearline.contract import Item
 
@@ -27,7 +27,9 @@ def test_documents_of_all_shards_stand_in_order_of_their_ids(
     row = 0
     for number, (name, count) in enumerate(zip(names, counts.tolist(), strict=True)):
         spans = [(place, place + 1) for place in range(count)]
-        spool.add(PreparedDocument(Place("test", number), Item(id=name, text="a" * count), spans))
+        spool.add(
+            PreparedDocument(SourceLocation("test", number), Item(id=name, text="a" * count), spans)
+        )
         mean = vectors[row : row + count].astype(np.float64).mean(axis=0)
         expected[name] = mean / np.linalg.norm(mean)
         row += count

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from index_builder.documents.attribute_columns import MAX_FIELDS, infer_fields
-from index_builder.documents.records import Place
+from index_builder.documents.records import SourceLocation
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_corpus, build_snapshot
@@ -26,7 +26,9 @@ from tests.index_builder.embedders import HashEmbedder
 
 
 def fields_of(rows: list[Attributes], **declared: str) -> dict[str, tuple[str, bool]]:
-    texts = [(encode(row), Place("f.jsonl", line)) for line, row in enumerate(rows, start=1)]
+    texts = [
+        (encode(row), SourceLocation("f.jsonl", line)) for line, row in enumerate(rows, start=1)
+    ]
     return {
         field.name: (
             snapshot_pb2.AttributeField.Kind.Name(field.kind).removeprefix("KIND_").lower(),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.documents.records import Place, PreparedDocument
+from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from index_builder.evaluation import retrieval_metrics
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
@@ -43,7 +43,9 @@ def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spoo
         ends = np.cumsum([len(text) for text in texts]).tolist()
         item = Item(id=f"d{number}", text="".join(texts))
         spool.add(
-            PreparedDocument(Place("t", number), item, list(zip([0, *ends], ends, strict=False)))
+            PreparedDocument(
+                SourceLocation("t", number), item, list(zip([0, *ends], ends, strict=False))
+            )
         )
     spool.finish()
     for shard in range(shards):

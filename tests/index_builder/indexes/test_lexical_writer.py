@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.documents.records import Place, PreparedDocument
+from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from index_builder.indexes import lexical_writer
 from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
@@ -50,7 +50,7 @@ class Built:
             item = Item(id=f"d{number}", title=title, text="".join(chunks))
             spool.add(
                 PreparedDocument(
-                    Place("t", number), item, list(zip([0, *ends], ends, strict=False))
+                    SourceLocation("t", number), item, list(zip([0, *ends], ends, strict=False))
                 )
             )
         spool.finish()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import Row
+from index_builder.documents.records import SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
@@ -21,7 +21,7 @@ from nearline.errors import InvalidRequest
 DEFAULT = DocumentColumns()
 
 
-def _read(path: Path, columns: DocumentColumns = DEFAULT) -> tuple[list[Row], BadRows]:
+def _read(path: Path, columns: DocumentColumns = DEFAULT) -> tuple[list[SourceRow], BadRows]:
     bad_rows = BadRows()
     return list(Corpus([path], columns).rows(bad_rows)), bad_rows
 
@@ -82,7 +82,7 @@ def test_csv_columns_take_the_narrowest_type_that_reads_every_cell(tmp_path: Pat
     )
     rows, bad_rows = _read(path)
     assert bad_rows.count == 0
-    assert [row.place.line for row in rows] == [2, 4]
+    assert [row.location.line for row in rows] == [2, 4]
     assert rows[0].item.id == "1"
     assert rows[0].item.text == 'a, "b"\nc'
     assert rows[0].item.attributes == {

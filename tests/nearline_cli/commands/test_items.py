@@ -178,7 +178,7 @@ def test_rows_keep_their_place_and_only_attributes_keep_what_removes(tmp_path: P
     file.write_text("\n".join(map(json.dumps, rows)))
     columns = ItemColumns(expires="until")
     first, second, third = read_items(str(file), columns)
-    assert isinstance(first, ItemRow) and first.place.line == 1
+    assert isinstance(first, ItemRow) and first.location.line == 1
     assert first.item.expires == datetime(2039, 12, 31, 22, tzinfo=UTC)
     assert first.item.attributes == {"m": 1}
     assert isinstance(second, BadRow) and "the id is missing" in second.reason
