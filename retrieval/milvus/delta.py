@@ -1,11 +1,11 @@
-"""Live changes of a snapshot that lies in Milvus: written by one router, awaited by the others.
+"""Live changes of a snapshot in Milvus: one router writes them, the others wait for it.
 
-    read the state -> (say what is begun) -> rows -> state -> show it to searches
+    read the state -> (announce the batch) -> rows -> state -> publish it to reads
 
-A router that dies anywhere in between leaves rows that another one writes again: the log has the
-changes, and the state says from where. Where a document changes twice in a batch, doing the first
-of them again after the second was seen would take it back in time: `CollectionState.begun` then
-has whoever takes over do all of the batch at one go.
+If a router dies at any step, another one writes the rows again: the log has the changes, and the
+state says where to start. If a batch changes a document twice, repeating the first change after
+readers saw the second would take the document back in time. In that case `CollectionState.begun`
+makes the next writer apply the whole batch at once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from retrieval.milvus.live_collection import LiveCollection, any_expires, list_a
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
-# How often whoever does not write looks how far the other one is.
+# How often a waiting router reads the progress of the writer, in seconds.
 _POLL = Backoff(0.05, 0.5, factor=1.5)
-# After so long without a word from who writes, it is announced that changes are not followed.
+# Without progress of the writer for this long, a waiting router reports that changes stalled.
 _WRITER_TIMEOUT_S = 5.0
 _ALL_PARTITIONS = tuple(range(PARTITIONS))
 _START = (0,) * PARTITIONS
@@ -42,10 +42,11 @@ _START = (0,) * PARTITIONS
 def follow_snapshot(
     collection: LiveCollection, attach: Callable[[LiveState], None]
 ) -> FollowedShard:
-    """Returns a snapshot in Milvus as what live changes are applied to.
+    """Returns a snapshot in Milvus as a shard to which live changes are applied.
 
     Args:
-        attach: Has searches ask how far they are.
+        collection: The snapshot in Milvus.
+        attach: Connects searches with the state of live changes.
     """
     return FollowedShard(
         number=0,
@@ -58,28 +59,28 @@ def follow_snapshot(
 async def _new_delta(
     collection: LiveCollection, start: Watermark, log: ChangeLog | None
 ) -> FollowedDelta:
-    """Makes a delta that goes on from where Milvus is; see `MakeDelta`."""
+    """Returns a delta that continues from the position of Milvus; see `FollowedShard.new_delta`."""
     state = await collection.read_state()
-    at = start
+    position = start
     if log is None:
         if state.log_id:
-            at = Watermark(state.log_id, state.positions)
+            position = Watermark(state.log_id, state.positions)
     else:
         if state.log_id == start.log_id:
-            at = start.advanced(dict(enumerate(state.positions)))
-        await collection.check(state, at, log)
+            position = start.advanced(dict(enumerate(state.positions)))
+        await collection.check(state, position, log)
     collection.publish(state)
-    return MilvusDelta(collection, state, start, at)
+    return MilvusDelta(collection, state, start, position)
 
 
 class MilvusDelta:
-    """What live changes have made of a snapshot in Milvus; a `FollowedDelta`.
+    """The live changes of a snapshot in Milvus; a `FollowedDelta`.
 
     Args:
         collection: The snapshot in Milvus.
-        state: As it was read.
-        start: How far the snapshot has the log.
-        at: How far Milvus has it.
+        state: Current state of the collection.
+        start: Log position of the snapshot.
+        position: Log position of Milvus.
     """
 
     def __init__(
@@ -94,23 +95,23 @@ class MilvusDelta:
         self._start = start
         self._position = position
         self._term = 0
-        # Timestamp of the last write, for reads; 0: reads have to wait for all there is.
+        # Timestamp of the last write, for reads; 0: reads wait for all writes.
         self._seen = 0
-        # What waits for more: it is to be written together with that.
+        # Changes not written yet, some of which wait for more of their batch.
         self._pending: dict[tuple[int, int], ChangeEntry] = {}
         self._view = LiveView(AppliedState(position))
 
     @property
     def view(self) -> LiveView:
-        """How far it is; what changed is in Milvus."""
+        """The position reached; the changed rows themselves are in Milvus."""
         return self._view
 
     async def apply(self, entries: Sequence[ChangeEntry]) -> None:
-        """Writes changes, or waits until somebody else has; see `FollowedDelta.apply`."""
+        """Writes changes, or waits until another router has; see `FollowedDelta.apply`."""
         try:
             await self._apply(entries)
         except (NearlineError, asyncio.CancelledError) as error:
-            # What is there has to be looked at again; and whoever cannot write lets others try.
+            # Read the state again before the next write; a router that fails lets others write.
             self._term = 0
             self._collection.mark_unsure()
             if not isinstance(error, asyncio.CancelledError):
@@ -129,7 +130,7 @@ class MilvusDelta:
                 return
             state = await self._collection.read_state(newest=False)
             self._check_same(state)
-            # Only whoever can read tries to write.
+            # Only a router that can read the state competes for the lease.
             lease = await self._collection.lease(state)
             if await lease.acquire():
                 await self._write_pending(lease)
@@ -140,30 +141,30 @@ class MilvusDelta:
                 continue
             if loop.time() > until:
                 raise NotReady(
-                    f"another router holds the right to write live changes into Milvus collection "
+                    f"another router holds the lease to write live changes into Milvus collection "
                     f"{self._collection.name}, and has not written any for {_WRITER_TIMEOUT_S:g} s"
                 )
             await asyncio.sleep(next(delays))
 
     async def expire(self, now: datetime) -> None:
-        """Needs nothing: reads ask for what has not expired."""
+        """Does nothing: reads filter by expiry."""
 
     def set_back(self, reason: str) -> None:
-        """Takes in that the log has lost changes."""
+        """Notes that the log has lost changes."""
         self._collection.set_back(reason)
 
     def stats(self) -> DeltaStats:
-        """Returns how many changes there are; rows are Milvus' own affair."""
+        """Returns the number of changes; rows are not counted, since Milvus holds them."""
         changes = 0
         if self._position.log_id == self._start.log_id:
             changes = sum(self._position.positions) - sum(self._start.positions)
         return DeltaStats(0, 0, 0, changes, self._state.oldest_change_us)
 
     async def close(self) -> None:
-        """Needs nothing: the right to write stays with the process."""
+        """Does nothing: the lease belongs to the process."""
 
     async def _write_pending(self, lease: Lease) -> None:
-        """Writes what is held, or leaves it where more has to come."""
+        """Writes the pending changes, unless they wait for more of an announced batch."""
         if lease.term != self._term:
             state = await self._collection.read_state()
             self._check_same(state)
@@ -177,7 +178,7 @@ class MilvusDelta:
         def check_lease() -> None:
             if lease.remaining_s < WRITE_S:
                 raise NotReady(
-                    "the right to write live changes into Milvus may lapse before they are "
+                    "the lease to write live changes into Milvus may expire before they are "
                     "written: Redis has not renewed it"
                 )
 
@@ -191,7 +192,7 @@ class MilvusDelta:
             positions=self._position.positions,
             expiring=before.expiring or any_expires(entries),
             single_valued=before.single_valued - list_attributes(entries),
-            oldest_change_us=before.oldest_change_us or min(one.time_us for one in entries),
+            oldest_change_us=before.oldest_change_us or min(entry.time_us for entry in entries),
         )
         announced = replace(state, begun=positions if _has_repeats(entries) else before.begun)
         if (announced.begun, announced.expiring, announced.single_valued, announced.log_id) != (
@@ -211,19 +212,21 @@ class MilvusDelta:
         self._advance_to(committed)
 
     def _take_over(self, state: CollectionState) -> None:
-        """Goes on from where whoever wrote before has come to."""
-        # He may have written more than the state says.
+        """Continues from the position of the previous writer."""
+        # The previous writer may have written more than the state says.
         self._seen = 0
         if not self._is_of_log(state):
             state = replace(state, log_id="", positions=_START, begun=_START)
         self._advance_to(state)
 
     def _is_complete(self) -> bool:
-        """Returns whether all is held that was begun together and is not committed."""
+        """Returns whether the rest of the announced batch is pending here."""
         reached = dict(enumerate(self._position.positions))
         for partition, position in self._pending:
             reached[partition] = max(reached[partition], position)
-        return all(reached[one] >= at for one, at in enumerate(self._state.begun))
+        return all(
+            reached[partition] >= position for partition, position in enumerate(self._state.begun)
+        )
 
     def _advance_to(self, state: CollectionState) -> None:
         self._state = state
@@ -240,15 +243,15 @@ class MilvusDelta:
                 del self._pending[partition, position]
 
     def _check_same(self, state: CollectionState) -> None:
-        """Checks that the collection is still the one that was begun with.
+        """Checks that the collection is still the export that this delta started with.
 
-        Raises: SnapshotMismatch: it was written again, or its changes are lost in the log.
+        Raises: SnapshotMismatch: It was exported again, or the log has lost its changes.
         """
         known = self._state
         if state.started_us != known.started_us or state.lost:
             raise SnapshotMismatch(
-                f"Milvus collection {self._collection.name} was written again, or its changes are "
-                "lost in the log; it is looked at again"
+                f"Milvus collection {self._collection.name} was exported again, or the log has "
+                "lost its changes; its state is read again"
             )
 
     def _is_of_log(self, state: CollectionState) -> bool:
@@ -256,8 +259,8 @@ class MilvusDelta:
 
     def _is_ahead(self, state: CollectionState) -> bool:
         return self._is_of_log(state) and any(
-            there > here
-            for there, here in zip(state.positions, self._position.positions, strict=True)
+            theirs > ours
+            for theirs, ours in zip(state.positions, self._position.positions, strict=True)
         )
 
 
@@ -269,6 +272,6 @@ def _last_positions(entries: Iterable[ChangeEntry]) -> Mapping[int, int]:
 
 
 def _has_repeats(entries: Iterable[ChangeEntry]) -> bool:
-    """Returns whether some document is changed more than once."""
+    """Returns whether a document changes more than once."""
     counts = Counter(entry.change.document_id for entry in entries)
     return max(counts.values(), default=0) > 1

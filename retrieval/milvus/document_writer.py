@@ -1,4 +1,4 @@
-"""Writes what became of documents into a collection of Milvus, so that it can be done again."""
+"""Writes documents into a Milvus collection with repeatable calls."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from retrieval.milvus.filters import any_of
 from retrieval.milvus.layout import MAX_ROWS
 from retrieval.milvus.reader import in_batches
 
-# A call may take this long; it is begun only while the lease lasts longer.
+# Timeout of a call in seconds; a call starts only if the lease lasts longer.
 WRITE_S = 5.0
-# Rows of one call, and about as many bytes; a document's go in one call, however many they are.
-_MAX_ROWS = 1_000
-_MAX_BYTES = 4 << 20
+# Bounds of a call in rows and approximate bytes; the rows of one document are never split.
+_MAX_CALL_ROWS = 1_000
+_MAX_CALL_BYTES = 4 << 20
 _FIELDS = (
     *("document", "chunk", "start", "stop", "title", "gap", "passage", "rest"),
     *("attributes", "version", "expires", "vector"),
 )
 _TEXTS = ("title", "gap", "passage", "rest", "analysed")
-# Documents whose rows are read whole at once.
+# Documents whose complete rows are read together.
 _DOCUMENTS_PER_READ = 32
 
 
 class DocumentWriter:
-    """Writes documents into one collection of Milvus.
+    """Writes documents into one Milvus collection.
 
-    A document's new rows are written in one call, over the old ones of the same number; then what
-    it has beyond them is deleted, by key.
+    The new rows of a document are written in one call and replace the old rows of the same chunks;
+    then surplus old rows are deleted by key.
 
     Args:
-        client: The Milvus.
-        name: The collection of it.
-        merger: Changes rows.
-        words: The collection has the words of chunks.
-        check_lease: Called before each call that writes; raises where it must not be begun.
+        client: Client of the Milvus server.
+        name: Name of the Milvus collection.
+        merger: Applies attribute changes to rows.
+        words: Whether the collection stores the words of chunks.
+        check_lease: Called before each write; raises if the write must not start.
     """
 
     def __init__(
@@ -61,17 +61,24 @@ class DocumentWriter:
         self._check_lease = check_lease
 
     async def write(self, outcomes: Mapping[str, DocumentOutcome], seen: int, now: datetime) -> int:
-        """Writes what became of documents; gives the timestamp from which reads see it, or 0.
+        """Writes the outcomes of documents; returns the timestamp from which reads see them, or 0.
 
         Args:
-            outcomes: By document.
-            seen: Timestamp of the last write before; 0: not known.
-            now: Aware; documents that have expired are changed no more.
+            outcomes: Outcome of each document, by id.
+            seen: Timestamp of the previous write; 0 if unknown.
+            now: Timezone-aware; expired documents are not changed.
         """
-        patches = {one: each for one, each in outcomes.items() if isinstance(each, PatchedDocument)}
-        old = {one: each for one, each in outcomes.items() if not isinstance(each, PatchedDocument)}
-        old_keys = await self._read_keys(old, seen)
-        documents = [each.rows for each in old.values() if isinstance(each, ReplacedDocument)]
+        patches: dict[str, PatchedDocument] = {}
+        overwritten: list[str] = []
+        documents: list[Sequence[Mapping[str, Any]]] = []
+        for document_id, outcome in outcomes.items():
+            if isinstance(outcome, PatchedDocument):
+                patches[document_id] = outcome
+                continue
+            overwritten.append(document_id)
+            if isinstance(outcome, ReplacedDocument):
+                documents.append(outcome.rows)
+        old_keys = await self._read_keys(overwritten, seen)
         documents += await self._read_patched(patches, seen, now)
         kept = {row["key"] for rows in documents for row in rows}
         written = seen
@@ -84,7 +91,7 @@ class DocumentWriter:
         return written
 
     async def _read_keys(self, document_ids: Iterable[str], seen: int) -> set[str]:
-        """Reads the keys of all rows of some documents."""
+        """Returns the keys of all rows of documents."""
         keys: set[str] = set()
         for ids in in_batches(document_ids):
             keys |= {row["key"] for row in await self._query(ids, ("chunk",), seen)}
@@ -93,14 +100,14 @@ class DocumentWriter:
     async def _read_patched(
         self, patches: Mapping[str, PatchedDocument], seen: int, now: datetime
     ) -> list[Sequence[Mapping[str, Any]]]:
-        """Reads documents, and gives their rows with attributes changed."""
+        """Reads documents and returns their rows with attributes changed."""
         found: dict[str, list[Mapping[str, Any]]] = {}
         ids = list(patches)
         for at in range(0, len(ids), _DOCUMENTS_PER_READ):
             for some in in_batches(ids[at : at + _DOCUMENTS_PER_READ]):
                 for row in await self._query(some, self._fields, seen):
                     found.setdefault(row["document"], []).append(row)
-        changed = (self._merger.patch_rows(rows, patches[one], now) for one, rows in found.items())
+        changed = (self._merger.patch_rows(rows, patches[key], now) for key, rows in found.items())
         return [rows for rows in changed if rows]
 
     async def _query(
@@ -121,7 +128,7 @@ class DocumentWriter:
     async def _query_document(
         self, document_id: str, fields: Sequence[str], seen: int
     ) -> list[Mapping[str, Any]]:
-        """Reads all rows of a document that has more than one answer can hold."""
+        """Reads all rows of a document that has more rows than one reply can hold."""
         rows: list[Mapping[str, Any]] = []
         while len(rows) % MAX_ROWS == 0:
             wanted = f"({any_of('document', [document_id])}) and chunk >= {len(rows)}"
@@ -137,12 +144,12 @@ class DocumentWriter:
 def _split_calls(
     documents: Sequence[Sequence[Mapping[str, Any]]],
 ) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Puts documents together as far as they fit into a call."""
+    """Groups the rows of documents into calls."""
     call: list[Mapping[str, Any]] = []
     size = 0
     for rows in documents:
         own = sum(_bytes_of(row) for row in rows)
-        if call and (len(call) + len(rows) > _MAX_ROWS or size + own > _MAX_BYTES):
+        if call and (len(call) + len(rows) > _MAX_CALL_ROWS or size + own > _MAX_CALL_BYTES):
             yield call
             call, size = [], 0
         call += rows
@@ -152,5 +159,5 @@ def _split_calls(
 
 
 def _bytes_of(row: Mapping[str, Any]) -> int:
-    # Attributes are a guess: a row has no more of them than of text, or it is an odd one.
+    # 1,000 bytes are an estimate of the attributes.
     return sum(len(row.get(field, "")) for field in _TEXTS) + 4 * len(row["vector"]) + 1_000

@@ -1,11 +1,12 @@
-"""Typed filters as Milvus' boolean expressions, over the JSON field `attributes` and the columns.
+"""Translates typed filters into boolean expressions of Milvus.
 
-The same text is right for Milvus Lite 3.2 and for servers from 2.3 on, which differ: in Lite a
-comparison with what is missing is unknown, and so is its opposite; a server calls it false. There
-is no `in` for a JSON path in Lite, and a text that reads like a list counts as one.
+The expressions refer to the JSON field `attributes` and to the columns of a row. One text serves
+Milvus Lite 3.2 and servers from 2.3 on, which differ: in Lite a comparison with a missing attribute
+is unknown, and so is its negation, while a server treats it as false. Lite has no `in` for JSON
+paths, and treats a text that looks like a list as one.
 
-Attributes must be stored in the kind of the column: doubles as doubles, times as whole microseconds
-since 1970, and nothing for null.
+Attributes must be stored in the kind of their column: doubles as doubles, times as integer
+microseconds since 1970, and null not at all.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_val
 from retrieval.index.filtering.validation import check_kinds
 from retrieval.milvus.layout import partition_value
 
-# Milvus parses an expression again for every search: 166 kB took 0.8 s, in Lite and in 2.3 alike.
+# Milvus parses the expression of every search: 166 kB took 0.8 s, both in Lite and in 2.3.
 MAX_EXPRESSION_BYTES = 64 << 10
-# Parts beside one another, in a tree: the servers nest operators, and Lite comes to the end of
-# Python's stack soon after 100 levels. With 256 parts in each of 16 levels there are 48 this way.
+# Operands per node of the operator tree. Servers nest operators, and Lite exhausts Python's stack
+# soon after 100 levels; 256 operands in each of 16 levels make 48 levels this way.
 _WIDTH = 8
 MATCH_ALL = "chunk >= 0"
 MATCH_NONE = "chunk < 0"
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-# A server takes a path apart at "][", and compares names as JSON writes them, escapes and all.
+# Servers split a path at "][" and compare names in their JSON form, with escapes.
 _NOT_IN_NAMES = frozenset("\"'\\[]")
 _INT64_MIN = -(1 << 63)
 _SIGNS = {"equal": "==", "greater_equal": ">=", "greater": ">", "less_equal": "<=", "less": "<"}
@@ -39,40 +40,40 @@ _SIGNS = {"equal": "==", "greater_equal": ">=", "greater": ">", "less_equal": "<
 def filter_expression(
     filter: Filter, kinds: Mapping[str, str], single_valued: frozenset[str]
 ) -> str:
-    """Writes a filter for Milvus: what it finds is what `nearline.filters.admits` admits.
+    """Returns the Milvus expression of a filter; it matches what `nearline.filters.admits` admits.
 
     Args:
         filter: The filter.
         kinds: Kinds of the attributes by name: string, int, double, bool or time.
-        single_valued: Attributes of which no document has a list.
-    Returns: An expression in no more than MAX_EXPRESSION_BYTES; to be put in parentheses where
-        something is added to it.
-    Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
-        Unsupported: a range over lists, a name that no path can hold, or too long an expression.
+        single_valued: Attributes that have no list in any document.
+    Returns: An expression of at most MAX_EXPRESSION_BYTES; put it in parentheses to combine it.
+    Raises: InvalidRequest: The filter names an unknown attribute, or a value has the wrong kind.
+        Unsupported: The filter has a range over lists or a name that no path can express, or the
+        expression is too long.
     """
     check_kinds(filter, kinds)
     written = _FilterWriter(kinds, single_valued).write(filter, exact=False)
     size = len(written.encode())
     if size > MAX_EXPRESSION_BYTES:
         raise Unsupported(
-            f"the filter takes {size:,} bytes as an expression of Milvus, "
-            f"{MAX_EXPRESSION_BYTES:,} are allowed; give fewer or shorter values",
+            f"the filter takes {size:,} bytes as a Milvus expression; {MAX_EXPRESSION_BYTES:,} are "
+            "allowed. Use fewer or shorter values",
             field="options.filter",
         )
     return written
 
 
 def quote(text: str) -> str:
-    r"""Writes a text as a literal, whatever is in it.
+    r"""Returns a text as a Milvus string literal.
 
-    >>> quoted('say "no"')
+    >>> quote('say "no"')
     '"say \\"no\\""'
     """
     return f'"{text.translate(_ESCAPES)}"'
 
 
 def any_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
-    """Writes that a column, not an attribute, has one of some values; none: nothing is found.
+    """Returns an expression that a column has one of these values; it matches nothing without any.
 
     >>> any_of("document", ["a", "b"])
     'document in ["a", "b"]'
@@ -84,18 +85,18 @@ def any_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
 
 
 def partition_expression(filter: Filter, attribute: str) -> Sequence[str]:
-    """Writes in which partitions all must lie that a filter admits; none: in any.
+    """Returns the expression of the partitions that hold all matches; empty if any may hold some.
 
     Args:
         filter: The filter.
-        attribute: What the collection is cut up by; no document has a list of it.
+        attribute: Attribute that the collection is partitioned by; it has no list in any document.
     """
     values = _possible_values(filter, attribute)
     return () if values is None else (any_of("partition", sorted(map(partition_value, values))),)
 
 
 def _possible_values(filter: Filter, attribute: str) -> frozenset[str] | None:
-    """Returns the values that an attribute may have where a filter admits; None: any, or none."""
+    """Returns the values of an attribute that a filter admits; None if it may be any or missing."""
     match filter:
         case f.Equals(field, str() as value) if field == attribute:
             return frozenset({value})
@@ -114,18 +115,19 @@ def _possible_values(filter: Filter, attribute: str) -> frozenset[str] | None:
 
 
 class _FilterWriter:
-    """Writes one filter."""
+    """Translates one filter."""
 
     def __init__(self, kinds: Mapping[str, str], single_valued: frozenset[str]) -> None:
         self._kinds = kinds
         self._single_valued = single_valued
 
     def write(self, filter: Filter, *, exact: bool) -> str:
-        """Writes a part.
+        """Returns the expression of a part of the filter.
 
         Args:
             filter: The part.
-            exact: It must be false, and not unknown, where an attribute is missing: it is negated.
+            exact: Whether the part is negated, so that it must be false rather than unknown for a
+                missing attribute.
         """
         match filter:
             case f.All(parts):
@@ -152,15 +154,15 @@ class _FilterWriter:
         field, kind = condition.field, self._kinds[condition.field]
         if field not in self._single_valued:
             raise Unsupported(
-                f"attribute {field!r} has lists, and Milvus has no range over their elements; ask "
-                "for values with IN, or keep the least and greatest as attributes of their own",
+                f"attribute {field!r} has lists, and Milvus has no range over their elements; "
+                "filter by values with IN, or store the minimum and maximum as separate attributes",
                 field="options.filter",
             )
         bounds = bounds_of(condition, kind)
         if bounds is None:
             return MATCH_NONE
         compared = [_comparison(path, bound) for bound in bounds]
-        # Without a bound left any value will do.
+        # If no bound is left, any value matches.
         return _join(compared or [f"(exists {path})"], "and", MATCH_ALL)
 
     def _membership(self, field: str, path: str, values: Sequence[FilterValue]) -> str:
@@ -174,19 +176,19 @@ class _FilterWriter:
         if self._kinds[field] == "int" and _INT64_MIN in wanted:
             raise Unsupported(
                 f"attribute {field!r} has lists, and Milvus cannot look for {_INT64_MIN} in one; "
-                "leave that value out",
+                "remove that value from the filter",
                 field="options.filter",
             )
         listed = ", ".join(map(_literal, wanted))
         contained = f"json_contains_any({path}, [{listed}])"
         if self._kinds[field] == "string":
-            # Of a text that only reads like a list, nothing is element 0.
+            # A text that only looks like a list has no element 0.
             contained = f"((exists {path}[0]) and {contained})"
         return _join([*equal, contained], "or", MATCH_NONE)
 
 
 def _join(parts: Sequence[str], operator: str, none: str) -> str:
-    """Puts parts together in a tree that is wide rather than deep; without any it is `none`."""
+    """Combines parts in a wide, shallow tree; returns `none` without any part."""
     if not parts:
         return none
     while len(parts) > 1:
@@ -200,8 +202,8 @@ def _join(parts: Sequence[str], operator: str, none: str) -> str:
 def _path(name: str) -> str:
     if not _NOT_IN_NAMES.isdisjoint(name) or not name.isprintable():
         raise Unsupported(
-            f"attribute {name!r} has a sign in its name that Milvus cannot have in a path (a "
-            "quote, a backslash, a bracket or one that does not print); rename it and build again",
+            f"the name of attribute {name!r} has a character that Milvus does not allow in a path "
+            "(a quote, a backslash, a bracket or a non-printable one); rename it and build again",
             field="options.filter",
         )
     return f"attributes[{quote(name)}]"
@@ -215,7 +217,7 @@ def _comparison(path: str, bound: Bound) -> str:
     sign = _SIGNS[bound.comparison]
     value = bound.value
     if isinstance(value, int) and value == _INT64_MIN:
-        # Milvus reads the digits before the sign, and there is no 2^63.
+        # Milvus parses the digits before the sign, and 2^63 overflows.
         if sign == "<":
             return MATCH_NONE
         if sign == ">=":

@@ -1,4 +1,4 @@
-"""Rows of Milvus as the hits of a shard."""
+"""Converts rows of Milvus into hits of a shard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from retrieval.milvus.rows import first_attribute_value, parse_attributes
 from retrieval.milvus.top_units import RankedRow
 from retrieval.protocols.shard import HitPayload, ShardFilterPlan, ShardHits, ShardOptions
 
-# Where each part of a hit lies in a row.
+# Field of a row that holds each part of a payload.
 PAYLOAD_FIELDS = {
     PayloadField.TITLE: "title",
     PayloadField.TEXT: "passage",
@@ -29,10 +29,10 @@ def rows_to_hits(
     """Returns the hits of one query.
 
     Args:
-        rows: In the order of hits, with start, stop and what the options ask for.
-        options: How they were asked for.
+        rows: Rows in the order of hits, with start, stop and the fields that the options need.
+        options: Options of the search.
         kinds: Kinds of the attributes, by name.
-        plan: How a filter was carried out; None: there was none.
+        plan: How the filter was applied; None without a filter.
     """
     fields = [row.fields for row in rows]
     hits = ShardHits(

@@ -1,4 +1,4 @@
-"""Candidates of a hybrid search over Milvus: both true scores, whichever leg found them."""
+"""Candidates of a hybrid search over Milvus, each with its true score in both legs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from retrieval.milvus.layout import MilvusHit, make_key
 from retrieval.milvus.reader import in_batches
 from retrieval.milvus.top_units import RankedRow, UnitOf, document_of, find_top_units
 
-# Finds the best rows of a leg for one query: how many at most, and what they must meet.
+# Finds the best rows of a leg for one query: (maximum number of rows, expression) -> rows.
 FindMatching = Callable[[int, str], Awaitable[Sequence[MilvusHit]]]
 
 
 class HybridCandidate(NamedTuple):
-    """A candidate of both legs. dense: Its best row by vector. lexical: By words.
+    """A candidate of both legs.
 
-    Where it has no word of the query, lexical is its row by vector with score 0.
+    dense: Best row by vector.
+    lexical: Best row by words; if the candidate has no word of the query, `dense` with score 0.
     """
 
     dense: RankedRow
@@ -26,10 +27,10 @@ class HybridCandidate(NamedTuple):
 
 
 class ScoreCompletion:
-    """Finds the scores that one leg has not found of what the other has.
+    """Adds the scores of candidates that only the other leg has found.
 
     Args:
-        chunks: Rows to ask for, at first, for each document.
+        chunks: Rows to request per document at first.
     """
 
     def __init__(self, chunks: int) -> None:
@@ -44,12 +45,12 @@ class ScoreCompletion:
         find_dense: FindMatching,
         find_words: FindMatching,
     ) -> list[HybridCandidate]:
-        """Completes the candidates of one query.
+        """Returns the candidates of one query with both scores.
 
         Args:
-            dense, lexical: The best units of each leg.
+            dense, lexical: Best units of each leg.
             unit_of: `document_of` or `chunk_of`.
-            find_dense, find_words: Search for the same query.
+            find_dense, find_words: Search each leg for the query.
         """
         by_vector = {unit_of(row): row for row in dense}
         by_words = {unit_of(row): row for row in lexical}
@@ -87,7 +88,7 @@ class ScoreCompletion:
 
 
 def _unit_expressions(rows: Sequence[RankedRow], unit_of: UnitOf) -> Mapping[str, int]:
-    """Returns expressions that find the units of rows, and how many units each finds."""
+    """Returns expressions that match the units of rows, each with its number of units."""
     if unit_of is document_of:
         batches = in_batches(dict.fromkeys(row.id for row in rows))
         return {any_of("document", batch): len(batch) for batch in batches}

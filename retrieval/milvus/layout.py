@@ -1,18 +1,25 @@
-"""How a snapshot lies in Milvus: names, keys, and a row per chunk.
+"""Layout of a snapshot in Milvus: collection names, keys, and one row per chunk.
 
-A collection of Milvus per snapshot, and one table beside them with a row for each: what is in it.
-The primary key of a chunk is its document's id, U+0001, and its number in six digits: in the order
-of keys, which servers read in, stand documents by id and their chunks by number.
+Each snapshot has a Milvus collection of its own; one more table holds the state of each collection.
+The primary key of a chunk is the id of its document, U+0001, and its number in six digits. Servers
+read in key order, so rows are ordered by document id, then by chunk.
 
 Fields of a row:
-    key; document: id; chunk: number; start, stop: bounds in code points of the document's text.
-    title: of the document. passage: the chunk's text. gap: what is between it and the chunks
-    before; rest: in the last row, what comes after it. The whole text is these in order, less what
-    chunks share.
-    attributes: JSON as `filters` needs it. version: number of the last live change.
-    expires: microseconds since 1970; NEVER: it stays.
-    partition: what the attribute says that the collection is cut up by, where it is.
-    vector. analysed: the chunk's words as our analyser makes them, between spaces, for BM25.
+    key: Primary key.
+    document: Id of the document.
+    chunk: Number of the chunk.
+    start, stop: Bounds of the chunk in the text of the document, in code points.
+    title: Title of the document.
+    passage: Text of the chunk.
+    gap: Text between this chunk and the chunks before it.
+    rest: Text after the last chunk; empty in all other rows. Gaps, passages and rest in order make
+        up the text of the document, except for overlaps of chunks.
+    attributes: JSON in the form that `filters` needs.
+    version: Number of the last live change.
+    expires: Microseconds since 1970, or NEVER_EXPIRES.
+    partition: Value of the partitioning attribute, if the collection is partitioned.
+    vector: Vector of the chunk.
+    analysed: Words of the chunk from our analyser, separated by spaces, for BM25.
 """
 
 from __future__ import annotations
@@ -25,9 +32,9 @@ PREFIX = "nearline_"
 STATES = "nearline_states"
 SEPARATOR = "\x01"
 NEVER_EXPIRES = (1 << 63) - 1
-# Ids have 512 bytes at most.
+# Ids have at most 512 bytes.
 MAX_KEY_BYTES = 600
-# Milvus' longest text.
+# Longest VARCHAR of Milvus.
 MAX_TEXT_BYTES = 65_535
 MAX_PARTITION_BYTES = 512
 # Most rows of one answer, and most rows that one search may return.
@@ -48,19 +55,19 @@ class MilvusHit(NamedTuple):
 
 
 def collection_name(collection: str, snapshot_id: str) -> str:
-    """Returns the Milvus collection of a snapshot; different snapshots have different ones.
+    """Returns the name of the Milvus collection of a snapshot, which is unique.
 
     >>> collection_name("shop-de", "20261125T004218Z-1f3a9c")
     'nearline_shop_2dde_20261125T004218Z_2d1f3a9c'
     """
-    # Every underscore within the parts begins an escape, so that two in a row part them.
+    # Within the parts every underscore begins an escape, so two in a row separate the parts.
     return f"{PREFIX}{_escaped(collection)}__{_escaped(snapshot_id)}"
 
 
 def partition_value(value: object) -> str:
-    """Returns the field `partition` of a row, from the value of the attribute that cuts up.
+    """Returns the field `partition` of a row for a value of the partitioning attribute.
 
-    Rows without a single text share one partition; texts that begin alike may share one, too.
+    All values but strings share one partition, and so may strings with a common prefix.
     """
     return value[:_PARTITION_CHARACTERS] if isinstance(value, str) else ""
 
@@ -68,14 +75,14 @@ def partition_value(value: object) -> str:
 def make_key(document_id: str, chunk: int) -> str:
     """Returns the primary key of a chunk.
 
-    >>> key_of("a", 3)
+    >>> make_key("a", 3)
     'a\\x01000003'
     """
     return f"{document_id}{SEPARATOR}{chunk:06d}"
 
 
 def parse_key(key: str) -> tuple[str, int]:
-    """Returns document id and chunk of a primary key."""
+    """Returns the document id and the chunk number of a primary key."""
     document_id, _, chunk = key.rpartition(SEPARATOR)
     return document_id, int(chunk)
 

@@ -1,4 +1,4 @@
-"""Who writes live changes into a collection of Milvus: one router at a time, by a lock in Redis."""
+"""Lease to write live changes into a Milvus collection; Redis grants it to one router at a time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final, Protocol
 from nearline.errors import NotReady
 from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_redis_errors
 
-# Whoever dies while he writes keeps others from it for so long.
+# A router that dies while writing blocks the others for this long.
 TTL_S = 8.0
 _RENEW_S = 1.0
 _ANSWER_S = 2.0
 _NEEDED_BY = "writes of live changes into Milvus"
-# Of a SET whose answer was lost it says that the lease is ours.
+# Also succeeds if an earlier reply that granted the lease was lost.
 _ACQUIRE: Final = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -32,49 +32,51 @@ _log = logging.getLogger(__name__)
 
 
 class Lease(Protocol):
-    """The right to write into a collection of Milvus."""
+    """The exclusive right to write into a Milvus collection."""
 
     @property
     def term(self) -> int:
-        """Grows with each time that it is got: in between others may have written."""
+        """Grows with each acquisition; others may have written in between."""
         ...
 
     @property
     def remaining_s(self) -> float:
-        """Seconds for which it is certainly ours; 0: it is not."""
+        """Seconds for which the lease is certainly held; 0 if it is not held."""
         ...
 
     async def acquire(self) -> bool:
-        """Gets it where nobody has it; tells whether it is ours now.
+        """Acquires the lease if it is free; returns whether it is held now.
 
-        Raises: NotReady: that cannot be known.
+        Raises: NotReady: Redis does not answer.
         """
         ...
 
     async def release(self) -> None:
-        """Gives it up; where that cannot be told, it lapses."""
+        """Releases the lease; if Redis does not answer, it expires."""
         ...
 
 
 def lease_name(collection: str, milvus_collection: str, started_us: int) -> str:
-    """Names the lock; the exports of one snapshot to two servers have different ones.
+    """Returns the name of the lock; exports of one snapshot to two servers have different names.
 
     Args:
-        started_us: When the export began.
+        collection: Collection name.
+        milvus_collection: Name of the Milvus collection.
+        started_us: Start of the export, microseconds since 1970.
     """
     return f"nl:{{{collection}}}:milvus:{milvus_collection}:{started_us}"
 
 
 class RedisLease:
-    """A `Lease` in Redis, renewed in the background while it is held.
+    """A `Lease` in Redis that is renewed in the background while it is held.
 
-    Held by this process's monotonic clock from before it was asked for, so it ends here before it
-    ends in Redis. A write is to be begun only where more is left than it may take.
+    Its time is measured with the monotonic clock of this process from before each request, so it
+    ends here before it ends in Redis. Start a write only if `remaining_s` exceeds its timeout.
 
     Args:
-        client: Stays its owner's.
+        client: Redis client; the caller closes it.
         name: See `lease_name`.
-        ttl_s: How long it lasts without being renewed.
+        ttl_s: Lifetime without renewal, in seconds.
     """
 
     def __init__(self, client: Redis, name: str, ttl_s: float = TTL_S) -> None:
@@ -88,27 +90,29 @@ class RedisLease:
 
     @property
     def term(self) -> int:
-        """Grows with each time that it is got."""
+        """Grows with each acquisition."""
         return self._term
 
     @property
     def remaining_s(self) -> float:
-        """Seconds for which it is certainly ours."""
+        """Seconds for which the lease is certainly held."""
         return max(0.0, self._expires_at - time.monotonic())
 
     async def acquire(self) -> bool:
-        """Gets it where nobody has it; see `Lease.acquire`."""
+        """Acquires the lease if it is free; see `Lease.acquire`."""
         if self.remaining_s:
             return True
         await self._stop_renewing()
         if await self._run(_ACQUIRE):
             self._term += 1
             self._renewal = asyncio.ensure_future(self._renew())
-            _log.info("live changes are written to milvus from here", extra={"lease": self._name})
+            _log.info(
+                "acquired the lease to write live changes to milvus", extra={"lease": self._name}
+            )
         return self.remaining_s > 0
 
     async def release(self) -> None:
-        """Gives it up; see `Lease.release`."""
+        """Releases the lease; see `Lease.release`."""
         await self._stop_renewing()
         held, self._expires_at = self.remaining_s > 0, 0.0
         if held:
@@ -119,10 +123,10 @@ class RedisLease:
     async def _renew(self) -> None:
         while self.remaining_s:
             await asyncio.sleep(min(_RENEW_S, self._ttl_s / 4))
-            # While Redis is away it goes on lapsing.
+            # While Redis is unreachable, the remaining time keeps running out.
             with contextlib.suppress(NotReady):
                 await self._run(_RENEW)
-        _log.warning("live changes are no longer written from here", extra={"lease": self._name})
+        _log.warning("lost the lease to write live changes to milvus", extra={"lease": self._name})
 
     async def _run(self, script: str) -> bool:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is known of the live changes of one snapshot in Milvus: in its state, and to its reads."""
+"""A Milvus collection under live changes: its state, its lease and its reads."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _log = logging.getLogger(__name__)
 
 
 class LiveCollection:
-    """A collection of Milvus that live changes are written into; belongs to one event loop.
+    """A Milvus collection that receives live changes; belongs to one event loop.
 
     Args:
-        client: The Milvus.
-        name: The collection of it.
-        context: What reads must know of it; changed here.
-        merger: Puts changes together for the snapshot.
-        new_lease: Gives the right to write into what was begun at some time, see
-            `CollectionState`; None: nobody writes here, since no log is followed.
-        logs: Reads which logs the store names, in a thread; see `Following`.
-        remedy: What to do where it has to be written again, for errors.
+        client: Client of the Milvus server.
+        name: Name of the Milvus collection.
+        context: Read context of the collection; updated here.
+        merger: Merges the changes of the snapshot.
+        new_lease: Returns the lease for an export, given its `CollectionState.started_us`. None if
+            no log is followed, so that nothing is written.
+        logs: Returns the logs that the store names; runs in a thread. See `LogFollower`.
+        remedy: Command that exports the snapshot, for errors.
     """
 
     def __init__(
@@ -59,13 +59,12 @@ class LiveCollection:
         self._unsure = False
 
     async def close(self) -> None:
-        """Gives up the right to write; it may be asked for again."""
+        """Releases the lease; it can be acquired again."""
         if self._lease is not None:
             await self._lease[1].release()
 
     async def lease(self, state: CollectionState) -> Lease:
-        """Returns the right to write into what a state is of; for a new export it is another
-        one."""
+        """Returns the lease for the export of a state; each export has a lease of its own."""
         assert self._new_lease is not None, "without a lease no log is followed"
         if self._lease is None or self._lease[0] != state.started_us:
             await self.close()
@@ -75,18 +74,18 @@ class LiveCollection:
     def document_writer(
         self, state: CollectionState, check_lease: Callable[[], None]
     ) -> DocumentWriter:
-        """Returns what writes documents."""
+        """Returns a writer of documents."""
         return DocumentWriter(
             self._client, self.name, self.merger, words=state.words, check_lease=check_lease
         )
 
     async def read_state(self, *, newest: bool = True) -> CollectionState:
-        """Reads the state.
+        """Returns the state of the collection.
 
-        Raises: NotReady: it is not there, or not all of the snapshot is; and as the client.
+        Raises: NotReady: The collection does not exist or is incomplete. Any error of the client.
         """
         if self._unsure:
-            # A server that was started again has nothing loaded.
+            # After a restart of the server nothing is loaded.
             await self._states.create()
             await self._client.load(self.name)
             self._unsure = False
@@ -97,25 +96,25 @@ class LiveCollection:
             raise
         if state is None or not state.whole:
             raise NotReady(
-                f"Milvus collection {self.name} is not there, or not wholly: it is being written, "
-                f"or that was interrupted; {self._remedy}"
+                f"Milvus collection {self.name} is missing or incomplete: its export is running or "
+                f"was interrupted; {self._remedy}"
             )
         return state
 
     async def write_state(self, state: CollectionState) -> None:
-        """Writes the state."""
+        """Writes the state of the collection."""
         await self._states.write(self.name, state, timeout_s=WRITE_S)
 
     def mark_unsure(self) -> None:
-        """Takes in that a write failed: before the next one it is seen to that all is loaded."""
+        """Notes that a write failed; the collection is loaded again before the next one."""
         self._unsure = True
 
     def set_back(self, reason: str) -> None:
-        """Takes in that the log has lost changes, some of which may be in Milvus."""
+        """Notes that the log has lost changes, some of which may be in Milvus."""
         self._lost = self._lost or reason
 
     def publish(self, state: CollectionState) -> None:
-        """Has reads see what a state says that there is."""
+        """Makes reads see the rows that a state covers."""
         context = self._context
         if state.seen is not None:
             known = context.seen or 0
@@ -124,26 +123,29 @@ class LiveCollection:
         context.single_valued &= state.single_valued
 
     def expect(self, entries: Sequence[ChangeEntry]) -> None:
-        """Has reads be ready for what entries bring, before any of it is there."""
+        """Prepares reads for the changes of entries before any of them is written."""
         self._context.expiring |= any_expires(entries)
         self._context.single_valued -= list_attributes(entries)
 
     async def check(self, state: CollectionState, at: Watermark, log: ChangeLog) -> None:
-        """Checks that the changes in Milvus are those of a log, or of one that it goes on from.
+        """Checks that the changes in Milvus come from a log or from one of its predecessors.
 
         Args:
-            state: As it was read just now.
-            at: How far Milvus has the log.
-        Raises: SnapshotMismatch: they are not; names the remedy. What the log and Milvus raise.
+            state: Current state of the collection.
+            at: Log position of Milvus.
+            log: The log to follow.
+        Raises: SnapshotMismatch: They do not; names the remedy. Any error of the log or of Milvus.
         """
         if state.log_id == at.log_id:
             head = (await log.state()).head
             if head.log_id == at.log_id and not head.covers(at):
-                self.set_back(f"change log {at.log_id} ends before what Milvus has of it")
+                self.set_back(
+                    f"change log {at.log_id} ends before the position that Milvus has reached"
+                )
         if self._lost and state.log_id and not state.lost:
             state = replace(state, lost=self._lost)
             await self.write_state(state)
-        # What will have been written again has none of it.
+        # A new export does not contain the lost changes.
         self._lost = ""
         if state.lost:
             raise SnapshotMismatch(
@@ -154,23 +156,23 @@ class LiveCollection:
             return
         if state.log_id not in await asyncio.to_thread(self._read_logs):
             raise SnapshotMismatch(
-                f"Milvus collection {self.name} has live changes of change log {state.log_id}, "
-                f"{at.log_id} is in force and does not go on from that; {self._remedy} --again, or "
+                f"Milvus collection {self.name} has live changes of change log {state.log_id}, but "
+                f"the current log {at.log_id} does not continue it; {self._remedy} --again, or "
                 "bring back the Redis that holds the other log"
             )
         _log.warning(
-            "milvus keeps live changes of a log before, also those that no snapshot has",
+            "milvus keeps live changes of a previous log, including those that no snapshot has",
             extra={"milvus_collection": self.name, "log_id": state.log_id, "now": at.log_id},
         )
 
 
 def any_expires(entries: Iterable[ChangeEntry]) -> bool:
-    """Returns whether an entry brings what expires."""
+    """Returns whether an entry sets an expiry."""
     return any(entry.change.expires is not None for entry in entries)
 
 
 def list_attributes(entries: Iterable[ChangeEntry]) -> frozenset[str]:
-    """Returns the attributes of which entries have lists."""
+    """Returns the attributes for which entries have lists."""
     return frozenset(
         name
         for entry in entries

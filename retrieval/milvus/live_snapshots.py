@@ -1,4 +1,4 @@
-"""Live changes of all snapshots in Milvus that this process holds: followed, told of, let go of."""
+"""Live changes of all snapshots in Milvus that this process serves."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from retrieval.redis_client.connection import Redis
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FollowedSnapshot:
-    """A snapshot in Milvus whose log is followed; following: None: it has no log."""
+    """A snapshot in Milvus and the follower of its log; `follower` is None if it has no log."""
 
     collection: LiveCollection
-    following: LogFollower | None
+    follower: LogFollower | None
 
 
 class LiveSnapshots:
-    """Has live changes written into snapshots that lie in Milvus.
+    """Applies live changes to snapshots in Milvus.
 
     Args:
-        store: Where the names of the logs stand.
-        client: The Milvus.
-        live: Follows the logs; closed with this.
-        redis: Where routers agree on who writes; stays its owner's. None: no log is followed here.
+        store: Store that names the change logs.
+        client: Client of the Milvus server.
+        live: Follows the logs; closed by `close`.
+        redis: Redis that holds the leases; the caller closes it. If None, no log is followed.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class LiveSnapshots:
         merger: ChangeMerger,
         remedy: str,
     ) -> FollowedSnapshot:
-        """Follows the log for a snapshot; returns when all is applied that was in it.
+        """Follows the log for a snapshot; returns once all of its present changes are applied.
 
         Args:
             snapshot: The snapshot.
-            name: The collection of Milvus.
-            state: Of that.
-            shard: Searches it.
-            merger: Puts its changes together.
-            remedy: How it is written again, for errors.
-        Raises: SnapshotMismatch: its changes are of no log that can be followed.
+            name: Name of the Milvus collection.
+            state: State of the Milvus collection.
+            shard: Shard that searches the collection.
+            merger: Merges the changes of the snapshot.
+            remedy: Command that exports the snapshot, for errors.
+        Raises: SnapshotMismatch: The collection has changes of a log that cannot be followed.
         """
         collection = LiveCollection(
             self._client,
@@ -78,33 +78,33 @@ class LiveSnapshots:
             logs=partial(followable_logs, self._store, snapshot.collection),
             remedy=remedy,
         )
-        following = await self._live.begin(snapshot, [follow_snapshot(collection, shard.attach)])
-        if following is None and state.log_id:
+        follower = await self._live.begin(snapshot, [follow_snapshot(collection, shard.attach)])
+        if follower is None and state.log_id:
             raise SnapshotMismatch(
-                f"Milvus collection {name} has live changes of change log {state.log_id}, and the "
+                f"Milvus collection {name} has live changes of change log {state.log_id}, but the "
                 f"store names no log for {snapshot.collection!r}; {remedy} --again"
             )
-        begun = FollowedSnapshot(collection, following)
-        if following is not None:
+        followed = FollowedSnapshot(collection, follower)
+        if follower is not None:
             try:
-                await following.ready()
+                await follower.ready()
             except BaseException:
-                await self.end(begun)
+                await self.end(followed)
                 raise
-        return begun
+        return followed
 
-    async def end(self, begun: FollowedSnapshot) -> None:
-        """Stops following for a snapshot; no search of it may be running any more."""
-        if begun.following is not None:
-            await self._live.end(begun.following)
-        await begun.collection.close()
+    async def end(self, followed: FollowedSnapshot) -> None:
+        """Stops following the log of a snapshot; no search of it may still be running."""
+        if followed.follower is not None:
+            await self._live.end(followed.follower)
+        await followed.collection.close()
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, ShardProgress]:
-        """Returns how far live changes are; see `LiveChanges.progress`."""
+        """Returns the progress of live changes; see `LiveChanges.progress`."""
         return self._live.progress(collection, snapshot_id)
 
     async def close(self) -> None:
-        """Stops what follows; all snapshots are to be ended before."""
+        """Stops following logs; call `end` for every snapshot first."""
         await self._live.close()
 
     def _lease(self, collection: str, name: str, started_us: int) -> Lease:

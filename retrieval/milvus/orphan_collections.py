@@ -1,4 +1,4 @@
-"""Which collections of a Milvus no snapshot of a store needs any more, and their removal."""
+"""Finds and drops Milvus collections that no snapshot of a store needs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from nearline.times import from_us
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 
-# An export that began later may still run.
+# An export that started more recently may still be running.
 EXPORT_GRACE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedCollection:
-    """A collection of Milvus that was made from the store, and what becomes of it.
+    """A Milvus collection that was exported from a store, and whether to keep it.
 
-    kept: Why it stays; empty: it goes. started_us: When the export of it began.
+    kept: Why the collection is kept; empty if it is to be dropped.
+    started_us: Start of its export, microseconds since 1970.
     """
 
     name: str
@@ -37,17 +38,17 @@ async def plan_collection_prune(
     removing: Collection[str] = (),
     now: datetime | None = None,
 ) -> list[ExportedCollection]:
-    """Decides which collections of Milvus may go, newest snapshot first.
+    """Decides which Milvus collections to drop; returns them with the newest snapshot first.
 
-    Those go whose snapshot is gone from the store, and those that are not whole and began over a
-    day ago. Those made from another store, or that nothing says what they were made from, are
-    somebody else's and do not appear.
+    A collection is dropped if its snapshot is no longer in the store, or if its export is
+    incomplete and started over a day ago. Collections of another store or of unknown origin are not
+    listed.
 
     Args:
-        store, collection: What they were made from.
-        client: The Milvus.
+        store, collection: The exported collection.
+        client: Client of the Milvus server.
         removing: Snapshots that are about to be removed from the store.
-        now: Time to count from; None: now.
+        now: Current time; None uses the clock.
     """
     now = now or datetime.now(UTC)
     stored = set(store.snapshot_ids(collection)) - set(removing)
@@ -65,31 +66,31 @@ async def plan_collection_prune(
         for name, state in (await states.read_all()).items()
         if (state.store, state.collection) == (source, collection)
     ]
-    return sorted(strays, key=lambda one: one.snapshot_id, reverse=True)
+    return sorted(strays, key=lambda stray: stray.snapshot_id, reverse=True)
 
 
 async def drop_collections(
     store: Store, collection: str, client: MilvusClient, planned: Sequence[ExportedCollection]
 ) -> list[str]:
-    """Drops what a plan says, and gives its names; what was exported again since stays."""
+    """Drops the collections of a plan, except those exported again since; returns their names."""
     states = CollectionStates(client)
     in_force = store.alias_in_force(collection)
     served = {in_force.current, in_force.canary}
-    gone = []
-    for one in planned:
-        if one.kept:
+    dropped = []
+    for stray in planned:
+        if stray.kept:
             continue
-        state = await states.read(one.name)
-        if state is None or state.started_us != one.started_us:
+        state = await states.read(stray.name)
+        if state is None or state.started_us != stray.started_us:
             continue
-        # Somebody may have promoted it, or brought it to its end, since the plan was made.
+        # It may have been promoted, or its export completed, since the plan was made.
         if state.whole and state.snapshot_id in served:
             continue
-        # The state last, so that what is left of a killed removal is found again.
-        await client.drop(one.name)
-        await states.remove(one.name)
-        gone.append(one.name)
-    return gone
+        # The state goes last, so that an interrupted removal is found again.
+        await client.drop(stray.name)
+        await states.remove(stray.name)
+        dropped.append(stray.name)
+    return dropped
 
 
 def _reason_to_keep(state: CollectionState, stored: Collection[str], now: datetime) -> str:

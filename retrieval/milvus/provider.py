@@ -1,4 +1,4 @@
-"""Snapshots that lie in Milvus; a `Hosting`."""
+"""Provides the shards of snapshots in Milvus; a `ShardProvider`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class _OpenSnapshot(NamedTuple):
-    """A snapshot that answers. merger: Knows what its Milvus can hold. live: Its live changes."""
+    """A snapshot that is ready. merger: Checks and merges its changes. live: Its live changes."""
 
     shard: MilvusShard
     merger: ChangeMerger
@@ -50,12 +50,12 @@ class _OpenSnapshot(NamedTuple):
 
 
 class MilvusShardProvider:
-    """Snapshots that lie in Milvus, each as one shard whatever its manifest says.
+    """Serves each snapshot in Milvus as one shard, however many its manifest has.
 
     Args:
-        store: Where the snapshots come from; their words are read from there.
-        client: The Milvus; closed with these shards.
-        live: Has live changes written there, closed with these shards; None: nobody does.
+        store: Store of the snapshots; their vocabularies are read from it.
+        client: Client of the Milvus server; closed by `close`.
+        live: Optional; applies live changes and is closed by `close`. None disables live changes.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MilvusShardProvider:
         self._snapshots: dict[SnapshotKey, asyncio.Task[_OpenSnapshot]] = {}
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[MilvusShard]:
-        """Gets a snapshot ready; see `Hosting.prepare`. Whoever asks again waits for the same."""
+        """Prepares a snapshot once for all callers; see `ShardProvider.prepare`."""
         key = SnapshotKey(snapshot.collection, snapshot.snapshot_id)
         opening = self._snapshots.get(key)
         if opening is None:
@@ -81,28 +81,28 @@ class MilvusShardProvider:
             task = asyncio.current_task()
             if opening.cancelled() and not (task and task.cancelling()):
                 raise SnapshotGone(
-                    f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
-                    "the one that is current now"
+                    f"snapshot {snapshot.snapshot_id} was released before it was ready; request "
+                    "the current one"
                 ) from None
             raise
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Returns how far live changes are; see `Hosting.progress`."""
+        """Returns the progress of live changes; see `ShardProvider.progress`."""
         if self._live is None:
             return {}
         found = self._live.progress(collection, snapshot_id)
         return {number: (one,) for number, one in found.items()}
 
     def check(self, served: ServedCollection, change: Change) -> None:
-        """Checks that Milvus can hold what a change brings; see `ChangeMerger.check`."""
+        """Checks that Milvus can store a change; see `ChangeMerger.check`."""
         opening = self._snapshots.get(SnapshotKey(served.name, served.snapshot_id))
         if opening is not None and opening.done() and not opening.cancelled():
             opening.result().merger.check(change)
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Releases a snapshot, and has Milvus do so where no alias of the store names it.
+        """Releases a snapshot, also in Milvus if no alias of the store names it.
 
-        Another router may still answer from it: that one asks Milvus to load it again.
+        A router that still answers from the snapshot makes Milvus load it again.
         """
         opening = self._snapshots.pop(SnapshotKey(collection, snapshot_id), None)
         if opening is not None:
@@ -112,10 +112,10 @@ class MilvusShardProvider:
             if snapshot_id not in named:
                 await self._client.release(collection_name(collection, snapshot_id))
         except SnapshotGone:
-            # It was never there.
+            # The snapshot was never exported.
             return
         except NearlineError as error:
-            # Memory of Milvus alone is at stake.
+            # This only costs memory of Milvus.
             _log.warning(
                 "milvus keeps a snapshot in memory",
                 extra={
@@ -188,15 +188,15 @@ class MilvusShardProvider:
             )
         if not state.whole:
             raise NotReady(
-                f"{where} is not wholly in Milvus at {self._client.uri}: it is being written, or "
-                f"writing it was interrupted; {self._remedy(snapshot)}"
+                f"{where} is incomplete in Milvus at {self._client.uri}: its export is running or "
+                f"was interrupted; {self._remedy(snapshot)}"
             )
         manifest = snapshot.manifest
         if (state.documents, state.chunks) != (manifest.documents, manifest.chunks):
             raise SnapshotMismatch(
-                f"{where} has {manifest.documents:,} documents and {manifest.chunks:,} chunks, "
-                f"Milvus at {self._client.uri} was given {state.documents:,} and "
-                f"{state.chunks:,}; {self._remedy(snapshot)} --again"
+                f"{where} has {manifest.documents:,} documents and {manifest.chunks:,} chunks, but "
+                f"{state.documents:,} and {state.chunks:,} were exported to Milvus at "
+                f"{self._client.uri}; {self._remedy(snapshot)} --again"
             )
         return state
 
@@ -263,14 +263,14 @@ class MilvusShardProvider:
 
 
 async def _probe(shard: MilvusShard, manifest: snapshot_pb2.Manifest, *, words: bool) -> None:
-    """Searches once, by vector and by words: the first request shall not find out."""
+    """Searches once by vector and by words, so that problems surface before the first request."""
     vector = np.full((1, manifest.dim), 1 / math.sqrt(manifest.dim), np.float32)
     options = ShardOptions(_PROBE_K, level=HitLevel.CHUNK)
     (found,) = await shard.search(manifest.snapshot_id, ShardQueries(vector), options)
     if manifest.chunks and not found.ids:
         raise NotReady(
-            f"Milvus finds nothing in snapshot {manifest.snapshot_id} of {manifest.collection!r} "
-            "although its rows are there; its servers may still be loading it"
+            f"Milvus finds nothing in snapshot {manifest.snapshot_id} of {manifest.collection!r}, "
+            "although it has its rows; its servers may still be loading them"
         )
     if words:
         none = ShardQueries(np.empty((0, manifest.dim), np.float32), ("a",))

@@ -1,4 +1,4 @@
-"""Reads of one collection of Milvus: of what is alive in it, as new as live changes ask."""
+"""Reads one Milvus collection: rows that have not expired, as fresh as live changes require."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
 
-# Ids of one expression: Milvus parses it again each time, and an answer must fit in a message.
+# Ids per expression: Milvus parses each expression anew, and a reply must fit into a message.
 _MAX_IDS = 256
 _MAX_BYTES = 16 << 10
-# For a load, where whoever asks sets no deadline.
+# Wait for a load if the caller sets no deadline.
 _LOAD_S = 5.0
 _R = TypeVar("_R")
 
@@ -55,16 +55,16 @@ class ReadContext:
 
 
 class MilvusReader:
-    """Reads of one collection of Milvus; belongs to one event loop.
+    """Reads one Milvus collection; belongs to one event loop.
 
-    Every method takes a deadline, a time of the running loop (None: the limit of the client), and
-    raises what the client does. Where Milvus says that it has not loaded the collection, as after a
-    start again, it is asked to, and then once more what was asked.
+    Every method takes a deadline, a time of the running loop (None uses the timeout of the client),
+    and raises the errors of the client. If Milvus has not loaded the collection, for example after
+    a restart, the reader loads it and repeats the call once.
 
     Args:
-        client: The Milvus.
-        name: The collection of it.
-        context: What reads must know of it.
+        client: Client of the Milvus server.
+        name: Name of the Milvus collection.
+        context: Read context of the collection.
         kinds: Kinds of the attributes, by name.
     """
 
@@ -78,13 +78,13 @@ class MilvusReader:
         self._loading: asyncio.Task[None] | None = None
 
     def matching(self, filter: Filter | None, *parts: str) -> str:
-        """Writes an expression that finds what is alive, matches, and meets all other parts.
+        """Returns an expression for the rows that match a filter and have not expired.
 
         Args:
-            filter: None: everything matches.
-            parts: Expressions.
-        Returns: Empty where all there is is wanted.
-        Raises: see `filters.expression`.
+            filter: Optional; None matches every row.
+            parts: Further expressions that rows must match.
+        Returns: The expression; empty if every row matches.
+        Raises: See `filters.filter_expression`.
         """
         every = list(parts)
         if filter is not None:
@@ -105,7 +105,7 @@ class MilvusReader:
         ef: int | None,
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
-        """Finds the k best rows for each vector; see `MilvusClient.search`."""
+        """Returns the k best rows of each vector; see `MilvusClient.search`."""
         return await self._retry_after_load(
             lambda timeout_s: self.client.search(
                 self.name,
@@ -128,7 +128,7 @@ class MilvusReader:
         fields: Sequence[str],
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
-        """Finds the k best rows for the words of each text; see `MilvusClient.search_words`."""
+        """Returns the k best rows by BM25 of each text; see `MilvusClient.search_words`."""
         return await self._retry_after_load(
             lambda timeout_s: self.client.search_words(
                 self.name,
@@ -161,7 +161,7 @@ class MilvusReader:
     async def pages(
         self, expression: str, fields: Sequence[str], deadline: float | None
     ) -> AsyncIterator[list[Mapping[str, Any]]]:
-        """Reads all rows that an expression finds, in the order of their keys, page after page."""
+        """Yields all rows that match an expression, in the order of their keys, in pages."""
         wanted = expression or MATCH_ALL
         page = await self.query(wanted, fields, MAX_ROWS, deadline)
         while page:
@@ -172,7 +172,7 @@ class MilvusReader:
             page = await self.query(rest, fields, MAX_ROWS, deadline)
 
     async def count(self, expression: str, deadline: float | None) -> int:
-        """Counts rows."""
+        """Counts the rows that match an expression."""
         return await self._retry_after_load(
             lambda timeout_s: self.client.count(
                 self.name, expression, seen=self.context.seen, timeout_s=timeout_s
@@ -181,7 +181,7 @@ class MilvusReader:
         )
 
     async def close(self) -> None:
-        """Waits for nothing any more."""
+        """Cancels a load in progress."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait((self._loading,))
@@ -194,7 +194,7 @@ class MilvusReader:
         except NotReady:
             if self.client.outage:
                 raise
-        # It was started again, or another router took the collection for unused.
+        # The server has restarted, or another router has released the collection.
         if self._loading is None or self._loading.done():
             self._loading = asyncio.ensure_future(self._load())
         remaining_s = _remaining_s(deadline)
@@ -204,13 +204,13 @@ class MilvusReader:
         return await call(_remaining_s(deadline))
 
     async def _load(self) -> None:
-        # Whoever asked is told by its next call.
+        # A failure shows in the next call.
         with contextlib.suppress(NearlineError):
             await self.client.load(self.name)
 
 
 def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Cuts ids, or keys, into lists that make good expressions."""
+    """Yields ids or keys in lists that are short enough for one expression."""
     batch: list[str] = []
     size = 0
     for one in ids:
@@ -229,6 +229,6 @@ def _remaining_s(deadline: float | None) -> float | None:
     left = deadline - asyncio.get_running_loop().time()
     if left <= 0:
         raise DeadlineExceeded(
-            "the time was up before Milvus was asked; raise the timeout, or lower the load"
+            "the deadline passed before the call to Milvus; raise the timeout, or lower the load"
         )
     return left

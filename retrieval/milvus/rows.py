@@ -1,8 +1,9 @@
-"""A document as rows of a Milvus collection, one for each chunk, and its attributes back again.
+"""Converts documents into rows of a Milvus collection, one per chunk, and attributes back.
 
-Attributes stand in the JSON field in the kind of their column, as `filters` needs them. Under
-AS_WRITTEN stand, as a snapshot's file has them, those that this would give back otherwise: a whole
-number among doubles, and what no column holds. No filter sees those, as none sees them in FAISS.
+The JSON field holds attributes in the kind of their column, as `filters` needs them. Attributes
+that would not survive this conversion (integers among doubles, and values that fit no column) are
+stored again under AS_WRITTEN in the form of a snapshot's file. Filters do not see those, as with
+FAISS.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from retrieval.milvus.layout import (
     partition_value,
 )
 
-# Of the attributes of a row. Source: Milvus' limits.
+# Longest JSON field. Source: limits of Milvus.
 MAX_ATTRIBUTES_BYTES = 65_536
-# A key has six digits for the chunk.
+# A key has six digits for the chunk number.
 MAX_CHUNKS = 1_000_000
 AS_WRITTEN = "$as_written"
 _NUL = "\0"
-# Types that fit a column, exactly: a bool is no int here.
+# Exact types that fit a column; a bool is not an int here.
 _FITTING: Mapping[str, frozenset[type]] = {
     "string": frozenset({str}),
     "int": frozenset({int}),
@@ -57,23 +58,23 @@ def make_rows(
     kinds: Mapping[str, str],
     analyser: Analyser | None,
 ) -> list[dict[str, Any]]:
-    """Returns the rows of a document, see `layout`.
+    """Returns the rows of a document; see `layout`.
 
     Args:
-        document_id, title, text, attributes: Of the document; times are aware.
-        version: Number of the last live change; 0: none.
-        expires: When it is served no more; None: it stays.
-        bounds: (chunks, 2) first and past-the-last code points of each chunk.
-        vectors: (chunks, d).
-        kinds: Kinds of the snapshot's attributes by name.
-        analyser: Makes the words of the chunks; None: the collection has none.
-    Raises: InvalidRequest: Milvus cannot hold it; names the field, the limit and the remedy.
+        document_id, title, text, attributes: The document; times are timezone-aware.
+        version: Number of the last live change; 0 if there was none.
+        expires: Expiry, timezone-aware; None if the document does not expire.
+        bounds: (chunks, 2) start and end of each chunk in code points; the end is exclusive.
+        vectors: (chunks, d) float32.
+        kinds: Kinds of the snapshot's attributes, by name.
+        analyser: Splits chunks into words. If None, the collection stores no words.
+    Raises: InvalidRequest: Milvus cannot store the document; names field, limit and remedy.
     """
     _check_id(document_id)
     if len(bounds) > MAX_CHUNKS:
         raise InvalidRequest(
-            f"item {document_id!r} has {len(bounds):,} chunks, a row per chunk in Milvus allows "
-            f"{MAX_CHUNKS:,}; cut it into several items",
+            f"item {document_id!r} has {len(bounds):,} chunks; with Milvus {MAX_CHUNKS:,} are "
+            "allowed. Split it into several items",
             field="text",
         )
     _check_text(document_id, "title", title, "shorten it")
@@ -106,17 +107,18 @@ def make_rows(
         rows[-1]["rest"] = text[reached:]
     for row in rows:
         for field in ("gap", "passage", "rest", "analysed"):
-            _check_text(document_id, "text", row.get(field, ""), "cut documents into chunks")
+            _check_text(document_id, "text", row.get(field, ""), "split documents into chunks")
     return rows
 
 
 def assign_partitions(
     rows: Sequence[Mapping[str, Any]], partition_by: str
 ) -> Sequence[Mapping[str, Any]]:
-    """Returns rows with the partition that they belong to.
+    """Returns rows with the field `partition` set.
 
     Args:
-        partition_by: Attribute that the collection is cut up by; empty: it is not.
+        rows: Rows with attributes.
+        partition_by: Attribute that the collection is partitioned by; empty if it is not.
     """
     if not partition_by:
         return rows
@@ -138,11 +140,11 @@ def parse_attributes(stored: Mapping[str, Any], kinds: Mapping[str, str]) -> Att
 
 
 def attribute_values(stored: Mapping[str, Any], name: str, kind: str) -> list[Scalar]:
-    """Returns the values of an attribute, of a list each element; empty: there is none.
+    """Returns the values of an attribute as a list; empty if it has none.
 
     Args:
         stored: The field `attributes` of a row.
-        name: Of the attribute.
+        name: Name of the attribute.
         kind: string, int, double, bool or time.
 
     >>> attribute_values({"a": [1, 2]}, "a", "double")
@@ -158,15 +160,17 @@ def attribute_values(stored: Mapping[str, Any], name: str, kind: str) -> list[Sc
 
 
 def first_attribute_value(stored: Mapping[str, Any], name: str, kind: str) -> Scalar:
-    """Returns the value of an attribute, of a list the first; None: there is none."""
+    """Returns the value of an attribute, or the first element of a list; None if it has none."""
     return next(iter(attribute_values(stored, name, kind)), None)
 
 
 def stored_attributes(
     document_id: str, attributes: Attributes, kinds: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Returns the field `attributes` of the rows of a document. Raises: InvalidRequest, as
-    above."""
+    """Returns the field `attributes` of the rows of a document.
+
+    Raises: InvalidRequest: Milvus cannot store the attributes.
+    """
     stored: dict[str, Any] = {}
     written: dict[str, AttributeValue] = {}
     for name, value in attributes.items():
@@ -183,8 +187,8 @@ def stored_attributes(
             written[name] = value
     if AS_WRITTEN in attributes:
         raise InvalidRequest(
-            f"item {document_id!r} has an attribute {AS_WRITTEN!r}, a name that is reserved with "
-            "Milvus; rename it",
+            f"item {document_id!r} has an attribute {AS_WRITTEN!r}, which is reserved with Milvus; "
+            "rename it",
             field="attributes",
         )
     if written:
@@ -192,8 +196,8 @@ def stored_attributes(
     size = len(json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MAX_ATTRIBUTES_BYTES:
         raise InvalidRequest(
-            f"item {document_id!r} has attributes of {size:,} bytes as JSON, Milvus allows "
-            f"{MAX_ATTRIBUTES_BYTES:,}; leave out what is not filtered on or shown",
+            f"item {document_id!r} has attributes of {size:,} bytes as JSON; Milvus allows "
+            f"{MAX_ATTRIBUTES_BYTES:,}. Remove attributes that are neither filtered by nor shown",
             field="attributes",
         )
     return stored
@@ -213,8 +217,8 @@ def _check_id(document_id: str) -> None:
     for sign in (_NUL, SEPARATOR):
         if sign in document_id:
             raise InvalidRequest(
-                f"the id {document_id!r} has U+{ord(sign):04X}, which ids in Milvus cannot have; "
-                "use another id",
+                f"the id {document_id!r} has U+{ord(sign):04X}, which is not allowed in ids with "
+                "Milvus; use another id",
                 field="id",
             )
 
@@ -222,13 +226,13 @@ def _check_id(document_id: str) -> None:
 def _check_text(document_id: str, field: str, text: str, remedy: str) -> None:
     if _NUL in text:
         raise InvalidRequest(
-            f"the {field} of item {document_id!r} has U+0000, where Milvus ends texts; take it out",
+            f"the {field} of item {document_id!r} has U+0000, where Milvus ends texts; remove it",
             field=field,
         )
     size = len(text.encode())
     if size > MAX_TEXT_BYTES:
         raise InvalidRequest(
-            f"a piece of the {field} of item {document_id!r} has {size:,} bytes, Milvus allows "
-            f"{MAX_TEXT_BYTES:,}; {remedy}",
+            f"a piece of the {field} of item {document_id!r} has {size:,} bytes; Milvus allows "
+            f"{MAX_TEXT_BYTES:,}: {remedy}",
             field=field,
         )

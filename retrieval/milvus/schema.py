@@ -1,4 +1,4 @@
-"""Shapes of our collections in Milvus; imported by the client alone, for its types."""
+"""Schemas and indexes of the Milvus collections; only the client imports this module."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pymilvus import DataType, Function, FunctionType, MilvusClient
 
 from retrieval.milvus.layout import MAX_KEY_BYTES, MAX_PARTITION_BYTES, MAX_TEXT_BYTES
 
-# The field with what BM25 makes of `analysed`.
+# Field that BM25 computes from `analysed`.
 WORDS = "words"
 _HNSW = {"M": 32, "efConstruction": 200}
 
 
 class Bm25(NamedTuple):
-    """Constants of BM25; see LexicalCard in snapshot.proto."""
+    """Parameters of BM25; see LexicalCard in snapshot.proto."""
 
     k1: float
     b: float
 
 
 def chunk_schema(dim: int, *, words: bool, lite: bool, partitioned: bool) -> Any:
-    """Returns the fields of a collection with a row per chunk; see `layout` for their meaning.
+    """Returns the schema of a collection with a row per chunk; see `layout` for its fields.
 
     Args:
-        dim: Numbers of a vector.
-        words: With the words of each chunk and what BM25 makes of them.
-        lite: Milvus Lite has no analyser that cuts at spaces alone.
-        partitioned: Cut up by the field `partition`.
+        dim: Dimension of the vectors.
+        words: Whether to add the fields of lexical search.
+        lite: Whether the server is Milvus Lite, which has no whitespace tokenizer.
+        partitioned: Whether to partition by the field `partition`.
     """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
@@ -69,8 +69,9 @@ def chunk_indexes(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> 
     Args:
         metric: IP or L2.
         index: HNSW or FLAT.
-        bm25: None: without words.
-        lite: Milvus Lite has one kind of index for texts, servers before 2.4 have another.
+        bm25: Optional; None omits the index of lexical search.
+        lite: Whether the server is Milvus Lite, which indexes texts by INVERTED; servers before 2.4
+            have only Trie.
     """
     indexes = MilvusClient.prepare_index_params()
     params = _HNSW if index == "HNSW" else {}
@@ -87,17 +88,17 @@ def chunk_indexes(metric: str, index: str, bm25: Bm25 | None, *, lite: bool) -> 
 
 
 def state_schema() -> Any:
-    """Returns the fields of the table with a row per collection of ours: what is in it."""
+    """Returns the schema of the table of states, which has a row per Nearline collection."""
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("key", DataType.VARCHAR, max_length=MAX_KEY_BYTES, is_primary=True)
     schema.add_field("state", DataType.JSON)
-    # No collection may be without.
+    # Every Milvus collection needs a vector field.
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     return schema
 
 
 def state_indexes() -> Any:
-    """Returns the indexes of that table."""
+    """Returns the indexes of the table of states."""
     indexes = MilvusClient.prepare_index_params()
     indexes.add_index("vector", index_type="FLAT", metric_type="IP")
     return indexes

@@ -1,4 +1,4 @@
-"""Searches of a Milvus collection: by vector, by words, and by both."""
+"""Searches a Milvus collection by vector, by words, or by both."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 
-# Rows asked for per group, at first.
+# Rows requested per group at first.
 _PER_GROUP = 4
 
 
 class _LegQuery(NamedTuple):
-    """What is looked for in a leg; see `find_top_units`."""
+    """The search of a leg; see `find_top_units`."""
 
     k: int
     first_ask: int
@@ -53,12 +53,12 @@ class _LegQuery(NamedTuple):
 
 
 class MilvusSearcher:
-    """Searches a collection; see `Shard.search`.
+    """Searches a Milvus collection; see `Shard.search`.
 
     Args:
-        reader: The collection.
-        info: What it is.
-        vocabulary: Makes words of texts; None: the collection has none.
+        reader: Reads the collection.
+        info: Index and size of the collection.
+        vocabulary: Splits texts into words. If None, the collection has no lexical search.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MilvusSearcher:
     async def search(
         self, queries: ShardQueries, options: ShardOptions, deadline: float | None
     ) -> list[ShardHits]:
-        """Searches; a watermark in the options is the caller's concern."""
+        """Searches; the caller waits for the watermark of the options."""
         self._check(options)
         kinds = self._reader.kinds
         query = self._leg_query(options, deadline)
@@ -89,9 +89,9 @@ class MilvusSearcher:
         info = self._info
         if options.mode is not SearchMode.DENSE and self._vocabulary is None:
             raise Unsupported(
-                f"mode {options.mode.value} needs a Milvus of 2.5 or newer, which makes BM25, and "
-                f"a snapshot that was exported to it with its words; this one is {info.version}: "
-                "use mode dense",
+                f"mode {options.mode.value} needs Milvus 2.5 or newer, which has BM25, and a "
+                f"snapshot that was exported with its words; the server is {info.version}: use "
+                "mode dense",
                 field="options.mode",
             )
         if options.mode is not SearchMode.LEXICAL:
@@ -99,13 +99,14 @@ class MilvusSearcher:
             for name in ("nprobe", "ef_search") if info.flat else ("nprobe",):
                 if getattr(options, name):
                     raise Unsupported(
-                        f"the index (Milvus {kind}) has no {name}; leave options.{name} unset",
+                        f"the index (Milvus {kind}) does not support {name}; leave "
+                        f"options.{name} unset",
                         field=f"options.{name}",
                     )
             if options.exact and not info.flat:
                 raise Unsupported(
-                    "the index (Milvus HNSW) has no exact; leave options.exact unset, or export "
-                    "the snapshot with --index FLAT",
+                    "the index (Milvus HNSW) does not support exact; leave options.exact unset, or "
+                    "export the snapshot with --index FLAT",
                     field="options.exact",
                 )
         kinds = self._reader.kinds
@@ -127,8 +128,8 @@ class MilvusSearcher:
         if grouping is not None:
             names.add("attributes")
             if options.mode is not SearchMode.HYBRID:
-                there = Exists(grouping.field)
-                filter = there if filter is None else All(filter, there)
+                has_group = Exists(grouping.field)
+                filter = has_group if filter is None else All(filter, has_group)
                 unit_of = self._group_of(grouping.field)
                 first_ask = _PER_GROUP * options.k
         return _LegQuery(
@@ -156,8 +157,8 @@ class MilvusSearcher:
             0,
             self._info.chunks,
             query.ef_search if dense else 0,
-            f"Milvus {self._info.version} looked at it inside its search; it does not tell how "
-            "many match",
+            f"Milvus {self._info.version} applies the filter inside its search and does not report "
+            "the number of matches",
         )
 
     async def _dense(self, queries: ShardQueries, query: _LegQuery) -> list[list[RankedRow]]:
@@ -172,9 +173,9 @@ class MilvusSearcher:
 
     def _dense_finder(self, vectors: NDArray[np.float32], query: _LegQuery) -> FindRows:
         async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
-            asked = vectors if len(places) == len(vectors) else vectors[list(places)]
+            selected = vectors if len(places) == len(vectors) else vectors[list(places)]
             return await self._leg.search(
-                asked, ask, query.expression, query.fields, query.ef_search, query.deadline
+                selected, ask, query.expression, query.fields, query.ef_search, query.deadline
             )
 
         return find

@@ -1,4 +1,4 @@
-"""A snapshot in Milvus as one shard."""
+"""Serves a snapshot in Milvus as one shard."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 
-# Calls of searches under way at once: what arrives meanwhile shares the next one.
+# Concurrent search calls; searches that arrive meanwhile share the next call.
 _SLOTS = 3
-# While another call is under way the next one waits so long for company: a call costs Milvus, its
-# client and us 2 ms of a core, however few queries it has. Whoever is alone waits for nobody.
-_COMPANY_S = 0.003
+# While another call is in progress, the next one waits this long to collect more queries: a call
+# costs 2 ms of CPU time in Milvus, its client and here, however few queries it has. A single query
+# does not wait.
+_BATCH_WAIT_S = 0.003
 _MAX_BATCH = 16
 
 
 class MilvusShard:
-    """All of a snapshot that lies in a collection of Milvus; belongs to one event loop.
+    """A whole snapshot in a Milvus collection; belongs to one event loop.
 
     Args:
-        snapshot_id: Snapshot it belongs to; requests for another one are refused.
-        reader: The collection.
-        searcher: Searches it.
-        stored: Reads its items.
-        has_words: Whether it can be searched by words.
-        observe: Told the size of every batch.
+        snapshot_id: Id of the snapshot; requests for another one are rejected.
+        reader: Reads the collection.
+        searcher: Searches the collection.
+        stored: Reads the items of the collection.
+        has_words: Whether the collection supports lexical search.
+        observe: Called with the size of every batch.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class MilvusShard:
 
     @property
     def reader(self) -> MilvusReader:
-        """What is read; live changes tell its contents."""
+        """Reads the collection; live changes update its context."""
         return self._reader
 
     def attach(self, live: LiveState) -> None:
-        """Lets watermarks be asked for from now on; the changes themselves are in Milvus."""
+        """Enables watermarks in requests; the changes themselves are in Milvus."""
         self._admission.live = live
 
     def search(
@@ -82,7 +83,7 @@ class MilvusShard:
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
-        """Searches; see `Shard.search`. A search that began runs to its end."""
+        """Searches; see `Shard.search`. A search that has started runs to its end."""
         return self._admission.ask(self._batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
@@ -131,11 +132,11 @@ class MilvusShard:
         return replace(await count_matches(self._reader, filter, fields, deadline), applied=applied)
 
     async def ready(self, snapshot_id: str) -> bool:
-        """Returns whether this is that snapshot, and Milvus answers as far as is known."""
+        """Returns whether this is the shard of a snapshot and no outage of Milvus is known."""
         return self._admission.opens(snapshot_id) and not self._reader.client.outage
 
     async def close(self) -> None:
-        """Ends what runs; whoever asks later is told so."""
+        """Cancels running searches and rejects later requests."""
         self._admission.closed = True
         for runner in self._runners:
             runner.cancel()
@@ -147,7 +148,7 @@ class MilvusShard:
         self._admission.live = None
 
     def _applied(self) -> AppliedState | None:
-        """Returns how far live changes are; before a read, which then sees at least them."""
+        """Returns the state of live changes; call it before a read, which sees at least these."""
         live = self._admission.live
         return None if live is None else live.view.applied
 
@@ -157,10 +158,10 @@ class MilvusShard:
         runner.add_done_callback(self._runners.discard)
 
     async def _run(self) -> None:
-        """Answers batches for as long as there are any."""
+        """Answers batches until none is left."""
         while True:
             if len(self._runners) > 1:
-                await asyncio.sleep(_COMPANY_S)
+                await asyncio.sleep(_BATCH_WAIT_S)
             batch = self._batcher.take()
             if batch is None:
                 return

@@ -1,4 +1,4 @@
-"""What a Milvus collection has stored about items: by id, and in the order of ids."""
+"""Reads the items of a Milvus collection, by id or in id order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.milvus.rows import parse_attributes
 
 _Row = Mapping[str, Any]
 _TEXT = ("start", "stop", "gap", "passage", "rest")
-# Greater than the separator: stands after all chunks of an id, and before any greater id.
+# Appended to an id, it sorts after all chunks of the id and before any greater id.
 _AFTER = chr(ord(SEPARATOR) + 1)
 _FIRST_CHUNK = "chunk == 0"
 
@@ -27,8 +27,8 @@ class StoredRows:
     """Reads items; see `Shard.fetch` and `Shard.scan`.
 
     Args:
-        reader: The collection.
-        unit_length: True where vectors are kept at unit length (metric cosine).
+        reader: Reads the collection.
+        unit_length: Whether vectors have unit length (metric cosine).
     """
 
     def __init__(self, reader: MilvusReader, *, unit_length: bool) -> None:
@@ -43,7 +43,7 @@ class StoredRows:
         filter: Filter | None,
         deadline: float | None,
     ) -> list[Item]:
-        """Reads items by id, in order; those that do not exist, or match, are left out."""
+        """Returns items by id, in this order; omits those that do not exist or do not match."""
         if chunks:
             keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))
@@ -63,7 +63,7 @@ class StoredRows:
         payload: frozenset[PayloadField],
         deadline: float | None,
     ) -> list[Item]:
-        """Reads the first `limit` items after an id that match, in id order."""
+        """Returns the first `limit` matching items after an id, in id order."""
         items: list[Item] = []
         whole = _is_whole(payload)
         fields = [] if whole else _fields(payload, ())
@@ -76,7 +76,7 @@ class StoredRows:
             ids = [parse_key(row["key"])[0] for row in rows]
             if whole:
                 found = await self._documents(ids, payload, filter, deadline)
-                # Some may have gone in the meantime.
+                # Some may have been deleted since.
                 items += [found[one] for one in ids if one in found]
             else:
                 items += [self._item([row], payload, "") for row in rows]
@@ -104,8 +104,8 @@ class StoredRows:
             grouped.setdefault(parse_key(row["key"])[0], []).append(row)
         items = {}
         for one, chunks in grouped.items():
-            # Where a document has just been replaced, chunks of the one before may be left. Not the
-            # greatest version is the newest: a new log counts from 1.
+            # Just after a replacement, chunks of the previous document may be left. The greatest
+            # version is not always the newest, because a new log counts from 1.
             if parse_key(chunks[0]["key"])[1] > 0:
                 continue
             mine = [row for row in chunks if row["version"] == chunks[0]["version"]]
@@ -121,8 +121,8 @@ class StoredRows:
         fields: Sequence[str],
         deadline: float | None,
     ) -> list[_Row]:
-        """Reads the rows that have one of some values, and match, in no particular order."""
-        # A filter that cannot be carried out is refused whatever ids there are.
+        """Returns the matching rows that have one of these values, in no particular order."""
+        # Rejects an unsupported filter even without ids.
         self._reader.matching(filter)
 
         async def read(batch: Sequence[str]) -> list[_Row]:
@@ -135,7 +135,7 @@ class StoredRows:
         return [row for rows in await asyncio.gather(*map(read, batches)) for row in rows]
 
     def _item(self, rows: Sequence[_Row], payload: frozenset[PayloadField], text: str) -> Item:
-        """Makes an item of rows: all of a document, or one."""
+        """Builds an item from all rows of a document, or from one."""
         row = rows[0]
         expires = row["expires"]
         kinds = self._reader.kinds
@@ -159,7 +159,7 @@ class StoredRows:
 
 
 def join_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Puts the text of a document together from all its rows, in order; see `layout`."""
+    """Returns the text of a document from all of its rows, in order; see `layout`."""
     pieces: list[str] = []
     reached = 0
     for row in rows:
@@ -175,7 +175,7 @@ def _is_whole(payload: frozenset[PayloadField]) -> bool:
 
 
 def _fields(payload: frozenset[PayloadField], text: Sequence[str]) -> list[str]:
-    """Returns the fields to read; text: those that hold the text."""
+    """Returns the fields to read; `text` names those that hold the text."""
     fields = ["version", "expires"]
     fields += ["title"] if PayloadField.TITLE in payload else []
     fields += ["attributes"] if PayloadField.ATTRIBUTES in payload else []
@@ -184,13 +184,15 @@ def _fields(payload: frozenset[PayloadField], text: Sequence[str]) -> list[str]:
 
 
 def _storable(values: Iterable[str], separators: int) -> list[str]:
-    """Leaves out the ids, or keys, that no row can have."""
+    """Omits the ids or keys that no row can have."""
     return [one for one in values if one.count(SEPARATOR) == separators and "\0" not in one]
 
 
 def _before_separator(after_id: str) -> str:
-    """Returns an id that as many ids come after: none has the separator, or what is less than
-    it."""
+    """Returns the prefix of an id before its first character that stored ids cannot have.
+
+    The same stored ids follow both in id order.
+    """
     for place, sign in enumerate(after_id):
         if sign <= SEPARATOR:
             return after_id[:place]

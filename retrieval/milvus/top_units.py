@@ -1,4 +1,4 @@
-"""The best units (documents, chunks or groups) of a leg, from a Milvus that finds rows."""
+"""Finds the best units (documents, chunks or groups) of a leg among rows of Milvus."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 from retrieval.milvus.layout import MAX_ROWS, MilvusHit, parse_key
 
 _WIDEN = 4
-# Asked for beyond what is wanted, so that the last ones may have equals.
+# Rows requested beyond the wanted number, to include ties of the last one.
 _TIE_SLACK = 4
 
 
 class RankedRow(NamedTuple):
-    """A row that was found; in the order of hits: best score, then document id, then chunk.
+    """A found row; rows sort like hits: best score, then document id, then chunk.
 
-    negated: Score, negated. fields: Those that were asked for.
+    negated: Negated score.
+    fields: The fields requested.
     """
 
     negated: float
@@ -24,9 +25,9 @@ class RankedRow(NamedTuple):
     fields: Mapping[str, Any]
 
 
-# Finds the best `ask` rows for some of the queries, given by their places.
+# Finds the best `ask` rows of the queries at some places: (places, ask) -> rows of each.
 FindRows = Callable[[Sequence[int], int], Awaitable[Sequence[Sequence[MilvusHit]]]]
-# Gives the unit that a row belongs to.
+# Returns the unit of a row.
 UnitOf = Callable[[RankedRow], Hashable]
 
 
@@ -43,18 +44,18 @@ def chunk_of(row: RankedRow) -> Hashable:
 async def find_top_units(
     find: FindRows, queries: int, k: int, *, first_ask: int, unit_of: UnitOf, exact: bool
 ) -> list[list[RankedRow]]:
-    """Finds, per query, the best row of each of the k best units, in the order of hits.
+    """Returns, per query, the best row of each of the k best units, in the order of hits.
 
-    A prefix of the best rows that holds k units holds the k best ones, so the ask is widened until
-    it does, no more rows come, or MOST_ROWS were asked for.
+    If a prefix of the best rows contains k units, these are the k best ones. So the number of rows
+    is increased until the prefix does, no more rows match, or MAX_ROWS are requested.
 
     Args:
-        find: Finds rows; fewer than asked for only where there are no more.
+        find: Finds rows; returns fewer than requested only if no more match.
         queries: Number of queries.
-        k: Units wanted, >= 1.
-        first_ask: Rows to ask for at first.
-        unit_of: Which unit a row belongs to.
-        exact: Rows are the best there are; of equal ones the right ones are wanted, too.
+        k: Number of units, >= 1.
+        first_ask: Rows to request at first.
+        unit_of: Returns the unit of a row.
+        exact: Whether `find` is exact, so that ties must be resolved exactly as well.
     """
     ask = min(max(k, first_ask) + (_TIE_SLACK if exact else 0), MAX_ROWS)
     done: dict[int, list[RankedRow]] = {}

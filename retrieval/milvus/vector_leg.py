@@ -1,4 +1,4 @@
-"""The rows of a Milvus collection that are nearest to a vector, also where a graph comes short."""
+"""Finds the nearest rows of a vector in Milvus, even if a graph search returns too few."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 from retrieval.milvus.reader import MilvusReader
 
-# The widest search of a graph that Milvus allows.
+# Maximum width of a graph search in Milvus.
 _MAX_EF = 32_768
 _WIDEN = 4
 
 
 class VectorIndexInfo(NamedTuple):
-    """What searches must know of a collection.
+    """Index and size of a collection.
 
-    version: Of the Milvus. flat: Its index compares every vector; else it is HNSW. ef_search: Width
-    where a request names none. chunks: Of the snapshot. chunks_per_document: Rows to ask for, at
-    first, for each document wanted. lite: It is Milvus Lite.
+    version: Version of the server.
+    flat: Whether the index compares every vector; otherwise it is HNSW.
+    ef_search: Default width of a graph search.
+    chunks: Number of chunks of the snapshot.
+    chunks_per_document: Rows to request per document at first.
+    lite: Whether the server is Milvus Lite.
     """
 
     version: str
@@ -36,8 +39,8 @@ class VectorLeg:
     """Finds rows by vector.
 
     Args:
-        reader: The collection.
-        info: What it is.
+        reader: Reads the collection.
+        info: Index and size of the collection.
     """
 
     def __init__(self, reader: MilvusReader, info: VectorIndexInfo) -> None:
@@ -53,29 +56,29 @@ class VectorLeg:
         ef_search: int,
         deadline: float | None,
     ) -> list[list[MilvusHit]]:
-        """Finds the best rows for each vector, fewer than asked for only where there are no more.
+        """Returns the best rows of each vector; fewer than requested only if no more match.
 
         Args:
-            vectors: (n, d).
-            ask: Rows.
-            expression: What they must meet; empty: nothing.
-            fields: To read of each.
-            ef_search: Width of a search of the graph; it goes wider where it must.
-            deadline: Time of the loop.
+            vectors: (n, d) float32.
+            ask: Number of rows to return per vector.
+            expression: Condition on the rows; empty matches all.
+            fields: Fields to read of each row.
+            ef_search: Width of the graph search; it is increased as needed.
+            deadline: Time of the running loop; None uses the timeout of the client.
         """
         if self._info.flat:
             return await self._reader.search(vectors, ask, expression, fields, None, deadline)
-        # Never fewer than asked for: Milvus refuses that.
+        # Milvus rejects a width below the number of rows.
         ef = max(ef_search, ask)
         matches: int | None = None
         if self._info.lite and expression:
-            # Servers go wider by themselves where few match; Lite looks at `ef` rows, whatever.
+            # Servers widen the search if few rows match; Lite always looks at `ef` rows.
             matches = await self._reader.count(expression, deadline)
             ef = self._widened(ef, matches)
         results = await self._reader.search(vectors, ask, expression, fields, ef, deadline)
         if min(map(len, results)) == ask:
             return results
-        # All there are, or the graph had no way to the others past rows that do not match.
+        # Either no more rows match, or non-matching rows cut off the graph search.
         if matches is None:
             matches = await self._reader.count(expression, deadline)
         wanted = min(ask, matches)
@@ -92,7 +95,7 @@ class VectorLeg:
         return results
 
     def _widened(self, ef: int, matches: int) -> int:
-        """Returns the width that looks at as many matches as `ef` does where all rows match."""
+        """Returns the width that visits as many matches as `ef` does if all rows match."""
         return min(max(ef, ef * self._info.chunks // max(1, matches)), _MAX_EF)
 
     async def _scan(
@@ -103,10 +106,10 @@ class VectorLeg:
         fields: Sequence[str],
         deadline: float | None,
     ) -> list[MilvusHit]:
-        """Reads every vector, and compares it."""
+        """Returns the best rows by comparing every vector."""
         found: list[MilvusHit] = []
         async for page in self._reader.pages(expression, [*fields, "vector"], deadline):
             for row in page:
                 score = np.float32(np.asarray(row["vector"], np.float32) @ vector)
                 found.append(MilvusHit(row["key"], float(score), row))
-        return sorted(found, key=lambda one: (-one.score, one.key))[:ask]
+        return sorted(found, key=lambda hit: (-hit.score, hit.key))[:ask]

@@ -208,7 +208,7 @@ async def test_whoever_waits_too_long_says_so_and_goes_on_when_asked_again(
         entries = await one.entries()
         first, second = await one.delta(), await one.delta()
         one.lock.holder = one.lock.lease(1)
-        with pytest.raises(NotReady, match="another router holds the right to write"):
+        with pytest.raises(NotReady, match="another router holds the lease to write"):
             await second.apply(entries)
         assert await one.documents() == {}
         one.lock.holder = None
@@ -227,7 +227,7 @@ async def test_nothing_is_written_when_the_right_to_may_lapse(milvus_uri: str) -
         (collection,) = one.made
         lease = await collection.lease(state_of(one.name))
         lease.short = True  # type: ignore[attr-defined]
-        with pytest.raises(NotReady, match="may lapse before they are written"):
+        with pytest.raises(NotReady, match="may expire before they are written"):
             await delta.apply(await one.entries())
         assert await one.documents() == {}
         assert one.lock.holder is None, "others may try"
@@ -327,12 +327,12 @@ async def test_a_collection_that_is_written_anew_is_begun_with_anew(milvus_uri: 
         async with asyncio.timeout(10):
             # What is at hand may be older for a moment.
             await _until_seen(one, whole=False)
-        with pytest.raises(NotReady, match="or not wholly: it is being written"):
+        with pytest.raises(NotReady, match="missing or incomplete: its export is running"):
             await delta.apply(left)
         await one.client.delete(one.name, "chunk >= 0")
         await one.states.write(one.name, replace(writing, whole=True))
         await _until_seen(one, whole=True)
-        with pytest.raises(SnapshotMismatch, match="was written again"):
+        with pytest.raises(SnapshotMismatch, match="was exported again"):
             await delta.apply(left)
         delta = await one.delta()
         assert delta.view.applied.watermark.positions == Watermark("").positions

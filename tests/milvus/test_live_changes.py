@@ -35,7 +35,7 @@ pytestmark = [
 _RECOVERY_S = 180.0
 _DIM = 8
 _ITEMS = 40
-_WRITING = "live changes are written to milvus from here"
+_WRITING = "acquired the lease to write live changes to milvus"
 DENSE = c.SearchMode.DENSE
 TEXT = frozenset({c.PayloadField.TEXT})
 
@@ -159,7 +159,7 @@ async def test_what_is_written_is_read_at_once(tmp_path: Path, milvus_uri: str) 
         item = c.Item(id="no\x01id", text="x", vector=vector_of(1))
         (result,) = (await client.upsert_items([item])).results
         assert result.outcome is c.WriteOutcome.REJECTED
-        assert "ids in Milvus cannot have; use another id" in result.message
+        assert "is not allowed in ids with Milvus; use another id" in result.message
 
 
 class Caller:

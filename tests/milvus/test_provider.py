@@ -137,8 +137,8 @@ async def test_a_snapshot_that_is_not_wholly_there_is_not_ready_and_says_what_to
         state = await states.read(held.name)
         assert state is not None
         for changed, kind, wanted in (
-            ({"whole": False}, NotReady, "not wholly in Milvus"),
-            ({"documents": 7}, SnapshotMismatch, "60 documents .* given 7 .*--again"),
+            ({"whole": False}, NotReady, "incomplete in Milvus"),
+            ({"documents": 7}, SnapshotMismatch, "60 documents .* but 7 .*--again"),
         ):
             await states.write(held.name, dataclasses.replace(state, **changed))
             with pytest.raises(kind, match=wanted):

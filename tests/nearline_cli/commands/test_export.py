@@ -65,7 +65,7 @@ def test_a_milvus_must_be_named_and_be_there(tmp_path: Path, nearline: Run) -> N
     assert "--to milvus needs --milvus-uri" in done.stderr
     done = nearline(*asked, "--milvus-uri", "127.0.0.1:19530")
     assert done.returncode == 2
-    assert "give http://HOST:PORT" in done.stderr
+    assert "use http://HOST:PORT" in done.stderr
 
 
 @pytest.mark.milvus

@@ -142,12 +142,12 @@ def test_filters_see_values_in_the_kind_of_their_column_and_no_others() -> None:
     [
         ({"document_id": "a\0"}, "id", r"U\+0000.*use another id"),
         ({"document_id": "a\x01b"}, "id", r"U\+0001.*use another id"),
-        ({"title": "a\0b"}, "title", r"U\+0000.*take it out"),
-        ({"text": "ab\0", "bounds": np.array([[0, 1]])}, "text", r"U\+0000.*take it out"),
-        ({"title": "é" * 32_768}, "title", "65,536 bytes.* 65,535; shorten"),
-        ({"text": "a" * 65_536, "bounds": np.array([[0, 65_536]])}, "text", "cut documents into"),
+        ({"title": "a\0b"}, "title", r"U\+0000.*remove it"),
+        ({"text": "ab\0", "bounds": np.array([[0, 1]])}, "text", r"U\+0000.*remove it"),
+        ({"title": "é" * 32_768}, "title", "65,536 bytes.* 65,535: shorten"),
+        ({"text": "a" * 65_536, "bounds": np.array([[0, 65_536]])}, "text", "split documents into"),
         ({"text": "a" * 65_537, "bounds": np.array([[0, 1]])}, "text", "65,536 bytes"),
-        ({"attributes": {"kind": "a" * 65_536}}, "attributes", "65,547 bytes.* 65,536; leave out"),
+        ({"attributes": {"kind": "a" * 65_536}}, "attributes", "65,547 bytes.* 65,536. Remove"),
         ({"attributes": {AS_WRITTEN: 1}}, "attributes", "reserved.*rename"),
     ],
 )
@@ -167,7 +167,7 @@ def test_words_that_grow_too_long_are_refused() -> None:
     # One sign that NFKC makes 18 of.
     text = "\ufdfa" * 4_000
     made(text, np.array([[0, 4_000]]))
-    with pytest.raises(InvalidRequest, match="cut documents into chunks"):
+    with pytest.raises(InvalidRequest, match="split documents into chunks"):
         made(text, np.array([[0, 4_000]]), analyser=Analyser("none"))
 
 
