@@ -1,1 +1,1 @@
-"""What is learned from interactions, for a snapshot to carry."""
+"""Models trained on interactions, as part of a snapshot."""

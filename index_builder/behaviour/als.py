@@ -1,4 +1,4 @@
-"""Factors of users and items by alternating least squares; `implicit` does the work."""
+"""User and item factors by alternating least squares, computed by `implicit`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retrieval.behaviour.factors import ItemFactors
 
 
 class AlsOptions(NamedTuple):
-    """Options of ALS. A large regularisation is what pays (0.01 is the library's, and weak)."""
+    """Options of ALS. Strong regularisation pays off: the library's default of 0.01 is weak."""
 
     factors: int = 64
     regularisation: float = 20.0
@@ -22,17 +22,17 @@ class AlsOptions(NamedTuple):
 
 def train_factors(
     matrix: Any,
-    options: AlsOptions = AlsOptions(),  # noqa: B008  a tuple cannot change
+    options: AlsOptions = AlsOptions(),  # noqa: B008  tuples are immutable
     seed: int = 0,
     threads: int = 0,
 ) -> ItemFactors:
-    """Trains item factors; the same to the bit for the same input with one thread.
+    """Trains item factors. With one thread, equal input gives bit-identical output.
 
     Args:
         matrix: (users, items) float32 CSR of confidences.
-        threads: 0: one for each core.
+        threads: Number of threads; 0 means one per core.
     """
-    # Threads of the linear algebra under threads of `implicit` are slower, as it says itself.
+    # Threads of the linear algebra library inside those of `implicit` slow it down, as it warns.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=options.factors,

@@ -1,4 +1,4 @@
-"""The generators that a blend is chosen from, trained on interactions."""
+"""The candidate generators from which a blend is chosen, trained on interactions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS
 
 _RIDGE = 100.0
 _DECAY_DAYS = 60.0
-# Popularity orders what was had equally often, and nothing else.
+# A small share: popularity only breaks ties between items bought equally often.
 _TIE = 1e-3
 
 
 class CandidateGenerator(NamedTuple):
-    """A generator under its settings.
+    """A generator with its settings.
 
     model: popular, item_to_item, als, ease, session or buy_again.
-    settings: What tells it from others of its model; "plain": as the model is published.
-    table: Name of the table that it reads, shared with others; empty: no snapshot carries it.
-    only_repeats: Made for lists where what a user had may come again, and for no others.
+    settings: Distinguishes generators of one model; "plain" is the model as published.
+    table: Name of the table it reads, possibly shared; empty if no snapshot carries one.
+    only_repeats: Whether it serves only lists that may repeat items of the user's history.
     """
 
     model: str
@@ -52,23 +52,24 @@ class CandidateGenerator(NamedTuple):
 def train_candidates(
     train: Interactions, *, repeats: bool, seed: int = 0
 ) -> list[CandidateGenerator]:
-    """Trains all of them; the first of a model is the plain one.
+    """Trains all generators; the first of each model is the plain one.
 
-    The settings are few, around those that were best on the two shared data sets (shared research,
-    recommendation calibration); which of them serve is chosen on validation, per data set.
+    The grid is small, around the settings that were best on the two shared data sets (shared
+    research, recommendation calibration). Validation chooses the generators that serve, per data
+    set.
 
     Args:
-        repeats: What a user had may be recommended again.
+        repeats: Whether items of a user's history may be recommended again.
     """
     matrix = users_by_items(train)
-    found = [*_popular(train), *_item_to_item(matrix), *_als(matrix, seed), *_sessions(train)]
+    generators = [*_popular(train), *_item_to_item(matrix), *_als(matrix, seed), *_sessions(train)]
     if len(train.items) <= MOST_ITEMS:
-        found += _ease(matrix)
+        generators += _ease(matrix)
         if repeats:
-            found += _ridge(train)
+            generators += _ridge(train)
     if repeats:
-        found += _buy_again(train)
-    return found
+        generators += _buy_again(train)
+    return generators
 
 
 def _popular(train: Interactions) -> Iterator[CandidateGenerator]:
@@ -93,13 +94,13 @@ def _als(matrix: Any, seed: int) -> Iterator[CandidateGenerator]:
 
 
 def _sessions(train: Interactions) -> Iterator[CandidateGenerator]:
-    around = session_lists(train)
-    after = session_lists(train, SessionOptions(window=10, decay=5.0, directed=True))
+    symmetric = session_lists(train)
+    directed = session_lists(train, SessionOptions(window=10, decay=5.0, directed=True))
     for tau in (5.0, 2.5, 10.0, 40.0):
-        generator = ListGenerator(around, Recency(tau))
+        generator = ListGenerator(symmetric, Recency(tau))
         yield CandidateGenerator("session", f"tau={tau:g}", generator, SESSIONS)
     for tau in (3.0, 10.0):
-        generator = ListGenerator(after, Recency(tau))
+        generator = ListGenerator(directed, Recency(tau))
         yield CandidateGenerator(
             "session", f"directed tau={tau:g}", generator, f"{SESSIONS}_directed"
         )

@@ -1,4 +1,4 @@
-"""How good lists of items are that nobody had yet, made of what the items say."""
+"""Evaluates lists of items without interactions, ranked by their content."""
 
 from __future__ import annotations
 
@@ -21,79 +21,85 @@ from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import History
 
 RANDOM, AVERAGE, CONTENT = "random", "content_average", "content"
-# Fewer cannot be parted into folds that say anything.
-_LEAST_ITEMS = 10
+# With fewer items, cross-validation folds are too small to mean anything.
+_MIN_ITEMS = 10
 
 
 class RandomOrder:
-    """Scores items at random, for each user again; what any model must be better than."""
+    """Scores items at random, independently for each user; the baseline that any model must
+    beat.
+    """
 
     def __init__(self, items: int, seed: int = 0) -> None:
         self._items = items
         self._rng = np.random.default_rng(seed)
 
     def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32 in 0..1."""
+        """Returns a score for each item: (items,) float32 in 0..1."""
         return self._rng.random(self._items, np.float32)
 
 
 class ContentAverage(NamedTuple):
-    """Scores items by the cosine with the mean content of what the user had.
+    """Scores items by their cosine with the mean content of the user's history.
 
-    content: (items, d) float32, rows of unit length; of zeros where nothing is known.
+    content: (items, d) float32, rows of unit length; zeros where the content is unknown.
     """
 
     content: NDArray[np.float32]
 
     def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32 in -1..1, up to one positive factor of the user."""
+        """Returns a score for each item: (items,) float32, the cosine up to a positive factor
+        per user.
+        """
         scores: NDArray[np.float32] = self.content @ self.content[history.items].sum(axis=0)
         return scores
 
 
-def holds_out_items(how: str) -> bool:
-    """Returns whether a split holds out items, of which models of behaviour alone know nothing."""
-    return how.partition(":")[0] == "cold-items"
+def holds_out_items(split_name: str) -> bool:
+    """Returns whether a split holds out items, which no behavioural model can know."""
+    return split_name.partition(":")[0] == "cold-items"
 
 
 def evaluate_cold_items(
     interactions: Interactions,
-    how: str,
+    split_name: str,
     k: int,
     content: NDArray[np.float32],
     *,
     seed: int = 0,
 ) -> Evaluation:
-    """Ranks the items held out for the users who had one of them, among nothing but them.
+    """Ranks the held-out items, and only these, for each user who interacted with one of them.
 
     Args:
-        how: "cold-items:F", see `splits.split`. k: Places of a list.
-        content: (items, d), rows of unit length in the order of `interactions.items`; of zeros
-            where nothing is known of what the item says.
-    Raises: InvalidRequest: no such split, too few items to learn from, or no user had one held out
-        and one other.
+        split_name: "cold-items:F"; see `splits.split`.
+        k: Length of each list.
+        content: (items, d), rows of unit length in the order of `interactions.items`; zeros where
+            the content is unknown.
+    Raises: InvalidRequest: there is no such split, too few items can be learned from, or no user
+        has both a held-out item and another one.
     """
-    parts = split(interactions, how, seed)
+    parts = split(interactions, split_name, seed)
     task = make_task(parts)
     counts = item_counts(parts.train)
     usable = np.count_nonzero(content.any(axis=1) & (counts > 0))
-    if usable < _LEAST_ITEMS or not len(task.users):
+    if usable < _MIN_ITEMS or not len(task.users):
         raise InvalidRequest(
-            f"{how} leaves {usable} items to learn from of which the corpus says something, and "
-            f"{len(task.users)} users to test; {_LEAST_ITEMS} and 1 are needed: hold out less, or "
-            "check --id-column",
+            f"{split_name} leaves {usable} training items with content and {len(task.users)} users "
+            f"to test, but {_MIN_ITEMS} and 1 are needed; hold out fewer items, or check "
+            "--id-column",
             field="split",
         )
     factors = train_factors(users_by_items(parts.train), AlsOptions(), seed, threads=1)
     shares = explained_shares(content, factors.vectors, counts)
     best = max(shares, key=shares.__getitem__)
     vectors = predict_factors(content, factors.vectors, counts, best)
-    # The sums stay those of the training: that nobody had a new item tells nothing against it.
-    # All that a user did counts: new items are held out at random, not those that come next.
-    placed = FactorGenerator(factors._replace(vectors=vectors), newest=ALL_EVENTS)
+    # The gram matrix stays that of the training: new items have no interactions yet, and that is no
+    # evidence against them. The whole history counts: held-out items are drawn at random, not from
+    # the end.
+    predicted = FactorGenerator(factors._replace(vectors=vectors), newest=ALL_EVENTS)
     generators: list[tuple[str, str, Generator]] = [
         (RANDOM, "", RandomOrder(len(content), seed)),
         (AVERAGE, "", ContentAverage(content)),
-        (CONTENT, f"regularisation={best:g}", placed),
+        (CONTENT, f"regularisation={best:g}", predicted),
     ]
     return Evaluation(parts.train, task, None, measure_generators(task, generators, k), shares)

@@ -1,10 +1,10 @@
-"""Factors of items that nobody had yet, from what they say.
+"""Predicts the factors of items without interactions from their content.
 
-A ridge regression from content vectors to the factors of the items that have interactions. It keeps
-the length of the factors, which is how popular an item is: 0.267 of recall@20 among held-out films,
-0.186 where the mapped vectors are brought to one length. Every item counts once: weighted by
-popularity, the best regression is worse than the best unweighted one (0.249 against 0.280; shared
-research, recommendation calibration, section 3).
+A ridge regression maps content vectors to the factors of the items that have interactions. It keeps
+the length of the factors, which encodes popularity: recall@20 among held-out films is 0.267, but
+0.186 if the mapped vectors are normalised. Every item counts once: with weights by popularity, the
+best regression is worse than the best unweighted one (0.249 against 0.280; shared research,
+recommendation calibration, section 3).
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 REGULARISATIONS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _FOLDS = 5
-# With fewer items a fold is one or two of them, and the choice is noise.
-_LEAST_TO_CHOOSE = 10
-# Rows made float64 at once, some 50 MB with 384 numbers each.
+# With fewer items, a fold has one or two of them and the choice is noise.
+_MIN_TO_CHOOSE = 10
+# Rows converted to float64 at a time: about 50 MB at 384 dimensions.
 _BLOCK_ROWS = 1 << 14
 
 
 class _Moments(NamedTuple):
-    """Sums over items, 1 before their content x and y being factors: x'x (d+1, d+1), x'y."""
+    """Sums over items of x'x, (d+1, d+1), and x'y: x is the content after a constant 1, y the
+    factors.
+    """
 
     left: NDArray[np.float64]
     right: NDArray[np.float64]
@@ -32,7 +34,7 @@ class _Moments(NamedTuple):
         return _Moments(self.left - other.left, self.right - other.right)
 
     def solve(self, regularisation: float) -> NDArray[np.float64]:
-        """Returns (d+1, f) coefficients; the constant is not held down."""
+        """Returns (d+1, f) coefficients; the constant is not regularised."""
         left = self.left.copy()
         inner = np.arange(1, len(left))
         left[inner, inner] += regularisation
@@ -45,24 +47,25 @@ def predict_factors(
     counts: NDArray[np.int64],
     regularisation: float | None = None,
 ) -> NDArray[np.float32]:
-    """Returns factors with the rows filled of the items that have no interactions: (n, f) float32.
+    """Returns the factors with the rows of items without interactions filled in: (n, f) float32.
 
         (b, W) = argmin sum |y - b - x W|^2 + regularisation |W|^2,   filled with b + x W
-    over the items that have interactions. Few of these need no rule of their own: the fewer they
-    are, the nearer is what is filled in to their mean. Where there is none, 0 is filled in: nothing
-    is known, and an item with such factors is recommended to nobody.
+    The sum is over the items with interactions. The fewer there are, the closer the predictions are
+    to their mean, so a small number needs no special rule. Without any, the prediction is 0, and
+    such items are never recommended.
 
     Args:
-        content: (n, d), usually of unit length. A row of zeros: nothing is known of what the item
-            says; it is not learned from, and filled with 0 if it has no interactions.
-        factors: (n, f). counts: (n,) interactions with each item, at least 0.
-        regularisation: > 0; None: as `choose_regularisation` finds it.
-    Raises: ValueError: not all have n rows, or regularisation is not above 0.
+        content: (n, d), usually of unit length. A row of zeros means that the content is unknown:
+            the item is not learned from, and its factors are 0 if it has no interactions.
+        factors: (n, f).
+        counts: (n,) number of interactions with each item, at least 0.
+        regularisation: Above 0. If None, `choose_regularisation` chooses it.
+    Raises: ValueError: the arrays do not all have n rows, or the regularisation is not above 0.
     """
     if not len(content) == len(factors) == len(counts):
         raise ValueError(
             f"{len(content)} rows of content, {len(factors)} of factors and {len(counts)} counts: "
-            "give one of each for every item"
+            "pass one of each per item"
         )
     if regularisation is not None and not regularisation > 0:
         raise ValueError(f"regularisation is {regularisation}; it must be above 0, such as 3")
@@ -78,23 +81,23 @@ def predict_factors(
     solved = _moments(content, factors, learned).solve(regularisation)
     for start in range(0, len(empty), _BLOCK_ROWS):
         rows = empty[start : start + _BLOCK_ROWS]
-        filled[rows] = _with_one(content[rows]) @ solved
+        filled[rows] = _with_constant(content[rows]) @ solved
     return filled
 
 
 def choose_regularisation(
     content: NDArray[np.float32], factors: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> float:
-    """Returns the one of REGULARISATIONS that explains most in `explained_shares`.
+    """Returns the one of REGULARISATIONS that explains most by `explained_shares`.
 
-    On ml-latest-small that is 3 for each of three draws of held-out films, and their recall@20 is
-    0.297; it is 0.298 with 1 and 10, 0.295 with 30 and 0.283 with 100.
+    On ml-latest-small it is 3 for each of three draws of held-out films, with a recall@20 of 0.297;
+    recall is 0.298 with 1 and 10, 0.295 with 30 and 0.283 with 100.
 
     Args:
-        content, factors, counts: As `predict_factors` has them.
-    Returns: The largest where fewer than ten items can be learned from.
+        content, factors, counts: As in `predict_factors`.
+    Returns: The largest one if fewer than ten items can be learned from.
     """
-    if np.count_nonzero(_known(content) & (counts > 0)) < _LEAST_TO_CHOOSE:
+    if np.count_nonzero(_known(content) & (counts > 0)) < _MIN_TO_CHOOSE:
         return REGULARISATIONS[-1]
     shares = explained_shares(content, factors, counts)
     return max(shares, key=shares.__getitem__)
@@ -103,14 +106,15 @@ def choose_regularisation(
 def explained_shares(
     content: NDArray[np.float32], factors: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> dict[float, float]:
-    """Returns by regularisation the share of squared scores that content explains, in five folds.
+    """Returns, by regularisation, the share of squared scores that content explains, in five folds.
 
-    1: all. 0: as much as if every item had the mean factors. The error of scores over all users,
-    with vectors U, for an item that is off by e, is e U'U e'. Where ALS has come to rest U'U is
-    Y'Y, for any loss of U Y' and equal penalties on both, so factors of items tell it alone.
+    1 means all of it; 0 means no better than giving every item the mean factors. For user vectors U
+    and an item whose factors are off by e, the error of its scores over all users is e U'U e'. At
+    convergence of ALS, U'U equals Y'Y for any loss of U Y' with equal penalties on both, so the
+    item factors suffice.
 
     Args:
-        content, factors, counts: As `predict_factors` has them; ten items to learn from at least.
+        content, factors, counts: As in `predict_factors`, with at least ten items to learn from.
     """
     learned = np.flatnonzero(_known(content) & (counts > 0))
     whole = _moments(content, factors, learned)
@@ -121,7 +125,7 @@ def explained_shares(
     for number in range(_FOLDS):
         rows = learned[number::_FOLDS]
         rest = whole.without(_moments(content, factors, rows))
-        x, y = _with_one(content[rows]), factors[rows].astype(np.float64)
+        x, y = _with_constant(content[rows]), factors[rows].astype(np.float64)
         spread += _squared_scores(y - rest.right[0] / rest.left[0, 0], gram)
         for regularisation in REGULARISATIONS:
             errors[regularisation] += _squared_scores(y - x @ rest.solve(regularisation), gram)
@@ -143,11 +147,11 @@ def _moments(
     left, right = np.zeros((wide, wide)), np.zeros((wide, factors.shape[1]))
     for start in range(0, len(rows), _BLOCK_ROWS):
         some = rows[start : start + _BLOCK_ROWS]
-        x = _with_one(content[some])
+        x = _with_constant(content[some])
         left += x.T @ x
         right += x.T @ factors[some].astype(np.float64)
     return _Moments(left, right)
 
 
-def _with_one(content: NDArray[np.float32]) -> NDArray[np.float64]:
+def _with_constant(content: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.column_stack([np.ones(len(content)), content.astype(np.float64)])

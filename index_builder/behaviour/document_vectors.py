@@ -1,4 +1,4 @@
-"""What the documents of a snapshot say, as one vector each."""
+"""One content vector per document of a snapshot: the mean of its chunks."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
 
-# Documents whose chunks are held at once: 50 MB with 384 numbers and two chunks each.
+# Documents whose chunks are in memory at once: 50 MB at 384 dimensions and two chunks each.
 _BLOCK = 1 << 14
 
 
 class DocumentRows(NamedTuple):
     """Documents in order of their ids, with the rows of their chunks.
 
-    ids: Ascending. chunk_rows: (chunks,) int64, document after document. firsts: (documents,)
-        int64, place in chunk_rows of the first of each; every document has one.
+    ids: Ascending.
+    chunk_rows: (chunks,) int64, document after document.
+    firsts: (documents,) int64, index in chunk_rows of each document's first chunk; every document
+        has at least one.
     """
 
     ids: list[str]
     chunk_rows: NDArray[np.int64]
     firsts: NDArray[np.int64]
 
-    def vectors(self, of_chunks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns the mean of a document's chunks at unit length: (documents, d) float32.
+    def vectors(self, chunk_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the mean of each document's chunks at unit length: (documents, d) float32.
 
         Args:
-            of_chunks: (chunks, d), by row.
+            chunk_vectors: (chunks, d), by row.
         """
-        found = np.empty((len(self.ids), of_chunks.shape[1]), np.float32)
+        vectors = np.empty((len(self.ids), chunk_vectors.shape[1]), np.float32)
         for start in range(0, len(self.ids), _BLOCK):
             firsts = self.firsts[start : start + _BLOCK + 1]
             stop = firsts[_BLOCK] if len(firsts) > _BLOCK else len(self.chunk_rows)
             firsts = firsts[:_BLOCK]
-            chunks = of_chunks[self.chunk_rows[firsts[0] : stop]]
+            chunks = chunk_vectors[self.chunk_rows[firsts[0] : stop]]
             sums = np.add.reduceat(chunks, firsts - firsts[0], axis=0)
             length = np.linalg.norm(sums, axis=1, keepdims=True)
-            found[start : start + _BLOCK] = sums / np.where(length > 0, length, 1)
-        return found
+            vectors[start : start + _BLOCK] = sums / np.where(length > 0, length, 1)
+        return vectors
 
 
 def read_document_rows(spool: Spool, shards: int) -> DocumentRows:
-    """Reads which documents there are, of all shards."""
+    """Reads the ids of the documents of all shards, and the rows of their chunks."""
     ids: list[str] = []
     rows = [np.empty(0, np.int64)]
     counts: list[int] = []
@@ -57,6 +59,6 @@ def read_document_rows(spool: Spool, shards: int) -> DocumentRows:
     chunks = np.array(counts, np.int64)
     before = (np.cumsum(chunks) - chunks)[order]
     firsts = np.cumsum(chunks[order]) - chunks[order]
-    # Each document's chunks count on from its first one among those of its shard.
+    # A document's chunks are consecutive within its shard.
     places = np.arange(len(of_shards)) + np.repeat(before - firsts, chunks[order])
     return DocumentRows([ids[one] for one in order.tolist()], of_shards[places], firsts)

@@ -1,8 +1,8 @@
-"""EASE: each item predicted from all others by one regression with a zero diagonal.
+"""EASE: a linear regression that predicts each item from all others, with a zero diagonal.
 
     P = (X'X + lambda I)^-1,   B = I - P / diag(P)     (Steck, 2019, equation 8)
-With the diagonal kept it is plain ridge regression, B = I - lambda P, which has items predict
-themselves: for shops, where people buy again.
+With the diagonal kept it is plain ridge regression, B = I - lambda P, in which items predict
+themselves: useful in shops, where people buy items again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists
 from retrieval.behaviour.item_lists import ItemLists
 
-# The work grows with the cube of the items, the memory with their square: 3.2 GB here.
+# Time grows with the cube of the number of items, memory with its square: 3.2 GB here.
 MOST_ITEMS = 20_000
 _BLOCK_ROWS = 1_024
-# Gives rows of P.
+# Returns the rows of P in a range.
 _Rows = Callable[[int, int], NDArray[np.float32]]
 
 
@@ -30,12 +30,12 @@ def ease_lists(
     keep_diagonal: bool = False,
     length: int = LIST_LENGTH,
 ) -> ItemLists:
-    """Makes lists of what each item says of the others; only what it speaks for is kept.
+    """Returns, for each item, the items that it predicts with a positive weight, best first.
 
     Args:
-        matrix: (users, items) CSR, items <= MOST_ITEMS.
+        matrix: (users, items) CSR with at most MOST_ITEMS items.
         regularisation: lambda > 0.
-        keep_diagonal: Ridge regression; see above.
+        keep_diagonal: Whether to compute ridge regression; see the module.
     """
     assert matrix.shape[1] <= MOST_ITEMS, f"{matrix.shape[1]} items are too many for EASE"
     rows, diagonal = _inverse(matrix, regularisation)
@@ -58,7 +58,9 @@ def ease_lists(
 
 
 def _inverse(matrix: Any, regularisation: float) -> tuple[_Rows, NDArray[np.float32]]:
-    """Returns rows of P, and its diagonal; inverts the smaller of X'X and XX'."""
+    """Returns a function that returns rows of P, and the diagonal of P; inverts the smaller of
+    X'X and XX'.
+    """
     users, items = matrix.shape
     if items <= users:
         gram = (matrix.T @ matrix).toarray().astype(np.float64)

@@ -1,4 +1,4 @@
-"""What an evaluation asks: lists for users whose later interactions are known."""
+"""The task of an evaluation: recommend to users whose later interactions are known."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from retrieval.index.best_rows import top_k_with_ties
 
 
 class EvaluationTask(NamedTuple):
-    """Users to be given lists, and what they had afterwards; u users.
+    """The u users of an evaluation, and the items they interacted with later.
 
-    users: (u,) int32 numbers. histories, relevant: Of each; relevant: distinct items, at least one.
-    candidates: (items,) bool, what may be recommended.
-    order: (items,) int64, item numbers by id as text: the order of equal scores.
-    repeats: Whether what a user had may be recommended again.
+    users: (u,) int32 user numbers.
+    histories: The known history of each user.
+    relevant: For each user, the distinct later items, at least one.
+    candidates: (items,) bool, whether an item may be recommended.
+    order: (items,) int64 item numbers in order of their ids as text, which breaks ties of scores.
+    repeats: Whether items of the history may be recommended again.
     """
 
     users: NDArray[np.int32]
@@ -33,59 +35,60 @@ class EvaluationTask(NamedTuple):
 
 
 def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) -> EvaluationTask:
-    """Makes the task of a split; a user of whom nothing is asked for is not tested.
+    """Returns the task of a split; users without relevant items are not tested.
 
-    Candidates are the items of the training rows, or those held out where the split is about them.
+    Candidates are the items of the training rows or, if the split holds out items, these.
 
     Args:
-        repeats: What a user had may be recommended again; else it is not asked for.
-        only_known: What is no candidate is not asked for either; else it counts as missed.
+        repeats: Whether items of the history may be recommended again; if not, they are not
+            relevant.
+        only_known: Whether only candidates are relevant; if not, other items count as missed.
     """
     train = split.train
     candidates = np.zeros(len(train.items), np.bool_)
     cold = split.held_out_items
     candidates[train.item if cold is None else cold] = True
     known = _by_user(train if split.fold_in is None else split.fold_in)
-    asked = _by_user(split.test)
+    tested = _by_user(split.test)
     users: list[int] = []
     histories: list[History] = []
     relevant: list[NDArray[np.int32]] = []
-    for user, rows in asked.items():
+    for user, rows in tested.items():
         if user not in known:
             continue
-        wanted = np.unique(rows.item)
+        items = np.unique(rows.item)
         if only_known:
-            wanted = wanted[candidates[wanted]]
+            items = items[candidates[items]]
         if not repeats:
-            wanted = np.setdiff1d(wanted, known[user].item)
-        if len(wanted):
+            items = np.setdiff1d(items, known[user].item)
+        if len(items):
             users.append(user)
             histories.append(history_of(known[user]))
-            relevant.append(wanted)
+            relevant.append(items)
     order = np.argsort(np.array(train.items))
     return EvaluationTask(
         np.array(users, np.int32), histories, relevant, candidates, order, repeats
     )
 
 
-def only_known_items(how: str) -> bool:
-    """Returns whether a split asks only for items of its training rows.
+def only_known_items(split_name: str) -> bool:
+    """Returns whether only items of the training rows are relevant in a split.
 
-    After a moment in time new items come, which no model of behaviour can know; in the other splits
-    what is not known counts as missed.
+    After a moment in time new items appear, which no behavioural model can know. In the other
+    splits, unknown items count as missed.
     """
-    return how.startswith("time:")
+    return split_name.startswith("time:")
 
 
 def history_of(rows: Interactions) -> History:
-    """Returns the rows of one user, in order of time, as a history."""
+    """Returns the rows of one user, which are in order of time, as a history."""
     return History(rows.item[::-1], rows.time_us[::-1], rows.weight[::-1])
 
 
 def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.int32]:
-    """Returns the k best items of each user: (u, k) int32, -1 where nothing is left.
+    """Returns the k best items for each user: (u, k) int32, -1 where fewer are left.
 
-    Every candidate is ranked. Equal scores stand in the order of ids.
+    Every candidate is ranked. Ties are broken by item id.
     """
     lists = np.full((len(task.users), k), -1, np.int32)
     in_order = task.candidates[task.order]

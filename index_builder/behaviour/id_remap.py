@@ -1,7 +1,7 @@
-"""Tables under other item numbers: those of another snapshot, or of more items than were learned.
+"""Converts tables to other item numbers: those of another snapshot, or of a larger set of items.
 
-In all of this, numbers are (old items,) int64, the new number of each item, -1 where it is gone;
-they ascend but for those, so that what was in order stays in order.
+Throughout, `numbers` is (old items,) int64: the new number of each item, -1 if the item is gone.
+The others ascend, so anything in order stays in order.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 def map_ids(old: Sequence[str], new: Sequence[str]) -> _Numbers:
-    """Returns the new number of each old id; both ascend."""
+    """Returns the new number of each old id; both sequences ascend."""
     places = {one: number for number, one in enumerate(new)}
     return np.fromiter((places.get(one, -1) for one in old), np.int64, len(old))
 
 
 def remap_tables(tables: BehaviourTables, numbers: _Numbers, ids: Sequence[str]) -> BehaviourTables:
-    """Returns tables of other items: those gone are in no list and no history any more.
+    """Returns the tables for other items; items that are gone are removed from lists and histories.
 
-    Of new items nothing is known: no interaction, popularity 0, no list, factors of 0. The gram
-    matrix stays, since what users are folded in against is all that was learned. Rankers stay, too:
-    they know items by features.
+    New items have no interactions, popularity 0, no list, and factors of 0. The gram matrix does
+    not change, since users are folded in against everything that was learned. Neither do the
+    rankers, which see items only through features.
     """
     count = len(ids)
     factors = tables.factors

@@ -1,4 +1,4 @@
-"""What items say of themselves, as vectors in the order of a data set of interactions."""
+"""The texts of items as vectors, in the order of a data set of interactions."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from nearline.documents import text_to_embed
 from nearline.errors import InvalidRequest
 from nearline.retry import retry_while_unavailable
 
-_ANY = 1 << 62
-# At four characters a token; the model reads a few hundred, and a batch is no load to a service.
+_ANY_NUMBER = 1 << 62
+# At about four characters per token, a model reads a few hundred tokens; a batch of such texts is a
+# small load for the service.
 _MAX_CHARACTERS = 2_000
 _TIMEOUT_S = 120.0
 
 
 def read_texts(corpus: Corpus, ids: Sequence[str]) -> dict[str, str]:
-    """Reads what a corpus says of items: title and text, as a build embeds them; by id.
+    """Returns the title and text of items in a corpus, joined as a build embeds them, by id.
 
-    Rows that cannot be read are passed over, and so is an item that says nothing.
+    Unreadable rows and items without text are skipped.
 
-    Raises: InvalidRequest: it says nothing of any of the items.
+    Raises: InvalidRequest: the corpus has no text for any of the items.
     """
     wanted = set(ids)
     texts = {}
-    for _, item in corpus.rows(BadRows(_ANY)):
+    for _, item in corpus.rows(BadRows(_ANY_NUMBER)):
         text = text_to_embed(item.title, item.text).strip()
         if item.id in wanted and text:
             texts[item.id] = text[:_MAX_CHARACTERS]
     if not texts:
         raise InvalidRequest(
-            f"the corpus says nothing of any of the {len(wanted)} items of the interactions, such "
+            f"the corpus has no text for any of the {len(wanted)} items of the interactions, such "
             f"as {ids[0]!r}; check --id-column, --title-column, --text-column and --item-column",
             field="corpus",
         )
@@ -46,19 +47,20 @@ def read_texts(corpus: Corpus, ids: Sequence[str]) -> dict[str, str]:
 async def embed_texts(
     ids: Sequence[str], texts: Mapping[str, str], embedder: Embedder, info: EmbedderInfo
 ) -> NDArray[np.float32]:
-    """Embeds the beginning of what each item says: (items, d) float32.
+    """Embeds the beginning of each item's text: (items, d) float32.
 
     Args:
-        ids: In the order of the rows. texts: By id; an item that is not there has a row of zeros.
-        info: The card of the embedder.
-    Raises: what the embedder raises; NotReady: it was away for a minute.
+        ids: In the order of the rows.
+        texts: By id; items without one have a row of zeros.
+        info: Description of the embedder.
+    Raises: NotReady: the embedder was unavailable for a minute. Any other error of the embedder.
     """
     content = np.zeros((len(ids), info.dim), np.float32)
     rows = [row for row, one in enumerate(ids) if one in texts]
     size = min(BATCH_TEXTS, info.max_texts)
     for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        batch = [texts[ids[row]][: info.max_characters] for row in some]
+        batch_rows = rows[start : start + size]
+        batch = [texts[ids[row]][: info.max_characters] for row in batch_rows]
         reply = await retry_while_unavailable(
             lambda batch=batch: embedder.embed(  # type: ignore[misc]
                 batch,
@@ -68,5 +70,5 @@ async def embed_texts(
                 timeout_s=_TIMEOUT_S,
             )
         )
-        content[some] = reply.vectors
+        content[batch_rows] = reply.vectors
     return content

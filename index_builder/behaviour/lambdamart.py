@@ -1,4 +1,4 @@
-"""LambdaMART: trees that put what is wanted before what is not, list by list."""
+"""LambdaMART: gradient-boosted trees that learn to rank relevant items first in each list."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from retrieval.behaviour.trees import MAX_LEAVES
 
-# Text of a model: its head, all trees, and what is written after them.
+# The text of a model: its header, all trees, and a trailer.
 _TREES = re.compile(r"(?=^Tree=0$)|(?=^end of trees$)", re.MULTILINE)
 _TREE = re.compile(r"^Tree=\d+\n", re.MULTILINE)
 
 
 class LambdaMartOptions(NamedTuple):
-    """How trees are grown; see LightGBM's parameters.
+    """How trees are trained; see LightGBM's parameters.
 
-    runs: Models that are added up, each with a seed of its own: on validation of the shared shop
-        data one was worth 0.3297 of NDCG@20 (0.3306 with another seed), two 0.3316, four 0.3321.
-    trees: Of each.
+    runs: Number of models, each with its own seed, whose scores are added: on validation of the
+        shared shop data one reached an NDCG@20 of 0.3297 (0.3306 with another seed), two 0.3316,
+        four 0.3321.
+    trees: Trees of each model.
     """
 
     runs: int = 2
@@ -33,15 +34,15 @@ class LambdaMartOptions(NamedTuple):
     features: float = 0.7
     l2: float = 10.0
 
-    def told(self) -> str:
-        """Returns it for people."""
+    def as_text(self) -> str:
+        """Returns the options as text for people."""
         return " ".join(f"{name}={value:g}" for name, value in self._asdict().items())
 
 
 def unavailable_reason() -> str:
-    """Says why no trees can be grown on this machine; empty: they can.
+    """Returns why this machine cannot train trees; empty if it can.
 
-    LightGBM needs a library of the system, libgomp, which small images lack.
+    LightGBM needs the system library libgomp, which small images lack.
     """
     try:
         import lightgbm  # noqa: F401
@@ -55,40 +56,41 @@ def train_trees(
     labels: NDArray[np.bool_],
     sizes: Sequence[int],
     names: Sequence[str],
-    boosting: LambdaMartOptions,
+    options: LambdaMartOptions,
     seed: int,
 ) -> str:
-    """Returns LightGBM's text of all runs in one model; the same for the same arguments.
+    """Returns the LightGBM text of one model with the trees of all runs; deterministic.
 
     Args:
-        values: (n, features), lists one after another. labels: (n,) what was wanted.
-        sizes: Of the lists.
-        names: Of the features.
+        values: (n, features), list after list.
+        labels: (n,) whether an item was relevant.
+        sizes: Length of each list.
+        names: Names of the features.
     """
-    # Imported late; see `unavailable_reason`.
+    # Imported late because it may be unavailable; see `unavailable_reason`.
     import lightgbm
 
     texts = []
-    for run in range(boosting.runs):
-        options = _options(boosting, seed + run)
+    for run in range(options.runs):
+        parameters = _options(options, seed + run)
         data = lightgbm.Dataset(
-            values, labels.astype(np.int8), group=sizes, feature_name=list(names), params=options
+            values, labels.astype(np.int8), group=sizes, feature_name=list(names), params=parameters
         )
-        texts.append(lightgbm.train(options, data, boosting.trees).model_to_string())
+        texts.append(lightgbm.train(parameters, data, options.trees).model_to_string())
     return merge_models(texts)
 
 
-def _options(boosting: LambdaMartOptions, seed: int) -> dict[str, Any]:
+def _options(options: LambdaMartOptions, seed: int) -> dict[str, Any]:
     return {
         "objective": "lambdarank",
-        "num_leaves": boosting.leaves,
-        "learning_rate": boosting.learning_rate,
-        "min_data_in_leaf": boosting.least_in_leaf,
-        "feature_fraction": boosting.features,
-        "lambda_l2": boosting.l2,
-        "max_bin": boosting.bins,
+        "num_leaves": options.leaves,
+        "learning_rate": options.learning_rate,
+        "min_data_in_leaf": options.least_in_leaf,
+        "feature_fraction": options.features,
+        "lambda_l2": options.l2,
+        "max_bin": options.bins,
         "seed": seed,
-        # On a machine that others use, a second thread waits for the first.
+        # On a shared machine, a second thread waits for the first.
         "num_threads": 1,
         "deterministic": True,
         "force_row_wise": True,
@@ -98,9 +100,11 @@ def _options(boosting: LambdaMartOptions, seed: int) -> dict[str, Any]:
 
 
 def merge_models(texts: Sequence[str]) -> str:
-    """Joins models of the same features: one with the trees of all, which LightGBM reads, too."""
+    """Returns the text of one model with the trees of several, in LightGBM's format; their
+    features are equal.
+    """
     parts = [_TREES.split(text) for text in texts]
-    # Sizes in bytes, that would no longer be right; a reader can do without.
+    # These sizes in bytes would be wrong now; readers do without them.
     head = re.sub(r"^tree_sizes=.*\n", "", parts[0][0], flags=re.MULTILINE)
     trees = [tree for _, trees, _ in parts for tree in _TREE.split(trees)[1:]]
     numbered = [f"Tree={number}\n{tree}" for number, tree in enumerate(trees)]

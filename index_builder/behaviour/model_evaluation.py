@@ -1,4 +1,4 @@
-"""How good the models of a data set are on a split of it, each ranking every item."""
+"""Evaluates the models of a data set on a split of it; each model ranks every item."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from index_builder.behaviour.evaluation_task import (
 from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import BlendChoice, choose_blend
 from index_builder.behaviour.ranker_selection import (
-    LEAST_LISTS,
+    MIN_LISTS,
     WINDOWS,
     TrainedRanker,
     fit_rankers,
@@ -32,17 +32,19 @@ from index_builder.interactions.splits import split, validation_windows
 from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
 
-# Models as they are published, and those whose settings were chosen on validation.
+# Models with their published settings, and models whose settings validation chooses.
 _PLAIN = ("popular", "item_to_item", "als", "ease")
-_CHOSEN = ("session", "buy_again")
+_TUNED = ("session", "buy_again")
 BLENDED = "blended"
 RANKED = "ranked"
 
 
 class ModelResult(NamedTuple):
-    """What a model reached.
+    """The result of one model.
 
-    model, settings: What it is. per_user: Of each user tested. lists: (u, k) item numbers.
+    model, settings: Identify the model.
+    per_user: Metrics of each tested user.
+    lists: (u, k) item numbers.
     """
 
     model: str
@@ -52,56 +54,58 @@ class ModelResult(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Models on one split.
+    """The results of all models on one split.
 
-    task: What was asked. choice: What validation chose; None where there was nothing to blend.
-    measured: Of each model; that which is to serve is the last.
-    placing: What each regularisation explains (`content_map.explained`); empty where no item was
-        placed by what it says.
-    ranker: What became of it, in words; empty: none was asked for.
+    task: The task that the models solved.
+    choice: The blend that validation chose; None if there was nothing to blend.
+    results: One per model; the model that would serve is last.
+    content_fit: What content explains by regularisation (`content_factors.explained_shares`); empty
+        unless items were scored by content.
+    ranker: What became of the ranker, as text; empty if there was none to train.
     """
 
     train: Interactions
     task: EvaluationTask
     choice: BlendChoice | None
-    measured: list[ModelResult]
-    placing: Mapping[float, float]
+    results: list[ModelResult]
+    content_fit: Mapping[float, float]
     ranker: str = ""
 
 
 def evaluate(
-    interactions: Interactions, how: str, k: int, *, repeats: bool = False, seed: int = 0
+    interactions: Interactions, split_name: str, k: int, *, repeats: bool = False, seed: int = 0
 ) -> Evaluation:
-    """Trains on one part and measures on the other.
+    """Trains models on one part of the interactions and measures them on the other.
 
-    Settings are chosen on a validation split of the same kind inside the training part; then all
-    is trained on the whole of it. Nothing of the test part is looked at before.
+    Settings are chosen on a validation split of the same kind within the training part; then all
+    models are trained on the whole training part. The test part is not used before that.
 
     Args:
-        how: See `splits.split`; what holds out items is for `cold_items`. k: Places of a list.
-        repeats: What a user had may be recommended again.
-    Raises: InvalidRequest: no such split, or nothing is left to test on.
+        split_name: See `splits.split`. Splits that hold out items are for `cold_item_evaluation`.
+        k: Length of each list.
+        repeats: Whether items of a user's history may be recommended again.
+    Raises: InvalidRequest: there is no such split, or nothing is left to test on.
     """
-    only_known = only_known_items(how)
-    parts = split(interactions, how, seed)
-    inner = validation_windows(parts.train, how, WINDOWS, seed)
+    only_known = only_known_items(split_name)
+    parts = split(interactions, split_name, seed)
+    inner = validation_windows(parts.train, split_name, WINDOWS, seed)
     trial = train_candidates(inner[0].train, repeats=repeats, seed=seed)
-    mirror = make_task(inner[0], repeats=repeats, only_known=only_known)
-    if not len(mirror.users):
+    validation_task = make_task(inner[0], repeats=repeats, only_known=only_known)
+    if not len(validation_task.users):
         raise InvalidRequest(
-            f"split {how} of the training part leaves nobody to choose a blend on: it has "
+            f"split {split_name} of the training part leaves no user to choose a blend on: it has "
             f"{len(parts.train.user)} interactions of {len(np.unique(parts.train.user))} users; "
-            "give more of them, or another split",
+            "pass more interactions, or choose another split",
             field="split",
         )
-    choice = choose_blend(trial, mirror, k, seed)
-    told = obstacle(parts.train)
-    fitted: TrainedRanker | None = None
-    if not told:
-        found = fit_rankers(inner, trial, {repeats: choice.weights}, how, k, seed)
-        fitted = found.get(repeats)
-        told = (
-            describe_ranker(fitted.card) if fitted else f"under {LEAST_LISTS} users to learn from"
+    choice = choose_blend(trial, validation_task, k, seed)
+    ranker_text = obstacle(parts.train)
+    trained: TrainedRanker | None = None
+    if not ranker_text:
+        rankers = fit_rankers(inner, trial, {repeats: choice.weights}, split_name, k, seed)
+        trained = rankers.get(repeats)
+        ranker_text = (
+            describe_ranker(trained.card) if trained else f"under {MIN_LISTS} users to learn from"
         )
     task = make_task(parts, repeats=repeats, only_known=only_known)
     candidates = train_candidates(parts.train, repeats=repeats, seed=seed)
@@ -109,43 +113,45 @@ def evaluate(
     by_name = {one.name: one for one in candidates}
     models = {one.model for one in candidates}
     chosen = [f"{model} plain" for model in _PLAIN if model in models]
-    chosen += [choice.best(model) for model in _CHOSEN if model in models]
+    chosen += [choice.best(model) for model in _TUNED if model in models]
     for name in chosen:
         one = by_name[name]
         generators.append((one.model, one.settings, one.generator))
     weights = ", ".join(f"{weight:g} x {name}" for name, weight in choice.weights.items())
     generators.append((BLENDED, weights, choice.blend(candidates, repeats=repeats)))
-    if fitted is not None and fitted.card.kept:
-        ranker = fitted.ranker(parts.train, candidates, choice.weights, repeats=repeats)
-        generators.append((RANKED, told, ranker.within(task.candidates)))
-    return Evaluation(parts.train, task, choice, measure_generators(task, generators, k), {}, told)
+    if trained is not None and trained.card.kept:
+        ranker = trained.ranker(parts.train, candidates, choice.weights, repeats=repeats)
+        generators.append((RANKED, ranker_text, ranker.within(task.candidates)))
+    return Evaluation(
+        parts.train, task, choice, measure_generators(task, generators, k), {}, ranker_text
+    )
 
 
 def measure_generators(
     task: EvaluationTask, generators: Iterable[tuple[str, str, Generator]], k: int
 ) -> list[ModelResult]:
-    """Measures generators, each with the name and the settings of its model."""
-    measured = []
+    """Measures generators, each passed with the name and settings of its model."""
+    results = []
     for model, settings, generator in generators:
         lists = top_lists(generator, task, k)
-        measured.append(ModelResult(model, settings, measure(lists, task.relevant, k), lists))
-    return measured
+        results.append(ModelResult(model, settings, measure(lists, task.relevant, k), lists))
+    return results
 
 
 def result_rows(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
-    """Returns what to print: a row for each model, with 95% intervals over users.
+    """Returns a row per model to print, with 95% confidence intervals over users.
 
-    NAME_ahead is the gain of the last model, named so, over that of the row.
+    NAME_ahead is the gain of the last model, called NAME, over the model of the row.
     """
     train, task = evaluation.train, evaluation.task
     matrix = users_by_items(train)
     counts, users = matrix.getnnz(axis=0), int(np.count_nonzero(matrix.getnnz(axis=1)))
-    *_, ours = evaluation.measured
+    *_, ours = evaluation.results
     rows: list[Mapping[str, object]] = []
-    for one in evaluation.measured:
+    for one in evaluation.results:
         ndcg = interval(one.per_user.ndcg)
         recall = interval(one.per_user.recall)
-        # Nobody had what was held out: there it would be one number for all lists.
+        # Held-out items have no interactions: their novelty would be one number for all lists.
         new = novelty(one.lists, counts, users, k)
         ahead = paired_interval(ours.per_user.ndcg, one.per_user.ndcg)
         rows.append(
@@ -160,7 +166,7 @@ def result_rows(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
                 f"hit_rate@{k}": round(float(one.per_user.hit_rate.mean()), 4),
                 f"mrr@{k}": round(float(one.per_user.mrr.mean()), 4),
                 f"coverage@{k}": round(coverage(one.lists, int(task.candidates.sum()), k), 4),
-                **({} if evaluation.placing else {f"novelty@{k}": round(new, 3)}),
+                **({} if evaluation.content_fit else {f"novelty@{k}": round(new, 3)}),
                 f"{ours.model}_ahead_low": round(ahead.low, 4),
                 f"{ours.model}_ahead_high": round(ahead.high, 4),
                 "users": len(task.users),

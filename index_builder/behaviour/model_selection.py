@@ -1,4 +1,6 @@
-"""Which generators serve a data set, and how much each counts: chosen on validation."""
+"""Chooses on validation which generators are blended, with which weights, and which popularity
+serves.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,21 @@ from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator, blend
 from retrieval.behaviour.tables import POPULARITY
 
 _WEIGHTS = (0.5, 1.0, 2.0)
-_MOST_PARTS = 4
-# Less than this is noise, and every part costs time in every request.
-_LEAST_GAIN = 0.001
-# Scores of all candidates are held at once: so many numbers each.
-_MOST_SCORES = 20_000_000
-_MOST_USERS = 1_000
+_MAX_PARTS = 4
+# Smaller gains are noise, and every part adds latency to every request.
+_MIN_GAIN = 0.001
+# The scores of all candidates are in memory at once: this many numbers per candidate.
+_MAX_SCORES = 20_000_000
+_MAX_USERS = 1_000
 _POPULAR = "popular"
 
 
 class BlendChoice(NamedTuple):
-    """What was chosen.
+    """A chosen blend.
 
-    weights: By name of a candidate. validation: NDCG of the blend there. alone: Of each candidate.
+    weights: By name of a candidate.
+    validation: NDCG of the blend on validation.
+    alone: NDCG of each candidate alone.
     """
 
     weights: Mapping[str, float]
@@ -35,13 +39,13 @@ class BlendChoice(NamedTuple):
     alone: Mapping[str, float]
 
     def blend(self, candidates: Sequence[CandidateGenerator], *, repeats: bool) -> Blend:
-        """Makes the blend of candidates that were trained again."""
+        """Returns the blend with retrained candidates."""
         by_name = {one.name: one.generator for one in candidates}
         parts = [WeightedGenerator(by_name[name], weight) for name, weight in self.weights.items()]
         return Blend(parts, repeats)
 
     def best(self, model: str) -> str:
-        """Returns the name of the candidate of a model that was best alone."""
+        """Returns the name of the model's candidate that was best alone."""
         of_model = {name: ndcg for name, ndcg in self.alone.items() if name.split()[0] == model}
         return max(of_model, key=of_model.__getitem__)
 
@@ -49,31 +53,31 @@ class BlendChoice(NamedTuple):
 def choose_blend(
     candidates: Sequence[CandidateGenerator], task: EvaluationTask, k: int, seed: int = 0
 ) -> BlendChoice:
-    """Adds the candidate that helps most, until none helps.
+    """Adds the candidate with the largest gain until none gains enough.
 
     Args:
-        candidates: Trained without what the task asks for.
-        task: Of the validation split; of many users some are drawn.
-        k: Places of a list.
+        candidates: Trained without the task's relevant items.
+        task: Of the validation split; users are sampled if there are many.
+        k: Length of each list.
     """
-    task = _drawn(task, seed)
-    scaled = {one.name: _shares(one.generator, task) for one in candidates}
-    alone = {name: _ndcg(scores, task, k) for name, scores in scaled.items()}
+    task = _sample_users(task, seed)
+    contributions = {one.name: _contributions(one.generator, task) for one in candidates}
+    alone = {name: _ndcg(scores, task, k) for name, scores in contributions.items()}
     first = max(alone, key=alone.__getitem__)
-    weights, best, total = {first: 1.0}, alone[first], scaled[first]
-    while len(weights) < _MOST_PARTS:
+    weights, best, total = {first: 1.0}, alone[first], contributions[first]
+    while len(weights) < _MAX_PARTS:
         trials = {
             (name, weight): _ndcg(total + np.float32(weight) * scores, task, k)
-            for name, scores in scaled.items()
+            for name, scores in contributions.items()
             if name not in weights
             for weight in _WEIGHTS
         }
         name, weight = max(trials, key=trials.__getitem__)
-        if trials[name, weight] < best + _LEAST_GAIN:
+        if trials[name, weight] < best + _MIN_GAIN:
             break
         best = trials[name, weight]
         weights[name] = weight
-        total = total + np.float32(weight) * scaled[name]
+        total = total + np.float32(weight) * contributions[name]
     return BlendChoice(weights, best, alone)
 
 
@@ -95,14 +99,14 @@ def choose_popularity_table(
         return POPULARITY
     best = choice.best(_POPULAR)
     gain = choice.alone[best] - choice.alone[plain]
-    return tables[best] if gain >= _LEAST_GAIN else POPULARITY
+    return tables[best] if gain >= _MIN_GAIN else POPULARITY
 
 
-def _drawn(task: EvaluationTask, seed: int) -> EvaluationTask:
-    most = min(_MOST_USERS, max(_MOST_SCORES // len(task.candidates), 1))
-    if len(task.users) <= most:
+def _sample_users(task: EvaluationTask, seed: int) -> EvaluationTask:
+    limit = min(_MAX_USERS, max(_MAX_SCORES // len(task.candidates), 1))
+    if len(task.users) <= limit:
         return task
-    kept = np.sort(np.random.default_rng(seed).choice(len(task.users), most, replace=False))
+    kept = np.sort(np.random.default_rng(seed).choice(len(task.users), limit, replace=False))
     return task._replace(
         users=task.users[kept],
         histories=[task.histories[at] for at in kept.tolist()],
@@ -110,8 +114,8 @@ def _drawn(task: EvaluationTask, seed: int) -> EvaluationTask:
     )
 
 
-def _shares(generator: Generator, task: EvaluationTask) -> NDArray[np.float32]:
-    """Returns what a generator adds to the blend of each user: (u, items) float32."""
+def _contributions(generator: Generator, task: EvaluationTask) -> NDArray[np.float32]:
+    """Returns a generator's contribution to the blend of each user: (u, items) float32."""
     return np.array(
         [blend_contribution(generator, one, repeats=task.repeats) for one in task.histories]
     )

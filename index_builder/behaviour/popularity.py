@@ -1,4 +1,4 @@
-"""How popular items are at a moment."""
+"""Popularity of items, overall and recent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TRENDING_DAYS = 7.0
 def popularity(
     interactions: Interactions, decay_days: float = np.inf, now_us: int | None = None
 ) -> NDArray[np.float32]:
-    """Adds up the weights of all interactions with each item: (items,) float32.
+    """Returns the sum of the weights of all interactions with each item: (items,) float32.
 
     Args:
-        decay_days: One that is t days old counts exp(-t / decay_days).
-        now_us: Microseconds since 1970; None: the time of the newest interaction.
+        decay_days: An interaction t days old counts exp(-t / decay_days).
+        now_us: Microseconds since 1970; if None, the time of the newest interaction.
     """
     weights = interactions.weight.astype(np.float64)
     if np.isfinite(decay_days):
@@ -30,10 +30,10 @@ def popularity(
 
 
 def trending(interactions: Interactions) -> NDArray[np.float32]:
-    """Returns what is popular just now, as `popularity` counts: (items,) float32.
+    """Returns recent popularity, computed by `popularity`: (items,) float32.
 
-    What is a week old counts 1 / e. Where all lies within four weeks, what is a quarter of that
-    time old does: a week would be most of what is known.
+    A week-old interaction counts 1 / e. If all interactions lie within four weeks, this age is a
+    quarter of their time span instead, since a week would be most of it.
     """
     time_us = interactions.time_us
     days = (time_us.max() - time_us.min()) / DAY_US if len(time_us) else 0.0

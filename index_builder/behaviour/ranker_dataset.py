@@ -1,4 +1,4 @@
-"""Lists that a ranker learns from: candidates of users, and which of them they had afterwards."""
+"""The lists that a ranker is trained on: candidates for users, labelled by later interactions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from index_builder.behaviour.candidate_generators import CandidateGenerator
 from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.repurchase_rates import measure_repurchases as repeats_of
+from index_builder.behaviour.repurchase_rates import measure_repurchases
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 from retrieval.behaviour.features import FIRST_DAY, FeatureExtractor, FeatureSource
 from retrieval.behaviour.generator_spec import source_name
 from retrieval.behaviour.tables import POPULARITY, REPEAT_DAYS, REPEAT_RATE, TRENDING
 
-# Their scores are features whatever blends, where they are trained: those that validation on the
-# shared data sets did not miss are left out, each costs 0.2 ms of a request.
-_ALWAYS = {
+# The scores of these are features if they are trained, whether or not they are blended. Features
+# that validation on the shared data sets did not miss are left out: each adds 0.2 ms to a request.
+_FEATURES = {
     False: {
         *("session tau=5", "session directed tau=3", "item_to_item tau=8"),
         *("ease tau=8 floor=0.05", "als plain", "als newest=20", "popular days=15"),
@@ -30,60 +30,62 @@ _ALWAYS = {
         *("ease ridge days=60", "ease plain", "item_to_item tau=8", "als plain", "popular days=15"),
     },
 }
-# Of so many users lists are made, in each window: a few milliseconds and 50 kB each.
-_MOST_LISTS = 2_000
+# At most this many users per window: their lists cost a few milliseconds and 50 kB each.
+_MAX_LISTS = 2_000
 
 
 class RankerDataset(NamedTuple):
-    """Candidates of u users, n in all, one user after another, each user's by item number.
+    """Candidates for u users, n in total, user after user, each user's by item number.
 
-    All candidates, not those alone that are hard to tell from what was wanted: with every fourth of
-    those far down, trees learned that what is far down is wanted four times as often as it is
-    (recall@20 of 0.213 instead of 0.270 on the shared shop data).
+    All candidates are included, not only those that are hard to tell from relevant ones: with every
+    fourth of the low-ranked ones, the trees learned that low-ranked items are relevant four times
+    as often as they are (recall@20 of 0.213 instead of 0.270 on the shared shop data).
 
-    names: Of the features. sizes: (u,) int64, candidates of each user; at least one.
-    values: (n, features) float32. wanted: (n,) bool, what the user had afterwards.
-    asked: (u,) int64, how many items that were, candidates or not.
+    names: Names of the features.
+    sizes: (u,) int64, number of candidates of each user, at least one.
+    values: (n, features) float32.
+    labels: (n,) bool, whether the user interacted with the item later.
+    relevant: (u,) int64, number of items the user interacted with later, candidates or not.
     """
 
     names: tuple[str, ...]
     sizes: NDArray[np.int64]
     values: NDArray[np.float32]
-    wanted: NDArray[np.bool_]
-    asked: NDArray[np.int64]
+    labels: NDArray[np.bool_]
+    relevant: NDArray[np.int64]
 
-    def useful(self) -> RankerDataset:
-        """Returns the lists on which anything was wanted: the others teach no order."""
+    def with_positives(self) -> RankerDataset:
+        """Returns the lists with at least one relevant item; the others teach no order."""
         of = np.repeat(np.arange(len(self.sizes)), self.sizes)
-        some = np.bincount(of, self.wanted, len(self.sizes)) > 0
+        some = np.bincount(of, self.labels, len(self.sizes)) > 0
         kept = some[of]
         return RankerDataset(
-            self.names, self.sizes[some], self.values[kept], self.wanted[kept], self.asked[some]
+            self.names, self.sizes[some], self.values[kept], self.labels[kept], self.relevant[some]
         )
 
-    def and_those(self, others: RankerDataset) -> RankerDataset:
-        """Returns these lists and others, of the same features."""
-        assert self.names == others.names, "lists of one data set have the same features"
+    def concatenate(self, other: RankerDataset) -> RankerDataset:
+        """Returns the lists of both data sets, which have the same features."""
+        assert self.names == other.names, "lists of one data set have the same features"
         return RankerDataset(
             self.names,
-            np.concatenate([self.sizes, others.sizes]),
-            np.concatenate([self.values, others.values]),
-            np.concatenate([self.wanted, others.wanted]),
-            np.concatenate([self.asked, others.asked]),
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.relevant, other.relevant]),
         )
 
 
 def feature_generators(
     candidates: Sequence[CandidateGenerator], weights: Mapping[str, float], *, repeats: bool
 ) -> list[CandidateGenerator]:
-    """Returns the candidates whose scores are features: always the same few, and those that blend.
+    """Returns the candidates whose scores are features: a fixed few, and the parts of the blend.
 
     Args:
-        weights: Of the blend, by name of a candidate.
-        repeats: What a user had may come again.
+        weights: Weights of the blend, by name of a candidate.
+        repeats: Whether items of the history may be recommended again.
     """
-    asked = [one for one in candidates if repeats or not one.only_repeats]
-    return [one for one in asked if one.name in weights or one.name in _ALWAYS[repeats]]
+    usable = [one for one in candidates if repeats or not one.only_repeats]
+    return [one for one in usable if one.name in weights or one.name in _FEATURES[repeats]]
 
 
 def build_features(
@@ -94,11 +96,13 @@ def build_features(
     repeats: bool,
     since_newest: bool,
 ) -> FeatureExtractor:
-    """Makes the features of what was trained on some rows, as a snapshot of them would.
+    """Returns the features of generators trained on some rows, as a snapshot of these rows has
+    them.
 
     Args:
         weights, repeats: See `feature_generators`.
-        since_newest: Ages are counted from the newest of all rows; else from the user's newest.
+        since_newest: Whether ages are measured from the newest of all rows; if not, from the user's
+            newest.
     """
     sources = [
         FeatureSource(
@@ -111,44 +115,46 @@ def build_features(
 
 
 def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
-    """Returns what features read of items: `retrieval.behaviour.features.ITEM_TABLES`."""
-    again = repeats_of(rows)
+    """Returns the features of items: `retrieval.behaviour.features.ITEM_TABLES`."""
+    repurchases = measure_repurchases(rows)
     return {
         POPULARITY: popularity(rows),
         TRENDING: trending(rows),
         f"{POPULARITY}_15d": popularity(rows, 15.0),
         f"{POPULARITY}_100d": popularity(rows, 100.0),
-        REPEAT_RATE: again.rate,
-        REPEAT_DAYS: again.days,
+        REPEAT_RATE: repurchases.rate,
+        REPEAT_DAYS: repurchases.days,
         FIRST_DAY: first_days(rows),
     }
 
 
 def first_days(rows: Interactions) -> NDArray[np.float32]:
-    """Returns when each item was had first, (items,) float32 in days since 1970; 0: never."""
+    """Returns the time of each item's first interaction: (items,) float32 days since 1970; 0 if
+    none.
+    """
     first = np.full(len(rows.items), np.inf)
     np.minimum.at(first, rows.item, rows.time_us / DAY_US)
     return np.where(np.isfinite(first), first, 0).astype(np.float32)
 
 
 def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
-    """Makes the lists of a task's users, of many users of some that are drawn."""
+    """Returns the lists of a task's users, sampled if there are many."""
     users = np.arange(len(task.users))
-    if len(users) > _MOST_LISTS:
+    if len(users) > _MAX_LISTS:
         rng = np.random.default_rng(seed)
-        users = np.sort(rng.choice(len(users), _MOST_LISTS, replace=False))
-    sizes, values, wanted, asked = [0], [np.empty((0, len(features.names)), np.float32)], [], []
+        users = np.sort(rng.choice(len(users), _MAX_LISTS, replace=False))
+    sizes, values, labels, relevant = [0], [np.empty((0, len(features.names)), np.float32)], [], []
     for user in users.tolist():
-        looked = features.of(task.histories[user], task.candidates)
-        if len(looked.numbers):
-            sizes.append(len(looked.numbers))
-            values.append(looked.values.T)
-            wanted.append(np.isin(looked.numbers, task.relevant[user]))
-            asked.append(len(task.relevant[user]))
+        candidates = features.of(task.histories[user], task.candidates)
+        if len(candidates.numbers):
+            sizes.append(len(candidates.numbers))
+            values.append(candidates.values.T)
+            labels.append(np.isin(candidates.numbers, task.relevant[user]))
+            relevant.append(len(task.relevant[user]))
     return RankerDataset(
         features.names,
         np.array(sizes[1:], np.int64),
         np.concatenate(values),
-        np.concatenate([np.empty(0, np.bool_), *wanted]),
-        np.array(asked, np.int64),
+        np.concatenate([np.empty(0, np.bool_), *labels]),
+        np.array(relevant, np.int64),
     )

@@ -1,9 +1,9 @@
-"""Whether a ranker serves a data set, and how much it counts: chosen on validation.
+"""Trains rankers, and chooses on validation whether one serves and with which weight.
 
-    window         2 earlier      1 earlier      validation     (what is to be served)
-    first trees    learn          learn          are judged
-    final trees                   learn          learn          serve, where the first were better
-In each window generators know what came before it, and labels are what came in it.
+    window         2 earlier      1 earlier      validation     (serving)
+    first trees    train          train          evaluated
+    final trees                   train          train          serve, if the first were better
+Generators of a window know the interactions before it; the labels are the interactions in it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.ranker import Ranker, combine_scores
 from retrieval.behaviour.trees import Trees, read_trees
 
-# Windows to learn from and be judged by, the one of the validation among them.
+# Windows to train on and be evaluated on, including the validation window.
 WINDOWS = 3
-# Of fewer lists nothing is learned that holds for others, and no gain is told from chance.
-LEAST_LISTS = 100
-# EASE inverts so many rows in about half a minute (4,000 in 2.3 s), 20,000 in eight times as long,
-# and each window needs two matrices.
-MOST_INVERTED = 10_000
-# What the blend and the ranker count together: the ranker alone, or beside the blend.
-_SHARES = ((0.0, 1.0), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
+# With fewer lists, nothing learned generalises, and no gain is significant.
+MIN_LISTS = 100
+# EASE inverts a matrix of this many rows in about half a minute (4,000 in 2.3 s, 20,000 in eight
+# times as long), and each window needs two.
+MAX_INVERTED = 10_000
+# Weights of the blend and of the ranker: the ranker alone, or both added.
+_WEIGHTS = ((0.0, 1.0), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
 
 
 class TrainedRanker(NamedTuple):
-    """A ranker that was trained and judged.
+    """A ranker that was trained and evaluated.
 
-    card: Without its sources and features where it is not kept. text: LightGBM's text of the trees;
-    empty: it is not kept.
+    card: Without sources and features if the ranker does not serve.
+    text: LightGBM's text of the trees; empty if the ranker does not serve.
     """
 
     card: snapshot_pb2.RankerCard
@@ -55,7 +55,7 @@ class TrainedRanker(NamedTuple):
         *,
         repeats: bool,
     ) -> Ranker:
-        """Makes the ranker of generators that were trained on other rows."""
+        """Returns the ranker over generators trained on other rows."""
         card = self.card
         features = build_features(
             rows, candidates, weights, repeats=repeats, since_newest=card.since_newest
@@ -64,12 +64,12 @@ class TrainedRanker(NamedTuple):
 
 
 def obstacle(rows: Interactions) -> str:
-    """Says why no ranker is trained on some rows on this machine; empty: nothing is in the way."""
+    """Returns why no ranker can be trained on some rows on this machine; empty if one can."""
     inverted = min(len(rows.items), len(rows.users))
-    if len(rows.items) <= MOST_ITEMS and inverted > MOST_INVERTED:
+    if len(rows.items) <= MOST_ITEMS and inverted > MAX_INVERTED:
         return (
-            f"EASE would invert matrices of {inverted} rows for each of {WINDOWS} windows; to "
-            f"{MOST_INVERTED} that is done"
+            f"EASE would invert matrices of {inverted} rows for each of {WINDOWS} windows, more "
+            f"than the limit of {MAX_INVERTED}"
         )
     return unavailable_reason()
 
@@ -78,141 +78,142 @@ def fit_rankers(
     windows: Sequence[Split],
     trial: Sequence[CandidateGenerator],
     weights: Mapping[bool, Mapping[str, float]],
-    how: str,
+    split_name: str,
     k: int,
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Mapping[bool, TrainedRanker]:
-    """Trains rankers for lists without and with repeats, and judges them.
+    """Trains and evaluates rankers for lists without and with repeats.
 
     Args:
-        windows: The validation split, and earlier ones of the same kind. trial: Trained on what
-            came before the first.
-        weights: Of the blend, by whether what a user had may come again; what is missing there is
-            not asked for.
-        how: The split in words. k: Places of a list.
-        advance: Told of steps done.
-    Returns: By the same; nothing where there is too little to learn from.
+        windows: The validation split, and earlier ones of the same kind.
+        trial: Candidates trained on the interactions before the first window.
+        weights: Of the blend, by whether items of the history may be recommended again; without an
+            entry, no ranker is trained.
+        split_name: Name of the split.
+        k: Length of each list.
+        advance: Called with the number of steps done.
+    Returns: Rankers by the same key; without an entry if there is too little to learn from.
     """
     tasks = {
         repeats: [
-            make_task(one, repeats=repeats, only_known=only_known_items(how)) for one in windows
+            make_task(one, repeats=repeats, only_known=only_known_items(split_name))
+            for one in windows
         ]
         for repeats in weights
     }
-    enough = [
+    trainable = [
         repeats
         for repeats, of_windows in tasks.items()
-        if len(of_windows) == WINDOWS and min(len(one.users) for one in of_windows) >= LEAST_LISTS
+        if len(of_windows) == WINDOWS and min(len(one.users) for one in of_windows) >= MIN_LISTS
     ]
-    lists: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in enough}
-    for number, window in enumerate(windows if enough else ()):
+    lists: dict[bool, list[RankerDataset]] = {repeats: [] for repeats in trainable}
+    for number, window in enumerate(windows if trainable else ()):
         candidates = trial
         if number:
-            candidates = train_candidates(window.train, repeats=any(enough), seed=seed)
-        for repeats in enough:
+            candidates = train_candidates(window.train, repeats=any(trainable), seed=seed)
+        for repeats in trainable:
             features = build_features(
                 window.train,
                 candidates,
                 weights[repeats],
                 repeats=repeats,
-                since_newest=_since_newest(how),
+                since_newest=_since_newest(split_name),
             )
             found = build_dataset(features, tasks[repeats][number], seed)
-            lists[repeats].append(found if not number else found.useful())
+            lists[repeats].append(found if not number else found.with_positives())
         advance(1)
     fitted = {}
     for repeats, of_windows in lists.items():
-        if min(len(one.useful().sizes) for one in of_windows) >= LEAST_LISTS:
-            fitted[repeats] = _fit(of_windows, how, k, seed)
+        if min(len(one.with_positives().sizes) for one in of_windows) >= MIN_LISTS:
+            fitted[repeats] = _fit(of_windows, split_name, k, seed)
             advance(1)
     return fitted
 
 
-def _since_newest(how: str) -> bool:
-    """Returns whether time goes on between what is known and what is asked for.
+def _since_newest(split_name: str) -> bool:
+    """Returns whether time passes between the known interactions and the relevant ones.
 
-    In other splits what is asked for follows the user's own last interaction.
+    In other splits, the relevant interactions follow the user's own last one.
     """
-    return how.startswith("time:")
+    return split_name.startswith("time:")
 
 
-def _fit(lists: Sequence[RankerDataset], how: str, k: int, seed: int) -> TrainedRanker:
-    """Trains and judges.
+def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> TrainedRanker:
+    """Trains and evaluates a ranker.
 
     Args:
-        lists: Of the validation window, and of the two before, those with something wanted.
+        lists: Of the validation window, and of the two windows before it, these with relevant items
+            only.
     """
-    boosting = LambdaMartOptions()
+    options = LambdaMartOptions()
     validation, before, earliest = lists
-    blended = validation.values[:, validation.names.index("blend.score")]
-    of_blend = ndcg_of(validation, blended, k)
-    trees, _ = _grown(before.and_those(earliest), boosting, seed)
+    blend_scores = validation.values[:, validation.names.index("blend.score")]
+    blend_ndcg = ndcg_of(validation, blend_scores, k)
+    trees, _ = _train(before.concatenate(earliest), options, seed)
     scores = trees.scores(np.ascontiguousarray(validation.values.T))
     found = {
-        shares: ndcg_of(validation, _joined(validation, blended, scores, *shares), k)
-        for shares in _SHARES
+        pair: ndcg_of(validation, _combined_scores(validation, blend_scores, scores, *pair), k)
+        for pair in _WEIGHTS
     }
-    gains = {shares: paired_interval(ndcg, of_blend, seed=seed) for shares, ndcg in found.items()}
-    # That whose gain is surest, not that whose mean is largest: the difference of these is chance.
-    best = max(gains, key=lambda shares: gains[shares].low)
+    gains = {pair: paired_interval(ndcg, blend_ndcg, seed=seed) for pair, ndcg in found.items()}
+    # The surest gain, not the largest mean: differences between the means are chance.
+    best = max(gains, key=lambda pair: gains[pair].low)
     gain = gains[best]
     card = snapshot_pb2.RankerCard(
         kept=gain.low > 0,
         trees=len(trees.leaves),
-        settings=boosting.told(),
-        since_newest=_since_newest(how),
+        settings=options.as_text(),
+        since_newest=_since_newest(split_name),
         blend_weight=best[0],
         weight=best[1],
         validation_ndcg=found[best].mean(),
-        blend_ndcg=of_blend.mean(),
+        blend_ndcg=blend_ndcg.mean(),
         gain_low=gain.low,
         gain_high=gain.high,
         validation_users=len(validation.sizes),
     )
     if not card.kept:
         return TrainedRanker(card, "")
-    newest = validation.useful().and_those(before)
-    trees, text = _grown(newest, boosting, seed)
+    newest = validation.with_positives().concatenate(before)
+    trees, text = _train(newest, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
-    card.lists, card.positives = len(newest.sizes), int(newest.wanted.sum())
+    card.lists, card.positives = len(newest.sizes), int(newest.labels.sum())
     return TrainedRanker(card, text)
 
 
-def _grown(lists: RankerDataset, boosting: LambdaMartOptions, seed: int) -> tuple[Trees, str]:
-    text = train_trees(
-        lists.values, lists.wanted, lists.sizes.tolist(), lists.names, boosting, seed
-    )
+def _train(lists: RankerDataset, options: LambdaMartOptions, seed: int) -> tuple[Trees, str]:
+    text = train_trees(lists.values, lists.labels, lists.sizes.tolist(), lists.names, options, seed)
     return read_trees(text), text
 
 
-def _joined(
+def _combined_scores(
     lists: RankerDataset,
-    blended: NDArray[np.float32],
+    blend_scores: NDArray[np.float32],
     scores: NDArray[np.float64],
     blend_weight: float,
     weight: float,
 ) -> NDArray[np.float64]:
-    """Adds the scores up as a ranker does, user by user: (n,)."""
+    """Returns the scores combined as a ranker does, user by user: (n,)."""
     stops = np.cumsum(lists.sizes)
     parts = [slice(stop - size, stop) for stop, size in zip(stops, lists.sizes, strict=True)]
     return np.concatenate(
-        [combine_scores(blended[at], scores[at], blend_weight, weight) for at in parts]
+        [combine_scores(blend_scores[at], scores[at], blend_weight, weight) for at in parts]
     )
 
 
 def ndcg_of(
     lists: RankerDataset, scores: NDArray[np.float32] | NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Returns NDCG of the k best candidates of each list, as `ranking_metrics.measure`: (u,).
+    """Returns the NDCG@k of each list, as `recommendation_metrics.measure` defines it: (u,).
 
-    What was asked for and is no candidate counts as missed. Equal scores: lower numbers first.
+    Relevant items that are no candidates count as missed. Ties are broken by item number.
     """
     of = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
     order = np.lexsort((-scores, of))
     place = np.arange(len(of)) - np.repeat(np.cumsum(lists.sizes) - lists.sizes, lists.sizes)
-    hits = lists.wanted[order] & (place < k)
+    hits = lists.labels[order] & (place < k)
     gains = np.where(hits, 1 / np.log2(place + 2), 0)
-    best = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(lists.asked, k) - 1]
+    best = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(lists.relevant, k) - 1]
     found: NDArray[np.float64] = np.bincount(of, gains, len(lists.sizes)) / best
     return found

@@ -1,4 +1,4 @@
-"""How often, and after how long, users have an item again."""
+"""How often, and after how long, users interact with an item again."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from numpy.typing import NDArray
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 
-# After so long without anything a user's next interaction begins another visit, as a session ends
-# in the service.
-_APART_US = 30 * 60 * 1_000_000
-# So many users of the catalogue's mean are added to those of each item.
+# A pause this long begins a new visit, as it ends a session in the service.
+_PAUSE_US = 30 * 60 * 1_000_000
+# This many users with the mean of all items are added to those of each item.
 PRIOR_USERS = 10
-# Of fewer the middle one is chance.
-LEAST_GAPS = 3
+# With fewer gaps, the median is chance.
+MIN_GAPS = 3
 
 
 class RepurchaseRates(NamedTuple):
-    """What is known of each item.
+    """Repurchase statistics of items.
 
-    rate: (items,) float32, 0..1: share of its users who had it on a second visit,
-        (again + 10 mean) / (users + 10), where mean is that share over all pairs of a user and an
-        item: of few users it says little, and stays near the mean. 0 for an item without users.
-    days: (items,) float32 >= 0, median days between one visit with it and the next of the same
-        user; 0: there are fewer than three such gaps, so it is not known.
+    rate: (items,) float32, 0..1: the share of an item's users who had it on a second visit,
+        (repeated + 10 mean) / (users + 10), where mean is that share over all pairs of a user and
+        an item. With few users it stays near the mean. 0 for an item without users.
+    days: (items,) float32 >= 0, median days between a visit with the item and the next one of the
+        same user; 0 if there are fewer than three such gaps.
     """
 
     rate: NDArray[np.float32]
@@ -34,35 +33,35 @@ class RepurchaseRates(NamedTuple):
 
 
 def measure_repurchases(rows: Interactions) -> RepurchaseRates:
-    """Counts visits: interactions of a user of which none is half an hour after the one before."""
+    """Returns statistics over visits: a visit ends with a pause of more than half an hour."""
     items = len(rows.items)
-    user, item, time_us = _visited(rows)
-    # Visits of one user with one item stand together, in order of time.
+    user, item, time_us = _visits(rows)
+    # The visits of one user with one item are adjacent, in order of time.
     same = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
     first = np.concatenate(([True], ~same)) if len(user) else np.empty(0, np.bool_)
     users = np.bincount(item[first], minlength=items)
-    # The second visit of a pair comes right after its first.
+    # The second visit of a pair follows its first.
     second = np.flatnonzero(first[:-1] & same) + 1
-    again = np.bincount(item[second], minlength=items)
+    repeated = np.bincount(item[second], minlength=items)
     mean = len(second) / max(int(users.sum()), 1)
-    rate = np.where(users, (again + PRIOR_USERS * mean) / (users + PRIOR_USERS), 0)
+    rate = np.where(users, (repeated + PRIOR_USERS * mean) / (users + PRIOR_USERS), 0)
     gaps = np.flatnonzero(same) + 1
     days = _medians(item[gaps], (time_us[gaps] - time_us[gaps - 1]) / DAY_US, items)
     return RepurchaseRates(rate.astype(np.float32), days)
 
 
-def _visited(
+def _visits(
     rows: Interactions,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Returns user, item and first time there of each visit with an item, in this order."""
+    """Returns user, item and first time of each visit with an item, sorted in this order."""
     rows = rows.by_time()
     begins = np.ones(len(rows.user), np.bool_)
-    begins[1:] = (rows.user[1:] != rows.user[:-1]) | (np.diff(rows.time_us) > _APART_US)
+    begins[1:] = (rows.user[1:] != rows.user[:-1]) | (np.diff(rows.time_us) > _PAUSE_US)
     visit = np.cumsum(begins)
     order = np.lexsort((rows.time_us, visit, rows.item, rows.user))
     user, item, visit = rows.user[order], rows.item[order], visit[order]
     kept = np.ones(len(order), np.bool_)
-    # Numbers of visits go on from user to user.
+    # Visit numbers continue from user to user.
     kept[1:] = (item[1:] != item[:-1]) | (visit[1:] != visit[:-1])
     return user[kept], item[kept], rows.time_us[order][kept]
 
@@ -70,12 +69,11 @@ def _visited(
 def _medians(
     item: NDArray[np.int32], values: NDArray[np.float64], items: int
 ) -> NDArray[np.float32]:
-    """Returns the median of the values of each item, 0 where there are too few: (items,)
-    float32."""
+    """Returns the median of each item's values, 0 if there are too few: (items,) float32."""
     order = np.lexsort((values, item))
     counts = np.bincount(item, minlength=items)
     ends = np.cumsum(counts)
-    known = counts >= LEAST_GAPS
+    known = counts >= MIN_GAPS
     sorted_values = values[order]
     first = (ends - counts)[known]
     low, high = first + (counts[known] - 1) // 2, first + counts[known] // 2

@@ -1,4 +1,4 @@
-"""Items that come near each other in the order in which a user had them."""
+"""Items that occur near each other in the sequence of a user's interactions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from retrieval.behaviour.item_lists import ItemLists
 
 
 class SessionOptions(NamedTuple):
-    """How pairs are counted.
+    """How pairs are weighted.
 
-    window: Pairs at most so many interactions of a user apart.
-    decay: A pair d apart weighs exp(-(d - 1) / decay).
-    beta, shrink: The sum of a pair (a, b) is divided by a^(1 - beta) b^beta + shrink, a and b being
-        the interactions with either: more beta, less of what is popular.
-    directed: Only what came later goes with what came before.
+    window: Maximum distance of a pair, in interactions of one user.
+    decay: A pair at distance d weighs exp(-(d - 1) / decay).
+    beta, shrink: The sum of a pair (a, b) is divided by a^(1 - beta) b^beta + shrink, where a and b
+        are the numbers of interactions with either item; a larger beta penalises popular items
+        more.
+    directed: Whether only later items are listed for earlier ones.
     """
 
     window: int = 30
@@ -32,19 +33,19 @@ class SessionOptions(NamedTuple):
 
 def session_lists(
     interactions: Interactions,
-    options: SessionOptions = SessionOptions(),  # noqa: B008  a tuple cannot change
+    options: SessionOptions = SessionOptions(),  # noqa: B008  tuples are immutable
     length: int = LIST_LENGTH,
 ) -> ItemLists:
-    """Makes the lists; see `SessionOptions`."""
+    """Returns the lists; see `SessionOptions`."""
     ordered = interactions.by_time()
     items = len(interactions.items)
     pairs = sp.csr_matrix((items, items), dtype=np.float32)
-    for apart in range(1, min(options.window, len(ordered.user) - 1) + 1):
-        same = ordered.user[apart:] == ordered.user[:-apart]
-        before, after = ordered.item[:-apart][same], ordered.item[apart:][same]
-        weight = np.float32(np.exp(-(apart - 1) / options.decay))
+    for distance in range(1, min(options.window, len(ordered.user) - 1) + 1):
+        same = ordered.user[distance:] == ordered.user[:-distance]
+        before, after = ordered.item[:-distance][same], ordered.item[distance:][same]
+        weight = np.float32(np.exp(-(distance - 1) / options.decay))
         cells = (np.full(len(before), weight), (before, after))
-        # Added one by one: all pairs at once would take `window` times the room.
+        # Added distance by distance: all pairs at once would take `window` times the memory.
         pairs = pairs + sp.csr_matrix(cells, shape=(items, items), dtype=np.float32)
     if not options.directed:
         pairs = pairs + pairs.T

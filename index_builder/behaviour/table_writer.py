@@ -1,4 +1,4 @@
-"""Writes the tables of what was learned; `retrieval.behaviour.tables` has their format."""
+"""Writes the behaviour tables of a snapshot; `retrieval.behaviour.tables` defines their format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from retrieval.behaviour.tables import (
 def write_tables(tables: BehaviourTables, snapshot: Path) -> None:
     """Writes the folder `behaviour` of a snapshot, durably.
 
-    Raises: StoreError: no space, no permission.
+    Raises: StoreError: there is no space or no permission.
     """
     folder = snapshot / FOLDER
     with store_errors(folder):

@@ -1,4 +1,4 @@
-"""The tables that a snapshot carries, of candidates that were trained and of interactions."""
+"""Builds the behaviour tables of a snapshot from trained candidates and interactions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ALWAYS = {POPULARITY, SESSIONS, FACTORS}
 def build_tables(
     rows: Interactions, candidates: Sequence[CandidateGenerator], chosen: set[str]
 ) -> BehaviourTables:
-    """Returns the tables that blends read, and those that are always there."""
+    """Returns the tables in `chosen`, and those that every snapshot has."""
     lists: dict[str, ItemLists] = {}
     factors: ItemFactors | None = None
     for one in candidates:
@@ -39,8 +39,8 @@ def build_tables(
         elif isinstance(generator, FactorGenerator):
             factors = generator.factors
     assert factors is not None, "ALS is always trained"
-    kept = chosen.union(_ALWAYS, ITEM_STATISTICS)
-    popularity = {name: table for name, table in item_tables(rows).items() if name in kept}
+    carried = chosen.union(_ALWAYS, ITEM_STATISTICS)
+    popularity = {name: table for name, table in item_tables(rows).items() if name in carried}
     assert chosen <= {*popularity, *lists, FACTORS}, "every other generator reads a table of items"
     return BehaviourTables(
         rows.items, item_counts(rows), popularity, lists, factors, build_histories(rows)
@@ -48,11 +48,11 @@ def build_tables(
 
 
 def build_histories(rows: Interactions) -> UserHistories:
-    """Returns the interactions of each user; of rows of one time the later in the file is the
+    """Returns the history of each user; of rows with equal times, the later row in the file is
     newer.
 
     Args:
-        rows: Users numbered in order of their ids, each with a row.
+        rows: Users numbered in order of their ids, each with at least one row.
     """
     ordered = rows.some(np.lexsort((np.arange(len(rows.user))[::-1], -rows.time_us, rows.user)))
     counts = np.bincount(ordered.user)

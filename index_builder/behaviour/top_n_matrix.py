@@ -1,4 +1,4 @@
-"""Matrices of items by items, cut down to lists of the best."""
+"""Item-by-item matrices, cut to lists of the best items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIST_LENGTH = 200
 
 
 def top_n_lists(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH) -> ItemLists:
-    """Makes lists of the best positive scores of each row; equal ones by item number.
+    """Returns the best positive scores of each row as lists; ties are broken by item number.
 
     Args:
         blocks: Rows of the matrix in order, (n, items) float32 each.
@@ -24,13 +24,13 @@ def top_n_lists(blocks: Iterable[NDArray[np.float32]], length: int = LIST_LENGTH
 
 
 def top_n_lists_sparse(matrix: Any, length: int = LIST_LENGTH) -> ItemLists:
-    """Makes the same lists from a matrix in CSR form, (items, items) float32, columns ascending."""
+    """Returns the same lists of an (items, items) float32 CSR matrix with ascending columns."""
     parts = map(slice, matrix.indptr[:-1], matrix.indptr[1:])
     return _lists(((matrix.indices[part], matrix.data[part]) for part in parts), length)
 
 
 def _lists(rows: Iterable[tuple[NDArray[Any], NDArray[np.float32]]], length: int) -> ItemLists:
-    """Makes lists of rows, each as columns and the scores in them."""
+    """Returns lists of rows, each passed as columns and their scores."""
     counts = [0]
     others = [np.empty(0, np.int32)]
     scores = [np.empty(0, np.float32)]

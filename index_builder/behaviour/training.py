@@ -1,4 +1,4 @@
-"""Learning from interactions: trained, chosen on validation, trained again on everything."""
+"""Trains the models of a snapshot: choices on validation, then training on all interactions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import BehaviourTables
 
-# Of fewer users NDCG is known to no better than 0.1, and the best of twenty candidates is chance.
-LEAST_TESTED = 20
-# Serves where there is nothing to choose by: two models that need no settings.
-_UNCHOSEN = {"item_to_item plain": 1.0, "popular plain": 1.0}
+# With fewer users, NDCG is uncertain by 0.1, and the best of twenty candidates is chance.
+MIN_TESTED = 20
+# Serves if nothing can be chosen: two models that need no settings.
+_DEFAULT_BLEND = {"item_to_item plain": 1.0, "popular plain": 1.0}
 
 
 class TrainedBehaviour(NamedTuple):
-    """What was learned.
+    """The result of training.
 
-    unknown: Interactions left out, since the snapshot lacks their items. notes: What the user
-        should know of.
+    unknown: Number of interactions left out because their items are not in the snapshot.
+    notes: Messages for the user.
     """
 
     tables: BehaviourTables
@@ -49,18 +49,18 @@ class TrainedBehaviour(NamedTuple):
 def train_behaviour(
     learning: TrainingOptions, ids: Sequence[str], seed: int, advance: Callable[[int], None]
 ) -> TrainedBehaviour:
-    """Learns from the interactions with some items; the same for the same arguments.
+    """Trains models on interactions with some items; deterministic.
 
     Args:
-        learning: What to learn from.
-        ids: Of the items of a snapshot, ascending; numbers are places in it.
-        advance: Told of steps done.
-    Raises: InvalidRequest: no interaction is with any of the items, or the split that was asked for
-        leaves nothing to test on.
+        learning: Interactions and options.
+        ids: Of the items of a snapshot, ascending; item numbers are indexes in it.
+        advance: Called with the number of steps done.
+    Raises: InvalidRequest: no interaction is with any of the items, or the requested split leaves
+        nothing to test on.
     """
     rows, unknown = _known(learning.interactions, ids)
     notes: list[str] = []
-    choices, rankers = _choices(learning, rows, seed, notes, advance)
+    choices, rankers = _select_blends(learning, rows, seed, notes, advance)
     candidates = train_candidates(rows, repeats=True, seed=seed)
     advance(1)
     cards = [
@@ -86,87 +86,89 @@ def train_behaviour(
 
 
 def _known(interactions: Interactions, ids: Sequence[str]) -> tuple[Interactions, int]:
-    """Returns the rows with items of the snapshot, and how many others there are.
+    """Returns the rows with items of the snapshot, and the number of other rows.
 
-    Users and items are those of the rows, in order of their ids.
+    Users and items are renumbered in order of their ids, without those that have no row.
     """
     numbers = map_ids(interactions.items, ids)
     known = numbers[interactions.item] >= 0
     rows = interactions.some(known)
     if not len(rows.item):
         raise InvalidRequest(
-            f"none of the {len(known)} interactions is with a document of the corpus: items are "
-            f"called {_some(interactions.items)}, documents {_some(ids)}; check the item column "
-            "and --id-column",
+            f"none of the {len(known)} interactions is with a document of the corpus: item ids are "
+            f"{_examples(interactions.items)}, document ids {_examples(ids)}; check the item "
+            "column and --id-column",
             field="interactions",
         )
-    users, user = _in_order(rows.users, rows.user)
-    items, item = _in_order(rows.items, rows.item)
+    users, user = _renumber(rows.users, rows.user)
+    items, item = _renumber(rows.items, rows.item)
     return rows._replace(users=users, items=items, user=user, item=item), len(known) - len(
         rows.item
     )
 
 
-def _some(ids: Sequence[str]) -> str:
+def _examples(ids: Sequence[str]) -> str:
     return ", ".join(repr(one) for one in ids[:3])
 
 
-def _in_order(
+def _renumber(
     ids: Sequence[str], numbers: NDArray[np.int32]
 ) -> tuple[Sequence[str], NDArray[np.int32]]:
-    """Numbers those ids that occur in their order."""
+    """Renumbers the ids that occur, in order of the ids."""
     order = sorted(np.unique(numbers).tolist(), key=ids.__getitem__)
     place = np.zeros(len(ids), np.int32)
     place[order] = np.arange(len(order))
     return [ids[one] for one in order], place[numbers]
 
 
-_Chosen = tuple[bool, dict[str, float], BlendChoice | None]
+_SelectedBlend = tuple[bool, dict[str, float], BlendChoice | None]
 
 
-def _choices(
+def _select_blends(
     learning: TrainingOptions,
     rows: Interactions,
     seed: int,
     notes: list[str],
     advance: Callable[[int], None],
-) -> tuple[list[_Chosen], Mapping[bool, TrainedRanker]]:
-    """Chooses for lists without and with repeats: weights by name of a candidate, and the choice;
-    None: nothing could be chosen. Beside them the rankers that were trained, by the same.
+) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker]]:
+    """Selects the blends without and with repeats, and trains their rankers.
+
+    Returns: The weights of each blend by candidate name, with its choice, which is None if nothing
+        could be chosen; and the rankers, by whether they repeat.
     """
     parts = _windows(learning, rows, seed, notes)
     if not parts:
-        return [(repeats, _UNCHOSEN, None) for repeats in (False, True)], {}
+        return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}
     trial = train_candidates(parts[0].train, repeats=True, seed=seed)
     advance(1)
-    how = learning.validate_on or VALIDATE_ON
-    chosen: list[_Chosen] = []
+    split_name = learning.validate_on or VALIDATE_ON
+    chosen: list[_SelectedBlend] = []
     for repeats in (False, True):
-        only_known = only_known_items(how)
+        only_known = only_known_items(split_name)
         task = make_task(parts[0], repeats=repeats, only_known=only_known)
-        if len(task.users) < LEAST_TESTED:
+        if len(task.users) < MIN_TESTED:
             notes.append(
-                f"{len(task.users)} users can be tested on, {LEAST_TESTED} are needed to choose "
-                f"a blend{' with repeats' if repeats else ''}: item-to-item and popularity serve, "
-                "unweighted"
+                f"only {len(task.users)} users can be tested, but {MIN_TESTED} are needed to "
+                f"choose a blend{' with repeats' if repeats else ''}: item-to-item and popularity "
+                "serve, unweighted"
             )
-            chosen.append((repeats, _UNCHOSEN, None))
+            chosen.append((repeats, _DEFAULT_BLEND, None))
             continue
-        fitting = [one for one in trial if repeats or not one.only_repeats]
-        choice = choose_blend(fitting, task, learning.k, seed)
+        usable = [one for one in trial if repeats or not one.only_repeats]
+        choice = choose_blend(usable, task, learning.k, seed)
         chosen.append((repeats, dict(choice.weights), choice))
         advance(1)
     weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
     if trouble := obstacle(rows):
         notes.append(f"no ranker was trained: {trouble}")
         return chosen, {}
-    return chosen, fit_rankers(parts, trial, weights, how, learning.k, seed, advance)
+    return chosen, fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance)
 
 
 def _windows(
     learning: TrainingOptions, rows: Interactions, seed: int, notes: list[str]
 ) -> Sequence[Split]:
-    """Returns the validation split, and earlier ones; none: there is nothing to choose on."""
+    """Returns the validation split and earlier ones; empty if there is nothing to choose on."""
     try:
         return validation_windows(rows, learning.validate_on or VALIDATE_ON, WINDOWS, seed)
     except InvalidRequest as error:
@@ -180,13 +182,13 @@ def _blend_card(
     repeats: bool,
     weights: Mapping[str, float],
     choice: BlendChoice | None,
-    fitted: TrainedRanker | None,
+    trained: TrainedRanker | None,
     candidates: Sequence[CandidateGenerator],
     learning: TrainingOptions,
 ) -> snapshot_pb2.BlendCard:
     card = blend_card(candidates, weights, repeats=repeats)
     if choice is not None:
         add_choice(card, choice, learning.validate_on or VALIDATE_ON, learning.k)
-    if fitted is not None:
-        add_ranker(card, fitted, feature_generators(candidates, weights, repeats=repeats))
+    if trained is not None:
+        add_ranker(card, trained, feature_generators(candidates, weights, repeats=repeats))
     return card

@@ -1,4 +1,4 @@
-"""Interactions as a matrix of users and items."""
+"""Interactions as a user-item matrix."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nearline.times import DAY_US
 def users_by_items(
     interactions: Interactions, *, counts: bool = False, decay_days: float = np.inf
 ) -> Any:
-    """Returns a (users, items) float32 matrix in CSR form, columns ascending.
+    """Returns a (users, items) float32 CSR matrix with ascending columns.
 
     Args:
-        counts: Cells add up the weights of a user's interactions with an item; else each is 1.
-        decay_days: One that is t days older than the newest of all weighs exp(-t / decay_days).
+        counts: Whether a cell is the sum of the weights of its interactions; if not, it is 1.
+        decay_days: An interaction t days older than the newest weighs exp(-t / decay_days).
     """
     shape = (len(interactions.users), len(interactions.items))
     weight = interactions.weight

@@ -123,8 +123,8 @@ def recommend(
         about |= {"repeats": repeats, "only_known_items": only_known_items(split)}
     if served:
         evaluation = _with_served(evaluation, cleaned, split, k, content, seed)
-    if evaluation.placing:
-        about["validation_explained"] = round(max(evaluation.placing.values()), 4)
+    if evaluation.content_fit:
+        about["validation_explained"] = round(max(evaluation.content_fit.values()), 4)
     if evaluation.choice is not None:
         about[f"validation_ndcg@{k}"] = round(evaluation.choice.validation, 4)
     if evaluation.ranker:
@@ -186,4 +186,4 @@ def _with_served(
     answered = asyncio.run(measure_served(parts, task, how, k, content=content, seed=seed))
     per_user = measure(answered.lists, task.relevant, k)
     measured = ModelResult("served", answered.settings, per_user, answered.lists)
-    return evaluation._replace(measured=[*evaluation.measured, measured])
+    return evaluation._replace(results=[*evaluation.results, measured])

@@ -38,7 +38,8 @@ def render_recommendation_report(
     Args:
         name: Of the data set.
         evaluation: Where the figures come from.
-        rows: What `evaluation.rows_of` gives. about: What goes with all of them: split, left_out;
+        rows: What `model_evaluation.result_rows` returns.
+        about: What goes with all of them: split, left_out;
             models_left_out and items_without_text where there are such.
     """
     *_, ours = rows
@@ -108,7 +109,7 @@ def _chosen(evaluation: Evaluation, ours: Mapping[str, object], k: int) -> Itera
             "<p>Share of the squared scores of known items that what they say explains, by "
             "regularisation of the map, in five folds; 0 is the mean of all items.</p>"
         )
-        yield table((f"{key:g}", f"{share:.4f}") for key, share in evaluation.placing.items())
+        yield table((f"{key:g}", f"{share:.4f}") for key, share in evaluation.content_fit.items())
         return
     alone = evaluation.choice.alone
     yield (

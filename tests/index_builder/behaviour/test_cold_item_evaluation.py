@@ -66,14 +66,14 @@ def test_who_likes_a_kind_gets_new_items_of_it(
     assert list(recall) == ["random", "content_average", "content"]
     assert recall["random"] < 0.4
     kinds = np.flatnonzero(evaluation.task.candidates) % KINDS
-    for one in evaluation.measured[1:]:
+    for one in evaluation.results[1:]:
         for user, given in zip(evaluation.task.users.tolist(), one.lists, strict=True):
             right = int(np.count_nonzero(kinds == user % KINDS))
             assert (given[: min(right, PLACES)] % KINDS == user % KINDS).all()
     assert evaluation.choice is None
-    best = max(evaluation.placing, key=evaluation.placing.__getitem__)
-    assert evaluation.measured[-1].settings == f"regularisation={best:g}"
-    assert evaluation.placing[best] > 0.5
+    best = max(evaluation.content_fit, key=evaluation.content_fit.__getitem__)
+    assert evaluation.results[-1].settings == f"regularisation={best:g}"
+    assert evaluation.content_fit[best] > 0.5
     assert result_rows(evaluation, PLACES)[0]["content_ahead_low"] > 0  # type: ignore[operator]
 
 
@@ -87,7 +87,7 @@ def test_lists_hold_items_held_out_in_the_order_of_brute_force(
     matrix = users_by_items(parts.train)
     factors = train_factors(matrix, AlsOptions(), 3, threads=1)
     placed = predict_factors(content, factors.vectors, item_counts(parts.train))
-    _, average, ours = evaluation.measured
+    _, average, ours = evaluation.results
     for number, user in enumerate(evaluation.task.users.tolist()):
         had = matrix[user].indices
         vector = factors.fold_in(had, np.ones(len(had), np.float32))
@@ -123,7 +123,7 @@ def test_too_little_to_learn_from_is_refused(
     liked: Interactions, content: NDArray[np.float32]
 ) -> None:
     content[9:] = 0
-    with pytest.raises(InvalidRequest, match="items to learn from"):
+    with pytest.raises(InvalidRequest, match="training items with content"):
         evaluate_cold_items(liked, "cold-items:0.2", PLACES, content)
 
 

@@ -39,7 +39,7 @@ def test_what_is_wanted_is_found_and_twice_the_same_beside_faiss() -> None:
     assert np.median(scores[wanted]) > scores[~wanted].max()
     assert (
         LambdaMartOptions().leaves == MAX_LEAVES
-        and "learning_rate=0.1" in LambdaMartOptions().told()
+        and "learning_rate=0.1" in LambdaMartOptions().as_text()
     )
 
 

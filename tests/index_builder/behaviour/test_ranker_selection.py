@@ -14,7 +14,7 @@ from index_builder.behaviour.manifest_entries import describe_ranker
 from index_builder.behaviour.model_selection import choose_blend
 from index_builder.behaviour.ranker_dataset import RankerDataset, first_days
 from index_builder.behaviour.ranker_selection import (
-    MOST_INVERTED,
+    MAX_INVERTED,
     TrainedRanker,
     fit_rankers,
     ndcg_of,
@@ -90,7 +90,7 @@ def test_of_few_users_nothing_is_learned() -> None:
 
 def test_what_would_take_too_long_is_not_begun() -> None:
     few = rounds(users=3, steps=2)
-    many = ["one"] * (MOST_INVERTED + 1)
+    many = ["one"] * (MAX_INVERTED + 1)
     assert "10001 rows for each of 3 windows" in obstacle(few._replace(users=many, items=many))
     assert obstacle(few._replace(users=many)) == obstacle(few._replace(items=many)) == ""
     # Beyond that there is no EASE at all.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index_builder.behaviour.popularity import popularity, trending
-from index_builder.behaviour.repurchase_rates import LEAST_GAPS, PRIOR_USERS, measure_repurchases
+from index_builder.behaviour.repurchase_rates import MIN_GAPS, PRIOR_USERS, measure_repurchases
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
 
@@ -90,7 +90,7 @@ def test_counting_one_by_one_gives_the_same(raw: list[tuple[int, int, int]]) -> 
         share = (sum(len(times) > 1 for times in of) + PRIOR_USERS * mean) / (len(of) + PRIOR_USERS)
         assert found.rate[item] == pytest.approx(share if of else 0)
         gaps = [(b - a) / DAY_US for times in of for a, b in pairwise(times)]
-        expected = statistics.median(gaps) if len(gaps) >= LEAST_GAPS else 0
+        expected = statistics.median(gaps) if len(gaps) >= MIN_GAPS else 0
         assert found.days[item] == pytest.approx(expected)
     assert found.rate.dtype == found.days.dtype == np.float32
 

@@ -7,7 +7,7 @@ import pytest
 
 from index_builder.behaviour.candidate_generators import train_candidates
 from index_builder.behaviour.tables import build_histories
-from index_builder.behaviour.training import LEAST_TESTED, TrainedBehaviour, train_behaviour
+from index_builder.behaviour.training import MIN_TESTED, TrainedBehaviour, train_behaviour
 from index_builder.interactions.records import Interactions
 from index_builder.options.training_options import TrainingOptions
 from nearline.errors import InvalidRequest
@@ -89,7 +89,7 @@ def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
     assert found.unknown == np.count_nonzero(~known)
     assert found.card.interactions == np.count_nonzero(known)
     assert found.tables.interactions.sum() == np.count_nonzero(known)
-    with pytest.raises(InvalidRequest, match="'i11', 'i10', 'i09', documents 'x', 'y'"):
+    with pytest.raises(InvalidRequest, match="'i11', 'i10', 'i09', document ids 'x', 'y'"):
         learned_from(walks(), ["x", "y"])
 
 
@@ -113,13 +113,13 @@ def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
     assert similar[3] == similar[0] == 0
 
 
-@pytest.mark.parametrize("users", [1, 3, LEAST_TESTED - 1])
+@pytest.mark.parametrize("users", [1, 3, MIN_TESTED - 1])
 def test_few_users_are_served_what_needs_no_choice(users: int) -> None:
     found = learned_from(walks(users), documents())
     for card in found.card.blends:
         assert [part.model for part in card.parts] == ["item_to_item", "popular"]
         assert (card.split, card.validation_ndcg) == ("", 0)
-    assert f"{users} users can be tested on" in found.notes[0]
+    assert f"only {users} users can be tested" in found.notes[0]
     learned = build_behaviour_model(found.card, found.tables)
     assert list(learned.users()) == [f"u{number:03}" for number in range(users)]
     history = learned.history_of("u000")

@@ -46,7 +46,7 @@ def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> Ran
     """Makes lists whose features tell what was wanted, as a careless join would."""
     lists = build_dataset(features, task, seed)
     values = lists.values.copy()
-    values[:, lists.names.index("popularity")] = 1 + lists.wanted
+    values[:, lists.names.index("popularity")] = 1 + lists.labels
     return lists._replace(values=values)
 
 

@@ -101,7 +101,7 @@ def test_people_are_told_what_was_learned_and_from_where(
     shown = " ".join(capsys.readouterr().out.split())
     assert "behaviour 27 interactions of 3 users with 12 items" in shown
     assert "1 x item_to_item plain, 1 x popular plain (not chosen)" in shown
-    assert "note 3 users can be tested on, 20 are needed" in shown
+    assert "note only 3 users can be tested, but 20 are needed" in shown
     # Merged into what there is, it stays.
     more = written(
         tmp_path, pa.table({"movieId": [99], "vector": [json.dumps([1, 0, 0, 0])]}), "more.csv"

@@ -123,4 +123,4 @@ def test_too_little_to_choose_on_is_said(tmp_path: Path, split: str) -> None:
     path.write_text("\n".join(["who,what,when", *rows]), "utf-8")
     code, text = run(path, "--split", split)
     assert code == 1 and "InvalidRequest" not in text and "bug" not in text
-    assert "leaves nobody to choose a blend on" in text or "leaves no" in text
+    assert "leaves no user to choose a blend on" in text or "leaves no" in text

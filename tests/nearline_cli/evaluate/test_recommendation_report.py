@@ -110,7 +110,7 @@ def test_items_held_out_have_their_settings_and_what_was_left_out(circle: Intera
     rows = result_rows(evaluation, K)
     page = Page(render_recommendation_report("circle.csv", evaluation, rows, told, K))
     assert page.open == []
-    for share in evaluation.placing.values():
+    for share in evaluation.content_fit.values():
         assert f"{share:.4f}" in page.words
     for words in ("content_average", "popular, als", "5,678", "a share of 0.3 of the items"):
         assert words in page.words
