@@ -86,7 +86,7 @@ async def main(argv: Sequence[str]) -> None:
         shares=recalled.share,
         on_recall=recalled.tell,
     )
-    service = RetrievalService(embedders, collections, writer, reports, kept, watchers.observe)
+    service = RetrievalService(embedders, collections, reports, kept, watchers.observe)
     hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings)
     recommender = RecommendationService(
         collections,
@@ -145,7 +145,7 @@ async def main(argv: Sequence[str]) -> None:
             serving.Registration(
                 "nearline.v1.RetrievalService",
                 lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-                    RetrievalServicer(service, recommender), server
+                    RetrievalServicer(service, recommender, writer), server
                 ),
             ),
             serving.Registration(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, Unsupported
+from nearline.errors import InvalidRequest
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.request_validation import check_id
@@ -38,12 +37,11 @@ class _Results(NamedTuple):
 
 
 class RetrievalService:
-    """Finds and changes items; a `Retriever` and an `ItemWriter`.
+    """Finds items; a `Retriever`.
 
     Args:
         embedders: Where query texts become vectors.
         collections: What is loaded; None: nothing yet.
-        writer: Changes items; None: nothing here keeps changes.
         reports: Names lists; None: its own.
         kept: Keeps answers to searches; None: nobody does.
         observe: Told of searches by one query; None: nobody is.
@@ -53,14 +51,12 @@ class RetrievalService:
         self,
         embedders: Embedders,
         collections: ServedCollections | None = None,
-        writer: c.ItemWriter | None = None,
         reports: ReplyInfoBuilder | None = None,
         kept: SearchCache | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
-        self._writing = writer
         self._reports = reports or ReplyInfoBuilder(self._collections)
         self._kept = kept
         self._observe = observe
@@ -188,68 +184,6 @@ class RetrievalService:
             return c.CountReply(count=total, facets=counts, info=info)
 
         return await self._collections.answer(collection, answer)
-
-    async def upsert_items(
-        self,
-        items: Sequence[c.Item],
-        *,
-        collection: str = c.DEFAULT_COLLECTION,
-        if_versions: Mapping[str, int] | None = None,
-        idempotency_key: str = "",
-        only_attributes: bool = False,
-        as_of: Mapping[str, datetime] | None = None,
-        lane: c.Lane | None = None,
-        timeout_s: float | None = None,
-    ) -> c.WriteReply:
-        """Adds or replaces items; see `ItemWriter.upsert_items`."""
-        return await self._writer().upsert_items(
-            items,
-            collection=collection,
-            if_versions=if_versions,
-            idempotency_key=idempotency_key,
-            only_attributes=only_attributes,
-            as_of=as_of,
-            lane=lane,
-            timeout_s=timeout_s,
-        )
-
-    async def delete_items(
-        self,
-        ids: Sequence[str],
-        *,
-        collection: str = c.DEFAULT_COLLECTION,
-        if_versions: Mapping[str, int] | None = None,
-        idempotency_key: str = "",
-        timeout_s: float | None = None,
-    ) -> c.WriteReply:
-        """Deletes items; see `ItemWriter.delete_items`."""
-        return await self._writer().delete_items(
-            ids,
-            collection=collection,
-            if_versions=if_versions,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-        )
-
-    async def upsert_batches(
-        self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
-    ) -> c.BulkWriteReply:
-        """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`."""
-        return await self._writer().upsert_batches(batches, collection=collection)
-
-    async def delete_batches(
-        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
-    ) -> c.BulkWriteReply:
-        """Deletes the items of many batches; see `ItemWriter.delete_batches`."""
-        return await self._writer().delete_batches(batches, collection=collection)
-
-    def _writer(self) -> c.ItemWriter:
-        if self._writing is None:
-            raise Unsupported(
-                "this service keeps no change log, so items cannot be changed; start the router "
-                "with --redis URL, or build a new snapshot"
-            )
-        return self._writing
 
     async def _search(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Protocol
 
 from nearline import contract as c
 from nearline import wire
@@ -14,23 +13,24 @@ from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from retrieval.writes.bulk import WriteBatch, write_batches
 
 
-class RetrieverAndWriter(c.Retriever, c.ItemWriter, Protocol):
-    """Finds and changes items."""
-
-
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Answers for a service; methods of later versions stay UNIMPLEMENTED.
 
     Args:
-        service: What finds and changes items.
-        recommender: What recommends them; None: lists and users are UNIMPLEMENTED.
+        service: Finds items.
+        recommender: Recommends items; without it, lists and users are UNIMPLEMENTED.
+        writer: Changes items; without it, writes are UNIMPLEMENTED.
     """
 
     def __init__(
-        self, service: RetrieverAndWriter, recommender: c.Recommender | None = None
+        self,
+        service: c.Retriever,
+        recommender: c.Recommender | None = None,
+        writer: c.ItemWriter | None = None,
     ) -> None:
         self._service = service
         self._recommender = recommender
+        self._writer = writer
 
     async def Search(
         self, request: retrieval_pb2.SearchRequest, context: Context
@@ -60,7 +60,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.RecommendRequest, context: Context
     ) -> retrieval_pb2.RecommendResponse:
         """Lists items for a user, a session or example items."""
-        reply = await self._recommending().recommend(
+        reply = await self._required_recommender().recommend(
             wire.audience_from_proto(request),
             wire.recommend_options(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -72,7 +72,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.RecordInteractionsRequest, context: Context
     ) -> retrieval_pb2.RecordInteractionsResponse:
         """Stores views, purchases and the like."""
-        reply = await self._recommending().record_interactions(
+        reply = await self._required_recommender().record_interactions(
             wire.interactions_from_proto(request.interactions),
             collection=request.collection or c.DEFAULT_COLLECTION,
             idempotency_key=request.idempotency_key,
@@ -86,7 +86,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.GetUserRequest, context: Context
     ) -> retrieval_pb2.GetUserResponse:
         """Reads what is stored about a user."""
-        record = await self._recommending().get_user(
+        record = await self._required_recommender().get_user(
             request.user_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -97,7 +97,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.DeleteUserRequest, context: Context
     ) -> retrieval_pb2.DeleteUserResponse:
         """Deletes everything stored about a user."""
-        receipt = await self._recommending().delete_user(
+        receipt = await self._required_recommender().delete_user(
             request.user_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -189,15 +189,25 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 
         return wire.delete_stream_response(await write_batches(batches()))
 
-    def _recommending(self) -> c.Recommender:
+    def _required_recommender(self) -> c.Recommender:
         if self._recommender is None:
-            raise Unsupported("this service recommends nothing; ask the router of the collection")
+            raise Unsupported(
+                "this service makes no recommendations; call the router of the collection"
+            )
         return self._recommender
+
+    def _required_writer(self) -> c.ItemWriter:
+        if self._writer is None:
+            raise Unsupported(
+                "this service has no change log, so items cannot be changed; start the router "
+                "with --redis URL, or build a new snapshot"
+            )
+        return self._writer
 
     async def _upsert(
         self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None
     ) -> c.WriteReply:
-        return await self._service.upsert_items(
+        return await self._required_writer().upsert_items(
             wire.items_of(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             if_versions=dict(request.if_versions),
@@ -211,7 +221,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     async def _delete(
         self, request: retrieval_pb2.DeleteItemsRequest, timeout_s: float | None
     ) -> c.WriteReply:
-        return await self._service.delete_items(
+        return await self._required_writer().delete_items(
             request.ids,
             collection=request.collection or c.DEFAULT_COLLECTION,
             if_versions=dict(request.if_versions),

@@ -182,6 +182,7 @@ class Written:
     """The service, and what stands behind it."""
 
     service: RetrievalService
+    writer: Writer
     log: MemoryLog
     shards: list[DictShard]
     embedder: PickyEmbedder
@@ -231,8 +232,9 @@ def written(
     collections.serve(served)
     embedder = PickyEmbedder()
     embedders = Embedders({"here": embedder})
-    service = RetrievalService(embedders, collections, Writer(collections, embedders, Logs(log)))
-    return Written(service, log, parts, embedder, served)
+    service = RetrievalService(embedders, collections)
+    writer = Writer(collections, embedders, Logs(log))
+    return Written(service, writer, log, parts, embedder, served)
 
 
 def ids_of_partition(partition: int, count: int) -> list[str]:

@@ -44,7 +44,7 @@ Asked: TypeAlias = Callable[..., Coroutine[Any, Any, Ended]]
 @contextlib.asynccontextmanager
 async def served(here: Written, nearline: Run) -> AsyncIterator[Asked]:
     """Serves, and gives what runs `nearline items` against it."""
-    servicer = RetrievalServicer(here.service)
+    servicer = RetrievalServicer(here.service, writer=here.writer)
     kind = Registration(
         "nearline.v1.RetrievalService",
         lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server),
@@ -152,7 +152,7 @@ async def test_what_stands_in_the_way_is_told_with_how_far_it_came(
 @pytest.mark.skipif(sys.platform == "win32", reason="standard input has no path there")
 async def test_items_come_from_standard_input() -> None:
     here = written()
-    servicer = RetrievalServicer(here.service)
+    servicer = RetrievalServicer(here.service, writer=here.writer)
     kind = Registration(
         "nearline.v1.RetrievalService",
         lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server),

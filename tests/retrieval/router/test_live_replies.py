@@ -70,7 +70,7 @@ async def some(here: Written) -> bytes:
     items = [
         c.Item(id=one, text="red cloud") for shard in range(2) for one in ids_of_shard(shard, 2, 3)
     ]
-    return (await here.service.upsert_items(items)).watermark
+    return (await here.writer.upsert_items(items)).watermark
 
 
 @pytest.mark.parametrize("ask", READS.values(), ids=READS)

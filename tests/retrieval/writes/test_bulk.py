@@ -32,21 +32,21 @@ async def test_batches_are_counted_and_their_watermark_has_them_all() -> None:
     here = written()
     here.put(item("b"))
     batches = [[item("a"), item("b")], [item("c"), item("bad", "")], [item("a")]]
-    reply = await here.service.upsert_batches(each(batches))
+    reply = await here.writer.upsert_batches(each(batches))
     assert reply.counts == {APPLIED: 2, REPLACED: 2, REJECTED: 1}
     assert [one.id for one in reply.rejections] == ["bad"]
     mark, head = decode_watermark(reply.watermark), (await here.log.state()).head
     assert mark == head
-    gone = await here.service.delete_batches(each([["a", "x"], ["b"]]))
+    gone = await here.writer.delete_batches(each([["a", "x"], ["b"]]))
     assert gone.counts == {DELETED: 2, ABSENT: 1}
-    nothing = await here.service.delete_batches(each([]))
+    nothing = await here.writer.delete_batches(each([]))
     assert (nothing.counts, nothing.watermark) == ({}, b"")
 
 
 async def test_of_many_rejections_the_first_thousand_are_told() -> None:
     here = written()
     batches = [[item(f"{b}-{n}", "") for n in range(600)] for b in range(3)]
-    reply = await here.service.upsert_batches(each(batches))
+    reply = await here.writer.upsert_batches(each(batches))
     assert reply.counts == {REJECTED: 1_800}
     assert len(reply.rejections) == 1_000 and reply.rejections[-1].id == "1-399"
 
@@ -55,7 +55,7 @@ async def test_a_batch_that_fails_is_named_and_those_before_it_are_durable() -> 
     here = written()
     batches = [[item("a"), item("b")], [item("c"), item("c")], [item("d")]]
     with pytest.raises(InvalidRequest, match=r"batch 2: .*'c' twice.*the 1 batches before it") as e:
-        await here.service.upsert_batches(each(batches))
+        await here.writer.upsert_batches(each(batches))
     assert "(2 items) are durable" in e.value.message
     assert sorted(await here.changes()) == ["a", "b"]
 
@@ -64,7 +64,7 @@ async def test_a_batch_that_fails_is_named_and_those_before_it_are_durable() -> 
         raise InvalidRequest("malformed")
 
     with pytest.raises(InvalidRequest, match="batch 2: malformed"):
-        await here.service.upsert_batches(breaks())
+        await here.writer.upsert_batches(breaks())
     assert "e" in await here.changes()
 
 
@@ -84,8 +84,8 @@ async def test_the_next_batch_is_read_while_one_is_written_and_no_more() -> None
             read += 1
             yield [f"i{number}"]
 
-    here.service._writing._logs = _Always(Slow())  # type: ignore[union-attr]
-    running = asyncio.create_task(here.service.delete_batches(batches()))
+    here.writer._logs = _Always(Slow())  # type: ignore[assignment]
+    running = asyncio.create_task(here.writer.delete_batches(batches()))
     async with asyncio.timeout(10):
         while read < 2:
             await asyncio.sleep(0)
@@ -98,9 +98,9 @@ async def test_the_next_batch_is_read_while_one_is_written_and_no_more() -> None
 
 async def test_an_overloaded_embedder_is_waited_for_by_batches() -> None:
     here = written()
-    await here.service.upsert_items([item("a")])
+    await here.writer.upsert_items([item("a")])
     here.embedder.error = Overloaded("full", retry_after_s=0.001)
-    running = asyncio.create_task(here.service.upsert_batches(each([[item("a")]])))
+    running = asyncio.create_task(here.writer.upsert_batches(each([[item("a")]])))
     async with asyncio.timeout(10):
         while len(here.embedder.asked) < 4:
             await asyncio.sleep(0)

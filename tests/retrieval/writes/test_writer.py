@@ -18,13 +18,10 @@ from nearline.errors import (
     NotReady,
     Overloaded,
     SnapshotMismatch,
-    Unsupported,
 )
 from nearline.snapshot import partition_of, shard_of
 from retrieval.changelog.records import ChangeKind
-from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark, decode_watermark
-from retrieval.router.service import RetrievalService
 from tests.retrieval.fakes import SilentShard, word_vector
 from tests.retrieval.small_snapshots import FINGERPRINT
 from tests.retrieval.writable_collection import (
@@ -60,7 +57,7 @@ async def test_an_item_is_cut_embedded_and_acknowledged_once_it_is_in_the_log() 
         attributes={"kind": "x", "price": 3, "new": {"deep": [1, 2]}, "empty": None},  # type: ignore[dict-item]
         expires=expires,
     )
-    reply = await here.service.upsert_items([given])
+    reply = await here.writer.upsert_items([given])
     assert reply.results == [c.WriteResult(id="a", outcome=APPLIED, version=1)]
     change = (await here.changes())["a"]
     assert (change.kind, change.title, change.text) == (ChangeKind.UPSERT, "Sky", text)
@@ -83,7 +80,7 @@ async def test_an_item_is_cut_embedded_and_acknowledged_once_it_is_in_the_log() 
 async def test_results_stand_in_order_and_a_bad_item_stops_no_other() -> None:
     here = written()
     here.put(item("there"))
-    reply = await here.service.upsert_items(
+    reply = await here.writer.upsert_items(
         [
             item("long" * 200),
             item("new"),
@@ -133,7 +130,7 @@ async def test_an_attribute_of_another_kind_is_rejected_with_the_remedy(
     here = written()
     here.put(item("a"))
     given = c.Item(id="a", text="" if only_attributes else "x", attributes={name: value})
-    reply = await here.service.upsert_items([given], only_attributes=only_attributes)
+    reply = await here.writer.upsert_items([given], only_attributes=only_attributes)
     (result,) = reply.results
     assert (result.outcome, result.reason) == (REJECTED, "INVALID_REQUEST")
     assert text in result.message
@@ -149,7 +146,7 @@ async def test_what_can_be_read_as_the_kind_is() -> None:
         "tags": "one",
         "unknown": ["x"],
     }
-    await here.service.upsert_items([c.Item(id="a", text="x", attributes=attributes)])
+    await here.writer.upsert_items([c.Item(id="a", text="x", attributes=attributes)])
     assert (await here.changes())["a"].attributes == {
         "year": 1999,
         "price": 2.0,
@@ -163,7 +160,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
     here = written()
     here.put(item("a", kind="x", year=1))
     update: c.Attributes = {"kind": "y", "year": None, "price": float("nan"), "deep": {"er": True}}  # type: ignore[dict-item]
-    reply = await here.service.upsert_items(
+    reply = await here.writer.upsert_items(
         [c.Item(id="a", attributes=update), c.Item(id="b", attributes={"kind": "z"})],
         only_attributes=True,
     )
@@ -172,7 +169,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
     change = (await here.changes())["a"]
     assert change.kind is ChangeKind.ATTRIBUTES and list(await here.changes()) == ["a"]
     assert change.attributes == {"kind": "y", "year": None, "price": None, "deep.er": True}
-    refused = await here.service.upsert_items(
+    refused = await here.writer.upsert_items(
         [item("a", "text", kind="x"), c.Item(id="b")], only_attributes=True
     )
     assert outcomes(refused) == [REJECTED, REJECTED]
@@ -183,7 +180,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
 async def test_vectors_that_users_bring_are_checked_and_scaled() -> None:
     here = written(own_vectors=True)
     vector = np.array([3, 4, 0, 0], np.float32)
-    reply = await here.service.upsert_items(
+    reply = await here.writer.upsert_items(
         [
             c.Item(id="good", vector=vector),
             c.Item(id="none", text="x"),
@@ -208,17 +205,17 @@ async def test_versions_are_those_of_the_snapshot_until_the_log_has_its_own() ->
     here.put(item("base"), item("moved"))
 
     async def upsert(*ids: str, **versions: int) -> list[tuple[c.WriteOutcome, int]]:
-        reply = await here.service.upsert_items([item(one) for one in ids], if_versions=versions)
+        reply = await here.writer.upsert_items([item(one) for one in ids], if_versions=versions)
         return [(one.outcome, one.version) for one in reply.results]
 
     assert await upsert("base", "new", base=0, new=0) == [(REPLACED, 1), (APPLIED, 1)]
     assert await upsert("base", "new", base=0, new=1) == [(REJECTED, 1), (REPLACED, 2)]
-    conflict = await here.service.upsert_items([item("base")], if_versions={"base": 7})
+    conflict = await here.writer.upsert_items([item("base")], if_versions={"base": 7})
     assert conflict.results[0].reason == "CONFLICT" and "version 1" in conflict.results[0].message
-    deleted = await here.service.delete_items(["base", "moved", "never"], if_versions={"base": 1})
+    deleted = await here.writer.delete_items(["base", "moved", "never"], if_versions={"base": 1})
     assert outcomes(deleted) == [DELETED, DELETED, ABSENT]
     assert await upsert("base", base=0) == [(APPLIED, 3)]
-    assert outcomes(await here.service.delete_items(["moved"])) == [ABSENT]
+    assert outcomes(await here.writer.delete_items(["moved"])) == [ABSENT]
 
 
 async def test_an_import_counts_more_than_changes_that_the_snapshot_has() -> None:
@@ -226,11 +223,11 @@ async def test_an_import_counts_more_than_changes_that_the_snapshot_has() -> Non
     mark = Watermark("f" * 32).advanced({5: 2})
     here = written(watermark=mark)
     for text in ("first", "second"):
-        await here.service.upsert_items([item(one, text)])
+        await here.writer.upsert_items([item(one, text)])
     here.put(item(one))
     # The shard shows the log's own; held back to before it, the import alone.
     here.shards[shard_of(one, 2)].held = Watermark(mark.log_id)
-    reply = await here.service.upsert_items([item(one, "third")], if_versions={one: 0})
+    reply = await here.writer.upsert_items([item(one, "third")], if_versions={one: 0})
     assert outcomes(reply) == [REPLACED]
 
 
@@ -250,7 +247,7 @@ async def test_a_request_that_makes_no_sense_is_refused_whole(
 ) -> None:
     here = written()
     with pytest.raises(InvalidRequest) as caught:
-        await here.service.upsert_items(items, if_versions=versions, idempotency_key=key)
+        await here.writer.upsert_items(items, if_versions=versions, idempotency_key=key)
     assert caught.value.field == field and text in caught.value.message
     assert here.log.appends == 0
 
@@ -258,20 +255,20 @@ async def test_a_request_that_makes_no_sense_is_refused_whole(
 async def test_deletes_are_checked_too() -> None:
     here = written()
     here.put(item("a"))
-    reply = await here.service.delete_items(["a", "", "x" * 513])
+    reply = await here.writer.delete_items(["a", "", "x" * 513])
     assert outcomes(reply) == [DELETED, REJECTED, REJECTED]
     with pytest.raises(InvalidRequest, match="'a' twice"):
-        await here.service.delete_items(["a", "a"])
+        await here.writer.delete_items(["a", "a"])
 
 
 async def test_the_same_key_has_its_effect_once() -> None:
     here = written()
-    first = await here.service.upsert_items([item("a")], idempotency_key="k")
-    again = await here.service.upsert_items([item("a")], idempotency_key="k")
+    first = await here.writer.upsert_items([item("a")], idempotency_key="k")
+    again = await here.writer.upsert_items([item("a")], idempotency_key="k")
     assert again.results == first.results
-    assert outcomes(await here.service.upsert_items([item("a")])) == [REPLACED]
+    assert outcomes(await here.writer.upsert_items([item("a")])) == [REPLACED]
     with pytest.raises(InvalidRequest, match="another content"):
-        await here.service.upsert_items([item("b")], idempotency_key="k")
+        await here.writer.upsert_items([item("b")], idempotency_key="k")
 
 
 async def test_a_shard_that_is_away_holds_up_no_write_but_those_that_need_its_versions() -> None:
@@ -280,16 +277,16 @@ async def test_a_shard_that_is_away_holds_up_no_write_but_those_that_need_its_ve
     (there,) = ids_of_shard(1, 2, 1)
     here.put(item(away), item(there))
     here.shards[0].error = NotReady("away")
-    reply = await here.service.upsert_items([item(away), item(there)])
+    reply = await here.writer.upsert_items([item(away), item(there)])
     assert outcomes(reply) == [APPLIED, REPLACED]
-    reply = await here.service.upsert_items([item(away), item(there)], if_versions={away: 1})
+    reply = await here.writer.upsert_items([item(away), item(there)], if_versions={away: 1})
     assert outcomes(reply) == [REJECTED, REPLACED]
     assert reply.results[0].reason == "NOT_READY"
     assert "shard 0 does not answer" in reply.results[0].message
     update = [c.Item(id=one, attributes={"kind": "x"}) for one in (away, there)]
-    reply = await here.service.upsert_items(update, only_attributes=True)
+    reply = await here.writer.upsert_items(update, only_attributes=True)
     assert outcomes(reply) == [REJECTED, REPLACED]
-    assert outcomes(await here.service.delete_items([away, there])) == [DELETED, DELETED]
+    assert outcomes(await here.writer.delete_items([away, there])) == [DELETED, DELETED]
     changes = await here.changes()
     assert {change.kind for change in changes.values()} == {ChangeKind.DELETE}
 
@@ -298,16 +295,16 @@ async def test_a_delete_is_written_although_no_shard_says_whether_the_item_exist
     here = written()
     for shard in here.shards:
         shard.error = NotReady("away")
-    assert outcomes(await here.service.delete_items(["a"])) == [DELETED]
+    assert outcomes(await here.writer.delete_items(["a"])) == [DELETED]
     here.served.shards = (SilentShard(), SilentShard())
-    reply = await here.service.delete_items(["b"], timeout_s=0.3)
+    reply = await here.writer.delete_items(["b"], timeout_s=0.3)
     assert outcomes(reply) == [DELETED] and list(await here.changes()) == ["a", "b"]
 
 
 async def test_a_large_request_goes_to_the_bulk_lane_in_batches() -> None:
     here = written()
     items = [item(f"i{n}", f"text number {n}{' poison' * (n == 7)}") for n in range(65)]
-    reply = await here.service.upsert_items(items)
+    reply = await here.writer.upsert_items(items)
     assert [n for n, one in enumerate(outcomes(reply)) if one is REJECTED] == [7]
     assert {lane for _, _, lane, _ in here.embedder.asked} == {c.Lane.BULK}
     assert max(len(texts) for texts, *_ in here.embedder.asked) == 4
@@ -320,10 +317,10 @@ async def test_a_large_request_goes_to_the_bulk_lane_in_batches() -> None:
 
 async def test_on_the_bulk_lane_an_overloaded_embedder_is_waited_for_while_there_is_time() -> None:
     here = written()
-    await here.service.upsert_items([item("a")])
+    await here.writer.upsert_items([item("a")])
     items = [item(f"i{n}") for n in range(65)]
     here.embedder.error = Overloaded("full", retry_after_s=0.001)
-    running = asyncio.create_task(here.service.upsert_items(items, timeout_s=30))
+    running = asyncio.create_task(here.writer.upsert_items(items, timeout_s=30))
     async with asyncio.timeout(10):
         while len(here.embedder.asked) < 10:
             await asyncio.sleep(0)
@@ -331,13 +328,13 @@ async def test_on_the_bulk_lane_an_overloaded_embedder_is_waited_for_while_there
         assert outcomes(await running) == [APPLIED] * 65
     here.embedder.error = Overloaded("full", retry_after_s=30)
     with pytest.raises(Overloaded):
-        await here.service.upsert_items(items, timeout_s=10)
+        await here.writer.upsert_items(items, timeout_s=10)
 
 
 async def test_a_text_beyond_what_the_embedder_takes_is_cut_for_it_alone() -> None:
     here = written()
     text = "word " * 300
-    await here.service.upsert_items([item("a", text)])
+    await here.writer.upsert_items([item("a", text)])
     ((texts, *_),) = here.embedder.asked
     assert texts == [text[:1000]]
     assert (await here.changes())["a"].text == text
@@ -345,27 +342,25 @@ async def test_a_text_beyond_what_the_embedder_takes_is_cut_for_it_alone() -> No
 
 async def test_what_stands_in_the_way_of_all_is_raised() -> None:
     here = written()
-    await here.service.upsert_items([item("z")])
+    await here.writer.upsert_items([item("z")])
     here.log.away = True
     with pytest.raises(NotReady) as caught:
-        await here.service.upsert_items([item("a")])
+        await here.writer.upsert_items([item("a")])
     assert caught.value.retry_after_s
     here.log.away = False
     here.log.foreign = True
     with pytest.raises(SnapshotMismatch):
-        await here.service.delete_items(["a"])
+        await here.writer.delete_items(["a"])
     here.log.foreign = False
     here.embedder.error = Overloaded("full", retry_after_s=1.0)
     with pytest.raises(Overloaded):
-        await here.service.upsert_items([item("a")])
+        await here.writer.upsert_items([item("a")])
     here.embedder.error = None
     with pytest.raises(NotFound):
-        await here.service.upsert_items([item("a")], collection="other")
+        await here.writer.upsert_items([item("a")], collection="other")
     with pytest.raises(DeadlineExceeded, match="none of them was"):
-        await here.service.upsert_items([item("a")], timeout_s=0.0)
+        await here.writer.upsert_items([item("a")], timeout_s=0.0)
     assert list(await here.changes()) == ["z"]
-    with pytest.raises(Unsupported, match="--redis"):
-        await RetrievalService(Embedders({})).upsert_items([item("a")])
 
 
 def test_the_fixture_deals_items_as_the_router_does() -> None:

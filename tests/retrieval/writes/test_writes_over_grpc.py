@@ -51,7 +51,7 @@ def registration(servicer: RetrievalServicer) -> Registration:
 @contextlib.asynccontextmanager
 async def serving(here: Written) -> AsyncIterator[RetrievalClient]:
     async with (
-        running([registration(RetrievalServicer(here.service))]) as address,
+        running([registration(RetrievalServicer(here.service, writer=here.writer))]) as address,
         RetrievalClient(address) as client,
     ):
         yield client
@@ -157,7 +157,7 @@ async def test_a_write_that_is_sent_again_has_its_effect_once() -> None:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
             return reply
 
-    servicer = LosesAnswers(here.service)
+    servicer = LosesAnswers(here.service, writer=here.writer)
     servicer.keys = []
     async with (
         running([registration(servicer)]) as address,
@@ -214,7 +214,9 @@ async def test_a_stream_that_fails_says_where_and_ends_at_once() -> None:
 
 async def test_a_stream_is_of_one_collection() -> None:
     here = written()
-    async with running([registration(RetrievalServicer(here.service))]) as address:
+    async with running(
+        [registration(RetrievalServicer(here.service, writer=here.writer))]
+    ) as address:
         async with grpc.aio.insecure_channel(address) as channel:
             stub = retrieval_pb2_grpc.RetrievalServiceStub(channel)
             requests = [
@@ -229,7 +231,9 @@ async def test_a_stream_is_of_one_collection() -> None:
 
 async def test_the_blocking_client_writes_too() -> None:
     here = written()
-    async with running([registration(RetrievalServicer(here.service))]) as address:
+    async with running(
+        [registration(RetrievalServicer(here.service, writer=here.writer))]
+    ) as address:
 
         def work() -> tuple[c.WriteReply, c.BulkWriteReply, c.BulkWriteReply, c.WriteReply]:
             with BlockingRetrievalClient(address) as client:
@@ -293,7 +297,7 @@ async def test_watermarks_cross_the_wire_between_router_and_shards(copies: int) 
     items = [c.Item(id=one, text="red", title=one) for one in ids]
     query = c.Query(vector=np.ones(DIM, np.float32))
     async with shards_apart(here, copies):
-        mark = (await here.service.upsert_items(items)).watermark
+        mark = (await here.writer.upsert_items(items)).watermark
         head = (await here.log.state()).head
         options = c.SearchOptions(min_watermark=mark, payload=frozenset({c.PayloadField.TITLE}))
         here.shards[0].stale = "behind"
@@ -318,7 +322,7 @@ async def test_a_replica_that_is_behind_stays_in_use() -> None:
     for shard in here.shards:
         shard.held = Watermark(here.log.log_id)
     async with shards_apart(here, 2) as replicas:
-        mark = (await here.service.upsert_items([c.Item(id="a", text="red")])).watermark
+        mark = (await here.writer.upsert_items([c.Item(id="a", text="red")])).watermark
         with pytest.raises(NotReady, match="not applied"):
             await here.service.get_items(["a"], min_watermark=mark)
         assert not any(replica.health.away for replica in replicas)
