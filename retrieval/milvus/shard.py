@@ -84,7 +84,7 @@ class MilvusShard:
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`. A search that has started runs to its end."""
-        return self._admission.ask(self._batcher, snapshot_id, queries, options, deadline)
+        return self._admission.submit(self._batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
         self,
@@ -97,7 +97,7 @@ class MilvusShard:
         filter: Filter | None = None,
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        await self._admission.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.fetch(ids, payload, chunks, filter, deadline)
         return ShardItems(items, applied)
@@ -113,7 +113,7 @@ class MilvusShard:
         min_watermark: Watermark | None = None,
     ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
-        await self._admission.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         items = await self._stored.scan(after_id, limit, filter, payload, deadline)
         return ShardItems(items, applied)
@@ -127,23 +127,23 @@ class MilvusShard:
         min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._admission.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
         applied = self._applied()
         return replace(await count_matches(self._reader, filter, fields, deadline), applied=applied)
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether this is the shard of a snapshot and no outage of Milvus is known."""
-        return self._admission.opens(snapshot_id) and not self._reader.client.outage
+        return snapshot_id == self._admission.admitted and not self._reader.client.outage
 
     async def close(self) -> None:
         """Cancels running searches and rejects later requests."""
-        self._admission.closed = True
+        self._admission.close()
         for runner in self._runners:
             runner.cancel()
         if self._runners:
             await asyncio.wait(self._runners)
         while (batch := self._batcher.take()) is not None:
-            self._batcher.finish(batch, None, self._admission.gone(self._snapshot_id))
+            self._batcher.finish(batch, None, self._admission.gone_error(self._snapshot_id))
         await self._reader.close()
         self._admission.live = None
 
@@ -173,7 +173,7 @@ class MilvusShard:
                     for hits in results:
                         hits.applied = applied
             except asyncio.CancelledError:
-                self._batcher.finish(batch, None, self._admission.gone(self._snapshot_id))
+                self._batcher.finish(batch, None, self._admission.gone_error(self._snapshot_id))
                 raise
             except Exception as caught:
                 error = caught

@@ -1,4 +1,4 @@
-"""What a shard looks at before it answers: its snapshot, and live changes as far as wanted."""
+"""Admission of requests to a shard: the right snapshot, with live changes applied far enough."""
 
 from __future__ import annotations
 
@@ -14,81 +14,85 @@ from retrieval.shards.batcher import Batcher
 
 
 class ShardAdmission:
-    """Lets requests to the shard of one snapshot in; belongs to the event loop.
+    """Admits requests to the shard of one snapshot; belongs to the event loop.
 
     Args:
-        snapshot_id: Snapshot of the shard; requests for another one are refused.
-        shard: What the shard is called, for errors.
+        snapshot_id: Snapshot of the shard; requests for any other snapshot are refused.
+        shard: Name of the shard in errors.
 
-    live: Live changes; None: none are followed. closed: Nobody is let in any more.
+    live: Live changes of the shard; None if no change log is followed.
+    admitted: Id of the snapshot that requests may name; None once the shard is closed.
     """
 
     def __init__(self, snapshot_id: str, shard: str) -> None:
         self.live: LiveState | None = None
-        self.closed = False
+        self.admitted: str | None = snapshot_id
         self._snapshot_id = snapshot_id
         self._shard = shard
 
-    def opens(self, snapshot_id: str) -> bool:
-        """Returns whether this is that snapshot, and still held."""
-        return not self.closed and snapshot_id == self._snapshot_id
-
-    def ask(
+    def submit(
         self,
-        coalescer: Batcher[ShardOptions, ShardHits],
+        batcher: Batcher[ShardOptions, ShardHits],
         snapshot_id: str,
         queries: ShardQueries,
         options: ShardOptions,
         deadline: float | None,
     ) -> Future[Sequence[ShardHits]]:
-        """Hands queries on, once live changes are as far as the options ask; see `Shard.search`."""
-        if not self.opens(snapshot_id):
-            return _failed_future(self.gone(snapshot_id))
-        least = options.min_watermark
-        if least is None:
-            return coalescer.ask(queries, options, deadline)
-        # Without it, so that those who waited share batches with those who did not.
+        """Submits queries once live changes reach the watermark in the options.
+
+        See `Shard.search`.
+        """
+        if snapshot_id != self.admitted:
+            return _failed_future(self.gone_error(snapshot_id))
+        watermark = options.min_watermark
+        if watermark is None:
+            return batcher.submit(queries, options, deadline)
+        # Without the watermark, queries that waited share batches with those that did not.
         options = options._replace(min_watermark=None)
         try:
-            live = self._followed()
-            reached = live.reached(least)
+            live = self._required_live()
+            reached = live.reached(watermark)
         except NearlineError as error:
             return _failed_future(error)
         if reached:
-            return coalescer.ask(queries, options, deadline)
+            return batcher.submit(queries, options, deadline)
 
         async def wait() -> Sequence[ShardHits]:
-            await live.wait(least, deadline)
-            return await coalescer.ask(queries, options, deadline)
+            await live.wait(watermark, deadline)
+            return await batcher.submit(queries, options, deadline)
 
         return asyncio.ensure_future(wait())
 
-    async def reach(
-        self, snapshot_id: str, least: Watermark | None, deadline: float | None
+    async def admit(
+        self, snapshot_id: str, min_watermark: Watermark | None, deadline: float | None
     ) -> None:
-        """Waits until the right snapshot is as far as asked.
+        """Waits until live changes reach the watermark.
 
-        Raises: SnapshotGone: it is another one. As `LiveState.wait`; Unsupported: nothing is
-            followed.
+        Raises: SnapshotGone: the shard holds another snapshot. Unsupported: no change log is
+            followed. As `LiveState.wait`.
         """
-        if not self.opens(snapshot_id):
-            raise self.gone(snapshot_id)
-        if least is not None:
-            await self._followed().wait(least, deadline)
+        if snapshot_id != self.admitted:
+            raise self.gone_error(snapshot_id)
+        if min_watermark is not None:
+            await self._required_live().wait(min_watermark, deadline)
 
-    def gone(self, snapshot_id: str) -> SnapshotGone:
-        """Returns the error of a snapshot that is not held."""
-        has = "has let go of" if self.closed else "holds"
+    def close(self) -> None:
+        """Refuses all requests from now on."""
+        self.admitted = None
+
+    def gone_error(self, snapshot_id: str) -> SnapshotGone:
+        """Returns the error for a request that names a snapshot which the shard does not hold."""
+        verb = "has released" if self.admitted is None else "holds"
         return SnapshotGone(
-            f"{self._shard} {has} snapshot {self._snapshot_id}, {snapshot_id} is asked for; "
-            "retry the whole request"
+            f"{self._shard} {verb} snapshot {self._snapshot_id}, but the request names "
+            f"{snapshot_id}; retry the whole request"
         )
 
-    def _followed(self) -> LiveState:
+    def _required_live(self) -> LiveState:
         if self.live is None:
             raise Unsupported(
-                "live changes are not followed here: start the service with --redis URL, or leave "
-                "min_watermark out",
+                "no change log is followed here: start the service with --redis URL, or omit "
+                "min_watermark",
                 field="min_watermark",
             )
         return self.live

@@ -69,7 +69,7 @@ class Batcher(Generic[_O, _R]):
         # Entries of a batch that failed: each is tried again by itself.
         self._alone: deque[tuple[_O, _Entry[_R]]] = deque()
 
-    def ask(
+    def submit(
         self, queries: ShardQueries, options: _O, deadline: float | None = None
     ) -> Future[Sequence[_R]]:
         """Asks for the results of some queries, one each, in order.

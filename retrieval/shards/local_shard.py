@@ -1,12 +1,13 @@
-"""A shard in this process: the snapshot's part, live changes beside it, and threads that search."""
+"""A shard in this process: its segment of the snapshot, live changes, and search threads."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from asyncio import Future
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -27,31 +28,32 @@ from retrieval.protocols.shard import (
 )
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards.admission import ShardAdmission
-from retrieval.shards.search_lane import SearchQueue
+from retrieval.shards.batcher import Batcher
 
-# Searches in one thread of a batch run one after another: short batches keep the wait even, and
-# the event loop busy while the next one runs (16 cost an eighth of the rate at 8 callers).
+# One thread runs the searches of a batch one after another: short batches keep waiting times even,
+# and the event loop busy while the next batch runs (16 cost an eighth of the rate at 8 callers).
 _MAX_BATCH = 4
-# Where one product of matrices looks through all rows: 50,000 x 384 take 8 ms for 4 queries, 12 for
-# 16 and 36 for 64.
+# Where one matrix product scans all rows: 50,000 x 384 take 8 ms for 4 queries, 12 for 16 and 36
+# for 64.
 _MAX_EXACT_BATCH = 64
 
 
 class Closable(Protocol):
-    """Files that are mapped, or the like."""
+    """A mapped file or another resource to release."""
 
     def close(self) -> None:
-        """Releases them."""
+        """Releases the resource."""
         ...
 
 
 class _ShardState(NamedTuple):
-    """A shard at one moment: its parts, what live changes brought first, and what of each is alive.
+    """A shard at one moment: its segments, each with the rows that are alive (None: all).
 
-    applied: None where no change log is followed.
+    The segment of live changes, if there is one, precedes that of the snapshot.
+    applied: Progress of live changes; None if no change log is followed.
     """
 
-    parts: Sequence[tuple[Segment, Matches | None]]
+    segments: Sequence[tuple[Segment, Matches | None]]
     applied: AppliedState | None
 
 
@@ -59,14 +61,14 @@ class LocalShard:
     """One shard of one snapshot, searched in a thread pool.
 
     Args:
-        snapshot_id: Snapshot it belongs to; requests for another one are refused.
+        snapshot_id: Snapshot of the shard; requests for any other snapshot are refused.
         number: Shard number, for errors.
-        base: What the snapshot has.
+        base: Segment of the snapshot.
         threads: Threads to search in; may be shared with other shards.
-        scanners: Threads that do what was asked for exactly, so that nobody waits behind it; None:
-            the same.
-        files: What `close` closes.
-        observe: Told the size of every batch.
+        scanners: Threads for exact searches, so that other searches need not wait for them; None
+            uses `threads`.
+        files: Resources that `close` releases.
+        observe: Called with the size of every batch.
     """
 
     has_words = True
@@ -83,21 +85,29 @@ class LocalShard:
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self.base = base
-        self._gate = ShardAdmission(snapshot_id, f"shard {number}")
-        self._threads = threads
-        self._files = files
-        together = base.index.describe().exact_together
-        exact_batch = _MAX_EXACT_BATCH if together else _MAX_BATCH
-        self._near = SearchQueue(self.search_now, threads, max_batch=_MAX_BATCH, observe=observe)
-        self._exact = SearchQueue(
-            self.search_now, scanners or threads, max_batch=exact_batch, observe=observe
-        )
         self.chunks = base.items.chunks
         self.documents = base.items.documents
+        self._admission = ShardAdmission(snapshot_id, f"shard {number}")
+        self._threads = threads
+        self._scanners = scanners or threads
+        self._files = files
+        together = base.index.describe().exact_together
+        self._approximate: Batcher[ShardOptions, ShardHits] = Batcher(
+            partial(self._start, exact=False),
+            slots=self._threads.count,
+            max_batch=_MAX_BATCH,
+            observe=observe,
+        )
+        self._exact: Batcher[ShardOptions, ShardHits] = Batcher(
+            partial(self._start, exact=True),
+            slots=self._scanners.count,
+            max_batch=_MAX_EXACT_BATCH if together else _MAX_BATCH,
+            observe=observe,
+        )
 
     def attach(self, live: LiveState) -> None:
-        """Lets live changes take part in whatever is asked from now on."""
-        self._gate.live = live
+        """Includes live changes in all requests from now on."""
+        self._admission.live = live
 
     def search(
         self,
@@ -106,9 +116,12 @@ class LocalShard:
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
-        """Searches; see `Shard.search`. A search that began runs to its end."""
-        lane = self._exact if options.exact else self._near
-        return self._gate.ask(lane.coalescer, snapshot_id, queries, options, deadline)
+        """Searches; see `Shard.search`. A search that has begun runs to its end."""
+        batcher = self._exact if options.exact else self._approximate
+        if snapshot_id == self._admission.admitted and options.min_watermark is None:
+            # Nearly every request: nothing to refuse and nothing to wait for.
+            return batcher.submit(queries, options, deadline)
+        return self._admission.submit(batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
         self,
@@ -121,14 +134,17 @@ class LocalShard:
         filter: Filter | None = None,
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
 
         def read() -> ShardItems:
-            now = self._now()
-            found = [part.fetch(ids, payload, chunks, filter, alive) for part, alive in now.parts]
-            # An item is in one part at most.
-            each = (item for same in zip(*found, strict=True) for item in same)
-            return ShardItems([item for item in each if item is not None], now.applied)
+            state = self._state()
+            found = [
+                segment.fetch(ids, payload, chunks, filter, alive)
+                for segment, alive in state.segments
+            ]
+            # An item is alive in at most one segment.
+            items = (item for same in zip(*found, strict=True) for item in same)
+            return ShardItems([item for item in items if item is not None], state.applied)
 
         fetched: ShardItems = await self._threads.call(read)
         return fetched
@@ -144,13 +160,15 @@ class LocalShard:
         min_watermark: Watermark | None = None,
     ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
 
         def read() -> ShardItems:
-            now = self._now()
-            found = [part.scan(after_id, filter, payload, alive) for part, alive in now.parts]
+            state = self._state()
+            found = [
+                segment.scan(after_id, filter, payload, alive) for segment, alive in state.segments
+            ]
             merged = heapq.merge(*found, key=attrgetter("id"))
-            return ShardItems(list(islice(merged, limit)), now.applied)
+            return ShardItems(list(islice(merged, limit)), state.applied)
 
         fetched: ShardItems = await self._threads.call(read)
         return fetched
@@ -164,50 +182,51 @@ class LocalShard:
         min_watermark: Watermark | None = None,
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._gate.reach(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, min_watermark, deadline)
 
         def read() -> ShardCounts:
-            now = self._now()
-            counts = [part.count(filter, fields, alive) for part, alive in now.parts]
-            return replace(reduce(join_counts, counts), applied=now.applied)
+            state = self._state()
+            counts = [segment.count(filter, fields, alive) for segment, alive in state.segments]
+            return replace(reduce(join_counts, counts), applied=state.applied)
 
         counted: ShardCounts = await self._threads.call(read)
         return counted
 
     async def ready(self, snapshot_id: str) -> bool:
-        """Returns whether this is that snapshot: what is held is loaded."""
-        return self._gate.opens(snapshot_id)
+        """Returns whether the shard holds this snapshot."""
+        return snapshot_id == self._admission.admitted
 
     def search_now(self, queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
-        """Searches in the calling thread, from the state at this moment."""
-        now = self._now()
-        *live, (base, alive) = now.parts
+        """Searches the current state in the calling thread."""
+        state = self._state()
+        *live, (base, alive) = state.segments
         results = base.search(queries, options, alive)
-        for part, part_alive in live:
-            others = part.search(queries, options, part_alive)
+        for segment, segment_alive in live:
+            others = segment.search(queries, options, segment_alive)
             results = [
                 join_hits(one, other, options) for one, other in zip(results, others, strict=True)
             ]
-        if now.applied is not None:
+        if state.applied is not None:
             for hits in results:
-                hits.applied = now.applied
+                hits.applied = state.applied
         return results
 
     def close(self) -> None:
         """Releases the files; no search may be running.
 
-        Whoever asks later is told so: without its live changes a shard would show what was deleted.
+        Later requests are refused: without its live changes a shard would show deleted items.
         """
-        self._gate.closed = True
-        for each in self._files:
-            each.close()
-        self._gate.live = None
-        self._near.close()
-        self._exact.close()
+        self._admission.close()
+        for file in self._files:
+            file.close()
+        self._admission.live = None
+        # The batchers refer to the shard. Without this circle, all memory is freed with the last
+        # reference and not whenever the garbage collector runs.
+        self._approximate = self._exact = Batcher(_start_nothing, slots=0, max_batch=1)
 
-    def _now(self) -> _ShardState:
-        # Read once: what is hidden and what stands for it change together.
-        live = self._gate.live
+    def _state(self) -> _ShardState:
+        # One read of the view: hidden rows and their replacements change together.
+        live = self._admission.live
         if live is None:
             return _ShardState([(self.base, None)], None)
         view = live.view
@@ -215,3 +234,22 @@ class LocalShard:
         if view.part is None:
             return _ShardState([base], view.applied)
         return _ShardState([(view.part, view.part_alive), base], view.applied)
+
+    def _start(self, *, exact: bool) -> None:
+        threads = self._scanners if exact else self._threads
+        threads.start(partial(self._run, asyncio.get_running_loop(), exact=exact))
+
+    def _run(self, loop: AbstractEventLoop, *, exact: bool) -> None:
+        """Answers batches in a search thread until none is waiting."""
+        batcher = self._exact if exact else self._approximate
+        while (batch := batcher.take()) is not None:
+            results, error = None, None
+            try:
+                results = self.search_now(batch.queries, batch.options)
+            except Exception as caught:
+                error = caught
+            loop.call_soon_threadsafe(batcher.finish, batch, results, error)
+
+
+def _start_nothing() -> None:
+    """Takes the place of the runners of a closed shard."""

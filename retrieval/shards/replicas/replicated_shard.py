@@ -56,7 +56,7 @@ class ReplicatedShard:
         self._search_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._fetch_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._runners: set[Future[None]] = set()
-        self._coalescer: Batcher[tuple[str, ShardOptions], ShardHits] = Batcher(
+        self._batcher: Batcher[tuple[str, ShardOptions], ShardHits] = Batcher(
             self._start,
             slots=_CALLS_IN_FLIGHT * len(replicas),
             max_batch=_MAX_BATCH,
@@ -77,7 +77,7 @@ class ReplicatedShard:
         """
         if options.min_watermark is not None:
             return asyncio.ensure_future(self._search(snapshot_id, queries, options, deadline))
-        return self._coalescer.ask(queries, (snapshot_id, options), deadline)
+        return self._batcher.submit(queries, (snapshot_id, options), deadline)
 
     async def fetch(
         self,
@@ -151,11 +151,11 @@ class ReplicatedShard:
 
     async def _run(self) -> None:
         """Sends batches for as long as there are any."""
-        while (batch := self._coalescer.take()) is not None:
+        while (batch := self._batcher.take()) is not None:
             try:
-                self._coalescer.finish(batch, await self._send(batch))
+                self._batcher.finish(batch, await self._send(batch))
             except Exception as error:
-                self._coalescer.finish(batch, None, error)
+                self._batcher.finish(batch, None, error)
 
     async def _send(self, batch: Batch[tuple[str, ShardOptions], ShardHits]) -> Sequence[ShardHits]:
         snapshot_id, options = batch.options

@@ -23,10 +23,10 @@ class Workers:
         self.sizes: list[int] = []
         self.options: list[str] = []
         self.running: deque[Batch[str, str]] = deque()
-        self.coalescer: Batcher[str, str] = Batcher(self._start, slots=slots, max_batch=max_batch)
+        self.batcher: Batcher[str, str] = Batcher(self._start, slots=slots, max_batch=max_batch)
 
     def _start(self) -> None:
-        batch = self.coalescer.take()
+        batch = self.batcher.take()
         if batch is not None:
             self.sizes.append(batch.queries.count)
             self.options.append(batch.options)
@@ -37,11 +37,11 @@ class Workers:
         batch = self.running.pop() if newest else self.running.popleft()
         numbers = batch.queries.vectors[:, 0].astype(int).tolist()
         if any(number < -1 for number in numbers):
-            self.coalescer.finish(batch, None, ZeroDivisionError("poison"))
+            self.batcher.finish(batch, None, ZeroDivisionError("poison"))
         elif any(number < 0 for number in numbers):
-            self.coalescer.finish(batch, None, NotReady("the peer is away"))
+            self.batcher.finish(batch, None, NotReady("the peer is away"))
         else:
-            self.coalescer.finish(batch, [f"{batch.options}{number}" for number in numbers])
+            self.batcher.finish(batch, [f"{batch.options}{number}" for number in numbers])
         self._start()
 
 
@@ -71,7 +71,7 @@ def test_every_query_gets_its_own_answer(
         for size, options, pause in requests:
             mine = list(range(number, number + size))
             number += size
-            answer = workers.coalescer.ask(rows(*mine), options)
+            answer = workers.batcher.submit(rows(*mine), options)
             asked.append((answer, [f"{options}{one}" for one in mine]))
             assert len(workers.running) <= slots
             if pause and workers.running:
@@ -88,14 +88,14 @@ def test_every_query_gets_its_own_answer(
 async def test_a_query_goes_at_once_where_a_slot_is_free() -> None:
     workers = Workers(2, 8)
     for number in range(2):
-        workers.coalescer.ask(rows(number), "a")
+        workers.batcher.submit(rows(number), "a")
     assert workers.sizes == [1, 1]
 
 
 async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_first() -> None:
     workers = Workers(1, 8)
     answers = [
-        workers.coalescer.ask(rows(number), options) for number, options in enumerate("abaab")
+        workers.batcher.submit(rows(number), options) for number, options in enumerate("abaab")
     ]
     while workers.running:
         workers.go_on()
@@ -105,7 +105,7 @@ async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_f
 
 async def test_a_large_request_is_cut_and_comes_back_whole() -> None:
     workers = Workers(2, 4)
-    answer = workers.coalescer.ask(rows(*range(10)), "a")
+    answer = workers.batcher.submit(rows(*range(10)), "a")
     await asyncio.sleep(0)
     while workers.running:
         workers.go_on()
@@ -115,7 +115,7 @@ async def test_a_large_request_is_cut_and_comes_back_whole() -> None:
 
 async def test_a_cancelled_query_is_not_run_and_the_others_are() -> None:
     workers = Workers(1, 8)
-    first, gone, last = (workers.coalescer.ask(rows(number), "a") for number in range(3))
+    first, gone, last = (workers.batcher.submit(rows(number), "a") for number in range(3))
     gone.cancel()
     while workers.running:
         workers.go_on()
@@ -125,8 +125,8 @@ async def test_a_cancelled_query_is_not_run_and_the_others_are() -> None:
 
 async def test_a_query_cancelled_while_it_runs_leaves_the_slot_in_order() -> None:
     workers = Workers(1, 8)
-    gone = workers.coalescer.ask(rows(0), "a")
-    other = workers.coalescer.ask(rows(1), "a")
+    gone = workers.batcher.submit(rows(0), "a")
+    other = workers.batcher.submit(rows(1), "a")
     gone.cancel()
     workers.go_on()
     workers.go_on()
@@ -135,7 +135,7 @@ async def test_a_query_cancelled_while_it_runs_leaves_the_slot_in_order() -> Non
 
 async def test_an_unexpected_error_fails_only_the_query_at_fault() -> None:
     workers = Workers(1, 8)
-    answers = [workers.coalescer.ask(rows(number), "a") for number in (0, 1, -7, 2)]
+    answers = [workers.batcher.submit(rows(number), "a") for number in (0, 1, -7, 2)]
     while workers.running:
         workers.go_on()
     first, second, poison, last = await settled(*answers)
@@ -146,10 +146,10 @@ async def test_an_unexpected_error_fails_only_the_query_at_fault() -> None:
 
 async def test_an_error_of_ours_fails_the_batch_and_the_next_one_runs() -> None:
     workers = Workers(1, 8)
-    workers.coalescer.ask(rows(0), "a")
-    batch = [workers.coalescer.ask(rows(number), "a") for number in (1, -1)]
+    workers.batcher.submit(rows(0), "a")
+    batch = [workers.batcher.submit(rows(number), "a") for number in (1, -1)]
     workers.go_on()
-    later = workers.coalescer.ask(rows(3), "a")
+    later = workers.batcher.submit(rows(3), "a")
     while workers.running:
         workers.go_on()
     assert [type(outcome) for outcome in await settled(*batch)] == [NotReady, NotReady]
@@ -161,8 +161,8 @@ async def test_a_batch_may_take_as_long_as_its_most_patient_query(
     deadlines: tuple[float | None, ...], wanted: float | None
 ) -> None:
     workers = Workers(1, 8)
-    workers.coalescer.ask(rows(0), "a", 1.0)
+    workers.batcher.submit(rows(0), "a", 1.0)
     for deadline in deadlines:
-        workers.coalescer.ask(rows(1), "a", deadline)
+        workers.batcher.submit(rows(1), "a", deadline)
     workers.go_on()
     assert workers.running[0].deadline == wanted

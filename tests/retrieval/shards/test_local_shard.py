@@ -180,9 +180,9 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     # Without its live changes a closed shard would show what was deleted.
     shard.close()
     assert not await shard.ready(snapshot.snapshot_id)
-    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+    with pytest.raises(SnapshotGone, match="has released snapshot"):
         await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
-    with pytest.raises(SnapshotGone, match="has let go of snapshot"):
+    with pytest.raises(SnapshotGone, match="has released snapshot"):
         await shard.fetch(snapshot.snapshot_id, ["a"], frozenset())
     await asyncio.to_thread(threads.close)
 
