@@ -21,7 +21,7 @@ from retrieval.monitoring.divergence import stability_index
 from retrieval.monitoring.recall_metrics import compute_recall
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search import executor
-from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.queries import QueryBatch, align_to_metric, prepare_queries
 from retrieval.search.request_context import RequestContext
 from retrieval.snapshots.golden_queries import RECALL_SLACK
 
@@ -101,7 +101,7 @@ def _queries(snapshot: LoadedSnapshot, probes: Sequence[Probe]) -> NDArray[np.fl
         rows = list(_stored_mixtures(snapshot))
     if not rows:
         return np.empty((0, snapshot.manifest.dim), np.float32)
-    return snapshot.served.aligned(np.stack(rows).astype(np.float32))
+    return align_to_metric(snapshot.served, np.stack(rows).astype(np.float32))
 
 
 def _stored_mixtures(snapshot: LoadedSnapshot) -> NDArray[np.float32]:
@@ -219,7 +219,7 @@ async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
         asking = await prepare_queries(
             served, snapshot.embedders, queries, part, None, RequestContext()
         )
-        for asked in asking.asked:
+        for asked in asking.batches:
             outcome = await executor.search(served, asked, options, RequestContext())
             for number, hits in zip(asked.numbers, outcome.lists, strict=True):
                 rankings[part[number]] = [hit.id for hit in hits]

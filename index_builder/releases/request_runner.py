@@ -13,7 +13,13 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search import executor
-from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.queries import (
+    QueryBatch,
+    align_to_metric,
+    check_options,
+    prepare_queries,
+    query_text,
+)
 from retrieval.search.request_context import RequestContext
 
 
@@ -45,7 +51,7 @@ async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedReq
     if probe.kind != "text":
         # A text whose vector alone was recorded goes on as that.
         options = replace(options, mode=None)
-    served.check(options)
+    check_options(served, options)
     asked = await _asked(snapshot, probe, options)
 
     async def search() -> Answer:
@@ -85,8 +91,8 @@ async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOption
             hybrid = options.mode is not c.SearchMode.DENSE and (
                 served.words_by_default or options.mode is c.SearchMode.HYBRID
             )
-            matrix = served.aligned(probe.vector[None])
-            texts = (served.text(query, "query"),) if hybrid else ()
+            matrix = align_to_metric(served, probe.vector[None])
+            texts = (query_text(query, "query"),) if hybrid else ()
             mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
             return QueryBatch(mode, [0], ShardQueries(matrix, texts))
         try:
@@ -99,8 +105,8 @@ async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOption
             raise UnsupportedRequest(
                 "no embedding service of its model was named: --embedding"
             ) from error
-        return asking.asked[0]
+        return asking.batches[0]
     asking = await prepare_queries(
         served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
     )
-    return asking.asked[0]
+    return asking.batches[0]

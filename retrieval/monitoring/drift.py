@@ -39,7 +39,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.router.events import InteractionsEvent, RequestEvent, SearchEvent
 from retrieval.search import executor
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import QueryBatch
+from retrieval.search.queries import QueryBatch, align_to_metric
 from retrieval.search.request_context import RequestContext
 from retrieval.snapshots.loaded import LoadedSnapshot
 
@@ -303,7 +303,7 @@ async def _tell_golden(held: LoadedSnapshot[ServedCollection], golden: GoldenQue
     options = c.SearchOptions(k=1, level=c.HitLevel.CHUNK)
     with held as served:
         asked = QueryBatch(
-            c.SearchMode.DENSE, range(len(vectors)), ShardQueries(served.aligned(vectors))
+            c.SearchMode.DENSE, range(len(vectors)), ShardQueries(align_to_metric(served, vectors))
         )
         try:
             found = await executor.search(served, asked, options, inquiry)

@@ -82,7 +82,7 @@ class TrafficRecorder:
             return
         if request is None:
             return
-        name = happening.served.name
+        name = happening.collection.name
         waiting = self._waiting[name]
         if len(waiting) >= _MOST_WAITING:
             metrics.recorded.labels(name, "dropped").inc()

@@ -117,7 +117,9 @@ class CandidateCache:
             self._variants.setdefault(served.name, Counter())[variant] += 1
         key = _key(served, variant, strategy_of(policy).list_name(item_id), filter)
         spec = _ListSpec(key, query, policy, item_id, list_depth)
-        local = self._lists.near(key, self._computation(spec, context.least), context.least)
+        local = self._lists.near(
+            key, self._computation(spec, context.min_watermark), context.min_watermark
+        )
         if local is not None:
             found, newer = self._validated(spec, *local)
             if newer is None:
@@ -128,7 +130,9 @@ class CandidateCache:
     async def _get(self, spec: _ListSpec) -> CachedCandidates | None:
         compute, validate = partial(self._computation, spec), partial(self._validated, spec)
         try:
-            return await self._lists.newest(spec.key, compute, spec.query.context.least, validate)
+            return await self._lists.newest(
+                spec.key, compute, spec.query.context.min_watermark, validate
+            )
         except NearlineError:
             return None
 

@@ -56,7 +56,7 @@ async def allowed_mask(
     token, more = "", 0 < total <= _SELECTIVE
     while more:
         page = await listing.read_page(
-            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, inquiry=context
+            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, context=context
         )
         allowed[model.numbers_of(item.id for item in page.items)] = True
         token = page.next_page_token

@@ -36,7 +36,7 @@ def list_computation(
     async def compute() -> CachedList | None:
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
         deadline = asyncio.get_running_loop().time() + _COMPUTE_S
-        context = RequestContext(deadline, query.context.least)
+        context = RequestContext(deadline, query.context.min_watermark)
         own_query = query._replace(context=context)
         model, strategy = query.served.learned, strategy_of(policy)
         hidden = policy.blocked | {item_id}

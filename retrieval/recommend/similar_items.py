@@ -56,7 +56,7 @@ async def list_items(query: CandidateQuery, count: int) -> Sequence[c.Item]:
         token="",
         filter=query.filter,
         payload=query.payload,
-        inquiry=query.context,
+        context=query.context,
     )
     return page.items
 

@@ -1,4 +1,4 @@
-"""What was asked and answered, for those who watch: they must be quick, and never raise."""
+"""Events of requests, for observers such as monitors; observers must be quick and never raise."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from retrieval.search.queries import QueryBatch
 class SearchEvent(NamedTuple):
     """A search by one query that every shard answered.
 
-    served: What answered it. arm: Which of two snapshots that is; None: only one is served.
-    asked: The query as the shards got it; None: the answer was kept from before. watermark: How far
-    live changes are in the hits, as users see it.
+    collection: The snapshot that answered. arm: The arm of a traffic split that it is; None
+    without a split. batch: The query as sent to the shards; None if the answer was cached.
+    watermark: Progress of live changes in the hits, as callers see it.
     """
 
-    served: ServedCollection
+    collection: ServedCollection
     arm: c.Arm | None
     query: c.Query
     options: c.SearchOptions
-    asked: QueryBatch | None
+    batch: QueryBatch | None
     hits: Sequence[c.Hit]
     watermark: bytes
 
@@ -30,7 +30,7 @@ class SearchEvent(NamedTuple):
 class RecommendEvent(NamedTuple):
     """A list that was returned. personal: Whether the user or session was known."""
 
-    served: ServedCollection
+    collection: ServedCollection
     arm: c.Arm | None
     audience: c.Audience
     options: c.RecommendOptions

@@ -1,4 +1,4 @@
-"""What replies of the router report about themselves."""
+"""Builds the metadata of replies: snapshot, coverage, source, watermark, list id and timings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from retrieval.search.request_context import RequestContext
 
 
 class ReplyInfoBuilder:
-    """Makes what a reply reports about itself, and names lists.
+    """Builds `ReplyInfo` records and assigns list ids.
 
     Args:
-        collections: Knows which snapshots are being tried.
+        collections: The collections served, with running trials.
     """
 
     def __init__(self, collections: ServedCollections) -> None:
@@ -29,8 +29,8 @@ class ReplyInfoBuilder:
 
     def info(
         self,
-        served: ServedCollection,
-        inquiry: RequestContext,
+        collection: ServedCollection,
+        context: RequestContext,
         *,
         total_s: float,
         search_s: float | None = None,
@@ -39,31 +39,31 @@ class ReplyInfoBuilder:
         served_by: c.ServedBy | None = None,
         watermark: bytes | None = None,
     ) -> c.ReplyInfo:
-        """Reports on an answer.
+        """Returns the info of an answer.
 
         Args:
-            listed: Whether items were listed, so that the list needs a name.
-            served_by: Where it came from; None: all of it from the shards.
-            watermark: How far live changes are in it; None: as far as the shards said.
+            listed: Whether the answer lists items and so needs a list id.
+            served_by: Source of the answer; None means the shards.
+            watermark: Progress of live changes in the answer; None uses that of the shards.
         """
-        if inquiry.failures:
-            metrics.partial_answers.labels(served.name).inc()
+        if context.failures:
+            metrics.partial_answers.labels(collection.name).inc()
         arm = None
         list_id = f"{self._prefix}-{next(self._numbers):x}" if listed else ""
-        trial = self._trials.get(served.name)
+        trial = self._trials.get(collection.name)
         if trial is not None:
-            tried = served.snapshot_id == trial.split.canary
-            arm = c.Arm.CANARY if tried else c.Arm.CURRENT
+            is_canary = collection.snapshot_id == trial.split.canary
+            arm = c.Arm.CANARY if is_canary else c.Arm.CURRENT
             if listed and not trial.split.shadow:
                 list_id = mark_list_id(list_id, trial.split.epoch, arm)
-                trial.judge.listed(tried)
+                trial.judge.listed(is_canary)
         return c.ReplyInfo(
-            epoch=served.epoch,
-            snapshot_id=served.snapshot_id,
-            fingerprint=served.fingerprint,
-            coverage=served.coverage(inquiry.failures),
-            served_by=_joined(served_by, inquiry.served_by),
-            watermark=inquiry.watermark if watermark is None else watermark,
+            epoch=collection.epoch,
+            snapshot_id=collection.snapshot_id,
+            fingerprint=collection.fingerprint,
+            coverage=collection.coverage(context.failures),
+            served_by=_merge_sources(served_by, context.served_by),
+            watermark=context.watermark if watermark is None else watermark,
             list_id=list_id,
             embed_s=embed_s,
             search_s=search_s,
@@ -72,8 +72,8 @@ class ReplyInfoBuilder:
         )
 
 
-def _joined(own: c.ServedBy | None, shards: c.ServedBy) -> c.ServedBy:
-    """Says both what a service fell back to and what its shards did; a fallback counts most."""
+def _merge_sources(own: c.ServedBy | None, shards: c.ServedBy) -> c.ServedBy:
+    """Merges the source that a service reports with that of its shards; fallbacks take priority."""
     if own is None or (not own.rung and own.source is c.Source.LIVE):
         return shards
     if not shards.rung:

@@ -1,4 +1,4 @@
-"""The retrieval service: the domain object behind the wire, and by itself in embedded use."""
+"""The retrieval service: finds items, behind the gRPC servicer or embedded in another process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import QueryBatch, prepare_queries
+from retrieval.search.queries import QueryBatch, check_options, prepare_queries
 from retrieval.search.request_context import RequestContext, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
@@ -28,9 +28,9 @@ _NO_HITS = c.HitList(hits=())
 
 
 class _Results(NamedTuple):
-    """What was found, and the seconds it took to embed (None: nothing was) and to search."""
+    """Hits of a search, with the seconds spent on embedding (None: no embedding) and searching."""
 
-    asked: Sequence[QueryBatch]
+    batches: Sequence[QueryBatch]
     lists: list[c.HitList]
     embed_s: float | None
     search_s: float
@@ -40,25 +40,25 @@ class RetrievalService:
     """Finds items; a `Retriever`.
 
     Args:
-        embedders: Where query texts become vectors.
-        collections: What is loaded; None: nothing yet.
-        reports: Names lists; None: its own.
-        kept: Keeps answers to searches; None: nobody does.
-        observe: Told of searches by one query; None: nobody is.
+        embedders: Embed query texts.
+        collections: The collections to serve; None starts with none.
+        replies: Builds the `ReplyInfo` of replies; None uses a builder of its own.
+        cache: Caches search results; None disables caching.
+        observe: Called with each single-query search; None disables observation.
     """
 
     def __init__(
         self,
         embedders: Embedders,
         collections: ServedCollections | None = None,
-        reports: ReplyInfoBuilder | None = None,
-        kept: SearchCache | None = None,
+        replies: ReplyInfoBuilder | None = None,
+        cache: SearchCache | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._embedders = embedders
         self._collections = collections or ServedCollections()
-        self._reports = reports or ReplyInfoBuilder(self._collections)
-        self._kept = kept
+        self._replies = replies or ReplyInfoBuilder(self._collections)
+        self._cache = cache
         self._observe = observe
 
     @property
@@ -66,9 +66,9 @@ class RetrievalService:
         """The collections served, by name."""
         return self._collections.in_force
 
-    def serve(self, served: ServedCollection) -> None:
-        """Serves a collection from now on, in place of any of that name."""
-        self._collections.serve(served)
+    def serve(self, collection: ServedCollection) -> None:
+        """Serves a collection from now on, replacing any of the same name."""
+        self._collections.serve(collection)
 
     async def search(
         self,
@@ -107,21 +107,18 @@ class RetrievalService:
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
-        """Reads items by id; see `Retriever.get_items`. No payload: all but the vector."""
+        """Reads items by id; see `Retriever.get_items`. An empty payload means all but vectors."""
         start = time.perf_counter()
         item_lookup.check_ids(ids, c.MAX_BATCH, "ids")
-        begin = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
-            inquiry = begin()
-            found = await item_lookup.fetch_items(served, ids, payload or ALL_BUT_VECTOR, inquiry)
-            spent_s = time.perf_counter() - start
+            context = new_context()
+            found = await item_lookup.fetch_items(served, ids, payload or ALL_BUT_VECTOR, context)
             return c.ItemsReply(
                 items=[found.items[one] for one in ids if one in found.items],
                 ignored_ids=item_lookup.ignored_ids(served, ids, found),
-                info=self._reports.info(
-                    served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
-                ),
+                info=self._read_info(served, context, start),
             )
 
         return await self._collections.answer(collection, answer)
@@ -139,27 +136,24 @@ class RetrievalService:
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        begin = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
-            inquiry = begin()
+            context = new_context()
             page = await listing.read_page(
                 served,
                 size=page_size,
                 token=page_token,
                 filter=filter,
                 payload=payload,
-                inquiry=inquiry,
+                context=context,
             )
-            spent_s = time.perf_counter() - start
-            info = self._reports.info(
-                served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
-            )
+            info = self._read_info(served, context, start)
             return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
 
-        # A list goes on with the snapshot that it began on, for as long as that is loaded.
-        begun_on = listing.snapshot_of_token(page_token) if page_token else ""
-        return await self._collections.answer(collection, answer, begun_on)
+        # A list continues on the snapshot that it began on, as long as that is loaded.
+        snapshot_id = listing.snapshot_of_token(page_token) if page_token else ""
+        return await self._collections.answer(collection, answer, snapshot_id)
 
     async def count_items(
         self,
@@ -172,18 +166,24 @@ class RetrievalService:
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        begin = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark)
 
         async def answer(served: ServedCollection) -> c.CountReply:
-            inquiry = begin()
-            total, counts = await listing.count_items(served, filter, facets, inquiry)
-            spent_s = time.perf_counter() - start
-            info = self._reports.info(
-                served, inquiry, search_s=spent_s, total_s=spent_s, listed=False
-            )
+            context = new_context()
+            total, counts = await listing.count_items(served, filter, facets, context)
+            info = self._read_info(served, context, start)
             return c.CountReply(count=total, facets=counts, info=info)
 
         return await self._collections.answer(collection, answer)
+
+    def _read_info(
+        self, collection: ServedCollection, context: RequestContext, start: float
+    ) -> c.ReplyInfo:
+        """Returns the info of a reply that lists no hits."""
+        spent_s = time.perf_counter() - start
+        return self._replies.info(
+            collection, context, search_s=spent_s, total_s=spent_s, listed=False
+        )
 
     async def _search(
         self,
@@ -196,109 +196,118 @@ class RetrievalService:
         start = time.perf_counter()
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
-        check_id(options.unit, "options.unit")
-        begin = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
+        if options.unit:
+            check_id(options.unit, "options.unit")
+        new_context = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,
-            lambda served: self._found(served, queries, options, names, start, begin()),
+            lambda served: self._answer(served, queries, options, names, start, new_context()),
             options.snapshot_id,
             Requester(options.unit, options.unit),
         )
 
-    async def _found(
+    async def _answer(
         self,
-        served: ServedCollection,
+        collection: ServedCollection,
         queries: Sequence[c.Query],
         options: c.SearchOptions,
         names: Sequence[str],
         start: float,
-        inquiry: RequestContext,
+        context: RequestContext,
     ) -> c.SearchReply:
-        """Answers a search wholly from one snapshot."""
-        served.check(options)
+        """Answers a search entirely from one snapshot."""
+        check_options(collection, options)
         found: tuple[_Results, RequestContext] | None = None
-        if self._kept is not None and len(queries) == 1:
+        if self._cache is not None and len(queries) == 1:
 
-            async def search(anew: RequestContext) -> c.HitList:
+            async def search(cache_context: RequestContext) -> c.HitList:
                 nonlocal found
-                results = await self._results(served, queries, options, names, anew)
-                found = results, anew
+                results = await self._results(collection, queries, options, names, cache_context)
+                found = results, cache_context
                 return results.lists[0]
 
-            kept = await self._kept.get(served, queries[0], options, inquiry, search)
-            if kept is not None:
-                reply = self._from_cache(served, inquiry, kept, start)
-                self._tell(served, queries, options, None, reply)
+            cached = await self._cache.get(collection, queries[0], options, context, search)
+            if cached is not None:
+                reply = self._cached_reply(collection, context, cached, start)
+                self._notify(collection, queries, options, None, reply)
                 return reply
-        # What was found for the cache and is not to be kept is the answer all the same.
+        # Results computed for the cache that cannot be cached are still the answer.
         if found is None:
-            found = await self._results(served, queries, options, names, inquiry), inquiry
-        inquiry = found[1]
-        info = self._reports.info(
-            served,
-            inquiry,
-            embed_s=found[0].embed_s,
-            search_s=found[0].search_s,
+            found = await self._results(collection, queries, options, names, context), context
+        results, context = found
+        info = self._replies.info(
+            collection,
+            context,
+            embed_s=results.embed_s,
+            search_s=results.search_s,
             total_s=time.perf_counter() - start,
         )
-        reply = c.SearchReply(results=found[0].lists, info=info)
-        self._tell(served, queries, options, found[0].asked, reply)
+        reply = c.SearchReply(results=results.lists, info=info)
+        self._notify(collection, queries, options, results.batches, reply)
         return reply
 
-    def _tell(
+    def _notify(
         self,
-        served: ServedCollection,
+        collection: ServedCollection,
         queries: Sequence[c.Query],
         options: c.SearchOptions,
-        asked: Sequence[QueryBatch] | None,
+        batches: Sequence[QueryBatch] | None,
         reply: c.SearchReply,
     ) -> None:
-        """Tells who watches of a search by one query that every shard answered."""
+        """Notifies the observer of a single-query search that every shard answered."""
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
-        one, mark = asked[0] if asked else None, reply.info.watermark
+        batch = batches[0] if batches else None
+        info = reply.info
         self._observe(
-            SearchEvent(served, reply.info.arm, queries[0], options, one, reply.hits, mark)
+            SearchEvent(
+                collection, info.arm, queries[0], options, batch, reply.hits, info.watermark
+            )
         )
 
-    def _from_cache(
-        self, served: ServedCollection, inquiry: RequestContext, kept: CachedSearch, start: float
+    def _cached_reply(
+        self,
+        collection: ServedCollection,
+        context: RequestContext,
+        cached: CachedSearch,
+        start: float,
     ) -> c.SearchReply:
         served_by = None
-        if kept.level is not CacheLevel.LIVE:
-            served_by = c.ServedBy(source=c.Source.CACHE, reason=kept.level.value)
-        info = self._reports.info(
-            served,
-            inquiry,
+        if cached.level is not CacheLevel.LIVE:
+            served_by = c.ServedBy(source=c.Source.CACHE, reason=cached.level.value)
+        info = self._replies.info(
+            collection,
+            context,
             total_s=time.perf_counter() - start,
             served_by=served_by,
-            watermark=kept.watermark,
+            watermark=cached.watermark,
         )
-        return c.SearchReply(results=[kept.hits], info=info)
+        return c.SearchReply(results=[cached.hits], info=info)
 
     async def _results(
         self,
-        served: ServedCollection,
+        collection: ServedCollection,
         queries: Sequence[c.Query],
         options: c.SearchOptions,
         names: Sequence[str],
-        inquiry: RequestContext,
+        context: RequestContext,
     ) -> _Results:
-        asking = await prepare_queries(
-            served, self._embedders, queries, names, options.mode, inquiry
+        prepared = await prepare_queries(
+            collection, self._embedders, queries, names, options.mode, context
         )
-        searched = time.perf_counter()
-        searches = [executor.search(served, asked, options, inquiry) for asked in asking.asked]
+        start = time.perf_counter()
+        batches = prepared.batches
+        searches = [executor.search(collection, batch, options, context) for batch in batches]
         # Almost always one; a task of its own would cost a tenth of the request.
         outcomes = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
-        results = [_NO_HITS] * len(queries)
-        for asked, outcome in zip(asking.asked, outcomes, strict=True):
-            for place, number in enumerate(asked.numbers):
-                results[number] = c.HitList(
+        lists = [_NO_HITS] * len(queries)
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            for place, number in enumerate(batch.numbers):
+                lists[number] = c.HitList(
                     hits=outcome.lists[place],
-                    ignored_ids=asking.ignored.get(number, ()),
+                    ignored_ids=prepared.ignored.get(number, ()),
                     plans=outcome.plans[place],
                     terms=outcome.terms[place],
-                    language=served.language if outcome.terms[place] else "",
+                    language=collection.language if outcome.terms[place] else "",
                 )
-        return _Results(asking.asked, results, asking.embed_s, time.perf_counter() - searched)
+        return _Results(batches, lists, prepared.embed_s, time.perf_counter() - start)

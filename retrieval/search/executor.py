@@ -1,4 +1,4 @@
-"""One search over all shards of a collection: asked, merged or fused, chosen, filled."""
+"""Executes a search: fans out to all shards, merges or fuses their hits, and fills payloads."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from retrieval.search.request_context import RequestContext
 _NONE: frozenset[str] = frozenset()
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 _VECTOR = frozenset({c.PayloadField.VECTOR})
+# Hits with the numbers of their shards, best first.
 _RankedHits = list[tuple[int, c.Hit]]
 
 
 class BatchResult(NamedTuple):
-    """What came of the queries of one mode: for each, in order, a list, plans, and its words."""
+    """For each query of a batch, in order: its hits, filter plans and words."""
 
     lists: list[list[c.Hit]]
     plans: list[list[c.FilterPlan]]
@@ -38,7 +39,7 @@ class BatchResult(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """One fan-out: by query the best hits with the numbers of their shards, plans and words."""
+    """The result of one fan-out, for each query: its best hits, filter plans and words."""
 
     ranked: list[_RankedHits]
     plans: list[list[c.FilterPlan]]
@@ -46,64 +47,67 @@ class _Round(NamedTuple):
 
 
 async def search(
-    served: ServedCollection, asked: QueryBatch, options: c.SearchOptions, inquiry: RequestContext
+    collection: ServedCollection,
+    batch: QueryBatch,
+    options: c.SearchOptions,
+    context: RequestContext,
 ) -> BatchResult:
     """Answers queries of one mode.
 
     Args:
-        served: The collection.
-        asked: The queries.
-        options: Checked.
-        inquiry: Told of shards that do not answer, and how far live changes are in the others.
-    Raises: what the shards raise, and see `fanout.gather`.
+        collection: Collection to search.
+        batch: The queries.
+        options: Validated options.
+        context: Records failed shards and the progress of live changes in the others.
+    Raises: Errors of the shards; see `fanout.gather`.
     """
     wanted = options.k
     if options.diversity:
         wanted = min(pool_size(options.k), c.MAX_K)
-    # The examples of a query would stand in its answer: ask for as many more, then drop them.
-    ask = wanted + max(map(len, asked.excluded.values()), default=0)
-    hybrid = asked.mode is c.SearchMode.HYBRID
-    # Hybrid hits are known only after all shards have answered, diverse ones after a choice.
-    later = hybrid or bool(options.diversity)
-    payload = _NO_PAYLOAD if later else options.payload
+    # The examples of a query are among its best hits: request that many more, then drop them.
+    shard_k = wanted + max(map(len, batch.excluded.values()), default=0)
+    hybrid = batch.mode is c.SearchMode.HYBRID
+    # Hybrid hits are known only after all shards have answered, diverse hits after the selection.
+    fill_later = hybrid or bool(options.diversity)
+    payload = _NO_PAYLOAD if fill_later else options.payload
     while True:
-        found = await _round(served, asked, options, ask, payload, inquiry)
+        found = await _round(collection, batch, options, shard_k, payload, context)
         short = False
         lists = []
         for number, ranked in enumerate(found.ranked):
-            excluded = asked.excluded.get(number, _NONE)
+            excluded = batch.excluded.get(number, _NONE)
             kept = [one for one in ranked if one[1].id not in excluded] if excluded else ranked
-            # The groups of a hybrid search come whole, and counted.
+            # The groups of a hybrid search are complete and limited already.
             lists.append(kept if hybrid and options.grouping else kept[:wanted])
-            # Only chunks: several of them may belong to one example.
-            short |= bool(excluded) and len(kept) < wanted and len(ranked) >= ask
+            # Happens with chunks only: several of them may belong to one example.
+            short |= bool(excluded) and len(kept) < wanted and len(ranked) >= shard_k
         if not short:
             break
-        ask *= 4
+        shard_k *= 4
     if options.min_score is not None:
-        lists = [[one for one in each if one[1].score >= options.min_score] for each in lists]
+        lists = [[one for one in hits if one[1].score >= options.min_score] for hits in lists]
     if options.diversity:
-        lists = await _diversify(served, lists, options, inquiry)
-    if later and options.payload:
-        await payloads.fill_payloads(served, lists, options, inquiry)
+        lists = await _diversify(collection, lists, options, context)
+    if fill_later and options.payload:
+        await payloads.fill_payloads(collection, lists, options, context)
     if options.grouping is not None and options.grouping.size > 1:
-        lists = await _complete_groups(served, asked, options, lists, inquiry)
-    return BatchResult([[hit for _, hit in each] for each in lists], found.plans, found.terms)
+        lists = await _complete_groups(collection, batch, options, lists, context)
+    return BatchResult([[hit for _, hit in hits] for hits in lists], found.plans, found.terms)
 
 
 async def _round(
-    served: ServedCollection,
-    asked: QueryBatch,
+    collection: ServedCollection,
+    batch: QueryBatch,
     options: c.SearchOptions,
-    ask: int,
+    k: int,
     payload: frozenset[c.PayloadField],
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> _Round:
-    hybrid = asked.mode is c.SearchMode.HYBRID
-    candidates = max(served.fusion.candidates, ask)
+    hybrid = batch.mode is c.SearchMode.HYBRID
+    candidates = max(collection.fusion.candidates, k)
     shard_options = ShardOptions(
-        candidates if hybrid else ask,
-        asked.mode,
+        candidates if hybrid else k,
+        batch.mode,
         options.level,
         payload,
         options.ef_search,
@@ -112,35 +116,34 @@ async def _round(
         options.filter,
         options.grouping,
         options.explain,
-        inquiry.least,
+        context.min_watermark,
     )
-    results = await _fan_out(served, asked.queries, shard_options, options, inquiry)
+    results = await _fan_out(collection, batch.queries, shard_options, options, context)
     ranked: list[_RankedHits] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []
-    for number in range(asked.queries.count):
+    for number in range(batch.queries.count):
         parts = [(shard, hits[number]) for shard, hits in results.items()]
-        # Every shard has its own best of each group: look at all of them, then keep one of each.
-        most = ask * len(parts) if options.grouping else ask
         if hybrid:
             weight = options.dense_weight
-            one = fuse_hits(
+            hits = fuse_hits(
                 parts,
-                2 * candidates if options.grouping else ask,
+                2 * candidates if options.grouping else k,
                 candidates=candidates,
-                dense_weight=served.fusion.dense_weight if weight is None else weight,
-                floor=served.fusion.floor,
+                dense_weight=collection.fusion.dense_weight if weight is None else weight,
+                floor=collection.fusion.floor,
                 explain=options.explain,
             )
         else:
-            one = merge_hits(parts, most)
+            # Each shard has its own best hit of each group: merge all, then keep one per group.
+            hits = merge_hits(parts, k * len(parts) if options.grouping else k)
             if options.explain:
-                _explain(one, asked.mode)
+                _explain(hits, batch.mode)
         if options.grouping:
-            one = _best_of_groups(one, ask, options.grouping.size if hybrid else 1)
-        ranked.append(one)
-        # Every shard knows the words of the whole collection.
-        terms.append(served.terms(next((hits.terms for _, hits in parts if hits.terms), ())))
+            hits = _best_of_groups(hits, k, options.grouping.size if hybrid else 1)
+        ranked.append(hits)
+        # Every shard counts the words of the whole collection.
+        terms.append(collection.terms(next((hits.terms for _, hits in parts if hits.terms), ())))
         plans.append(
             [
                 c.FilterPlan(shard=shard, **hits.plan._asdict())
@@ -152,112 +155,111 @@ async def _round(
 
 
 async def _fan_out(
-    served: ServedCollection,
+    collection: ServedCollection,
     queries: ShardQueries,
     shard_options: ShardOptions,
     options: c.SearchOptions,
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> dict[int, Sequence[ShardHits]]:
     start = time.perf_counter()
     calls = {
-        number: shard.search(served.snapshot_id, queries, shard_options, inquiry.deadline)
-        for number, shard in enumerate(served.shards)
+        number: shard.search(collection.snapshot_id, queries, shard_options, context.deadline)
+        for number, shard in enumerate(collection.shards)
     }
     answers = await fanout.gather(
-        calls, inquiry.deadline, collection=served.name, full=options.require_full_coverage
+        calls, context.deadline, collection=collection.name, full=options.require_full_coverage
     )
-    served.observe_search(time.perf_counter() - start)
+    collection.observe_search(time.perf_counter() - start)
     for number, error in answers.failures.items():
-        inquiry.failures[number] = error
-        metrics.shard_failures.labels(served.name, str(number), error.reason).inc()
+        context.failures[number] = error
+        metrics.shard_failures.labels(collection.name, str(number), error.reason).inc()
     for number, results in answers.results.items():
         if results[0].applied is not None:
-            inquiry.heard(number, [hits.applied for hits in results])
+            context.record_applied(number, [hits.applied for hits in results])
     return answers.results
 
 
 def _explain(ranked: _RankedHits, mode: c.SearchMode) -> None:
     lexical = mode is c.SearchMode.LEXICAL
-    for place, (shard, hit) in enumerate(ranked, start=1):
+    for rank, (shard, hit) in enumerate(ranked, start=1):
         hit.explanation = c.Explanation(
             dense_score=None if lexical else hit.score,
             lexical_score=hit.score if lexical else None,
             shard=shard,
-            dense_rank=None if lexical else place,
-            lexical_rank=place if lexical else None,
+            dense_rank=None if lexical else rank,
+            lexical_rank=rank if lexical else None,
         )
 
 
 def _best_of_groups(ranked: _RankedHits, k: int, size: int) -> _RankedHits:
-    """Keeps the best hits, up to `size`, of each of the k best groups; group after group."""
-    counts: dict[c.Scalar, int] = {}
-    kept: dict[c.Scalar, _RankedHits] = {}
-    for one in ranked:
-        group = one[1].group
-        if group is None or (group not in counts and len(counts) == k):
+    """Returns up to `size` of the best hits of each of the k best groups, group after group."""
+    groups: dict[c.Scalar, _RankedHits] = {}
+    for entry in ranked:
+        group = entry[1].group
+        if group is None or (group not in groups and len(groups) == k):
             continue
-        counts[group] = counts.get(group, 0) + 1
-        if counts[group] <= size:
-            kept.setdefault(group, []).append(one)
-    return [one for hits in kept.values() for one in hits]
+        members = groups.setdefault(group, [])
+        if len(members) < size:
+            members.append(entry)
+    return [entry for members in groups.values() for entry in members]
 
 
 async def _complete_groups(
-    served: ServedCollection,
-    asked: QueryBatch,
+    collection: ServedCollection,
+    batch: QueryBatch,
     options: c.SearchOptions,
     lists: list[_RankedHits],
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> list[_RankedHits]:
-    """Fills groups: by a search within each, since its next hits may lie in any shard."""
+    """Fills each group with a search of its own, since its next hits may lie in any shard."""
     grouping = options.grouping
     assert grouping is not None
-    if asked.mode is c.SearchMode.HYBRID:
-        # Fused scores mean something among the candidates of one search only.
+    if batch.mode is c.SearchMode.HYBRID:
+        # Fused scores are comparable only among the candidates of one search.
         return lists
-    alone = replace(options, grouping=None)
+    ungrouped = replace(options, grouping=None)
 
     async def group_of(number: int, value: c.Scalar) -> _RankedHits:
         assert value is not None
-        inside = Equals(grouping.field, value)
-        narrowed = replace(
-            alone, filter=inside if options.filter is None else All(options.filter, inside)
+        in_group = Equals(grouping.field, value)
+        filtered = replace(
+            ungrouped, filter=in_group if options.filter is None else All(options.filter, in_group)
         )
-        one = QueryBatch(asked.mode, [0], asked.queries.part(number, number + 1))
-        excluded = asked.excluded.get(number, _NONE)
-        ask = grouping.size + len(excluded)
-        found = await _round(served, one, narrowed, ask, options.payload, inquiry)
-        kept = [hit for hit in found.ranked[0] if hit[1].id not in excluded]
+        query = QueryBatch(batch.mode, [0], batch.queries.part(number, number + 1))
+        excluded = batch.excluded.get(number, _NONE)
+        k = grouping.size + len(excluded)
+        found = await _round(collection, query, filtered, k, options.payload, context)
+        kept = [entry for entry in found.ranked[0] if entry[1].id not in excluded]
         for _, hit in kept:
             hit.group = value
         least = -math.inf if options.min_score is None else options.min_score
-        return [hit for hit in kept[: grouping.size] if hit[1].score >= least]
+        return [entry for entry in kept[: grouping.size] if entry[1].score >= least]
 
     groups = [(number, hit.group) for number, ranked in enumerate(lists) for _, hit in ranked]
-    filled = await asyncio.gather(*(group_of(*one) for one in groups))
-    whole: list[_RankedHits] = [[] for _ in lists]
+    filled = await asyncio.gather(*(group_of(*group) for group in groups))
+    complete: list[_RankedHits] = [[] for _ in lists]
     for (number, _), hits in zip(groups, filled, strict=True):
-        whole[number] += hits
-    return whole
+        complete[number] += hits
+    return complete
 
 
 async def _diversify(
-    served: ServedCollection,
+    collection: ServedCollection,
     lists: list[_RankedHits],
     options: c.SearchOptions,
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> list[_RankedHits]:
-    """Chooses k of each pool; without the hits that gave no vector any more."""
-    pools = [[(shard, hit) for shard, hit in each] for each in lists]
-    await payloads.fill_payloads(served, pools, replace(options, payload=_VECTOR), inquiry)
-    chosen = []
+    """Selects k diverse hits of each list; hits whose vector can no longer be read are omitted."""
+    pools = [list(ranked) for ranked in lists]
+    await payloads.fill_payloads(collection, pools, replace(options, payload=_VECTOR), context)
+    selected = []
     for pool in pools:
         vectors = np.array([hit.vector for _, hit in pool], np.float32)
         scores = np.array([hit.score for _, hit in pool], np.float64)
         order = diverse_order(scores, vectors, options.k, options.diversity)
-        picked = [pool[place] for place in order]
+        chosen = [pool[place] for place in order]
         if c.PayloadField.VECTOR not in options.payload:
-            for _, hit in picked:
+            for _, hit in chosen:
                 hit.vector = None
-        chosen.append(picked)
-    return chosen
+        selected.append(chosen)
+    return selected

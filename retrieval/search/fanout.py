@@ -1,13 +1,13 @@
-"""Asks several shards at once: who answered in time, who did not, and what that means."""
+"""Fan-out: gathers the answers of several shards, tolerating shards that fail or are late."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from asyncio import Future
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nearline.errors import (
     DeadlineExceeded,
@@ -20,17 +20,30 @@ from nearline.errors import (
     ShardsUnavailable,
     SnapshotGone,
 )
+from retrieval.protocols.shard import AppliedState
+from retrieval.search.request_context import RequestContext
+
+
+class ReadResult(Protocol):
+    """The answer of a shard to a read."""
+
+    @property
+    def applied(self) -> AppliedState | None:
+        """Progress of live changes; None if no change log is followed."""
+        ...
+
 
 _R = TypeVar("_R")
-# Looked at only where a shard has let go of the snapshot, so it costs other requests nothing.
+_ReadResult = TypeVar("_ReadResult", bound=ReadResult)
+# Read only after a shard has released the snapshot, so it costs other requests nothing.
 _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
-# The shard is away, slow or behind: the others can still answer. Any other class would fail alike
-# on every shard, or is a bug, and is raised.
+# The shard is away, slow or behind: the others can still answer. Any other error would occur on
+# every shard, or is a bug, and is raised.
 _TOLERATED = (NotReady, DeadlineExceeded, Overloaded, InternalError, SnapshotGone, NotFound)
 
 
 class FanoutResult(NamedTuple, Generic[_R]):
-    """What came in time, and why the rest did not; both by shard number."""
+    """Answers that came in time and errors of the other shards, both by shard number."""
 
     results: dict[int, _R]
     failures: dict[int, NearlineError]
@@ -38,9 +51,9 @@ class FanoutResult(NamedTuple, Generic[_R]):
 
 @contextlib.contextmanager
 def tolerate_missing_snapshot() -> Iterator[None]:
-    """Within the block a shard without the snapshot lowers coverage, like one that is away.
+    """Within the block, a shard without the snapshot lowers coverage like one that is away.
 
-    For a request that was asked whole again already: asking a third time would not help.
+    For requests that were already retried as a whole: another retry would not help.
     """
     token = _gone_tolerated.set(True)
     try:
@@ -52,17 +65,17 @@ def tolerate_missing_snapshot() -> Iterator[None]:
 async def gather(
     calls: Mapping[int, Future[_R]], deadline: float | None, *, collection: str, full: bool
 ) -> FanoutResult[_R]:
-    """Waits for shards until all have answered or the deadline is near.
+    """Waits for shards until all have answered or the deadline is reached.
 
     Args:
-        calls: What was asked, by shard number; at least one.
-        deadline: Time of the loop to stop waiting at; None: no limit.
+        calls: Running calls by shard number; at least one.
+        deadline: Loop time to stop waiting at; None waits without limit.
         collection: Name, for errors.
-        full: Raise rather than go on without a shard.
-    Raises: ShardsUnavailable, NotApplied, DeadlineExceeded: no shard answered, or `full` and one
-        did not. SnapshotGone: a shard has let go of the snapshot, so the request is to be asked
-        whole again (see `tolerate_missing_snapshot`). Whatever a shard says that is not about
-        itself.
+        full: Whether to raise if any shard fails.
+    Raises: ShardsUnavailable, NotApplied, DeadlineExceeded: no shard answered, or `full` is set
+        and one did not. SnapshotGone: a shard has released the snapshot, so the whole request
+        must be retried (see `tolerate_missing_snapshot`). Errors of a shard that are not about
+        the shard itself.
     """
     await _settle(calls.values(), deadline)
     results: dict[int, _R] = {}
@@ -78,7 +91,7 @@ async def gather(
         elif isinstance(error, _TOLERATED):
             failures[number] = error
         else:
-            # Look at the others all the same: asyncio reports errors that nobody looked at.
+            # Go on to the other futures: asyncio logs exceptions that are never retrieved.
             fatal = fatal or error
     if fatal is not None:
         raise fatal
@@ -87,14 +100,33 @@ async def gather(
     return FanoutResult(results, failures)
 
 
+async def gather_reads(
+    calls: Mapping[int, Awaitable[_ReadResult]],
+    context: RequestContext,
+    *,
+    collection: str,
+    full: bool = False,
+) -> FanoutResult[_ReadResult]:
+    """Gathers reads until the deadline of a request; see `gather`.
+
+    The context records failed shards and the progress of live changes in the others.
+    """
+    futures = {number: asyncio.ensure_future(call) for number, call in calls.items()}
+    answers = await gather(futures, context.deadline, collection=collection, full=full)
+    context.failures.update(answers.failures)
+    for number, result in answers.results.items():
+        context.record_applied(number, (result.applied,))
+    return answers
+
+
 async def _settle(futures: Collection[Future[_R]], deadline: float | None) -> None:
-    """Waits until all are done; those that are not at the deadline are cancelled."""
+    """Waits until all futures are done; cancels the others at the deadline."""
     task = asyncio.current_task()
     timer = None
     if deadline is not None:
         timer = asyncio.get_running_loop().call_at(deadline, _cancel, futures)
     try:
-        # They run at the same time, so waiting for one after the other takes no longer.
+        # They run concurrently, so waiting for one after the other takes no longer.
         for future in futures:
             if not future.done():
                 with contextlib.suppress(Exception):
@@ -111,7 +143,7 @@ async def _until_done(future: Future[_R], task: asyncio.Task[object] | None) -> 
     try:
         await future
     except asyncio.CancelledError:
-        # Ours if the deadline cancelled the future, the caller's if somebody cancels this task.
+        # Either the deadline cancelled the future, or the caller cancelled this task.
         if task is not None and task.cancelling():
             raise
 
@@ -122,11 +154,11 @@ def _cancel(futures: Collection[Future[_R]]) -> None:
 
 
 def _unavailable(
-    collection: str, asked: int, failures: Mapping[int, NearlineError]
+    collection: str, shards: int, failures: Mapping[int, NearlineError]
 ) -> NearlineError:
     reasons = "; ".join(f"shard {number}: {error}" for number, error in failures.items())
-    text = f"{len(failures)} of {asked} shards of {collection!r} did not answer ({reasons})"
-    if len(failures) == asked:
+    text = f"{len(failures)} of {shards} shards of {collection!r} did not answer ({reasons})"
+    if len(failures) == shards:
         if all(isinstance(error, DeadlineExceeded) for error in failures.values()):
             return DeadlineExceeded(f"{text}; raise the timeout or lower the load")
         if all(isinstance(error, SnapshotGone) for error in failures.values()):
@@ -135,7 +167,7 @@ def _unavailable(
     retry_after_s = max(retry, default=None)
     if all(isinstance(error, NotApplied) for error in failures.values()):
         return NotApplied(
-            f"{text}; ask again, leave min_watermark out, or do without full coverage",
+            f"{text}; retry, omit min_watermark, or do without full coverage",
             retry_after_s=retry_after_s,
         )
     return ShardsUnavailable(

@@ -1,4 +1,4 @@
-"""Two legs become one score: a convex combination over the best candidates of each.
+"""Fusion of dense and lexical scores: a convex combination over the best candidates of each leg.
 
 Source: the comparison on SciFact in docs/adr/0009-fusion.md; Bruch et al. 2023, "An Analysis of
 Fusion Functions for Hybrid Retrieval", for the convex combination with a theoretical minimum.
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 
-# Name of the normalisation below; a weight tuned for another one means nothing here.
+# Name of the normalisation below; weights tuned for another normalisation do not apply.
 NORMALISATION = "cosine-floor+bm25-max"
-# Candidates per leg, over all shards; more where more hits are asked for.
+# Candidates per leg, over all shards; more if more hits are requested.
 CANDIDATES = 100
-# Weight of the dense leg where nobody tuned it: tuned on SciFact train, see
-# docs/adr/0008-lexical-unit.md.
+# Default weight of the dense leg: tuned on SciFact train, see docs/adr/0008-lexical-unit.md.
 DEFAULT_DENSE_WEIGHT = 0.65
 
 
@@ -30,17 +29,17 @@ def fuse(
     dense_weight: float,
     floor: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns what each leg adds to the score of each candidate.
+    """Returns the contribution of each leg to the score of each candidate.
 
     Args:
         dense: (n,) true scores of the dense leg.
         lexical: (n,) true BM25 scores, >= 0.
         dense_weight: 0..1.
-        floor: Score that counts as nothing in the dense leg (the collection's typical worst one).
-            The worst candidate where that is lower: a query unlike all of a uniform collection
-            may have every score below the typical worst one, and must keep their order.
+        floor: Dense score that contributes nothing (the collection's typical worst score). If the
+            worst candidate scores lower, its score is used: for a query unlike everything in a
+            uniform collection, every score may lie below the floor, and their order must remain.
     Returns: (n,) dense and (n,) lexical parts, 0..w and 0..1 - w; the score is their sum. The best
-        candidate of a leg has that leg's whole weight: w (s - floor) / (max - floor), and
+        candidate of a leg gets the full weight of that leg: w (s - floor) / (max - floor), and
         (1 - w) b / max.
     """
     if len(dense) == 0:
@@ -55,7 +54,7 @@ def fuse(
 
 @dataclass(frozen=True, slots=True)
 class FusionParams:
-    """How a snapshot wants its legs fused; see Fusion in snapshot.proto."""
+    """Fusion parameters of a snapshot; see Fusion in snapshot.proto."""
 
     dense_weight: float = DEFAULT_DENSE_WEIGHT
     floor: float = 0.0
@@ -63,16 +62,16 @@ class FusionParams:
 
     @classmethod
     def of(cls, manifest: snapshot_pb2.Manifest) -> FusionParams:
-        """Reads it from a manifest.
+        """Returns the parameters in a manifest.
 
-        Raises: SnapshotMismatch: its weight belongs to a normalisation that is not known here.
+        Raises: SnapshotMismatch: the weight belongs to an unknown normalisation.
         """
         if not manifest.HasField("fusion"):
             return cls()
         fusion = manifest.fusion
         if fusion.normalisation != NORMALISATION:
             raise SnapshotMismatch(
-                f"snapshot {manifest.snapshot_id} fuses by {fusion.normalisation!r}, this version "
-                f"knows {NORMALISATION!r}; rebuild the snapshot"
+                f"snapshot {manifest.snapshot_id} uses fusion {fusion.normalisation!r}, but this "
+                f"version supports {NORMALISATION!r}; rebuild the snapshot"
             )
         return cls(fusion.dense_weight, fusion.dense_constant, fusion.candidates)

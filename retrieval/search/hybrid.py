@@ -1,4 +1,4 @@
-"""Hybrid hits: the candidates that all shards found, cut to each leg's best, fused and ordered."""
+"""Hybrid hits: fuses the dense and lexical candidates of all shards into one ranking."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nearline.contract import Explanation, Hit
 from retrieval.protocols.shard import LexicalColumns, ShardHits
 from retrieval.search.fusion import fuse
+from retrieval.search.merge import make_hit
 
 
 def fuse_hits(
@@ -23,15 +24,16 @@ def fuse_hits(
 ) -> list[tuple[int, Hit]]:
     """Fuses the candidates of one query.
 
-    The result does not depend on how documents are dealt to shards: each shard gives its best of
-    each leg with both true scores, so the best of all are among them, and are chosen here again.
+    The result does not depend on how documents are distributed to shards: each shard returns its
+    best candidates of each leg with both true scores, so the best of all are among them and are
+    selected here again.
 
     Args:
         parts: Shard number and its candidates.
         k: Hits wanted.
-        candidates: Best of each leg to keep, over all shards.
+        candidates: Best candidates of each leg to keep, over all shards.
         dense_weight, floor: See `fuse`.
-        explain: Say how each score came about.
+        explain: Whether to explain each score.
     Returns: Shard number and hit, at most k, by (score descending, document id ascending, chunk
         ascending). A hit shows the chunk of the leg that adds more to its score.
     """
@@ -39,41 +41,44 @@ def fuse_hits(
     if not parts:
         return []
     dense = np.concatenate([np.asarray(hits.scores, np.float32) for _, hits in parts])
-    lexical = np.concatenate([np.asarray(_words(hits).scores, np.float32) for _, hits in parts])
+    lexical = np.concatenate([np.asarray(_lexical(hits).scores, np.float32) for _, hits in parts])
     places = [(number, place) for number, (_, h) in enumerate(parts) for place in range(len(h.ids))]
     ids = _order([document_id for _, hits in parts for document_id in hits.ids])
     chunks = np.concatenate([np.asarray(hits.chunks, np.int64) for _, hits in parts])
     dense_ranks = _ranks(dense, ids, chunks)
     lexical_ranks = np.where(lexical > 0, _ranks(lexical, ids, chunks), len(ids) + candidates)
-    kept = np.flatnonzero((dense_ranks < candidates) | (lexical_ranks < candidates))
+    selected = np.flatnonzero((dense_ranks < candidates) | (lexical_ranks < candidates))
     dense_part, lexical_part = fuse(
-        dense[kept], lexical[kept], dense_weight=dense_weight, floor=floor
+        dense[selected], lexical[selected], dense_weight=dense_weight, floor=floor
     )
-    # As they travel: an order by more digits than a caller sees would look wrong to it.
+    # In the precision of the reply: an order by more digits than a caller sees would look wrong.
     scores = (dense_part + lexical_part).astype(np.float32)
-    hits = []
-    for at in np.lexsort((chunks[kept], ids[kept], -scores))[:k].tolist():
-        one = int(kept[at])
-        number, place = places[one]
-        shard, found = parts[number]
-        by_words = lexical_part[at] > dense_part[at]
-        hit = _hit(found, place, float(scores[at]), by_words=bool(by_words))
+    ranked = []
+    for at in np.lexsort((chunks[selected], ids[selected], -scores))[:k].tolist():
+        row = int(selected[at])
+        number, place = places[row]
+        shard, hits = parts[number]
+        hit = make_hit(hits, place)
+        hit.score = float(scores[at])
+        if lexical_part[at] > dense_part[at]:
+            best = _lexical(hits)
+            hit.chunk, hit.start, hit.end = best.chunks[place], best.starts[place], best.ends[place]
         if explain:
             hit.explanation = Explanation(
-                dense_score=float(dense[one]),
-                lexical_score=float(lexical[one]),
+                dense_score=float(dense[row]),
+                lexical_score=float(lexical[row]),
                 shard=shard,
-                dense_rank=_place(dense_ranks[one], candidates),
-                lexical_rank=_place(lexical_ranks[one], candidates),
+                dense_rank=_shown_rank(dense_ranks[row], candidates),
+                lexical_rank=_shown_rank(lexical_ranks[row], candidates),
             )
-        hits.append((shard, hit))
-    return hits
+        ranked.append((shard, hit))
+    return ranked
 
 
 def _order(ids: Sequence[str]) -> NDArray[np.int64]:
-    """Returns each id's place among all of them; numpy cannot sort strings of any length."""
-    places = {one: place for place, one in enumerate(sorted(set(ids)))}
-    return np.array([places[one] for one in ids], np.int64)
+    """Returns the position of each id in sorted order; numpy cannot sort strings of any length."""
+    places = {document_id: place for place, document_id in enumerate(sorted(set(ids)))}
+    return np.array([places[document_id] for document_id in ids], np.int64)
 
 
 def _ranks(
@@ -84,25 +89,10 @@ def _ranks(
     return ranks
 
 
-def _place(rank: int, candidates: int) -> int | None:
+def _shown_rank(rank: int, candidates: int) -> int | None:
     return int(rank) + 1 if rank < candidates else None
 
 
-def _hit(hits: ShardHits, place: int, score: float, *, by_words: bool) -> Hit:
-    chunks, starts, ends = hits.chunks, hits.starts, hits.ends
-    if by_words:
-        words = _words(hits)
-        chunks, starts, ends = words.chunks, words.starts, words.ends
-    return Hit(
-        id=hits.ids[place],
-        score=score,
-        chunk=chunks[place],
-        start=starts[place],
-        end=ends[place],
-        group=hits.groups[place] if hits.groups else None,
-    )
-
-
-def _words(hits: ShardHits) -> LexicalColumns:
+def _lexical(hits: ShardHits) -> LexicalColumns:
     assert hits.lexical is not None, "a shard answered a hybrid search without its lexical leg"
     return hits.lexical

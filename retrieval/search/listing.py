@@ -1,8 +1,7 @@
-"""Lists and counts over all items of a collection."""
+"""Lists and counts the items of a collection."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -25,7 +24,7 @@ _MAX_FACET_VALUES = 1_000
 
 
 class _PageToken(NamedTuple):
-    """Where a page ended: the snapshot, the last id, and which filter it was."""
+    """The end of a page: its snapshot, its last id, and a digest of the filter."""
 
     snapshot_id: str
     after_id: str
@@ -41,7 +40,7 @@ class _PageToken(NamedTuple):
             return cls(str(snapshot_id), str(after_id), str(digest))
         except (binascii.Error, ValueError, TypeError) as error:
             raise InvalidRequest(
-                "page_token is not one that this service gave; start again without it",
+                "page_token was not issued by this service; start again without page_token",
                 field="page_token",
             ) from error
 
@@ -54,26 +53,27 @@ class Page(NamedTuple):
 
 
 def snapshot_of_token(token: str) -> str:
-    """Returns the snapshot that a list began on.
+    """Returns the id of the snapshot that a list began on.
 
-    Raises: InvalidRequest: not a token of ours.
+    Raises: InvalidRequest: the token was not issued by this service.
     """
     return _PageToken.decode(token).snapshot_id
 
 
 async def read_page(
-    served: ServedCollection,
+    collection: ServedCollection,
     *,
     size: int,
     token: str,
     filter: c.Filter | None,
     payload: frozenset[c.PayloadField],
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> Page:
     """Reads one page of the items that match.
 
-    Raises: InvalidRequest: a bad size, or a token of another list. SnapshotGone: the token's
-        snapshot is not served any more. ShardsUnavailable: a shard did not answer.
+    Raises: InvalidRequest: the size is out of range, or the token belongs to another list.
+        SnapshotGone: the snapshot of the token is no longer served. ShardsUnavailable: a shard did
+        not answer.
     """
     if not 1 <= size <= c.MAX_PAGE:
         raise InvalidRequest(f"page_size is {size}; 1..{c.MAX_PAGE} is allowed", field="page_size")
@@ -87,42 +87,43 @@ async def read_page(
                 "every page",
                 field="page_token",
             )
-        if last.snapshot_id != served.snapshot_id:
+        if last.snapshot_id != collection.snapshot_id:
             raise SnapshotGone(
-                f"the list began on snapshot {last.snapshot_id}, {served.snapshot_id} is in force "
-                "now; start again without page_token",
+                f"the list began on snapshot {last.snapshot_id}, but {collection.snapshot_id} is "
+                "served now; start again without page_token",
                 field="page_token",
             )
         after_id = last.after_id
     calls = {
-        number: asyncio.ensure_future(
-            shard.scan(
-                served.snapshot_id, after_id, size, filter, payload, inquiry.deadline, inquiry.least
-            )
+        number: shard.scan(
+            collection.snapshot_id,
+            after_id,
+            size,
+            filter,
+            payload,
+            context.deadline,
+            context.min_watermark,
         )
-        for number, shard in enumerate(served.shards)
+        for number, shard in enumerate(collection.shards)
     }
-    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=True)
-    for number, fetched in answers.results.items():
-        inquiry.heard(number, (fetched.applied,))
-    parts = [fetched.items for fetched in answers.results.values()]
-    merged = heapq.merge(*parts, key=lambda item: item.id)
+    results, _ = await fanout.gather_reads(calls, context, collection=collection.name, full=True)
+    merged = heapq.merge(*(read.items for read in results.values()), key=lambda item: item.id)
     items = list(itertools.islice(merged, size))
-    # A full page may be the last one; the next is then empty.
-    more = len(items) == size
-    following = _PageToken(served.snapshot_id, items[-1].id, digest).encode() if more else ""
-    return Page(items, following)
+    # A full page may be the last one; the next page is then empty.
+    full = len(items) == size
+    next_token = _PageToken(collection.snapshot_id, items[-1].id, digest).encode() if full else ""
+    return Page(items, next_token)
 
 
 async def count_items(
-    served: ServedCollection,
+    collection: ServedCollection,
     filter: c.Filter | None,
     facets: Sequence[c.Facet],
-    inquiry: RequestContext,
+    context: RequestContext,
 ) -> tuple[int, list[c.FacetCounts]]:
     """Counts the items that match, and the values of attributes among them.
 
-    Raises: InvalidRequest: too many facets, or a bad limit; what the shards raise.
+    Raises: InvalidRequest: too many facets, or a limit out of range. Errors of the shards.
     """
     if len(facets) > c.MAX_FACETS:
         raise InvalidRequest(
@@ -136,28 +137,25 @@ async def count_items(
             )
     fields = [facet.field for facet in facets]
     calls = {
-        number: asyncio.ensure_future(
-            shard.count(served.snapshot_id, filter, fields, inquiry.deadline, inquiry.least)
+        number: shard.count(
+            collection.snapshot_id, filter, fields, context.deadline, context.min_watermark
         )
-        for number, shard in enumerate(served.shards)
+        for number, shard in enumerate(collection.shards)
     }
-    answers = await fanout.gather(calls, inquiry.deadline, collection=served.name, full=False)
-    inquiry.failures.update(answers.failures)
-    for number, counts in answers.results.items():
-        inquiry.heard(number, (counts.applied,))
-    parts = list(answers.results.values())
-    counted = [
-        _facet(facet, [part.fields[number] for part in parts])
+    results, _ = await fanout.gather_reads(calls, context, collection=collection.name)
+    parts = list(results.values())
+    counts = [
+        _merge_facet(facet, [part.fields[number] for part in parts])
         for number, facet in enumerate(facets)
     ]
-    return sum(part.count for part in parts), counted
+    return sum(part.count for part in parts), counts
 
 
-def _facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:
+def _merge_facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:
     total: Counter[c.Scalar] = Counter()
     for part in parts:
         total.update(part.counts)
-    order = sorted(total.items(), key=lambda one: (-one[1], _sortable(one[0])))
+    order = sorted(total.items(), key=lambda entry: (-entry[1], _sort_key(entry[0])))
     return c.FacetCounts(
         field=facet.field,
         counts=order[: facet.limit],
@@ -166,10 +164,10 @@ def _facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:
     )
 
 
-def _sortable(value: c.Scalar) -> tuple[str, float, str]:
+def _sort_key(value: c.Scalar) -> tuple[float, str]:
     if isinstance(value, datetime):
-        return ("", value.timestamp(), "")
-    return ("", 0.0, value) if isinstance(value, str) else ("", float(value or 0), "")
+        return value.timestamp(), ""
+    return (0.0, value) if isinstance(value, str) else (float(value or 0), "")
 
 
 def _digest(filter: c.Filter | None) -> str:

@@ -1,4 +1,4 @@
-"""The exact merge of what shards found."""
+"""Exact merge of the hits of disjoint shards."""
 
 from __future__ import annotations
 
@@ -24,24 +24,17 @@ def merge_hits(parts: Sequence[tuple[int, ShardHits]], k: int) -> list[tuple[int
     """
     if len(parts) == 1:
         shard, hits = parts[0]
-        return [(shard, _hit(hits, place)) for place in range(min(k, len(hits.ids)))]
-    # A document lies in one shard, so two keys never agree up to the part.
+        return [(shard, make_hit(hits, place)) for place in range(min(k, len(hits.ids)))]
+    # A document lies in one shard, so no two keys are equal before the number of the part.
     keys = heapq.merge(*(_keys(number, hits) for number, (_, hits) in enumerate(parts)))
     return [
-        (parts[number][0], _hit(parts[number][1], place))
+        (parts[number][0], make_hit(parts[number][1], place))
         for _, _, _, number, place in islice(keys, k)
     ]
 
 
-def _keys(number: int, hits: ShardHits) -> Iterator[_Key]:
-    columns = zip(hits.scores, hits.ids, hits.chunks, strict=True)
-    return (
-        (-score, document_id, chunk, number, place)
-        for place, (score, document_id, chunk) in enumerate(columns)
-    )
-
-
-def _hit(hits: ShardHits, place: int) -> Hit:
+def make_hit(hits: ShardHits, place: int) -> Hit:
+    """Returns one of the hits of a shard as a record of its own."""
     hit = Hit(
         id=hits.ids[place],
         score=hits.scores[place],
@@ -54,3 +47,11 @@ def _hit(hits: ShardHits, place: int) -> Hit:
     if hits.groups:
         hit.group = hits.groups[place]
     return hit
+
+
+def _keys(number: int, hits: ShardHits) -> Iterator[_Key]:
+    columns = zip(hits.scores, hits.ids, hits.chunks, strict=True)
+    return (
+        (-score, document_id, chunk, number, place)
+        for place, (score, document_id, chunk) in enumerate(columns)
+    )

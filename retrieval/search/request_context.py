@@ -1,4 +1,4 @@
-"""One request on its way through the shards of a collection, in one round of calls or several."""
+"""The context of one request: its deadline, its watermark, and the state of the shards it asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 _LIVE = ServedBy()
-# Kept back of the caller's time to merge and answer with what has arrived.
+# Reserved of the caller's time for merging and sending the answers that have arrived.
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
 STALE = "stale"
@@ -21,36 +21,36 @@ STALE = "stale"
 
 @dataclass(slots=True)
 class RequestContext:
-    """Until when shards are waited for, how new a state is wanted, and what they said on the way.
+    """Limits of a request, and a record of the shards it asked, in one round of calls or several.
 
-    A request that asks a shard several times is told of the oldest state that it saw.
+    If a request asks a shard several times, the oldest state that it saw counts.
 
-    deadline: Loop time to stop waiting at; None: no limit. least: State that answers must have;
-    None: any. failures: Shards that did not answer. applied: How far live changes were in the
-    answers of the others; empty where no change log is followed.
+    deadline: Loop time to stop waiting at; None waits without limit. min_watermark: State that
+    answers must include; None accepts any. failures: Errors of failed shards. applied: Progress of
+    live changes in the other shards; empty if no change log is followed.
     """
 
     deadline: float | None = None
-    least: Watermark | None = None
+    min_watermark: Watermark | None = None
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
 
-    def heard(self, shard: int, applied: Iterable[AppliedState | None]) -> None:
-        """Takes in how far live changes were in answers of a shard."""
-        state = oldest_state((self.applied.get(shard), *applied))
+    def record_applied(self, shard: int, states: Iterable[AppliedState | None]) -> None:
+        """Records the progress of live changes in answers of a shard."""
+        state = oldest_state((self.applied.get(shard), *states))
         if state is not None:
             self.applied[shard] = state
 
     @property
     def watermark(self) -> bytes:
-        """How far live changes are in the whole answer, as users see it."""
+        """Progress of live changes in the whole answer, as callers see it."""
         if not self.applied:
             return b""
         return merge_watermarks(tuple(one.watermark for one in self.applied.values())).encode()
 
     @property
     def served_by(self) -> ServedBy:
-        """Where the answer came from: a fallback where a shard may be behind the log."""
+        """Source of the answer: a fallback if a shard may be behind the change log."""
         reasons = dict.fromkeys(one.stale for one in self.applied.values() if one.stale)
         if not reasons:
             return _LIVE
@@ -58,30 +58,31 @@ class RequestContext:
 
 
 def oldest_state(states: Iterable[AppliedState | None]) -> AppliedState | None:
-    """Returns the state that all have reached; of several logs the first counts."""
-    least: AppliedState | None = None
-    for one in states:
-        if one is not None and one is not least:
-            least = one if least is None else _older(least, one)
-    return least
+    """Returns the state that all have reached; if they are of several logs, the first counts."""
+    oldest: AppliedState | None = None
+    for state in states:
+        if state is not None and state is not oldest:
+            oldest = state if oldest is None else _older(oldest, state)
+    return oldest
 
 
-def _older(one: AppliedState, other: AppliedState) -> AppliedState:
-    mark, beside = one.watermark, other.watermark
-    if mark is not beside and mark.log_id == beside.log_id and mark != beside:
-        mark = mark.limited(beside)
-    return AppliedState(mark, one.stale or other.stale)
+def _older(first: AppliedState, second: AppliedState) -> AppliedState:
+    mark, other = first.watermark, second.watermark
+    if mark is not other and mark.log_id == other.log_id and mark != other:
+        mark = mark.limited(other)
+    return AppliedState(mark, first.stale or second.stale)
 
 
 def context_factory(
-    timeout_s: float | None, min_watermark: bytes, place: str = "min_watermark"
+    timeout_s: float | None, min_watermark: bytes, field: str = "min_watermark"
 ) -> Callable[[], RequestContext]:
-    """Returns what begins an inquiry; a request that is asked whole again begins another one.
+    """Returns a function that starts a context; each retry of the whole request starts a new one.
 
-    Raises: InvalidRequest: no watermark of ours.
+    Raises: InvalidRequest: not a valid watermark.
     """
-    least = decode_watermark(min_watermark, place)
+    watermark = decode_watermark(min_watermark, field) if min_watermark else None
     if timeout_s is None:
-        return partial(RequestContext, None, least)
+        return partial(RequestContext, None, watermark)
     reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-    return partial(RequestContext, asyncio.get_running_loop().time() + timeout_s - reserve_s, least)
+    deadline = asyncio.get_running_loop().time() + timeout_s - reserve_s
+    return partial(RequestContext, deadline, watermark)

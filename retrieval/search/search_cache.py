@@ -1,4 +1,4 @@
-"""Answers to searches that are kept for a while: what many ask for is found once."""
+"""A cache of search results: a search that many callers repeat runs once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Several may wait for an answer: it has its own time, not that of who asked first.
+# Several callers may wait for one search, so it has its own timeout, not that of the first caller.
 _SEARCH_S = 2.0
 _CacheRead = tuple[CachedList | None, CacheLevel]
 RunSearch = Callable[[RequestContext], Awaitable[c.HitList]]
 
 
 class CachedSearch(NamedTuple):
-    """An answer, where it came from, and the changes of items that it has."""
+    """The result of a search, the cache level it came from, and its watermark."""
 
     hits: c.HitList
     level: CacheLevel
@@ -35,98 +35,101 @@ class CachedSearch(NamedTuple):
 
 
 class SearchCache:
-    """Gives answers to searches by way of a cache of this process.
+    """Answers searches from a cache in this process.
 
-    Items that were deleted since are left out, and an answer with one that was changed is found
-    anew, so only what is new in the collection comes late, by as long as answers are kept. One that
-    not all shards took part in, or that may be behind the change log, is given and not kept.
+    Items deleted in the meantime are left out, and a result with a changed item is computed again.
+    So only new items of the collection appear late, by at most the time that results are cached. A
+    result that lacks a shard or may be behind the change log is returned but not cached.
 
     Args:
-        lists: The cache; closed with this.
-        touched: By collection, knows which items were changed since its snapshot.
+        lists: The cache; closed together with this object.
+        trackers: By collection, the changes of items since its snapshot.
     """
 
-    def __init__(self, lists: TieredCache, touched: Mapping[str, ChangeTracker]) -> None:
+    def __init__(self, lists: TieredCache, trackers: Mapping[str, ChangeTracker]) -> None:
         self._lists = lists
-        self._touched = touched
+        self._trackers = trackers
 
     async def get(
         self,
-        served: ServedCollection,
+        collection: ServedCollection,
         query: c.Query,
         options: c.SearchOptions,
-        inquiry: RequestContext,
+        context: RequestContext,
         search: RunSearch,
     ) -> CachedSearch | None:
-        """Returns the answer to a search.
+        """Returns the result of a search.
 
         Args:
-            search: Searches, told until when and how new a state is wanted.
-        Returns: None where it cannot be kept, or had in time: it is to be searched without this.
+            search: Runs the search in a context with its own deadline and watermark.
+        Returns: None if the result cannot be cached or does not arrive in time; run the search
+            without the cache then.
         """
         if not _is_cacheable(query, options):
             return None
-        touched = self._touched.get(served.name)
+        tracker = self._trackers.get(collection.name)
 
         def read(hot: CachedList | None, level: CacheLevel) -> tuple[_CacheRead, Watermark | None]:
             newer = None
-            if touched is not None:
-                hot, newer = touched.read(hot)
+            if tracker is not None:
+                hot, newer = tracker.read(hot)
             return (hot, level), newer
 
-        key, compute = _key(served, query, options), partial(_make_compute, search)
+        key, compute = _key(collection, query, options), partial(_make_compute, search)
         try:
-            async with asyncio.timeout_at(inquiry.deadline):
-                hot, level = await self._lists.newest(key, compute, inquiry.least, read)
+            async with asyncio.timeout_at(context.deadline):
+                hot, level = await self._lists.newest(key, compute, context.min_watermark, read)
         except (NearlineError, TimeoutError):
             return None
-        assert hot is not None, "a search found nothing to keep. This is a bug."
+        assert hot is not None, "a search returned no list. This is a bug."
         return CachedSearch(c.HitList(hits=wire.lazy_hits(hot.messages)), level, hot.watermark)
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Cancels running searches."""
         await self._lists.close()
 
 
 def _is_cacheable(query: c.Query, options: c.SearchOptions) -> bool:
-    """Returns whether a search is by one text or vector, and asks for no vectors or reasons."""
-    one = (query.text is None) != (query.vector is None) and not query.item_ids
-    return one and not options.explain and c.PayloadField.VECTOR not in options.payload
+    """Returns whether a search has one text or vector and returns neither vectors nor reasons."""
+    single = (query.text is None) != (query.vector is None) and not query.item_ids
+    return single and not options.explain and c.PayloadField.VECTOR not in options.payload
 
 
 def _make_compute(
-    search: RunSearch, least: Watermark | None
+    search: RunSearch, min_watermark: Watermark | None
 ) -> Callable[[], Awaitable[CachedList]]:
     async def compute() -> CachedList:
-        began, began_us = time.perf_counter(), time.time_ns() // 1_000
-        inquiry = RequestContext(asyncio.get_running_loop().time() + _SEARCH_S, least)
-        found = await search(inquiry)
-        if inquiry.failures or inquiry.served_by.rung:
-            raise ShardsUnavailable("not every shard is up to date, so the answer is not kept")
+        start, start_us = time.perf_counter(), time.time_ns() // 1_000
+        context = RequestContext(asyncio.get_running_loop().time() + _SEARCH_S, min_watermark)
+        found = await search(context)
+        if context.failures or context.served_by.rung:
+            raise ShardsUnavailable("not every shard is up to date, so the result is not cached")
         return CachedList(
             tuple(hit.id for hit in found.hits),
             tuple(map(wire.hit_to_bytes, found.hits)),
-            began_us,
-            time.perf_counter() - began,
-            inquiry.watermark,
+            start_us,
+            time.perf_counter() - start,
+            context.watermark,
         )
 
     return compute
 
 
-def _key(served: ServedCollection, query: c.Query, options: c.SearchOptions) -> ListKey:
+def _key(collection: ServedCollection, query: c.Query, options: c.SearchOptions) -> ListKey:
     if query.text is not None:
-        of = f"text:{query.text}"
+        subject = f"text:{query.text}"
     else:
         assert query.vector is not None
         digest = hashlib.blake2b(query.vector.tobytes(), digest_size=16).hexdigest()
-        of = f"vector:{query.vector.dtype}:{digest}"
-    return ListKey(served.name, served.snapshot_id, "search", _digest_of(options), "", of)
+        subject = f"vector:{query.vector.dtype}:{digest}"
+    return ListKey(
+        collection.name, collection.snapshot_id, "search", _options_digest(options), "", subject
+    )
 
 
 @lru_cache(1_024)
-def _digest_of(options: c.SearchOptions) -> str:
-    # What an answer must fulfil is no part of what it is.
+def _options_digest(options: c.SearchOptions) -> str:
+    # These options are requirements on an answer, and do not change its content.
     plain = replace(
         options, min_watermark=b"", require_full_coverage=False, snapshot_id="", unit=""
     )

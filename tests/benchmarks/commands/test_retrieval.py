@@ -105,7 +105,7 @@ async def test_load_sends_at_its_rate_and_counts_errors(tmp_path: Path) -> None:
         p50, top = record["p50_ms"], record["max_ms"]
         assert isinstance(p50, float) and isinstance(top, float)
         assert 0 < p50 <= top
-        with pytest.raises(InvalidRequest, match="its user brought"):
+        with pytest.raises(InvalidRequest, match="supplied by its owner"):
             await asyncio.to_thread(run, load, *arguments, "--texts", str(texts))
 
 

@@ -46,9 +46,9 @@ async def searched(
     inquiry = RequestContext()
     embedders = Embedders({} if embedder is None else {"here": embedder})
     asking = await prepare_queries(served, embedders, [query], ["query"], options.mode, inquiry)
-    outcome = await executor.search(served, asking.asked[0], options, inquiry)
+    outcome = await executor.search(served, asking.batches[0], options, inquiry)
     hits, mark = outcome.lists[0], inquiry.watermark
-    return SearchEvent(served, arm, query, options, asking.asked[0], hits, mark)
+    return SearchEvent(served, arm, query, options, asking.batches[0], hits, mark)
 
 
 def metric(name: str, **labels: str) -> float:

@@ -165,7 +165,7 @@ async def test_neither_a_canary_nor_the_scores_of_a_filter_count(
         for vector in vectors[:300]:
             monitor.observe(_search(served, vector, 0.9, arm=c.Arm.CANARY))
             monitor.observe(_search(served, vector, 0.9, filtered))
-            monitor.observe(_search(served, vector, 0.9)._replace(asked=None))
+            monitor.observe(_search(served, vector, 0.9)._replace(batch=None))
         _offer(monitor, served, vectors[:300], [0.5] * 300)
         clock.now = 60
         await monitor.look()

@@ -43,7 +43,7 @@ async def test_next_to_no_live_changes_may_come_between(
         calls += 1
         # Exactly, four of the index, and two of the index, before which others wrote.
         written = (7 + changes if calls == 3 else 7, *[0] * 63)
-        inquiry.heard(0, [AppliedState(Watermark("log", written))])
+        inquiry.record_applied(0, [AppliedState(Watermark("log", written))])
         return await search(served, asked, options, inquiry)
 
     monkeypatch.setattr("retrieval.search.executor.search", at_a_time)
@@ -74,7 +74,7 @@ async def test_what_was_answered_is_looked_for_again_only_where_live_changes_cam
         inquiry: RequestContext,
     ) -> BatchResult:
         exactly.append(options.exact)
-        inquiry.heard(0, [AppliedState(Watermark("log", (7 + changes, *[0] * 63)))])
+        inquiry.record_applied(0, [AppliedState(Watermark("log", (7 + changes, *[0] * 63)))])
         return await search(served, asked, options, inquiry)
 
     monkeypatch.setattr("retrieval.search.executor.search", spy)

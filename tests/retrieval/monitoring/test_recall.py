@@ -120,7 +120,7 @@ async def test_what_says_nothing_of_the_index_is_not_looked_at(
         query = c.Query(vector=vectors[0])
         monitor.observe(await searched(flat, query))
         monitor.observe(await searched(graph, query, c.SearchOptions(exact=True)))
-        monitor.observe((await searched(graph, query))._replace(asked=None))
+        monitor.observe((await searched(graph, query))._replace(batch=None))
         never = RecallMonitor(collections, lambda served, arm: 0.0)
         never.observe(await searched(graph, query))
         assert await monitor.look() == await never.look() == 0
@@ -183,10 +183,10 @@ async def test_of_a_hybrid_search_the_vector_is_looked_at_as_wide_as_it_was(
         monitor = RecallMonitor(collections, _always, lambda name, arm, value: told.append(value))
         (served,) = collections.in_force
         one = await searched(served, c.Query(text=texts[3]), embedder=embedder)
-        assert one.asked is not None and one.asked.mode is c.SearchMode.HYBRID
+        assert one.batch is not None and one.batch.mode is c.SearchMode.HYBRID
         monitor.observe(one)
         assert await monitor.look() == 1
-        vector = one.asked.queries.vectors
+        vector = one.batch.queries.vectors
         leg = QueryBatch(c.SearchMode.DENSE, [0], ShardQueries(vector))
         wide = c.SearchOptions(k=served.fusion.candidates)
         (found,) = (await search(served, leg, wide, RequestContext())).lists

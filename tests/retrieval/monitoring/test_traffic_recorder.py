@@ -82,7 +82,7 @@ async def test_of_a_text_only_its_vector_is_written(tmp_path: Path) -> None:
     vector = word_vector(TEXT, DIM).tobytes()
     assert request.search.query.vector.data == request.vector == vector
     assert request.fingerprint == FINGERPRINT
-    assert request.snapshot_id == one.served.snapshot_id
+    assert request.snapshot_id == one.collection.snapshot_id
     assert list(request.ids) == [hit.id for hit in one.hits]
     assert list(request.scores) == pytest.approx([hit.score for hit in one.hits])
     assert request.search.options.k == 3
@@ -100,20 +100,20 @@ async def test_a_text_is_written_where_that_was_asked_for(tmp_path: Path) -> Non
 
 async def test_a_text_without_a_vector_is_left_out(tmp_path: Path) -> None:
     lexical = await _asked(tmp_path, mode=c.SearchMode.LEXICAL)
-    assert await _recorded(tmp_path, lexical, lexical._replace(asked=None)) == []
+    assert await _recorded(tmp_path, lexical, lexical._replace(batch=None)) == []
     with_text = await _recorded(tmp_path, lexical, privacy="texts")
     assert [one.search.query.text for one in with_text] == [TEXT]
 
 
 async def test_nothing_is_recorded_where_it_is_switched_off(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
-    assert await _recorded(tmp_path, one, _listed(one.served), privacy="off") == []
+    assert await _recorded(tmp_path, one, _listed(one.collection), privacy="off") == []
     assert traffic_names(Store(tmp_path), "shop") == []
 
 
 async def test_a_list_is_written_without_those_it_is_for(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
-    (request,) = await _recorded(tmp_path, _listed(one.served))
+    (request,) = await _recorded(tmp_path, _listed(one.collection))
     data = request.SerializeToString()
     assert not [word for word in SECRETS if word.encode() in data]
     wanted = request.recommend

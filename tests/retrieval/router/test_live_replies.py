@@ -155,19 +155,19 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
 
 
 async def test_no_live_changes_no_watermark() -> None:
-    inquiry = RequestContext()
-    inquiry.heard(0, (None, None))
-    assert (inquiry.watermark, inquiry.served_by, inquiry.applied) == (b"", c.ServedBy(), {})
+    context = RequestContext()
+    context.record_applied(0, (None, None))
+    assert (context.watermark, context.served_by, context.applied) == (b"", c.ServedBy(), {})
 
 
 def test_the_oldest_of_several_states_counts_and_shards_say_their_own_partitions() -> None:
     start = Watermark(LOG)
-    inquiry = RequestContext()
-    inquiry.heard(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
-    inquiry.heard(1, (AppliedState(start.advanced({40: 7}), "away"),))
-    inquiry.heard(0, (AppliedState(start.advanced({1: 6, 2: 8})),))
-    assert decode_watermark(inquiry.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
-    assert inquiry.served_by.reason == "away"
+    context = RequestContext()
+    context.record_applied(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
+    context.record_applied(1, (AppliedState(start.advanced({40: 7}), "away"),))
+    context.record_applied(0, (AppliedState(start.advanced({1: 6, 2: 8})),))
+    assert decode_watermark(context.watermark) == start.advanced({1: 5, 2: 8, 40: 7})
+    assert context.served_by.reason == "away"
     same = AppliedState(start.advanced({1: 1}))
     assert oldest_state([same, None, same]) is same
     other = AppliedState(Watermark("b" * 32).advanced({1: 1}))

@@ -273,7 +273,7 @@ async def test_a_token_of_another_list_is_refused(service: c.Retriever, store: P
     with pytest.raises(SnapshotGone, match="is not loaded"):
         await service.list_items(page_token=page.next_page_token, collection="one")
     for junk in ("junk", "e30=", "%%%"):
-        with pytest.raises(InvalidRequest, match="start again without it"):
+        with pytest.raises(InvalidRequest, match="start again without page_token"):
             await service.list_items(page_token=junk, collection="four")
     with pytest.raises(InvalidRequest, match="page_size"):
         await service.list_items(page_size=1_001, collection="four")
@@ -307,7 +307,7 @@ async def test_items_and_their_values_are_counted(service: c.Retriever) -> None:
         ({"filter": Equals("price", "round")}, "", "price"),
         ({"diversity": 1.5}, "options.diversity", "0..1"),
         ({"dense_weight": -0.1}, "options.dense_weight", "0..1"),
-        ({"min_score": float("nan")}, "options.min_score", "no number"),
+        ({"min_score": float("nan")}, "options.min_score", "not a finite number"),
         ({"grouping": c.Grouping("shop")}, "options.grouping.field", "'shape'"),
         ({"grouping": c.Grouping("tags")}, "options.grouping.field", "holds lists"),
         ({"grouping": c.Grouping("shape", 101)}, "options.grouping.size", "1..100"),

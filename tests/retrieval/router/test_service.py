@@ -374,6 +374,6 @@ async def test_text_for_vectors_that_a_user_brought_is_refused(
 ) -> None:
     write_snapshot(tmp_path, documents_of(np.ones((3, 4), np.float32)), fingerprint="")
     async with open_service(tmp_path, here=FakeEmbedder(4)) as service:
-        with pytest.raises(InvalidRequest, match="vectors that its user brought"):
+        with pytest.raises(InvalidRequest, match="supplied by its owner"):
             await service.search(c.Query(text="1"))
         assert (await service.search(c.Query(vector=ONE))).info.fingerprint == ""

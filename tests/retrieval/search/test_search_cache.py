@@ -120,7 +120,7 @@ async def running(tmp_path: Path, rng: np.random.Generator) -> AsyncIterator[Run
         lists = TieredCache(None, capacity=100, ttl_s=10, stale_s=60, clock=clock)
         kept = SearchCache(lists, {snapshot.collection: known})  # type: ignore[dict-item]
         stack.push_async_callback(kept.close)
-        service = RetrievalService(Embedders({}), kept=kept)
+        service = RetrievalService(Embedders({}), cache=kept)
         service.serve(ServedCollection(snapshot, shards))  # type: ignore[arg-type]
         yield Running(service, shards, known, clock)
 
