@@ -8,8 +8,9 @@ from nearline import contract as c
 from nearline.errors import NotFound
 from retrieval.protocols.shard import ShardQueries
 from retrieval.recommend.candidates import CandidateQuery
-from retrieval.search import executor, item_lookup, listing
-from retrieval.search.queries import QueryBatch
+from retrieval.search import executor, listing
+from retrieval.search.example_queries import build_queries
+from retrieval.search.queries import QueryBatch, align_to_metric
 
 # The last few items of a history describe the current intent best.
 _MAX_EXAMPLES = 20
@@ -34,10 +35,10 @@ async def find_similar_items(
     served, payload, filter, context = query
     ids = tuple(dict.fromkeys(like))[:_MAX_EXAMPLES]
     try:
-        (example,) = await item_lookup.build_queries(served, {"item_ids": ids}, context)
+        (example,) = await build_queries(served, {"item_ids": ids}, context)
     except NotFound:
         return None
-    vectors = ShardQueries(served.aligned(example.vector[None]))
+    vectors = ShardQueries(align_to_metric(served, example.vector[None]))
     batch = QueryBatch(c.SearchMode.DENSE, [0], vectors, {0: frozenset(ids)})
     options = c.SearchOptions(k=min(depth + len(hidden), c.MAX_K), payload=payload, filter=filter)
     result = await executor.search(served, batch, options, context)
