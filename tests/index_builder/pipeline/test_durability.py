@@ -150,7 +150,7 @@ async def test_a_reading_that_was_cut_off_starts_again(tmp_path: Path, corpus: P
 
 _NO_SPACE = """
 import asyncio, resource, sys
-from index_builder.pipeline import build_snapshot
+from index_builder.pipeline.builder import build_snapshot
 from index_builder.options.build_options import BuildOptions
 from nearline.contract import Item
 from nearline.errors import StoreError
