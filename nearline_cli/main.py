@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -85,6 +86,19 @@ if (Path(nearline.__file__).parents[1] / "benchmarks" / "app.py").is_file():
     from benchmarks.app import app as bench
 
     app.add_typer(bench, name="bench")
+
+
+def _reflow_help(group: typer.Typer) -> None:
+    """Joins the lines of each paragraph of help, which Typer would break where the code does."""
+    for command in group.registered_commands:
+        text = command.help or inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _reflow_help(inner.typer_instance)
+
+
+_reflow_help(app)
 
 
 def _version(wanted: bool) -> None:

@@ -33,10 +33,10 @@ class UpkeepSettings(ServerSettings):
     )
     every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds from round to round.")
     share: float = Field(
-        0.2, ge=0, description="Compact where changes are more than this share of the documents."
+        0.2, ge=0, description="Compact once changes exceed this share of the documents."
     )
     age: str = Field(
-        "24h", description="Compact where the oldest change is older: 90s, 15m, 24h, 7d."
+        "24h", description="Compact once the oldest change is older than this: 90s, 15m, 24h, 7d."
     )
     compact: bool = Field(True, description="Compact at all; without it, only archive and trim.")
     keep: int = Field(
@@ -45,10 +45,12 @@ class UpkeepSettings(ServerSettings):
         description="Snapshots to keep of those that compaction has made needless, beside the one "
         "in service and the one that a rollback goes back to.",
     )
-    golden_queries: int = Field(200, description="Sampled queries with exact answers.")
+    golden_queries: int = Field(
+        200, description="Sampled queries whose exact answers measure recall."
+    )
     threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
     work_dir: str = Field(
-        "", description="Folder for what a killed run needs to go on; empty: in the store."
+        "", description="Folder where an interrupted run leaves its work; empty: in the store."
     )
 
     def collection_names(self) -> list[str]:

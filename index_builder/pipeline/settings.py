@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from index_builder.evaluation import retrieval_metrics
-from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions, Mode
-from index_builder.options.index_selection import parse_bytes
-from index_builder.readers.columns import DocumentColumns
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.settings import Settings
+
+# Everything else is imported late: every command loads this module, to read the options of
+# `nearline build` from the fields.
+if TYPE_CHECKING:
+    from index_builder.options.build_options import BuildOptions
+    from index_builder.readers.columns import DocumentColumns
 
 
 class IndexBuilderSettings(Settings):
@@ -40,24 +42,26 @@ class IndexBuilderSettings(Settings):
     )
     target_recall: float = Field(
         0.0,
-        description="With index auto: measure indexes on a sample of the vectors, and take the "
-        "fastest that reaches this recall@10; 0: go by size.",
+        description="With --index auto: measure indexes on a sample of your vectors, and take the "
+        "fastest that reaches this recall@10; 0: by size.",
     )
     max_memory: str = Field(
         "",
-        description="With index auto: measure, and take no index larger than this over all shards, "
-        "such as 2GiB; empty: no limit.",
+        description="With --index auto: measure, and take no index larger than this over all "
+        "shards, such as 2GiB; empty: no limit.",
     )
     refine_factor: float = Field(
         0.0,
-        description="Candidates that a refine stage scores again per place asked for; 0: as the "
-        "codes before it need.",
+        description="Candidates that a refine stage scores again per requested hit; 0: as its "
+        "codes need.",
     )
-    metric: Literal["cosine", "inner_product"] = Field("cosine", description="Similarity.")
+    metric: Literal["cosine", "inner_product"] = Field(
+        "cosine", description="Similarity measure: cosine or inner_product."
+    )
     ef_construction: int = Field(200, description="Width of the graph search while building HNSW.")
-    ef_search: int = Field(64, description="Width of the graph search where a request names none.")
+    ef_search: int = Field(64, description="Width of the graph search if a request names none.")
     nprobe: int = Field(
-        0, description="Lists probed where a request names none; 0: a sixteenth, at least 8."
+        0, description="Lists probed if a request names none; 0: a sixteenth, at least 8."
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
     id_column: str = Field("", description="Column of the ids; empty: _id or id.")
@@ -71,8 +75,8 @@ class IndexBuilderSettings(Settings):
     )
     attributes: str = Field(
         "",
-        description="Declared kinds of attributes, NAME:KIND separated by commas, KIND one of "
-        "string, int, double, bool, time; those of the others are found in the documents.",
+        description="Kinds of attributes: NAME:KIND separated by commas, KIND one of string, int, "
+        "double, bool, time; empty: inferred from the documents.",
     )
     lexical: bool = Field(
         True, description="Index the words of the texts, for lexical and hybrid search."
@@ -83,30 +87,30 @@ class IndexBuilderSettings(Settings):
     tune_on: str = Field(
         "",
         description="Folder in BEIR layout whose judgements tune the weight of hybrid search; "
-        "empty: the default weight.",
+        "empty: the shipped weight.",
     )
-    tune_split: str = Field("train", description="Which judgements of it: qrels/SPLIT.tsv.")
+    tune_split: str = Field("train", description="Judgements to tune on: qrels/SPLIT.tsv.")
     chunk_tokens: int = Field(
         240, description="Most tokens embedded at once, title included; 0: do not cut."
     )
     overlap_sentences: int = Field(1, description="Sentences that the next chunk repeats.")
-    max_bad_rows: int = Field(
-        0, description="Malformed rows left out rather than ending the build."
-    )
+    max_bad_rows: int = Field(0, description="Malformed rows to skip before the build fails.")
     allow_title_only: bool = Field(
-        False, description="Take documents without text where they have a title."
+        False, description="Accept documents without text if they have a title."
     )
-    golden_queries: int = Field(200, description="Sampled queries with exact answers.")
+    golden_queries: int = Field(
+        200, description="Sampled queries whose exact answers measure recall."
+    )
     seed: int = Field(0, ge=0, description="Seed of every sample.")
     mode: Literal["replace", "merge"] = Field(
         "replace",
-        description="What becomes of documents that are served now and are not in the corpus: they "
-        "go (replace) or stay (merge). Live changes later than the corpus stay in either case.",
+        description="Served documents that are missing from the corpus are removed (replace) or "
+        "kept (merge). Live changes newer than the corpus are kept in both modes.",
     )
     as_of: str = Field(
         "",
-        description="Place of the corpus among live changes, ISO 8601, UTC unless it says "
-        "otherwise: what was changed after it wins. Empty: when each file was last modified.",
+        description="Time of the corpus, ISO 8601, UTC by default: live changes after it win; "
+        "empty: when each file was last modified.",
     )
     redis: str = Field(
         "",
@@ -120,7 +124,7 @@ class IndexBuilderSettings(Settings):
         "", description="Serve it although the release gate refuses it: why, for the record."
     )
     work_dir: str = Field(
-        "", description="Folder for what a killed build needs to go on; empty: in the store."
+        "", description="Folder where an interrupted build leaves its work; empty: in the store."
     )
     embedding: str = Field(
         "",
@@ -147,6 +151,8 @@ class IndexBuilderSettings(Settings):
 
     def columns(self) -> DocumentColumns:
         """Returns the column names."""
+        from index_builder.readers.columns import DocumentColumns
+
         every = self.attribute_columns == "*"
         names = [part.strip() for part in self.attribute_columns.split(",") if part.strip()]
         return DocumentColumns(
@@ -170,6 +176,15 @@ class IndexBuilderSettings(Settings):
 
         Raises: InvalidRequest: a value is out of range, or there is nothing to tune on.
         """
+        from index_builder.evaluation import retrieval_metrics
+        from index_builder.options.build_options import (
+            BuildOptions,
+            ChunkOptions,
+            IndexOptions,
+            Mode,
+        )
+        from index_builder.options.index_selection import parse_bytes
+
         options = BuildOptions(
             store=self.store,
             collection=self.collection,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline_cli.compose.build_context import (
-    ExecutorOption,
-    RayAddressOption,
+    ExecutorOptions,
     command_executor,
     open_embedder,
 )
 from nearline_cli.compose.change_log import RedisOption, open_change_log, with_recorded_users
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import SettingsOptions, expand_options
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")
 
+_SETTINGS = SettingsOptions(
+    settings=UpkeepSettings,
+    only=("share", "age", "golden_queries", "work_dir"),
+    metavars={"share": "RATIO", "age": "TIME", "work_dir": "DIR"},
+)
 _YesOption = Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what.")]
 
 
@@ -134,33 +140,23 @@ def reset(
     _told(told, "change log {log_id} follows {follows}: {lost}", as_json)
 
 
+@expand_options
 def compact(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     redis: RedisOption = "",
     if_due: Annotated[
-        bool, typer.Option("--if-due", help="Only where --share or --age is exceeded.")
+        bool, typer.Option("--if-due", help="Only if --share or --age is exceeded.")
     ] = False,
-    share: Annotated[
-        float, typer.Option(min=0.0, metavar="RATIO", help="Due: changes to documents.")
-    ] = 0.2,
-    age: Annotated[
-        str, typer.Option(metavar="TIME", help="Due: age of the oldest change, such as 24h.")
-    ] = "24h",
-    golden_queries: Annotated[
-        int, typer.Option(metavar="N", help="Sampled queries with exact answers.")
-    ] = 200,
-    work_dir: Annotated[
-        str, typer.Option(metavar="DIR", help="Where a killed run leaves its work.")
-    ] = "",
+    *,
+    settings: Annotated[dict[str, Any], _SETTINGS],
     embedding: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT", help="Embedding service. \\[default: one is started for it]"
         ),
     ] = "",
-    executor: ExecutorOption = "local",
-    ray_address: RayAddressOption = "",
+    executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a snapshot of the current one and all live changes since, and serve it.
@@ -172,29 +168,30 @@ def compact(
     from index_builder.pipeline.maintenance_settings import parse_age
     from nearline_cli.views.build_summary import show_build_summary
 
-    age_s = parse_age(age)
+    work_dir = settings["work_dir"]
+    age_s = parse_age(settings["age"])
     opened = Store.open(store)
     wanted = BuildOptions(
         store=store,
         collection=collection,
-        golden_queries=golden_queries,
+        golden_queries=settings["golden_queries"],
         work_dir=Path(work_dir) if work_dir else None,
     )
 
     async def run() -> tuple[compaction.CompactionCheck, BuildResult | None]:
         async with contextlib.AsyncExitStack() as stack:
             log = await stack.enter_async_context(open_change_log(opened, collection, redis))
-            due = await compaction.check_compaction(opened, log, share, age_s)
+            due = await compaction.check_compaction(opened, log, settings["share"], age_s)
             if not due.changes or (if_due and not due.reason):
                 return due, None
-            doing = stack.enter_context(command_executor(executor, ray_address))
+            workers = stack.enter_context(command_executor(executor))
             client = None
             if compaction.read_current_manifest(opened, collection).embedder.fingerprint:
                 client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
             chosen = compaction.compaction_options(wanted)
             chosen = await with_recorded_users(chosen, log)
             shown = stack.enter_context(open_progress(as_json))
-            return due, await compaction.compact(chosen, log, client, shown, doing)
+            return due, await compaction.compact(chosen, log, client, shown, workers)
 
     due, result = asyncio.run(run())
     if result is not None:

@@ -20,8 +20,9 @@ from nearline.clients import RetrievalClient
 from nearline.errors import Conflict, InvalidRequest, NearlineError, first_of
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.lock import lock_folder
-from nearline_cli.compose.build_context import ExecutorOption, RayAddressOption, command_executor
+from nearline_cli.compose.build_context import ExecutorOptions, command_executor
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import expand_options
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _WHAT = "what.json"
 _TIMEOUT_S = 30.0
 
 
+@expand_options
 def recommend_all(
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Table to write.")],
     users: Annotated[
@@ -57,8 +59,8 @@ def recommend_all(
     ] = 1_000,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    executor: ExecutorOption = "local",
-    ray_address: RayAddressOption = "",
+    *,
+    executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a list for every user, from a running service.
@@ -108,7 +110,7 @@ def recommend_all(
             shown.end(time.monotonic() - began)
 
         try:
-            with command_executor(executor, ray_address) as doing, open_progress(as_json) as shown:
+            with command_executor(executor) as doing, open_progress(as_json) as shown:
                 asyncio.run(run(doing, shown))
         except KeyboardInterrupt:
             output.print_note("interrupted; the same command goes on from here")

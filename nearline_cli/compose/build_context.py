@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -17,36 +17,41 @@ if TYPE_CHECKING:
     from embedding.settings import EmbeddingSettings
     from index_builder.execution.executor import Executor
 
-ExecutorOption = Annotated[
-    str,
-    typer.Option(
-        "--executor",
-        metavar="local|ray",
-        help="What does the work: this machine, or workers all over a Ray cluster.",
-    ),
-]
-RayAddressOption = Annotated[
-    str,
-    typer.Option(
-        "--ray-address",
-        metavar="HOST:PORT|auto",
-        help="Ray cluster; auto: the one that this machine belongs to. \\[default: one is started "
-        "on this machine]",
-    ),
-]
+
+class ExecutorOptions(NamedTuple):
+    """Options that choose where the work of a command runs."""
+
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ray",
+            help="Where the work runs: on this machine, or on the workers of a Ray cluster.",
+        ),
+    ] = "local"
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT|auto",
+            help="Address of the Ray cluster; auto: the one that this machine belongs to. "
+            "\\[default: one is started on this machine]",
+        ),
+    ] = ""
 
 
 @contextlib.contextmanager
-def command_executor(name: str, ray_address: str, *, dimensions: int = 0) -> Iterator[Executor]:
-    """Yields the executor of a command for the block; see `open_executor`.
+def command_executor(options: ExecutorOptions, *, dimensions: int = 0) -> Iterator[Executor]:
+    """Yields the executor of a command for the duration of the block; see `open_executor`.
 
     Args:
-        dimensions: Numbers that workers keep of each vector; 0: their settings say.
+        options: Which executor.
+        dimensions: Numbers that workers keep of each vector; 0 leaves it to their settings.
     """
     from index_builder.execution.executor_factory import open_executor
 
-    with open_executor(name, ray_address, lambda: _workers_model(dimensions)) as opened:
-        yield opened
+    with open_executor(
+        options.executor, options.ray_address, lambda: _workers_model(dimensions)
+    ) as executor:
+        yield executor
 
 
 def _workers_model(dimensions: int) -> EmbeddingSettings:

@@ -1,4 +1,4 @@
-"""Learns how to answer and refuse from labelled questions, asked of files not yet published."""
+"""Calibrates answers on labelled questions, asked of a snapshot before it is published."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
 
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.snapshot import MANIFEST, Store, message_to_json
@@ -19,28 +21,56 @@ if TYPE_CHECKING:
     from index_builder.options.build_options import Calibrate
 
 
-def load_questions(folder: Path, split: str) -> list[LabelledQuestion]:
-    """Reads labelled questions to calibrate on.
+class CalibrationOptions(NamedTuple):
+    """Options that calibrate answers on labelled questions."""
 
-    Raises: InvalidRequest: they cannot be read, or are too few.
-    """
-    from generation.training import calibrator as fitting
-    from generation.training import labels
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with labelled questions, which teach the snapshot which sentences answer "
+            "and when to refuse: claims_SPLIT.jsonl with abstracts.jsonl, as in SciFact, or "
+            "questions_SPLIT.jsonl, as in SQuAD. \\[default: as shipped, uncalibrated]",
+        ),
+    ] = None
+    calibrate_split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="Labels to calibrate on.")
+    ] = "train"
+    target_risk: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="With --calibrate-on: allowed share of answers without evidence.",
+        ),
+    ] = 0.15
 
-    questions = labels.load_labels(folder, split)
-    fitting.check_question_counts(questions)
-    return questions
+    def questions(self) -> list[LabelledQuestion]:
+        """Reads the labelled questions; an empty list if no folder is named.
+
+        Raises:
+            InvalidRequest: They cannot be read, or are too few.
+        """
+        from generation.training.calibrator import check_question_counts
+        from generation.training.labels import load_labels
+
+        if self.calibrate_on is None:
+            return []
+        questions = load_labels(self.calibrate_on, self.calibrate_split)
+        check_question_counts(questions)
+        return questions
 
 
 def make_calibrator(
     questions: list[LabelledQuestion], embedder: EmbeddingClient, target_risk: float
 ) -> Calibrate:
-    """Returns what a build calls to calibrate: it asks real services over the files that it wrote.
+    """Returns the calibration step of a build: it runs real services over the files of the build.
 
     Args:
         questions: Labelled questions about the collection.
-        embedder: The embedding service that the build embeds with.
-        target_risk: Share of answers without evidence that is allowed, 0..1.
+        embedder: The embedding service that the build uses.
+        target_risk: Allowed share of answers without evidence, 0..1.
     """
     from generation.evidence import calibration
     from generation.training.calibrator import fit_calibration
@@ -54,10 +84,10 @@ def make_calibrator(
                 retrieval_process(store, embedding=embedder.address) as router,
                 RetrievalClient(router.address) as retriever,
             ):
-                observer = DatasetBuilder(
+                dataset = DatasetBuilder(
                     retriever, embedder, manifest.collection, int(manifest.documents)
                 )
-                observed = await observer.observe(questions, advance, hide=True)
+                observed = await dataset.observe(questions, advance, hide=True)
         return calibration.to_proto(fit_calibration(observed, target_risk=target_risk))
 
     return calibrate
@@ -65,13 +95,13 @@ def make_calibrator(
 
 @contextlib.contextmanager
 def draft_store(folder: Path, manifest: snapshot_pb2.Manifest) -> Iterator[Path]:
-    """Yields a store, for the length of the block, of the files of a snapshot under a manifest.
+    """Yields a temporary store that serves unpublished files of a snapshot.
 
-    The files are linked to, not copied, and the folder is left as it is.
+    The files are linked, not copied; the folder stays unchanged.
 
     Args:
-        folder: Holds the files that the manifest lists; a manifest there does not count.
-        manifest: The manifest.
+        folder: Contains the files that the manifest lists; a manifest in it is ignored.
+        manifest: Manifest of the snapshot.
     """
     from index_builder.pipeline.publisher import promote
 
@@ -84,5 +114,5 @@ def draft_store(folder: Path, manifest: snapshot_pb2.Manifest) -> Iterator[Path]
                 if entry.name != MANIFEST:
                     (target / entry.name).symlink_to(entry.absolute())
             (target / MANIFEST).write_text(message_to_json(manifest), "utf-8")
-        promote(store, manifest, "a draft, to be asked before it is published")
+        promote(store, manifest, "draft, queried before it is published")
         yield Path(root)

@@ -97,23 +97,18 @@ def judge_snapshot(
 
     Returns: The report, and its path in the store.
     """
-    from index_builder.interactions.cleanup import CleaningRules
-    from index_builder.interactions.reader import InteractionColumns
     from index_builder.releases.build_gate import current_snapshot_id
     from index_builder.releases.gate import GateOptions, judge
     from index_builder.releases.report_store import keep_report
     from nearline.clients import EmbeddingClient
-    from nearline_cli.inputs import interactions as interacting
+    from nearline_cli.inputs.interactions import InteractionOptions
     from retrieval.recommend.policy_file import read_policies
     from retrieval.shards.topology import check_address
 
     manifest = store.manifest(collection, snapshot_id)
     later: Interactions | None = None
     if asked.interactions is not None:
-        columns = InteractionColumns(interacting.USER, interacting.ITEM, interacting.TIME)
-        later = interacting.load_interactions(
-            asked.interactions, columns, None, CleaningRules()
-        ).interactions
+        later = InteractionOptions().load(asked.interactions).interactions
     policies = read_policies(asked.policies) if asked.policies else None
     addresses = [one.strip() for one in asked.embedding.split(",") if one.strip()]
     for one in addresses:

@@ -1,150 +1,183 @@
-"""What `nearline build` learns from, and what it builds where no corpus is named."""
+"""Training on interactions, and builds without a corpus, which retrain the served documents."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from nearline.errors import InvalidRequest, NotFound
 from nearline.snapshot import Store
-from nearline_cli.compose.build_context import open_embedder
-from nearline_cli.inputs import interactions as interacting
+from nearline_cli.compose.build_context import ExecutorOptions, open_embedder
+from nearline_cli.inputs.interactions import InteractionOptions
 
 if TYPE_CHECKING:
     from index_builder.execution.executor import Executor
     from index_builder.execution.progress import Progress
-    from index_builder.interactions.cleanup import CleaningRules
-    from index_builder.interactions.reader import InteractionColumns
     from index_builder.options.build_options import BuildOptions
     from index_builder.options.training_options import TrainingOptions
     from index_builder.pipeline.build_result import BuildResult
     from nearline.v1 import snapshot_pb2
     from retrieval.changelog.redis_log import RedisLog
 
-LearnOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--learn/--learn-afresh",
-        help="Learn again from what was recorded and --interactions, together with what the "
-        "snapshot that is served learned from, or without that. \\[default: with --interactions: "
-        "together where documents are merged, afresh where they are replaced; without: what was "
-        "learned is kept as it is]",
-        show_default=False,
-    ),
-]
-KeepDaysOption = Annotated[
-    int,
-    typer.Option(
-        "--keep-days",
-        metavar="N",
-        min=0,
-        help="Learn nothing from what is more than N days older than the newest interaction. 0: "
-        "from all.",
-    ),
-]
-_OF_INTERACTIONS = frozenset(
-    (
-        *("user_column", "item_column", "time_column", "kind_column", "kind", "value_column"),
-        *("min_per_user", "min_per_item", "max_per_user_day", "duplicates_within"),
-    )
-)
-# What `nearline build` may be told where no corpus is named; all else is about documents.
+
+class LearningOptions(NamedTuple):
+    """Options that say what a build learns from."""
+
+    interactions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What users did with the documents, to recommend by: .csv, .csv.gz, .tsv or "
+            ".parquet. \\[default: none; a build that merges, or has a change log, keeps what "
+            "was learned before]",
+        ),
+    ] = None
+    learn: Annotated[
+        bool | None,
+        typer.Option(
+            "--learn/--learn-afresh",
+            help="Learn again from recorded interactions and --interactions, together with those "
+            "that the served snapshot learned from, or without them. \\[default: with "
+            "--interactions: together if documents are merged, afresh if they are replaced; "
+            "without: what was learned is kept unchanged]",
+            show_default=False,
+        ),
+    ] = None
+    keep_days: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Ignore interactions more than N days older than the newest. 0: use all.",
+        ),
+    ] = 0
+    validate_on: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="Interactions held out to choose which models serve: last-n:N, first-n:N, loo, "
+            "time:SHARE (better for baskets) or cold-users:SHARE. \\[default: last-n:5]",
+        ),
+    ] = ""
+
+
+class Training(NamedTuple):
+    """Training of a build. before: Card of the served snapshot, if training continues from it."""
+
+    options: TrainingOptions | None = None
+    before: snapshot_pb2.BehaviourCard | None = None
+
+
+# Options of `nearline build` that are allowed without a corpus; all others are about documents.
 _WITHOUT_CORPUS = frozenset(
     (
-        *("store", "collection", "learn", "keep_days", "interactions", "validate_on", "redis"),
-        *_OF_INTERACTIONS,
-        *("golden_queries", "seed", "mode", "no_promote", "force_promote", "work_dir"),
-        *("embedding", "as_json", "executor", "ray_address"),
+        *("store", "collection", "redis", "golden_queries", "seed", "mode", "work_dir"),
+        *("no_promote", "force_promote", "embedding", "as_json"),
+        *LearningOptions._fields,
+        *InteractionOptions._fields,
+        *ExecutorOptions._fields,
     )
 )
 
 
 def check_without_corpus(context: typer.Context) -> None:
-    """Refuses a build without a corpus that has nothing to learn, or is told of documents.
+    """Refuses a build that has no corpus and nothing to learn, or options about documents.
 
-    Raises: InvalidRequest.
+    Raises:
+        InvalidRequest: It cannot be done; the text names the options.
     """
-    told = _told(context)
-    if not {"interactions", "learn"} & told.keys():
+    options = _options_on_command_line(context)
+    if not {"interactions", "learn"} & options.keys():
         raise InvalidRequest(
             "no corpus was named; use --corpus FILE|DIR, or --learn to learn again and keep the "
-            "documents that are served",
+            "served documents",
             field="corpus",
         )
-    if "mode" in told and context.params["mode"] != "merge":
+    if "mode" in options and context.params["mode"] != "merge":
         raise InvalidRequest(
             f"--mode {context.params['mode']} without a corpus would leave no document; name "
-            "--corpus FILE|DIR, or leave out --mode to keep the documents that are served",
+            "--corpus FILE|DIR, or leave out --mode to keep the served documents",
             field="mode",
         )
-    about_documents = [option for name, option in told.items() if name not in _WITHOUT_CORPUS]
+    about_documents = [option for name, option in options.items() if name not in _WITHOUT_CORPUS]
     if about_documents:
         raise InvalidRequest(
-            f"{', '.join(about_documents)} is about documents of a corpus, and none is named: the "
-            "snapshot is built as the one that is served; leave it out, or name --corpus FILE|DIR",
+            f"{', '.join(about_documents)} cannot be used without a corpus; leave it out to build "
+            "the served documents unchanged, or name --corpus FILE|DIR",
             field="corpus",
         )
 
 
-def given_interaction_options(context: typer.Context) -> str:
-    """Returns the options about a file of interactions that were given; empty: none."""
-    told = _told(context)
-    return ", ".join(option for name, option in told.items() if name in _OF_INTERACTIONS)
+def requested_training(
+    context: typer.Context,
+    learning: LearningOptions,
+    reading: InteractionOptions,
+    build: BuildOptions,
+) -> Training:
+    """Returns the training that the options of a build request; empty if they request none.
+
+    Raises:
+        InvalidRequest: Options contradict each other, or the interactions cannot be used.
+    """
+    from index_builder.interactions.merge import NO_INTERACTIONS
+    from index_builder.options.build_options import Mode
+    from index_builder.options.training_options import TrainingOptions
+    from index_builder.pipeline.training_data import inherit_options
+
+    if learning.interactions is None and learning.learn is None:
+        _check_nothing_to_learn(context, learning)
+        return Training()
+    adds = build.mode is Mode.MERGE if learning.learn is None else learning.learn
+    before = served_behaviour(build.store, build.collection) if adds else None
+    options = TrainingOptions(
+        interactions=NO_INTERACTIONS,
+        kind_weights=reading.kind_weights(),
+        adds=adds,
+        keep_days=learning.keep_days,
+        validate_on=learning.validate_on,
+    )
+    if learning.interactions is not None:
+        known = None if before is None else before.kind_weights
+        cleaned = reading.load(learning.interactions, known)
+        options = replace(
+            options,
+            interactions=cleaned.interactions,
+            left_out=cleaned.left_out,
+            kind_weights=cleaned.weights,
+        )
+    if before is not None:
+        options = inherit_options(options, before)
+    options.check(build.seed)
+    return Training(options, before)
+
+
+def _check_nothing_to_learn(context: typer.Context, learning: LearningOptions) -> None:
+    options = _options_on_command_line(context)
+    if given := [option for name, option in options.items() if name in InteractionOptions._fields]:
+        raise InvalidRequest(
+            f"{', '.join(given)} cannot be used without interactions; add --interactions FILE, or "
+            "--learn",
+            field="interactions",
+        )
+    for field, value in (("validate_on", learning.validate_on), ("keep_days", learning.keep_days)):
+        if value:
+            raise InvalidRequest(
+                f"--{field.replace('_', '-')} {value} cannot be used without interactions; add "
+                "--interactions FILE, or --learn",
+                field=field,
+            )
 
 
 def served_behaviour(store: str, collection: str) -> snapshot_pb2.BehaviourCard | None:
-    """Returns what the snapshot that is served learned; None: nothing, or nothing is served."""
+    """Returns the behaviour card of the served snapshot, or None if it has none."""
     try:
         manifest = _current(store, collection)
     except NotFound:
         return None
     return manifest.behaviour if manifest.HasField("behaviour") else None
-
-
-def training_options(
-    file: Path | None,
-    columns: InteractionColumns,
-    kinds: list[str] | None,
-    rules: CleaningRules,
-    before: snapshot_pb2.BehaviourCard | None,
-    told: TrainingOptions,
-) -> TrainingOptions:
-    """Reads what is learned from, as far as it is in a file.
-
-    Args:
-        file: None: what is recorded, and what the snapshot before has.
-        kinds: As `--kind` takes them.
-        before: How the snapshot before learned, where that is gone on from.
-        told: Everything else that is wanted.
-    Raises: InvalidRequest.
-    """
-    from index_builder.pipeline.training_data import inherit_options
-
-    if file is None:
-        learning = replace(told, kind_weights=interacting.parse_kind_weights(kinds or []))
-    else:
-        known = None if before is None else before.kind_weights
-        read = interacting.load_interactions(file, columns, kinds, rules, known)
-        learning = replace(
-            told,
-            interactions=read.interactions,
-            left_out=read.left_out,
-            kind_weights=read.weights,
-        )
-    return learning if before is None else inherit_options(learning, before)
-
-
-def served_build_options(options: BuildOptions) -> BuildOptions:
-    """Returns options that build the documents that are served as they were built.
-
-    Raises: NotFound: nothing is published.
-    """
-    from index_builder.pipeline.compaction import compaction_options
-
-    return compaction_options(options)
 
 
 async def rebuild_served(
@@ -157,13 +190,17 @@ async def rebuild_served(
     quiet: bool,
     dimensions: int = 0,
 ) -> BuildResult:
-    """Builds the documents that are served, with their live changes, and learns again.
+    """Builds the served documents with their live changes, and learns again.
 
     Args:
-        options: As `served_build_options` gives them.
-        address: Of the embedding service; empty: one is started where the snapshot needs one.
-        executor: Embeds what has no vectors.
-        dimensions: See `building.embedder`.
+        options: As `compaction_options` returns them.
+        address: Address of the embedding service. If empty, one is started when the snapshot
+            needs it.
+        shown: Progress of the build.
+        log: Change log of the collection, if it has one.
+        executor: Embeds documents that have no vectors.
+        quiet: Whether to report nothing on standard error.
+        dimensions: See `open_embedder`.
     """
     from index_builder.pipeline.compaction import compact
 
@@ -181,12 +218,12 @@ def _current(store: str, collection: str) -> snapshot_pb2.Manifest:
     return read_current_manifest(Store.open(store), collection)
 
 
-def _told(context: typer.Context) -> dict[str, str]:
-    """Returns the options of the command line, by the name of the parameter."""
+def _options_on_command_line(context: typer.Context) -> dict[str, str]:
+    """Returns the options on the command line, by parameter name."""
     return {
-        one.name: one.opts[0]
-        for one in context.command.params
-        if one.name
-        and (source := context.get_parameter_source(one.name)) is not None
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name
+        and (source := context.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
     }

@@ -12,8 +12,9 @@ import typer
 
 from nearline.errors import InvalidRequest
 from nearline_cli.compose.build_context import open_embedder
-from nearline_cli.inputs import interactions as interacting
+from nearline_cli.inputs.interactions import InteractionOptions
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import expand_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,21 +29,14 @@ _SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:
 _OF_BEHAVIOUR = "popular, item_to_item, als, ease, session, buy_again, blended"
 
 
+@expand_options
 def recommend(
     interactions: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Interactions: .csv, .csv.gz, .tsv or .parquet."),
     ],
-    user_column: interacting.UserColumnOption = interacting.USER,
-    item_column: interacting.ItemColumnOption = interacting.ITEM,
-    time_column: interacting.TimeColumnOption = interacting.TIME,
-    kind_column: interacting.KindColumnOption = "",
-    kind: interacting.KindOption = None,
-    value_column: interacting.ValueColumnOption = "",
-    min_per_user: interacting.MinPerUserOption = 1,
-    min_per_item: interacting.MinPerItemOption = 1,
-    max_per_user_day: interacting.MaxPerUserDayOption = 0,
-    duplicates_within: interacting.DuplicatesWithinOption = 0.0,
+    *,
+    reading: InteractionOptions,
     split: Annotated[
         str, typer.Option(metavar="SPLIT", help=f"What is held out: {_SPLITS}.")
     ] = "time:0.8",
@@ -88,8 +82,6 @@ def recommend(
     from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, holds_out_items
     from index_builder.behaviour.evaluation_task import only_known_items
     from index_builder.behaviour.model_evaluation import evaluate, result_rows
-    from index_builder.interactions.cleanup import CleaningRules
-    from index_builder.interactions.reader import InteractionColumns
     from index_builder.readers.columns import DocumentColumns as TextColumns
 
     # Before minutes of measuring, not after them.
@@ -104,10 +96,8 @@ def recommend(
             f"--corpus is only for cold-items:SHARE; leave it out with --split {split}",
             field="corpus",
         )
-    columns = InteractionColumns(user_column, item_column, time_column, kind_column, value_column)
     began = time.monotonic()
-    rules = CleaningRules(min_per_user, min_per_item, max_per_user_day, duplicates_within)
-    read = interacting.load_interactions(interactions, columns, kind, rules)
+    read = reading.load(interactions)
     cleaned = read.interactions
     about: dict[str, object] = {"split": split}
     content = None

@@ -1,4 +1,4 @@
-"""Options of commands that read interactions, and the reading."""
+"""Options of commands that read interactions from a file."""
 
 from __future__ import annotations
 
@@ -12,119 +12,115 @@ import typer
 from nearline.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from index_builder.interactions.cleanup import CleaningRules
-    from index_builder.interactions.reader import InteractionColumns
     from index_builder.interactions.records import Interactions
-
-UserColumnOption = Annotated[
-    str, typer.Option("--user-column", metavar="NAME", help="Column of the user.")
-]
-ItemColumnOption = Annotated[
-    str, typer.Option("--item-column", metavar="NAME", help="Column of the item.")
-]
-TimeColumnOption = Annotated[
-    str,
-    typer.Option(
-        "--time-column",
-        metavar="NAME",
-        help="Column of the time: ISO 8601, or seconds since 1970.",
-    ),
-]
-KindColumnOption = Annotated[
-    str,
-    typer.Option(
-        "--kind-column", metavar="NAME", help="Column of the kind. \\[default: all are of one]"
-    ),
-]
-KindOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind",
-        metavar="NAME=WEIGHT",
-        help="How much a kind counts; may be repeated, others are left out. "
-        "\\[default: all count 1]",
-    ),
-]
-ValueColumnOption = Annotated[
-    str,
-    typer.Option(
-        "--value-column",
-        metavar="NAME",
-        help="Column that weights multiply with. \\[default: none]",
-    ),
-]
-MinPerUserOption = Annotated[
-    int,
-    typer.Option("--min-per-user", min=1, help="Interactions that a user must have to count."),
-]
-MinPerItemOption = Annotated[
-    int,
-    typer.Option("--min-per-item", min=1, help="Interactions that an item must have to count."),
-]
-MaxPerUserDayOption = Annotated[
-    int,
-    typer.Option(
-        "--max-per-user-day",
-        min=0,
-        help="A user with more on any day is a bot, and left out whole. 0: nobody is.",
-    ),
-]
-DuplicatesWithinOption = Annotated[
-    float,
-    typer.Option(
-        "--duplicates-within",
-        metavar="SECONDS",
-        min=0.0,
-        help="The same item again within this time of a user counts once. 0: each counts.",
-    ),
-]
-USER, ITEM, TIME = "user", "item", "time"
 
 
 class CleanedInteractions(NamedTuple):
-    """Interactions, cleaned. left_out: How many were not taken, by reason; weights: by kind."""
+    """Interactions after cleaning.
+
+    left_out: Number of interactions left out, by reason. weights: Weight of each kind.
+    """
 
     interactions: Interactions
     left_out: Mapping[str, int]
     weights: Mapping[str, float]
 
 
-def load_interactions(
-    path: Path,
-    columns: InteractionColumns,
-    kinds: list[str] | None,
-    rules: CleaningRules,
-    before: Mapping[str, float] | None = None,
-) -> CleanedInteractions:
-    """Reads and cleans a file.
+class InteractionOptions(NamedTuple):
+    """Options that say how a file of interactions is read and cleaned."""
 
-    Args:
-        kinds: As `--kind` takes them.
-        before: Weights of kinds that hold where there is a column of kinds and none is named.
-    Raises: InvalidRequest: it cannot be read, or nothing of it can be used.
-    """
-    from index_builder.interactions.cleanup import clean
-    from index_builder.interactions.reader import read_interactions
+    user_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the user.")] = "user"
+    item_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the item.")] = "item"
+    time_column: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Column of the time: ISO 8601, or seconds since 1970."),
+    ] = "time"
+    kind_column: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Column of the kind. \\[default: all are of one kind]"),
+    ] = ""
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help="Weight of a kind, for example purchase=5; may be repeated. Kinds that are not "
+            "named are left out. \\[default: every kind counts 1]",
+        ),
+    ] = None
+    value_column: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Column whose values multiply the weights. \\[default: none]"
+        ),
+    ] = ""
+    min_per_user: Annotated[
+        int, typer.Option(min=1, help="Leave out users with fewer interactions.")
+    ] = 1
+    min_per_item: Annotated[
+        int, typer.Option(min=1, help="Leave out items with fewer interactions.")
+    ] = 1
+    max_per_user_day: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Leave out users with more interactions on any day: they are bots. 0: no limit.",
+        ),
+    ] = 0
+    duplicates_within: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="Count repeated interactions of a user with an item within this time once. 0: "
+            "count each.",
+        ),
+    ] = 0.0
 
-    weights: Mapping[str, float] = parse_kind_weights(kinds or [])
-    if columns.kind:
-        weights = weights or before or {}
-    found, report = read_interactions(path, columns, weights)
-    cleaned, cleaning = clean(found, rules)
-    return CleanedInteractions(cleaned, {**report.left_out, **cleaning.left_out}, weights)
+    def load(self, path: Path, known: Mapping[str, float] | None = None) -> CleanedInteractions:
+        """Reads and cleans a file.
 
+        Args:
+            path: .csv, .csv.gz, .tsv or .parquet.
+            known: Weights to use if there is a column of kinds and no option gives weights.
+        Raises:
+            InvalidRequest: The file cannot be read, or contains nothing usable.
+        """
+        from index_builder.interactions.cleanup import CleaningRules, clean
+        from index_builder.interactions.reader import InteractionColumns, read_interactions
 
-def parse_kind_weights(kinds: list[str]) -> dict[str, float]:
-    """Reads what `--kind` takes. Raises: InvalidRequest."""
-    weights = {}
-    for one in kinds:
-        name, _, text = one.rpartition("=")
-        try:
-            weights[name] = float(text)
-        except ValueError:
-            name = ""
-        if not name or not math.isfinite(weights[name]):
-            raise InvalidRequest(
-                f"{one!r} is no kind with its weight; write for example purchase=5", field="kind"
-            )
-    return weights
+        columns = InteractionColumns(
+            self.user_column,
+            self.item_column,
+            self.time_column,
+            self.kind_column,
+            self.value_column,
+        )
+        rules = CleaningRules(
+            self.min_per_user, self.min_per_item, self.max_per_user_day, self.duplicates_within
+        )
+        weights: Mapping[str, float] = self.kind_weights()
+        if self.kind_column:
+            weights = weights or known or {}
+        interactions, report = read_interactions(path, columns, weights)
+        cleaned, cleaning = clean(interactions, rules)
+        return CleanedInteractions(cleaned, {**report.left_out, **cleaning.left_out}, weights)
+
+    def kind_weights(self) -> dict[str, float]:
+        """Returns the weights that `--kind` gives, by kind.
+
+        Raises:
+            InvalidRequest: One is not of the form NAME=WEIGHT.
+        """
+        weights = {}
+        for text in self.kind or ():
+            name, _, weight = text.rpartition("=")
+            try:
+                weights[name] = float(weight)
+            except ValueError:
+                name = ""
+            if not name or not math.isfinite(weights[name]):
+                raise InvalidRequest(
+                    f"--kind {text!r} does not give a weight; write for example purchase=5",
+                    field="kind",
+                )
+        return weights

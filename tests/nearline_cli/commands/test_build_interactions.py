@@ -141,7 +141,7 @@ def test_what_is_said_of_interactions_without_any_is_refused(
     words = ("--corpus", corpus(tmp_path, "csv"), "--user-column", "u", "--min-per-user", "2")
     assert run("build", *words, *WHERE, "--store", str(tmp_path / "store")) != 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "--user-column, --min-per-user is about interactions, and none are named" in told
+    assert "--user-column, --min-per-user cannot be used without interactions" in told
     assert not (tmp_path / "store").exists()
 
 

@@ -147,10 +147,10 @@ async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interacti
         ((), "no corpus was named"),
         (("--keep-days", "3"), "no corpus was named"),
         (("--learn", "--mode", "replace"), "would leave no document"),
-        (("--learn", "--shards", "2"), "--shards is about documents"),
-        (("--learn", "--chunk-tokens", "9", "--as-of", "2020-01-01"), "--chunk-tokens, --as-of is"),
+        (("--learn", "--shards", "2"), "--shards cannot be used without a corpus"),
+        (("--learn", "--chunk-tokens", "9", "--as-of", "2020-01-01"), "--chunk-tokens, --as-of cannot"),
         (("--learn", "--validate-on", "sometimes"), "there is no split 'sometimes'"),
-        (("--learn", "--kind", "view=nan"), "'view=nan' is no kind"),
+        (("--learn", "--kind", "view=nan"), "'view=nan' does not give a weight"),
         (("--learn",), "nothing to learn from: no interactions are given, none were recorded"),
         (("--learn-afresh",), "nothing to learn from"),
     ],
@@ -162,7 +162,7 @@ async def test_what_cannot_be_is_refused(shop: Shop, words: tuple[str, ...], wro
 
 async def test_days_to_keep_want_interactions(shop: Shop) -> None:
     error = await shop.run("build", *shop.corpus(), "--keep-days", "3", code=2)
-    assert "--keep-days 3 has no interactions to go by" in error["message"]
+    assert "--keep-days 3 cannot be used without interactions" in error["message"]
     assert (await shop.run("build", "--learn", code=1))["error"] == "NOT_FOUND"
 
 
