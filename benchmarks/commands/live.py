@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
-from nearline_cli.commands.load import run_open_loop
+from nearline_cli.commands.load import search_open_loop
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
@@ -215,7 +215,7 @@ async def _searches(
     Raises: NotReady: one failed.
     """
     asked = [c.Query(vector=row) for row in queries]
-    outcome = await run_open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    outcome = await search_open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
     if outcome.errors:
         raise NotReady(f"searches of {name!r} failed: {dict(outcome.errors)}")
     return outcome.latencies_s

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 from nearline import contract as c
 from nearline.clients import IngestClient, RetrievalClient
 from nearline.retry import retry_while_overloaded
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool
 
 _TICK_S = 0.1
@@ -107,16 +109,14 @@ async def _submit(door: IngestClient, load: BurstLoad, run: BurstRun) -> None:
         run.jobs[job_id] = [item.id for item in items]
         run.submitted += len(items)
 
-    sent = 0
-    async with asyncio.TaskGroup() as sending:
-        tick = 0
-        while sent < load.due(load.seconds):
-            tick += 1
-            await asyncio.sleep(tick * _TICK_S - run.now())
-            due = load.due(tick * _TICK_S)
+    async def submit_tick(tick: int, _: float) -> None:
+        sent, due = load.due(tick * _TICK_S), load.due((tick + 1) * _TICK_S)
+        async with asyncio.TaskGroup() as sending:
             for first in range(sent, due, c.MAX_BATCH):
                 sending.create_task(send(first, min(due, first + c.MAX_BATCH)))
-            sent = due
+
+    ticks = math.ceil(load.seconds / _TICK_S)
+    await run_open_loop(1 / _TICK_S, ticks, submit_tick, start=run.began + _TICK_S)
 
 
 async def _sample(door: IngestClient, run: BurstRun) -> None:

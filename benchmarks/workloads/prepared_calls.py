@@ -14,6 +14,8 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
+from nearline_cli.evaluate.open_loop import run_open_loop
+
 
 class CallResults(NamedTuple):
     """What came of calls.
@@ -114,11 +116,6 @@ async def _open(address: str, method: str, requests: Sequence[bytes], rate: floa
             replies.append((number, await call(requests[number])))
             latencies.append(loop.time() - due)
 
-        start = loop.time()
-        async with asyncio.TaskGroup() as running:
-            for number in range(len(requests)):
-                due = start + number / rate
-                await asyncio.sleep(due - loop.time())
-                running.create_task(ask(number, due))
+        start = await run_open_loop(rate, len(requests), ask)
         spent_s = loop.time() - start
     return CallResults(len(latencies) / spent_s, np.array(latencies), replies)

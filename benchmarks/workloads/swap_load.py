@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
+import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -16,6 +19,7 @@ from benchmarks.workloads.swap_dataset import COLLECTION, STAMPS, USERS, is_like
 from nearline import contract as c
 from nearline.clients import GenerationClient, RetrievalClient
 from nearline.errors import NearlineError, NotReady
+from nearline_cli.evaluate.open_loop import run_open_loop
 
 _K = 10
 _TIMEOUT_S = 5.0
@@ -108,23 +112,21 @@ async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None
         start: Time of the event loop at which the first phase begins.
         seen: Told of what comes of them.
     """
-    loop = asyncio.get_running_loop()
     callers = _Callers(load, seen)
     rng = np.random.default_rng(load.seed)
     block = [kind for kind, many in MIX.items() for _ in range(many)]
     kinds: list[RequestKind] = []
-    number, end = 0, 0.0
-    async with asyncio.TaskGroup() as running:
-        for phase, seconds in load.phases:
-            end += seconds
-            while number / load.rate < end:
-                if not kinds:
-                    # Shuffled, or a kind would meet the same router each time.
-                    kinds = [block[at] for at in rng.permutation(len(block)).tolist()]
-                due = start + number / load.rate
-                await asyncio.sleep(due - loop.time())
-                running.create_task(callers.ask(kinds.pop(), number, phase, due))
-                number += 1
+    ends = list(itertools.accumulate(seconds for _, seconds in load.phases))
+
+    def send(number: int, due: float) -> Coroutine[None, None, None]:
+        nonlocal kinds
+        if not kinds:
+            # Shuffled, or a kind would meet the same router each time.
+            kinds = [block[at] for at in rng.permutation(len(block)).tolist()]
+        phase, _ = load.phases[min(bisect.bisect(ends, number / load.rate), len(ends) - 1)]
+        return callers.ask(kinds.pop(), number, phase, due)
+
+    await run_open_loop(load.rate, math.ceil(ends[-1] * load.rate), send, start=start)
 
 
 class _Callers:

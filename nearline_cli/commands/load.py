@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest, NearlineError
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.terminal import options
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
@@ -55,7 +56,9 @@ def load(
     """
     queries = _queries(texts, vectors)
     outcome = asyncio.run(
-        run_open_loop(address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s)
+        search_open_loop(
+            address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s
+        )
     )
     spent = np.array(outcome.latencies_s or [np.nan]) * 1e3
     record: dict[str, object] = {
@@ -77,7 +80,7 @@ def load(
         print_table(("figure", "value"), record.items())
 
 
-async def run_open_loop(
+async def search_open_loop(
     address: str,
     queries: Sequence[c.Query],
     rate: float,
@@ -96,8 +99,9 @@ async def run_open_loop(
     outcome = LoadResult()
     async with RetrievalClient(address) as client:
 
-        async def ask(query: c.Query, due: float) -> None:
+        async def ask(number: int, due: float) -> None:
             outcome.sent += 1
+            query = queries[number % len(queries)]
             try:
                 await client.search(query, search, collection=collection, timeout_s=timeout_s)
             except NearlineError as error:
@@ -107,14 +111,7 @@ async def run_open_loop(
 
         # Connects, and fails here rather than a thousand times over.
         await client.search(queries[0], search, collection=collection, timeout_s=timeout_s)
-        start = loop.time()
-        async with asyncio.TaskGroup() as running:
-            for number, query in enumerate(itertools.cycle(queries)):
-                if number >= rate * seconds:
-                    break
-                due = start + number / rate
-                await asyncio.sleep(due - loop.time())
-                running.create_task(ask(query, due))
+        await run_open_loop(rate, math.ceil(rate * seconds), ask)
     return outcome
 
 
