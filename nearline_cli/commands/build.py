@@ -114,8 +114,8 @@ def build(
     If a build is interrupted, run the same command again: embedded documents are not embedded
     twice.
     """
-    from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.builder import build_corpus
+    from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.training_data import check_not_empty
     from index_builder.readers.corpus import Corpus
     from index_builder.releases.build_gate import check_promoted, gate_of_build

@@ -148,7 +148,10 @@ async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interacti
         (("--keep-days", "3"), "no corpus was named"),
         (("--learn", "--mode", "replace"), "would leave no document"),
         (("--learn", "--shards", "2"), "--shards cannot be used without a corpus"),
-        (("--learn", "--chunk-tokens", "9", "--as-of", "2020-01-01"), "--chunk-tokens, --as-of cannot"),
+        (
+            ("--learn", "--chunk-tokens", "9", "--as-of", "2020-01-01"),
+            "--chunk-tokens, --as-of cannot",
+        ),
         (("--learn", "--validate-on", "sometimes"), "there is no split 'sometimes'"),
         (("--learn", "--kind", "view=nan"), "'view=nan' does not give a weight"),
         (("--learn",), "nothing to learn from: no interactions are given, none were recorded"),
