@@ -1,4 +1,6 @@
-"""The `nearline` command: registers the commands, turns errors into one line and an exit code."""
+"""The `nearline` command: registers the commands, and turns errors into one line and an exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,7 @@ from nearline_cli.commands import (
 )
 from nearline_cli.commands import eval as evaluation
 from nearline_cli.terminal import output
+from nearline_cli.terminal.option_groups import add_command
 
 _FAILED = 1
 _MISUSED = 2
@@ -56,15 +59,15 @@ app = typer.Typer(
 )
 
 app.command()(demo.demo)
-app.command()(build.build)
-app.command()(changes.compact)
-app.command()(reembed.reembed)
+add_command(app, build.build)
+add_command(app, changes.compact)
+add_command(app, reembed.reembed)
 app.command()(up.up)
 app.command()(ingest.ingest)
 app.command(context_settings=worker.CONTEXT)(worker.worker)
 app.command()(search.search)
 app.command()(recommend.recommend)
-app.command("recommend-all")(recommend_all.recommend_all)
+add_command(app, recommend_all.recommend_all, "recommend-all")
 app.command()(ask.ask)
 app.command()(count.count)
 app.command()(status.status)
@@ -101,8 +104,8 @@ def _reflow_help(group: typer.Typer) -> None:
 _reflow_help(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"nearline {nearline.__version__}")
         raise typer.Exit
 
@@ -115,19 +118,19 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Only declares the options that every command takes; `main` acts on --debug."""
+    """Declares the options that every command takes; `main` acts on --debug."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and ends the process with its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    # Wherever it stands: people add it at the end of the command that failed.
-    debug = "--debug" in given
-    words = [word for word in given if word != "--debug"]
+    """Runs the command line and exits with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Anywhere on the line: people append it to the command that failed.
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     try:
         app(words, prog_name="nearline")
     except SystemExit as ended:
-        # `nearline … | head`: the reader has what it wanted. Typer takes it for a failure.
+        # `nearline … | head`: the reader has read enough. Typer treats that as a failure.
         if isinstance(ended.__context__, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
@@ -135,17 +138,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        ours = _ours(error)
-        output.print_error(ours, as_json="--json" in words)
-        sys.exit(_MISUSED if isinstance(ours, SettingsError | InvalidRequest) else _FAILED)
+        reported = _as_nearline_error(error)
+        output.print_error(reported, as_json="--json" in words)
+        sys.exit(_MISUSED if isinstance(reported, SettingsError | InvalidRequest) else _FAILED)
 
 
-def _ours(error: Exception) -> NearlineError:
+def _as_nearline_error(error: Exception) -> NearlineError:
     if isinstance(error, NearlineError):
         return error
-    # Python stands a surrogate for each byte of an argument that it could not decode.
+    # Python replaces each byte of an argument that it could not decode by a surrogate.
     if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
-        return InvalidRequest("an argument has bytes that are not UTF-8; give it as UTF-8 text")
+        return InvalidRequest("an argument has bytes that are not UTF-8; pass it as UTF-8 text")
     return InternalError(
         f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
     )

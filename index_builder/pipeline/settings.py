@@ -12,8 +12,7 @@ from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.settings import Settings
 
-# Everything else is imported late: every command loads this module, to read the options of
-# `nearline build` from the fields.
+# Everything else is imported late: `nearline build --help` loads this module for its options.
 if TYPE_CHECKING:
     from index_builder.options.build_options import BuildOptions
     from index_builder.readers.columns import DocumentColumns

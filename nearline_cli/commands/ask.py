@@ -1,4 +1,4 @@
-"""`nearline ask`: a question answered from the documents, with footnotes."""
+"""`nearline ask`: answers a question from the documents, with footnotes."""
 
 from __future__ import annotations
 
@@ -23,59 +23,66 @@ _EVENTS = {
     c.Done: "done",
     c.Refusal: "refusal",
 }
-
-
 _FINISHES = {
     c.Finish.LENGTH: "cut at --max-tokens",
-    c.Finish.INTERRUPTED: "the writer failed in mid-answer",
+    c.Finish.INTERRUPTED: "the writer failed before the answer was complete",
     c.Finish.DEADLINE: "cut at --timeout",
 }
 
 
 def ask(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to answer.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question to answer.")],
     filter: options.FilterOption = "",
     mode: Annotated[
-        c.SearchMode | None, typer.Option(help="How evidence is found. \\[default: the server's]")
+        c.SearchMode | None,
+        typer.Option(help="How evidence is searched for. \\[default: the server's]"),
     ] = None,
     documents: Annotated[
         int, typer.Option(min=1, metavar="N", help="Documents to answer from, 1..50.")
     ] = 5,
     max_tokens: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Length of the answer, 1..4096.")
+        int, typer.Option(min=1, metavar="N", help="Maximum length of the answer, 1..4096.")
     ] = 256,
     always: Annotated[
-        bool, typer.Option("--always", help="Answer even where the evidence looks too weak.")
+        bool, typer.Option("--always", help="Answer even if the evidence looks too weak.")
     ] = False,
     session: Annotated[
         str,
         typer.Option(
-            metavar="ID", help="Conversation to go on with: its questions and answers are known."
+            metavar="ID",
+            help="Conversation to continue: its earlier questions and answers are taken into "
+            "account.",
         ),
     ] = "",
     backend: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Who writes: extractive, or a model of the service. \\[default: it chooses]",
+            help="Writer of the answer: extractive, or a model of the service. \\[default: the "
+            "service chooses]",
         ),
     ] = "",
-    temperature: Annotated[float, typer.Option(help="Randomness of a model's words, 0..2.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature of a model, 0..2.")
+    ] = 0.0,
     unsupported: Annotated[
         c.Unsupported,
-        typer.Option(help="What to do with a model's sentences that no source supports."),
+        typer.Option(help="What happens to sentences of a model that no source supports."),
     ] = c.Unsupported.DROP,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Write a new answer where one is cached.")
+        bool, typer.Option("--fresh", help="Write a new answer instead of returning a cached one.")
     ] = False,
     token: options.TokenOption = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 60.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 60.0,
     address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Answer a question from what a collection holds; every sentence names its source."""
-    asked = c.Question(
+    """Answer a question from your documents; every sentence cites its source.
+
+    For example: nearline ask "how do I run a subprocess with a timeout?"
+    """
+    request = c.Question(
         text=question,
         filter=parse_filter(filter) if filter else None,
         mode=mode,
@@ -88,7 +95,7 @@ def ask(
         unsupported=unsupported,
         fresh=fresh,
     )
-    asyncio.run(_run(asked, address, token, collection, timeout, as_json))
+    asyncio.run(_run(request, address, token, collection, timeout, as_json))
 
 
 async def _run(
@@ -115,7 +122,7 @@ async def _run(
                     print(f"({output.one_line(event.condensed, 100)})")
                 case c.Delta():
                     first_s = first_s or time.perf_counter() - start
-                    # Told by a sign in the text, as a citation is: colours do not survive a pipe.
+                    # Marked in the text, like a citation: colours do not survive a pipe.
                     sys.stdout.write(event.text + (" [?]" if event.unsupported else ""))
                     sys.stdout.flush()
                 case c.Usage():
@@ -125,20 +132,21 @@ async def _run(
                 case c.Done():
                     _print_footnotes(cited, event, usage, first_s)
                 case c.Refusal():
-                    # Its probabilities say how close it was; --always shows what there is.
+                    # The probabilities show how close the decision was.
                     print(
                         f"No answer ({event.reason.value}): {event.message} "
                         f"On topic {event.topic_probability:.2f}, evidence "
-                        f"{event.evidence_probability:.2f}; --always answers all the same."
+                        f"{event.evidence_probability:.2f}; use --always to answer anyway."
                     )
                     _warn_of_session(event.session)
 
 
 def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, first_s: float) -> None:
     print("\n")
-    for one in cited:
-        title = output.one_line(one.title, 72)
-        print(f"[{one.number}] {one.document_id} {one.start}-{one.end}  {title}")
+    for citation in cited:
+        title = output.one_line(citation.title, 72)
+        place = f"{citation.document_id} {citation.start}-{citation.end}"
+        print(f"[{citation.number}] {place}  {title}")
     about = [f"{first_s * 1e3:.0f} ms to the first word"]
     cached = ", cached" if done.served_by.source is c.Source.CACHE else ""
     about.append(done.served_by.rung + cached)
@@ -151,7 +159,7 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
     if done.finish is not c.Finish.COMPLETE:
         about.append(_FINISHES[done.finish])
     if done.dropped_sentences:
-        about.append(f"{done.dropped_sentences} sentences without support left out")
+        about.append(f"{done.dropped_sentences} unsupported sentences left out")
     if done.served_by.reason:
         about.append(done.served_by.reason)
     print(", ".join(about))
@@ -161,5 +169,5 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
 def _warn_of_session(session: c.SessionState | None) -> None:
     if session is not None and not session.saved:
         output.console(error=True).print(
-            f"The session did not take this turn: {session.reason}", markup=False
+            f"This turn was not saved in the session: {session.reason}", markup=False
         )

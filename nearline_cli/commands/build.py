@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline.snapshot import Store
 from nearline_cli.compose import change_log, release_gate, retraining
 from nearline_cli.compose.build_context import ExecutorOptions, command_executor, open_embedder
 from nearline_cli.compose.calibration import CalibrationOptions, make_calibrator
 from nearline_cli.inputs.interactions import InteractionOptions
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.option_groups import SettingsOptions, expand_options
+from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
 from nearline_cli.views import build_summary
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from retrieval.changelog.redis_log import RedisLog
 
 _SETTINGS = SettingsOptions(
-    settings=IndexBuilderSettings,
+    module="index_builder.pipeline.settings",
+    name="IndexBuilderSettings",
     # Options of other commands, too, or of another form here; and settings of a batch job.
     omit=(
         *("corpus", "store", "collection", "attributes", "redis", "force_promote", "embedding"),
@@ -55,7 +55,6 @@ _SETTINGS = SettingsOptions(
 )
 
 
-@expand_options
 def build(
     context: typer.Context,
     corpus: Annotated[
@@ -116,6 +115,7 @@ def build(
     """
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options
+    from index_builder.pipeline.settings import IndexBuilderSettings
     from index_builder.pipeline.training_data import check_not_empty
     from index_builder.readers.corpus import Corpus
     from index_builder.releases.build_gate import check_promoted, gate_of_build

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.snapshot import Store
 from nearline_cli.compose.build_context import (
@@ -19,7 +18,7 @@ from nearline_cli.compose.build_context import (
 )
 from nearline_cli.compose.change_log import RedisOption, open_change_log, with_recorded_users
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.option_groups import SettingsOptions, expand_options
+from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")
 
 _SETTINGS = SettingsOptions(
-    settings=UpkeepSettings,
+    module="index_builder.pipeline.maintenance_settings",
+    name="UpkeepSettings",
     only=("share", "age", "golden_queries", "work_dir"),
     metavars={"share": "RATIO", "age": "TIME", "work_dir": "DIR"},
 )
@@ -140,7 +140,6 @@ def reset(
     _told(told, "change log {log_id} follows {follows}: {lost}", as_json)
 
 
-@expand_options
 def compact(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,

@@ -1,4 +1,4 @@
-"""`nearline count`: how many items match, and which values their attributes have."""
+"""`nearline count`: counts matching items and the values of their attributes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ def count(
     filter: options.FilterOption = "",
     facet: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Attribute whose values to count; may be repeated."),
+        typer.Option(metavar="NAME", help="Attribute whose values are counted; may be repeated."),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="Values shown of each, 1..1000.")] = 10,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Values shown per attribute, 1..1000.")
+    ] = 10,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Count items, all or those that match, and the values of their attributes."""
+    """Count items, and the values of their attributes.
+
+    For example: nearline count --filter 'year >= 2000' --facet kind
+    """
     condition = parse_filter(filter) if filter else None
     facets = [Facet(field=name, limit=limit) for name in facet or ()]
 

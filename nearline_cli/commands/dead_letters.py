@@ -1,4 +1,6 @@
-"""`nearline jobs dead`, `requeue` and `delete`: documents of the queue that cannot be processed."""
+"""`nearline jobs dead`, `requeue` and `delete`: documents of the queue that could not be
+processed.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +20,27 @@ _SOURCE_CHARACTERS = 120
 
 _LettersArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="LETTER…", help="Dead letters, as jobs dead shows them."),
+    typer.Argument(metavar="LETTER…", help="Dead letters, as listed by nearline jobs dead."),
 ]
 _AllFlag = Annotated[
-    bool, typer.Option("--all", help="All there are, or those of --tenant and --job.")
+    bool, typer.Option("--all", help="All dead letters, or all of --tenant and --job.")
 ]
-_OfJobOption = Annotated[str, typer.Option("--job", metavar="ID", help="Only those of this job.")]
+_OfJobOption = Annotated[
+    str, typer.Option("--job", metavar="ID", help="Only dead letters of this job.")
+]
 
 
 def dead(
     tenant: job_view.TenantOption = "",
     job: _OfJobOption = "",
-    source: Annotated[bool, typer.Option("--source", help="Show what was submitted, too.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Also show the submitted documents.")
+    ] = False,
     limit: job_view.LimitOption = 50,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """List dead letters, oldest first: documents that cannot be processed, and why."""
+    """List dead letters, oldest first: documents that could not be processed, and why."""
 
     async def read(client: IngestClient) -> list[c.DeadLetter]:
         letters = job_view.iterate_dead_letters(
@@ -65,9 +71,10 @@ def requeue(
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Put dead letters back into the queue, as jobs of their own.
+    """Put dead letters back into the queue, as new jobs.
 
-    They keep their place in time: what was changed after they were first submitted stays.
+    They keep their original time: an item that changed after they were first submitted stays as it
+    is.
     """
     _check_choice(letters, every, tenant, job)
 
@@ -76,14 +83,14 @@ def requeue(
         for part in await _parts(client, letters, tenant, job):
             jobs.append(await client.requeue(part))
             if not as_json:
-                output.print_note(f"{len(part):,} are job {jobs[-1].job_id}")
+                output.print_note(f"{len(part):,} dead letters are now job {jobs[-1].job_id}")
         return jobs
 
     jobs = job_view.ask_ingest(address, put_back)
     for one in jobs if as_json else ():
         output.print_json(job_view.job_record(one))
     if not jobs:
-        output.print_note("there are no such dead letters")
+        output.print_note("no dead letters found")
 
 
 def delete(
@@ -94,7 +101,7 @@ def delete(
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Delete dead letters, with what was submitted."""
+    """Delete dead letters, including the submitted documents."""
     _check_choice(letters, every, tenant, job)
 
     async def remove(client: IngestClient) -> int:
@@ -110,18 +117,18 @@ def delete(
 
 def _check_choice(letters: Sequence[str] | None, every: bool, tenant: str, job: str) -> None:
     if bool(letters) == every:
-        raise InvalidRequest("name dead letters, or give --all, and not both", field="letters")
+        raise InvalidRequest("name dead letters, or use --all, but not both", field="letters")
     if letters and (tenant or job):
-        raise InvalidRequest("--tenant and --job go with --all", field="letters")
+        raise InvalidRequest("--tenant and --job can only be used with --all", field="letters")
 
 
 async def _parts(
     client: IngestClient, named: Sequence[str] | None, tenant: str, job: str
 ) -> list[list[str]]:
-    """Returns dead letters in parts that one request takes; those of a job stay together."""
+    """Returns dead letters in batches of one request each; those of a job stay together."""
     by_job: dict[str, list[str]] = {"": list(dict.fromkeys(named or ()))}
     if not named:
-        # All are read before any is put back: one may soon be dead again, at the end of the list.
+        # Read all before putting any back: one may soon be dead again, at the end of the list.
         async for one in job_view.iterate_dead_letters(client, tenant=tenant, job_id=job):
             by_job.setdefault(one.job_id, []).append(one.letter_id)
     return [
@@ -132,8 +139,7 @@ async def _parts(
 
 
 def _letter(letter: c.DeadLetter) -> dict[str, object]:
-    """Returns a dead letter as JSON can hold it; a file that is no text is in hexadecimal
-    digits."""
+    """Returns a dead letter as a JSON object; a file that is not text is in hexadecimal."""
     return {
         "letter_id": letter.letter_id,
         "job_id": letter.job_id,
@@ -163,7 +169,7 @@ def _source_record(source: c.IngestSource) -> dict[str, object]:
 
 
 def _shown(source: c.IngestSource | None) -> str:
-    """Returns what was submitted on one line."""
+    """Returns a submitted document on one line."""
     if isinstance(source, c.SourceUrl):
         return source.url
     if isinstance(source, c.SourceFile):

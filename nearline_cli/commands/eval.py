@@ -20,13 +20,14 @@ from nearline_cli.evaluate.beir_build import BuildPlan, build_dataset
 from nearline_cli.evaluate.retrieval_quality import score_router
 from nearline_cli.local.processes import retrieval_process
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import add_command
 
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
 
 app = typer.Typer(help="Measure quality against judgements.", no_args_is_help=True)
 app.command("rag")(rag.rag)
-app.command("recommend")(recommendation.recommend)
+add_command(app, recommendation.recommend)
 
 
 @app.command()

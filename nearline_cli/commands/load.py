@@ -1,4 +1,4 @@
-"""`nearline load`: requests at a fixed rate, whether or not earlier ones have been answered."""
+"""`nearline load`: searches a running router at a fixed rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 @dataclass(slots=True)
 class LoadResult:
-    """What came of the requests. latencies_s: of those answered, from their scheduled arrival."""
+    """Outcome of the requests.
+
+    latencies_s: Of successful requests, from the time each was due.
+    """
 
     sent: int = 0
     latencies_s: list[float] = field(default_factory=list)
@@ -34,45 +37,47 @@ class LoadResult:
 def load(
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     rate: Annotated[float, typer.Option(min=0.01, help="Requests per second.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the run.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the run in seconds.")] = 20.0,
     texts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help='Query texts: a line each, or .jsonl with "text".'),
+        typer.Option(metavar="FILE", help='Query texts: one per line, or .jsonl with "text".'),
     ] = None,
     vectors: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="Query vectors, a row each.")
+        Path | None, typer.Option(metavar="FILE.npy", help="Query vectors, one per row.")
     ] = None,
-    k: Annotated[int, typer.Option(min=1, max=c.MAX_K, help="Hits wanted.")] = 10,
+    k: Annotated[int, typer.Option(min=1, max=c.MAX_K, help="Number of hits.")] = 10,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.001, help="Deadline of a request in seconds.")
     ] = 10.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send searches to a running router in an open loop and print the latencies.
+    """Send searches to a running router at a fixed rate, and print the latencies.
 
-    Requests leave at fixed times. A latency counts from the time a request was due, so a server
-    that falls behind shows it; a closed loop would slow down with it and hide it.
+    For example: nearline load --texts queries.txt --rate 100 --seconds 30
+
+    Requests are sent at fixed times. A latency counts from the time a request was due, so a server
+    that falls behind shows it; a closed loop would slow down with the server and hide it.
     """
     queries = _queries(texts, vectors)
-    outcome = asyncio.run(
+    result = asyncio.run(
         search_open_loop(
             address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s
         )
     )
-    spent = np.array(outcome.latencies_s or [np.nan]) * 1e3
+    latencies = np.array(result.latencies_s or [np.nan]) * 1e3
     record: dict[str, object] = {
         "rate": rate,
         "seconds": seconds,
-        "sent": outcome.sent,
-        "ok": len(outcome.latencies_s),
-        "errors": dict(outcome.errors),
+        "sent": result.sent,
+        "ok": len(result.latencies_s),
+        "errors": dict(result.errors),
     }
     for name, value in (
-        *((f"p{point}_ms", np.percentile(spent, point)) for point in (50, 95, 99)),
-        ("max_ms", spent.max()),
+        *((f"p{point}_ms", np.percentile(latencies, point)) for point in (50, 95, 99)),
+        ("max_ms", latencies.max()),
     ):
-        record[name] = round(float(value), 3) if outcome.latencies_s else None
+        record[name] = round(float(value), 3) if result.latencies_s else None
     record |= {"k": k, "queries": len(queries), "kind": "text" if texts else "vector"}
     if as_json:
         print_json(record)
@@ -89,42 +94,49 @@ async def search_open_loop(
     collection: str,
     timeout_s: float,
 ) -> LoadResult:
-    """Sends searches at fixed times, whether or not earlier ones have been answered.
+    """Sends searches at a fixed rate, see `run_open_loop`.
 
     Args:
-        rate: Of requests, per second.
-        timeout_s: Deadline of each.
+        address: The router's.
+        queries: Queries to repeat in turn.
+        rate: Requests per second.
+        seconds: Duration of the run.
+        search: Options of each search.
+        collection: Name of the collection.
+        timeout_s: Timeout of each request.
+    Raises:
+        NearlineError: The first search, which opens the connection, failed.
     """
     loop = asyncio.get_running_loop()
-    outcome = LoadResult()
+    result = LoadResult()
     async with RetrievalClient(address) as client:
 
-        async def ask(number: int, due: float) -> None:
-            outcome.sent += 1
+        async def send(number: int, due: float) -> None:
+            result.sent += 1
             query = queries[number % len(queries)]
             try:
                 await client.search(query, search, collection=collection, timeout_s=timeout_s)
             except NearlineError as error:
-                outcome.errors[type(error).__name__] += 1
+                result.errors[type(error).__name__] += 1
             else:
-                outcome.latencies_s.append(loop.time() - due)
+                result.latencies_s.append(loop.time() - due)
 
-        # Connects, and fails here rather than a thousand times over.
+        # Opens the connection, and fails here rather than a thousand times.
         await client.search(queries[0], search, collection=collection, timeout_s=timeout_s)
-        await run_open_loop(rate, math.ceil(rate * seconds), ask)
-    return outcome
+        await run_open_loop(rate, math.ceil(rate * seconds), send)
+    return result
 
 
 def _queries(texts: Path | None, vectors: Path | None) -> list[c.Query]:
     if (texts is None) == (vectors is None):
-        raise InvalidRequest("give one of --texts FILE and --vectors FILE.npy", field="texts")
+        raise InvalidRequest("use either --texts FILE or --vectors FILE.npy", field="texts")
     if texts is not None:
         queries = [c.Query(text=text) for text in _texts(texts)]
     else:
         assert vectors is not None
         queries = [c.Query(vector=row) for row in _matrix(vectors)]
     if not queries:
-        raise InvalidRequest(f"{texts or vectors} holds no query", field="texts")
+        raise InvalidRequest(f"{texts or vectors} contains no query", field="texts")
     return queries
 
 
@@ -137,7 +149,7 @@ def _texts(path: Path) -> Iterator[str]:
                     yield text.strip()
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
-            f'{path} cannot be read: {error}; give a text per line, or .jsonl with a key "text"',
+            f'{path} cannot be read: {error}; give one text per line, or .jsonl with a key "text"',
             field="texts",
         ) from error
 
@@ -147,7 +159,7 @@ def _matrix(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InvalidRequest(
-            f"{path} is not a .npy file that can be read: {error}", field="vectors"
+            f"{path} cannot be read as a .npy file: {error}", field="vectors"
         ) from error
     if matrix.ndim != 2:
         raise InvalidRequest(f"{path} has shape {matrix.shape}; (n, d) is needed", field="vectors")

@@ -1,4 +1,4 @@
-"""`nearline recommend`: a list for somebody, from a running router."""
+"""`nearline recommend`: asks a running router for recommendations."""
 
 from __future__ import annotations
 
@@ -18,45 +18,55 @@ _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 
 
 def recommend(
-    user: Annotated[str, typer.Option(metavar="ID", help="User. \\[default: nobody known]")] = "",
-    session: Annotated[str, typer.Option(metavar="ID", help="Session. \\[default: none]")] = "",
+    user: Annotated[
+        str, typer.Option(metavar="ID", help="User to recommend for. \\[default: unknown]")
+    ] = "",
+    session: Annotated[
+        str, typer.Option(metavar="ID", help="Session to recommend for. \\[default: none]")
+    ] = "",
     item: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="What goes with this item; may be repeated."),
+        typer.Option(metavar="ID", help="Recommend what goes with this item; may be repeated."),
     ] = None,
     surface: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Where the list is shown; names the policy: home, item_page, cart, trending, "
-            "buy_again, or one of the router's policy file.",
+            help="Where the list is shown, which selects its policy: home, item_page, cart, "
+            "trending, buy_again, or a surface of the router's policy file.",
         ),
     ] = c.DEFAULT_SURFACE,
-    n: Annotated[int, typer.Option("-n", help="Items wanted, 1..1000.")] = 10,
+    n: Annotated[int, typer.Option("-n", help="Number of items, 1..1000.")] = 10,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Never this item; may be repeated."),
+        typer.Option(metavar="ID", help="Item to exclude; may be repeated."),
     ] = None,
     filter: options.FilterOption = "",
     diversity: Annotated[
         float | None,
         typer.Option(
             metavar="0..1",
-            help="Weight of being unlike the items before. \\[default: the policy's]",
+            help="Weight of diversity: prefer items unlike the ones above them. \\[default: the "
+            "policy's]",
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what speaks for each item.")
+        bool, typer.Option("--explain", help="Show why each item is recommended.")
     ] = False,
     why_not: Annotated[
-        str, typer.Option(metavar="ID", help="Say why this item is not in the list.")
+        str, typer.Option(metavar="ID", help="Explain why this item is not in the list.")
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Recommend items for a user, a session, or items; for nobody, what is popular."""
+    """Recommend items for a user, a session or an item.
+
+    For example: nearline recommend --user u42 --explain
+
+    A new visitor gets popular items.
+    """
     audience = c.Audience(
         user_id=user, session_id=session, item_ids=tuple(item or ()), surface=surface
     )

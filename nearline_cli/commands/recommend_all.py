@@ -22,7 +22,6 @@ from nearline.store.durable import store_errors, write_durably
 from nearline.store.lock import lock_folder
 from nearline_cli.compose.build_context import ExecutorOptions, command_executor
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.option_groups import expand_options
 from nearline_cli.terminal.progress import open_progress
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ _WHAT = "what.json"
 _TIMEOUT_S = 30.0
 
 
-@expand_options
 def recommend_all(
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="Table to write.")],
     users: Annotated[

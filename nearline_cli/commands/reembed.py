@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline.snapshot import Store
 from nearline_cli.compose import change_log, release_gate
 from nearline_cli.compose.build_context import (
@@ -18,7 +17,7 @@ from nearline_cli.compose.build_context import (
     open_embedder,
 )
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.option_groups import SettingsOptions, expand_options
+from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
 from nearline_cli.views import build_summary
 
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _SETTINGS = SettingsOptions(
-    settings=IndexBuilderSettings,
+    module="index_builder.pipeline.settings",
+    name="IndexBuilderSettings",
     only=("golden_queries", "promote", "work_dir"),
     metavars={"work_dir": "DIR"},
     help={"promote": "Do not serve the snapshot yet."},
 )
 
 
-@expand_options
 def reembed(
     embedding: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Embedding service of the new model.")

@@ -1,4 +1,4 @@
-"""`nearline replay`: recorded requests, asked of two snapshots."""
+"""`nearline replay`: replays recorded requests against two snapshots."""
 
 from __future__ import annotations
 
@@ -17,44 +17,56 @@ from nearline_cli.terminal import options, output
 if TYPE_CHECKING:
     from index_builder.releases.replay import Replay
 
-_SHOWN = 20
+_WORST_SHOWN = 20
 
 
 def replay(
     against: Annotated[
         tuple[str, str],
-        typer.Option(
-            metavar="FIRST SECOND", help="Ids of the two snapshots, the one before first."
-        ),
+        typer.Option(metavar="FIRST SECOND", help="Ids of the two snapshots, the older one first."),
     ],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     requests: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Requests to ask, the newest recorded ones.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Number of requests; the newest recorded ones are replayed."
+        ),
     ] = 1_000,
-    k: Annotated[int, typer.Option(min=1, max=100, help="Ids that are compared.")] = 10,
+    k: Annotated[
+        int, typer.Option(min=1, max=100, help="Number of ids to compare per request.")
+    ] = 10,
     passes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How often each is timed, in turns.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How often each request is timed on each snapshot, alternating.",
+        ),
     ] = 3,
     embedding: release_gate.EmbeddingOption = "",
     policies: release_gate.PoliciesOption = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write a page with what differs, side by side."),
+        typer.Option(
+            metavar="FILE", help="Also write an HTML page that shows the differences side by side."
+        ),
     ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Ask two snapshots what routers recorded, and tell by segment what differs, and which is
-    faster.
+    """Replay recorded requests against two snapshots; report differences and latency by segment.
 
-    Nothing has to be served: both are loaded here. Lists are asked for without users. Where nothing
-    was recorded the golden queries of the first snapshot stand in. With --json a line per segment.
+    For example: nearline replay --against 20260101T000000-a1 20260102T000000-b2
+
+    Both snapshots are loaded here; no service has to run. Recommendations are requested without
+    users. If nothing was recorded, the golden queries of the first snapshot are used. With --json,
+    prints one line per segment.
     """
     if html is not None and not html.absolute().parent.is_dir():
         raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
 
     async def run() -> tuple[Replay, dict[str, str]]:
-        return await _replayed(
+        return await _replay(
             Store.open(store), collection, against, requests, k, passes, embedding, policies
         )
 
@@ -64,7 +76,7 @@ def replay(
 
     rows = breakdown_rows(found)
     if html is not None:
-        html.write_text(render(found, rows, worst_pairs(found, _SHOWN), titles), "utf-8")
+        html.write_text(render(found, rows, worst_pairs(found, _WORST_SHOWN), titles), "utf-8")
     if as_json:
         about = {
             "collection": collection,
@@ -79,10 +91,10 @@ def replay(
     output.print_table(list(rows[0]), [list(row.values()) for row in rows])
     output.console().print(describe_source(found), markup=False)
     for why, count in found.left_out.items():
-        output.console().print(f"{count:,} requests could not be asked: {why}", markup=False)
+        output.console().print(f"{count:,} requests could not be replayed: {why}", markup=False)
 
 
-async def _replayed(
+async def _replay(
     store: Store,
     collection: str,
     against: tuple[str, str],
@@ -118,7 +130,7 @@ async def _replayed(
         probes = probes_for(store, collection, first, requests)
         found = await replay(first, second, probes, k=k, passes=passes)
         titles: dict[str, str] = {}
-        shown = worst_pairs(found, _SHOWN)
+        shown = worst_pairs(found, _WORST_SHOWN)
         ids = {one for pair in shown for one in (*pair.first.ids[:k], *pair.second.ids[:k])}
         for snapshot in (first, second):
             items = await item_lookup.fetch_items(

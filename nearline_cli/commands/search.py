@@ -1,4 +1,4 @@
-"""`nearline search`: one query to a running router."""
+"""`nearline search`: sends one query to a running router."""
 
 from __future__ import annotations
 
@@ -33,51 +33,67 @@ DEFAULT_PAYLOAD = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField
 
 
 def search(
-    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="What to look for.")] = "",
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Text to search for.")] = "",
     vector: Annotated[
         str,
-        typer.Option(metavar="JSON|FILE", help="A vector instead: [0.1, …], a .npy or .json file."),
+        typer.Option(
+            metavar="JSON|FILE",
+            help="Search by a vector instead: a JSON list such as [0.1, …], or a .npy or .json "
+            "file.",
+        ),
     ] = "",
     item: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Items similar to this one instead; may be repeated."),
+        typer.Option(metavar="ID", help="Find items similar to this one instead; may be repeated."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits wanted, 1..10000.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of hits, 1..10000.")] = 10,
     mode: Annotated[
-        SearchMode | None, typer.Option(help="How candidates are found. \\[default: the server's]")
+        SearchMode | None, typer.Option(help="Search mode. \\[default: the server's]")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Scan every vector.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan every vector instead of using the index.")
+    ] = False,
     ef_search: Annotated[
         int | None, typer.Option(metavar="N", help="Width of the graph search.")
     ] = None,
     filter: options.FilterOption = "",
     group_by: Annotated[
-        str, typer.Option(metavar="NAME", help="Attribute; the best hits of each of its values.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Attribute to group by: returns the best hits of each value."
+        ),
     ] = "",
-    group_size: Annotated[int, typer.Option(metavar="N", help="Hits of each, 1..100.")] = 1,
+    group_size: Annotated[int, typer.Option(metavar="N", help="Hits per group, 1..100.")] = 1,
     diversity: Annotated[
-        float, typer.Option(metavar="0..1", help="Weight of being unlike the hits before.")
+        float,
+        typer.Option(
+            metavar="0..1", help="Weight of diversity: prefer hits unlike the ones above them."
+        ),
     ] = 0.0,
     min_score: Annotated[
         float | None,
         typer.Option(
             metavar="SCORE",
-            help="Only hits that score as much. Hybrid scores compare within one search "
-            "only, and the best is near 1 however bad: use it with --mode dense or lexical.",
+            help="Minimum score of a hit. Hybrid scores are comparable only within one search, and "
+            "the best is near 1 however poor the match: use it with --mode dense or lexical.",
         ),
     ] = None,
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Show both legs of every score, and how a filter was carried out."
+            "--explain",
+            help="Show the vector and word part of each score, and how the filter was applied.",
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Search a running service by text, by vector or by example."""
+    """Search a running service by text, by vector or by example.
+
+    For example: nearline search "compress a file" --filter 'kind = class' -k 5
+    """
     query = _query(text, vector, item or [])
     wanted = SearchOptions(
         k=k,
@@ -106,11 +122,11 @@ def search(
 
 
 def _query(text: str, vector: str, items: list[str]) -> Query:
-    given = [
+    sources = [
         name for name, value in (("TEXT", text), ("--vector", vector), ("--item", items)) if value
     ]
-    if len(given) != 1:
-        found = " and ".join(given) or "none"
+    if len(sources) != 1:
+        found = " and ".join(sources) or "none"
         raise InvalidRequest(f"give one of TEXT, --vector and --item; found {found}", field="query")
     if text:
         return Query(text=text)
@@ -119,18 +135,18 @@ def _query(text: str, vector: str, items: list[str]) -> Query:
     return Query(vector=_vector(vector))
 
 
-def _vector(given: str) -> NDArray[np.float32]:
+def _vector(text: str) -> NDArray[np.float32]:
     import numpy as np
 
     try:
-        if given.endswith(".npy"):
-            loaded = np.load(given, allow_pickle=False)
+        if text.endswith(".npy"):
+            loaded = np.load(text, allow_pickle=False)
         else:
-            source = given if given.lstrip().startswith("[") else Path(given).read_text("utf-8")
+            source = text if text.lstrip().startswith("[") else Path(text).read_text("utf-8")
             loaded = np.array(json.loads(source), dtype=np.float32)
     except (OSError, ValueError, TypeError) as error:
         raise InvalidRequest(
-            f"--vector {output.one_line(given, 40)!r} cannot be read: {error}; "
+            f"--vector {output.one_line(text, 40)!r} cannot be read: {error}; "
             "give a JSON list of numbers, or a .npy or .json file",
             field="query.vector",
         ) from error

@@ -1,4 +1,4 @@
-"""`nearline sessions`: what is remembered of a conversation, and forgetting it."""
+"""`nearline sessions`: shows or deletes a conversation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline_cli.terminal import options, output
 
-app = typer.Typer(no_args_is_help=True, help="Read or forget a conversation.")
-_Id = Annotated[str, typer.Argument(metavar="ID", help="What --session of nearline ask named.")]
+app = typer.Typer(no_args_is_help=True, help="Show or delete a conversation.")
+_Id = Annotated[
+    str, typer.Argument(metavar="ID", help="Session id, as passed to nearline ask --session.")
+]
 
 
 @app.command()
@@ -24,7 +26,7 @@ def show(
     token: options.TokenOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show all that is remembered of a conversation; --json is its export."""
+    """Show everything remembered of a conversation; --json exports it."""
 
     async def read() -> c.Session:
         async with GenerationClient(address, token=token) as client:
@@ -49,14 +51,14 @@ def delete(
     token: options.TokenOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Forget a conversation."""
+    """Delete a conversation."""
 
-    async def forget() -> bool:
+    async def delete_session() -> bool:
         async with GenerationClient(address, token=token) as client:
             return await client.delete_session(session_id, collection=collection)
 
-    deleted = asyncio.run(forget())
+    deleted = asyncio.run(delete_session())
     if as_json:
         output.print_json({"session_id": session_id, "deleted": deleted})
     else:
-        print("forgotten" if deleted else "nothing was remembered of it")
+        print("deleted" if deleted else "not found; nothing to delete")

@@ -1,4 +1,4 @@
-"""`nearline status`: what runs at the known addresses, and what it serves."""
+"""`nearline status`: shows running services and what they serve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the embedding service; empty: skip it. \\[default: the port after the "
-            "router's, as `nearline up` has it]",
+            "router's, as in nearline up]",
         ),
     ] = None,
     ingest: Annotated[
@@ -32,7 +32,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the ingest service; empty: skip it. \\[default: five ports after the "
-            "router's, if there is one]",
+            "router's, if a service is there]",
         ),
     ] = None,
     as_json: output.JsonFlag = False,
@@ -41,9 +41,9 @@ def status(
     host, _, port = address.rpartition(":")
     if embedding is None:
         embedding = f"{host}:{int(port) + 1}" if port.isdigit() else ""
-    beside = f"{host}:{int(port) + 5}" if port.isdigit() else ""
+    default = f"{host}:{int(port) + 5}" if port.isdigit() else ""
     services, collections = asyncio.run(_ask(address, embedding))
-    services += asyncio.run(_ask_queue(beside if ingest is None else ingest, ingest is not None))
+    services += asyncio.run(_ask_queue(default if ingest is None else ingest, ingest is not None))
     if as_json:
         for record in (*services, *collections):
             output.print_json(record)
@@ -95,15 +95,15 @@ async def _ask(
     return services, collections
 
 
-async def _ask_queue(address: str, needed: bool) -> list[dict[str, object]]:
-    """Asks the ingest service; where none was named there may be none."""
+async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
+    """Asks the ingest service; unless it is required, it may be absent."""
     if not address:
         return []
     async with IngestClient(address) as client:
         try:
             queue = await client.queue()
         except NearlineError as error:
-            return [_service("ingest", address, "away", error.message)] if needed else []
+            return [_service("ingest", address, "away", error.message)] if required else []
     return [_service("ingest", address, "serving", _about(queue)) | {"queue": _queue(queue)}]
 
 
@@ -132,7 +132,7 @@ def _queue(queue: QueueState) -> dict[str, object]:
 
 
 def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
-    """Shows live changes of the collections that have a change log."""
+    """Shows the live changes of collections that have a change log."""
     columns = (
         "collection",
         "live chunks",
@@ -163,7 +163,7 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
 
 
 def _age(seconds: float | None) -> str:
-    """Returns an age as people say it: 90.0 -> "2 min"."""
+    """Returns a readable age: 90.0 is "2 min"."""
     if seconds is None:
         return ""
     for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
@@ -216,7 +216,7 @@ def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
 
 
 def _next(found: admin_pb2.CollectionStatus) -> str:
-    """Returns what the alias names, where that is not what is served; empty where it is."""
+    """Returns the snapshot that the alias names if it is not served yet, else an empty string."""
     if found.newest_epoch <= found.epoch:
         return ""
     why = found.problem or "being loaded"

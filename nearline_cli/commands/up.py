@@ -1,4 +1,4 @@
-"""`nearline up`: every service of this machine as supervised processes."""
+"""`nearline up`: runs every service of this machine as supervised processes."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="MODEL[:DIMENSIONS]",
-            help="Start an embedding service of this model, too, on a free port, for snapshots "
-            "that were made with it; may be repeated.",
+            help="Also start an embedding service for this model, on a free port, to serve "
+            "snapshots built with it; may be repeated.",
         ),
     ] = None,
     generation_port: Annotated[
@@ -53,7 +53,7 @@ def up(
         ),
     ] = None,
     separate: Annotated[
-        bool, typer.Option("--separate", help="Run every shard in a process of its own.")
+        bool, typer.Option("--separate", help="Run every shard in its own process.")
     ] = False,
     shard_processes: Annotated[
         int,
@@ -62,7 +62,7 @@ def up(
             "--shards-processes",
             min=0,
             max=64,
-            help="Deal the shards to this many processes.",
+            help="Distribute the shards over this many processes.",
             metavar="N",
         ),
     ] = 0,
@@ -96,7 +96,7 @@ def up(
     no_redis: Annotated[
         bool,
         typer.Option(
-            "--no-redis", help="Start no Redis: no live changes, no sessions, no cached answers."
+            "--no-redis", help="Run without Redis: no live changes, sessions or cached answers."
         ),
     ] = False,
     ingest_port: Annotated[
@@ -110,23 +110,24 @@ def up(
         typer.Option(
             min=0,
             max=64,
-            help="Most workers of the queue of documents; as many run as it needs. 0: none.",
+            help="Maximum number of ingest workers; as many run as the queue needs. 0: none.",
             metavar="N",
         ),
     ] = 2,
     min_workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Workers that run at any time.", metavar="N")
+        int, typer.Option(min=0, max=64, help="Minimum number of ingest workers.", metavar="N")
     ] = 0,
     policies: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="Policies of surfaces, TOML. \\[default: the built-in ones]"
+            metavar="FILE",
+            help="TOML file with the policies of surfaces. \\[default: the built-in policies]",
         ),
     ] = "",
     backend: Annotated[
         options.Backend | None,
         typer.Option(
-            help="What searches; milvus goes with --milvus-uri. \\[default: faiss, unless the "
+            help="Search backend; milvus needs --milvus-uri. \\[default: faiss, unless the "
             "router's settings name another]",
         ),
     ] = None,
@@ -135,17 +136,20 @@ def up(
     upkeep: Annotated[
         bool,
         typer.Option(
-            help="Archive live changes, compact them into a new snapshot when there are enough, "
-            "and trim their log."
+            help="Archive live changes, compact them into a new snapshot when enough have "
+            "accumulated, and trim the log."
         ),
     ] = True,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Pass on every log line of the services.")
+        bool, typer.Option("--verbose", help="Show every log line of the services.")
     ] = False,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Run every service of this machine until Ctrl-C, and restart what dies."""
-    # Imported late: it loads the settings' library, and most commands end before they need it.
+    """Run all services on this machine until Ctrl-C, and restart any that die.
+
+    For example: nearline up --store .nearline/store
+    """
+    # Imported late: it loads the settings of every service.
     from nearline_cli.local.service_settings import check_settings
 
     check_settings()
@@ -154,20 +158,21 @@ def up(
         raise SettingsError("--backend milvus needs --milvus-uri http://HOST:19530")
     if milvus and (separate or shard_processes or replicas > 1):
         raise SettingsError(
-            "--backend milvus has no shards of ours; leave --separate, --shard-processes and "
-            "--replicas out"
+            "--backend milvus has no shards to distribute; leave out --separate, --shard-processes "
+            "and --replicas"
         )
     if no_redis and (ingest_port is not None or min_workers):
         raise SettingsError(
-            "--ingest-port and --min-workers are of a queue in Redis; leave them or --no-redis out"
+            "--ingest-port and --min-workers need the queue in Redis; leave them out, or leave out "
+            "--no-redis"
         )
     scaling = ScalingOptions(min_workers=min_workers, max_workers=max_workers)
     opened = Store.open(store)
     shards, embedding = required_services(opened)
     if also_embedding and not embedding:
         raise SettingsError(
-            f"no collection of {opened.url} was made from text, so nothing needs an embedding "
-            "service; leave --also-embedding out"
+            f"no collection of {opened.url} was built from text, so no embedding service is "
+            "needed; leave out --also-embedding"
         )
     layout = Layout(
         store=opened,
@@ -177,7 +182,7 @@ def up(
         port=port,
         embedding_port=port_after(port, 1, embedding_port),
         generation_port=port_after(port, 3, generation_port),
-        also_embedding=[parse_model(one) for one in also_embedding or ()],
+        also_embedding=[parse_model(model) for model in also_embedding or ()],
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
         workers=workers,
@@ -209,6 +214,6 @@ def up(
                 ):
                     await asyncio.get_running_loop().create_future()
 
-    # Being told to stop is how this command ends well.
+    # An interrupt is the normal end of this command.
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(run())

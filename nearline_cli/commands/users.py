@@ -1,4 +1,4 @@
-"""`nearline users`: what is kept of a user; recording, and erasing it."""
+"""`nearline users`: records, shows or erases what users did."""
 
 from __future__ import annotations
 
@@ -19,25 +19,34 @@ _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
 
 @app.command()
 def record(
-    item: Annotated[list[str], typer.Argument(metavar="ITEM…", help="Items, first one first.")],
-    user: Annotated[str, typer.Option(metavar="ID", help="Who did it.")] = "",
-    session: Annotated[str, typer.Option(metavar="ID", help="Session that it was done in.")] = "",
+    item: Annotated[list[str], typer.Argument(metavar="ITEM…", help="Items, in order.")],
+    user: Annotated[str, typer.Option(metavar="ID", help="User who did it.")] = "",
+    session: Annotated[str, typer.Option(metavar="ID", help="Session in which it happened.")] = "",
     kind: Annotated[
-        str, typer.Option(metavar="NAME", help="What was done: view, cart, purchase …")
+        str, typer.Option(metavar="NAME", help="Kind of interaction: view, cart, purchase …")
     ] = c.DEFAULT_KIND,
     event_id: Annotated[
         str,
-        typer.Option(metavar="ID", help="Of one item: the same event of a user counts once a day."),
+        typer.Option(
+            metavar="ID",
+            help="Id of the event, for a single item: a repeated event of a user is ignored for a "
+            "day.",
+        ),
     ] = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Record that a user, or somebody in a session, did something with items, now."""
+    """Record that a user, or an anonymous session, interacted with items.
+
+    For example: nearline users record sku-1 --user u42 --kind purchase
+    """
     if not (user or session):
-        raise InvalidRequest("nobody was named; say who did it: --user ID, --session ID or both")
+        raise InvalidRequest("no user or session was named; use --user ID, --session ID or both")
     if event_id and len(item) > 1:
-        raise InvalidRequest(f"--event-id {event_id} names one event, not {len(item)}; send one")
+        raise InvalidRequest(
+            f"--event-id {event_id} identifies one event, but {len(item)} items were named"
+        )
     done = [
         c.Interaction(item_id=one, user_id=user, session_id=session, kind=kind, event_id=event_id)
         for one in item
@@ -51,7 +60,7 @@ def record(
     if as_json:
         output.print_json({"recorded": reply.recorded, "duplicates": reply.duplicates})
     else:
-        before = f", {reply.duplicates} was there already" if reply.duplicates else ""
+        before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
         print(f"recorded {reply.recorded}{before}")
 
 
@@ -62,7 +71,7 @@ def show(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show all that is kept of a user; --json is its export."""
+    """Show everything stored about a user; --json exports it."""
 
     async def read() -> c.UserRecord:
         async with RetrievalClient(address) as client:
@@ -73,7 +82,7 @@ def show(
         output.print_json(output.json_record(asdict(kept)))
         return
     if not (kept.interactions or kept.learned or kept.deleted):
-        print(f"nothing is known of {user_id}")
+        print(f"nothing is stored about {user_id}")
         return
     for title, interactions in (
         ("recorded", kept.interactions),
@@ -95,7 +104,7 @@ def delete(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Erase all that is kept of a user, and say what is left of their influence."""
+    """Erase everything stored about a user, and report which snapshots still learned from it."""
 
     async def erase() -> c.DeletionReceipt:
         async with RetrievalClient(address) as client:
@@ -106,12 +115,14 @@ def delete(
         output.print_json(output.json_record(asdict(receipt)))
         return
     if not (receipt.interactions or receipt.log_entries or receipt.sessions or receipt.snapshots):
-        print(f"nothing was known of {user_id}; who comes by that name later begins again")
+        print(f"nothing was stored about {user_id}; the id starts fresh if used again")
         return
     print(
         f"erased {receipt.interactions} interactions, {receipt.log_entries} log entries and "
         f"{receipt.sessions} sessions at {receipt.deleted:%F %T} UTC"
     )
     for one in receipt.snapshots:
-        how = "is served: build again to be rid of it" if one.in_force else "goes when it is pruned"
-        print(f"snapshot {one.snapshot_id} learned from the user; it {how}")
+        how = (
+            "is in service: build again to replace it" if one.in_force else "is removed by pruning"
+        )
+        print(f"snapshot {one.snapshot_id} learned from this user; it {how}")

@@ -1,4 +1,4 @@
-"""`nearline worker`: a process that works on the queue of documents."""
+"""`nearline worker`: a process that works on the ingest queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-# Every option but one is a setting of the worker, which knows them.
+# Every option except --help is a setting, which the worker itself parses.
 CONTEXT: Final = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -18,22 +18,24 @@ CONTEXT: Final = {
 
 def worker(
     context: typer.Context,
-    wants_help: Annotated[
-        bool, typer.Option("--help", is_eager=True, help="Show every setting, and end.")
+    show_help: Annotated[
+        bool, typer.Option("--help", is_eager=True, help="Show every setting and exit.")
     ] = False,
 ) -> None:
-    """Work on the queue of documents, until told to stop; needs --redis URL --retrieval HOST:PORT.
+    """Process documents of the ingest queue until stopped.
+
+    For example: nearline worker --redis redis://127.0.0.1:7704/0 --retrieval 127.0.0.1:7700
 
     Takes every setting of section `worker` of docs/reference/settings.md as an option, for example
     --batch, --attempts and --sources. On SIGTERM or Ctrl-C it finishes its current documents within
     --notice-s, or returns them to the queue.
     """
-    if wants_help:
+    if show_help:
         _show(context)
         return
     from nearline_cli.local.processes import WORKER_MODULE, python_path
 
-    # This process becomes the worker, so that whoever started it ends and watches nothing else.
+    # This process becomes the worker, so its parent has no other process to watch or stop.
     os.execve(
         sys.executable,
         [sys.executable, "-P", "-m", WORKER_MODULE, *context.args],
@@ -42,7 +44,7 @@ def worker(
 
 
 def _show(context: typer.Context) -> None:
-    # Imported late: it loads the settings' library.
+    # Imported late: it loads the packages of the worker.
     from index_builder.ingest.settings import WorkerSettings
     from nearline_cli.terminal import output
 

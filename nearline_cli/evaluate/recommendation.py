@@ -14,7 +14,6 @@ from nearline.errors import InvalidRequest
 from nearline_cli.compose.build_context import open_embedder
 from nearline_cli.inputs.interactions import InteractionOptions
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.option_groups import expand_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +28,6 @@ _SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:
 _OF_BEHAVIOUR = "popular, item_to_item, als, ease, session, buy_again, blended"
 
 
-@expand_options
 def recommend(
     interactions: Annotated[
         Path,

@@ -1,4 +1,4 @@
-"""Options of commands that change which snapshot answers."""
+"""Options of commands that change which snapshot is served."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ RouterOption = Annotated[
     typer.Option(
         "--router",
         metavar="HOST:PORT",
-        help="Ask this router, which has the store; empty: change the store of --store directly.",
+        help="Router that makes the change. \\[default: none; the store is changed directly]",
     ),
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="Why, for the record.")]
 EpochOption = Annotated[
     int,
     typer.Option(
-        "--expect-epoch", min=0, help="Refuse unless this is the epoch in force; 0: whatever it is."
+        "--expect-epoch",
+        min=0,
+        help="Refuse the change unless this is the current epoch; 0: any epoch.",
     ),
 ]
 RedisOption = Annotated[
@@ -26,8 +28,8 @@ RedisOption = Annotated[
     typer.Option(
         "--redis",
         metavar="URL",
-        help="Redis that holds the change log: refuse a snapshot that it cannot be followed from. "
-        "With --router, the router looks into its own.",
+        help="Redis that holds the change log; a snapshot from which the log cannot be followed is "
+        "refused. A router given with --router uses its own Redis.",
     ),
 ]
 WaitOption = Annotated[
@@ -36,6 +38,6 @@ WaitOption = Annotated[
         "--wait",
         min=0,
         metavar="SECONDS",
-        help="With --router: wait until it serves the snapshot; fail with the reason it does not.",
+        help="With --router: wait until the router serves the snapshot, or fail with the reason.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Times that people write: 90s, 10m, 24h, 7d."""
+"""Durations as users write them: 90s, 10m, 24h, 7d."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def parse_duration(text: str, option: str) -> float:
-    """Returns the seconds of a time such as 24h; a number alone is seconds.
+    """Returns the seconds of a duration such as 24h; a number without a unit is seconds.
 
     Args:
-        text: The time.
-        option: Who was given it, for the error.
-    Raises: InvalidRequest: it is written otherwise.
+        text: The duration.
+        option: Name of the option, for the error.
+    Raises:
+        InvalidRequest: The text is not a duration.
     """
     found = _WRITTEN.fullmatch(text.strip())
     if found is None:
         raise InvalidRequest(
-            f"{option} {text!r} is no time; write 90s, 10m, 24h or 7d",
+            f"{option} {text!r} is not a duration; write 90s, 10m, 24h or 7d",
             field=option.lstrip("-").replace("-", "_"),
         )
     return float(found[1]) * _SECONDS[found[2] or "s"]

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
-from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
-from nearline.settings import Settings
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
-_Command = Callable[..., None]
+_Function = Callable[..., None]
 # The last clause of a description says what an empty value means: "Column; empty: the first."
 _IF_UNSET = re.compile(r"[;.] (?:empty|0): (?P<meaning>.+)\.$", re.IGNORECASE)
 
@@ -26,14 +37,15 @@ class SettingsOptions:
     A field becomes an option of the same name, type, default, range and description. A switch that
     is on by default becomes `--no-NAME`.
 
-    settings: The class.
+    module, name: The settings class; it is imported when the command is first used.
     only: Fields to offer. If empty, all of them.
     omit: Fields to leave out.
     metavars: Placeholders of values in the help, by field; an integer has N.
     help: Help by field, if it differs from the description.
     """
 
-    settings: type[Settings]
+    module: str
+    name: str
     only: Collection[str] = ()
     omit: Collection[str] = ()
     metavars: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +53,8 @@ class SettingsOptions:
 
     def parameters(self) -> Iterator[inspect.Parameter]:
         """Yields a parameter of a Typer command per field."""
-        for name, info in self.settings.model_fields.items():
+        settings = getattr(importlib.import_module(self.module), self.name)
+        for name, info in settings.model_fields.items():
             if name not in self.omit and (not self.only or name in self.only):
                 yield self._parameter(name, info)
 
@@ -54,12 +67,12 @@ class SettingsOptions:
 
     def _parameter(self, name: str, info: FieldInfo) -> inspect.Parameter:
         text = self.help.get(name, info.description or "").replace("[", "\\[")
+        flag = f"--{name.replace('_', '-')}"
         if info.default is True:
-            flag = f"--no-{name.replace('_', '-')}"
-            return _parameter(f"no_{name}", bool, False, typer.Option(flag, help=text))
-        if isinstance(info.default, bool):
-            flag = f"--{name.replace('_', '-')}"
-            return _parameter(name, bool, info.default, typer.Option(flag, help=text))
+            option = typer.Option(f"--no-{flag.removeprefix('--')}", help=text)
+            return _parameter(f"no_{name}", bool, False, option)
+        if info.default is False:
+            return _parameter(name, bool, False, typer.Option(flag, help=text))
         unset = None if info.default else _IF_UNSET.search(text)
         if unset is not None:
             text = f"{text[: unset.start()]}. \\[default: {unset['meaning']}]"
@@ -77,44 +90,86 @@ class SettingsOptions:
         return _parameter(name, kind, info.default, option)
 
 
-def expand_options(command: _Command) -> _Command:
-    """Replaces each parameter that is a group of options by the options of the group.
+def add_command(app: typer.Typer, function: _Function, name: str | None = None) -> None:
+    """Adds a command some of whose parameters are groups of options.
 
     A group is a named tuple whose fields are options, or a dictionary annotated with
-    `SettingsOptions`; the command gets the tuple or the dictionary:
-
-        @expand_options
-        def build(columns: ColumnOptions, values: Annotated[dict[str, Any], SettingsOptions(…)]):
+    `SettingsOptions`. The command takes the options of the group, and gets the tuple or the
+    dictionary.
     """
+
+    @functools.wraps(function)
+    def without_options() -> None:
+        raise AssertionError("the command runs the function that has the options")
+
+    # Typer reads the parameters of all commands at every start; those of groups come later.
+    without_options.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+    without_options.__annotations__ = {}
+    app.command(name, cls=_GroupedCommand)(without_options)
+
+
+class _GroupedCommand(TyperCommand):
+    """A command that generates its options when they are first needed.
+
+    Settings take a tenth of a second to load, which other commands should not pay for.
+    """
+
+    @functools.cached_property
+    def _complete(self) -> TyperCommand:
+        app = typer.Typer(add_completion=False)
+        app.command()(_expand(self._function))
+        return cast(TyperCommand, typer.main.get_command(app))
+
+    @property
+    def params(self) -> list[Any]:
+        return self._complete.params
+
+    @params.setter
+    def params(self, value: list[Any]) -> None:
+        """Drops the parameters that Typer found: there are none."""
+
+    @property
+    def callback(self) -> Callable[..., Any] | None:
+        return self._complete.callback
+
+    @callback.setter
+    def callback(self, value: Callable[..., Any] | None) -> None:
+        assert value is not None
+        self._function = inspect.unwrap(value)
+
+
+def _expand(function: _Function) -> _Function:
+    """Returns the function with one parameter per option in place of each group."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any]]] = {}
-    hints = get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
         group = next((one for one in get_args(hint) if isinstance(one, SettingsOptions)), None)
         if group is not None:
             fields, make = list(group.parameters()), group.values
         elif hasattr(hint, "_field_defaults"):
-            fields, make = _fields_of_tuple(hint), functools.partial(_make_tuple, hint)
+            fields, make = _tuple_parameters(hint), functools.partial(_make_tuple, hint)
         else:
             parameters.append(parameter.replace(annotation=hint, kind=parameter.KEYWORD_ONLY))
             continue
         parameters += fields
         groups[name] = [one.name for one in fields], make
 
-    @functools.wraps(command)
-    def expanded(**values: Any) -> None:
+    def call(values: dict[str, Any]) -> None:
         for name, (fields, make) in groups.items():
             values[name] = make({one: values.pop(one) for one in fields})
-        command(**values)
+        function(**values)
 
-    # Typer reads the options from these.
-    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded: Any = lambda **values: call(values)  # noqa: E731  # Its signature is set below.
+    functools.update_wrapper(expanded, function)
+    expanded.__signature__ = inspect.Signature(parameters)
     expanded.__annotations__ = {one.name: one.annotation for one in parameters}
-    return expanded
+    command: _Function = expanded
+    return command
 
 
-def _fields_of_tuple(group: Any) -> list[inspect.Parameter]:
+def _tuple_parameters(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return [
         inspect.Parameter(

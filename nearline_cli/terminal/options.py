@@ -1,4 +1,4 @@
-"""Options that several commands share, with their one default each."""
+"""Options that several commands share, with their defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_STORE = ".nearline/store"
 
 
 class Backend(StrEnum):
-    """What searches."""
+    """Search backend."""
 
     FAISS = "faiss"
     MILVUS = "milvus"
@@ -30,11 +30,11 @@ StoreOption = Annotated[
         "--store",
         envvar="NEARLINE_STORE",
         metavar="DIR|URL",
-        help="What holds the snapshots: a folder, s3://, gs:// or az://.",
+        help="Store of the snapshots: a folder, s3://, gs:// or az://.",
     ),
 ]
 CollectionOption = Annotated[
-    str, typer.Option("--collection", metavar="NAME", help="Collection name.")
+    str, typer.Option("--collection", metavar="NAME", help="Name of the collection.")
 ]
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", help="Address of the router.")
@@ -53,7 +53,7 @@ TokenOption = Annotated[
         "--token",
         envvar="NEARLINE_TOKEN",
         metavar="TOKEN",
-        help="Says who asks, where the service wants to know.",
+        help="Token that identifies you, if the service requires one.",
     ),
 ]
 IdColumnOption = Annotated[
@@ -66,7 +66,7 @@ TextColumnOption = Annotated[
     str, typer.Option(metavar="NAME", help="Column of the texts. \\[default: text]")
 ]
 VectorColumnOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Column of vectors that you bring.")
+    str, typer.Option(metavar="NAME", help="Column of your own vectors.")
 ]
 FilterOption = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""What the commands print: JSON lines for machines, tables for people, one line for an error."""
+"""Output of the commands: JSON lines, tables, and one line per error."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ if TYPE_CHECKING:
 
 _FILE_WIDTH = 10_000
 
-JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object per line, for programs.")
-]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 def print_json(record: Mapping[str, object]) -> None:
-    """Writes one JSON object as one line to standard output, at once."""
+    """Writes one JSON object as a line to standard output and flushes it."""
     sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
 
 
 def console(*, error: bool = False) -> Console:
-    """Makes a console on standard output, or on standard error."""
-    # Imported late: rich costs more start-up time than most commands need in all.
+    """Returns a console on standard output, or on standard error."""
+    # Imported late: loading rich takes longer than most commands run.
     from rich.console import Console
 
     return Console(stderr=error, highlight=False, soft_wrap=True)
@@ -40,7 +38,7 @@ def console(*, error: bool = False) -> Console:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = ""
 ) -> None:
-    """Prints a table; numbers stand to the right, long texts are folded."""
+    """Prints a table; numbers are right-aligned, long texts are folded."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -53,7 +51,7 @@ def print_table(
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in filled:
         table.add_row(*(Text(_cell(value)) for value in row))
-    # Where no terminal says how wide it is, a table in a file should not be folded.
+    # A table written to a file should not be folded.
     Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
 
@@ -74,18 +72,18 @@ def print_note(text: str) -> None:
 
 
 def to_milliseconds(seconds: float | None) -> float | None:
-    """Returns seconds as milliseconds, three digits behind the point; None stays None."""
+    """Returns seconds as milliseconds with three decimals; None stays None."""
     return None if seconds is None else round(seconds * 1e3, 3)
 
 
 def one_line(text: str, width: int) -> str:
-    """Returns the text on one line of at most `width` characters; a cut shows as an ellipsis."""
+    """Returns the text on one line of at most `width` characters; an ellipsis marks a cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1].rstrip() + "…"
 
 
 def format_bytes(count: float) -> str:
-    """Returns a number of bytes for people: 1536 is "1.5 KiB"."""
+    """Returns a readable number of bytes: 1536 is "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -102,19 +100,19 @@ def _cell(value: object) -> str:
 
 
 def json_record(value: object) -> dict[str, object]:
-    """Returns a record as JSON can hold it."""
+    """Returns a record whose values JSON can represent."""
 
-    def of(one: object) -> object:
-        if isinstance(one, Enum):
-            return one.value
-        if isinstance(one, bytes):
-            return one.hex()
-        if isinstance(one, datetime):
-            return one.isoformat()
-        if isinstance(one, dict):
-            return {key: of(each) for key, each in one.items()}
-        return [of(each) for each in one] if isinstance(one, list | tuple) else one
+    def convert(value: object) -> object:
+        if isinstance(value, Enum):
+            return value.value
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, datetime):
+            return value.isoformat()
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        return [convert(item) for item in value] if isinstance(value, list | tuple) else value
 
-    record = of(value)
+    record = convert(value)
     assert isinstance(record, dict)
     return record

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _ProgressBars:
-    """Shows a bar per stage with rate and time left; a `Progress`."""
+    """Shows a progress bar per stage with rate and remaining time; a `Progress`."""
 
     def __init__(self, bars: RichBars) -> None:
         self._bars = bars
@@ -47,7 +47,7 @@ class _ProgressBars:
 
 @contextlib.contextmanager
 def open_progress(as_json: bool) -> Iterator[Progress]:
-    """Yields bars on a terminal, lines elsewhere, nothing for programs."""
+    """Yields progress bars on a terminal, log lines elsewhere, and nothing for JSON output."""
     from index_builder.execution.progress import NoProgress, TextProgress
 
     if as_json:

@@ -12,7 +12,7 @@ _SNIPPET_CHARACTERS = 96
 
 
 def print_hits(reply: SearchReply, seconds: float) -> None:
-    """Prints a table of hits, and one line about the answer."""
+    """Prints a table of hits, and one line about the reply."""
     names = ["#", "score"]
     explained = [hit.explanation for hit in reply.hits if hit.explanation is not None]
     if explained:
@@ -29,27 +29,27 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
 
 
 def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
-    said = hit.explanation
+    scores = hit.explanation
     cells = {
         "#": rank,
         "score": hit.score,
-        "by vector": _leg(said.dense_score, said.dense_rank) if said else "",
-        "by words": _leg(said.lexical_score, said.lexical_rank) if said else "",
+        "by vector": _part(scores.dense_score, scores.dense_rank) if scores else "",
+        "by words": _part(scores.lexical_score, scores.lexical_rank) if scores else "",
         "group": "" if hit.group is None else str(hit.group),
         "id": hit.id,
-        "text": output.one_line(_shown(hit), _SNIPPET_CHARACTERS),
+        "text": output.one_line(_title_and_text(hit), _SNIPPET_CHARACTERS),
     }
     return [cells[name] for name in names]
 
 
-def _leg(score: float | None, rank: int | None) -> str:
+def _part(score: float | None, rank: int | None) -> str:
     if score is None:
         return "-"
     return f"{score:.3f}" if rank is None else f"{score:.3f} (#{rank})"
 
 
 def reply_summary(info: ReplyInfo, seconds: float) -> str:
-    """Returns one line: times, epoch, snapshot, coverage, and why an answer is not a full one."""
+    """Returns one line: times, epoch, snapshot, coverage, and the reason for a degraded reply."""
     coverage = info.coverage
     parts = [
         f"{seconds * 1e3:.1f} ms (server {_ms(info.total_s)}: "
@@ -64,7 +64,7 @@ def reply_summary(info: ReplyInfo, seconds: float) -> str:
 
 
 def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
-    """Returns a reply as one JSON object; times in milliseconds."""
+    """Returns a reply as a JSON object; times are in milliseconds."""
     info = reply.info
     return {
         "hits": [hit_record(hit) for hit in reply.hits],
@@ -100,7 +100,7 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
 
 
 def served_by_record(info: ReplyInfo) -> dict[str, object]:
-    """Returns where an answer came from as a JSON object."""
+    """Returns the origin of a reply as a JSON object."""
     served_by = info.served_by
     return {
         "source": served_by.source.value,
@@ -125,7 +125,7 @@ def hit_record(hit: Hit) -> dict[str, object]:
     }
 
 
-def _shown(hit: Hit) -> str:
+def _title_and_text(hit: Hit) -> str:
     return " — ".join(part for part in (hit.title, hit.text) if part)
 
 
