@@ -84,7 +84,7 @@ async def main(argv: Sequence[str]) -> None:
         hosting,
         user_redis,
         shares=recalled.share,
-        on_recall=recalled.tell,
+        on_recall=recalled.record,
     )
     service = RetrievalService(embedders, collections, reports, kept, watchers.observe)
     hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings)
@@ -113,10 +113,10 @@ async def main(argv: Sequence[str]) -> None:
     follower = AliasFollower(
         store,
         chosen.collection_names(),
-        collections.holdings,
+        collections.loaded,
         LifecycleHooks(load=load, unload=hosting.release),
         poll_s=chosen.alias_poll_s,
-        seen=canaries.see,
+        on_record=canaries.update,
     )
 
     async def ready() -> None:
@@ -154,7 +154,7 @@ async def main(argv: Sequence[str]) -> None:
                     AdminServicer(
                         store,
                         collections,
-                        follower.pursuits,
+                        follower.desired_states,
                         LiveReporter(store, logs, hosting),
                         canaries,
                     ),

@@ -66,14 +66,14 @@ class Monitors:
             window_s=chosen.drift_window_s,
             live_rows=live_rows,
             limit=chosen.drift_rebuild,
-            ask_rebuild=None if redis is None else RebuildRequests(redis).ask,
+            request_rebuild=None if redis is None else RebuildRequests(redis).request,
         )
 
-    def observe(self, happening: RequestEvent) -> None:
+    def observe(self, event: RequestEvent) -> None:
         """Tells all of them; costs some microseconds, and never raises."""
-        self._recall.observe(happening)
-        self._recorder.observe(happening)
-        self._drift.observe(happening)
+        self._recall.observe(event)
+        self._recorder.observe(event)
+        self._drift.observe(event)
 
     def start(self) -> None:
         """Begins what they do beside the requests; on a running loop."""

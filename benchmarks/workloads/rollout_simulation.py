@@ -84,7 +84,7 @@ def simulate(
     tests: Counter[str] = Counter()
     for run in range(runs):
         rng = np.random.default_rng((seed, run))
-        judge = CanaryAnalysis(share, limits, dealt_by_unit=users > 0)
+        analysis = CanaryAnalysis(share, limits, dealt_by_unit=users > 0)
         asking = rng.integers(users, size=requests) if users else np.arange(requests)
         canary = (rng.random(users or requests) < share)[asking]
         units = rng.integers(2**63, size=users or requests)[asking]
@@ -97,12 +97,12 @@ def simulate(
             for of_canary, unit, spent, recall in zip(
                 *(column[part].tolist() for column in columns), strict=True
             ):
-                judge.request(of_canary, unit, spent, failed=False)
+                analysis.record_request(of_canary, unit, spent, failed=False)
                 if recall == recall:
-                    judge.recall(True, recall)
-            if judge.breach:
+                    analysis.record_recall(True, recall)
+            if analysis.breach:
                 backed_out.append(min(number + _LOOKS_EVERY, requests))
-                tests[judge.broken] += 1
+                tests[analysis.breached_test] += 1
                 break
     return SimulationResult(runs=runs, backed_out=backed_out, tests=tests)
 

@@ -124,7 +124,7 @@ async def measure_recall(
         answers = await client.search(name, vectors, k, ef=ef, seen=0, timeout_s=MANAGE_S)
         for query, answer in enumerate(answers, at):
             hits = ((parse_key(one.key)[0], one.score) for one in answer)
-            good += min(golden.good(query, hits), len(golden.ids[query]))
+            good += min(golden.count_good(query, hits), len(golden.ids[query]))
     recall = good / wanted
     check_recall(recall, manifest, "in Milvus", "export it with --index FLAT")
     return round(recall, 4)

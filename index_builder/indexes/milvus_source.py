@@ -44,7 +44,7 @@ class SnapshotSource:
         more_files = [golden_queries.FOLDER, *([vocabulary.FOLDER] if words else [])]
         self._shards = open_shards(store, manifest, with_index=True, more_files=more_files)
         folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
-        self.golden = GoldenQueries.of(folder, manifest)
+        self.golden = GoldenQueries.read(folder, manifest)
         self._kinds = {field.name: KIND_NAMES[field.kind] for field in manifest.attributes}
         self._analyser = Vocabulary.load(folder).analyser if words else None
         self.expiring = any(len(shard.items.expiries()[0]) > 0 for shard in self._shards)

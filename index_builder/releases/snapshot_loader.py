@@ -103,7 +103,7 @@ async def load_snapshot(
             shards=shards,
             embedders=asked,
             recommender=RecommendationService(collections, policies or default_policies()),
-            golden=GoldenQueries.of(folder, manifest),
+            golden=GoldenQueries.read(folder, manifest),
             load_s=load_s,
             bytes=sum(entry.bytes for entry in manifest.files),
         )

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 BASELINE_SEARCHES = 1_000
 # Vectors are large: of the first searches, every fourth is kept.
-_VECTOR_OF = 4
-_MOST_IN_WINDOW = 600
-_LEAST_IN_WINDOW = 200
-_WINDOWS_IN_A_ROW = 3
-_GOLDEN = 64
-_PATIENCE_S = 10.0
-_LOOK_EVERY_S = 5.0
+_VECTOR_EVERY = 4
+_MAX_WINDOW = 600
+_MIN_WINDOW = 200
+_WINDOWS_ABOVE_LIMIT = 3
+_MAX_GOLDEN = 64
+_GOLDEN_TIMEOUT_S = 10.0
+_CHECK_INTERVAL_S = 5.0
 _log = logging.getLogger(__name__)
 
 # Rows beside a snapshot and hidden of it; None: no live changes are followed.
@@ -76,7 +76,7 @@ class _MonitoredSnapshot:
     began: float
     counts: ItemCounts | None = None
     first: list[SearchObservation] = field(default_factory=list)
-    window: Reservoir = field(default_factory=lambda: Reservoir(_MOST_IN_WINDOW))
+    window: Reservoir = field(default_factory=lambda: Reservoir(_MAX_WINDOW))
     golden: GoldenQueries | Literal[False] | None = None
     above: dict[str, int] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class DriftMonitor:
         limit: Above which a rebuild is asked for, when three windows in a row were: of the
             stability index of scores, the energy distance of queries and the divergence of
             popularity, the first two against the first searches of the snapshot. 0: never.
-        ask_rebuild: Asks for it.
+        request_rebuild: Asks for it.
         clock: Gives seconds that never go back.
     """
 
@@ -106,7 +106,7 @@ class DriftMonitor:
         window_s: float = 600.0,
         live_rows: LiveRows = lambda served: None,
         limit: float = 0.0,
-        ask_rebuild: RequestRebuild | None = None,
+        request_rebuild: RequestRebuild | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -115,9 +115,9 @@ class DriftMonitor:
         self._window_s = window_s
         self._live_rows = live_rows
         self._limit = limit
-        self._ask_rebuild = ask_rebuild
+        self._request_rebuild = request_rebuild
         self._clock = clock
-        self._watched: dict[str, _MonitoredSnapshot] = {}
+        self._monitored: dict[str, _MonitoredSnapshot] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -133,83 +133,83 @@ class DriftMonitor:
                 await self._task
             self._task = None
 
-    def observe(self, happening: RequestEvent) -> None:
+    def observe(self, event: RequestEvent) -> None:
         """Takes a search into the sample, or counts interactions; never raises."""
-        if isinstance(happening, InteractionsEvent):
-            held = self._collections.holdings.current(happening.collection)
+        if isinstance(event, InteractionsEvent):
+            held = self._collections.loaded.current(event.collection)
             if self._share and held is not None:
-                watched = self._of(held.value)
-                if watched is not None and watched.counts is not None:
-                    watched.counts.add(happening.interactions)
+                monitored = self._snapshot_state(held.value)
+                if monitored is not None and monitored.counts is not None:
+                    monitored.counts.add(event.interactions)
             return
-        if not isinstance(happening, SearchEvent) or random.random() >= self._share:
+        if not isinstance(event, SearchEvent) or random.random() >= self._share:
             return
-        served, arm, _, options, asked, hits, _ = happening
+        served, arm, _, options, asked, hits, _ = event
         if asked is None or arm is c.Arm.CANARY:
             return
-        watched = self._of(served)
-        if watched is None:
+        monitored = self._snapshot_state(served)
+        if monitored is None:
             return
-        vectors, first = asked.queries.vectors, len(watched.first)
-        wanted = len(vectors) == 1 and (first >= BASELINE_SEARCHES or first % _VECTOR_OF == 0)
+        vectors, first = asked.queries.vectors, len(monitored.first)
+        wanted = len(vectors) == 1 and (first >= BASELINE_SEARCHES or first % _VECTOR_EVERY == 0)
         one = SearchObservation(
             asked.mode,
             hits[0].score if hits and options.filter is None else None,
             vectors[0] if wanted else None,
         )
         if first < BASELINE_SEARCHES:
-            watched.first.append(one)
-            watched.began = self._clock()
+            monitored.first.append(one)
+            monitored.began = self._clock()
         else:
-            watched.window.offer(one)
+            monitored.window.offer(one)
 
-    async def look(self) -> None:
+    async def close_windows(self) -> None:
         """Ends the windows whose time is up, and says what is in them."""
         now = self._clock()
-        for held in self._collections.holdings.in_force:
+        for held in self._collections.loaded.in_force:
             served = held.value
-            watched = self._of(served)
-            if watched is None:
+            monitored = self._snapshot_state(served)
+            if monitored is None:
                 continue
-            if watched.counts is None and served.learned is not None:
-                watched.counts = await asyncio.to_thread(ItemCounts, served.learned)
-            if watched.window.offered < _LEAST_IN_WINDOW:
+            if monitored.counts is None and served.learned is not None:
+                monitored.counts = await asyncio.to_thread(ItemCounts, served.learned)
+            if monitored.window.offered < _MIN_WINDOW:
                 continue
-            if now - watched.began < self._window_s:
+            if now - monitored.began < self._window_s:
                 continue
-            window, watched.window = watched.window.kept, Reservoir(_MOST_IN_WINDOW)
-            watched.began = now
-            if watched.golden is None:
+            window, monitored.window = monitored.window.kept, Reservoir(_MAX_WINDOW)
+            monitored.began = now
+            if monitored.golden is None:
                 read = await asyncio.to_thread(self._read_golden, served)
-                watched.golden = read or False
-            drifts = await asyncio.to_thread(_queries_and_scores, served.name, watched, window)
-            _tell_rows(served, self._live_rows(served))
-            if watched.golden:
-                await _tell_golden(held, watched.golden)
-            popularity = _popularity(served.name, watched.counts)
+                monitored.golden = read or False
+            drifts = await asyncio.to_thread(_query_and_score_drift, served.name, monitored, window)
+            _export_item_drift(served, self._live_rows(served))
+            if monitored.golden:
+                await _export_golden_shift(held, monitored.golden)
+            popularity = _popularity_drift(served.name, monitored.counts)
             if popularity is not None:
                 drifts = {**drifts, "popularity": popularity}
-            await self._judge(served.name, watched, drifts)
+            await self._check_limits(served.name, monitored, drifts)
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(min(_LOOK_EVERY_S, self._window_s))
+            await asyncio.sleep(min(_CHECK_INTERVAL_S, self._window_s))
             try:
-                await self.look()
+                await self.close_windows()
             except Exception:
                 # Whatever it was, requests are answered all the same.
                 _log.exception("drift not measured")
 
-    def _of(self, served: ServedCollection) -> _MonitoredSnapshot | None:
+    def _snapshot_state(self, served: ServedCollection) -> _MonitoredSnapshot | None:
         """Returns what is known of a snapshot; None: a newer one is in force."""
-        watched = self._watched.get(served.name)
-        if watched is not None and watched.snapshot_id == served.snapshot_id:
-            return watched
-        if watched is not None and served.epoch < watched.epoch:
+        monitored = self._monitored.get(served.name)
+        if monitored is not None and monitored.snapshot_id == served.snapshot_id:
+            return monitored
+        if monitored is not None and served.epoch < monitored.epoch:
             return None
-        watched = _MonitoredSnapshot(served.snapshot_id, served.epoch, self._clock())
-        self._watched[served.name] = watched
-        return watched
+        monitored = _MonitoredSnapshot(served.snapshot_id, served.epoch, self._clock())
+        self._monitored[served.name] = monitored
+        return monitored
 
     def _read_golden(self, served: ServedCollection) -> GoldenQueries | None:
         # A router without shards of its own runs where Arrow is not installed.
@@ -218,7 +218,7 @@ class DriftMonitor:
 
             folder = self._store.snapshot_folder(served.name, served.snapshot_id)
             manifest = self._store.manifest(served.name, served.snapshot_id)
-            return GoldenQueries.of(folder, manifest)
+            return GoldenQueries.read(folder, manifest)
         except (ImportError, NearlineError) as error:
             _log.info(
                 "golden queries cannot be compared with",
@@ -226,20 +226,20 @@ class DriftMonitor:
             )
             return None
 
-    async def _judge(
-        self, name: str, watched: _MonitoredSnapshot, drifts: Mapping[str, float]
+    async def _check_limits(
+        self, name: str, monitored: _MonitoredSnapshot, drifts: Mapping[str, float]
     ) -> None:
-        if not self._limit or self._ask_rebuild is None:
+        if not self._limit or self._request_rebuild is None:
             return
         for drift, value in drifts.items():
-            above = watched.above.get(drift, 0) + 1 if value > self._limit else 0
-            watched.above[drift] = above
-            if above < _WINDOWS_IN_A_ROW:
+            above = monitored.above.get(drift, 0) + 1 if value > self._limit else 0
+            monitored.above[drift] = above
+            if above < _WINDOWS_ABOVE_LIMIT:
                 continue
-            watched.above[drift] = 0
+            monitored.above[drift] = 0
             reason = f"drift of {drift}: {value:.3f} is above {self._limit:g}"
             try:
-                asked = await self._ask_rebuild(name, reason)
+                asked = await self._request_rebuild(name, reason)
             except NearlineError as error:
                 _log.warning(
                     "a rebuild could not be asked for",
@@ -250,13 +250,13 @@ class DriftMonitor:
                 metrics.rebuilds_asked.labels(name, drift).inc()
 
 
-def _queries_and_scores(
-    name: str, watched: _MonitoredSnapshot, window: Sequence[SearchObservation]
+def _query_and_score_drift(
+    name: str, monitored: _MonitoredSnapshot, window: Sequence[SearchObservation]
 ) -> Mapping[str, float]:
     """Returns how far a window is from its baselines; gives what limits apply to."""
     vectors, scores = stack_vectors(window), scores_by_mode(window)
-    baselines = {"first": (stack_vectors(watched.first), scores_by_mode(watched.first))}
-    golden = watched.golden
+    baselines = {"first": (stack_vectors(monitored.first), scores_by_mode(monitored.first))}
+    golden = monitored.golden
     if golden:
         best = [each[0] for each in golden.scores if each]
         baselines["golden"] = golden.vectors, {c.SearchMode.DENSE: best}
@@ -273,7 +273,7 @@ def _queries_and_scores(
         indices = [
             stability_index(scores_before[mode], found)
             for mode, found in scores.items()
-            if min(len(found), len(scores_before.get(mode, ()))) >= _LEAST_IN_WINDOW // 2
+            if min(len(found), len(scores_before.get(mode, ()))) >= _MIN_WINDOW // 2
         ]
         if indices:
             metrics.score_drift.labels(name, baseline).set(max(indices))
@@ -282,8 +282,8 @@ def _queries_and_scores(
     return drifts
 
 
-def _popularity(name: str, counts: ItemCounts | None) -> float | None:
-    compared = None if counts is None else counts.compared()
+def _popularity_drift(name: str, counts: ItemCounts | None) -> float | None:
+    compared = None if counts is None else counts.popularity()
     if compared is None or not np.sum(compared[0]) or not np.sum(compared[1]):
         return None
     value = jensen_shannon(*compared)
@@ -291,25 +291,27 @@ def _popularity(name: str, counts: ItemCounts | None) -> float | None:
     return value
 
 
-def _tell_rows(served: ServedCollection, rows: tuple[int, int] | None) -> None:
+def _export_item_drift(served: ServedCollection, rows: tuple[int, int] | None) -> None:
     if rows is not None and served.chunks:
         metrics.item_drift.labels(served.name).set(sum(rows) / served.chunks)
 
 
-async def _tell_golden(held: LoadedSnapshot[ServedCollection], golden: GoldenQueries) -> None:
+async def _export_golden_shift(
+    held: LoadedSnapshot[ServedCollection], golden: GoldenQueries
+) -> None:
     """Tells how much better or worse what is best for golden queries has become."""
-    vectors, before = golden.vectors[:_GOLDEN], golden.scores[:_GOLDEN]
-    inquiry = RequestContext(asyncio.get_running_loop().time() + _PATIENCE_S)
+    vectors, before = golden.vectors[:_MAX_GOLDEN], golden.scores[:_MAX_GOLDEN]
+    context = RequestContext(asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S)
     options = c.SearchOptions(k=1, level=c.HitLevel.CHUNK)
     with held as served:
         asked = QueryBatch(
             c.SearchMode.DENSE, range(len(vectors)), ShardQueries(align_to_metric(served, vectors))
         )
         try:
-            found = await executor.search(served, asked, options, inquiry)
+            found = await executor.search(served, asked, options, context)
         except NearlineError:
             return  # It is asked again with the next window.
-    if inquiry.failures:
+    if context.failures:
         return
     shifts = [
         hits[0].score - scores[0]

@@ -21,11 +21,11 @@ from retrieval.search.request_context import RequestContext
 RECALL_K = 10
 # Searches of the index take turns with requests, which would wait behind a long batch.
 _SLICE = 4
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 # Of all documents, that may change between two searches. A change is among the best of one
 # search in as many as there are tens of documents, and costs it a tenth of its recall: the mean is
 # off by no more than this.
-_MOST_CHANGED = 0.002
+_MAX_CHANGED_RATIO = 0.002
 
 
 class RerunRequest(NamedTuple):
@@ -61,7 +61,7 @@ async def rerun_exactly(
     Args:
         served: Has an index that may miss some of what is best.
         sampled: At least one.
-        options: As they were asked.
+        options: As they were batch.
     Raises: NearlineError: as of any search.
     """
     exact, then = await _search(served, sampled, _exactly(options))
@@ -70,7 +70,7 @@ async def rerun_exactly(
     pairs: list[tuple[Sequence[c.Hit], Sequence[c.Hit]]] = []
     left: list[int] = []
     for number, one in enumerate(sampled):
-        if one.found is not None and _about_the_same(one.watermark, then.watermark, served):
+        if one.found is not None and _nearly_equal(one.watermark, then.watermark, served):
             pairs.append((exact[number], one.found))
         else:
             left.append(number)
@@ -81,7 +81,7 @@ async def rerun_exactly(
         if now.failures:
             left_out["partial"] += len(left) - at
             break
-        if _about_the_same(now.watermark, then.watermark, served):
+        if _nearly_equal(now.watermark, then.watermark, served):
             pairs += zip([exact[number] for number in numbers], found, strict=True)
         else:
             left_out["changed"] += len(numbers)
@@ -93,13 +93,13 @@ async def _search(
 ) -> tuple[list[list[c.Hit]], RequestContext]:
     excluded = {place: one.excluded for place, one in enumerate(sampled) if one.excluded}
     vectors = np.concatenate([one.vectors for one in sampled])
-    asked = QueryBatch(c.SearchMode.DENSE, range(len(sampled)), ShardQueries(vectors), excluded)
-    inquiry = RequestContext(asyncio.get_running_loop().time() + _PATIENCE_S)
-    found = await executor.search(served, asked, options, inquiry)
-    return found.lists, inquiry
+    batch = QueryBatch(c.SearchMode.DENSE, range(len(sampled)), ShardQueries(vectors), excluded)
+    context = RequestContext(asyncio.get_running_loop().time() + _TIMEOUT_S)
+    found = await executor.search(served, batch, options, context)
+    return found.lists, context
 
 
-def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool:
+def _nearly_equal(mark: bytes, other: bytes, served: ServedCollection) -> bool:
     """Returns whether next to no live changes lie between two answers."""
     if mark == other:
         return True
@@ -107,7 +107,7 @@ def _about_the_same(mark: bytes, other: bytes, served: ServedCollection) -> bool
     if first is None or second is None:
         return False
     changes = first.changes_from(second)
-    return changes is not None and changes <= _MOST_CHANGED * served.documents
+    return changes is not None and changes <= _MAX_CHANGED_RATIO * served.documents
 
 
 def _exactly(options: c.SearchOptions) -> c.SearchOptions:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-_PAUSE_S = 3_600
-_LASTS_S = 86_400
+_MIN_INTERVAL_S = 3_600
+_EXPIRES_S = 86_400
 
 
 class RebuildRequests:
@@ -18,7 +18,7 @@ class RebuildRequests:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def ask(self, collection: str, reason: str) -> bool:
+    async def request(self, collection: str, reason: str) -> bool:
         """Asks for a rebuild.
 
         Returns: False where one was asked for within the last hour, by whomever.
@@ -26,9 +26,9 @@ class RebuildRequests:
         """
         wanted, pause = _keys(collection)
         async with translate_redis_errors("rebuilds after drift"):
-            if not await self._redis.set(pause, b"", nx=True, ex=_PAUSE_S):
+            if not await self._redis.set(pause, b"", nx=True, ex=_MIN_INTERVAL_S):
                 return False
-            await self._redis.set(wanted, reason.encode(), ex=_LASTS_S)
+            await self._redis.set(wanted, reason.encode(), ex=_EXPIRES_S)
         return True
 
     async def take(self, collection: str) -> str:

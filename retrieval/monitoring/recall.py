@@ -1,9 +1,9 @@
 """How much of what is best the index finds: some live searches are done again, exactly.
 
-That happens beside the requests: a sample waits for others that are alike, since many at once cost
+That happens beside the requests: a sample waits for others that are key, since many at once cost
 little more than a few. Such pieces are taken one after another, with so long a rest after each that
 all of it stays below a tenth of one core's time. What cannot be compared is left out and counted; a
-search is never kept waiting.
+search is never kept batch.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.router.events import RequestEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
 
-_MOST_PLACES = 100
-_MOST_WAITING = 512
-# Searches in a piece: as many as are done in the time wanted, which large snapshots do few of.
-_MOST_PIECE = 64
-_FIRST_PIECE = 4
-_PIECE_S = 0.5
-_MOST_SHAPES = 32
+_MAX_K = 100
+_MAX_PENDING = 512
+# Searches in a batch: as many as are done in the time wanted, which large snapshots do few of.
+_MAX_BATCH = 64
+_FIRST_BATCH = 4
+_BATCH_S = 0.5
+_MAX_SHAPES = 32
 # 16 searches of 50,000 x 384 numbers, done together, cost 12 ms of a core, and 64 cost 36 ms.
 _GATHER_S = 3.0
-# Of the time of one core; a piece is followed by a rest of so many times what it cost.
+# Of the time of one core; a searches is followed by a rest of so many times what it cost.
 _BUSY_RATIO = 0.1
 _REST = 1 / _BUSY_RATIO - 1
 # What a core compares: measured 2.5e10 with 16 queries at once, 3.4e10 with 64, and 6e9 with one
 # after another.
 _NUMBERS_PER_S = 1e10
 _SEARCH_S = 5e-4
-_OF_LAST = 500
-_FORGOTTEN_S = 300.0
+_RECENT_SEARCHES = 500
+_FORGET_ARM_S = 300.0
 _log = logging.getLogger(__name__)
 
 # Gives the share of searches to look at, 0..1, of a snapshot that answers as an arm.
@@ -64,7 +64,7 @@ class _BatchKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _PendingBatch:
-    """Searches that are alike. ready: Clock time from which they are done, however few they are."""
+    """Searches that are key. ready: Clock time from which they are done, however few they are."""
 
     ready: float
     sampled: list[RerunRequest] = field(default_factory=list)
@@ -79,7 +79,7 @@ class _RecentRecall(NamedTuple):
 
 
 def core_seconds(spent_s: float, searches: int, numbers: int) -> float:
-    """Returns the seconds of a core that a piece cost.
+    """Returns the seconds of a core that a searches cost.
 
     Where requests keep the machine busy it takes ten times as long as it works: then what its
     arithmetic takes is counted.
@@ -119,17 +119,17 @@ class RecallMonitor:
         self._shares = shares
         self._on_recall = on_recall
         self._clock = clock
-        self._waiting: dict[_BatchKey, _PendingBatch] = {}
+        self._pending: dict[_BatchKey, _PendingBatch] = {}
         self._count = 0
-        self._filled = asyncio.Event()
+        self._has_pending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # By collection and arm.
-        self._lately: dict[tuple[str, c.Arm | None], _RecentRecall] = {}
+        self._recent: dict[tuple[str, c.Arm | None], _RecentRecall] = {}
         self._shapes: set[str] = set()
-        self._piece = _FIRST_PIECE
+        self._batch_size = _FIRST_BATCH
         self._numbers = 0
         # Snapshots that cannot be searched exactly.
-        self._unable: set[str] = set()
+        self._inexact_snapshots: set[str] = set()
 
     def start(self) -> None:
         """Begins to look at what is sampled; on a running loop."""
@@ -143,146 +143,152 @@ class RecallMonitor:
                 await self._task
             self._task = None
 
-    def observe(self, happening: RequestEvent) -> None:
+    def observe(self, event: RequestEvent) -> None:
         """Takes a search into the sample, or leaves it; never raises."""
-        if not isinstance(happening, SearchEvent):
+        if not isinstance(event, SearchEvent):
             return
-        served, arm, _, options, asked, hits, mark = happening
+        served, arm, _, options, asked, hits, mark = event
         share = self._shares(served, arm)
         if not share or random.random() >= share or asked is None or options.exact:
             return
         vectors = asked.queries.vectors
-        if len(vectors) != 1 or not served.approximate or served.snapshot_id in self._unable:
+        if (
+            len(vectors) != 1
+            or not served.approximate
+            or served.snapshot_id in self._inexact_snapshots
+        ):
             return
-        if self._count >= _MOST_WAITING:
+        if self._count >= _MAX_PENDING:
             metrics.recall_skipped.labels(served.name, "full").inc()
             return
-        places = options.k
+        k = options.k
         if asked.mode is c.SearchMode.HYBRID:
-            places = max(places, served.fusion.candidates)
-        alike = c.SearchOptions(
+            k = max(k, served.fusion.candidates)
+        rerun_options = c.SearchOptions(
             # As wide as it was asked: what is wanted widens the search of a graph.
-            k=min(max(places, RECALL_K), _MOST_PLACES),
+            k=min(max(k, RECALL_K), _MAX_K),
             level=options.level,
             ef_search=options.ef_search,
             nprobe=options.nprobe,
             filter=options.filter,
         )
-        key = _BatchKey(served.name, served.snapshot_id, arm, alike)
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            waiting = self._waiting[key] = _PendingBatch(self._clock() + _GATHER_S)
-        waiting.sampled.append(
+        key = _BatchKey(served.name, served.snapshot_id, arm, rerun_options)
+        batch = self._pending.get(key)
+        if batch is None:
+            batch = self._pending[key] = _PendingBatch(self._clock() + _GATHER_S)
+        batch.sampled.append(
             RerunRequest(
                 vectors,
                 asked.excluded.get(0, frozenset()),
-                hits[:RECALL_K] if _are_what_was_found(asked.mode, options) else None,
+                hits[:RECALL_K] if _are_index_hits(asked.mode, options) else None,
                 mark,
             )
         )
         self._count += 1
-        self._filled.set()
+        self._has_pending.set()
 
-    async def look(self) -> int:
-        """Does one piece of what waits again, the options that wait longest first.
+    async def check_batch(self) -> int:
+        """Does one searches of what waits again, the options that wait longest first.
 
         Returns: Searches that were compared.
         """
-        if not self._waiting:
+        if not self._pending:
             return 0
-        alike = min(self._waiting, key=lambda one: self._waiting[one].ready)
-        waiting = self._waiting.pop(alike)
-        piece, left = waiting.sampled[: self._piece], waiting.sampled[self._piece :]
+        key = min(self._pending, key=lambda one: self._pending[one].ready)
+        batch = self._pending.pop(key)
+        searches, left = batch.sampled[: self._batch_size], batch.sampled[self._batch_size :]
         if left:
             # Behind the others: none of them waits for one that is asked for all the time.
-            self._waiting[alike] = _PendingBatch(max(self._clock(), waiting.ready), left)
-        self._count -= len(piece)
-        if not self._waiting:
-            self._filled.clear()
+            self._pending[key] = _PendingBatch(max(self._clock(), batch.ready), left)
+        self._count -= len(searches)
+        if not self._pending:
+            self._has_pending.clear()
         try:
-            return await self._compare(alike, piece)
+            return await self._compare(key, searches)
         except Unsupported as error:
-            self._unable.add(alike.snapshot_id)
-            self._skip(alike, "unsupported", len(piece), error.message)
+            self._inexact_snapshots.add(key.snapshot_id)
+            self._skip(key, "unsupported", len(searches), error.message)
         except SnapshotGone:
-            self._skip(alike, "gone", len(piece))
+            self._skip(key, "gone", len(searches))
         except NearlineError as error:
-            self._skip(alike, "failed", len(piece), error.message)
+            self._skip(key, "failed", len(searches), error.message)
         return 0
 
     async def _run(self) -> None:
         while True:
-            await self._filled.wait()
-            soonest = min(one.ready for one in self._waiting.values())
+            await self._has_pending.wait()
+            soonest = min(one.ready for one in self._pending.values())
             if (gathers_s := soonest - self._clock()) > 0:
                 await asyncio.sleep(gathers_s)
             start, compared = time.perf_counter(), 0
             try:
-                compared = await self.look()
+                compared = await self.check_batch()
             except Exception:
                 # Whatever it was, requests are answered all the same.
                 _log.exception("recall not measured")
             spent_s = time.perf_counter() - start
-            fit = int(self._piece * _PIECE_S / max(spent_s, 1e-6))
-            self._piece = min(max(1, fit), _MOST_PIECE)
+            fit = int(self._batch_size * _BATCH_S / max(spent_s, 1e-6))
+            self._batch_size = min(max(1, fit), _MAX_BATCH)
             await asyncio.sleep(_REST * core_seconds(spent_s, compared, self._numbers))
 
-    async def _compare(self, alike: _BatchKey, piece: Sequence[RerunRequest]) -> int:
-        held = self._collections.holdings.get(alike.collection, alike.snapshot_id)
+    async def _compare(self, key: _BatchKey, searches: Sequence[RerunRequest]) -> int:
+        held = self._collections.loaded.get(key.collection, key.snapshot_id)
         if held is None:
-            self._skip(alike, "gone", len(piece))
+            self._skip(key, "gone", len(searches))
             return 0
         with held as served:
-            again = await rerun_exactly(served, piece, alike.options)
+            result = await rerun_exactly(served, searches, key.options)
             self._numbers = served.chunks * served.dim
-        for reason, count in again.left_out.items():
-            self._skip(alike, reason, count)
-        chunks = alike.options.level is c.HitLevel.CHUNK
-        for best, near in again.pairs:
+        for reason, count in result.left_out.items():
+            self._skip(key, reason, count)
+        chunks = key.options.level is c.HitLevel.CHUNK
+        for best, near in result.pairs:
             if best:
-                self._tell(alike, compute_recall(best[:RECALL_K], near[:RECALL_K], chunks=chunks))
-        return len(again.pairs)
+                self._export_recall(
+                    key, compute_recall(best[:RECALL_K], near[:RECALL_K], chunks=chunks)
+                )
+        return len(result.pairs)
 
-    def _tell(self, alike: _BatchKey, compared: RecallResult) -> None:
-        name, arm = alike.collection, "" if alike.arm is None else alike.arm.value
-        shape = filter_shape(alike.options.filter)
-        if shape not in self._shapes and len(self._shapes) >= _MOST_SHAPES:
+    def _export_recall(self, key: _BatchKey, compared: RecallResult) -> None:
+        name, arm = key.collection, "" if key.arm is None else key.arm.value
+        shape = filter_shape(key.options.filter)
+        if shape not in self._shapes and len(self._shapes) >= _MAX_SHAPES:
             shape = "other"
         self._shapes.add(shape)
         metrics.online_recall.labels(name, arm, shape).observe(compared.recall)
         for shard, recall in compared.by_shard.items():
             metrics.shard_recall.labels(name, arm, str(shard)).observe(recall)
-        lately = self._lately.get((name, alike.arm))
-        same = lately is not None and lately.snapshot_id == alike.snapshot_id
-        last = lately.recalls if lately is not None and same else deque(maxlen=_OF_LAST)
+        recent = self._recent.get((name, key.arm))
+        same = recent is not None and recent.snapshot_id == key.snapshot_id
+        last = recent.recalls if recent is not None and same else deque(maxlen=_RECENT_SEARCHES)
         last.append(compared.recall)
-        self._lately[name, alike.arm] = _RecentRecall(alike.snapshot_id, last, self._clock())
+        self._recent[name, key.arm] = _RecentRecall(key.snapshot_id, last, self._clock())
         metrics.online_recall_mean.labels(name, arm).set(sum(last) / len(last))
         self._forget_arms(name)
-        self._on_recall(name, alike.arm, compared.recall)
+        self._on_recall(name, key.arm, compared.recall)
 
     def _forget_arms(self, name: str) -> None:
         """Takes back the mean of arms that nobody asks any more: a trial has ended, or begun."""
-        gone = self._clock() - _FORGOTTEN_S
-        for key in [one for one, lately in self._lately.items() if lately.time < gone]:
+        gone = self._clock() - _FORGET_ARM_S
+        for key in [one for one, recent in self._recent.items() if recent.time < gone]:
             if key[0] == name:
-                del self._lately[key]
+                del self._recent[key]
                 metrics.online_recall_mean.remove(name, "" if key[1] is None else key[1].value)
 
-    def _skip(self, alike: _BatchKey, reason: str, count: int, why: str = "") -> None:
-        metrics.recall_skipped.labels(alike.collection, reason).inc(count)
+    def _skip(self, key: _BatchKey, reason: str, count: int, why: str = "") -> None:
+        metrics.recall_skipped.labels(key.collection, reason).inc(count)
         if why:
             _log.warning(
                 "recall not measured",
                 extra={
-                    "collection": alike.collection,
-                    "snapshot_id": alike.snapshot_id,
+                    "collection": key.collection,
+                    "snapshot_id": key.snapshot_id,
                     "reason": why,
                 },
             )
 
 
-def _are_what_was_found(mode: c.SearchMode, options: c.SearchOptions) -> bool:
+def _are_index_hits(mode: c.SearchMode, options: c.SearchOptions) -> bool:
     """Returns whether the first hits of an answer are what the index found best, and no fewer."""
     plain = options.min_score is None and options.grouping is None and not options.diversity
     return mode is c.SearchMode.DENSE and options.k >= RECALL_K and plain

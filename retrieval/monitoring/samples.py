@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from retrieval.behaviour.model import BehaviourModel
 
-_MOST_ITEMS = 1_000
+_MAX_ITEMS = 1_000
 # Fewer interactions say too little of so many items: one item for ten of them.
-_PER_ITEM = 10
-_LEAST_INTERACTIONS = 500
+_INTERACTIONS_PER_ITEM = 10
+_MIN_INTERACTIONS = 500
 
 
 class SearchObservation(NamedTuple):
@@ -52,16 +52,16 @@ class Reservoir:
             self.kept[place] = one
 
 
-def stack_vectors(askings: Sequence[SearchObservation]) -> NDArray[np.float32]:
+def stack_vectors(observations: Sequence[SearchObservation]) -> NDArray[np.float32]:
     """Returns the vectors of those that have one: (n, d)."""
-    rows = [one.vector for one in askings if one.vector is not None]
+    rows = [one.vector for one in observations if one.vector is not None]
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def scores_by_mode(askings: Sequence[SearchObservation]) -> Mapping[c.SearchMode, list[float]]:
+def scores_by_mode(observations: Sequence[SearchObservation]) -> Mapping[c.SearchMode, list[float]]:
     """Returns the best scores by mode: those of one mode cannot be held against another's."""
     found: dict[c.SearchMode, list[float]] = {}
-    for one in askings:
+    for one in observations:
         if one.score is not None:
             found.setdefault(one.mode, []).append(one.score)
     return found
@@ -76,7 +76,7 @@ class ItemCounts:
 
     def __init__(self, learned: BehaviourModel) -> None:
         counts = learned.counts
-        best = np.argsort(-counts, kind="stable")[:_MOST_ITEMS]
+        best = np.argsort(-counts, kind="stable")[:_MAX_ITEMS]
         best = best[counts[best] > 0]
         self._before = counts[best].astype(np.float64)
         self._rest_before = max(0.0, float(counts.sum(dtype=np.float64) - self._before.sum()))
@@ -97,14 +97,14 @@ class ItemCounts:
                 self._now[place] += weight
             self._count += 1
 
-    def compared(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def popularity(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Returns the popularity of the items then and now, the last number being the rest.
 
         Of so few items that there are ten interactions for each. None: there are fewer than 500
         interactions, or none was learned from.
         """
-        items = min(len(self._before), self._count // _PER_ITEM)
-        if self._count < _LEAST_INTERACTIONS or not items:
+        items = min(len(self._before), self._count // _INTERACTIONS_PER_ITEM)
+        if self._count < _MIN_INTERACTIONS or not items:
             return None
         before = np.append(self._before[:items], self._rest_before + self._before[items:].sum())
         now = np.append(self._now[:items], self._rest_now + self._now[items:].sum())

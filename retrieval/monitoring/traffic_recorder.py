@@ -1,6 +1,6 @@
-"""Records a sample of what is asked, in the store, so that other snapshots can be judged by it.
+"""Records a sample of what is batch, in the store, so that other snapshots can be judged by it.
 
-Nothing that is written says who asked: no user, no session, and no text unless texts are asked for.
+Nothing that is written says who batch: no user, no session, and no text unless texts are batch for.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
 
 Privacy = Literal["off", "vectors", "texts"]
 MAX_FILES = 20
-_EVERY_S = 60.0
+_INTERVAL_S = 60.0
 _FULL_FILE = 500
 # While the store is slow; beyond, requests are dropped.
-_MOST_WAITING = 2_000
-_MOST_IDS = 100
+_MAX_PENDING = 2_000
+_MAX_IDS = 100
 _log = logging.getLogger(__name__)
 
 
@@ -51,10 +51,10 @@ class TrafficRecorder:
         self._store = store
         self._share = 0.0 if privacy == "off" else share
         self._texts = privacy == "texts"
-        self._waiting: dict[str, list[RecordedRequest]] = defaultdict(list)
+        self._pending: dict[str, list[RecordedRequest]] = defaultdict(list)
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._complained = False
+        self._warned = False
 
     def start(self) -> None:
         """Begins to write what is sampled; on a running loop."""
@@ -70,33 +70,33 @@ class TrafficRecorder:
             self._task = None
             await self.write()
 
-    def observe(self, happening: RequestEvent) -> None:
+    def observe(self, event: RequestEvent) -> None:
         """Takes a request into the sample, or leaves it; never raises."""
         if random.random() >= self._share:
             return
-        if isinstance(happening, SearchEvent):
-            request = self._search(happening)
-        elif isinstance(happening, RecommendEvent):
-            request = _list(happening)
+        if isinstance(event, SearchEvent):
+            request = self._record_search(event)
+        elif isinstance(event, RecommendEvent):
+            request = _record_list(event)
         else:
             return
         if request is None:
             return
-        name = happening.collection.name
-        waiting = self._waiting[name]
-        if len(waiting) >= _MOST_WAITING:
+        name = event.collection.name
+        pending = self._pending[name]
+        if len(pending) >= _MAX_PENDING:
             metrics.recorded.labels(name, "dropped").inc()
             return
-        waiting.append(request)
-        if len(waiting) >= _FULL_FILE:
+        pending.append(request)
+        if len(pending) >= _FULL_FILE:
             self._full.set()
 
     async def write(self) -> None:
         """Writes what waits, a file per collection; what fails is counted, and said once."""
         self._full.clear()
-        for name in list(self._waiting):
+        for name in list(self._pending):
             # One by one: where this is cancelled, the others still wait.
-            requests = self._waiting.pop(name)
+            requests = self._pending.pop(name)
             outcome = await asyncio.to_thread(self._write_now, name, requests)
             metrics.recorded.labels(name, outcome).inc(len(requests))
 
@@ -105,20 +105,20 @@ class TrafficRecorder:
             write_traffic(self._store, collection, requests)
             remove_old_traffic(self._store, collection, MAX_FILES)
         except (NearlineError, OSError) as error:
-            if not self._complained:
-                self._complained = True
+            if not self._warned:
+                self._warned = True
                 _log.warning(
                     "requests are not recorded; said once",
                     extra={"collection": collection, "reason": str(error)},
                 )
             return "failed"
-        self._complained = False
+        self._warned = False
         return "written"
 
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY_S):
+                async with asyncio.timeout(_INTERVAL_S):
                     await self._full.wait()
             try:
                 await self.write()
@@ -126,30 +126,30 @@ class TrafficRecorder:
                 # Whatever it was, requests are answered all the same.
                 _log.exception("requests are not recorded")
 
-    def _search(self, happening: SearchEvent) -> RecordedRequest | None:
-        served, _, query, options, asked, hits, _ = happening
+    def _record_search(self, event: SearchEvent) -> RecordedRequest | None:
+        served, _, query, options, batch, hits, _ = event
         vector = b""
-        if query.text is not None and asked is not None and len(asked.queries.vectors) == 1:
-            vector = asked.queries.vectors[0].astype("<f4").tobytes()
+        if query.text is not None and batch is not None and len(batch.queries.vectors) == 1:
+            vector = batch.queries.vectors[0].astype("<f4").tobytes()
         shown = query
         if query.text is not None and not self._texts:
             if not vector:
                 return None
-            assert asked is not None
-            shown = c.Query(vector=asked.queries.vectors[0])
+            assert batch is not None
+            shown = c.Query(vector=batch.queries.vectors[0])
         message = RecordedRequest(
             time=_now(),
             snapshot_id=served.snapshot_id,
             fingerprint=served.fingerprint,
             vector=vector,
-            ids=[hit.id for hit in hits[:_MOST_IDS]],
-            scores=[hit.score for hit in hits[:_MOST_IDS]],
+            ids=[hit.id for hit in hits[:_MAX_IDS]],
+            scores=[hit.score for hit in hits[:_MAX_IDS]],
         )
         message.search.collection = served.name
         message.search.query.CopyFrom(wire.query_to_proto(shown))
         plain = c.SearchOptions(
             k=options.k,
-            # Of a text only its vector is left, and that cannot be asked for by words.
+            # Of a text only its vector is left, and that cannot be batch for by words.
             mode=options.mode if shown.text is not None else None,
             level=options.level,
             payload=options.payload,
@@ -166,9 +166,9 @@ class TrafficRecorder:
         return message
 
 
-def _list(happening: RecommendEvent) -> RecordedRequest:
-    served, _, audience, options, reply, personal = happening
-    shown = reply.recommendations[:_MOST_IDS]
+def _record_list(event: RecommendEvent) -> RecordedRequest:
+    served, _, audience, options, reply, personal = event
+    shown = reply.recommendations[:_MAX_IDS]
     message = RecordedRequest(
         time=_now(),
         snapshot_id=served.snapshot_id,

@@ -133,7 +133,7 @@ class RecommendationService:
 
         requester = Requester(audience.user_id, audience.session_id)
         try:
-            return await self._collections.answer(collection, answer, asker=requester)
+            return await self._collections.answer(collection, answer, requester=requester)
         except InvalidRequest as error:
             raise _name_filter(error, options.filter, policy) from error
 
@@ -151,7 +151,7 @@ class RecommendationService:
             reply = await self._require_states().record(collection, interactions, idempotency_key)
         trial = self._collections.trials.get(collection)
         if trial is not None:
-            trial.interacted(interactions)
+            trial.record_interactions(interactions)
         if self._observe is not None:
             self._observe(InteractionsEvent(collection, interactions))
         return reply

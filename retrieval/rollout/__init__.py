@@ -1,1 +1,1 @@
-"""Trying a snapshot beside the current one: dealt to, judged, and backed out by itself."""
+"""Canary rollouts: split traffic, analyse both arms, back out automatically."""

@@ -1,4 +1,4 @@
-"""Whether a canary is backed out: every test of a rollout, and what they have seen."""
+"""Canary analysis: decides by sequential tests whether to back out a canary."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from retrieval.rollout.evidence.mean_test import MeanTest
 from retrieval.rollout.evidence.share_test import ShareTest
 from retrieval.rollout.latency_test import LatencyTest
 
-# Requests of each arm, on average, before latencies are judged: the first ones find cold caches.
-_WARM = 50
-_REQUESTS_BETWEEN_LOOKS = 32
+# Mean number of requests per arm before latencies count; the first ones hit cold caches.
+_WARM_UP_REQUESTS = 50
+_REQUESTS_PER_EVALUATION = 32
 _64_BITS = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryLimits:
-    """What a canary is held to.
+    """Limits that a canary must meet.
 
-    false_alarm: Chance of backing out one that is as good, more than 0 and less than 1, however
-    long it is tried. latency_ratio: Latency that it may have, as a multiple of that of the current
-    snapshot, >= 1. min_recall: Mean recall@10 that it must have, 0..1; 0: not judged.
-    Raises: InvalidRequest.
+    false_alarm: Probability of backing out a canary that is as good as the current snapshot,
+        however long the trial runs; more than 0 and less than 1.
+    latency_ratio: Allowed latency as a multiple of the latency of the current snapshot, >= 1.
+    min_recall: Required mean recall@10, 0..1; 0 disables the test.
+    Raises: InvalidRequest: A limit is out of range.
     """
 
     false_alarm: float = 0.01
@@ -38,18 +39,22 @@ class CanaryLimits:
     def __post_init__(self) -> None:
         if not (0 < self.false_alarm < 1 and 1 <= self.latency_ratio < math.inf):
             raise InvalidRequest(
-                f"a rollout cannot have false_alarm {self.false_alarm:g} and latency_ratio "
-                f"{self.latency_ratio:g}; give 0 < false_alarm < 1 and latency_ratio >= 1"
+                f"a rollout has false_alarm {self.false_alarm:g} and latency_ratio "
+                f"{self.latency_ratio:g}; 0 < false_alarm < 1 and latency_ratio >= 1 are required"
             )
         if not 0 <= self.min_recall <= 1:
-            raise InvalidRequest(f"min_recall is {self.min_recall:g}; give 0..1, 0: not judged")
+            raise InvalidRequest(
+                f"min_recall is {self.min_recall:g}; 0..1 is allowed, 0 disables it"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestState:
-    """How a test stands.
+    """State of a test.
 
-    evidence: Against the canary, as a factor. limit: Where it backs out. seen: For people.
+    evidence: Evidence against the canary, as a factor.
+    limit: Evidence at which the canary is backed out.
+    seen: Observations in words.
     """
 
     # Not for pytest.
@@ -61,39 +66,42 @@ class TestState:
     seen: str
 
 
-class _Test(Protocol):
+class _SequentialTest(Protocol):
     @property
     def log_evidence(self) -> float: ...
 
 
 class CanaryAnalysis:
-    """Holds a canary to its limits, by what becomes of requests and lists.
+    """Tests a canary against its limits by the outcomes of requests and lists.
 
-    Every test claims an equal part of `limits.false_alarm`, so that is the chance that any of them
-    ever backs out a canary that is as good (Bonferroni; each holds however often one looks). All
-    but recall take from the dealing alone what is to be expected, see `ShareTest`; so every request
-    of either arm must be reported, whatever became of it.
+    Every test gets an equal part of `limits.false_alarm`, which is therefore the probability that
+    any of them ever backs out a canary that is as good (Bonferroni; each test stays valid however
+    often it is evaluated). All tests but recall derive their expectation from the traffic split
+    alone, see `ShareTest`. So every request of either arm must be recorded, whatever its outcome.
 
-    Where a draw decides for more than one request, each unit counts once for each test, by its
-    first event; for latency see `LatencyTest`.
+    If one draw assigns several requests, each unit counts once per test, with its first event; for
+    latency see `LatencyTest`.
 
-    Nothing here raises, waits, or knows the time; a request costs microseconds.
+    No method raises, blocks or reads the clock; recording a request takes microseconds.
 
     Args:
-        share: Chance that a request, or a unit, is dealt to the canary, more than 0, less than 1.
-        limits: What it is held to.
-        dealt_by_unit: Whether several requests may share a draw: of a user, or of a session.
-    Raises: InvalidRequest.
+        share: Probability that a request or a unit is assigned to the canary, more than 0 and less
+            than 1.
+        limits: Limits of the canary.
+        dealt_by_unit: Whether several requests may share a draw: those of a user or a session.
+    Raises: InvalidRequest: The share is out of range.
     """
 
     def __init__(self, share: float, limits: CanaryLimits, *, dealt_by_unit: bool) -> None:
         if not 0 < share < 1:
-            raise InvalidRequest(f"a canary's share is {share:g}; give more than 0, less than 1")
+            raise InvalidRequest(
+                f"the share of a canary is {share:g}; more than 0 and less than 1 is required"
+            )
         self._share = share
         self._limits = limits
         self._current, self._canary = ArmCounter(), ArmCounter()
         self._requests = 0
-        self._warm_after = math.ceil(_WARM / min(share, 1 - share))
+        self._warm_after = math.ceil(_WARM_UP_REQUESTS / min(share, 1 - share))
         self._units = DistinctSampler() if dealt_by_unit else None
         self._lists = DistinctSampler()
         self._latencies = LatencyTest(share, limits.latency_ratio, self._units)
@@ -102,7 +110,7 @@ class CanaryAnalysis:
         self._clicks = ShareTest(share, "less")
         self._conversions = ShareTest(share, "less")
         self._sample_ratio = ShareTest(share, "either")
-        self._tests: dict[str, tuple[_Test, Callable[[ArmState, ArmState], str]]] = {
+        self._tests: dict[str, tuple[_SequentialTest, Callable[[ArmState, ArmState], str]]] = {
             "latency": (self._latencies, _latency_seen),
             "tail_latency": (self._latencies.tail, _tail_seen),
             "errors": (self._errors, _errors_seen),
@@ -114,22 +122,22 @@ class CanaryAnalysis:
             self._tests["recall"] = (self._recall, self._recall_seen)
         self._limit = len(self._tests) / limits.false_alarm
         self._log_limit = math.log(self._limit)
-        self._broken = ""
+        self._breached_test = ""
         self._breach = ""
 
-    def request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
-        """Takes in a request that was answered, or failed through no fault of the caller.
+    def record_request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
+        """Records a request that was answered or failed through no fault of the caller.
 
         Args:
-            canary: Which arm it was dealt to.
-            unit: 64-bit hash of what it was dealt by; its 20 lowest bits must play no part in
-                which arm it was dealt to.
-            seconds: That it took, >= 0; not looked at where it failed.
+            canary: Whether the request was assigned to the canary.
+            unit: 64-bit hash of the unit; its 20 lowest bits must not influence the assignment.
+            seconds: Duration, >= 0; ignored for a failed request.
+            failed: Whether the request failed.
         """
         arm = self._canary if canary else self._current
         arm.requests += 1
         self._requests += 1
-        if self._first(unit, UNIT):
+        if self._counts(unit, UNIT):
             arm.units += 1 if self._units is None else self._units.weight
             self._sample_ratio.event(canary)
         if not failed:
@@ -138,32 +146,34 @@ class CanaryAnalysis:
             self._latencies.add(canary, unit, seconds, judged=judged)
         else:
             arm.errors += 1
-            if self._first(unit, ERROR):
+            if self._counts(unit, ERROR):
                 self._errors.event(canary)
-        if self._requests % _REQUESTS_BETWEEN_LOOKS == 0:
-            self._look()
+        if self._requests % _REQUESTS_PER_EVALUATION == 0:
+            self._evaluate()
 
-    def recall(self, canary: bool, value: float) -> None:
-        """Takes in the recall@10 of a search that was done again exactly, 0..1."""
+    def record_recall(self, canary: bool, value: float) -> None:
+        """Records the recall@10 of a search that was rerun exactly, 0..1."""
         arm = self._canary if canary else self._current
         arm.recall_samples += 1
         arm.recall += value
         if canary and self._recall is not None:
             self._recall.add(value)
 
-    def listed(self, canary: bool) -> None:
-        """Takes in that a list with a name was given."""
+    def record_list(self, canary: bool) -> None:
+        """Records a list that was returned with an id."""
         (self._canary if canary else self._current).lists += 1
 
-    def clicked(
+    def record_click(
         self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
     ) -> None:
-        """Takes in that something in a list was clicked, or bought; the first time of each counts.
+        """Records a click or a conversion in a list; only the first of each counts.
 
         Args:
-            canary: Which arm gave the list.
-            converted: It was bought.
-            unit: What the list's request was dealt by, as in `request`; None: the list by itself.
+            canary: Whether the list came from the canary.
+            list_id: Id of the list.
+            converted: Whether it was a conversion, such as a purchase.
+            unit: Unit of the list's request, as in `record_request`. None if the list is a unit of
+                its own.
         """
         arm = self._canary if canary else self._current
         purpose = CONVERSION if converted else CLICK
@@ -173,23 +183,23 @@ class CanaryAnalysis:
             arm.conversions += self._lists.weight
         else:
             arm.clicks += self._lists.weight
-        if unit is None or self._first(unit, purpose):
+        if unit is None or self._counts(unit, purpose):
             (self._conversions if converted else self._clicks).event(canary)
 
     @property
     def breach(self) -> str:
-        """Why the canary must be backed out, a sentence; empty: it need not be."""
-        self._look()
+        """Why the canary must be backed out, as a sentence; empty if it meets its limits."""
+        self._evaluate()
         return self._breach
 
     @property
-    def broken(self) -> str:
-        """Name of the test that says so; empty: none does."""
-        self._look()
-        return self._broken
+    def breached_test(self) -> str:
+        """Name of the test that backs out the canary; empty if none does."""
+        self._evaluate()
+        return self._breached_test
 
     def tests(self) -> Sequence[TestState]:
-        """Returns how each test stands."""
+        """Returns the state of each test."""
         current, canary = self.arms()
         return [
             TestState(
@@ -202,19 +212,19 @@ class CanaryAnalysis:
         ]
 
     def arms(self) -> tuple[ArmState, ArmState]:
-        """Returns what the current snapshot and the canary have seen."""
+        """Returns the states of the current snapshot and of the canary."""
         return self._current.state(), self._canary.state()
 
-    def _first(self, unit: int, purpose: int) -> bool:
+    def _counts(self, unit: int, purpose: int) -> bool:
         return self._units is None or self._units.first(unit, purpose)
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         if self._breach:
             return
         for name, (test, seen) in self._tests.items():
             log_evidence = test.log_evidence
             if log_evidence >= self._log_limit:
-                self._broken = name
+                self._breached_test = name
                 self._breach = (
                     f"{name}: {seen(*self.arms())}; "
                     f"evidence {evidence_factor(log_evidence):.4g} >= {self._limit:.4g}"
@@ -223,15 +233,17 @@ class CanaryAnalysis:
 
     def _recall_seen(self, current: ArmState, canary: ArmState) -> str:
         if not canary.recall_samples:
-            return "no search of the canary was done again exactly"
+            return "no search of the canary was rerun exactly"
         return (
             f"canary {canary.recall:.3f} in {canary.recall_samples} searches, at least "
-            f"{self._limits.min_recall:g} wanted"
+            f"{self._limits.min_recall:g} required"
         )
 
     def _ratio_seen(self, current: ArmState, canary: ArmState) -> str:
         seen = canary.units / max(1, canary.units + current.units)
-        return f"canary {seen:.2%} of {canary.units + current.units} units, {self._share:.2%} dealt"
+        return (
+            f"canary {seen:.2%} of {canary.units + current.units} units, assigned {self._share:.2%}"
+        )
 
 
 def _latency_seen(current: ArmState, canary: ArmState) -> str:
@@ -258,6 +270,6 @@ def _clicks_seen(current: ArmState, canary: ArmState) -> str:
 
 def _conversions_seen(current: ArmState, canary: ArmState) -> str:
     return (
-        f"canary {canary.conversions} of {canary.lists} lists bought from against "
+        f"canary {canary.conversions} of {canary.lists} lists converted against "
         f"{current.conversions} of {current.lists}"
     )

@@ -1,4 +1,4 @@
-"""What became of the requests of one arm."""
+"""Outcomes of the requests of one arm."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ _LATEST = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmState:
-    """What one arm has seen.
+    """State of one arm.
 
-    requests: Reported. errors: Failed through no fault of the caller. units: Users, sessions or
-    requests. p50_ms, p95_ms, p99_ms: Latency of the latest 1,024 that did not fail; 0: none did.
-    recall_samples, recall: Searches done again exactly, and their mean recall, 0..1; 0: none was.
-    lists, clicks, conversions: Lists given with a name; of them, those that anything was clicked
-    in, or bought from.
+    requests: Number of requests.
+    errors: Requests that failed through no fault of the caller.
+    units: Users, sessions or requests.
+    p50_ms, p95_ms, p99_ms: Latency percentiles of the latest 1,024 successful requests; 0 without
+        any.
+    recall_samples, recall: Searches rerun exactly, and their mean recall, 0..1; 0 without any.
+    lists, clicks, conversions: Lists returned with an id, and how many of them had a click or a
+        conversion.
     """
 
     requests: int
@@ -36,7 +39,7 @@ class ArmState:
 
 @dataclass(slots=True)
 class ArmCounter:
-    """Counts it; recall: The sum."""
+    """Counts the outcomes of one arm; `recall` is the sum."""
 
     requests: int = 0
     errors: int = 0
@@ -49,7 +52,7 @@ class ArmCounter:
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
 
     def state(self) -> ArmState:
-        """Returns what has been counted."""
+        """Returns the current state."""
         p50, p95, p99 = quantiles(self.seconds or (0.0,), (0.5, 0.95, 0.99))
         return ArmState(
             requests=self.requests,

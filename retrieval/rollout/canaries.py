@@ -1,4 +1,4 @@
-"""Follows the canaries that aliases name: loads them, has them tried, and ends what goes badly."""
+"""Runs the canaries that aliases name: loads them, starts trials, and backs out bad ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
 
 _BACKOFF = Backoff(1.0, 60.0)
-# A canary that cannot be had for so long is backed out.
+# A canary that cannot be loaded for this long is backed out.
 _AWAY_S = 300.0
 AWAY = "away"
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _FollowedCanary:
-    """A record that names a canary, and how far it is here. began: Seconds of the clock."""
+    """An alias record that names a canary, and its progress here. began: Clock time in seconds."""
 
     record: snapshot_pb2.AliasRecord
     began: float
@@ -40,17 +40,18 @@ class _FollowedCanary:
 
 
 class CanaryController:
-    """Keeps what is tried here at what the aliases name. Belongs to the event loop.
+    """Keeps the trials of this router in step with the aliases. Belongs to the event loop.
 
-    Each router judges by the requests that it answered itself, and any of them may end the trial
-    for all: by a record without the canary, made only where the one that began it is in force.
+    Each router analyses the requests that it answered itself. Any router may end the trial for all
+    of them by writing an alias record without the canary, provided that the record that started the
+    trial is still current.
 
     Args:
         store: The store.
-        collections: What is loaded; gets and loses trials.
-        load: Gets a snapshot ready, as `Life.load`.
-        forget: Lets go of a snapshot (collection, id) that was to be got ready and is not wanted.
-        clock: Gives seconds that never go back.
+        collections: Collections served here; trials are added and removed.
+        load: Prepares a snapshot, see `LifecycleHooks.load`.
+        forget: Releases a snapshot (collection, id) whose preparation is no longer needed.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -69,37 +70,37 @@ class CanaryController:
         self._clock = clock
         self._following: dict[str, _FollowedCanary] = {}
 
-    def see(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
-        """Notes the record in force; called at every look at the aliases."""
+    def update(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
+        """Processes the current alias record; called at every poll of the aliases."""
         known = self._following.get(name)
         if known is not None and known.record.epoch == record.epoch:
-            self._judge(name, known)
+            self._check(name, known)
             return
-        if known is not None and self._awaits_flip(name, known, record):
-            # It became current: whoever it answers goes on being answered by it until all are.
+        if known is not None and self._awaits_promotion(name, known, record):
+            # The canary was promoted: it keeps its requests until it answers all of them.
             return
         if known is not None:
-            # A canary that gets another share goes on with the one that it had until then.
-            self._end(name, known, goes_on=record.canary, named=record.current)
+            # A canary whose share changes keeps the old share until the new trial starts.
+            self._end(name, known, continues_as=record.canary, keep=record.current)
         if record.canary:
             following = _FollowedCanary(record, self._clock())
             self._following[name] = following
             following.loading = asyncio.ensure_future(self._begin(name, following))
 
     def problem(self, name: str) -> str:
-        """Why the canary of a collection is not tried here; empty: it is, or there is none."""
+        """Returns why the canary of a collection has no trial here; empty if it has one."""
         following = self._following.get(name)
         if following is None or self._trial(name, following) is not None:
             return ""
         return following.problem or "it is being loaded"
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Ends all trials."""
         for name, following in list(self._following.items()):
-            self._end(name, following, named=following.record.canary)
+            self._end(name, following, keep=following.record.canary)
 
     async def _begin(self, name: str, following: _FollowedCanary) -> None:
-        """Loads a canary, again and again where that fails, and has it tried."""
+        """Loads a canary, retrying until it succeeds, and starts its trial."""
         record = following.record
         async for _ in _attempts():
             try:
@@ -113,7 +114,7 @@ class CanaryController:
                     error.message if isinstance(error, NearlineError) else repr(error)
                 )
                 _log.warning(
-                    "canary cannot be tried",
+                    "canary cannot be loaded",
                     extra={
                         "collection": name,
                         "snapshot_id": record.canary,
@@ -124,16 +125,16 @@ class CanaryController:
                 )
             else:
                 break
-        held = self._collections.holdings.hold(name, record.canary, served)
-        judge = CanaryAnalysis(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
+        held = self._collections.loaded.add(name, record.canary, served)
+        analysis = CanaryAnalysis(split.share, split.limits, dealt_by_unit=split.dealt_by_unit)
         before = self._collections.trials.get(name)
-        self._collections.trials[name] = Trial(split, held, judge)
+        self._collections.trials[name] = Trial(split, held, analysis)
         if before is not None:
             before.end()
         following.problem = ""
         metrics.rollout_share.labels(name).set(0.0 if split.shadow else split.share)
         _log.info(
-            "canary is tried",
+            "canary trial started",
             extra={
                 "collection": name,
                 "snapshot_id": split.canary,
@@ -143,21 +144,21 @@ class CanaryController:
             },
         )
 
-    def _judge(self, name: str, following: _FollowedCanary) -> None:
+    def _check(self, name: str, following: _FollowedCanary) -> None:
         trial = self._trial(name, following)
         test = breach = ""
         if trial is not None:
-            test, breach = trial.judge.broken, trial.judge.breach
-            _export(name, trial)
+            test, breach = trial.analysis.breached_test, trial.analysis.breach
+            _export_evidence(name, trial)
         elif following.problem:
             waited_s = self._clock() - following.began
             limits = following.record.rollout.limits
             if waited_s > (limits.away_s if limits.HasField("away_s") else _AWAY_S):
                 test = AWAY
-                breach = f"it could not be had for {waited_s:.0f} s: {following.problem}"
+                breach = f"it could not be loaded for {waited_s:.0f} s: {following.problem}"
         if not breach or following.backing_out:
             return
-        # It gets no request here from now on, whatever becomes of the record.
+        # From now on the canary gets no requests here, even if writing the record fails.
         ended = self._collections.trials.pop(name, None)
         if ended is not None:
             ended.end()
@@ -170,10 +171,10 @@ class CanaryController:
     async def _back_out(
         self, name: str, following: _FollowedCanary, test: str, breach: str
     ) -> None:
-        """Makes the record that ends the trial everywhere, again and again where that fails."""
+        """Writes the record that ends the trial everywhere, retrying until it succeeds."""
         record = following.record
         _log.error(
-            "canary backs out",
+            "canary is backed out",
             extra={"collection": name, "snapshot_id": record.canary, "reason": breach},
         )
         metrics.rollout_backouts.labels(name, test).inc()
@@ -184,10 +185,10 @@ class CanaryController:
                     self._store,
                     name,
                     expected_epoch=record.epoch,
-                    why=f"backed out by itself: {breach}",
+                    why=f"backed out automatically: {breach}",
                 )
             except Conflict:
-                return  # Another router was faster, or somebody decided otherwise.
+                return  # Another router was faster, or an operator changed the aliases.
             except NearlineError as error:
                 _log.error(
                     "canary cannot be backed out in the store",
@@ -196,41 +197,43 @@ class CanaryController:
             else:
                 return
 
-    def _awaits_flip(
+    def _awaits_promotion(
         self, name: str, following: _FollowedCanary, record: snapshot_pb2.AliasRecord
     ) -> bool:
-        """Returns whether a canary that answers has become current, and is not in force here
-        yet."""
+        """Returns whether a canary on trial was promoted but does not answer all requests yet."""
         if following.record.canary != record.current or self._trial(name, following) is None:
             return False
-        in_force = self._collections.holdings.current(name)
+        in_force = self._collections.loaded.current(name)
         return in_force is not None and in_force.key.snapshot_id != record.current
 
     def _trial(self, name: str, following: _FollowedCanary) -> Trial | None:
-        """Returns the trial of a record; None: that has not begun here, or has ended."""
+        """Returns the trial of a record; None if it has not started here or has ended."""
         trial = self._collections.trials.get(name)
         if trial is None or trial.split.epoch != following.record.epoch:
             return None
         return trial
 
-    def _end(self, name: str, following: _FollowedCanary, *, goes_on: str = "", named: str) -> None:
-        """Ends a trial, unless its canary goes on.
+    def _end(
+        self, name: str, following: _FollowedCanary, *, continues_as: str = "", keep: str
+    ) -> None:
+        """Ends a trial, unless its canary continues.
 
         Args:
-            goes_on: Canary of the record that follows. named: What else is not let go of.
+            continues_as: Canary of the next record.
+            keep: Another snapshot that must not be released.
         """
         del self._following[name]
         if following.loading is not None:
             following.loading.cancel()
         canary = following.record.canary
-        if canary == goes_on:
+        if canary == continues_as:
             return
         trial = self._collections.trials.pop(name, None)
         if trial is not None:
             trial.end()
         metrics.rollout_share.labels(name).set(0.0)
-        # What was loaded is held, and goes once it is due; what was being loaded nobody holds.
-        if canary != named and self._collections.holdings.get(name, canary) is None:
+        # A loaded canary is released once it is drained; one that was still loading, right here.
+        if canary != keep and self._collections.loaded.get(name, canary) is None:
             self._forget(name, canary)
 
 
@@ -241,6 +244,6 @@ async def _attempts() -> AsyncIterator[None]:
         await asyncio.sleep(delay_s)
 
 
-def _export(name: str, trial: Trial) -> None:
-    for test in trial.judge.tests():
+def _export_evidence(name: str, trial: Trial) -> None:
+    for test in trial.analysis.tests():
         metrics.rollout_evidence.labels(name, test.name).set(test.evidence / test.limit)

@@ -1,4 +1,4 @@
-"""The collections that a router serves, each request answered wholly from one snapshot."""
+"""Collections that a router serves; each request is answered from one snapshot."""
 
 from __future__ import annotations
 
@@ -22,40 +22,42 @@ DRAIN_S = 10.0
 
 
 class ServedCollections:
-    """What a router has loaded; hands each request one snapshot to be answered from.
+    """Snapshots that a router has loaded; assigns each request to one of them.
 
     Args:
-        drain_s: Seconds that a snapshot stays after its last request, once no alias names it.
-        clock: Gives seconds that never go back.
+        drain_s: Seconds that a snapshot stays loaded after its last request, once no alias names
+            it.
+        clock: Returns monotonic seconds.
 
-    trials: Canaries that get requests here, by collection.
+    loaded: The loaded snapshots.
+    trials: Canary trials that get requests here, by collection.
     """
 
     def __init__(
         self, drain_s: float = DRAIN_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.holdings: LoadedSnapshots[ServedCollection] = LoadedSnapshots(drain_s, clock)
+        self.loaded: LoadedSnapshots[ServedCollection] = LoadedSnapshots(drain_s, clock)
         self.trials: dict[str, Trial] = {}
 
     @property
     def in_force(self) -> Sequence[ServedCollection]:
-        """What is served, by name of the collection."""
-        return [held.value for held in self.holdings.in_force]
+        """The current snapshot of each collection, by name of the collection."""
+        return [held.value for held in self.loaded.in_force]
 
-    def tried(self, collection: str) -> ServedCollection | None:
-        """Returns the canary that gets requests of a collection; None: there is none."""
+    def canary(self, collection: str) -> ServedCollection | None:
+        """Returns the canary of a collection that gets requests; None if there is none."""
         trial = self.trials.get(collection)
         return None if trial is None else trial.canary
 
     def check_served(self, collection: str) -> None:
-        """Raises NotReady where nothing is loaded, NotFound where there is no such collection."""
-        if self.holdings.current(collection) is None:
+        """Raises NotReady if nothing is loaded, NotFound if the collection does not exist."""
+        if self.loaded.current(collection) is None:
             raise self._unknown(collection)
 
     def serve(self, served: ServedCollection) -> None:
-        """Serves a snapshot from now on; requests that began before end on the one before."""
-        self.holdings.hold(served.name, served.snapshot_id, served)
-        self.holdings.flip(served.name, served.snapshot_id)
+        """Makes a snapshot current; running requests finish on the previous one."""
+        self.loaded.add(served.name, served.snapshot_id, served)
+        self.loaded.make_current(served.name, served.snapshot_id)
         metrics.epoch_in_force.labels(served.name).set(served.epoch)
 
     async def answer(
@@ -63,50 +65,50 @@ class ServedCollections:
         collection: str,
         ask: Callable[[ServedCollection], Awaitable[_R]],
         snapshot_id: str = "",
-        asker: Requester | None = None,
+        requester: Requester | None = None,
     ) -> _R:
-        """Answers a request from one snapshot, which stays loaded until the answer is there.
+        """Answers a request from one snapshot, which stays loaded until the answer is complete.
 
-        Where a shard has let go of the snapshot in the meantime, the request is asked whole once
-        more, on the snapshot that is in force then. `ask` brings its own deadline: it is the same
-        both times.
+        If a shard has released the snapshot in the meantime, the whole request is repeated once on
+        the snapshot that is current then. `ask` has a deadline of its own, which covers both
+        attempts.
 
         Args:
             collection: Name of the collection.
-            ask: Answers from the snapshot it is given, and from no other.
-            snapshot_id: Snapshot that the caller named; empty: the one in force.
-            asker: Whom the request is for: a canary, if there is one, may answer it. None: it may
-                not.
-        Raises: NotReady: nothing is loaded. NotFound: no such collection. SnapshotGone: the
-            snapshot that the caller named is not loaded. Whatever `ask` raises.
+            ask: Answers the request from the snapshot passed to it, and from no other.
+            snapshot_id: Snapshot that the caller named; empty for the current one.
+            requester: User and session of a request that a canary may answer. If None, the current
+                snapshot answers it.
+        Raises: NotReady: Nothing is loaded. NotFound: The collection does not exist. SnapshotGone:
+            The named snapshot is not loaded. Any error of `ask`.
         """
-        if asker is not None and not snapshot_id and (trial := self.trials.get(collection)):
-            return await trial.answer(partial(self._answer, collection, ask, ""), ask, asker)
+        if requester is not None and not snapshot_id and (trial := self.trials.get(collection)):
+            return await trial.answer(partial(self._answer, collection, ask, ""), ask, requester)
         return await self._answer(collection, ask, snapshot_id)
 
     async def _answer(
         self, collection: str, ask: Callable[[ServedCollection], Awaitable[_R]], snapshot_id: str
     ) -> _R:
-        with self._held(collection, snapshot_id) as served:
+        with self._select(collection, snapshot_id) as served:
             try:
                 return await ask(served)
             except SnapshotGone:
                 if snapshot_id:
                     raise
         metrics.snapshot_retries.labels(served.name).inc()
-        with self._held(collection, "") as served, fanout.tolerate_missing_snapshot():
+        with self._select(collection, "") as served, fanout.tolerate_missing_snapshot():
             return await ask(served)
 
-    def _held(self, collection: str, snapshot_id: str) -> LoadedSnapshot[ServedCollection]:
-        held = self.holdings.current(collection)
+    def _select(self, collection: str, snapshot_id: str) -> LoadedSnapshot[ServedCollection]:
+        held = self.loaded.current(collection)
         if held is None:
             raise self._unknown(collection)
         if not snapshot_id:
             return held
-        named = self.holdings.get(collection, snapshot_id)
+        named = self.loaded.get(collection, snapshot_id)
         if named is None:
             raise SnapshotGone(
-                f"snapshot {snapshot_id} of {collection!r} is not loaded, "
+                f"snapshot {snapshot_id} of {collection!r} is not loaded, but "
                 f"{held.value.snapshot_id} is; retry the whole request without naming a snapshot",
                 field="options.snapshot_id",
             )
@@ -115,10 +117,12 @@ class ServedCollections:
     def _unknown(self, collection: str) -> NotReady | NotFound:
         known = [served.name for served in self.in_force]
         if not known:
-            return NotReady("no collection is loaded yet; wait for health to be SERVING")
+            return NotReady(
+                "no collection is loaded yet; wait until the health check reports SERVING"
+            )
         check_collection(collection)
         return NotFound(
-            f"collection {collection!r} is not served here; nearest first, there are: "
+            f"collection {collection!r} is not served here; the closest names are: "
             f"{suggest_names(collection, known)}",
             field="collection",
         )

@@ -1,24 +1,24 @@
-"""What has been counted, so that nothing counts twice, in bounded memory."""
+"""Counts each number once per purpose, in bounded memory."""
 
 from __future__ import annotations
 
-# Purposes; those above LATENCY are latency's, too.
+# Purposes, as bits. Bits above LATENCY belong to latency as well.
 UNIT, ERROR, CLICK, CONVERSION, TAIL, LATENCY = (1 << bit for bit in range(6))
-# The lowest bits of a number choose units that set thresholds (retrieval.rollout.latency_test).
+# The bits below select units that set thresholds (see retrieval.rollout.latency_test).
 _FIRST_BIT = 3
 
 
 class DistinctSampler:
-    """Remembers what was counted for which purposes.
+    """Remembers which numbers were counted for which purposes.
 
-    Once the memory is full it keeps half, by a bit of the number, and from then on only numbers of
-    that half count: none that was forgotten can count again, and since the bit has nothing to do
-    with what became of them, those that still count are a fair sample.
+    When the memory is full, the sampler keeps the half of the numbers with a certain bit unset, and
+    from then on only such numbers count. So no forgotten number can count again, and since the bit
+    is independent of the outcomes, the remaining numbers are a fair sample.
 
     Args:
-        most: Numbers remembered; at least 8: so many may differ in bits that no half goes by.
+        most: Numbers to remember, at least 8: that many may differ in the 3 unused bits alone.
 
-    weight: How many each one that counts now stands for.
+    weight: How many numbers each counted number represents.
     """
 
     def __init__(self, most: int = 1 << 17) -> None:
@@ -28,11 +28,11 @@ class DistinctSampler:
         self._counted: dict[int, int] = {}
 
     def first(self, number: int, purpose: int) -> bool:
-        """Returns whether a number counts for a purpose, and remembers that it has.
+        """Returns whether a number counts for a purpose, and remembers it.
 
         Args:
             number: A 64-bit hash.
-            purpose: One of those above: a power of two.
+            purpose: One of the purposes above, a power of two.
         """
         if number & self._left_out:
             return False
@@ -40,7 +40,7 @@ class DistinctSampler:
         if before & purpose:
             return False
         self._counted[number] = before | purpose
-        # A bit that all of them share leaves none out: then the next one has to.
+        # If no number has the bit set, nothing is removed, and the next bit is tried.
         while len(self._counted) > self._most:
             self._halve()
         return True

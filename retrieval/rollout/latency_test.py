@@ -1,4 +1,4 @@
-"""Whether the canary is slower: in the body of its latencies, and in their tail."""
+"""Tests whether the canary is slower, in the body and in the tail of its latencies."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
 from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
 from retrieval.rollout.evidence.share_test import ShareTest
 
-# Where requests are dealt by unit, one unit in so many sets the thresholds and is not judged by
-# them: a unit's own latencies would move what it is held against, in one arm and not the other.
-_ONE_SETS_IN = 8
-# A unit counts once for each of these, by the mean over so many requests: who asks often tells
-# more than by one request, and who asks seldom counts all the same.
+# If requests are split by unit, one unit in this many sets the thresholds and is not compared with
+# them: otherwise a unit would shift its own thresholds, in one arm and not in the other.
+_UNITS_PER_THRESHOLD_UNIT = 8
+# A unit counts once per block size, with its mean over a block of that many requests. So frequent
+# users contribute more than one request, and rare users still count.
 _BLOCKS = (1, 4, 16)
-_MOST_OPEN = 1 << 15
-_LEAST_S = 1e-9
+_MAX_OPEN_BLOCKS = 1 << 15
+_MIN_S = 1e-9
 
 
 class LatencyTest:
-    """Tests latencies of the canary against those of the current snapshot at the same time.
+    """Compares latencies of the canary with concurrent latencies of the current snapshot.
 
-    Where the canary, its latencies divided by `ratio`, is as quick, each test holds as the one that
-    it is made of does: thresholds follow from what went before, and a draw is counted once.
+    If the canary is as fast after its latencies are divided by `ratio`, each test is as valid as
+    the
+    test it is built from: thresholds depend only on the past, and each draw counts once.
 
     Args:
-        share: Chance of the canary, more than 0 and less than 1.
-        ratio: Latency that it may have, as a multiple, >= 1.
-        units: What has counted each unit; None: each request is dealt by itself.
+        share: Probability of the canary, more than 0 and less than 1.
+        ratio: Allowed latency as a multiple, >= 1.
+        units: Counts each unit once. If None, each request is a unit of its own.
 
-    tail: Of requests slower than the current snapshot's recent 95th percentile.
+    tail: Test of requests slower than the recent 95th percentile of the current snapshot.
     """
 
     def __init__(self, share: float, ratio: float, units: DistinctSampler | None) -> None:
@@ -44,24 +45,26 @@ class LatencyTest:
         ]
 
     def add(self, canary: bool, unit: int, seconds: float, *, judged: bool) -> None:
-        """Takes in a request that did not fail.
+        """Records a successful request.
 
         Args:
-            unit: 64-bit hash of what it was dealt by.
-            judged: False: it may set thresholds, and speaks for or against nobody.
+            canary: Whether the request was assigned to the canary.
+            unit: 64-bit hash of the unit.
+            seconds: Duration, >= 0.
+            judged: Whether the request counts in the tests; if not, it may only set thresholds.
         """
-        value = math.log(max(seconds, _LEAST_S)) - (self._shift if canary else 0.0)
+        value = math.log(max(seconds, _MIN_S)) - (self._shift if canary else 0.0)
         units = self._units
-        sets = units is None or unit % _ONE_SETS_IN == 0
+        sets = units is None or unit % _UNITS_PER_THRESHOLD_UNIT == 0
         if judged and not (sets and units is not None):
             for number, level in enumerate(self._levels):
                 mean, ends = level.mean(unit, value), level.thresholds.values
                 if mean is None or not ends:
                     continue
-                fell_into = bisect_left(ends, mean)
+                bin_number = bisect_left(ends, mean)
                 if units is None or units.first(unit, LATENCY << number):
-                    level.test.event(canary, fell_into)
-                in_tail = number == 0 and fell_into == len(ends)
+                    level.test.event(canary, bin_number)
+                in_tail = number == 0 and bin_number == len(ends)
                 if in_tail and (units is None or units.first(unit, TAIL)):
                     self.tail.event(canary)
         if sets and not canary:
@@ -72,29 +75,29 @@ class LatencyTest:
 
     @property
     def log_evidence(self) -> float:
-        """Natural logarithm of the evidence of the body: that of the best block size, shared."""
+        """Log evidence in the body: that of the best block size, minus log(number of sizes)."""
         return max(level.test.log_evidence for level in self._levels) - math.log(len(self._levels))
 
 
 class _BlockTest:
-    """A test by means over blocks of so many requests of a unit."""
+    """Tests the means over blocks of requests of a unit."""
 
     def __init__(self, size: int, share: float) -> None:
         self.thresholds = RecentQuantiles(BIN_ENDS)
         self.test = RankTest(share)
         self._size = size
-        # Not a dict: to find its oldest entry it would pass all that were taken out before it.
+        # A dict would scan all removed entries to find its oldest one.
         self._open: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
     def mean(self, unit: int, value: float) -> float | None:
-        """Returns the mean of a block that is full with this value; None: it is not."""
+        """Returns the mean of a block if this value completes it, otherwise None."""
         if self._size == 1:
             return value
         count, total = self._open.pop(unit, (0, 0.0))
         if count + 1 == self._size:
             return (total + value) / self._size
         self._open[unit] = (count + 1, total + value)
-        if len(self._open) > _MOST_OPEN:
-            # The one that waited longest begins again, if it ever comes back.
+        if len(self._open) > _MAX_OPEN_BLOCKS:
+            # The oldest unit starts a new block if it returns.
             self._open.popitem(last=False)
         return None

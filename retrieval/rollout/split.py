@@ -1,4 +1,4 @@
-"""Which of two snapshots answers a request, by the hash of whom it is for."""
+"""Traffic split: assigns requests to a snapshot by the hash of their user or session."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from retrieval.rollout.analysis import CanaryLimits
 
 _UNITS = 1 << 64
 _DEFAULT_SAMPLE = 0.05
-# What a canary may find less than its manifest promises.
+# Allowed difference between the measured recall and the one that the manifest promises.
 _RECALL_SLACK = 0.05
 # How a list id names the arm that its list came from.
 _ARM_MARKS = {Arm.CURRENT: "b", Arm.CANARY: "c"}
 
 
 class Requester(NamedTuple):
-    """Whom a request is for; empty: it does not say."""
+    """User and session of a request; empty if the request does not name them."""
 
     user: str = ""
     session: str = ""
@@ -28,11 +28,14 @@ class Requester(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSplit:
-    """How requests are dealt, as an alias record says it.
+    """Traffic split of an alias record.
 
-    epoch: Of the record. share: Of requests that the canary answers, 0..1. split_by: What they are
-    dealt by. shadow: It answers beside the current one, and nobody sees it. recall_sample: Share of
-    its searches that are done again exactly.
+    epoch: Epoch of the record.
+    share: Share of requests assigned to the canary, 0..1.
+    rollout_id: Seed of the assignment.
+    split_by: Unit of the assignment: user, session or request.
+    shadow: Whether the canary answers in shadow, that is, its answers are compared and discarded.
+    recall_sample: Share of the canary's searches that are rerun exactly.
     """
 
     collection: str
@@ -48,23 +51,23 @@ class TrafficSplit:
 
     @property
     def dealt_by_unit(self) -> bool:
-        """Whether several requests may belong together."""
+        """Whether several requests may share a draw."""
         return self.split_by != release_pb2.SPLIT_BY_REQUEST
 
-    def unit_of(self, asker: Requester) -> int:
-        """Returns the number that a request is dealt by, 0..2^64-1; another one for each rollout.
+    def unit_of(self, requester: Requester) -> int:
+        """Returns the hash of the unit of a request, 0..2^64-1; it differs between rollouts.
 
-        A request that names nobody is one by itself.
+        A request without user and session is a unit of its own.
         """
         by_user = self.split_by in (
             release_pb2.SPLIT_BY_UNSPECIFIED,
             release_pb2.SPLIT_BY_USER,
         )
         named = ""
-        if by_user and asker.user:
-            named = f"u{asker.user}"
-        elif self.dealt_by_unit and asker.session:
-            named = f"s{asker.session}"
+        if by_user and requester.user:
+            named = f"u{requester.user}"
+        elif self.dealt_by_unit and requester.session:
+            named = f"s{requester.session}"
         if not named:
             return random.getrandbits(64)
         digest = blake2b(
@@ -75,26 +78,26 @@ class TrafficSplit:
         return int.from_bytes(digest.digest(), "little")
 
     def to_canary(self, unit: int) -> bool:
-        """Returns whether a unit is the canary's; a greater share keeps those of a smaller one."""
+        """Returns whether a unit is assigned to the canary; a larger share keeps its units."""
         return unit < self.share * _UNITS
 
 
 def parse_split(
     collection: str, record: snapshot_pb2.AliasRecord, canary: snapshot_pb2.Manifest
 ) -> TrafficSplit:
-    """Reads how requests are dealt from a record that names a canary, and its manifest."""
+    """Returns the split of an alias record that names a canary, given the canary's manifest."""
     rollout = record.rollout
-    given = rollout.limits
+    limits = rollout.limits
     promised = canary.quality.recall_at_10 if canary.quality.queries else 0.0
-    usual = {
+    defaults = {
         "false_alarm": 0.01,
         "latency_ratio": 1.1,
         "min_recall": max(0.0, promised - _RECALL_SLACK),
         "recall_sample": _DEFAULT_SAMPLE,
     }
-    limit = {
-        name: getattr(given, name) if given.HasField(name) else value
-        for name, value in usual.items()
+    values = {
+        name: getattr(limits, name) if limits.HasField(name) else value
+        for name, value in defaults.items()
     }
     return TrafficSplit(
         collection=collection,
@@ -106,23 +109,23 @@ def parse_split(
         split_by=rollout.split_by,
         shadow=rollout.shadow,
         limits=CanaryLimits(
-            false_alarm=limit["false_alarm"],
-            latency_ratio=limit["latency_ratio"],
-            min_recall=limit["min_recall"],
+            false_alarm=values["false_alarm"],
+            latency_ratio=values["latency_ratio"],
+            min_recall=values["min_recall"],
         ),
-        recall_sample=limit["recall_sample"],
+        recall_sample=values["recall_sample"],
     )
 
 
 def mark_list_id(list_id: str, epoch: int, arm: Arm) -> str:
-    """Returns the name of a list with the rollout and the arm that it came from."""
+    """Returns a list id that also names the rollout and the arm of the list."""
     return f"{list_id}.{epoch:x}{_ARM_MARKS[arm]}"
 
 
 def is_from_canary(list_id: str, epoch: int) -> bool | None:
     """Returns whether a list came from the canary of the rollout of an epoch.
 
-    Returns: None: it is of no rollout, or of another one.
+    Returns: None if the list came from no rollout or from another one.
     """
     _, dot, mark = list_id.rpartition(".")
     if not dot or mark[:-1] != f"{epoch:x}":

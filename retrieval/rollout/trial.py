@@ -1,4 +1,4 @@
-"""One canary being tried: requests are dealt to it, and what comes of them is told to the judge."""
+"""One canary on trial: splits requests and reports the outcomes to the analysis."""
 
 from __future__ import annotations
 
@@ -23,80 +23,83 @@ from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded import LoadedSnapshot
 
 _R = TypeVar("_R")
-# Answers of the canary in shadow that may be under way; requests beyond are not judged by.
-_MOST_SHADOWS = 16
-# Kinds of interactions that say more than a look.
+# Concurrent shadow answers of the canary; requests beyond are excluded from both arms.
+_MAX_SHADOWS = 16
+# Kinds of interactions that count as conversions.
 CONVERSIONS = frozenset({"purchase", "buy", "order", "conversion"})
-_CALLERS = (InvalidRequest, NotFound, Conflict, Unauthenticated, Unsupported)
+_CALLER_ERRORS = (InvalidRequest, NotFound, Conflict, Unauthenticated, Unsupported)
 _log = logging.getLogger(__name__)
 
 
 class ShadowOverlap:
-    """Sums up how alike the answers of two snapshots are.
+    """Mean overlap of the answers of two snapshots.
 
-    compared: Requests that both answered.
+    requests: Requests that both snapshots answered.
     """
 
     def __init__(self) -> None:
-        self.compared = 0
+        self.requests = 0
         self._sum = 0.0
 
     @property
-    def overlap(self) -> float:
-        """Mean share of the ids served that the canary gave, too, 0..1; 1 where nothing was."""
-        return self._sum / self.compared if self.compared else 1.0
+    def mean(self) -> float:
+        """Mean share of served ids that the canary also returned, 0..1; 1 without any request."""
+        return self._sum / self.requests if self.requests else 1.0
 
     def add(self, served: object, canary: object) -> None:
-        """Takes in the replies of both to one request."""
+        """Adds the replies of both snapshots to one request."""
         ids = _ids(served)
-        self.compared += 1
+        self.requests += 1
         self._sum += len(ids & _ids(canary)) / len(ids) if ids else 1.0
 
 
 class Trial:
-    """Deals requests to a canary that is loaded here.
+    """Splits requests between the current snapshot and a canary that is loaded here.
 
-    The judge is told of every request of either arm but those that fail through a fault of the
-    caller's: it goes by how they were dealt.
+    The analysis gets every request of either arm, except those that fail through a fault of the
+    caller, because its tests rely on the assignment of requests.
 
     Args:
-        split: How they are dealt.
-        canary: What is tried.
-        judge: Told what becomes of them.
+        split: The traffic split.
+        canary: The canary.
+        analysis: Records the outcomes of requests.
     """
 
     def __init__(
-        self, split: TrafficSplit, canary: LoadedSnapshot[ServedCollection], judge: CanaryAnalysis
+        self,
+        split: TrafficSplit,
+        canary: LoadedSnapshot[ServedCollection],
+        analysis: CanaryAnalysis,
     ) -> None:
         self.split = split
-        self.judge = judge
-        self.compared = ShadowOverlap()
+        self.analysis = analysis
+        self.overlap = ShadowOverlap()
         self._canary = canary
-        self._shadowed = 0
+        self._shadow_count = 0
         self._shadows: set[asyncio.Task[None]] = set()
 
     @property
     def canary(self) -> ServedCollection:
-        """What is tried."""
+        """The canary."""
         return self._canary.value
 
     async def answer(
         self,
         current: Callable[[], Awaitable[_R]],
         canary: Callable[[ServedCollection], Awaitable[_R]],
-        asker: Requester,
+        requester: Requester,
     ) -> _R:
-        """Answers a request from the arm that it is dealt to.
+        """Answers a request from the arm it is assigned to.
 
-        Where the canary fails, the current snapshot answers: what is tried costs nobody an answer.
+        If the canary fails, the current snapshot answers, so that no caller loses an answer.
 
         Args:
             current: Answers from the current snapshot.
-            canary: Answers from the snapshot that it is given.
-            asker: Whom the request is for.
-        Raises: whatever `current` raises.
+            canary: Answers from the snapshot passed to it.
+            requester: User and session of the request.
+        Raises: Any error of `current`.
         """
-        unit = self.split.unit_of(asker)
+        unit = self.split.unit_of(requester)
         chosen = self.split.to_canary(unit)
         if self.split.shadow:
             return await self._in_shadow(unit, current, canary, chosen=chosen)
@@ -106,20 +109,20 @@ class Trial:
                 with self._canary as served:
                     reply = await canary(served)
             except Exception as error:
-                return await self._instead(unit, start, error, current)
-            self._tell(unit, start, canary=True)
+                return await self._fall_back(unit, start, error, current)
+            self._record(unit, start, canary=True)
             return reply
         try:
             reply = await current()
         except Exception as error:
-            if _is_fault(error):
-                self._tell(unit, start, canary=False, failed=True)
+            if _is_service_fault(error):
+                self._record(unit, start, canary=False, failed=True)
             raise
-        self._tell(unit, start, canary=False)
+        self._record(unit, start, canary=False)
         return reply
 
-    def interacted(self, interactions: Sequence[c.Interaction]) -> None:
-        """Takes in what was done with lists that were given during this trial."""
+    def record_interactions(self, interactions: Sequence[c.Interaction]) -> None:
+        """Records interactions with lists that were returned during this trial."""
         for one in interactions:
             canary = is_from_canary(one.list_id, self.split.epoch)
             if canary is not None:
@@ -127,25 +130,25 @@ class Trial:
                 if self.split.dealt_by_unit and (one.user_id or one.session_id):
                     unit = self.split.unit_of(Requester(one.user_id, one.session_id))
                 converted = one.kind in CONVERSIONS
-                self.judge.clicked(canary, one.list_id, converted=converted, unit=unit)
+                self.analysis.record_click(canary, one.list_id, converted=converted, unit=unit)
 
     def end(self) -> None:
-        """Stops answers in shadow that are under way."""
+        """Cancels running shadow answers."""
         for task in self._shadows:
             task.cancel()
 
-    async def _instead(
+    async def _fall_back(
         self, unit: int, start: float, error: Exception, current: Callable[[], Awaitable[_R]]
     ) -> _R:
-        """Has the current snapshot answer what the canary failed at."""
+        """Answers from the current snapshot after the canary failed."""
         try:
             reply = await current()
         except Exception:
-            # What fails at both speaks against the canary only where it is the service's fault.
-            if _is_fault(error):
-                self._tell(unit, start, canary=True, failed=True)
+            # A failure of both counts against the canary only if it is a fault of the service.
+            if _is_service_fault(error):
+                self._record(unit, start, canary=True, failed=True)
             raise
-        self._failed(unit, start, error)
+        self._record_failure(unit, start, error)
         return reply
 
     async def _in_shadow(
@@ -157,18 +160,18 @@ class Trial:
         chosen: bool,
     ) -> _R:
         start = time.perf_counter()
-        # Known before it is looked at how a request is dealt, so that it skews neither arm.
-        counts = self._shadowed < _MOST_SHADOWS
+        # Decided before the assignment is used, so that it skews neither arm.
+        counts = self._shadow_count < _MAX_SHADOWS
         if not (counts and chosen):
             reply = await current()
             if counts:
-                self._tell(unit, start, canary=False)
+                self._record(unit, start, canary=False)
             return reply
-        self._shadowed += 1
+        self._shadow_count += 1
         try:
             reply = await current()
         except BaseException:
-            self._shadowed -= 1
+            self._shadow_count -= 1
             raise
         task = asyncio.ensure_future(self._shadow(unit, canary, reply))
         self._shadows.add(task)
@@ -177,7 +180,7 @@ class Trial:
 
     def _shadow_ended(self, task: asyncio.Task[None]) -> None:
         self._shadows.discard(task)
-        self._shadowed -= 1
+        self._shadow_count -= 1
 
     async def _shadow(
         self, unit: int, canary: Callable[[ServedCollection], Awaitable[_R]], served: _R
@@ -187,17 +190,17 @@ class Trial:
             with self._canary as held:
                 reply = await canary(held)
         except Exception as error:
-            self._failed(unit, start, error)
+            self._record_failure(unit, start, error)
             return
-        self._tell(unit, start, canary=True)
-        self.compared.add(served, reply)
+        self._record(unit, start, canary=True)
+        self.overlap.add(served, reply)
 
-    def _failed(self, unit: int, start: float, error: Exception) -> None:
-        """Notes that the canary failed at what the current snapshot could answer."""
-        self._tell(unit, start, canary=True, failed=True)
+    def _record_failure(self, unit: int, start: float, error: Exception) -> None:
+        """Records that the canary failed at a request that the current snapshot answered."""
+        self._record(unit, start, canary=True, failed=True)
         ours = isinstance(error, NearlineError)
         _log.warning(
-            "canary failed at a request; the current snapshot answered it",
+            "canary failed a request; the current snapshot answered it",
             extra={
                 "collection": self.split.collection,
                 "error": type(error).__name__,
@@ -206,39 +209,39 @@ class Trial:
             exc_info=None if ours else error,
         )
 
-    def _tell(self, unit: int, start: float, *, canary: bool, failed: bool = False) -> None:
-        self.judge.request(canary, unit, time.perf_counter() - start, failed=failed)
+    def _record(self, unit: int, start: float, *, canary: bool, failed: bool = False) -> None:
+        self.analysis.record_request(canary, unit, time.perf_counter() - start, failed=failed)
 
 
 class TrialRecall:
-    """Has more of a canary's searches looked at, and tells its judge what came of them.
+    """Connects the recall monitor with trials: samples a canary's searches and records recall.
 
     Args:
-        trials: By collection.
-        usual: Share of searches that are looked at anyhow.
+        trials: Trials by collection.
+        default_share: Share of searches to sample outside of trials, 0..1.
     """
 
-    def __init__(self, trials: Mapping[str, Trial], usual: float) -> None:
+    def __init__(self, trials: Mapping[str, Trial], default_share: float) -> None:
         self._trials = trials
-        self._usual = usual
+        self._default_share = default_share
 
     def share(self, served: ServedCollection, arm: c.Arm | None) -> float:
-        """Returns the share of searches to do again exactly, 0..1."""
+        """Returns the share of searches to rerun exactly, 0..1."""
         trial = self._trials.get(served.name)
         if trial is None or arm is not c.Arm.CANARY:
-            return self._usual
-        return max(self._usual, trial.split.recall_sample)
+            return self._default_share
+        return max(self._default_share, trial.split.recall_sample)
 
-    def tell(self, collection: str, arm: c.Arm | None, value: float) -> None:
-        """Takes in the recall of a search, 0..1."""
+    def record(self, collection: str, arm: c.Arm | None, value: float) -> None:
+        """Records the recall of a search, 0..1."""
         trial = self._trials.get(collection)
         if trial is not None and arm is not None:
-            trial.judge.recall(arm is c.Arm.CANARY, value)
+            trial.analysis.record_recall(arm is c.Arm.CANARY, value)
 
 
-def _is_fault(error: Exception) -> bool:
-    """Returns whether an error is the service's, and not the caller's."""
-    return not isinstance(error, _CALLERS)
+def _is_service_fault(error: Exception) -> bool:
+    """Returns whether an error is a fault of the service, not of the caller."""
+    return not isinstance(error, _CALLER_ERRORS)
 
 
 def _ids(reply: object) -> set[str]:

@@ -30,7 +30,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     Args:
         store: The snapshot store.
         collections: What the router has loaded.
-        pursuits: How far it is behind the aliases, by collection.
+        desired_states: How far it is behind the aliases, by collection.
         live: Tells of live changes.
         canaries: What is tried beside the snapshots in force.
     """
@@ -39,13 +39,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self,
         store: Store,
         collections: ServedCollections,
-        pursuits: Mapping[str, DesiredState],
+        desired_states: Mapping[str, DesiredState],
         live: LiveReporter,
         canaries: CanaryController,
     ) -> None:
         self._store = store
         self._collections = collections
-        self._pursuits = pursuits
+        self._desired_states = desired_states
         self._live = live
         self._canaries = canaries
 
@@ -109,11 +109,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Returns what is served, and what should be."""
         collections = []
         for served in self._collections.in_force:
-            pursuit = self._pursuits.get(served.name)
-            held = self._collections.holdings.of(served.name)
+            pursuit = self._desired_states.get(served.name)
+            held = self._collections.loaded.of_collection(served.name)
             replicas = await served.ready_replicas()
             live = await self._live.of(served)
-            tried = self._collections.tried(served.name)
+            tried = self._collections.canary(served.name)
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -134,7 +134,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 )
             )
         served_names = {one.collection for one in collections}
-        for name, pursuit in sorted(self._pursuits.items()):
+        for name, pursuit in sorted(self._desired_states.items()):
             if name not in served_names:
                 # Published, and never got ready here.
                 collections.append(
@@ -232,7 +232,7 @@ def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial
     """Fills what a router has seen of a trial."""
     split = trial.split
     reply.running = True
-    current, canary = trial.judge.arms()
+    current, canary = trial.analysis.arms()
     for arm, snapshot_id, state in (
         (types_pb2.ARM_CURRENT, split.current, current),
         (types_pb2.ARM_CANARY, split.canary, canary),
@@ -251,10 +251,10 @@ def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial
             clicks=state.clicks,
             conversions=state.conversions,
         )
-    for test in trial.judge.tests():
+    for test in trial.analysis.tests():
         reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
-    reply.compared = trial.compared.compared
-    reply.overlap = trial.compared.overlap
+    reply.compared = trial.overlap.requests
+    reply.overlap = trial.overlap.mean
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:

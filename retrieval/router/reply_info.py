@@ -56,7 +56,7 @@ class ReplyInfoBuilder:
             arm = c.Arm.CANARY if is_canary else c.Arm.CURRENT
             if listed and not trial.split.shadow:
                 list_id = mark_list_id(list_id, trial.split.epoch, arm)
-                trial.judge.listed(is_canary)
+                trial.analysis.record_list(is_canary)
         return c.ReplyInfo(
             epoch=collection.epoch,
             snapshot_id=collection.snapshot_id,

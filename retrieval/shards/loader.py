@@ -165,7 +165,7 @@ def _check_golden(
     folder: Path, manifest: snapshot_pb2.Manifest, loaded: Sequence[LoadedShard]
 ) -> float | None:
     """Tries the golden queries on the shards loaded; gives their recall, None without any."""
-    golden = GoldenQueries.of(folder, manifest) if loaded else None
+    golden = GoldenQueries.read(folder, manifest) if loaded else None
     if golden is None:
         return None
     shards = len(manifest.shards)
@@ -177,7 +177,7 @@ def _check_golden(
         wanted = sum(shard_of(answer, shards) in here for answer in golden.ids[query])
         total += wanted
         hits = (hit for part in parts for hit in zip(part.ids, part.scores, strict=True))
-        matched += min(golden.good(query, hits), wanted)
+        matched += min(golden.count_good(query, hits), wanted)
     if total == 0:
         return None
     recall = matched / total

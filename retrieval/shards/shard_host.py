@@ -42,17 +42,17 @@ class ShardHost:
     ) -> None:
         self._store = store
         self._shards = shards
-        self._holdings: LoadedSnapshots[ShardsByNumber] = LoadedSnapshots(drain_s, time.monotonic)
+        self._loaded: LoadedSnapshots[ShardsByNumber] = LoadedSnapshots(drain_s, time.monotonic)
         self._follower = AliasFollower(
             store,
             collections,
-            self._holdings,
+            self._loaded,
             LifecycleHooks(load=self._load, unload=shards.release),
             poll_s=poll_s,
         )
 
     def __iter__(self) -> Iterator[LoadedShard]:
-        return (one for held in self._holdings.all for one in held.value.values())
+        return (one for held in self._loaded.all for one in held.value.values())
 
     async def start(self) -> None:
         """Loads what the aliases name, then follows them.
@@ -73,12 +73,12 @@ class ShardHost:
         Raises: NotFound: this process holds no such collection or shard. SnapshotGone: it holds
             another snapshot of it.
         """
-        held = self._holdings.get(collection, snapshot_id)
+        held = self._loaded.get(collection, snapshot_id)
         if held is not None and number in held.value:
             return held
         others = [
             other.key.snapshot_id
-            for other in self._holdings.of(collection)
+            for other in self._loaded.of_collection(collection)
             if number in other.value
         ]
         if others:

@@ -1,1 +1,1 @@
-"""Which snapshots are loaded and served, and how the aliases decide it."""
+"""Loads and serves the snapshots that the aliases name."""

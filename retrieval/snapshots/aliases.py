@@ -1,4 +1,4 @@
-"""Changes of the alias history: promote, and roll back. Records are only ever added."""
+"""Changes the aliases of a collection: promote, roll back, split. Records are only ever added."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
-_MAX_WORDS = 1_000
+_MAX_TEXT = 1_000
 
 
 def _any(manifest: snapshot_pb2.Manifest) -> None:
-    """Refuses nothing."""
+    """Accepts every snapshot."""
 
 
 def promote(
@@ -31,21 +31,21 @@ def promote(
     check: Callable[[snapshot_pb2.Manifest], None] = _any,
     gate: release_pb2.GateVerdict | None = None,
 ) -> snapshot_pb2.AliasRecord:
-    """Makes a snapshot current; a canary, if any, ends. Blocks while the files are read.
+    """Makes a snapshot current and ends the trial of a canary, if any. Blocks while files are read.
 
     Args:
         store: The store.
         collection: Name of the collection.
         snapshot_id: The snapshot.
-        expected_epoch: Refuse unless this is the epoch in force; 0: whatever it is.
-        who: For the record; empty: this user on this machine.
-        why: For the record.
-        verify: Read every file and compare it with the manifest first.
-        check: Raises for a snapshot that must not become current, whatever its files say.
-        gate: What the gate said of it, for the record; None: it was not asked.
+        expected_epoch: Required current epoch; 0 accepts any.
+        who: Operator, for the record; empty for this user on this machine.
+        why: Reason, for the record.
+        verify: Whether to compare every file with the manifest first.
+        check: Raises for a snapshot that must not become current, even if its files are valid.
+        gate: Verdict of the gate, for the record; None if the gate was not asked.
     Returns: The new record.
-    Raises: NotFound: no such snapshot. SnapshotCorrupt, SnapshotMismatch: it must not go live.
-        Conflict: another epoch is in force, or somebody else was faster.
+    Raises: NotFound: The snapshot does not exist. SnapshotCorrupt, SnapshotMismatch: It must not go
+        live. Conflict: Another epoch is current, or another change was faster.
     """
     check_epoch(store, collection, expected_epoch)
     check(store.manifest(collection, snapshot_id))
@@ -64,18 +64,18 @@ def roll_back(
     why: str = "",
     check: Callable[[snapshot_pb2.Manifest], None] = _any,
 ) -> snapshot_pb2.AliasRecord:
-    """Makes the snapshot before the current one current again; the next call goes further back.
+    """Makes the previous snapshot current again; further calls go further back.
 
-    While a canary is tried, that alone ends.
+    During the trial of a canary, only the trial ends.
 
-    Raises: NotFound: there is nothing before it, or that was pruned. As `promote`.
+    Raises: NotFound: No snapshot was current before, or it was pruned. Errors of `promote`.
     """
     history = list(store.alias_records(collection))
     if not history:
         store.alias_in_force(collection)  # Raises, with the remedy.
     newest = history[0]
     if newest.canary:
-        # The newest change is that a canary is tried: this is what goes back.
+        # The newest change started a trial, so that is the change to undo.
         return end_split(
             store,
             collection,
@@ -97,7 +97,7 @@ def roll_back(
         why=why or f"rollback from {newest.current}",
         rollback_to_epoch=target.rollback_to_epoch or target.epoch,
     )
-    # What was found is right for this epoch only.
+    # The target is valid for this epoch only.
     return _add(store, collection, record, expected_epoch or newest.epoch)
 
 
@@ -114,73 +114,76 @@ def split(
     check: Callable[[snapshot_pb2.Manifest], None] = _any,
     gate: release_pb2.GateVerdict | None = None,
 ) -> snapshot_pb2.AliasRecord:
-    """Has a snapshot tried beside the current one, or gives it another share. Blocks.
+    """Starts the trial of a canary alongside the current snapshot, or changes its share. Blocks.
 
-    A trial of the same snapshot goes on under its name, so that whoever the canary answers goes on
-    being answered by it where its share grows; what was seen under another share is not counted.
+    A running trial of the same snapshot keeps its rollout id. So when its share grows, the canary
+    keeps the users and sessions it already serves; observations under the old share are discarded.
 
     Args:
-        canary: The snapshot.
-        share: Of requests that it answers, above 0 and below 1.
-        rollout: How it is tried; its rollout_id and start_time are given here. None: as usual.
-        expected_epoch, who, why, check, gate: As in `promote`.
+        store: The store.
+        collection: Name of the collection.
+        canary: The snapshot to try.
+        share: Share of requests that it answers, above 0 and below 1.
+        rollout: Options of the trial; rollout_id and start_time are set here. None uses defaults.
+        expected_epoch, who, why, check, gate: See `promote`.
     Returns: The new record.
-    Raises: InvalidRequest: a share or limit that is none, or the snapshot is current already.
-        NotFound, SnapshotCorrupt, SnapshotMismatch, Conflict: as `promote`.
+    Raises: InvalidRequest: The share or a limit is out of range, or the snapshot is already
+        current.
+        NotFound, SnapshotCorrupt, SnapshotMismatch, Conflict: See `promote`.
     """
     check_share(share)
     newest = store.alias_in_force(collection)
     if canary == newest.current:
         raise InvalidRequest(
-            f"{canary} is the current snapshot of {collection!r}; try another one beside it",
+            f"{canary} is already the current snapshot of {collection!r}; choose another canary",
             field="canary_snapshot_id",
         )
-    given = release_pb2.Rollout()
+    options = release_pb2.Rollout()
     if rollout is not None:
-        given.CopyFrom(rollout)
-    _check_limits(given.limits)
+        options.CopyFrom(rollout)
+    _check_limits(options.limits)
     check(store.manifest(collection, canary))
-    goes_on = newest.canary == canary
-    if not goes_on:
+    continues = newest.canary == canary
+    if not continues:
         store.verify(collection, canary)
-    given.rollout_id = newest.rollout.rollout_id if goes_on else secrets.token_hex(8)
-    if goes_on:
-        given.start_time.CopyFrom(newest.rollout.start_time)
+    options.rollout_id = newest.rollout.rollout_id if continues else secrets.token_hex(8)
+    if continues:
+        options.start_time.CopyFrom(newest.rollout.start_time)
     else:
-        given.start_time.GetCurrentTime()
+        options.start_time.GetCurrentTime()
     record = snapshot_pb2.AliasRecord(
         current=newest.current,
         canary=canary,
         canary_share=share,
-        rollout=given,
+        rollout=options,
         who=who,
         why=why,
         gate=gate,
     )
-    # What is current was read of this epoch.
+    # The current snapshot was read from this epoch.
     return _add(store, collection, record, expected_epoch or newest.epoch)
 
 
 def end_split(
     store: Store, collection: str, *, expected_epoch: int = 0, who: str = "", why: str = ""
 ) -> snapshot_pb2.AliasRecord:
-    """Ends the trial of a canary: the current snapshot answers everything again.
+    """Ends the trial of a canary: the current snapshot answers all requests again.
 
-    Raises: NotFound: nothing is tried. Conflict: as `promote`.
+    Raises: NotFound: No canary is on trial. Conflict: See `promote`.
     """
     newest = store.alias_in_force(collection)
     if not newest.canary and expected_epoch in (0, newest.epoch):
-        raise NotFound(f"no snapshot of {collection!r} is tried beside {newest.current}")
+        raise NotFound(f"no canary of {collection!r} is on trial alongside {newest.current}")
     record = snapshot_pb2.AliasRecord(current=newest.current, who=who, why=why)
     return _add(store, collection, record, expected_epoch or newest.epoch)
 
 
 def check_share(share: float) -> None:
-    """Raises InvalidRequest where it is no share for a canary."""
+    """Raises InvalidRequest if the share of a canary is out of range."""
     if not 0 < share < 1:
         raise InvalidRequest(
-            f"canary_share is {share:g}; above 0 and below 1 is allowed: to give it everything, "
-            "promote it",
+            f"canary_share is {share:g}; above 0 and below 1 is allowed. To send all requests to "
+            "the snapshot, promote it",
             field="canary_share",
         )
 
@@ -204,9 +207,10 @@ def _check_limits(limits: release_pb2.RolloutLimits) -> None:
 def rollback_target(
     history: Sequence[snapshot_pb2.AliasRecord],
 ) -> snapshot_pb2.AliasRecord | None:
-    """Returns the record that a rollback goes back to; None: there is none.
+    """Returns the record that a rollback returns to; None if there is none.
 
-    promoted A, B, C -> B; rolled back to B -> A; promoted D after that -> B, which was current.
+    After promoting A, B, C it is B; after rolling back to B it is A; after then promoting D it is B
+    again, which was current before D.
 
     Args:
         history: All records, newest first.
@@ -215,31 +219,35 @@ def rollback_target(
         return None
     newest = history[0]
     start = newest.rollback_to_epoch or newest.epoch
-    before = (one for one in history if one.epoch < start and one.current != newest.current)
+    before = (
+        record for record in history if record.epoch < start and record.current != newest.current
+    )
     return next(before, None)
 
 
 def _add(
     store: Store, collection: str, record: snapshot_pb2.AliasRecord, expected_epoch: int
 ) -> snapshot_pb2.AliasRecord:
-    record.who = (record.who or operator_name())[:_MAX_WORDS]
-    record.why = record.why[:_MAX_WORDS]
+    record.who = (record.who or operator_name())[:_MAX_TEXT]
+    record.why = record.why[:_MAX_TEXT]
     record.create_time.GetCurrentTime()
     while True:
         record.epoch = 1 + check_epoch(store, collection, expected_epoch)
         try:
             store.create_alias_record(collection, record)
         except AlreadyExists:
-            continue  # Somebody else made that epoch first: take the next one, or refuse.
+            continue  # Another change took that epoch: take the next one, or raise.
         return record
 
 
 def check_epoch(store: Store, collection: str, expected: int) -> int:
-    """Returns the epoch in force; 0: there is none.
+    """Returns the current epoch; 0 if nothing is published.
 
     Args:
-        expected: What it has to be; 0: whatever it is.
-    Raises: Conflict: it is another one.
+        store: The store.
+        collection: Name of the collection.
+        expected: Required epoch; 0 accepts any.
+    Raises: Conflict: Another epoch is current.
     """
     try:
         epoch = store.alias_in_force(collection).epoch
@@ -247,15 +255,15 @@ def check_epoch(store: Store, collection: str, expected: int) -> int:
         epoch = 0
     if expected and epoch != expected:
         raise Conflict(
-            f"epoch {epoch} of {collection!r} is in force, {expected} was expected; somebody else "
-            "changed the aliases: look at them, and decide again"
+            f"the current epoch of {collection!r} is {epoch}, but {expected} was expected: the "
+            "aliases have changed. Check them and decide again"
         )
     return epoch
 
 
 def operator_name() -> str:
-    """Returns this user and machine, for the record."""
+    """Returns user and host of this process, for alias records."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # A container's user may have no name.
+    except (KeyError, OSError):  # The user of a container may have no name.
         return f"{os.getuid()}@{socket.gethostname()}"

@@ -1,4 +1,4 @@
-"""Follows the aliases of a store: loads what they name, puts it in force, releases the rest."""
+"""Follows the aliases of a store: loads the snapshots they name and releases all others."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
 
 _T = TypeVar("_T")
-# The snapshot itself is at fault, for good: at start an older one is better than none.
-_AT_FAULT = (SnapshotCorrupt, SnapshotMismatch, NotFound)
+# Permanent faults of the snapshot itself; at start, an older snapshot is better than none.
+_SNAPSHOT_FAULTS = (SnapshotCorrupt, SnapshotMismatch, NotFound)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleHooks(Generic[_T]):
-    """What the follower calls.
+    """Callbacks of the follower.
 
-    load: Gets a snapshot ready; loading what is loaded already gives it again.
-    unload: Lets go of a snapshot (collection, snapshot id) that nobody uses any more.
+    load: Prepares a snapshot; loading it again returns the same value.
+    unload: Releases an unused snapshot (collection, snapshot id).
     """
 
     load: Callable[[SnapshotRef], Awaitable[_T]]
@@ -43,86 +43,87 @@ class LifecycleHooks(Generic[_T]):
 
 
 class AliasFollower(Generic[_T]):
-    """Keeps what is in force here at what the aliases name.
+    """Keeps the served snapshots in step with the aliases.
 
-    A snapshot that cannot be got ready never comes into force: the one before stays, the reason is
-    in the log, the metrics and `pursuits`, and it is tried again, less and less often.
+    A snapshot that cannot be prepared is never served: the previous one stays, the reason appears
+    in the log, the metrics and `desired_states`, and loading is retried with growing delays.
 
     Args:
-        store: The store; listed in a thread.
-        collections: Names; none: every collection of the store, later ones included.
-        holdings: What is loaded here.
-        life: How to load and unload.
-        poll_s: Seconds between two looks at the aliases.
-        clock: Gives seconds that never go back.
-        seen: Told of the record in force of each collection, at every look.
+        store: The store; read in a thread.
+        collections: Names of collections; empty for every collection of the store, including later
+            ones.
+        loaded: The loaded snapshots.
+        hooks: Loads and unloads snapshots.
+        poll_s: Seconds between polls of the aliases.
+        clock: Returns monotonic seconds.
+        on_record: Called with the current record of each collection at every poll.
     """
 
     def __init__(
         self,
         store: Store,
         collections: Sequence[str],
-        holdings: LoadedSnapshots[_T],
-        life: LifecycleHooks[_T],
+        loaded: LoadedSnapshots[_T],
+        hooks: LifecycleHooks[_T],
         *,
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
-        seen: Callable[[str, snapshot_pb2.AliasRecord], None] = lambda name, record: None,
+        on_record: Callable[[str, snapshot_pb2.AliasRecord], None] = lambda name, record: None,
     ) -> None:
         self._store = store
         self._collections = tuple(collections)
-        self._holdings = holdings
-        self._life = life
+        self._loaded = loaded
+        self._hooks = hooks
         self._poll_s = poll_s
         self._clock = clock
-        self._seen = seen
-        self._reached: dict[str, SnapshotRef] = {}
+        self._on_record = on_record
+        self._served: dict[str, SnapshotRef] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
         self._attempts: dict[str, asyncio.Task[SnapshotRef]] = {}
         self._unreadable = ""
-        self.pursuits: dict[str, DesiredState] = {}
+        self.desired_states: dict[str, DesiredState] = {}
 
     async def start(self) -> None:
-        """Puts in force what the aliases name, then goes on following them.
+        """Serves the snapshots that the aliases name, then keeps following the aliases.
 
-        Where the snapshot itself is at fault, the one that was current before it is served.
+        If a snapshot itself is faulty, the snapshot that was current before it is served.
 
-        Raises: NotFound: nothing is published. SettingsError: as `load`. Whatever `load` raises
-            for a collection that was named, or for all of them.
+        Raises: NotFound: Nothing is published. SettingsError: See `load`. Any error of `load` for a
+            collection that was named, or if it fails for all collections.
         """
         errors: list[NearlineError] = []
         records = await asyncio.to_thread(self._records, errors)
         if errors and self._collections:
             raise errors[0]
         for name, record in records.items():
-            self._see(name, record)
+            self._update(name, record)
             try:
                 await self._begin(name, record)
             except NearlineError as error:
                 if self._collections or isinstance(error, SettingsError):
                     raise
                 errors.append(error)
-        if not self._reached:
+        if not self._served:
             raise errors[0]
         self._spawn(self._follow())
 
     async def load(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T]:
-        """Loads a snapshot beside the ones in service; it stays while it is asked for.
+        """Loads a snapshot in addition to the served ones; it stays while it is requested.
 
-        Raises: NotFound: there is no such snapshot. Whatever `LifecycleHooks.load` raises.
+        Raises: NotFound: The snapshot does not exist. Any error of `LifecycleHooks.load`.
         """
-        held = self._holdings.get(collection, snapshot_id)
+        held = self._loaded.get(collection, snapshot_id)
         if held is not None:
             held.touch()
             return held
         snapshot = await asyncio.to_thread(
             read_snapshot_ref, self._store, collection, snapshot_id, 0
         )
-        return self._hold(snapshot, await self._life.load(snapshot))
+        return self._hold(snapshot, await self._hooks.load(snapshot))
 
     async def poll(self) -> None:
-        """Looks at the aliases once, starts what is to be done, and unloads what is drained."""
+        """Reads the aliases once, starts loading due snapshots, and unloads drained ones."""
         errors: list[NearlineError] = []
         records = await asyncio.to_thread(self._records, errors)
         reason = "; ".join(error.message for error in errors)
@@ -130,22 +131,22 @@ class AliasFollower(Generic[_T]):
             _log.warning("aliases cannot be read", extra={"reason": reason})
         self._unreadable = reason
         for name, record in records.items():
-            self._see(name, record)
-        for name, pursuit in self.pursuits.items():
-            if name not in self._busy and (pursuit.wants(self._clock()) or pursuit.stuck):
+            self._update(name, record)
+        for name, desired in self.desired_states.items():
+            if name not in self._busy and (desired.is_due(self._clock()) or desired.has_failed):
                 self._busy.add(name)
-                self._spawn(self._pursue(name))
-        for key in self._holdings.due():
-            self._holdings.drop(key)
-            self._count(key.collection)
+                self._spawn(self._reach_desired(name))
+        for key in self._loaded.droppable():
+            self._loaded.drop(key)
+            self._export_count(key.collection)
             self._spawn(self._unload(key.collection, key.snapshot_id))
 
     def forget(self, collection: str, snapshot_id: str) -> None:
-        """Releases a snapshot that was to be got ready beside, unless it is held."""
+        """Releases a snapshot whose preparation is no longer needed, unless it is loaded."""
         self._spawn(self._unload(collection, snapshot_id))
 
     async def close(self) -> None:
-        """Stops following; what is loaded stays, and is its owner's to close."""
+        """Stops following; the caller closes the loaded snapshots."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -157,11 +158,11 @@ class AliasFollower(Generic[_T]):
             try:
                 await self.poll()
             except Exception:
-                # Whatever it was, the next look may go well; requests are answered meanwhile.
+                # The next poll may succeed; meanwhile requests are answered.
                 _log.exception("following the aliases failed")
 
     def _records(self, errors: list[NearlineError]) -> Mapping[str, snapshot_pb2.AliasRecord]:
-        """Reads the records in force; what cannot be read is left out, with its error."""
+        """Returns the current records; appends the error of each one that cannot be read."""
         records = {}
         try:
             for name in collection_names(self._store, self._collections):
@@ -173,19 +174,19 @@ class AliasFollower(Generic[_T]):
             errors.append(error)
         return records
 
-    def _see(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
-        pursuit = self.pursuits.get(name)
-        if pursuit is None:
-            pursuit = self.pursuits[name] = DesiredState(retry_s=self._poll_s)
-        before = pursuit.snapshot_id
-        pursuit.see(record.epoch, record.current)
+    def _update(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
+        desired = self.desired_states.get(name)
+        if desired is None:
+            desired = self.desired_states[name] = DesiredState(retry_s=self._poll_s)
+        before = desired.snapshot_id
+        desired.update(record.epoch, record.current)
         if before not in ("", record.current):
             self._give_up(name, before)
-        self._holdings.name(name, {record.current, record.canary} - {""})
-        self._seen(name, record)
+        self._loaded.set_named(name, {record.current, record.canary} - {""})
+        self._on_record(name, record)
 
     def _give_up(self, name: str, snapshot_id: str) -> None:
-        """Stops getting a snapshot ready that the alias names no more."""
+        """Stops preparing a snapshot that the alias no longer names."""
         attempt = self._attempts.get(name)
         if attempt is not None:
             attempt.cancel()
@@ -193,48 +194,50 @@ class AliasFollower(Generic[_T]):
             self._spawn(self._unload(name, snapshot_id))
 
     async def _begin(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
-        """Puts the newest record in force whose snapshot is not at fault."""
+        """Serves the newest record whose snapshot is not faulty."""
         try:
             await self._advance(name)
-        except _AT_FAULT as first:
-            older = await asyncio.to_thread(self._older, name, record)
+        except _SNAPSHOT_FAULTS as first:
+            older = await asyncio.to_thread(self._older_records, name, record)
             for other in older:
-                with contextlib.suppress(*_AT_FAULT):
+                with contextlib.suppress(*_SNAPSHOT_FAULTS):
                     snapshot = await self._load(name, other.current, other.epoch)
-                    self._flip(snapshot)
+                    self._make_current(snapshot)
                     return
             raise first
 
-    def _older(self, name: str, record: snapshot_pb2.AliasRecord) -> list[snapshot_pb2.AliasRecord]:
-        """Returns the record that last named each other snapshot, newest first."""
+    def _older_records(
+        self, name: str, record: snapshot_pb2.AliasRecord
+    ) -> list[snapshot_pb2.AliasRecord]:
+        """Returns the last record of each other snapshot, newest first."""
         by_snapshot: dict[str, snapshot_pb2.AliasRecord] = {}
         for other in self._store.alias_records(name):
             if other.current != record.current:
                 by_snapshot.setdefault(other.current, other)
         return list(by_snapshot.values())
 
-    async def _pursue(self, name: str) -> None:
-        """Prepares and flips until this collection is where its alias is, or has to wait."""
-        pursuit = self.pursuits[name]
+    async def _reach_desired(self, name: str) -> None:
+        """Prepares snapshots until the collection serves its alias, or has to wait for a retry."""
+        desired = self.desired_states[name]
         try:
-            while pursuit.wants(self._clock()):
+            while desired.is_due(self._clock()):
                 with contextlib.suppress(NearlineError):
                     await self._advance(name)
-            if pursuit.stuck and name in self._reached:
-                # Shard servers let go of what no alias names and nobody asks for: ask.
-                await self._life.load(self._reached[name])
+            if desired.has_failed and name in self._served:
+                # Shard servers release snapshots that no alias names and no router requests.
+                await self._hooks.load(self._served[name])
         except NearlineError as error:
             _log.warning(
-                "snapshot in force cannot be kept",
+                "served snapshot cannot be kept loaded",
                 extra={"collection": name, "reason": error.message},
             )
         finally:
             self._busy.discard(name)
 
     async def _advance(self, name: str) -> None:
-        """Makes one attempt at what the alias names; raises where it fails."""
-        pursuit = self.pursuits[name]
-        epoch, snapshot_id = pursuit.epoch, pursuit.snapshot_id
+        """Makes one attempt to load the snapshot of the alias; raises if it fails."""
+        desired = self.desired_states[name]
+        epoch, snapshot_id = desired.epoch, desired.snapshot_id
         attempt = asyncio.ensure_future(self._load(name, snapshot_id, epoch))
         self._attempts[name] = attempt
         try:
@@ -243,14 +246,14 @@ class AliasFollower(Generic[_T]):
             del self._attempts[name]
             attempt.cancel()
         if attempt.cancelled():
-            # Given up: the alias has moved on.
+            # Cancelled because the alias names another snapshot.
             await self._unload(name, snapshot_id)
             return
         try:
             snapshot = attempt.result()
         except Exception as error:
             reason = error.message if isinstance(error, NearlineError) else repr(error)
-            pursuit.failed(epoch, f"{type(error).__name__}: {reason}", self._clock())
+            desired.mark_failed(epoch, f"{type(error).__name__}: {reason}", self._clock())
             metrics.snapshot_failures.labels(name, type(error).__name__).inc()
             _log.error(
                 "snapshot not served",
@@ -264,29 +267,29 @@ class AliasFollower(Generic[_T]):
                 exc_info=None if isinstance(error, NearlineError) else error,
             )
             raise
-        if pursuit.prepared(epoch):
-            self._flip(snapshot)
+        if desired.mark_prepared(epoch):
+            self._make_current(snapshot)
 
     async def _load(self, name: str, snapshot_id: str, epoch: int) -> SnapshotRef:
         start = self._clock()
         snapshot = await asyncio.to_thread(read_snapshot_ref, self._store, name, snapshot_id, epoch)
-        self._hold(snapshot, await self._life.load(snapshot))
+        self._hold(snapshot, await self._hooks.load(snapshot))
         metrics.snapshot_prepare_seconds.labels(name).observe(self._clock() - start)
         return snapshot
 
     def _hold(self, snapshot: SnapshotRef, value: _T) -> LoadedSnapshot[_T]:
-        held = self._holdings.hold(snapshot.collection, snapshot.snapshot_id, value)
-        self._count(snapshot.collection)
+        held = self._loaded.add(snapshot.collection, snapshot.snapshot_id, value)
+        self._export_count(snapshot.collection)
         return held
 
-    def _flip(self, snapshot: SnapshotRef) -> None:
+    def _make_current(self, snapshot: SnapshotRef) -> None:
         name = snapshot.collection
-        before = self._reached.get(name)
-        self._holdings.flip(name, snapshot.snapshot_id)
-        self._reached[name] = snapshot
+        before = self._served.get(name)
+        self._loaded.make_current(name, snapshot.snapshot_id)
+        self._served[name] = snapshot
         metrics.epoch_in_force.labels(name).set(snapshot.epoch)
         _log.info(
-            "snapshot in force",
+            "snapshot is served",
             extra={
                 "collection": name,
                 "snapshot_id": snapshot.snapshot_id,
@@ -296,11 +299,11 @@ class AliasFollower(Generic[_T]):
         )
 
     async def _unload(self, collection: str, snapshot_id: str) -> None:
-        """Releases a snapshot, unless it is held: then it is served, and goes when it is due."""
-        if self._holdings.get(collection, snapshot_id) is not None:
+        """Releases a snapshot, unless it is loaded; then it is released once it is drained."""
+        if self._loaded.get(collection, snapshot_id) is not None:
             return
         try:
-            await self._life.unload(collection, snapshot_id)
+            await self._hooks.unload(collection, snapshot_id)
         except NearlineError as error:
             _log.warning(
                 "snapshot cannot be unloaded",
@@ -315,16 +318,16 @@ class AliasFollower(Generic[_T]):
                 "snapshot unloaded", extra={"collection": collection, "snapshot_id": snapshot_id}
             )
 
-    def _count(self, collection: str) -> None:
-        metrics.snapshots_held.labels(collection).set(len(self._holdings.of(collection)))
+    def _export_count(self, collection: str) -> None:
+        metrics.snapshots_held.labels(collection).set(len(self._loaded.of_collection(collection)))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        # The loop keeps no reference to its tasks.
+        # The event loop keeps no strong references to tasks.
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("work on a snapshot failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""Golden queries of a snapshot: what was found exactly when it was built."""
+"""Golden queries of a snapshot, with their exact results at build time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 
 FOLDER = "golden"
-# Another CPU rounds differently, so a graph search may find a little less than at build time.
+# Another CPU rounds differently, so a graph search may find slightly less than at build time.
 RECALL_SLACK = 0.05
 _TIE_TOLERANCE = 1e-5
 
 
 class GoldenQueries(NamedTuple):
-    """Queries (n, d) float32, and per query the documents and scores of the exact best chunks."""
+    """Queries (n, d) float32, and ids and scores of the exact best chunks of each query."""
 
     vectors: NDArray[np.float32]
     ids: list[list[str]]
     scores: list[list[float]]
 
     @classmethod
-    def of(cls, folder: Path, manifest: snapshot_pb2.Manifest) -> GoldenQueries | None:
-        """Reads those of a snapshot from its folder; None: it has none.
+    def read(cls, folder: Path, manifest: snapshot_pb2.Manifest) -> GoldenQueries | None:
+        """Reads the golden queries of a snapshot from its folder; None if it has none.
 
-        Raises: SnapshotCorrupt: not such a file.
+        Raises: SnapshotCorrupt: The file cannot be read.
         """
         path = folder / FOLDER / "queries.arrow"
         if manifest.quality.queries == 0 or not path.is_file():
@@ -49,27 +49,27 @@ class GoldenQueries(NamedTuple):
                 f"{path} cannot be read ({error}); rebuild the snapshot"
             ) from error
 
-    def good(self, query: int, found: Iterable[tuple[str, float]]) -> int:
-        """Counts the chunks found, document and score of each, that are as good as exact ones."""
+    def count_good(self, query: int, found: Iterable[tuple[str, float]]) -> int:
+        """Counts the found chunks (document id, score) that are as good as the exact ones."""
         scores = self.scores[query]
-        # A tie with the last exact answer is as good as that: golden answers name one of them.
+        # A tie with the last exact chunk is as good; the golden results name only one of them.
         edge = scores[-1] - _TIE_TOLERANCE * max(1.0, abs(scores[-1]))
         exact = set(self.ids[query])
         return sum(score >= edge or document_id in exact for document_id, score in found)
 
 
 def check_recall(recall: float, manifest: snapshot_pb2.Manifest, where: str, remedy: str) -> None:
-    """Refuses what finds less than a snapshot promises.
+    """Raises if the recall of golden queries falls short of the manifest.
 
     Args:
-        recall: Of golden queries, 0..1.
-        manifest: Of the snapshot.
-        where, remedy: What was asked, and what to do, for the error.
-    Raises: SnapshotMismatch.
+        recall: Recall of the golden queries, 0..1.
+        manifest: Manifest of the snapshot.
+        where, remedy: Searched index and remedy, for the error.
+    Raises: SnapshotMismatch: The recall is too low.
     """
     promised = manifest.quality.recall_at_10
     if recall < promised - RECALL_SLACK:
         raise SnapshotMismatch(
             f"snapshot {manifest.snapshot_id} answers its golden queries with recall "
-            f"{recall:.3f} {where}, the manifest says {promised:.3f}; {remedy}"
+            f"{recall:.3f} {where}, but the manifest promises {promised:.3f}; {remedy}"
         )

@@ -1,9 +1,9 @@
-"""Which snapshots are loaded here, which of them is in force, and which may go. No clock, no I/O.
+"""Loaded snapshots: which are current, in use, or can be dropped. No clock, no I/O.
 
-    hold -> flip -> (another one flips) -> drained -> drop
+    add -> make_current -> (another one becomes current) -> drained -> drop
 
-A snapshot may go once no alias names it, it is not in force here, no request uses it, and `drain_s`
-have passed since the last of these became true.
+A snapshot can be dropped once no alias names it, it is not current, no request uses it, and
+`drain_s` seconds have passed since the last of these became true.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class SnapshotKey(NamedTuple):
 
 
 class LoadedSnapshot(Generic[_T]):
-    """A loaded snapshot; a `with` block holds it for one request.
+    """A loaded snapshot; a `with` block marks it as used by one request.
 
     Args:
-        key: Which.
-        value: What is loaded; replaced where the same snapshot is held again.
-        clock: Gives seconds that never go back.
+        key: Collection and snapshot id.
+        value: The loaded value; replaced if the snapshot is added again.
+        clock: Returns monotonic seconds.
     """
 
     __slots__ = ("_clock", "_users", "idle_since", "key", "value")
@@ -42,11 +42,11 @@ class LoadedSnapshot(Generic[_T]):
 
     @property
     def in_use(self) -> bool:
-        """Whether a request is being answered from it."""
+        """Whether a request uses the snapshot."""
         return self._users > 0
 
     def touch(self) -> None:
-        """Starts its time to drain again: somebody has just asked for it."""
+        """Restarts the drain time after a use."""
         self.idle_since = self._clock()
 
     def __enter__(self) -> _T:
@@ -64,74 +64,74 @@ class LoadedSnapshot(Generic[_T]):
 
 
 class LoadedSnapshots(Generic[_T]):
-    """The snapshots that are loaded here. Not thread-safe: it belongs to the event loop.
+    """The loaded snapshots. Not thread-safe; belongs to the event loop.
 
     Args:
         drain_s: Seconds that a snapshot stays after its last use.
-        clock: Gives seconds that never go back, for example time.monotonic.
+        clock: Returns monotonic seconds, such as time.monotonic.
     """
 
     def __init__(self, drain_s: float, clock: Callable[[], float]) -> None:
         self._drain_s = drain_s
         self._clock = clock
-        self._held: dict[SnapshotKey, LoadedSnapshot[_T]] = {}
+        self._snapshots: dict[SnapshotKey, LoadedSnapshot[_T]] = {}
         self._in_force: dict[str, LoadedSnapshot[_T]] = {}
         self._named: dict[str, frozenset[str]] = {}
 
     @property
     def in_force(self) -> Collection[LoadedSnapshot[_T]]:
-        """What is in force, one per collection, by name of the collection."""
+        """The current snapshots, one per collection, by name of the collection."""
         return [self._in_force[name] for name in sorted(self._in_force)]
 
     @property
     def all(self) -> Collection[LoadedSnapshot[_T]]:
-        """All that is held, in the order of their keys."""
-        return [self._held[key] for key in sorted(self._held)]
+        """All loaded snapshots, sorted by key."""
+        return [self._snapshots[key] for key in sorted(self._snapshots)]
 
     def current(self, collection: str) -> LoadedSnapshot[_T] | None:
-        """Returns what is in force of a collection; None: nothing."""
+        """Returns the current snapshot of a collection; None without one."""
         return self._in_force.get(collection)
 
     def get(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T] | None:
-        """Returns a snapshot that is held; None: it is not."""
-        return self._held.get(SnapshotKey(collection, snapshot_id))
+        """Returns a loaded snapshot; None if it is not loaded."""
+        return self._snapshots.get(SnapshotKey(collection, snapshot_id))
 
-    def of(self, collection: str) -> list[LoadedSnapshot[_T]]:
-        """Returns what is held of a collection, oldest snapshot first."""
+    def of_collection(self, collection: str) -> list[LoadedSnapshot[_T]]:
+        """Returns the loaded snapshots of a collection, oldest first."""
         return [held for held in self.all if held.key.collection == collection]
 
-    def hold(self, collection: str, snapshot_id: str, value: _T) -> LoadedSnapshot[_T]:
-        """Takes a snapshot that is loaded; in place of its value where it is held already."""
+    def add(self, collection: str, snapshot_id: str, value: _T) -> LoadedSnapshot[_T]:
+        """Adds a loaded snapshot, or replaces its value if it was added before."""
         key = SnapshotKey(collection, snapshot_id)
-        held = self._held.get(key)
+        held = self._snapshots.get(key)
         if held is None:
-            held = self._held[key] = LoadedSnapshot(key, value, self._clock)
+            held = self._snapshots[key] = LoadedSnapshot(key, value, self._clock)
         held.value = value
         held.touch()
         return held
 
-    def flip(self, collection: str, snapshot_id: str) -> None:
-        """Puts a held snapshot in force; requests that began before end on the one before."""
+    def make_current(self, collection: str, snapshot_id: str) -> None:
+        """Makes a loaded snapshot current; running requests finish on the previous one."""
         before = self._in_force.get(collection)
-        self._in_force[collection] = self._held[SnapshotKey(collection, snapshot_id)]
+        self._in_force[collection] = self._snapshots[SnapshotKey(collection, snapshot_id)]
         if before is not None:
             before.touch()
 
-    def name(self, collection: str, snapshot_ids: Collection[str]) -> None:
-        """Notes which snapshots the alias record in force names."""
+    def set_named(self, collection: str, snapshot_ids: Collection[str]) -> None:
+        """Sets the snapshots that the current alias record names."""
         named = frozenset(snapshot_ids)
         for snapshot_id in self._named.get(collection, frozenset()) - named:
-            held = self._held.get(SnapshotKey(collection, snapshot_id))
+            held = self._snapshots.get(SnapshotKey(collection, snapshot_id))
             if held is not None:
                 held.touch()
         self._named[collection] = named
 
-    def due(self) -> list[SnapshotKey]:
-        """Returns what may go now."""
+    def droppable(self) -> list[SnapshotKey]:
+        """Returns the snapshots that can be dropped now."""
         last = self._clock() - self._drain_s
         return [
             key
-            for key, held in self._held.items()
+            for key, held in self._snapshots.items()
             if not held.in_use
             and held.idle_since <= last
             and self._in_force.get(key.collection) is not held
@@ -139,5 +139,5 @@ class LoadedSnapshots(Generic[_T]):
         ]
 
     def drop(self, key: SnapshotKey) -> _T:
-        """Forgets a snapshot that is due, and gives what is to be let go of."""
-        return self._held.pop(key).value
+        """Removes a droppable snapshot and returns its value, which the caller releases."""
+        return self._snapshots.pop(key).value

@@ -1,4 +1,4 @@
-"""How much memory may still be taken, and whether a snapshot fits in."""
+"""Checks that a snapshot fits into the available memory."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from pathlib import Path
 from nearline.errors import Overloaded
 from nearline.v1 import snapshot_pb2
 
-# A first guess at what is wanted beside the files themselves: maps, caches, the heap of a search.
+# Estimated need relative to the files: also maps, caches and the heap of searches.
 HEADROOM = 1.2
 _SYSTEM = Path("/")
 
 
 def snapshot_bytes(manifest: snapshot_pb2.Manifest, numbers: Collection[int] | None) -> int:
-    """Sums the files that a process with these shards loads; None: all shards."""
+    """Returns the bytes that a process with these shards loads; None means all shards."""
     others = () if numbers is None else [s.shard for s in manifest.shards if s.shard not in numbers]
     left_out = tuple(f"shards/{number:03d}/" for number in others)
     return sum(entry.bytes for entry in manifest.files if not entry.path.startswith(left_out))
 
 
 def check_memory(snapshot_id: str, needed_bytes: int, headroom: float) -> None:
-    """Refuses a load for which there is no room; what is served already stays.
+    """Raises if there is not enough memory for a load.
 
     Args:
-        snapshot_id: For the error.
+        snapshot_id: Id of the snapshot, for the error.
         needed_bytes: Bytes of the files to load.
-        headroom: Free memory wanted, as a multiple of that; 0: do not look.
-    Raises: Overloaded: names what is free and what is needed.
+        headroom: Required free memory as a multiple of `needed_bytes`; 0 disables the check.
+    Raises: Overloaded: Names the free and the required bytes.
     """
     free = free_bytes() if headroom and needed_bytes else None
     if free is not None and free < headroom * needed_bytes:
         raise Overloaded(
-            f"snapshot {snapshot_id} has {needed_bytes} bytes to load, which takes {headroom:g} x "
-            f"as many free: {round(headroom * needed_bytes)}; {free} are free. Free some memory, "
-            "spread the shards over more machines, or set --load-headroom lower"
+            f"loading snapshot {snapshot_id} ({needed_bytes} bytes) requires {headroom:g} x as "
+            f"many bytes free: {round(headroom * needed_bytes)}, but {free} are free. Free some memory, "
+            "spread the shards over more machines, or lower --load-headroom"
         )
 
 
 def free_bytes(root: Path = _SYSTEM) -> int | None:
-    """Returns the bytes that this process could still take; None where the system does not tell.
+    """Returns the bytes that this process can still allocate; None if the system does not say.
 
-    The smaller of what the machine has available and what the control group leaves; page cache
-    that can be dropped counts as free in both.
+    The result is the smaller of the available memory of the machine and of the control group;
+    reclaimable page cache counts as free in both.
 
     Args:
-        root: Where proc and sys lie.
+        root: Folder that contains proc and sys.
     Source: proc_meminfo(5), MemAvailable; the kernel's cgroup-v2.rst, memory.max and memory.stat.
     """
     limits = [left for left in (_machine(root), _group(root)) if left is not None]
@@ -68,7 +68,7 @@ def _group(root: Path) -> int | None:
 
 
 def _group_folders(root: Path) -> list[Path]:
-    """Returns the folders of this process's control group and of those around it."""
+    """Returns the folders of the control group of this process and of its parents."""
     top = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
@@ -88,7 +88,7 @@ def _number(path: Path) -> int | None:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Reads lines of a name and a number."""
+    """Reads lines that consist of a name and a number."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which snapshots a change log still lets be promoted."""
+"""Checks that the change log can be followed from a snapshot before it is promoted."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _log = logging.getLogger(__name__)
 async def make_promotion_check(
     store: Store, logs: ChangeLogs | None, collection: str
 ) -> Callable[[snapshot_pb2.Manifest], None]:
-    """Returns what refuses a snapshot that the change log in force cannot be followed from.
+    """Returns a check that rejects snapshots from which the change log cannot be followed.
 
-    It takes any where the collection has no log, or the log does not answer: replicas look again
-    before they serve.
+    The check accepts every snapshot if the collection has no log or the log does not answer;
+    replicas check again before they serve.
 
-    Returns: What raises SnapshotMismatch, with the remedy.
-    Raises: SnapshotMismatch: Redis holds another log than the store names.
+    Returns: A function that raises SnapshotMismatch with the remedy.
+    Raises: SnapshotMismatch: Redis holds a different log than the store names.
     """
-    # Imported late: a router without shards of its own needs no pyarrow until it is asked.
+    # Imported late: a router without local shards needs pyarrow only here.
     from retrieval.changelog.retention import log_lineage
 
     names = await asyncio.to_thread(log_lineage, store, collection)
@@ -38,7 +38,7 @@ async def make_promotion_check(
         state = await logs.log(collection).state()
     except NotReady as error:
         _log.warning(
-            "snapshot not held against the change log",
+            "snapshot not checked against the change log",
             extra={"collection": collection, "reason": error.message},
         )
         return _accept
@@ -46,7 +46,7 @@ async def make_promotion_check(
 
 
 def _accept(manifest: snapshot_pb2.Manifest) -> None:
-    """Takes any."""
+    """Accepts every snapshot."""
 
 
 def _check(names: Sequence[str], state: LogState, manifest: snapshot_pb2.Manifest) -> None:

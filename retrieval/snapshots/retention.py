@@ -1,4 +1,4 @@
-"""Which snapshots of a collection may be removed from the store, and their removal."""
+"""Prunes snapshots of a collection from the store."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _TEMPORARY = ".tmp-*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneCandidate:
-    """A snapshot, or what a killed build left of one, and what becomes of it.
+    """A snapshot or the remains of a killed build, and whether to keep it.
 
-    kept: Why it stays; empty: it goes.
+    kept: Why it is kept; empty if it is to be removed.
+    folder: Temporary folder of a killed build; None for a snapshot.
     """
 
     name: str
@@ -36,31 +37,32 @@ class PruneCandidate:
 def plan_prune(
     store: Store, collection: str, keep: int, *, force: bool = False, now: datetime | None = None
 ) -> list[PruneCandidate]:
-    """Decides what may go, newest first, orphans of killed builds last.
+    """Decides which snapshots to remove; newest first, remains of killed builds last.
 
-    What stays: what the alias record in force names, what a rollback would go back to, the newest
-    `keep`, and what is younger than an hour, since a build may be about to promote it.
+    These are kept: the snapshots that the current alias record names, the target of a rollback, the
+    newest `keep` others, and those younger than an hour, since a build may be about to promote
+    them.
 
     Args:
         store: The store.
         collection: Name of the collection.
-        keep: Snapshots to keep beside those that the aliases need, newest first; >= 0.
-        force: Remove snapshots younger than an hour, too.
-        now: Time to count from; None: now.
-    Raises: NotFound: nothing is published. InvalidRequest: keep is negative.
+        keep: Number of newest snapshots to keep besides those that the aliases need; >= 0.
+        force: Whether to remove snapshots younger than an hour as well.
+        now: Current time; None uses the clock.
+    Raises: NotFound: Nothing is published. InvalidRequest: `keep` is negative.
     """
     if keep < 0:
-        raise InvalidRequest(f"keep is {keep}; give 0 or more", field="keep")
+        raise InvalidRequest(f"keep is {keep}; 0 or more is required", field="keep")
     now = now or datetime.now(UTC)
     in_force = store.alias_in_force(collection)
     target = rollback_target(list(store.alias_records(collection)))
     reasons = {in_force.current: "current", in_force.canary: "canary"}
     if target is not None:
-        reasons.setdefault(target.current, "rollback goes back to it")
+        reasons.setdefault(target.current, "target of a rollback")
     decided = []
     spare = keep
     for snapshot_id in store.snapshot_ids(collection):
-        created, size = _card(store, collection, snapshot_id)
+        created, size = _creation_and_size(store, collection, snapshot_id)
         kept = reasons.get(snapshot_id, "")
         if not kept and spare > 0:
             spare -= 1
@@ -72,15 +74,16 @@ def plan_prune(
 
 
 def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> None:
-    """Removes what a plan says, each snapshot's manifest first, so that none is seen in part.
+    """Removes the snapshots of a plan, manifests first, so that no partial snapshot is visible.
 
-    Then archived changes go that every snapshot left has, so that deleted texts leave for good.
+    Then drops archived changes that every remaining snapshot contains, so that deleted texts are
+    really gone.
     """
     for one in planned:
         if one.kept:
             continue
         if one.folder is None:
-            # Somebody may have promoted it since the plan was made.
+            # It may have been promoted since the plan was made.
             in_force = store.alias_in_force(collection)
             if one.name not in (in_force.current, in_force.canary):
                 store.remove_snapshot(collection, one.name)
@@ -91,13 +94,13 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
         retention.drop_archived_segments(store, collection)
 
 
-def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
-    """Returns the time of creation and the bytes of a snapshot."""
-    by_name = _made(snapshot_id)
+def _creation_and_size(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, int]:
+    """Returns the creation time and the bytes of a snapshot."""
+    by_name = _time_in_id(snapshot_id)
     try:
         manifest = store.manifest(collection, snapshot_id)
     except NearlineError:
-        # Unreadable: its name still says when it was made.
+        # Without a readable manifest, the id still contains the time.
         return by_name, 0
     size = sum(entry.bytes for entry in manifest.files)
     if not manifest.HasField("create_time"):
@@ -105,17 +108,17 @@ def _card(store: Store, collection: str, snapshot_id: str) -> tuple[datetime, in
     return manifest.create_time.ToDatetime(UTC), size
 
 
-def _made(snapshot_id: str) -> datetime:
+def _time_in_id(snapshot_id: str) -> datetime:
     """Returns the time in the id of a snapshot."""
     return datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _orphans(store: Store, collection: str, now: datetime) -> list[PruneCandidate]:
-    """Finds what builds were killed in; what is still written to is somebody's."""
+    """Finds the remains of killed builds; keeps those that are still being written to."""
     found = [
         PruneCandidate(name=name, bytes=0, kept="its upload may still run" if young else "")
         for name in store.unfinished_ids(collection)
-        for young in [now - _made(name) < UPLOAD_GRACE]
+        for young in [now - _time_in_id(name) < UPLOAD_GRACE]
     ]
     for folder in sorted(store.snapshots_folder(collection).glob(_TEMPORARY)):
         files = [path.stat() for path in (folder, *folder.rglob("*")) if path.exists()]

@@ -30,15 +30,15 @@ async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
     running: asyncio.Task[WriteReply] | None = None
     try:
         while True:
-            batch, unread = None, None
+            batch, read_error = None, None
             try:
                 batch = await anext(reader, None)
             except NearlineError as error:
-                unread = error
+                read_error = error
             if running is not None:
-                tally.add(await tally.told(running))
-            if unread is not None:
-                raise tally.located(unread) from unread
+                tally.add(await tally.result_of(running))
+            if read_error is not None:
+                raise tally.with_batch_number(read_error) from read_error
             if batch is None:
                 return tally.reply()
             running = asyncio.ensure_future(retry_while_overloaded(batch))
@@ -56,12 +56,12 @@ class _Tally:
         self._rejections: list[WriteResult] = []
         self._watermark: Watermark | None = None
 
-    async def told(self, running: Awaitable[WriteReply]) -> WriteReply:
+    async def result_of(self, running: Awaitable[WriteReply]) -> WriteReply:
         """Waits for a batch; an error then says where it happened."""
         try:
             return await running
         except NearlineError as error:
-            raise self.located(error) from error
+            raise self.with_batch_number(error) from error
 
     def add(self, reply: WriteReply) -> None:
         """Takes in what became of a batch."""
@@ -76,7 +76,7 @@ class _Tally:
                 mark if self._watermark is None else merge_watermarks((mark, self._watermark))
             )
 
-    def located(self, error: NearlineError) -> NearlineError:
+    def with_batch_number(self, error: NearlineError) -> NearlineError:
         """Returns the error of the batch after those taken in."""
         items = self._counts.total() - self._counts[WriteOutcome.REJECTED]
         return type(error)(

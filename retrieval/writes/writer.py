@@ -72,7 +72,7 @@ class _KnownItems(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _WriteConditions:
-    """What a request says beside its items; see UpsertItemsRequest in retrieval.proto."""
+    """What a request says extra its items; see UpsertItemsRequest in retrieval.proto."""
 
     if_versions: Mapping[str, int]
     idempotency_key: str
@@ -116,7 +116,7 @@ class Writer:
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
         make = attributes_change if only_attributes else upsert_change
-        condition = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane)
+        conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane)
 
         def change_of(item: c.Item, served: ServedCollection) -> Change:
             change = make(item, served)
@@ -128,9 +128,9 @@ class Writer:
             return [_attempt(partial(change_of, item, served)) for item in items]
 
         ids = [item.id for item in items]
-        check_request(ids, condition.if_versions, idempotency_key, "items")
-        check_times(ids, condition.as_of, whole=not only_attributes)
-        return await self._write(ids, changes, collection, condition, timeout_s)
+        check_request(ids, conditions.if_versions, idempotency_key, "items")
+        check_times(ids, conditions.as_of, whole=not only_attributes)
+        return await self._write(ids, changes, collection, conditions, timeout_s)
 
     async def delete_items(
         self,
@@ -146,9 +146,9 @@ class Writer:
         def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
             return [_attempt(partial(delete_change, document_id)) for document_id in ids]
 
-        condition = _WriteConditions(if_versions or {}, idempotency_key)
-        check_request(ids, condition.if_versions, idempotency_key, "ids")
-        return await self._write(ids, changes, collection, condition, timeout_s)
+        conditions = _WriteConditions(if_versions or {}, idempotency_key)
+        check_request(ids, conditions.if_versions, idempotency_key, "ids")
+        return await self._write(ids, changes, collection, conditions, timeout_s)
 
     async def upsert_batches(
         self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION
@@ -177,7 +177,7 @@ class Writer:
         ids: Sequence[str],
         make: _MakeChanges,
         collection: str,
-        condition: _WriteConditions,
+        conditions: _WriteConditions,
         timeout_s: float | None,
     ) -> c.WriteReply:
         log = self._logs.log(collection)
@@ -186,11 +186,11 @@ class Writer:
 
         async def prepare(served: ServedCollection) -> list[ChangeWrite | c.WriteResult]:
             changes, known = await asyncio.gather(
-                self._embedded(served, make, condition.lane, deadline),
+                self._embed(served, make, conditions.lane, deadline),
                 _read_known_items(served, ids, deadline),
             )
             return [
-                _write_of(document_id, change, condition, known, served)
+                _make_write(document_id, change, conditions, known, served)
                 for document_id, change in zip(ids, changes, strict=True)
             ]
 
@@ -199,7 +199,7 @@ class Writer:
         results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
         watermark = b""
         if writes:
-            appended = await log.append(writes, condition.idempotency_key, _left_s(deadline))
+            appended = await log.append(writes, conditions.idempotency_key, _remaining_s(deadline))
             watermark = appended.watermark.encode()
             for write, written in zip(writes, appended.results, strict=True):
                 document_id = write.change.document_id
@@ -210,7 +210,7 @@ class Writer:
             metrics.writes.labels(collection, result.outcome.value).inc()
         return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)
 
-    async def _embedded(
+    async def _embed(
         self,
         served: ServedCollection,
         make: _MakeChanges,
@@ -232,9 +232,11 @@ class Writer:
             return changes
         if lane is None:
             lane = c.Lane.INTERACTIVE if len(texts) <= _INTERACTIVE_CHUNKS else c.Lane.BULK
-        embedded, beside = await asyncio.gather(
-            self._embedders.embed_documents(texts, served.fingerprint, lane, _left_s(deadline)),
-            self._embedded_beside(served, texts, lane, deadline),
+        embedded, extra = await asyncio.gather(
+            self._embedders.embed_documents(
+                texts, served.fingerprint, lane, _remaining_s(deadline)
+            ),
+            self._embed_for_canary(served, texts, lane, deadline),
         )
         for number, rows in places:
             change = changes[number]
@@ -251,13 +253,13 @@ class Writer:
                     change,
                     vectors={
                         served.fingerprint: embedded.vectors[rows],
-                        **{name: vectors[rows] for name, vectors in beside.items()},
+                        **{name: vectors[rows] for name, vectors in extra.items()},
                     },
                 )
             )
         return changes
 
-    async def _embedded_beside(
+    async def _embed_for_canary(
         self, served: ServedCollection, texts: Sequence[str], lane: c.Lane, deadline: float | None
     ) -> Mapping[str, NDArray[np.float32]]:
         """Embeds texts with the model of a canary, too, where that is another one.
@@ -265,16 +267,16 @@ class Writer:
         Returns: Vectors by fingerprint. Without them followers embed the texts themselves, so what
         fails here fails no write.
         """
-        tried = self._collections.tried(served.name)
-        if tried is None or tried.fingerprint in ("", served.fingerprint):
+        canary = self._collections.canary(served.name)
+        if canary is None or canary.fingerprint in ("", served.fingerprint):
             return {}
         try:
             embedded = await self._embedders.embed_documents(
-                texts, tried.fingerprint, lane, _left_s(deadline)
+                texts, canary.fingerprint, lane, _remaining_s(deadline)
             )
         except NearlineError:
             return {}
-        return {} if embedded.refused else {tried.fingerprint: embedded.vectors}
+        return {} if embedded.refused else {canary.fingerprint: embedded.vectors}
 
 
 async def _read_known_items(
@@ -282,22 +284,22 @@ async def _read_known_items(
 ) -> _KnownItems:
     """Asks the shards for the versions of items; those that are away are not waited for."""
     now = asyncio.get_running_loop().time()
-    patience_s = _VERSIONS_S
+    timeout_s = _VERSIONS_S
     if deadline is not None:
-        patience_s = min(patience_s, _VERSIONS_RATIO * (deadline - now))
-    inquiry = RequestContext(now + patience_s)
+        timeout_s = min(timeout_s, _VERSIONS_RATIO * (deadline - now))
+    context = RequestContext(now + timeout_s)
     asked = valid_ids(ids)
     if not asked:
         return _KnownItems({}, frozenset(), ())
     try:
-        found = await item_lookup.fetch_items(served, asked, _NO_PAYLOAD, inquiry)
+        found = await item_lookup.fetch_items(served, asked, _NO_PAYLOAD, context)
     except (NotReady, DeadlineExceeded):
         return _KnownItems({}, frozenset(range(len(served.shards))), ())
     versions = {document_id: item.version for document_id, item in found.items.items()}
-    followed = {one.watermark.log_id for one in inquiry.applied.values()}
+    followed = {one.watermark.log_id for one in context.applied.values()}
     same_log = followed == {served.watermark.log_id}
     return _KnownItems(
-        versions, frozenset(inquiry.failures), served.watermark.positions if same_log else ()
+        versions, frozenset(context.failures), served.watermark.positions if same_log else ()
     )
 
 
@@ -308,17 +310,17 @@ def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
         return error
 
 
-def _write_of(
+def _make_write(
     document_id: str,
     change: Change | InvalidRequest,
-    condition: _WriteConditions,
+    conditions: _WriteConditions,
     known: _KnownItems,
     served: ServedCollection,
 ) -> ChangeWrite | c.WriteResult:
     if isinstance(change, InvalidRequest):
         return _rejected_result(document_id, change)
-    if_version = condition.if_versions.get(document_id)
-    place = condition.as_of.get(document_id)
+    if_version = conditions.if_versions.get(document_id)
+    place = conditions.as_of.get(document_id)
     as_of_us = None if place is None else to_us(in_utc(place))
     shard = shard_of(document_id, len(served.shards))
     if shard in known.away:
@@ -346,7 +348,7 @@ def _rejected_result(document_id: str, error: NearlineError) -> c.WriteResult:
     )
 
 
-def _left_s(deadline: float | None) -> float | None:
+def _remaining_s(deadline: float | None) -> float | None:
     if deadline is None:
         return None
     left = deadline - asyncio.get_running_loop().time()

@@ -150,7 +150,7 @@ async def _backs_out(
     await world.callers.until(lambda: world.watch.status.in_force.epoch >= epoch)
     seconds = await world.callers.until(world.ended, most_s=60)
     record = world.store.alias_in_force("default")
-    assert record.why.startswith(f"backed out by itself: {test}: canary "), record.why
+    assert record.why.startswith(f"backed out automatically: {test}: canary "), record.why
     assert (record.current, record.canary) == (next(iter(world.callers.stamps)), "")
     assert seconds < 60
     assert (world.callers.failed, world.callers.mixed) == (Counter(), 0)

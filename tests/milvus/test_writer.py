@@ -157,7 +157,9 @@ async def test_a_graph_finds_what_the_snapshot_promises(
     done = await export(store, "default", ids[0], milvus)
     assert done.index == "HNSW"
     assert done.recall is not None and done.recall >= 0.95
-    with pytest.raises(SnapshotMismatch, match=r"in Milvus, the manifest says 2\.000.*FLAT"):
+    with pytest.raises(
+        SnapshotMismatch, match=r"in Milvus, but the manifest promises 2\.000.*FLAT"
+    ):
         await export(store, "default", ids[1], milvus)
     state = await CollectionStates(milvus).read(collection_name("default", ids[1]))
     assert state is not None and not state.whole

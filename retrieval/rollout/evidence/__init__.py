@@ -1,1 +1,1 @@
-"""Tests that may be looked at all the time: evidence is what a bet on harm has become."""
+"""Anytime-valid sequential tests, based on betting."""

@@ -1,30 +1,30 @@
-"""Capital bet against a hypothesis: where it holds, no way of betting makes much of it."""
+"""E-process: capital that bets against a hypothesis and stays small if the hypothesis holds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-# Half is bet from the start. The other half is laid on later, in ever smaller parts: a canary that
-# turns bad after a good day has its evidence within minutes, not after another day.
+# Half of the capital is bet from the start, the other half later in ever smaller parts. So a canary
+# that turns bad after a good day is detected within minutes, not after another day.
 _BET_AT_ONCE = 0.5
 _ROUNDS_BETWEEN = 500
 _MOST_LOG = 700.0
 
 
 class EProcess:
-    """An e-process: capital, 1 at first, spread over several bets.
+    """An e-process: a capital, initially 1, spread over several bets.
 
-    If each bet multiplies what lies on it by a factor whose mean is at most 1 under the hypothesis,
-    given all that went before, so does the whole, and it ever reaches 1/a with a chance of a at
-    most, however often one looks (Ville's inequality).
+    Each bet multiplies its part of the capital by a factor whose mean, given the past, is at most 1
+    under the hypothesis. Then the same holds for the whole capital, and the probability that it
+    ever reaches 1/a is at most a, however often it is checked (Ville's inequality).
 
     Source: Ramdas, Grünwald, Vovk, Shafer, "Game-theoretic statistics and safe anytime-valid
     inference", Statistical Science 2023; bets that start later: Shin, Ramdas, Rinaldo,
     "E-detectors", 2022, here with the weights 1/(n(n+1)) of the starts, which sum to 1.
 
     Args:
-        bets: How many, >= 1.
+        bets: Number of bets, >= 1.
     """
 
     def __init__(self, bets: int) -> None:
@@ -33,7 +33,7 @@ class EProcess:
         self._rounds = 0
 
     def bet(self, gains: Sequence[float]) -> None:
-        """Plays a round.
+        """Plays one round.
 
         Args:
             gains: Natural logarithm of the factor of each bet.
@@ -58,7 +58,7 @@ class EProcess:
 
 
 def evidence_factor(log: float) -> float:
-    """Returns evidence as a factor; what no number can hold is cut."""
+    """Returns evidence as a factor; values beyond the range of a float are capped."""
     return math.exp(min(log, _MOST_LOG))
 
 

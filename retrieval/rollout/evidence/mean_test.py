@@ -1,4 +1,4 @@
-"""Is the mean of what is measured at least what was promised?"""
+"""Tests whether the mean of measured values is at least a promised value."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import math
 from retrieval.rollout.evidence.e_process import EProcess
 
 _BETS = 6
-# Of the greatest bet that cannot lose everything; and that bet, where nearly 1 is promised.
+# Fraction of the largest bet that cannot lose everything, and a floor of 1 - least for that bet.
 _GREATEST = 0.9
 _LEAST_ROOM = 0.02
 
 
 class MeanTest:
-    """Tests whether values in 0..1 have a mean of at least `least`, given those before them.
+    """Tests whether values in 0..1 have a mean of at least `least`, given the values before them.
 
-    It bets that they fall short: the capital is multiplied by 1 + b (least - value) for some b in
-    (0, 1 / (1 - least)), whose mean is at most 1 under the hypothesis, whatever the values are
-    distributed like. Bets b are spread over powers of two.
+    The test bets that they fall short: it multiplies the capital by 1 + b (least - value) for some
+    b in (0, 1 / (1 - least)). Under the hypothesis the mean of this factor is at most 1, whatever
+    the distribution of the values. The bets b are spread over powers of two.
 
     Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
     JRSS B 2023.
 
     Args:
-        least: Mean that there should be, more than 0 and at most 1.
+        least: Promised mean, more than 0 and at most 1.
     """
 
     def __init__(self, least: float) -> None:
@@ -33,7 +33,7 @@ class MeanTest:
         self._capital = EProcess(_BETS)
 
     def add(self, value: float) -> None:
-        """Takes in a value, 0..1."""
+        """Adds a value, 0..1."""
         short = self._least - value
         self._capital.bet([math.log1p(bet * short) for bet in self._bets])
 

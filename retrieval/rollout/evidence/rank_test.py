@@ -1,4 +1,4 @@
-"""Do the canary's latencies lie higher among those of the current snapshot than its own do?"""
+"""Tests whether latencies of the canary rank higher than those of the current snapshot."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from retrieval.rollout.evidence.e_process import EProcess
 
 # Bins end at these quantiles of the current snapshot's recent latencies.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-# How far the canary's ranks may have moved, in standard deviations of normal scores.
+# Alternative shifts of the canary's ranks, in standard deviations of normal scores.
 _SHIFTS = (0.15, 0.3, 0.6, 1.2, 2.4)
 
 
 class RankTest:
     """Tests whether values of the canary are as small as those of the current snapshot.
 
-    A value is told by the bin it falls into; bins may be set by anything that went before. Against
-    shift d it bets with the chance q(b) that a value in bin b is the canary's if normal scores of
-    its values are higher by d: q grows with b. Given the past, the mean of the factor is
-    1 + E[q | canary] - E[q | current], so at most 1 where the canary's values are stochastically no
-    greater, whatever they are distributed like: exact, as `ShareTest` is, of which this is the form
-    that hears what bins below the top say as well.
+    A value is represented by its bin; the bins may depend on anything in the past. For a shift d
+    the test bets with the probability q(b) that a value in bin b belongs to the canary if the
+    normal scores of its values are higher by d; q grows with b. Given the past, the mean of the
+    factor is 1 + E[q | canary] - E[q | current], which is at most 1 if the canary's values are
+    stochastically no greater, whatever their distribution. The test is exact like `ShareTest`, and
+    it also uses the information in the bins below the top one.
 
     Source: a sequential rank test by likelihood ratio with normal scores, after Savage and
     Sethuraman, "Stopping time of a rank-order sequential probability ratio test", 1966.
 
     Args:
-        share: Chance of the canary, more than 0 and less than 1.
+        share: Probability of the canary, more than 0 and less than 1.
     """
 
     def __init__(self, share: float) -> None:
@@ -44,13 +44,14 @@ class RankTest:
             self._gains[1].append([math.log(one / share) for one in chances])
         self._capital = EProcess(len(_SHIFTS))
 
-    def event(self, canary: bool, fell_into: int) -> None:
-        """Takes in a value.
+    def event(self, canary: bool, bin_number: int) -> None:
+        """Adds a value.
 
         Args:
-            fell_into: Number of its bin: how many of the quantiles at `BIN_ENDS` are less.
+            canary: Whether the value belongs to the canary.
+            bin_number: Number of its bin: how many of the quantiles at `BIN_ENDS` are less.
         """
-        self._capital.bet(self._gains[canary][fell_into])
+        self._capital.bet(self._gains[canary][bin_number])
 
     @property
     def log_evidence(self) -> float:
@@ -59,8 +60,8 @@ class RankTest:
 
 
 def _mass(low: float, high: float) -> float:
-    """Returns the chance that a normal variable lies between two values."""
-    # From the nearer tail: far out the difference of two numbers near 1 would be 0.
+    """Returns the probability that a standard normal variable lies between two values."""
+    # Computed from the nearer tail: far out, the difference of two numbers near 1 would be 0.
     if low > 0:
         low, high = -high, -low
     return (math.erfc(-high / math.sqrt(2)) - math.erfc(-low / math.sqrt(2))) / 2

@@ -1,4 +1,4 @@
-"""Does the canary have its share of the events, no more and no less?"""
+"""Tests whether the canary has its share of the events."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from retrieval.rollout.evidence.e_process import EProcess
 
 Side = Literal["greater", "less", "either"]
 
-# Log odds ratios, from a tenth more to hundreds of times as many: what lies between two of them is
-# found with nine tenths of the evidence that a test made for it would have.
+# Alternative log odds ratios, from a tenth more to hundreds of times as many events. Ratios between
+# two of them get nine tenths of the evidence that a test made for them would have.
 _STRENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-# Weight of the share itself against what is counted, as events, where it may be off either way.
+# Weight of the prior share in the two-sided test, in events.
 _PRIOR_EVENTS = 100.0
 
 
 class ShareTest:
-    """Tests whether each event comes from the canary with the chance that requests are dealt by.
+    """Tests whether events come from the canary with the probability of the traffic split.
 
-    Who is asked is drawn by lot. So where the canary is as good, an event (a request failed, a list
-    was clicked) is its own with the chance `share`, whatever load, bursts and users do to the
-    number of events. That makes the evidence exact: it ever reaches 1/a with a chance of at most a.
-    For "greater" that holds, too, where the chance is smaller, for "less" where it is greater. It
-    fails where one draw decides several events: count one event for each draw.
+    Requests are assigned at random. So if the canary is as good, an event (a failed request, a
+    clicked list) belongs to it with probability `share`, however load, bursts and users change the
+    number of events. That makes the evidence exact: the probability that it ever reaches 1/a is at
+    most a. For "greater" this also holds if the probability is smaller, for "less" if it is
+    greater.
+    It does not hold if one draw decides several events: count one event per draw.
 
     Source: "either": the beta-binomial mixture of Lindon and Malek, "Anytime-Valid Inference for
     Multinomial Count Data", NeurIPS 2022; else a likelihood ratio mixed over a few alternatives,
     Robbins, "Statistical methods related to the law of the iterated logarithm", 1970.
 
     Args:
-        share: Chance of the canary, more than 0 and less than 1.
-        side: What speaks against it: that its share of events is greater, less, or either.
+        share: Probability of the canary, more than 0 and less than 1.
+        side: Which deviation counts against the canary: a greater or smaller share, or either.
     """
 
     def __init__(self, share: float, side: Side) -> None:
@@ -48,7 +49,7 @@ class ShareTest:
         self._capital = None if side == "either" else EProcess(len(chances))
 
     def event(self, canary: bool) -> None:
-        """Counts an event of the canary, or of the current snapshot."""
+        """Counts an event of the canary or of the current snapshot."""
         if canary:
             self.canary += 1
         else:

@@ -130,7 +130,7 @@ async def test_the_log_and_its_archive_forget_what_every_snapshot_has(living: Li
     await _compact(living)
     assert (await living.log.state()).trimmed == Watermark(living.log.log_id)  # `first` has none.
     planned = retention.plan_prune(living.store, "default", 0, force=True)
-    assert {one.name: one.kept for one in planned}[first] == "rollback goes back to it"
+    assert {one.name: one.kept for one in planned}[first] == "target of a rollback"
     living.clock.now = 30
     await living.upsert("d2", "Two.")
     await _compact(living)

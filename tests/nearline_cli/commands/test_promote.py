@@ -57,7 +57,7 @@ async def test_a_stale_view_of_the_aliases_is_refused(store: Path, nearline: Run
     _, new = await second(store)
     done = nearline("snapshots", "promote", new, "--store", str(store), "--expect-epoch", "7")
     assert done.returncode == 1
-    assert "epoch 1 of 'default' is in force, 7 was expected" in done.stderr
+    assert "the current epoch of 'default' is 1, but 7 was expected" in done.stderr
 
 
 async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run) -> None:

@@ -81,11 +81,11 @@ async def test_a_window_is_held_against_the_first_searches_and_the_golden_querie
         _offer(monitor, served, queries, first)
         now = rng.uniform(0.5, 1.5, 300).tolist()
         _offer(monitor, served, queries[:300] + 3, now)
-        await monitor.look()
+        await monitor.close_windows()
         labels = {"collection": "moving", "baseline": "first"}
         assert metric("nearline_retrieval_score_drift", **labels) == 0, "its time is not up"
         clock.now = 60
-        await monitor.look()
+        await monitor.close_windows()
         psi = metric("nearline_retrieval_score_drift", **labels)
         assert psi == pytest.approx(stability_index(first, now))
         drift = "nearline_retrieval_query_drift"
@@ -101,7 +101,7 @@ async def test_a_window_is_held_against_the_first_searches_and_the_golden_querie
         clock.now = 61
         _offer(monitor, served, queries[:500], rng.uniform(0, 1, 500).tolist())
         clock.now = 121
-        await monitor.look()
+        await monitor.close_windows()
         assert metric("nearline_retrieval_score_drift", **labels) < 0.1
         assert metric(drift, measure="energy", **labels) < 0.02
 
@@ -111,7 +111,7 @@ async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
 ) -> None:
     _write(tmp_path, rng, "shifted", golden=True)
     clock = Clock()
-    best = GoldenQueries.of
+    best = GoldenQueries.read
 
     def better(folder: Path, manifest: snapshot_pb2.Manifest) -> GoldenQueries | None:
         golden = best(folder, manifest)
@@ -126,7 +126,7 @@ async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
         _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:300], [0.5] * 300)
         clock.now = 60
-        await monitor.look()
+        await monitor.close_windows()
     shift = metric("nearline_retrieval_golden_score_shift", collection="shifted")
     assert shift == pytest.approx(0.5, abs=1e-5)
 
@@ -143,11 +143,11 @@ async def test_a_window_goes_on_until_it_says_something(
         _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:199], [0.9] * 199)
         clock.now = 1e6
-        await monitor.look()
+        await monitor.close_windows()
         labels = {"collection": "quiet", "baseline": "first"}
         assert metric("nearline_retrieval_score_drift", **labels) == 0
         _offer(monitor, served, vectors[:1], [0.9])
-        await monitor.look()
+        await monitor.close_windows()
         assert metric("nearline_retrieval_score_drift", **labels) > 1
 
 
@@ -168,7 +168,7 @@ async def test_neither_a_canary_nor_the_scores_of_a_filter_count(
             monitor.observe(_search(served, vector, 0.9)._replace(batch=None))
         _offer(monitor, served, vectors[:300], [0.5] * 300)
         clock.now = 60
-        await monitor.look()
+        await monitor.close_windows()
         psi = metric("nearline_retrieval_score_drift", collection="apart", baseline="first")
         assert 0 < psi < 0.02
 
@@ -189,7 +189,13 @@ async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
 
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(
-            Store(tmp_path), collections, 1.0, window_s=60, limit=0.25, ask_rebuild=ask, clock=clock
+            Store(tmp_path),
+            collections,
+            1.0,
+            window_s=60,
+            limit=0.25,
+            request_rebuild=ask,
+            clock=clock,
         )
         (served,) = collections.in_force
         vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
@@ -201,7 +207,7 @@ async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
             scores = [one + 2 * drifted for one in same[:300]]
             _offer(monitor, served, vectors[:300], scores)
             clock.now += 60
-            await monitor.look()
+            await monitor.close_windows()
     assert [name for name, _ in asked] == ["rebuilt"]
     assert asked[0][1].startswith("drift of score: ") and asked[0][1].endswith(" is above 0.25")
     name = "nearline_retrieval_drift_rebuilds_total"
@@ -226,7 +232,7 @@ async def test_a_new_snapshot_begins_anew_and_an_old_one_tells_nothing_more(
             _offer(monitor, old, vectors, [0.1] * BASELINE_SEARCHES)
             _offer(monitor, new, vectors[:300], [0.9] * 300)
             clock.now = 60
-            await monitor.look()
+            await monitor.close_windows()
     psi = metric("nearline_retrieval_score_drift", collection="flipped", baseline="first")
     assert 0 < psi < 0.02
 
@@ -237,7 +243,7 @@ async def test_popularity_and_live_rows_are_told_with_a_window(
     _write(tmp_path, rng, "liked")
     clock = Clock()
     async with served_collections(tmp_path) as collections:
-        (held,) = collections.holdings.all
+        (held,) = collections.loaded.all
         served = held.value
         served.learned = learned(["a", "b"], {}, {"a": 1.0, "b": 1.0})
         monitor = DriftMonitor(
@@ -248,14 +254,14 @@ async def test_popularity_and_live_rows_are_told_with_a_window(
             clock=clock,
             live_rows=lambda served: (20, 10),
         )
-        await monitor.look()
+        await monitor.close_windows()
         vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
         _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:300], [0.5] * 300)
         monitor.observe(InteractionsEvent("liked", [c.Interaction(item_id="a")] * 600))
         monitor.observe(InteractionsEvent("of nobody", [c.Interaction(item_id="a")]))
         clock.now = 60
-        await monitor.look()
+        await monitor.close_windows()
     # (1/2, 1/2, rest 0) then, (1, 0, rest 0) now.
     by_hand = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
     found = metric("nearline_retrieval_popularity_drift", collection="liked")
@@ -266,9 +272,9 @@ async def test_popularity_and_live_rows_are_told_with_a_window(
 def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together() -> None:
     counts = ItemCounts(learned(["a", "b", "c"], {}, {"a": 3.0, "b": 1.0}))
     counts.add([c.Interaction(item_id="a", kind="purchase")] * 499)
-    assert counts.compared() is None
+    assert counts.popularity() is None
     counts.add([c.Interaction(item_id="new", weight=7.0)])
-    before, now = counts.compared() or ((), ())
+    before, now = counts.popularity() or ((), ())
     assert list(before) == [3, 1, 0]
     assert list(now) == [499 * 5, 0, 7]
 
@@ -297,5 +303,5 @@ async def test_nothing_is_looked_at_where_the_share_is_0(
         (served,) = collections.in_force
         monitor.observe(_search(served, np.ones(DIM, np.float32), 0.5))
         monitor.observe(InteractionsEvent("off", [c.Interaction(item_id="a")]))
-        assert not monitor._watched
+        assert not monitor._monitored
         await monitor.close()

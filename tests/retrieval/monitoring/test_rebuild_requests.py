@@ -17,17 +17,17 @@ async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: 
     clients = [connect(shared_redis), connect(shared_redis)]
     router, upkeep = (RebuildRequests(client) for client in clients)
     assert await upkeep.take("shop") == ""
-    assert await router.ask("shop", "drift of score: 0.4 is above 0.25")
-    assert not await router.ask("shop", "drift of query: 0.3 is above 0.25")
-    assert await router.ask("other", "another")
+    assert await router.request("shop", "drift of score: 0.4 is above 0.25")
+    assert not await router.request("shop", "drift of query: 0.3 is above 0.25")
+    assert await router.request("other", "another")
     assert await upkeep.take("shop") == "drift of score: 0.4 is above 0.25"
     assert await upkeep.take("shop") == ""
     # Taken, and still no other one within the hour.
-    assert not await router.ask("shop", "drift of score: 0.5 is above 0.25")
+    assert not await router.request("shop", "drift of score: 0.5 is above 0.25")
     pause_s = await clients[0].ttl("nl:{shop}:rebuild:pause")
     assert 3_500 < pause_s <= 3_600
     await clients[0].delete("nl:{shop}:rebuild:pause")
-    assert await router.ask("shop", "an hour later")
+    assert await router.request("shop", "an hour later")
     assert 86_000 < await clients[0].ttl("nl:{shop}:rebuild") <= 86_400
     for client in clients:
         await client.aclose()
@@ -36,5 +36,5 @@ async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: 
 async def test_a_redis_that_is_away_is_named() -> None:
     client = connect("redis://127.0.0.1:1/0", timeout_s=0.2, retries=0)
     with pytest.raises(NotReady, match="rebuilds after drift"):
-        await RebuildRequests(client).ask("shop", "drift")
+        await RebuildRequests(client).request("shop", "drift")
     await client.aclose()

@@ -94,7 +94,7 @@ async def test_a_crippled_graph_is_measured_as_an_exact_search_by_hand_finds_it(
             one = await searched(served, c.Query(vector=query), arm=c.Arm.CANARY)
             monitor.observe(one)
             by_hand.append(len({f"d{row:05d}" for row in best} & {hit.id for hit in one.hits}) / 10)
-        while await monitor.look():
+        while await monitor.check_batch():
             pass
     assert 0.2 < np.mean(by_hand) < 0.95
     assert sorted(value for _, _, value in told) == pytest.approx(sorted(by_hand))
@@ -123,9 +123,9 @@ async def test_what_says_nothing_of_the_index_is_not_looked_at(
         monitor.observe((await searched(graph, query))._replace(batch=None))
         never = RecallMonitor(collections, lambda served, arm: 0.0)
         never.observe(await searched(graph, query))
-        assert await monitor.look() == await never.look() == 0
+        assert await monitor.check_batch() == await never.check_batch() == 0
         monitor.observe(await searched(graph, query))
-        assert await monitor.look() == 1
+        assert await monitor.check_batch() == 1
 
 
 async def test_a_search_by_example_is_done_again_without_its_example(
@@ -139,7 +139,7 @@ async def test_a_search_by_example_is_done_again_without_its_example(
         (served,) = collections.in_force
         for query in (c.Query(item_ids=("d00007",)), c.Query(vector=vectors[9])):
             monitor.observe(await searched(served, query, c.SearchOptions(ef_search=400)))
-        assert await monitor.look() == 2
+        assert await monitor.check_batch() == 2
     assert told == [1.0, 1.0]
 
 
@@ -153,7 +153,7 @@ async def test_filters_are_told_apart_by_their_shape(
         (served,) = collections.in_force
         for options in (c.SearchOptions(), c.SearchOptions(filter=Equals("part", 1))):
             monitor.observe(await searched(served, c.Query(vector=vectors[5]), options))
-        assert [await monitor.look() for _ in range(3)] == [1, 1, 0]
+        assert [await monitor.check_batch() for _ in range(3)] == [1, 1, 0]
     count = "nearline_retrieval_online_recall_count"
     for shape in ("none", "eq"):
         assert metric(count, collection="shaped", arm="", filter=shape) == 1
@@ -185,7 +185,7 @@ async def test_of_a_hybrid_search_the_vector_is_looked_at_as_wide_as_it_was(
         one = await searched(served, c.Query(text=texts[3]), embedder=embedder)
         assert one.batch is not None and one.batch.mode is c.SearchMode.HYBRID
         monitor.observe(one)
-        assert await monitor.look() == 1
+        assert await monitor.check_batch() == 1
         vector = one.batch.queries.vectors
         leg = QueryBatch(c.SearchMode.DENSE, [0], ShardQueries(vector))
         wide = c.SearchOptions(k=served.fusion.candidates)
@@ -209,11 +209,11 @@ async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
         one = await searched(served, c.Query(vector=vectors[0]))
         served.shards = (served.shards[0], SilentShard())
         monitor.observe(one)
-        assert await monitor.look() == 0
+        assert await monitor.check_batch() == 0
         assert metric(skipped, collection="odd", reason="partial") == 1
-        collections.holdings._held.clear()
+        collections.loaded._snapshots.clear()
         monitor.observe(one)
-        assert await monitor.look() == 0
+        assert await monitor.check_batch() == 0
         assert metric(skipped, collection="odd", reason="gone") == 1
         for _ in range(600):
             monitor.observe(one)
@@ -265,10 +265,10 @@ async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
         now = 1.0
         monitor.observe(rare)
         # Neither has waited as long as it should for others, but the ten began before the one.
-        assert [await monitor.look() for _ in range(2)] == [4, 4]
+        assert [await monitor.check_batch() for _ in range(2)] == [4, 4]
         now = 10.0
         monitor.observe(rare._replace(arm=c.Arm.CANARY))
-        assert [await monitor.look() for _ in range(4)] == [2, 1, 1, 0]
+        assert [await monitor.check_batch() for _ in range(4)] == [2, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ async def test_answers_that_were_cut_or_put_in_another_order_are_looked_for_agai
         (served,) = collections.in_force
         wide = replace(options, ef_search=300)
         monitor.observe(await searched(served, c.Query(vector=vectors[5]), wide))
-        assert await monitor.look() == 1
+        assert await monitor.check_batch() == 1
     # A graph searched so widely misses nothing; its answer shows fewer, or others.
     assert told == [1.0]
 
@@ -305,7 +305,7 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
     write_snapshot(tmp_path, documents_of(vectors), collection="held", factory="HNSW8")
     used: list[tuple[bool, int, bool]] = []
     async with served_collections(tmp_path) as collections:
-        (held,) = collections.holdings.all
+        (held,) = collections.loaded.all
         # Of fewer than ten hits nothing is known of the others.
         one = await searched(held.value, c.Query(vector=vectors[0]), c.SearchOptions(k=5))
 
@@ -322,7 +322,7 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
         monitor = RecallMonitor(collections, _always)
         for _ in range(4):
             monitor.observe(one)
-        assert await monitor.look() == 4
+        assert await monitor.check_batch() == 4
         assert not held.in_use
     assert used == [(True, 4, True), (True, 4, False)]
 
@@ -339,12 +339,12 @@ async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
         one = await searched(served, c.Query(vector=vectors[0]))
         for arm in (c.Arm.CURRENT, c.Arm.CANARY):
             monitor.observe(one._replace(arm=arm))
-            assert await monitor.look() == 1
+            assert await monitor.check_batch() == 1
         mean = "nearline_retrieval_online_recall_mean"
         assert metric(mean, collection="ended", arm="canary") > 0
         for now in (299.0, 301.0):
             monitor.observe(one)
-            assert await monitor.look() == 1
+            assert await monitor.check_batch() == 1
             assert (metric(mean, collection="ended", arm="canary") > 0) == (now < 300)
         assert metric(mean, collection="ended", arm="") > 0
 

@@ -54,7 +54,7 @@ class World:
 
     def look(self) -> None:
         """Looks at the aliases once."""
-        self.canaries.see("default", self.store.alias_in_force("default"))
+        self.canaries.update("default", self.store.alias_in_force("default"))
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Looks again and again until something is so."""
@@ -111,15 +111,15 @@ async def test_another_share_goes_on_without_a_gap(world: World) -> None:
 async def test_what_is_promoted_goes_on_answering_its_share_until_it_answers_all(
     world: World,
 ) -> None:
-    holdings = world.collections.holdings
-    holdings.hold("default", world.old, cast(ServedCollection, None))
-    holdings.flip("default", world.old)
+    loaded = world.collections.loaded
+    loaded.add("default", world.old, cast(ServedCollection, None))
+    loaded.make_current("default", world.old)
     aliases.split(world.store, "default", world.new, 0.2)
     await world.until(lambda: world.tried == world.new)
     aliases.promote(world.store, "default", world.new)
     world.look()
     assert world.tried == world.new
-    holdings.flip("default", world.new)
+    loaded.make_current("default", world.new)
     world.look()
     assert world.tried == ""
     assert world.forgotten == []
@@ -155,7 +155,7 @@ async def test_what_cannot_be_had_is_tried_again_and_backed_out_in_the_end(world
     await world.until(lambda: not world.store.alias_in_force("default").canary)
     record = world.store.alias_in_force("default")
     assert record.current == world.old
-    assert record.why == "backed out by itself: it could not be had for 21 s: no room"
+    assert record.why == "backed out automatically: it could not be loaded for 21 s: no room"
     # It recovers in time where it can.
     world.error = None
     aliases.split(world.store, "default", world.new, 0.2)
@@ -167,9 +167,9 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_c
 ) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
     await world.until(lambda: world.tried == world.new)
-    judge = world.collections.trials["default"].judge
+    analysis = world.collections.trials["default"].analysis
     for number in range(400):
-        judge.request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
     create = world.store.create_alias_record
     attempts = []
 
@@ -184,7 +184,7 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_c
     assert world.canaries.problem("default").startswith("backed out: errors: canary failed")
     monkeypatch.setattr(world.store, "create_alias_record", create)
     await world.until(lambda: not world.store.alias_in_force("default").canary)
-    assert world.store.alias_in_force("default").why.startswith("backed out by itself: errors:")
+    assert world.store.alias_in_force("default").why.startswith("backed out automatically: errors:")
     world.look()
     assert world.canaries.problem("default") == ""
 
@@ -192,12 +192,12 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_c
 async def test_who_backs_out_late_ends_no_other_trial(world: World) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
     await world.until(lambda: world.tried == world.new)
-    judge = world.collections.trials["default"].judge
+    analysis = world.collections.trials["default"].analysis
     for number in range(400):
-        judge.request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
     stale = world.store.alias_in_force("default")
     aliases.split(world.store, "default", world.new, 0.1)
     # This router has not seen the newer record yet.
-    world.canaries.see("default", stale)
+    world.canaries.update("default", stale)
     await world.until(lambda: world.tried == world.new)
     assert world.store.alias_in_force("default").canary_share == 0.1

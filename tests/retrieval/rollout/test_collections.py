@@ -101,7 +101,7 @@ async def test_a_request_that_names_its_snapshot_is_not_retried_on_another(tmp_p
     await cluster.serve_new()
     named = c.SearchOptions(snapshot_id=cluster.old.snapshot_id)
     assert (await cluster.service.search(QUERY, named)).info.snapshot_id == named.snapshot_id
-    cluster.collections.holdings.hold(
+    cluster.collections.loaded.add(
         "default", cluster.old.snapshot_id, ServedCollection(cluster.old, [GONE, GONE])
     )
     with pytest.raises(SnapshotGone, match="unloaded"):
@@ -137,7 +137,7 @@ async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> 
     follower = AliasFollower(
         Store(tmp_path),
         (),
-        collections.holdings,
+        collections.loaded,
         LifecycleHooks(load=load, unload=unload),
         poll_s=3600,
     )
@@ -152,7 +152,7 @@ async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> 
     await follower.start()
     assert [one.snapshot_id for one in collections.in_force] == [new.snapshot_id]
     await follower.poll()
-    assert collections.holdings.get("default", old.snapshot_id) is not None
+    assert collections.loaded.get("default", old.snapshot_id) is not None
     go_on.set()
     assert await request == old.snapshot_id
     await follower.poll()
@@ -176,6 +176,6 @@ async def test_names_that_are_not_served_are_told_apart() -> None:
 async def test_an_unknown_collection_names_the_known_ones(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     await cluster.serve_new()
-    with pytest.raises(NotFound, match="there are: 'default'"):
+    with pytest.raises(NotFound, match="closest names are: 'default'"):
         await cluster.service.search(QUERY, collection="defualt")
     await cluster.hosting.close()

@@ -26,7 +26,7 @@ Answer = Callable[[], Awaitable[str]]
 
 
 class Told:
-    """A judge that writes down what it is told."""
+    """A analysis that writes down what it is told."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[bool, bool]] = []
@@ -163,10 +163,10 @@ async def test_answers_in_shadow_are_compared() -> None:
         hits = [c.Hit(id=one, score=1.0) for one in ids]
         return c.SearchReply(results=[c.HitList(hits=hits)], info=info)
 
-    world.trial.compared.add(reply("a", "b", "c", "d"), reply("b", "x", "a", "y"))
-    world.trial.compared.add(reply(), reply("a"))
-    assert world.trial.compared.compared == 2
-    assert world.trial.compared.overlap == (0.5 + 1.0) / 2
+    world.trial.overlap.add(reply("a", "b", "c", "d"), reply("b", "x", "a", "y"))
+    world.trial.overlap.add(reply(), reply("a"))
+    assert world.trial.overlap.requests == 2
+    assert world.trial.overlap.mean == (0.5 + 1.0) / 2
 
 
 def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
@@ -175,7 +175,7 @@ def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
     canary, current = mark_list_id("l1", epoch, Arm.CANARY), mark_list_id("l2", epoch, Arm.CURRENT)
     old = mark_list_id("l3", epoch - 1, Arm.CANARY)
     kinds = [(canary, "view"), (current, "purchase"), (old, "view"), ("l4", "view"), ("", "view")]
-    world.trial.interacted(
+    world.trial.record_interactions(
         [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]
     )
     assert world.told.clicks == [(True, canary, False), (False, current, True)]

@@ -92,7 +92,9 @@ def test_golden_queries_must_do_as_well_as_at_build_time(
         documents_of(np.repeat(VECTORS, 8, axis=0) + np.arange(3200)[:, None] * 1e-4),
         **how | {"factory": "PQ1x2"},  # type: ignore[arg-type]
     )
-    with pytest.raises(SnapshotMismatch, match=r"recall 0\.\d+ here, the manifest says 1\.000"):
+    with pytest.raises(
+        SnapshotMismatch, match=r"recall 0\.\d+ here, but the manifest promises 1\.000"
+    ):
         load(tmp_path, threads, numbers)
 
 

@@ -60,7 +60,7 @@ def test_rollback_goes_back_step_by_step_and_not_to_what_was_rolled_back(store: 
 
 def test_a_record_is_made_only_on_the_epoch_that_was_expected(store: Store) -> None:
     a, _ = make(store, 2)
-    with pytest.raises(Conflict, match="epoch 2 of 'default' is in force, 1 was expected"):
+    with pytest.raises(Conflict, match="current epoch of 'default' is 2, but 1 was expected"):
         aliases.promote(store, "default", a, expected_epoch=1)
     with pytest.raises(Conflict, match="7 was expected"):
         aliases.roll_back(store, "default", expected_epoch=7)
@@ -153,7 +153,7 @@ def test_a_rollback_while_something_is_tried_ends_that_and_no_more(store: Store)
     assert aliases.roll_back(store, "default").current == a
     aliases.split(store, "default", b, 0.1)
     assert aliases.end_split(store, "default", why="worse").why == "worse"
-    with pytest.raises(NotFound, match="no snapshot of 'default' is tried beside"):
+    with pytest.raises(NotFound, match="no canary of 'default' is on trial alongside"):
         aliases.end_split(store, "default")
 
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_tried_is_refused(store: Store) -> None:
     for share in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(InvalidRequest, match="above 0 and below 1"):
             aliases.split(store, "default", a, share)
-    with pytest.raises(InvalidRequest, match="is the current snapshot"):
+    with pytest.raises(InvalidRequest, match="is already the current snapshot"):
         aliases.split(store, "default", b, 0.1)
     with pytest.raises(NotFound, match="has no snapshot"):
         aliases.split(store, "default", "20250101T000000Z-000000", 0.1)

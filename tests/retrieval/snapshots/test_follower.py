@@ -48,11 +48,11 @@ class Followed:
         self.root, self.store = root, Store(root)
         self.loads = Loads()
         self.now = 0.0
-        self.holdings: LoadedSnapshots[str] = LoadedSnapshots(10.0, lambda: self.now)
+        self.loaded: LoadedSnapshots[str] = LoadedSnapshots(10.0, lambda: self.now)
         self.follower = AliasFollower(
             self.store,
             collections,
-            self.holdings,
+            self.loaded,
             LifecycleHooks(load=self.loads.load, unload=self.loads.unload),
             poll_s=3600.0,
             clock=lambda: self.now,
@@ -63,7 +63,7 @@ class Followed:
 
     @property
     def current(self) -> str:
-        held = self.holdings.current("default")
+        held = self.loaded.current("default")
         return held.value if held else ""
 
     async def held_up_at_second(self) -> tuple[str, str]:
@@ -87,10 +87,10 @@ async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Pa
     first, second = await one.held_up_at_second()
     aliases.roll_back(one.store, "default")
     await one.follower.poll()
-    pursuit = one.follower.pursuits["default"]
-    await one.until(lambda: pursuit.reached == 3)
+    pursuit = one.follower.desired_states["default"]
+    await one.until(lambda: pursuit.served_epoch == 3)
     assert one.current == first
-    assert one.holdings.get("default", second) is None
+    assert one.loaded.get("default", second) is None
     # Whoever was told to load it is told to let go.
     assert one.loads.unloaded == [second]
     await one.follower.close()
@@ -106,10 +106,10 @@ async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
     await one.follower.load("default", second)
     aliases.roll_back(one.store, "default")
     await one.follower.poll()
-    pursuit = one.follower.pursuits["default"]
-    await one.until(lambda: pursuit.reached == 3)
+    pursuit = one.follower.desired_states["default"]
+    await one.until(lambda: pursuit.served_epoch == 3)
     assert one.current == first
-    assert one.holdings.get("default", second) is not None
+    assert one.loaded.get("default", second) is not None
     assert one.loads.unloaded == []
     # It goes when its time has come, as ever.
     one.now += 10.0
@@ -127,8 +127,8 @@ async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
     one.loads.errors[second] = NotReady("shard 1 has no replica")
     aliases.promote(one.store, "default", second)
     await one.follower.poll()
-    pursuit = one.follower.pursuits["default"]
-    await one.until(lambda: pursuit.stuck)
+    pursuit = one.follower.desired_states["default"]
+    await one.until(lambda: pursuit.has_failed)
     assert (one.current, pursuit.problem) == (first, "NotReady: shard 1 has no replica")
     # Until then what is served is asked for, so that no shard server releases it.
     await one.until(lambda: one.loads.asked[-1] == first)
@@ -137,7 +137,7 @@ async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
     one.now += 3600.0
     await one.follower.poll()
     await one.until(lambda: one.current == second)
-    assert not pursuit.stuck
+    assert not pursuit.has_failed
     one.now += 10.0
     await one.follower.poll()
     await one.until(lambda: one.loads.unloaded == [first])
@@ -150,7 +150,7 @@ async def test_at_start_a_snapshot_at_fault_gives_way_to_the_one_before(tmp_path
     one.loads.errors = {name: SnapshotCorrupt("a byte") for name in (second, third)}
     await one.follower.start()
     assert one.current == first
-    pursuit = one.follower.pursuits["default"]
+    pursuit = one.follower.desired_states["default"]
     assert (pursuit.epoch, pursuit.problem) == (3, "SnapshotCorrupt: a byte")
     await one.follower.close()
 

@@ -22,7 +22,7 @@ class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
-        self.holdings: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: self.now)
+        self.loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: self.now)
         self.pursuit = DesiredState(retry_s=RETRY_S)
         self.epoch = 0
         self.named = ""
@@ -39,9 +39,9 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.epoch)
     @rule()
     def look_at_the_aliases(self) -> None:
-        self.pursuit.see(self.epoch, self.named)
-        self.holdings.name("x", {self.named})
-        if self.loading is None and self.pursuit.wants(self.now):
+        self.pursuit.update(self.epoch, self.named)
+        self.loaded.set_named("x", {self.named})
+        if self.loading is None and self.pursuit.is_due(self.now):
             self.loading = self.pursuit.epoch, self.pursuit.snapshot_id
 
     @precondition(lambda self: self.loading)
@@ -49,24 +49,24 @@ class Lives(RuleBasedStateMachine):
     def load(self, ok: bool) -> None:
         assert self.loading is not None
         (epoch, snapshot), self.loading = self.loading, None
-        before = self.holdings.current("x")
+        before = self.loaded.current("x")
         if not ok:
-            self.pursuit.failed(epoch, "no", self.now)
-            assert self.holdings.current("x") is before
+            self.pursuit.mark_failed(epoch, "no", self.now)
+            assert self.loaded.current("x") is before
             return
-        self.holdings.hold("x", snapshot, snapshot)
+        self.loaded.add("x", snapshot, snapshot)
         newest_seen = self.pursuit.epoch
-        if self.pursuit.prepared(epoch):
-            self.holdings.flip("x", snapshot)
+        if self.pursuit.mark_prepared(epoch):
+            self.loaded.make_current("x", snapshot)
             assert epoch == newest_seen
         else:
             assert epoch < newest_seen
-            assert self.holdings.current("x") is before
+            assert self.loaded.current("x") is before
 
-    @precondition(lambda self: self.holdings.current("x"))
+    @precondition(lambda self: self.loaded.current("x"))
     @rule(data=st.data())
     def a_request_begins(self, data: st.DataObject) -> None:
-        held = data.draw(st.sampled_from(self.holdings.of("x")))
+        held = data.draw(st.sampled_from(self.loaded.of_collection("x")))
         stack = ExitStack()
         self.requests.append((stack.enter_context(held), stack))
 
@@ -84,24 +84,24 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         in_use = {snapshot for snapshot, _ in self.requests}
-        for key in self.holdings.due():
+        for key in self.loaded.droppable():
             assert key.snapshot_id not in in_use
-            assert self.holdings.get(*key).idle_since <= self.now - DRAIN_S  # type: ignore[union-attr]
-            self.holdings.drop(key)
+            assert self.loaded.get(*key).idle_since <= self.now - DRAIN_S  # type: ignore[union-attr]
+            self.loaded.drop(key)
 
     @invariant()
     def what_requests_use_is_held(self) -> None:
-        held = {one.key.snapshot_id: one for one in self.holdings.of("x")}
+        held = {one.key.snapshot_id: one for one in self.loaded.of_collection("x")}
         for snapshot, _ in self.requests:
             assert held[snapshot].value == snapshot
             assert held[snapshot].in_use
 
     @invariant()
     def what_is_in_force_is_held(self) -> None:
-        current = self.holdings.current("x")
+        current = self.loaded.current("x")
         if current is not None:
-            assert self.holdings.get("x", current.key.snapshot_id) is current
-            assert current.key not in self.holdings.due()
+            assert self.loaded.get("x", current.key.snapshot_id) is current
+            assert current.key not in self.loaded.droppable()
 
     def teardown(self) -> None:
         for _, stack in self.requests:
@@ -110,17 +110,17 @@ class Lives(RuleBasedStateMachine):
             return
         # Left alone, with loads that succeed, one snapshot stays: the one that the alias names.
         self.now += 100.0
-        self.pursuit.see(self.epoch, self.named)
-        self.holdings.name("x", {self.named})
-        if self.pursuit.wants(self.now):
-            self.holdings.hold("x", self.named, self.named)
-            assert self.pursuit.prepared(self.epoch)
-            self.holdings.flip("x", self.named)
+        self.pursuit.update(self.epoch, self.named)
+        self.loaded.set_named("x", {self.named})
+        if self.pursuit.is_due(self.now):
+            self.loaded.add("x", self.named, self.named)
+            assert self.pursuit.mark_prepared(self.epoch)
+            self.loaded.make_current("x", self.named)
         self.now += DRAIN_S
-        for key in self.holdings.due():
-            self.holdings.drop(key)
-        assert [one.key for one in self.holdings.all] == [SnapshotKey("x", self.named)]
-        assert self.holdings.current("x") is self.holdings.get("x", self.named)
+        for key in self.loaded.droppable():
+            self.loaded.drop(key)
+        assert [one.key for one in self.loaded.all] == [SnapshotKey("x", self.named)]
+        assert self.loaded.current("x") is self.loaded.get("x", self.named)
 
 
 Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -129,31 +129,31 @@ TestLives = Lives.TestCase
 
 def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> None:
     pursuit = DesiredState(retry_s=1.0)
-    pursuit.see(1, "a")
+    pursuit.update(1, "a")
     now, waits = 0.0, []
     for _ in range(8):
-        assert pursuit.wants(now)
-        pursuit.failed(1, "corrupt", now)
-        wait = next(w for w in (1, 2, 4, 8, 16, 32, 60) if pursuit.wants(now + w))
-        assert not pursuit.wants(now + wait - 0.5)
+        assert pursuit.is_due(now)
+        pursuit.mark_failed(1, "corrupt", now)
+        wait = next(w for w in (1, 2, 4, 8, 16, 32, 60) if pursuit.is_due(now + w))
+        assert not pursuit.is_due(now + wait - 0.5)
         waits.append(wait)
         now += wait
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert (pursuit.stuck, pursuit.problem) == (True, "corrupt")
-    pursuit.see(2, "b")
-    assert pursuit.wants(now) and not pursuit.stuck
-    pursuit.failed(1, "an older attempt", now)
-    assert pursuit.wants(now)
-    assert pursuit.prepared(2) and not pursuit.wants(now + 1000)
+    assert (pursuit.has_failed, pursuit.problem) == (True, "corrupt")
+    pursuit.update(2, "b")
+    assert pursuit.is_due(now) and not pursuit.has_failed
+    pursuit.mark_failed(1, "an older attempt", now)
+    assert pursuit.is_due(now)
+    assert pursuit.mark_prepared(2) and not pursuit.is_due(now + 1000)
 
 
 def test_the_time_to_drain_begins_when_the_alias_moves_on() -> None:
     now = [0.0]
-    holdings: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
-    holdings.hold("x", "a", "a")
-    holdings.name("x", {"a"})
+    loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
+    loaded.add("x", "a", "a")
+    loaded.set_named("x", {"a"})
     now[0] = 1000.0
-    holdings.name("x", {"b"})
-    assert holdings.due() == []
+    loaded.set_named("x", {"b"})
+    assert loaded.droppable() == []
     now[0] += DRAIN_S
-    assert holdings.due() == [SnapshotKey("x", "a")]
+    assert loaded.droppable() == [SnapshotKey("x", "a")]

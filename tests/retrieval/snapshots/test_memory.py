@@ -70,7 +70,9 @@ def test_only_the_files_of_the_shards_to_load_count() -> None:
 
 
 def test_a_refusal_names_both_numbers() -> None:
-    with pytest.raises(Overloaded, match=rf"{10**15} bytes.*1.2 x.*{12 * 10**14}; \d+ are free"):
+    with pytest.raises(
+        Overloaded, match=rf"{10**15} bytes.*1.2 x.*{12 * 10**14}, but \d+ are free"
+    ):
         check_memory("s", 10**15, 1.2)
     check_memory("s", 10**15, 0)
     check_memory("s", 1, 1.2)
