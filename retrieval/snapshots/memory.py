@@ -33,8 +33,8 @@ def check_memory(snapshot_id: str, needed_bytes: int, headroom: float) -> None:
     if free is not None and free < headroom * needed_bytes:
         raise Overloaded(
             f"loading snapshot {snapshot_id} ({needed_bytes} bytes) requires {headroom:g} x as "
-            f"many bytes free: {round(headroom * needed_bytes)}, but {free} are free. Free some memory, "
-            "spread the shards over more machines, or lower --load-headroom"
+            f"many bytes free: {round(headroom * needed_bytes)}, but {free} are free. Free some "
+            "memory, spread the shards over more machines, or lower --load-headroom"
         )
 
 

@@ -228,5 +228,5 @@ def test_the_verdict_stays_and_the_arms_are_told() -> None:
     ],
 )
 def test_limits_that_mean_nothing_are_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(InvalidRequest, match="required|allowed"):
+    with pytest.raises(InvalidRequest, match=r"required|allowed"):
         make()
