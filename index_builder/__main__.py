@@ -32,25 +32,25 @@ _log = logging.getLogger("index_builder")
 
 async def main(argv: list[str]) -> None:
     """Builds once."""
-    chosen = settings.load_from_process(IndexBuilderSettings, argv)
-    telemetry.configure_logging(chosen.log_level, "index_builder")
-    options = replace(chosen.options(), gate=gate_of_build(chosen.force_promote))
-    corpus = Corpus(chosen.paths(), chosen.columns())
+    loaded = settings.load_from_process(IndexBuilderSettings, argv)
+    telemetry.configure_logging(loaded.log_level, "index_builder")
+    options = replace(loaded.options(), gate=gate_of_build(loaded.force_promote))
+    corpus = Corpus(loaded.paths(), loaded.columns())
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
-    store = Store.open(chosen.store)
+    store = Store.open(loaded.store)
     async with contextlib.AsyncExitStack() as stack:
         # First: it starts processes, and gRPC does not like to be forked.
         executor = stack.enter_context(
-            open_executor(chosen.executor, chosen.ray_address, _workers_model)
+            open_executor(loaded.executor, loaded.ray_address, _workers_model)
         )
         log = None
-        if chosen.redis and store.log_in_force(chosen.collection) is not None:
-            logs = ChangeLogs(store, chosen.redis, who=aliases.operator_name())
+        if loaded.redis and store.log_in_force(loaded.collection) is not None:
+            logs = ChangeLogs(store, loaded.redis, who=aliases.operator_name())
             stack.push_async_callback(logs.close)
-            log = logs.log(chosen.collection)
+            log = logs.log(loaded.collection)
         embedder = None
-        if chosen.embedding and not corpus.brings_vectors:
-            embedder = await stack.enter_async_context(EmbeddingClient(chosen.embedding))
+        if loaded.embedding and not corpus.brings_vectors:
+            embedder = await stack.enter_async_context(EmbeddingClient(loaded.embedding))
         result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
     check_promoted(result, store)

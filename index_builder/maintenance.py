@@ -52,33 +52,33 @@ class Maintenance:
 
     def __init__(
         self,
-        chosen: UpkeepSettings,
+        loaded: UpkeepSettings,
         store: Store,
         logs: ChangeLogs,
         embedders: Embedders | None,
         rebuilds: RebuildRequests | None = None,
     ) -> None:
-        self._chosen = chosen
+        self._settings = loaded
         self._store = store
         self._logs = logs
         self._embedders = embedders
         self._rebuilds = rebuilds
-        self._age_s = parse_age(chosen.age)
+        self._age_s = parse_age(loaded.age)
 
     async def run(self) -> None:
         """Goes round for ever; what fails in one round is tried again in the next."""
         while True:
             try:
-                names = self._chosen.collection_names()
+                names = self._settings.collection_names()
                 for name in names or await asyncio.to_thread(self._store.collections):
-                    await self._look_after(name)
+                    await self._maintain(name)
             except NearlineError as error:
                 _log.warning("store not looked after", extra={"reason": error.message})
-            await asyncio.sleep(self._chosen.every_s)
+            await asyncio.sleep(self._settings.every_s)
 
-    async def _look_after(self, name: str) -> None:
+    async def _maintain(self, name: str) -> None:
         try:
-            await self.round(name)
+            await self.run_once(name)
         except Conflict as error:
             _log.info("left to others", extra={"collection": name, "reason": error.message})
         except NearlineError as error:
@@ -87,7 +87,7 @@ class Maintenance:
             # Whatever it was, the other collections are still looked after.
             _log.exception("not looked after", extra={"collection": name})
 
-    async def round(self, name: str) -> bool:
+    async def run_once(self, name: str) -> bool:
         """Archives, compacts where that is due, and trims; tells whether it compacted.
 
         Where a router asked for it after a drift, it learns again, too, if anything was learned. A
@@ -99,53 +99,53 @@ class Maintenance:
             return False
         log = self._logs.log(name)
         try:
-            due = await compaction.check_compaction(
-                self._store, log, self._chosen.share, self._age_s
+            check = await compaction.check_compaction(
+                self._store, log, self._settings.share, self._age_s
             )
         except NotFound:
             return False  # Nothing is published: it is archived, and that is all.
-        asked = await self._asked(name)
-        if not (due.reason or asked) or not self._chosen.compact:
+        requested = await self._rebuild_reason(name)
+        if not (check.reason or requested) or not self._settings.compact:
             await trim_log(self._store, log)
             return False
-        _log.info("compacting", extra={"collection": name, "reason": asked or due.reason})
+        _log.info("compacting", extra={"collection": name, "reason": requested or check.reason})
         options = BuildOptions(
-            store=self._chosen.store,
+            store=self._settings.store,
             collection=name,
-            golden_queries=self._chosen.golden_queries,
-            index=IndexOptions(threads=self._chosen.threads),
-            work_dir=Path(self._chosen.work_dir) if self._chosen.work_dir else None,
+            golden_queries=self._settings.golden_queries,
+            index=IndexOptions(threads=self._settings.threads),
+            work_dir=Path(self._settings.work_dir) if self._settings.work_dir else None,
         )
         options = await asyncio.to_thread(compaction.compaction_options, options)
-        options = replace(options, erased=partial(log.user_states().deleted, name))
-        if asked:
-            options = replace(options, learning=await self._learning(name, log))
+        options = replace(options, deleted_users=partial(log.user_states().deleted, name))
+        if requested:
+            options = replace(options, training=await self._training(name, log))
         progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
         embedder = await self._embedder_of(name)
         result = await compaction.compact(options, log, embedder, progress)
         _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
-        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._chosen.keep)
+        await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
         return True
 
-    async def _asked(self, name: str) -> str:
+    async def _rebuild_reason(self, name: str) -> str:
         """Takes the reason why a router wants a rebuild; empty: none does, or it has to wait."""
-        if self._rebuilds is None or not self._chosen.compact:
+        if self._rebuilds is None or not self._settings.compact:
             return ""
         record = await asyncio.to_thread(self._store.alias_in_force, name)
         # A new snapshot would end the trial of another one.
         return "" if record.canary else await self._rebuilds.take(name)
 
-    async def _learning(self, name: str, log: RedisLog) -> TrainingOptions | None:
+    async def _training(self, name: str, log: RedisLog) -> TrainingOptions | None:
         """Returns what was recorded, beside what was learned from before; None: nothing was."""
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         if not manifest.HasField("behaviour"):
             return None
-        learning = inherit_options(
-            TrainingOptions(interactions=NO_INTERACTIONS, adds=True), manifest.behaviour
+        training = inherit_options(
+            TrainingOptions(interactions=NO_INTERACTIONS, append=True), manifest.behaviour
         )
         logged = log.user_states().logged(name)
-        rows = await add_recorded(learning.interactions, logged, learning.kind_weights)
-        return replace(learning, interactions=rows.interactions, recorded=rows.added)
+        rows = await add_recorded(training.interactions, logged, training.kind_weights)
+        return replace(training, interactions=rows.interactions, recorded=rows.added)
 
     async def _embedder_of(self, name: str) -> Embedder | None:
         """Returns the service of the model that a collection is served with; None: it has none."""
@@ -158,24 +158,24 @@ class Maintenance:
 
 async def main(argv: list[str]) -> None:
     """Runs until it is told to stop."""
-    chosen = settings.load_from_process(UpkeepSettings, argv)
-    telemetry.configure_logging(chosen.log_level, "upkeep")
-    if not chosen.redis:
+    loaded = settings.load_from_process(UpkeepSettings, argv)
+    telemetry.configure_logging(loaded.log_level, "upkeep")
+    if not loaded.redis:
         raise SettingsError("upkeep looks after change logs; say where they are with --redis URL")
-    parse_age(chosen.age)
-    store = Store.open(chosen.store)
+    parse_age(loaded.age)
+    store = Store.open(loaded.store)
     async with contextlib.AsyncExitStack() as stack:
-        logs = ChangeLogs(store, chosen.redis, who=aliases.operator_name())
+        logs = ChangeLogs(store, loaded.redis, who=aliases.operator_name())
         stack.push_async_callback(logs.close)
-        addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
+        addresses = [one for part in loaded.embedding.split(",") if (one := part.strip())]
         clients = {
             one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
             for one in addresses
         }
-        redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S)
+        redis = connect(loaded.redis, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
         embedders = Embedders(clients) if clients else None
-        upkeep = Maintenance(chosen, store, logs, embedders, RebuildRequests(redis))
+        upkeep = Maintenance(loaded, store, logs, embedders, RebuildRequests(redis))
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:
@@ -187,7 +187,7 @@ async def main(argv: list[str]) -> None:
             if tasks:
                 await asyncio.wait(tasks)
 
-        await serving.serve(chosen, [], ready=ready, close=close)
+        await serving.serve(loaded, [], ready=ready, close=close)
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> 
         golden_queries=0,
         title_only=True,
         index=IndexOptions(factory="Flat"),
-        learning=TrainingOptions(interactions=_interactions(items, had[:_LEARNED_USERS], rng)),
+        training=TrainingOptions(interactions=_interactions(items, had[:_LEARNED_USERS], rng)),
     )
     await build_snapshot(documents, options)
 

@@ -113,7 +113,7 @@ async def build_snapshots(
             store=str(store),
             collection=COLLECTION,
             shards=shards,
-            learning=TrainingOptions(interactions=_interactions(stamp, documents, rng)),
+            training=TrainingOptions(interactions=_interactions(stamp, documents, rng)),
             promote=stamp == STAMPS[0],
         )
         built.stamps[(await build_snapshot(items, options, embedding)).snapshot_id] = stamp

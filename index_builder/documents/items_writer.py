@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ("attributes", pa.string()),
     ]
 )
-_LIFE = pa.schema(
+_VERSION_SCHEMA = pa.schema(
     [
         ("version", pa.int64()),
         ("expires", pa.int64()),
@@ -42,7 +42,7 @@ _BATCH_CHARACTERS = 64 << 20
 
 
 def write_items(
-    path: Path, documents: Iterable[StoredDocument], lives: Sequence[object] = ()
+    path: Path, documents: Iterable[StoredDocument], version_fields: Sequence[object] = ()
 ) -> None:
     """Writes a shard's items: to a temporary file, forced to disk, renamed.
 
@@ -52,8 +52,8 @@ def write_items(
         lives: Which parts of a `Life` to write, what is true; none: none.
     Raises: OSError: no space, no permission.
     """
-    kept = [place for place, wanted in enumerate(lives) if wanted]
-    schema = pa.schema([*SCHEMA, *(_LIFE.field(place) for place in kept)])
+    kept = [place for place, wanted in enumerate(version_fields) if wanted]
+    schema = pa.schema([*SCHEMA, *(_VERSION_SCHEMA.field(place) for place in kept)])
     with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         batch: list[StoredDocument] = []
         characters = 0
@@ -86,7 +86,10 @@ def _batch(
             *(pa.array(texts, pa.large_string()), starts, ends),
             pa.array(attributes, pa.string()),
             *(
-                pa.array([document.life[place] for document in documents], _LIFE.field(place).type)
+                pa.array(
+                    [document.version[place] for document in documents],
+                    _VERSION_SCHEMA.field(place).type,
+                )
                 for place in kept
             ),
         ],

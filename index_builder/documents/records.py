@@ -44,7 +44,7 @@ class DocumentVersion(NamedTuple):
     version: int = 0
     expires_us: int | None = None
     changed_us: int = 0
-    placed_us: int = 0
+    import_time_us: int = 0
     patches: str = ""
 
 
@@ -58,7 +58,7 @@ class PreparedDocument(NamedTuple):
     item: Item
     spans: Sequence[Span]
     vectors: NDArray[np.float32] | None = None
-    life: DocumentVersion = DocumentVersion()
+    version: DocumentVersion = DocumentVersion()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,16 +74,16 @@ class SourceCount:
     bad_rows: int = 0
     modified_us: int = 0
 
-    def placed_us(self, now_us: int) -> int:
+    def import_time_us(self, now_us: int) -> int:
         """Returns its place in time: when it was modified; a file from the future would win over
         changes that are yet to be made.
         """
         return min(self.modified_us or now_us, now_us)
 
-    def message(self, placed_us: int) -> snapshot_pb2.Source:
+    def message(self, import_time_us: int) -> snapshot_pb2.Source:
         """Returns it as the manifest has it, with its place in time."""
         message = snapshot_pb2.Source(
             uri=self.uri, sha256=self.sha256, documents=self.documents, bad_rows=self.bad_rows
         )
-        message.import_time.FromMicroseconds(placed_us)
+        message.import_time.FromMicroseconds(import_time_us)
         return message

@@ -40,7 +40,7 @@ class StoredDocument(NamedTuple):
     text: str
     attributes: str
     bounds: NDArray[np.int64]
-    life: DocumentVersion = DocumentVersion()
+    version: DocumentVersion = DocumentVersion()
 
 
 class Chunk(NamedTuple):
@@ -66,7 +66,7 @@ class Spool:
         self._shards = shards
         self._path = folder / "documents.sqlite"
         self._connection = self._connect()
-        self._waiting: list[tuple[object, ...]] = []
+        self._pending: list[tuple[object, ...]] = []
         self.documents = self.chunks = self.max_chunks = 0
 
     def begin(self) -> None:
@@ -77,25 +77,25 @@ class Spool:
         with _disk_errors(self._path):
             # Reading is repeated after a kill, so nothing needs to survive before `mark_read`.
             self._connection.executescript(_SCHEMA)
-        self._waiting.clear()
+        self._pending.clear()
         self.documents = self.chunks = self.max_chunks = 0
 
-    def add(self, arrival: PreparedDocument) -> None:
+    def add(self, document: PreparedDocument) -> None:
         """Adds a document; its vectors are not kept here."""
-        location, item, spans, _, life = arrival
+        location, item, spans, _, version = document
         bounds = np.asarray(spans, "<i8").tobytes()
-        self._waiting.append(
+        self._pending.append(
             (
                 shard_of(item.id, self._shards),
                 *(item.id, item.title, item.text, encode(item.attributes)),
                 *(self.chunks, bounds, location.source, location.line),
-                *life,
+                *version,
             )
         )
         self.documents += 1
         self.chunks += len(spans)
         self.max_chunks = max(self.max_chunks, len(spans))
-        if len(self._waiting) == _ROWS_PER_INSERT:
+        if len(self._pending) == _ROWS_PER_INSERT:
             self._insert()
 
     def finish(self) -> None:
@@ -198,13 +198,13 @@ class Spool:
             "placed_us, patches FROM documents WHERE shard = ? ORDER BY id",
             (shard,),
         )
-        for document_id, title, text, attributes, bounds, *life in cursor:
+        for document_id, title, text, attributes, bounds, *version in cursor:
             pairs = np.frombuffer(bounds, "<i8").reshape(-1, 2)
             yield StoredDocument(
-                document_id, title, text, attributes, pairs, DocumentVersion(*life)
+                document_id, title, text, attributes, pairs, DocumentVersion(*version)
             )
 
-    def has_lives(self) -> DocumentVersion:
+    def used_version_fields(self) -> DocumentVersion:
         """Tells for each part of a life whether any document has it: 1, or empty."""
         found = self._connection.execute(
             "SELECT max(version != 0), max(expires_us IS NOT NULL), max(changed_us != 0), "
@@ -239,9 +239,9 @@ class Spool:
 
     def _insert(self) -> None:
         with _disk_errors(self._path):
-            self._connection.executemany(_INSERT, self._waiting)
+            self._connection.executemany(_INSERT, self._pending)
             self._connection.commit()
-        self._waiting.clear()
+        self._pending.clear()
 
     def _duplicates(self) -> InvalidRequest:
         rows = self._connection.execute(

@@ -101,7 +101,7 @@ class VectorFile:
             os.fdatasync(self._vectors)
             os.fdatasync(self._journal)
 
-    def done(self, rows: int) -> NDArray[np.bool_]:
+    def written(self, rows: int) -> NDArray[np.bool_]:
         """Returns which of the first `rows` rows are written: (rows,) bool."""
         mask = np.zeros(rows, np.bool_)
         for entry in self._entries:

@@ -38,20 +38,20 @@ def measure(lists: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], k: 
         ValueError: The lists are shorter than k, there are more or fewer than users, or nothing is
             relevant to one of them.
     """
-    top = _first(lists, k)
-    wanted = np.array([len(items) for items in relevant], np.int64)
-    if len(wanted) != len(top):
-        raise ValueError(f"{len(top)} lists for {len(wanted)} users: give one for each")
-    if not wanted.all():
-        user = int(np.argmin(wanted))
+    top = _first_k(lists, k)
+    counts = np.array([len(items) for items in relevant], np.int64)
+    if len(counts) != len(top):
+        raise ValueError(f"{len(top)} lists for {len(counts)} users: give one for each")
+    if not counts.all():
+        user = int(np.argmin(counts))
         raise ValueError(f"nothing is relevant to user {user}: measure those who had something")
-    hits = _hits(top, relevant, wanted)
+    hits = _hits(top, relevant, counts)
     discounts = 1 / np.log2(np.arange(2, k + 2))
-    best = np.cumsum(discounts)[np.minimum(wanted, k) - 1]
+    best = np.cumsum(discounts)[np.minimum(counts, k) - 1]
     found: NDArray[np.int64] = hits.sum(axis=1)
     return UserMetrics(
         ndcg=hits @ discounts / best,
-        recall=found / wanted,
+        recall=found / counts,
         hit_rate=(found > 0).astype(np.float64),
         mrr=(found > 0) / (hits.argmax(axis=1) + 1),
     )
@@ -63,7 +63,7 @@ def coverage(lists: NDArray[np.int32], items: int, k: int) -> float:
     Args:
         items: How many might have been recommended; at least 1.
     """
-    top = _first(lists, k)
+    top = _first_k(lists, k)
     return len(np.unique(top[top >= 0])) / items
 
 
@@ -79,22 +79,22 @@ def novelty(lists: NDArray[np.int32], counts: NDArray[np.int64], users: int, k: 
         counts: (items,), of the training users that had each.
         users: Number of training users; at least 1.
     """
-    top = _first(lists, k)
+    top = _first_k(lists, k)
     had = np.maximum(counts[top[top >= 0]], 1)
     return float(np.log2(users / had).mean()) if len(had) else 0.0
 
 
-def _first(lists: NDArray[np.int32], k: int) -> NDArray[np.int32]:
+def _first_k(lists: NDArray[np.int32], k: int) -> NDArray[np.int32]:
     if not 1 <= k <= lists.shape[1]:
         raise ValueError(f"the first {k} of lists of {lists.shape[1]}: k is 1 up to their length")
     return lists[:, :k]
 
 
 def _hits(
-    top: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], wanted: NDArray[np.int64]
+    top: NDArray[np.int32], relevant: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    asked = np.concatenate([np.empty(0, np.int32), *relevant])
+    relevant_items = np.concatenate([np.empty(0, np.int32), *relevant])
     # One number for each pair of a user and an item. Items start at 1: 0 is for no item (-1).
-    width = max(int(top.max(initial=-1)), int(asked.max(initial=-1))) + 2
+    width = max(int(top.max(initial=-1)), int(relevant_items.max(initial=-1))) + 2
     starts = np.arange(len(top)) * width + 1
-    return np.isin(top + starts[:, np.newaxis], asked + np.repeat(starts, wanted))
+    return np.isin(top + starts[:, np.newaxis], relevant_items + np.repeat(starts, counts))

@@ -47,21 +47,21 @@ async def embed_chunks(
         SnapshotMismatch: the embedder changed, or a worker has another.
         NotReady: it was away for a minute.
     """
-    done = vectors.done(spool.chunks)
-    advance(int(done.sum()))
+    written = vectors.written(spool.chunks)
+    advance(int(written.sum()))
     embedded = 0
     opened = functools.partial(_worker, executor.embedder(embedder, info), info)
-    job = Job(open=opened, at_once=IN_FLIGHT, model=True)
+    job = Job(open=opened, concurrency=IN_FLIGHT, runs_model=True)
 
-    def take(done: tuple[NDArray[np.int64], Embeddings]) -> None:
+    def on_result(written: tuple[NDArray[np.int64], Embeddings]) -> None:
         # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
         nonlocal embedded
-        rows, reply = done
+        rows, reply = written
         vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
         embedded += len(rows)
         advance(len(rows))
 
-    await executor.run(job, _batches(spool, done, info), take)
+    await executor.run(job, _batches(spool, written, info), on_result)
     return embedded
 
 
@@ -102,7 +102,7 @@ async def embed_queries(
 
 
 def _batches(
-    spool: Spool, done: NDArray[np.bool_], info: EmbedderInfo
+    spool: Spool, written: NDArray[np.bool_], info: EmbedderInfo
 ) -> Iterator[Sequence[Chunk]]:
     """Yields the chunks that are still to be embedded, in row order."""
     max_texts = min(BATCH_TEXTS, info.max_texts)
@@ -111,7 +111,7 @@ def _batches(
     waiting: list[Chunk] = []
     characters = 0
     for chunk in spool.iter_chunks():
-        if done[chunk.row]:
+        if written[chunk.row]:
             continue
         # The model reads a few hundred tokens at most: nothing is lost beyond the service's limit.
         text = text_to_embed(chunk.title, chunk.text)[: info.max_characters]

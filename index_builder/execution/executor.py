@@ -28,19 +28,19 @@ class Job(Generic[Part, Result]):
     """
 
     open: Callable[[], AbstractAsyncContextManager[Callable[[Part], Awaitable[Result]]]]
-    at_once: int = 4
-    model: bool = False
+    concurrency: int = 4
+    runs_model: bool = False
 
 
 class Executor(Protocol):
     """Does the parts of a job."""
 
-    def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
+    def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
         """Says how a worker comes by an embedder: `here`, or one of its own of that fingerprint."""
         ...
 
     async def run(
-        self, job: Job[Part, Result], parts: Iterable[Part], take: Callable[[Result], None]
+        self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
     ) -> None:
         """Does the parts of a job.
 
@@ -56,12 +56,12 @@ class Executor(Protocol):
 class LocalExecutor:
     """An `Executor` of one worker: this process, which asks services for what is heavy."""
 
-    def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
+    def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
         """Returns what there is here."""
-        return lambda: contextlib.nullcontext(here)
+        return lambda: contextlib.nullcontext(local)
 
     async def run(
-        self, job: Job[Part, Result], parts: Iterable[Part], take: Callable[[Result], None]
+        self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
     ) -> None:
         """Does the parts; see `Executor.run`."""
         left = iter(parts)
@@ -69,12 +69,12 @@ class LocalExecutor:
         async def work_on(work: Callable[[Part], Awaitable[Result]]) -> None:
             # One iterator for all: each takes the next part when it is free.
             for part in left:
-                take(await work(part))
+                on_result(await work(part))
 
         async with job.open() as work:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(job.at_once):
+                    for _ in range(job.concurrency):
                         group.create_task(work_on(work))
             except BaseExceptionGroup as errors:
                 # The first one ended the others.

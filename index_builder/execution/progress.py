@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 _T = TypeVar("_T")
-_EVERY_S = 5.0
+_REPORT_INTERVAL_S = 5.0
 
 
 class Progress(Protocol):
@@ -54,21 +54,21 @@ class TextProgress:
         self._stage, self._unit = "", ""
         self._total: int | None = None
         self._done = 0
-        self._began = self._told = 0.0
+        self._started = self._reported = 0.0
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
         """Remembers the stage."""
         self._stage, self._total, self._unit, self._done = stage, total, unit, 0
-        self._began = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
 
     def advance(self, units: int) -> None:
         """Writes a line where the last one is five seconds old."""
         self._done += units
         now = time.monotonic()
-        if now - self._told < _EVERY_S:
+        if now - self._reported < _REPORT_INTERVAL_S:
             return
-        self._told = now
-        rate = self._done / (now - self._began)
+        self._reported = now
+        rate = self._done / (now - self._started)
         # Steps of minutes have no rate that says anything.
         shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._total is None:
@@ -99,12 +99,12 @@ class StageClock:
         self, name: str, total: int | None = None, unit: str = ""
     ) -> Iterator[Callable[[int], None]]:
         """Runs a stage; yields what to call with units done."""
-        began = time.monotonic()
+        started = time.monotonic()
         self._progress.start(name, total, unit)
         try:
             yield self._advance
         finally:
-            self.seconds[name] = time.monotonic() - began
+            self.seconds[name] = time.monotonic() - started
             self._progress.end(self.seconds[name])
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:

@@ -51,13 +51,13 @@ class RayExecutor:
     def __init__(self, open_model: OpenModel) -> None:
         self._open_model = open_model
 
-    def embedder(self, here: Embedder, info: EmbedderInfo) -> OpenEmbedder:
+    def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
         """Returns a model in each worker's own process, checked to be that of `here`."""
         cpus, gpu = _share()
         return functools.partial(_checked, self._open_model, cpus, gpu, info.fingerprint)
 
     async def run(
-        self, job: Job[Part, Result], parts: Iterable[Part], take: Callable[[Result], None]
+        self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
     ) -> None:
         """Does the parts; see `Executor.run`."""
         left = (pickle.dumps(part) for part in parts)
@@ -69,7 +69,7 @@ class RayExecutor:
                         outcome = pickle.loads(packed.as_py())
                         if isinstance(outcome, NearlineError):
                             raise outcome
-                        take(outcome)
+                        on_result(outcome)
             finally:
                 # Its workers hold the cores until then. Where the collector of garbage comes by
                 # first, in a thread of Ray's own, they hold them for good.
@@ -90,11 +90,13 @@ def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.T
     """Begins the work on packed parts; gives packed outcomes in the order that they come in."""
     import ray.data
 
-    cpus, gpu = _share() if job.model else (1, False)
-    size = job.at_once
+    cpus, gpu = _share() if job.runs_model else (1, False)
+    size = job.concurrency
     blocks = [window[first : first + size] for first in range(0, len(window), size)]
     tables = [pa.table({"part": pa.array(block, pa.large_binary())}) for block in blocks]
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=None if job.model else _ASKING_WORKERS)
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=None if job.runs_model else _ASKING_WORKERS
+    )
     worked = ray.data.from_arrow(tables).map_batches(
         _Worker,
         fn_constructor_args=(job,),

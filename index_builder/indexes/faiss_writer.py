@@ -28,7 +28,7 @@ _POINTS_PER_LIST = 256
 _TRAIN_ROWS = 65_536
 # A refine stage scores again what the graph ranks, so the graph may rank in whole numbers.
 _REFINED_SQ8 = re.compile(r"^(HNSW\d+),SQ8,(?=RFlat$|Refine\()")
-_WHOLE_NUMBERS = "SQ8_direct_signed"
+_INT8_CODEC = "SQ8_direct_signed"
 # Candidates per place for the refine stage, by bits that the base keeps of a number: the less it
 # keeps, the further down it ranks what is best.
 _REFINE_FACTORS = ((8.0, 1.5), (3.5, 3.0), (0.0, 10.0))
@@ -54,7 +54,7 @@ def choose_factory(options: IndexOptions, vectors: int) -> str:
     either way, compared in integer arithmetic; see `retrieval.index.vectors.int8_codec`.
     """
     if options.factory != AUTO:
-        return _REFINED_SQ8.sub(rf"\1,{_WHOLE_NUMBERS},", options.factory)
+        return _REFINED_SQ8.sub(rf"\1,{_INT8_CODEC},", options.factory)
     return _FLAT if vectors <= FLAT_LIMIT else _GRAPH
 
 
@@ -68,14 +68,14 @@ def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
     Raises: InvalidRequest: FAISS does not know the string, it does not fit the dim, or a shard has
         too few vectors for its lists.
     """
-    empty = _empty(factory, dim)
-    if _WHOLE_NUMBERS in factory and _whole_number_graph(empty) is None:
+    empty = _new_index(factory, dim)
+    if _INT8_CODEC in factory and _int8_graph(empty) is None:
         raise InvalidRequest(
             f"index {factory!r} keeps whole numbers, which rank and do not score; use "
-            f"HNSW32,{_WHOLE_NUMBERS},Refine(SQfp16)",
+            f"HNSW32,{_INT8_CODEC},Refine(SQfp16)",
             field="index",
         )
-    lists = _part(empty, _faiss.IndexIVF)
+    lists = _find_index(empty, _faiss.IndexIVF)
     if lists is None:
         return
     for shard, vectors in enumerate(shard_sizes):
@@ -112,28 +112,28 @@ def build_index(
     """
     # Scoped to the thread that builds; searches in other threads keep theirs.
     _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    index = _empty(factory, vectors.shape[1])
-    graph = _part(index, _faiss.IndexHNSW)
+    index = _new_index(factory, vectors.shape[1])
+    graph = _find_index(index, _faiss.IndexHNSW)
     if graph is not None:
         graph.hnsw.efConstruction = options.ef_construction
         graph.hnsw.efSearch = options.ef_search
     if isinstance(_faiss.downcast_index(index), _faiss.IndexRefine):
         _faiss.downcast_index(index).k_factor = options.refine_factor or _refine_factor(index)
     add = index.add
-    whole = _whole_number_graph(index) is not None
-    if len(rows) and (whole or not index.is_trained):
-        sample = _sample(index, vectors, rows, seed)
+    int8 = _int8_graph(index) is not None
+    if len(rows) and (int8 or not index.is_trained):
+        sample = _training_sample(index, vectors, rows, seed)
         _train(index, factory, sample, len(rows), shard)
-        if whole:
-            add = partial(_add_whole, index, int8_scale(sample))
+        if int8:
+            add = partial(_add_int8, index, int8_scale(sample))
     for first in range(0, len(rows), _BLOCK_ROWS):
         block = rows[first : first + _BLOCK_ROWS]
         try:
             add(np.ascontiguousarray(vectors[block]))
         except RuntimeError as error:
             raise InvalidRequest(
-                f"index {factory!r} cannot take vectors: {_reason(error)}; use another factory "
-                "string (ids are given by place, so IDMap is not needed)",
+                f"index {factory!r} cannot take vectors: {_faiss_reason(error)}; use another "
+                "factory string (ids are assigned by position, so IDMap is not needed)",
                 field="index",
             ) from error
         advance(len(block))
@@ -151,7 +151,7 @@ def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
     now, size = index.ntotal, _written_bytes(index)
     index.reset()
     empty = _written_bytes(index)
-    inverted = _part(index, _faiss.IndexIVF)
+    inverted = _find_index(index, _faiss.IndexIVF)
     grown = (lists or inverted.nlist) / inverted.nlist if inverted is not None else 1.0
     return int(empty * grown + (size - empty) / max(1, now) * vectors)
 
@@ -189,7 +189,7 @@ def search_index(
     Returns: (n, k) int64 places, best first, -1 where fewer were found; (n, k) float32 scores.
     """
     factors = np.ones((len(queries), 1), np.float32)
-    if _whole_number_graph(index) is not None:
+    if _int8_graph(index) is not None:
         queries, factors = scale_queries(queries)
     scores, places = index.search(np.ascontiguousarray(queries), k, params=_params(index, defaults))
     return places, scores / factors
@@ -201,35 +201,36 @@ def _written_bytes(index: Any) -> int:
     return int(writer.data.size())
 
 
-def _empty(factory: str, dim: int) -> Any:
+def _new_index(factory: str, dim: int) -> Any:
     try:
         return _faiss.index_factory(dim, factory, _faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise InvalidRequest(
             f"index factory {factory!r} cannot be made for dim {dim} and inner product: "
-            f"{_reason(error)}; use auto, Flat, HNSW32,Flat, IVF1024,SQ8 or another FAISS string",
+            f"{_faiss_reason(error)}; use auto, Flat, HNSW32,Flat, IVF1024,SQ8 or another FAISS "
+            "string",
             field="index",
         ) from error
 
 
-def _reason(error: RuntimeError) -> str:
+def _faiss_reason(error: RuntimeError) -> str:
     """Returns what FAISS says without the C++ function and line that say it."""
     return _FAISS_PREFIX.sub("", str(error)).partition("\n")[0]
 
 
-def _part(index: Any, kind: type) -> Any:
+def _find_index(index: Any, kind: type) -> Any:
     """Finds the index of a kind inside wrappers (pre-transform, refine); None if absent."""
     index = _faiss.downcast_index(index)
     if isinstance(index, kind):
         return index
     if isinstance(index, _faiss.IndexPreTransform):
-        return _part(index.index, kind)
+        return _find_index(index.index, kind)
     if isinstance(index, _faiss.IndexRefine):
-        return _part(index.base_index, kind)
+        return _find_index(index.base_index, kind)
     return None
 
 
-def _whole_number_graph(index: Any) -> Any:
+def _int8_graph(index: Any) -> Any:
     """Returns the graph that ranks in whole numbers for a refine stage; None where there is
     none."""
     index = _faiss.downcast_index(index)
@@ -242,10 +243,10 @@ def _whole_number_graph(index: Any) -> Any:
     return graph if quantiser.qtype == _faiss.ScalarQuantizer.QT_8bit_direct_signed else None
 
 
-def _add_whole(index: Any, scale: float, block: NDArray[np.float32]) -> None:
+def _add_int8(index: Any, scale: float, block: NDArray[np.float32]) -> None:
     """Adds whole numbers to the graph, and the vectors themselves to the refine stage."""
     index = _faiss.downcast_index(index)
-    _whole_number_graph(index).add(quantize(block, scale))
+    _int8_graph(index).add(quantize(block, scale))
     refine = _faiss.downcast_index(index.refine_index)
     refine.add(block)
     index.ntotal = refine.ntotal
@@ -261,11 +262,11 @@ def _refine_factor(index: Any) -> float:
     return next(factor for least, factor in _REFINE_FACTORS if bits >= least)
 
 
-def _sample(
+def _training_sample(
     index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Returns as many vectors as training may use."""
-    lists = _part(index, _faiss.IndexIVF)
+    lists = _find_index(index, _faiss.IndexIVF)
     nlist = lists.nlist if lists is not None else 0
     wanted = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
     if len(rows) > wanted:
@@ -282,17 +283,17 @@ def _train(index: Any, factory: str, sample: NDArray[np.float32], vectors: int, 
     except RuntimeError as error:
         raise InvalidRequest(
             f"index {factory!r} cannot be trained on the {vectors:,} vectors of shard {shard}: "
-            f"{_reason(error)}; use a simpler index, fewer shards, or --index auto",
+            f"{_faiss_reason(error)}; use a simpler index, fewer shards, or --index auto",
             field="index",
         ) from error
 
 
 def _defaults(index: Any, options: IndexOptions) -> SearchDefaults:
-    lists = _part(index, _faiss.IndexIVF)
+    lists = _find_index(index, _faiss.IndexIVF)
     if lists is not None:
         nprobe = options.nprobe or min(lists.nlist, max(8, lists.nlist // 16))
         return SearchDefaults(0, nprobe)
-    graph = _part(index, _faiss.IndexHNSW)
+    graph = _find_index(index, _faiss.IndexHNSW)
     return SearchDefaults(options.ef_search if graph is not None else 0, 0)
 
 

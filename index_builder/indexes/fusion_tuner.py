@@ -68,20 +68,20 @@ def tune(
         floor: Of the dense leg, see `retrieval.search.fusion.fuse`.
         advance: Told of queries done.
     """
-    firsts = spool.first_rows()
-    grades = _grades(judged, spool, firsts)
-    words = _Words(spool, shards, folder, firsts)
-    dense = _best_documents(vectors, queries, firsts)
+    first_rows = spool.first_rows()
+    grades = _grades(judged, spool, first_rows)
+    lexical = _LexicalLeg(spool, shards, folder, first_rows)
+    dense = _best_documents(vectors, queries, first_rows)
     by_query = []
     for number, text in enumerate(judged.queries.values()):
-        documents = np.union1d(dense[number], words.best_documents(text))
-        rows, starts = _rows_of(documents, firsts, len(vectors))
+        documents = np.union1d(dense[number], lexical.best_documents(text))
+        rows, starts = _rows_of(documents, first_rows, len(vectors))
         scores = np.asarray(vectors[rows]) @ queries[number]
         by_query.append(
             _Candidates(
                 documents,
                 np.maximum.reduceat(scores, starts),
-                np.maximum.reduceat(words.scores(text, rows), starts),
+                np.maximum.reduceat(lexical.scores(text, rows), starts),
             )
         )
         advance(1)
@@ -122,7 +122,7 @@ def check_judged(judged: JudgedDataset, spool: Spool, *, embedded: bool) -> None
 
 
 def _grades(
-    judged: JudgedDataset, spool: Spool, firsts: NDArray[np.int64]
+    judged: JudgedDataset, spool: Spool, first_rows: NDArray[np.int64]
 ) -> list[Mapping[str, int]]:
     """Returns grades per query, by the document's number written out.
 
@@ -133,7 +133,7 @@ def _grades(
         grades: dict[str, int] = {}
         for document_id, grade in judged.judgements[query].items():
             row = spool.first_row(document_id)
-            name = f"no {document_id}" if row is None else str(np.searchsorted(firsts, row))
+            name = f"no {document_id}" if row is None else str(np.searchsorted(first_rows, row))
             grades[name] = grade
         by_query.append(grades)
     return by_query
@@ -157,15 +157,15 @@ def _mean_ndcg(
 
 
 def _best_documents(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], firsts: NDArray[np.int64]
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], first_rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Returns the best documents of each query by their best chunk: (n, c) int64, in no order."""
     best = np.empty((len(queries), 0), np.int64)
     best_scores = np.empty((len(queries), 0), np.float32)
-    for low, high in _blocks(firsts, len(vectors), max(vectors.shape[1], len(queries))):
-        stop = firsts[high] if high < len(firsts) else len(vectors)
-        products = queries @ np.asarray(vectors[firsts[low] : stop]).T
-        of_block = np.maximum.reduceat(products, firsts[low:high] - firsts[low], axis=1)
+    for low, high in _blocks(first_rows, len(vectors), max(vectors.shape[1], len(queries))):
+        stop = first_rows[high] if high < len(first_rows) else len(vectors)
+        products = queries @ np.asarray(vectors[first_rows[low] : stop]).T
+        of_block = np.maximum.reduceat(products, first_rows[low:high] - first_rows[low], axis=1)
         scores = np.concatenate((best_scores, of_block), axis=1)
         numbers = np.broadcast_to(np.arange(low, high), of_block.shape)
         documents = np.concatenate((best, numbers), axis=1)
@@ -175,34 +175,36 @@ def _best_documents(
     return best
 
 
-def _blocks(firsts: NDArray[np.int64], rows: int, width: int) -> Iterator[tuple[int, int]]:
+def _blocks(first_rows: NDArray[np.int64], rows: int, width: int) -> Iterator[tuple[int, int]]:
     """Cuts the documents into runs of about as many rows as fit; a document is never cut."""
     block_rows = max(1, _BLOCK_NUMBERS // width)
     low = 0
-    while low < len(firsts):
+    while low < len(first_rows):
         # The last document that begins within the block may end beyond it, unless it is the first.
-        high = int(np.searchsorted(firsts, firsts[low] + block_rows, side="right")) - 1
-        high = len(firsts) if rows - firsts[low] <= block_rows else max(low + 1, high)
+        high = int(np.searchsorted(first_rows, first_rows[low] + block_rows, side="right")) - 1
+        high = len(first_rows) if rows - first_rows[low] <= block_rows else max(low + 1, high)
         yield low, high
         low = high
 
 
 def _rows_of(
-    documents: NDArray[np.int64], firsts: NDArray[np.int64], rows: int
+    documents: NDArray[np.int64], first_rows: NDArray[np.int64], rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the rows of all chunks of documents, and where each document begins among them."""
-    counts = np.diff(np.append(firsts, rows))[documents]
+    counts = np.diff(np.append(first_rows, rows))[documents]
     starts = np.cumsum(counts) - counts
-    every: NDArray[np.int64] = np.repeat(firsts[documents] - starts, counts)
+    every: NDArray[np.int64] = np.repeat(first_rows[documents] - starts, counts)
     return every + np.arange(len(every)), starts
 
 
-class _Words:
+class _LexicalLeg:
     """The lexical leg over all shards, in rows of the collection."""
 
-    def __init__(self, spool: Spool, shards: int, folder: Path, firsts: NDArray[np.int64]) -> None:
+    def __init__(
+        self, spool: Spool, shards: int, folder: Path, first_rows: NDArray[np.int64]
+    ) -> None:
         vocabulary = Vocabulary.load(folder)
-        self._firsts = firsts
+        self._first_rows = first_rows
         self._rows = [spool.shard_chunk_rows(shard) for shard in range(shards)]
         self._indexes = [
             LexicalIndex.load(shard_folder(folder, shard), vocabulary, len(rows))
@@ -231,10 +233,10 @@ class _Words:
         ask = _WIDEN * CANDIDATES
         while True:
             found, scores = index.search(text, ask)
-            documents = np.searchsorted(self._firsts, rows[found], side="right") - 1
-            firsts = np.sort(np.unique(documents, return_index=True)[1])[:CANDIDATES]
-            if len(firsts) == CANDIDATES or len(found) < ask:
-                return documents[firsts], scores[firsts]
+            documents = np.searchsorted(self._first_rows, rows[found], side="right") - 1
+            first_rows = np.sort(np.unique(documents, return_index=True)[1])[:CANDIDATES]
+            if len(first_rows) == CANDIDATES or len(found) < ask:
+                return documents[first_rows], scores[first_rows]
             ask *= _WIDEN
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -76,7 +76,7 @@ def choose_index(
     for number, factory in enumerate(factories(ivf_lists(len(sample)))):
         if number >= _LEAST_TRIED and time.perf_counter() - start > budget_s:
             break
-        trials += _try(factory, sample, exact, options, seed, per_shard, shards)
+        trials += _measure_factory(factory, sample, exact, options, seed, per_shard, shards)
         advance(1)
     chosen = choose_trial(trials, target_recall, options.max_bytes)
     return IndexChoice(
@@ -110,16 +110,16 @@ def _split(
     most = min(_MAX_ROWS, max(1_000, _MAX_NUMBERS // vectors.shape[1]))
     held_out = max(1, min(QUERIES, len(vectors) // 10))
     chosen = golden_sample.sample_rows(len(vectors), most + held_out, seed)
-    asked = np.random.default_rng(seed).permutation(len(chosen)) < held_out
-    queries = np.ascontiguousarray(vectors[chosen[asked]], np.float32)
-    sample = np.ascontiguousarray(vectors[chosen[~asked]], np.float32)
+    is_query = np.random.default_rng(seed).permutation(len(chosen)) < held_out
+    queries = np.ascontiguousarray(vectors[chosen[is_query]], np.float32)
+    sample = np.ascontiguousarray(vectors[chosen[~is_query]], np.float32)
     mixed = golden_sample.mixtures(
         sample, golden_sample.sample_rows(len(sample), len(queries), seed), seed, unit=unit
     )
     return sample, normalise(queries) if unit else queries, mixed
 
 
-def _try(
+def _measure_factory(
     factory: str,
     sample: NDArray[np.float32],
     exact: Sequence[ExactResults],

@@ -50,7 +50,7 @@ _STOP_WORDS: dict[str, Sequence[str]] = {
 _POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<u4")])
 _SPILL_POSTINGS = 1 << 18
 _BLOCK_POSTINGS = 1 << 23
-_STOPPED = -1
+_STOP_WORD = -1
 _STEMS_KEPT = 256
 
 
@@ -92,7 +92,7 @@ def write_lexical(
         store_errors(folder),
         tempfile.TemporaryDirectory(prefix=".postings-", dir=folder) as spills,
     ):
-        counts = _Counts(analyser)
+        counts = _PostingCounter(analyser)
         spilled = [
             counts.shard(spool, shard, Path(spills) / f"{shard:03d}", advance)
             for shard in range(shards)
@@ -132,12 +132,12 @@ class _PostingSpill:
                 yield ranks[block["word"]], block["row"], block["count"]
 
 
-class _Counts:
+class _PostingCounter:
     """Counts words; they get numbers in the order that they are met."""
 
     def __init__(self, analyser: Analyser) -> None:
         self._analyser = analyser
-        self._numbers = _Numbers(self._number)
+        self._numbers = _WordNumbers(self._number)
         self.numbers_of_stems: dict[str, int] = {}
         self.chunks: list[int] = []
 
@@ -146,7 +146,7 @@ class _Counts:
     ) -> _PostingSpill:
         """Writes the postings of a shard, chunk by chunk in the order of its rows."""
         lengths: list[int] = []
-        waiting: list[tuple[int, int, int]] = []
+        pending: list[tuple[int, int, int]] = []
         with path.open("wb") as stream:
             for document in spool.shard_documents(shard):
                 for start, end in document.bounds.tolist():
@@ -155,28 +155,28 @@ class _Counts:
                     lengths.append(found.total())
                     for word, count in found.items():
                         self.chunks[word] += 1
-                        waiting.append((word, row, count))
+                        pending.append((word, row, count))
                 advance(len(document.bounds))
-                if len(waiting) >= _SPILL_POSTINGS:
-                    np.array(waiting, _POSTING).tofile(stream)
-                    waiting.clear()
-            np.array(waiting, _POSTING).tofile(stream)
+                if len(pending) >= _SPILL_POSTINGS:
+                    np.array(pending, _POSTING).tofile(stream)
+                    pending.clear()
+            np.array(pending, _POSTING).tofile(stream)
         return _PostingSpill(path, np.array(lengths, np.int64))
 
-    def some_stems(self) -> dict[str, str]:
+    def sample_stems(self) -> dict[str, str]:
         """Returns the stems of words from all over the alphabet."""
-        words = sorted(word for word, number in self._numbers.items() if number != _STOPPED)
+        words = sorted(word for word, number in self._numbers.items() if number != _STOP_WORD)
         chosen = words[:: -(-len(words) // _STEMS_KEPT)]
         return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
 
     def _words(self, text: str) -> list[int]:
         numbers = map(self._numbers.__getitem__, split_words(text))
-        return [number for number in numbers if number != _STOPPED]
+        return [number for number in numbers if number != _STOP_WORD]
 
     def _number(self, word: str) -> int:
         """Returns the number of a word as it stands in a text."""
         if word in self._analyser.stop_words:
-            return _STOPPED
+            return _STOP_WORD
         (stem,) = self._analyser.stems([word])
         number = self.numbers_of_stems.setdefault(stem, len(self.chunks))
         if number == len(self.chunks):
@@ -184,7 +184,7 @@ class _Counts:
         return number
 
 
-class _Numbers(dict[str, int]):
+class _WordNumbers(dict[str, int]):
     """Remembers the number of every word, so that each is stemmed once."""
 
     def __init__(self, number: Callable[[str], int]) -> None:
@@ -196,13 +196,15 @@ class _Numbers(dict[str, int]):
         return number
 
 
-def _write_vocabulary(folder: Path, counts: _Counts, analyser: Analyser) -> NDArray[np.int64]:
+def _write_vocabulary(
+    folder: Path, counts: _PostingCounter, analyser: Analyser
+) -> NDArray[np.int64]:
     """Writes the vocabulary; gives the numbers of the words in its order."""
     ordered = sorted((stem.encode(), number) for stem, number in counts.numbers_of_stems.items())
     order = np.array([number for _, number in ordered], np.int64)
     words = pa.array([stem for stem, _ in ordered], pa.large_binary()).cast(pa.large_string())
     chunks = pa.array(np.array(counts.chunks, np.uint32)[order])
-    schema = vocabulary_schema(analyser, counts.some_stems())
+    schema = vocabulary_schema(analyser, counts.sample_stems())
     folder.mkdir()
     with (folder / FILE).open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         writer.write_batch(pa.record_batch([words, chunks], schema=schema))

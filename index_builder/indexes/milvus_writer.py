@@ -84,7 +84,7 @@ async def export(
     *,
     index: str = "HNSW",
     partition_by: str = "",
-    again: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> MilvusExport:
     """Writes a snapshot into Milvus and has it loaded there.
@@ -102,12 +102,12 @@ async def export(
         index, or from another store. Conflict: another export of it began meanwhile.
         SnapshotMismatch: Milvus finds less than the snapshot promises. What `MilvusClient` raises.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)
     check_manifest(manifest, index)
     check_partition(manifest, partition_by)
-    able = await client.capabilities()
-    card = manifest.lexical if able.words and manifest.HasField("lexical") else None
+    capabilities = await client.capabilities()
+    card = manifest.lexical if capabilities.words and manifest.HasField("lexical") else None
     states = CollectionStates(client)
     await states.create()
     name = collection_name(collection, snapshot_id)
@@ -126,21 +126,21 @@ async def export(
         partition_by=partition_by,
     )
 
-    def exported(recall: float | None, *, done: bool) -> MilvusExport:
+    def result(recall: float | None, *, done: bool) -> MilvusExport:
         return MilvusExport(
             name=name,
             documents=state.documents,
             chunks=state.chunks,
             index=index,
             words=state.words,
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - started,
             recall=recall,
             done=done,
         )
 
     # A server that was started a moment ago may leave its first questions without an answer.
-    if not again and await _retry(lambda: _is_there(states, name, state)):
-        return exported(None, done=False)
+    if not overwrite and await _retry(lambda: _already_exported(states, name, state)):
+        return result(None, done=False)
     clock = StageClock(progress or NoProgress())
     with clock.stage("fetch"):
         source = await clock.in_thread(
@@ -160,24 +160,24 @@ async def export(
         with clock.stage("write", manifest.chunks, "chunks") as advance:
             batches = _batches(source, manifest.dim)
             while batch := await clock.in_thread(lambda: next(batches, None)):
-                await _written(client, name, batch)
+                await _insert_rows(client, name, batch)
                 advance(len(batch))
         with clock.stage("index"):
             await _retry(lambda: client.flush(name))
-            await _retry(lambda: _indexed(client, name))
+            await _retry(lambda: _wait_until_indexed(client, name))
             await _retry(lambda: client.load(name))
         with clock.stage("check"):
             await _retry(lambda: check_counts(client, name, manifest))
             await _retry(lambda: check_rows(client, name, source))
             recall = await _retry(lambda: measure_recall(client, name, source, manifest, index))
         whole = replace(state, whole=True, expiring=source.expiring)
-        await _retry(lambda: _say_whole(states, name, whole))
+        await _retry(lambda: _mark_complete(states, name, whole))
     finally:
         source.close()
-    return exported(recall, done=True)
+    return result(recall, done=True)
 
 
-async def _say_whole(states: CollectionStates, name: str, whole: CollectionState) -> None:
+async def _mark_complete(states: CollectionStates, name: str, whole: CollectionState) -> None:
     # A server that came back meanwhile has the table no longer loaded.
     await states.create()
     newest = await states.read(name)
@@ -189,7 +189,7 @@ async def _say_whole(states: CollectionStates, name: str, whole: CollectionState
     await states.write(name, whole)
 
 
-async def _is_there(states: CollectionStates, name: str, wanted: CollectionState) -> bool:
+async def _already_exported(states: CollectionStates, name: str, wanted: CollectionState) -> bool:
     try:
         found = await states.read(name)
     except SnapshotMismatch:
@@ -241,7 +241,7 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-async def _written(client: MilvusClient, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+async def _insert_rows(client: MilvusClient, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts rows; waits for a server that is away for a while."""
     try:
         await client.insert(name, rows)
@@ -256,7 +256,7 @@ async def _retry(step: Callable[[], Awaitable[_R]]) -> _R:
     return await retry(step, on=_PASSING, delays=_DELAYS_S, heed_retry_after=False)
 
 
-async def _indexed(client: MilvusClient, name: str) -> None:
+async def _wait_until_indexed(client: MilvusClient, name: str) -> None:
     """Waits until all rows are indexed: what is loaded before is searched row by row."""
     least = None
     since = time.monotonic()

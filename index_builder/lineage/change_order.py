@@ -96,7 +96,7 @@ class DocumentChanges:
     patches: Patches = field(default_factory=dict)
     version: int = 0
 
-    def then(self, entry: ChangeEntry) -> DocumentChanges:
+    def followed_by(self, entry: ChangeEntry) -> DocumentChanges:
         """Returns them with the next one."""
         if entry.change.kind is not ChangeKind.ATTRIBUTES:
             return DocumentChanges(entry, _NO_PATCHES, entry.position)
@@ -116,8 +116,8 @@ class DocumentChanges:
         }
         return DocumentChanges(whole, patches, self.version)
 
-    def after(
-        self, story: DocumentState | None, content: Callable[[ChangeEntry], DocumentContent]
+    def apply_to(
+        self, state: DocumentState | None, content: Callable[[ChangeEntry], DocumentContent]
     ) -> DocumentState:
         """Returns the story that goes on with them.
 
@@ -127,26 +127,26 @@ class DocumentChanges:
         """
         if self.whole is not None:
             deleted = self.whole.change.kind is ChangeKind.DELETE
-            says = None if deleted else content(self.whole)
-            return DocumentState(says, self.whole.time_us, False, self.patches, self.version)
-        if story is None:
+            written = None if deleted else content(self.whole)
+            return DocumentState(written, self.whole.time_us, False, self.patches, self.version)
+        if state is None:
             # Attributes of what is not there, unless an import brings it from before.
             return DocumentState(None, 0, True, self.patches, self.version)
-        return replace(story, patches={**story.patches, **self.patches}, version=self.version)
+        return replace(state, patches={**state.patches, **self.patches}, version=self.version)
 
 
 class ImportedDocument(NamedTuple):
     """A document as an import brings it, and the import's place in time."""
 
     content: DocumentContent
-    place_us: int
+    import_time_us: int
 
 
 def apply_import(
-    story: DocumentState | None,
+    state: DocumentState | None,
     found: ImportedDocument | None,
     *,
-    keeps_others: bool,
+    keep_absent: bool,
     absent_us: int = 0,
 ) -> DocumentState | None:
     """Puts an import into the story of a document.
@@ -161,20 +161,22 @@ def apply_import(
     Returns: The story with the import in it; None: there is no such document any more.
     """
     if found is not None:
-        place_us = found.place_us
-        earlier = story is None or story.time_us <= place_us
-        if story is None or earlier or (story.imported and not keeps_others):
-            return _imported(found, story.patches if story else {}, story.version if story else 0)
-        return story
-    if story is None or (story.imported and story.content is None):
+        import_time_us = found.import_time_us
+        earlier = state is None or state.time_us <= import_time_us
+        if state is None or earlier or (state.imported and not keep_absent):
+            return _imported_content(
+                found, state.patches if state else {}, state.version if state else 0
+            )
+        return state
+    if state is None or (state.imported and state.content is None):
         return None
-    gone = not keeps_others and story.content is not None and story.changed_us <= absent_us
-    return None if gone else story
+    gone = not keep_absent and state.content is not None and state.changed_us <= absent_us
+    return None if gone else state
 
 
-def _imported(found: ImportedDocument, patches: Patches, version: int) -> DocumentState:
-    later = {name: patch for name, patch in patches.items() if patch.time_us > found.place_us}
-    return DocumentState(found.content, found.place_us, True, later, version if later else 0)
+def _imported_content(found: ImportedDocument, patches: Patches, version: int) -> DocumentState:
+    later = {name: patch for name, patch in patches.items() if patch.time_us > found.import_time_us}
+    return DocumentState(found.content, found.import_time_us, True, later, version if later else 0)
 
 
 def encode_patches(patches: Patches) -> str:

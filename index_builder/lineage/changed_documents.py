@@ -50,7 +50,7 @@ class ChangedDocuments:
             for entry in entries:
                 self.count += 1
                 document_id = entry.change.document_id
-                changes = (self._find(document_id) or DocumentChanges()).then(entry)
+                changes = (self._find(document_id) or DocumentChanges()).followed_by(entry)
                 self._connection.execute(_UPSERT, _row(document_id, changes))
             self._connection.commit()
 

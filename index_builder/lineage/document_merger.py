@@ -76,36 +76,38 @@ class DocumentMerger:
 
     def __init__(
         self,
-        ancestry: Lineage,
+        lineage: Lineage,
         options: BuildOptions,
         sources: Sequence[SourceCount],
         folder: Path,
         fingerprint: str,
     ) -> None:
-        self._ancestry = ancestry
+        self._lineage = lineage
         self._options = options
         self._fingerprint = fingerprint
-        self._keeps_others = ancestry.mode is Mode.MERGE
+        self._keep_absent = lineage.mode is Mode.MERGE
         self._now = datetime.now(UTC)
         names = [source.uri for source in sources]
-        self._places_us = dict(zip(names, ancestry.places_us, strict=True))
+        self._import_times_us = dict(zip(names, lineage.import_times_us, strict=True))
         # Where an import lacks a document, its oldest part decides.
-        self._absent_us = min(ancestry.places_us, default=0)
-        self._after_us = ancestry.after_us()
-        self._outdated = self._expired = self._gone = self._reused = 0
-        parent = ancestry.parent
+        self._absent_us = min(lineage.import_times_us, default=0)
+        self._latest_import_us = lineage.latest_import_us()
+        self._outdated = self._expired = self._deleted_count = self._reused = 0
+        parent = lineage.parent
         self._unit_length = options.index.metric == COSINE
         self._same_metric = parent is None or parent.metric == options.index.metric
-        self._notes = [*ancestry.notes, *self._about_vectors()]
+        self._notes = [*lineage.notes, *self._vector_notes()]
         self._parent = None
         if parent is not None:
             with_vectors = matches_options(parent, options, fingerprint)
-            self._parent = ParentDocuments(ancestry.store, parent, with_vectors=with_vectors)
+            self._parent = ParentDocuments(lineage.store, parent, with_vectors=with_vectors)
         self._deleted: DeletedDocuments = dict(self._parent.deleted) if self._parent else {}
         self._changed = ChangedDocuments(folder)
-        self._changed.take(ancestry.changes())
+        self._changed.take(lineage.changes())
 
-    def arrive(self, row: SourceRow, vector: NDArray[np.float32] | None) -> PreparedDocument | None:
+    def merge_row(
+        self, row: SourceRow, vector: NDArray[np.float32] | None
+    ) -> PreparedDocument | None:
         """Puts a row of the import in its place.
 
         Args:
@@ -113,43 +115,47 @@ class DocumentMerger:
             vector: (d,) that it brings.
         Returns: What the document is with it; None: it was deleted later, or is past its time.
         """
-        story = self._story(row.item.id, self._changed.find(row.item.id))
-        content = self._imported(row.item, vector, story)
-        found = ImportedDocument(content, self._places_us[row.location.source])
-        settled = apply_import(story, found, keeps_others=self._keeps_others)
-        assert settled is not None
-        self._outdated += settled.content is not content
-        return self._arrival(row.item.id, settled, row.location)
+        state = self._state_of(row.item.id, self._changed.find(row.item.id))
+        content = self._imported_content(row.item, vector, state)
+        found = ImportedDocument(content, self._import_times_us[row.location.source])
+        result = apply_import(state, found, keep_absent=self._keep_absent)
+        assert result is not None
+        self._outdated += result.content is not content
+        return self._prepare(row.item.id, result, row.location)
 
-    def rest(self) -> Iterator[PreparedDocument]:
+    def remaining(self) -> Iterator[PreparedDocument]:
         """Yields the documents that the import lacks, and that stay."""
         for document_id, changes in self._changed.unseen():
-            story = self._story(document_id, changes)
-            if found := self._left(document_id, story, "live changes", changes.version):
+            state = self._state_of(document_id, changes)
+            if found := self._prepare_absent(document_id, state, "live changes", changes.version):
                 yield found
         if self._parent is None:
             return
-        assert self._ancestry.parent is not None
-        name = f"snapshot {self._ancestry.parent.snapshot_id}"
-        after_us = None if self._keeps_others else self._absent_us
-        for number, (document_id, story) in enumerate(self._parent.unseen(after_us), start=1):
-            if found := self._left(document_id, story, name, number):
+        assert self._lineage.parent is not None
+        name = f"snapshot {self._lineage.parent.snapshot_id}"
+        changed_after_us = None if self._keep_absent else self._absent_us
+        for number, (document_id, state) in enumerate(
+            self._parent.unseen(changed_after_us), start=1
+        ):
+            if found := self._prepare_absent(document_id, state, name, number):
                 yield found
 
     def deleted(self) -> DeletedDocuments:
         """Returns the deleted documents that an import known by now could bring back: all whose
         deletion is not older than every import in the manifest.
         """
-        places = [s.import_time.ToMicroseconds() for s in self._ancestry.sources(self._read_only())]
+        places = [
+            s.import_time.ToMicroseconds() for s in self._lineage.sources(self._source_counts())
+        ]
         oldest_us = min(places, default=1 << 62)
         return {name: at for name, at in self._deleted.items() if at[0] >= oldest_us}
 
-    def merged(self) -> MergeSummary:
+    def summary(self) -> MergeSummary:
         """Returns what became of it all."""
         return MergeSummary(
             changes=self._changed.count,
             outdated=self._outdated,
-            deleted=self._gone,
+            deleted=self._deleted_count,
             expired=self._expired,
             reused=self._reused,
             notes=tuple(self._notes),
@@ -161,27 +167,25 @@ class DocumentMerger:
         if self._parent is not None:
             self._parent.close()
 
-    def _read_only(self) -> list[SourceCount]:
-        return [SourceCount(uri=name) for name in self._places_us]
+    def _source_counts(self) -> list[SourceCount]:
+        return [SourceCount(uri=name) for name in self._import_times_us]
 
-    def _left(
-        self, document_id: str, story: DocumentState | None, source: str, line: int
+    def _prepare_absent(
+        self, document_id: str, state: DocumentState | None, source: str, line: int
     ) -> PreparedDocument | None:
-        settled = apply_import(
-            story, None, keeps_others=self._keeps_others, absent_us=self._absent_us
-        )
-        if settled is None:
+        result = apply_import(state, None, keep_absent=self._keep_absent, absent_us=self._absent_us)
+        if result is None:
             self._deleted.pop(document_id, None)
             return None
-        return self._arrival(document_id, settled, SourceLocation(source, line))
+        return self._prepare(document_id, result, SourceLocation(source, line))
 
-    def _story(self, document_id: str, changes: DocumentChanges) -> DocumentState | None:
-        story = self._parent.find(document_id) if self._parent else None
+    def _state_of(self, document_id: str, changes: DocumentChanges) -> DocumentState | None:
+        state = self._parent.find(document_id) if self._parent else None
         if not changes.version:
-            return story
+            return state
         # Whatever the clocks say, what the snapshot was built from came before.
-        changes = changes.not_before(self._after_us + 1)
-        return changes.after(story, self._changed_content)
+        changes = changes.not_before(self._latest_import_us + 1)
+        return changes.apply_to(state, self._changed_content)
 
     def _changed_content(self, entry: ChangeEntry) -> DocumentContent:
         """Returns what a change says, with its vectors where they are those of this build."""
@@ -191,7 +195,7 @@ class DocumentMerger:
             bounds = np.array([(0, len(change.text))], np.int64)
         else:
             item = Item(id=change.document_id, title=change.title, text=change.text)
-            bounds = np.array(self._cut(item), np.int64)
+            bounds = np.array(self._split(item), np.int64)
             if not (self._same_metric and np.array_equal(bounds, change.bounds)):
                 matrix = None
         return DocumentContent(
@@ -203,11 +207,11 @@ class DocumentMerger:
             lambda: matrix,
         )
 
-    def _imported(
-        self, item: Item, vector: NDArray[np.float32] | None, story: DocumentState | None
+    def _imported_content(
+        self, item: Item, vector: NDArray[np.float32] | None, state: DocumentState | None
     ) -> DocumentContent:
         """Returns what an import says, with the vectors of the same text where they are known."""
-        known = story.content if story is not None else None
+        known = state.content if state is not None else None
         bounds, vectors = None, (lambda: None if vector is None else vector[np.newaxis])
         if vector is None and known is not None and known.bounds is not None:
             if (known.title, known.text) == (item.title, item.text):
@@ -216,23 +220,23 @@ class DocumentMerger:
             item.title, item.text, item.attributes, item.expires, bounds, vectors
         )
 
-    def _arrival(
-        self, document_id: str, story: DocumentState, location: SourceLocation
+    def _prepare(
+        self, document_id: str, state: DocumentState, location: SourceLocation
     ) -> PreparedDocument | None:
-        content = story.content
+        content = state.content
         if content is None:
-            self._gone += 1
-            self._deleted[document_id] = story.time_us, story.version
+            self._deleted_count += 1
+            self._deleted[document_id] = state.time_us, state.version
             return None
         if content.expires is not None and content.expires <= self._now:
             self._expired += 1
-            if story.changed_us:
+            if state.changed_us:
                 # What it took the place of must not come back.
-                self._deleted[document_id] = story.changed_us, story.version
+                self._deleted[document_id] = state.changed_us, state.version
             return None
         self._deleted.pop(document_id, None)
         try:
-            attributes = clean(story.attributes, self._options.attributes)
+            attributes = clean(state.attributes, self._options.attributes)
         except InvalidRequest as error:
             raise InvalidRequest(
                 f"document {document_id!r}, {location}: {error.message}"
@@ -250,19 +254,21 @@ class DocumentMerger:
             self._reused += len(vectors)
         if vectors is not None and not self._same_metric and self._unit_length:
             vectors = normalise(vectors)
-        cut: Sequence[Span]
+        spans: Sequence[Span]
         if content.bounds is not None:
-            cut = [(int(start), int(end)) for start, end in content.bounds]
+            spans = [(int(start), int(end)) for start, end in content.bounds]
         else:
-            cut = self._cut(item) if vectors is None else [(0, len(item.text))]
-        return PreparedDocument(location, item, cut, vectors, _life(story, content.expires))
+            spans = self._split(item) if vectors is None else [(0, len(item.text))]
+        return PreparedDocument(
+            location, item, spans, vectors, _document_version(state, content.expires)
+        )
 
-    def _cut(self, item: Item) -> list[Span]:
-        cut = self._options.chunks
-        return document_spans(item, cut.max_tokens, cut.overlap_sentences)
+    def _split(self, item: Item) -> list[Span]:
+        spans = self._options.chunks
+        return document_spans(item, spans.max_tokens, spans.overlap_sentences)
 
-    def _about_vectors(self) -> Iterator[str]:
-        parent = self._ancestry.parent
+    def _vector_notes(self) -> Iterator[str]:
+        parent = self._lineage.parent
         if parent is None or has_exact_vectors(parent):
             return
         if self._fingerprint:
@@ -277,11 +283,11 @@ class DocumentMerger:
             )
 
 
-def _life(story: DocumentState, expires: datetime | None) -> DocumentVersion:
+def _document_version(state: DocumentState, expires: datetime | None) -> DocumentVersion:
     return DocumentVersion(
-        version=story.version,
+        version=state.version,
         expires_us=None if expires is None else to_us(expires),
-        changed_us=0 if story.imported else story.time_us,
-        placed_us=story.time_us if story.imported else 0,
-        patches=encode_patches(story.patches),
+        changed_us=0 if state.imported else state.time_us,
+        import_time_us=state.time_us if state.imported else 0,
+        patches=encode_patches(state.patches),
     )

@@ -43,7 +43,7 @@ class Lineage:
     parent: snapshot_pb2.Manifest | None
     watermark: Watermark | None
     log: ChangeLog | None = None
-    places_us: Sequence[int] = ()
+    import_times_us: Sequence[int] = ()
     notes: Sequence[str] = ()
 
     def key(self) -> list[str]:
@@ -54,7 +54,7 @@ class Lineage:
         parent = self.parent.snapshot_id if self.parent else ""
         return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
 
-    def begun(self, folder: Path) -> Lineage:
+    def resumed(self, folder: Path) -> Lineage:
         """Returns the ancestry that a killed build wrote down in its folder, else writes this one.
 
         Changes made since the killed run are none of this snapshot's: replicas replay them.
@@ -65,10 +65,10 @@ class Lineage:
             watermark = self.watermark
             if watermark is not None:
                 watermark = Watermark(watermark.log_id, tuple(known["positions"]))
-            return replace(self, watermark=watermark, places_us=known["places_us"])
+            return replace(self, watermark=watermark, import_times_us=known["places_us"])
         text = json.dumps(
             {
-                "places_us": self.places_us,
+                "places_us": self.import_times_us,
                 "positions": self.watermark.positions if self.watermark else (),
             }
         )
@@ -101,7 +101,8 @@ class Lineage:
     def sources(self, read: Sequence[SourceCount]) -> list[snapshot_pb2.Source]:
         """Returns the sources as they go into the manifest: with their places, and those kept."""
         found = [
-            source.message(place_us) for source, place_us in zip(read, self.places_us, strict=True)
+            source.message(import_time_us)
+            for source, import_time_us in zip(read, self.import_times_us, strict=True)
         ]
         if self.mode is Mode.MERGE and self.parent is not None:
             again = {source.sha256 for source in read if source.sha256}
@@ -109,17 +110,19 @@ class Lineage:
                 if kept.sha256 not in again:
                     one = snapshot_pb2.Source()
                     one.CopyFrom(kept)
-                    one.import_time.FromMicroseconds(_place_in(self.parent, kept))
+                    one.import_time.FromMicroseconds(_recorded_import_time(self.parent, kept))
                     found.append(one)
         return found
 
-    def after_us(self) -> int:
+    def latest_import_us(self) -> int:
         """Returns a time that is before all changes that the parent lacks: when the last of what it
         was built from was imported, whatever the clocks say.
         """
         if self.parent is None:
             return 0
-        return max((_place_in(self.parent, one) for one in self.parent.sources), default=0)
+        return max(
+            (_recorded_import_time(self.parent, one) for one in self.parent.sources), default=0
+        )
 
     def check_current(self) -> int:
         """Refuses to merge into a snapshot that is no longer current: what is in between was lost.
@@ -140,7 +143,7 @@ class Lineage:
             )
         return epoch
 
-    async def check_followable(self, manifest: snapshot_pb2.Manifest) -> None:
+    async def check_replayable(self, manifest: snapshot_pb2.Manifest) -> None:
         """Refuses to publish what replicas could not follow; see `start_position`.
 
         Raises: Conflict: the log has forgotten changes that the build does not have.
@@ -176,8 +179,8 @@ async def trace_lineage(
     now_us = time.time_ns() // 1_000
     store = Store.open(options.store)
     record = store.log_in_force(options.collection)
-    learns_on = options.learning is not None and options.learning.adds
-    if record is None and options.mode is Mode.REPLACE and not learns_on:
+    appends = options.training is not None and options.training.append
+    if record is None and options.mode is Mode.REPLACE and not appends:
         return None
     parent = _current(store, options.collection)[0]
     notes: list[str] = []
@@ -189,7 +192,7 @@ async def trace_lineage(
                 "every snapshot; say where it is with --redis URL",
                 field="redis",
             )
-        watermark = await _archived(store, log, record, notes)
+        watermark = await _archive_up_to_now(store, log, record, notes)
     return Lineage(
         store=store,
         collection=options.collection,
@@ -197,12 +200,14 @@ async def trace_lineage(
         parent=parent,
         watermark=watermark,
         log=log,
-        places_us=[_place(source, parent, options, now_us, notes) for source in sources],
+        import_times_us=[
+            _import_time_of(source, parent, options, now_us, notes) for source in sources
+        ],
         notes=notes,
     )
 
 
-async def _archived(
+async def _archive_up_to_now(
     store: Store, log: ChangeLog, record: change_pb2.LogRecord, notes: list[str]
 ) -> Watermark:
     try:
@@ -231,7 +236,7 @@ def _current(store: Store, collection: str) -> tuple[snapshot_pb2.Manifest | Non
     return store.manifest(collection, record.current), record.epoch
 
 
-def _place(
+def _import_time_of(
     source: SourceCount,
     parent: snapshot_pb2.Manifest | None,
     options: BuildOptions,
@@ -242,17 +247,17 @@ def _place(
     for one in parent.sources if parent is not None else ():
         if source.sha256 and one.sha256 == source.sha256:
             assert parent is not None
-            place_us = _place_in(parent, one)
-            if options.as_of is not None and to_us(options.as_of) != place_us:
+            import_time_us = _recorded_import_time(parent, one)
+            if options.as_of is not None and to_us(options.as_of) != import_time_us:
                 notes.append(
-                    f"{source.uri} was imported before, as of {from_us(place_us).isoformat()}: "
-                    "that is its place, --as-of is for what is new"
+                    f"{source.uri} keeps the time of its first import, "
+                    f"{from_us(import_time_us).isoformat()}; --as-of applies to new files only"
                 )
-            return place_us
-    return to_us(options.as_of) if options.as_of else source.placed_us(now_us)
+            return import_time_us
+    return to_us(options.as_of) if options.as_of else source.import_time_us(now_us)
 
 
-def _place_in(manifest: snapshot_pb2.Manifest, source: snapshot_pb2.Source) -> int:
+def _recorded_import_time(manifest: snapshot_pb2.Manifest, source: snapshot_pb2.Source) -> int:
     """Returns the place of a source of a snapshot; an old one says only when it was built."""
     time = source.import_time if source.HasField("import_time") else manifest.create_time
     return time.ToMicroseconds()

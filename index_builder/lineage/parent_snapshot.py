@@ -79,7 +79,7 @@ class ParentDocuments:
             time_us, version = self.deleted[document_id]
             return DocumentState(None, time_us, False, version=version)
         self._seen[number][document] = True
-        return self._shards[number].story(document)
+        return self._shards[number].state(document)
 
     def unseen(self, changed_after_us: int | None = None) -> Iterator[tuple[str, DocumentState]]:
         """Yields the documents that nobody has found yet, shard by shard in id order.
@@ -92,9 +92,9 @@ class ParentDocuments:
             if changed_after_us is not None:
                 wanted &= shard.ever_changed
             for document in np.flatnonzero(wanted).tolist():
-                story = shard.story(document)
-                if changed_after_us is None or story.changed_us > changed_after_us:
-                    yield shard.items.id(document), story
+                state = shard.state(document)
+                if changed_after_us is None or state.changed_us > changed_after_us:
+                    yield shard.items.id(document), state
 
     def close(self) -> None:
         """Closes the files."""
@@ -118,7 +118,7 @@ class _ParentShard:
         self.ever_changed: NDArray[np.bool_] = self._changed != 0
         self.ever_changed[list(self._patches)] = True
 
-    def story(self, document: int) -> DocumentState:
+    def state(self, document: int) -> DocumentState:
         expires_us = int(self._expires[document])
         rows = self.items.rows_of(document)
         bounds = None
@@ -158,7 +158,7 @@ def read_deleted(path: Path) -> DeletedDocuments:
 
 def write_deleted(path: Path, deleted: DeletedDocuments) -> None:
     """Writes what `read_deleted` reads, in id order. Raises: OSError."""
-    rows = sorted((name, *rest) for name, rest in deleted.items())
+    rows = sorted((name, *remaining) for name, remaining in deleted.items())
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(_DELETED)
     arrays = [pa.array(c, field.type) for c, field in zip(columns, _DELETED, strict=True)]
     with path.open("wb") as stream, pa.ipc.new_file(stream, _DELETED) as writer:

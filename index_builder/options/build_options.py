@@ -153,8 +153,8 @@ class BuildOptions:
     language: str = "english"
     judged: JudgedDataset | None = None
     calibrate: Calibrate | None = None
-    learning: TrainingOptions | None = None
-    erased: DeletedUsers | None = None
+    training: TrainingOptions | None = None
+    deleted_users: DeletedUsers | None = None
     mode: Mode = Mode.REPLACE
     as_of: datetime | None = None
     promote: bool = True
@@ -196,8 +196,8 @@ class BuildOptions:
                 "--no-lexical",
                 field="tune_on",
             )
-        if self.learning is not None:
-            self.learning.check(self.seed)
+        if self.training is not None:
+            self.training.check(self.seed)
         self.index.check()
         if self.index.metric not in (COSINE, INNER_PRODUCT):
             raise InvalidRequest(

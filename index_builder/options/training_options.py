@@ -38,7 +38,7 @@ class TrainingOptions:
     left_out: Mapping[str, int] = field(default_factory=dict)
     kind_weights: Mapping[str, float] = field(default_factory=dict)
     recorded: int = 0
-    adds: bool = False
+    append: bool = False
     keep_days: int = 0
     validate_on: str = ""
     k: int = 10
@@ -58,7 +58,7 @@ class TrainingOptions:
                 "cold-users:F",
                 field="validate_on",
             )
-        if self.validate_on and (self.adds or not len(self.interactions.user)):
+        if self.validate_on and (self.append or not len(self.interactions.user)):
             check_split_name(self.validate_on)
         elif self.validate_on:
             split(self.interactions, self.validate_on, seed)

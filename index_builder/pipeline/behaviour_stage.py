@@ -47,18 +47,18 @@ class BehaviourResult(NamedTuple):
             "items": self.card.items,
             **self.sources._asdict(),
             "left_out": dict(self.left_out),
-            "blend": {_kind(one): _told(one) for one in self.card.blends},
+            "blend": {_blend_key(one): _describe_blend(one) for one in self.card.blends},
             "validation_ndcg": {
-                _kind(one): round(one.validation_ndcg, 4) if one.split else None
+                _blend_key(one): round(one.validation_ndcg, 4) if one.split else None
                 for one in self.card.blends
             },
-            "ranker": {_kind(one): describe_ranker(one.ranker) for one in self.card.blends},
+            "ranker": {_blend_key(one): describe_ranker(one.ranker) for one in self.card.blends},
             "inherited": self.inherited,
             "notes": list(self.notes),
         }
 
 
-async def add_behaviour(material: SnapshotInputs, folder: Path) -> BehaviourResult | None:
+async def add_behaviour(inputs: SnapshotInputs, folder: Path) -> BehaviourResult | None:
     """Writes the folder `behaviour` of a snapshot.
 
     Without interactions, what the snapshot before learned is carried over to the new documents.
@@ -69,79 +69,79 @@ async def add_behaviour(material: SnapshotInputs, folder: Path) -> BehaviourResu
     Raises: InvalidRequest: as `collect_training_data` and `train_behaviour`. SnapshotCorrupt: the
         snapshot before cannot be read. StoreError: no space, no permission.
     """
-    parent = material.ancestry.parent if material.ancestry else None
-    learning = material.options.learning
-    if learning is None and not (parent and parent.HasField("behaviour")):
+    parent = inputs.lineage.parent if inputs.lineage else None
+    training = inputs.options.training
+    if training is None and not (parent and parent.HasField("behaviour")):
         return None
-    erased, before = material.options.erased, None
-    if learning is None:
+    deleted_users, previous = inputs.options.deleted_users, None
+    if training is None:
         assert parent is not None, "there is nothing to add"
-        before = await material.clock.in_thread(
-            lambda: read_tables(Store.open(material.options.store), parent)
+        previous = await inputs.clock.in_thread(
+            lambda: read_tables(Store.open(inputs.options.store), parent)
         )
-        if erased is not None:
-            before = before._replace(
-                histories=await drop_deleted_histories(before.histories, erased)
+        if deleted_users is not None:
+            previous = previous._replace(
+                histories=await drop_deleted_histories(previous.histories, deleted_users)
             )
     sources = InteractionCounts()
-    if learning is not None:
-        learning, sources = await collect_training_data(learning, material)
-    total = None if learning is None else STEPS
-    with material.clock.stage("behaviour", total, "steps") as advance:
-        found = await material.clock.in_thread(
-            lambda: _add(material, learning, parent, before, folder, advance)
+    if training is not None:
+        training, sources = await collect_training_data(training, inputs)
+    total = None if training is None else STEPS
+    with inputs.clock.stage("behaviour", total, "steps") as advance:
+        result = await inputs.clock.in_thread(
+            lambda: _add(inputs, training, parent, previous, folder, advance)
         )
-    return None if found is None else found._replace(sources=sources)
+    return None if result is None else result._replace(sources=sources)
 
 
 def _add(
-    material: SnapshotInputs,
-    learning: TrainingOptions | None,
+    inputs: SnapshotInputs,
+    training: TrainingOptions | None,
     parent: snapshot_pb2.Manifest | None,
-    before: BehaviourTables | None,
+    previous: BehaviourTables | None,
     folder: Path,
     advance: Callable[[int], None],
 ) -> BehaviourResult | None:
-    options = material.options
-    documents = read_document_rows(material.spool, options.shards)
-    if learning is not None:
+    options = inputs.options
+    documents = read_document_rows(inputs.spool, options.shards)
+    if training is not None:
         # A compaction learns nothing: scipy and implicit stay out of its process.
         from index_builder.behaviour.training import train_behaviour
 
-        learned = train_behaviour(learning, documents.ids, options.seed, advance)
-        left_out = dict(learning.left_out)
-        if learned.unknown:
-            left_out[UNKNOWN_ITEM] = learned.unknown
-        found = BehaviourResult(learned.card, left_out, notes=learned.notes)
-        tables = learned.tables
+        trained = train_behaviour(training, documents.ids, options.seed, advance)
+        left_out = dict(training.left_out)
+        if trained.unknown:
+            left_out[UNKNOWN_ITEM] = trained.unknown
+        result = BehaviourResult(trained.card, left_out, notes=trained.notes)
+        tables = trained.tables
     else:
-        assert parent is not None and before is not None, "there is nothing to add"
-        tables = remap_tables(before, map_ids(before.ids, documents.ids), documents.ids)
+        assert parent is not None and previous is not None, "there is nothing to add"
+        tables = remap_tables(previous, map_ids(previous.ids, documents.ids), documents.ids)
         if not tables.interactions.any():
             return None
         card = snapshot_pb2.BehaviourCard()
         card.CopyFrom(parent.behaviour)
         card.items = int(np.count_nonzero(tables.interactions))
-        found = BehaviourResult(card, {}, inherited=parent.snapshot_id)
-    tables = _with_cold_items(tables, documents, material)
-    if learning is not None:
+        result = BehaviourResult(card, {}, inherited=parent.snapshot_id)
+    tables = _with_cold_items(tables, documents, inputs)
+    if training is not None:
         from index_builder.behaviour.tail_lists import build_tail_lists
 
         beyond = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
         tables = tables._replace(lists={**tables.lists, TAIL_LISTS: beyond})
-    found.card.factors_id = factors_id(tables)
+    result.card.factors_id = factors_id(tables)
     write_tables(tables, folder)
     advance(1)
-    return found
+    return result
 
 
 def _with_cold_items(
-    tables: BehaviourTables, documents: DocumentRows, material: SnapshotInputs
+    tables: BehaviourTables, documents: DocumentRows, inputs: SnapshotInputs
 ) -> BehaviourTables:
     """Returns factors to items without interactions, from what they say."""
     if tables.interactions.all():
         return tables
-    content = documents.vectors(material.vectors.matrix(material.spool.chunks))
+    content = documents.vectors(inputs.vectors.matrix(inputs.spool.chunks))
     vectors = predict_factors(content, tables.factors.vectors, tables.interactions)
     return tables._replace(factors=tables.factors._replace(vectors=vectors))
 
@@ -151,9 +151,9 @@ def factors_id(tables: BehaviourTables) -> str:
     return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
 
 
-def _kind(blend: snapshot_pb2.BlendCard) -> str:
+def _blend_key(blend: snapshot_pb2.BlendCard) -> str:
     return "repeats" if blend.repeats else "no_repeats"
 
 
-def _told(blend: snapshot_pb2.BlendCard) -> str:
+def _describe_blend(blend: snapshot_pb2.BlendCard) -> str:
     return ", ".join(f"{part.weight:g} x {part.model} {part.settings}" for part in blend.parts)

@@ -51,10 +51,10 @@ class BuildRun:
     sources: Sequence[SourceCount]
     options: BuildOptions
     embedder: Embedder | None
-    card: EmbedderInfo | None
+    embedder_info: EmbedderInfo | None
     clock: StageClock
     require_vectors: bool = False
-    ancestry: Lineage | None = None
+    lineage: Lineage | None = None
     inherit: bool = False
     executor: Executor = field(default_factory=LocalExecutor)
     merged: MergeSummary | None = None
@@ -62,8 +62,8 @@ class BuildRun:
     verdict: release_pb2.GateVerdict | None = None
 
     async def run(self, folder: Path) -> BuildResult:
-        if self.ancestry is not None:
-            self.ancestry = self.ancestry.begun(folder)
+        if self.lineage is not None:
+            self.lineage = self.lineage.resumed(folder)
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)
         bad_rows = BadRows(self.options.max_bad_rows)
@@ -83,7 +83,7 @@ class BuildRun:
                     "calibrate on; leave out --calibrate-on",
                     field="calibrate_on",
                 )
-            dim = vectors.dim if brought else self._needed_card().dim
+            dim = vectors.dim if brought else self._required_embedder_info().dim
             factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
             sizes = [chunks for _, chunks in spool.shard_sizes()]
             faiss_writer.check_factory(factory, dim, sizes)
@@ -92,7 +92,7 @@ class BuildRun:
             options = self.options
             if choice is not None:
                 options = replace(options, index=apply_choice(options.index, choice))
-            material = SnapshotInputs(
+            inputs = SnapshotInputs(
                 spool=spool,
                 vectors=vectors,
                 options=options,
@@ -100,14 +100,14 @@ class BuildRun:
                 bad_rows=bad_rows,
                 fields=fields,
                 embedder=None if brought else self.embedder,
-                card=None if brought else self.card,
+                embedder_info=None if brought else self.embedder_info,
                 clock=self.clock,
                 choice=choice,
-                ancestry=self.ancestry,
-                deleted=folder / _DELETED,
+                lineage=self.lineage,
+                deleted_file=folder / _DELETED,
                 inherited=self._inherited(),
             )
-            manifest, target, epoch = await self._publish(material, folder)
+            manifest, target, epoch = await self._publish(inputs, folder)
             _, truncated = vectors.lengths(spool.chunks)
         finally:
             vectors.close()
@@ -174,10 +174,10 @@ class BuildRun:
     ) -> dict[str, Any]:
         spool.begin()
         vectors.clear()
-        merging = None
-        if self.ancestry is not None:
-            fingerprint = "" if self.require_vectors else self._needed_card().fingerprint
-            merging = DocumentMerger(self.ancestry, self.options, self.sources, folder, fingerprint)
+        merger = None
+        if self.lineage is not None:
+            fingerprint = "" if self.require_vectors else self._required_embedder_info().fingerprint
+            merger = DocumentMerger(self.lineage, self.options, self.sources, folder, fingerprint)
         try:
             intake = Intake(
                 spool,
@@ -185,16 +185,16 @@ class BuildRun:
                 self.options,
                 bad_rows,
                 require_vectors=self.require_vectors,
-                merging=merging,
+                merger=merger,
             )
-            intake.take(self.reader(bad_rows), advance)
+            intake.add_rows(self.reader(bad_rows), advance)
             intake.finish()
-            if merging is not None:
+            if merger is not None:
                 with store_errors(folder):
-                    write_deleted(folder / _DELETED, merging.deleted())
+                    write_deleted(folder / _DELETED, merger.deleted())
         finally:
-            if merging is not None:
-                merging.close()
+            if merger is not None:
+                merger.close()
         for source in self.sources:
             source.documents = intake.documents[source.uri]
         known: dict[str, Any] = {
@@ -202,31 +202,36 @@ class BuildRun:
             "documents": [source.documents for source in self.sources],
             "bad_rows": bad_rows.counts(),
             "sample": bad_rows.sample,
-            "merged": asdict(merging.merged()) if merging else None,
+            "merged": asdict(merger.summary()) if merger else None,
         }
         spool.mark_read({_READ: json.dumps(known)})
         return known
 
-    def _needed_card(self) -> EmbedderInfo:
-        if self.card is None:
+    def _required_embedder_info(self) -> EmbedderInfo:
+        if self.embedder_info is None:
             raise InvalidRequest(
                 "the documents bring no vectors, and no embedder was given; pass --embedding "
                 "HOST:PORT, or name the column of the vectors with --vector-column",
                 field="embedding",
             )
-        return self.card
+        return self.embedder_info
 
     async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
         assert self.embedder is not None
         with self.clock.stage("embed", spool.chunks, "chunks") as advance:
             return await embed_chunks(
-                spool, vectors, self.embedder, self._needed_card(), advance, self.executor
+                spool,
+                vectors,
+                self.embedder,
+                self._required_embedder_info(),
+                advance,
+                self.executor,
             )
 
     def _inherited(self) -> snapshot_pb2.Manifest | None:
         """Returns the snapshot whose weights hold here, too: those of another model do not."""
-        parent = self.ancestry.parent if self.ancestry and self.inherit else None
-        fingerprint = self.card.fingerprint if self.card else ""
+        parent = self.lineage.parent if self.lineage and self.inherit else None
+        fingerprint = self.embedder_info.fingerprint if self.embedder_info else ""
         return parent if parent and parent.embedder.fingerprint == fingerprint else None
 
     async def _choose(self, spool: Spool, vectors: VectorFile) -> IndexChoice | None:
@@ -246,11 +251,11 @@ class BuildRun:
             )
 
     async def _publish(
-        self, material: SnapshotInputs, folder: Path
+        self, inputs: SnapshotInputs, folder: Path
     ) -> tuple[snapshot_pb2.Manifest, Path, int | None]:
         store = Store.open(self.options.store)
-        if self.ancestry is not None:
-            self.ancestry.check_current()
+        if self.lineage is not None:
+            self.lineage.check_current()
         # A killed run left the name of the snapshot that it was writing.
         note = folder / "snapshot_id"
         if note.exists():
@@ -259,8 +264,8 @@ class BuildRun:
         with store_errors(note):
             write_durably(note, snapshot_id.encode())
         with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
-            self.behaviour = await add_behaviour(material, temporary)
-            manifest = await write_snapshot(material, temporary, snapshot_id)
+            self.behaviour = await add_behaviour(inputs, temporary)
+            manifest = await write_snapshot(inputs, temporary, snapshot_id)
             if self.behaviour is not None:
                 manifest.behaviour.CopyFrom(self.behaviour.card)
             if self.options.calibrate is not None:
@@ -268,15 +273,15 @@ class BuildRun:
                     card = await self.options.calibrate(temporary, manifest, advance)
                 manifest.answers.CopyFrom(card)
             # Before it is published: the manifest names the versions, and never changes.
-            parent = self.ancestry.parent if self.ancestry else None
+            parent = self.lineage.parent if self.lineage else None
             models = await self.clock.in_thread(
-                lambda: register_models(store, manifest, temporary, self.card, parent)
+                lambda: register_models(store, manifest, temporary, self.embedder_info, parent)
             )
             manifest.models.extend(models)
             expected = 0
-            if self.ancestry is not None:
-                expected = self.ancestry.check_current()
-                await self.ancestry.check_followable(manifest)
+            if self.lineage is not None:
+                expected = self.lineage.check_current()
+                await self.lineage.check_replayable(manifest)
             with self.clock.stage("publish"):
                 target = publish(store, temporary, manifest)
             epoch = await self._promote(store, manifest, expected)

@@ -50,16 +50,16 @@ async def build_snapshot(
     numbered = enumerate(chain(ahead, left), start=1)
     rows = (SourceRow(SourceLocation("document", number), item) for number, item in numbered)
     sources = [SourceCount(uri="document")]
-    ancestry = await trace_lineage(options, sources, log)
+    lineage = await trace_lineage(options, sources, log)
     run = BuildRun(
         lambda bad_rows: rows,
         sources,
         options,
         embedder,
-        await _card(embedder),
+        await _fetch_info(embedder),
         StageClock(progress or NoProgress()),
-        require_vectors=ancestry is not None and first is not None and first.vector is not None,
-        ancestry=ancestry,
+        require_vectors=lineage is not None and first is not None and first.vector is not None,
+        lineage=lineage,
     )
     with locked(work_folder(options, secrets.token_hex(8)), keep=False) as folder:
         return await run.run(folder)
@@ -96,20 +96,20 @@ async def build(
         current than the one that was merged into.
     """
     options.check()
-    card = await _card(embedder)
+    info = await _fetch_info(embedder)
     clock = StageClock(progress or NoProgress())
-    ancestry = await trace_lineage(options, sources, log)
-    reading = [*reading, *(ancestry.key() if ancestry else ())]
-    key = work_key(options, sources, reading, card.fingerprint if card else "")
+    lineage = await trace_lineage(options, sources, log)
+    reading = [*reading, *(lineage.key() if lineage else ())]
+    key = work_key(options, sources, reading, info.fingerprint if info else "")
     run = BuildRun(
         reader,
         sources,
         options,
         embedder,
-        card,
+        info,
         clock,
         require_vectors=require_vectors,
-        ancestry=ancestry,
+        lineage=lineage,
         inherit=inherit,
         executor=executor or LocalExecutor(),
     )
@@ -141,5 +141,5 @@ async def build_corpus(
     )
 
 
-async def _card(embedder: Embedder | None) -> EmbedderInfo | None:
+async def _fetch_info(embedder: Embedder | None) -> EmbedderInfo | None:
     return None if embedder is None else await retry_while_unavailable(embedder.info)

@@ -32,8 +32,8 @@ from retrieval.changelog.retention import (
 )
 from retrieval.snapshots import retention
 
-SHARE = 0.2
-AGE_S = 24 * 3600.0
+DEFAULT_SHARE = 0.2
+DEFAULT_AGE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +71,17 @@ def assess_changes(
 
 
 async def check_compaction(
-    store: Store, log: ChangeLog, share: float = SHARE, age_s: float = AGE_S
+    store: Store, log: ChangeLog, share: float = DEFAULT_SHARE, age_s: float = DEFAULT_AGE_S
 ) -> CompactionCheck:
     """Archives the log, and tells whether it is time to compact.
 
     Raises: NotFound: nothing is published. As `archive_changes`.
     """
     await archive_changes(store, log)
-    return await asyncio.to_thread(_due, store, log.collection, share, age_s)
+    return await asyncio.to_thread(_check_pending, store, log.collection, share, age_s)
 
 
-def _due(store: Store, collection: str, share: float, age_s: float) -> CompactionCheck:
+def _check_pending(store: Store, collection: str, share: float, age_s: float) -> CompactionCheck:
     record = store.alias_in_force(collection)
     manifest = store.manifest(collection, record.current)
     found = []
@@ -91,9 +91,9 @@ def _due(store: Store, collection: str, share: float, age_s: float) -> Compactio
         found.append(kept.pending(contained_watermark(manifest, log_id, logs)))
     oldest = [one.oldest_us for one in found if one.changes]
     pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
-    weighed = assess_changes(pending, manifest.documents, share, age_s)
+    check = assess_changes(pending, manifest.documents, share, age_s)
     # A new snapshot would end the trial of another one: it can wait.
-    return replace(weighed, reason="") if record.canary else weighed
+    return replace(check, reason="") if record.canary else check
 
 
 async def compact(
@@ -191,7 +191,7 @@ async def _build(
 ) -> BuildResult:
     store = Store.open(options.store)
     result = await build(
-        _nothing,
+        _no_rows,
         [],
         options,
         embedder,
@@ -254,16 +254,18 @@ def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
         keep: Of all snapshots, this many of the newest stay.
     Returns: Ids of those removed.
     """
-    needless: set[str] = set()
+    redundant: set[str] = set()
     known = set(store.snapshot_ids(collection))
     child = read_current_manifest(store, collection)
     while child.parent_snapshot_id in known:
         parent = store.manifest(collection, child.parent_snapshot_id)
         if _origins(parent) != _origins(child):
             break
-        needless.add(parent.snapshot_id)
+        redundant.add(parent.snapshot_id)
         child = parent
-    planned = [one for one in retention.plan_prune(store, collection, keep) if one.name in needless]
+    planned = [
+        one for one in retention.plan_prune(store, collection, keep) if one.name in redundant
+    ]
     retention.prune(store, collection, planned)
     return [one.name for one in planned if not one.kept]
 
@@ -277,5 +279,5 @@ def read_current_manifest(store: Store, collection: str) -> snapshot_pb2.Manifes
     return store.manifest(collection, store.alias_in_force(collection).current)
 
 
-def _nothing(bad_rows: BadRows) -> Iterable[SourceRow]:
+def _no_rows(bad_rows: BadRows) -> Iterable[SourceRow]:
     return ()

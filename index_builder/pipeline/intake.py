@@ -19,7 +19,7 @@ from nearline.documents import clean_document, clean_vector, document_spans
 from nearline.errors import InvalidRequest
 
 _VECTORS_PER_WRITE = 4096
-_TELL_EVERY = 256
+_REPORT_EVERY = 256
 
 
 class Intake:
@@ -43,9 +43,9 @@ class Intake:
         bad_rows: BadRows,
         *,
         require_vectors: bool = False,
-        merging: DocumentMerger | None = None,
+        merger: DocumentMerger | None = None,
     ) -> None:
-        self._merging = merging
+        self._merger = merger
         self._spool = spool
         self._vectors = vectors
         self._options = options
@@ -54,10 +54,10 @@ class Intake:
         self.documents: Counter[str] = Counter()
         # Rows and vectors that are not written yet.
         self._rows: list[NDArray[np.int64]] = []
-        self._waiting: list[NDArray[np.float32]] = []
+        self._pending: list[NDArray[np.float32]] = []
         self._dim = 0
 
-    def take(
+    def add_rows(
         self, rows: Iterable[SourceRow], advance: Callable[[int], None] = lambda documents: None
     ) -> None:
         """Takes rows; a malformed one is counted and left out.
@@ -66,11 +66,11 @@ class Intake:
             rows: As read.
             advance: Told of documents taken.
         """
-        told = 0
+        reported = 0
         for number, row in enumerate(rows, start=1):
-            if number % _TELL_EVERY == 0:
-                advance(self._spool.documents - told)
-                told = self._spool.documents
+            if number % _REPORT_EVERY == 0:
+                advance(self._spool.documents - reported)
+                reported = self._spool.documents
             try:
                 item = clean_document(
                     row.item, self._options.attributes, title_only=self._options.title_only
@@ -79,22 +79,24 @@ class Intake:
             except InvalidRequest as error:
                 self._bad_rows.add(row.location, error.message)
                 continue
-            if self._merging is not None:
-                arrival = self._merging.arrive(SourceRow(row.location, item), vector)
-                if arrival is not None:
-                    self._add(arrival)
+            if self._merger is not None:
+                document = self._merger.merge_row(SourceRow(row.location, item), vector)
+                if document is not None:
+                    self._add(document)
             else:
                 cut = self._options.chunks
                 bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
                 matrix = None if vector is None else vector[np.newaxis]
                 self._add(PreparedDocument(row.location, item, bounds, matrix))
             self.documents[row.location.source] += 1
-        for number, arrival in enumerate(self._merging.rest() if self._merging else (), start=1):
-            if number % _TELL_EVERY == 0:
-                advance(self._spool.documents - told)
-                told = self._spool.documents
-            self._add(arrival)
-        advance(self._spool.documents - told)
+        for number, document in enumerate(
+            self._merger.remaining() if self._merger else (), start=1
+        ):
+            if number % _REPORT_EVERY == 0:
+                advance(self._spool.documents - reported)
+                reported = self._spool.documents
+            self._add(document)
+        advance(self._spool.documents - reported)
 
     def finish(self) -> None:
         """Ends reading.
@@ -126,28 +128,28 @@ class Intake:
         self._dim = vector.size
         return vector
 
-    def _add(self, arrival: PreparedDocument) -> None:
+    def _add(self, document: PreparedDocument) -> None:
         first = self._spool.chunks
-        self._spool.add(arrival)
-        if arrival.vectors is None:
+        self._spool.add(document)
+        if document.vectors is None:
             return
-        found = arrival.vectors.shape[1]
+        found = document.vectors.shape[1]
         if self.has_vectors and found != (self._dim or found):
             raise InvalidRequest(
-                f"document {arrival.item.id!r} ({arrival.location}) has a vector of {found} "
+                f"document {document.item.id!r} ({document.location}) has a vector of {found} "
                 f"numbers, those of the import have {self._dim}; import vectors of one dim, or "
                 "delete it"
             )
         self._dim = found
-        self._rows.append(np.arange(first, first + len(arrival.vectors)))
-        self._waiting.append(arrival.vectors)
-        if len(self._waiting) == _VECTORS_PER_WRITE:
+        self._rows.append(np.arange(first, first + len(document.vectors)))
+        self._pending.append(document.vectors)
+        if len(self._pending) == _VECTORS_PER_WRITE:
             self._write_vectors()
 
     def _write_vectors(self) -> None:
-        if self._waiting:
-            rows, vectors = np.concatenate(self._rows), np.concatenate(self._waiting)
+        if self._pending:
+            rows, vectors = np.concatenate(self._rows), np.concatenate(self._pending)
             # Reading is repeated after a kill: what it wrote needs to be on disk only at its end.
             self._vectors.write(rows, vectors, sync=False)
             self._rows.clear()
-            self._waiting.clear()
+            self._pending.clear()

@@ -93,7 +93,7 @@ async def go_live(
     verdict = None
     if gate is not None:
         # Before what takes minutes.
-        _check_nothing_tried(store, manifest)
+        _check_no_canary(store, manifest)
         verdict = await gate(store, manifest, embedder)
         if not (verdict.passed or verdict.forced_because):
             return Publication(None, verdict)
@@ -101,7 +101,7 @@ async def go_live(
     return Publication(promote(store, manifest, why, expected_epoch, verdict), verdict)
 
 
-def _check_nothing_tried(store: Store, manifest: snapshot_pb2.Manifest) -> None:
+def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> None:
     """Raises Conflict where a canary is tried: nobody decided that a build should end that."""
     try:
         record = store.alias_in_force(manifest.collection)
@@ -131,7 +131,7 @@ def promote(
     Returns: Its epoch.
     Raises: Conflict: another epoch is in force, or a canary is tried, which this would end.
     """
-    _check_nothing_tried(store, manifest)
+    _check_no_canary(store, manifest)
     # The build has just written the files and their hashes: reading them again shows nothing new.
     return aliases.promote(
         store,

@@ -210,7 +210,7 @@ class IndexBuilderSettings(Settings):
             lexical=self.lexical,
             language=self.language,
             mode=Mode(self.mode),
-            as_of=_time(self.as_of) if self.as_of else None,
+            as_of=_parse_time(self.as_of) if self.as_of else None,
             judged=retrieval_metrics.load(Path(self.tune_on), self.tune_split)
             if self.tune_on
             else None,
@@ -221,7 +221,7 @@ class IndexBuilderSettings(Settings):
         return options
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:

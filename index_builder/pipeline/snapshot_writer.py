@@ -58,11 +58,11 @@ class SnapshotInputs:
     bad_rows: BadRows
     fields: Sequence[snapshot_pb2.AttributeField]
     embedder: Embedder | None
-    card: EmbedderInfo | None
+    embedder_info: EmbedderInfo | None
     clock: StageClock
     choice: IndexChoice | None = None
-    ancestry: Lineage | None = None
-    deleted: Path | None = None
+    lineage: Lineage | None = None
+    deleted_file: Path | None = None
     inherited: snapshot_pb2.Manifest | None = None
 
 
@@ -76,46 +76,46 @@ class _IndexSummary:
 
 
 async def write_snapshot(
-    material: SnapshotInputs, folder: Path, snapshot_id: str
+    inputs: SnapshotInputs, folder: Path, snapshot_id: str
 ) -> snapshot_pb2.Manifest:
     """Writes all files but the manifest into a folder.
 
     Returns: The manifest.
     Raises: InvalidRequest: the index cannot be built. StoreError: no space, no permission.
     """
-    spool, options, clock = material.spool, material.options, material.clock
-    vectors = material.vectors.matrix(spool.chunks)
+    spool, options, clock = inputs.spool, inputs.options, inputs.clock
+    vectors = inputs.vectors.matrix(spool.chunks)
     factory = faiss_writer.choose_factory(options.index, spool.chunks)
     with clock.stage("golden", spool.chunks, "vectors") as advance:
-        queries = await _golden_vectors(material, vectors)
+        queries = await _golden_vectors(inputs, vectors)
         k = min(K, spool.chunks)
         exact = await clock.in_thread(lambda: scan(vectors, queries, k, advance))
     with clock.stage("index", spool.chunks, "vectors") as advance:
         built = await clock.in_thread(
-            lambda: _write_shards(material, vectors, factory, exact, folder, advance)
+            lambda: _write_shards(inputs, vectors, factory, exact, folder, advance)
         )
     recall = recall_of(exact, vectors, built.rows, built.scores)
-    manifest = _manifest(material, snapshot_id, factory, vectors.shape[1], built.defaults)
+    manifest = _manifest(inputs, snapshot_id, factory, vectors.shape[1], built.defaults)
     manifest.quality.queries = len(queries)
     manifest.quality.recall_at_10 = recall
     floor = float(np.median(exact.lowest)) if len(queries) else 0.0
-    await _add_lexical(material, vectors, manifest, folder, floor)
-    _inherit(material, manifest)
-    if material.ancestry is not None and material.deleted is not None:
+    await _add_lexical(inputs, vectors, manifest, folder, floor)
+    _inherit(inputs, manifest)
+    if inputs.lineage is not None and inputs.deleted_file is not None:
         with store_errors(folder):
             (folder / DELETED_FILE).parent.mkdir()
-            write_durably(folder / DELETED_FILE, material.deleted.read_bytes())
+            write_durably(folder / DELETED_FILE, inputs.deleted_file.read_bytes())
     with clock.stage("report"), store_errors(folder):
         target = folder / "golden"
         target.mkdir()
         golden_sample.write_golden(target / "queries.arrow", exact, spool)
         report = make_report(
             manifest,
-            material.vectors,
-            material.bad_rows,
+            inputs.vectors,
+            inputs.bad_rows,
             clock.seconds,
             folder,
-            material.choice,
+            inputs.choice,
         )
         write_durably(target / "report.json", report.to_json().encode())
         write_durably(target / "report.html", render(report).encode())
@@ -125,29 +125,29 @@ async def write_snapshot(
 
 
 async def _golden_vectors(
-    material: SnapshotInputs, vectors: NDArray[np.float32]
+    inputs: SnapshotInputs, vectors: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    options = material.options
+    options = inputs.options
     rows = golden_sample.sample_rows(len(vectors), options.golden_queries, options.seed)
-    embedder, card = material.embedder, material.card
+    embedder, card = inputs.embedder, inputs.embedder_info
     if len(rows) == 0:
         return np.empty((0, vectors.shape[1]), np.float32)
     if embedder is None or card is None:
         unit = options.index.metric == COSINE
         return golden_sample.mixtures(vectors, rows, options.seed, unit=unit)
-    texts = golden_sample.query_texts(material.spool, rows, options.seed)
+    texts = golden_sample.query_texts(inputs.spool, rows, options.seed)
     return await embed_queries(texts, embedder, card)
 
 
 async def _add_lexical(
-    material: SnapshotInputs,
+    inputs: SnapshotInputs,
     vectors: NDArray[np.float32],
     manifest: snapshot_pb2.Manifest,
     folder: Path,
     floor: float,
 ) -> None:
     """Writes the lexical leg, where there are words, and says in the manifest how to fuse it."""
-    spool, options, clock = material.spool, material.options, material.clock
+    spool, options, clock = inputs.spool, inputs.options, inputs.clock
     if not options.lexical:
         return
     with clock.stage("lexical", spool.chunks, "chunks") as advance:
@@ -162,7 +162,7 @@ async def _add_lexical(
     manifest.fusion.candidates = CANDIDATES
     manifest.fusion.dense_weight = DEFAULT_DENSE_WEIGHT
     manifest.fusion.origin = "default"
-    judged, embedder, embedder_card = options.judged, material.embedder, material.card
+    judged, embedder, embedder_card = options.judged, inputs.embedder, inputs.embedder_info
     if judged is None or embedder is None or embedder_card is None:
         return
     with clock.stage("tune", len(judged.queries), "queries") as advance:
@@ -177,7 +177,7 @@ async def _add_lexical(
 
 
 def _write_shards(
-    material: SnapshotInputs,
+    inputs: SnapshotInputs,
     vectors: NDArray[np.float32],
     factory: str,
     exact: ExactResults,
@@ -187,16 +187,16 @@ def _write_shards(
     found_rows, found_scores = [], []
     defaults = SearchDefaults(0, 0)
     k = max(1, exact.rows.shape[1])
-    lives = material.spool.has_lives()
-    for shard in range(material.options.shards):
-        rows = material.spool.shard_chunk_rows(shard)
+    version_fields = inputs.spool.used_version_fields()
+    for shard in range(inputs.options.shards):
+        rows = inputs.spool.shard_chunk_rows(shard)
         index, shard_defaults = faiss_writer.build_index(
             factory,
             vectors,
             rows,
-            material.options.index,
+            inputs.options.index,
             shard=shard,
-            seed=material.options.seed,
+            seed=inputs.options.seed,
             advance=advance,
         )
         defaults = max(defaults, shard_defaults)
@@ -204,10 +204,10 @@ def _write_shards(
         with store_errors(target):
             target.mkdir(parents=True)
             faiss_writer.write_index(index, target / INDEX_FILE)
-            write_items(target / ITEMS_FILE, material.spool.shard_documents(shard), lives)
-            if material.fields:
-                attributes = material.spool.shard_attributes(shard)
-                write_attributes(target / ATTRIBUTES_FILE, material.fields, attributes)
+            write_items(target / ITEMS_FILE, inputs.spool.shard_documents(shard), version_fields)
+            if inputs.fields:
+                attributes = inputs.spool.shard_attributes(shard)
+                write_attributes(target / ATTRIBUTES_FILE, inputs.fields, attributes)
         if len(rows) and len(exact.queries):
             places, scores = faiss_writer.search_index(index, exact.queries, k, shard_defaults)
             found_rows.append(np.where(places >= 0, rows[places], -1))
@@ -221,9 +221,9 @@ def _write_shards(
 
 
 def _manifest(
-    material: SnapshotInputs, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
+    inputs: SnapshotInputs, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
 ) -> snapshot_pb2.Manifest:
-    options, spool, card = material.options, material.spool, material.card
+    options, spool, card = inputs.options, inputs.spool, inputs.embedder_info
     now_us = time.time_ns() // 1_000
     manifest = snapshot_pb2.Manifest(
         schema_version=SCHEMA_VERSION,
@@ -232,9 +232,9 @@ def _manifest(
         nearline_version=version("nearline"),
         faiss_version=faiss_writer.FAISS_VERSION,
         sources=(
-            [source.message(source.placed_us(now_us)) for source in material.sources]
-            if material.ancestry is None
-            else material.ancestry.sources(material.sources)
+            [source.message(source.import_time_us(now_us)) for source in inputs.sources]
+            if inputs.lineage is None
+            else inputs.lineage.sources(inputs.sources)
         ),
         dim=dim,
         metric=options.index.metric,
@@ -253,10 +253,10 @@ def _manifest(
         documents=spool.documents,
         chunks=spool.chunks,
         max_chunks_per_document=spool.max_chunks,
-        attributes=material.fields,
+        attributes=inputs.fields,
     )
-    if material.ancestry is not None:
-        _add_ancestry(material.ancestry, manifest)
+    if inputs.lineage is not None:
+        _add_ancestry(inputs.lineage, manifest)
     if card is not None:
         manifest.embedder.model = card.model
         manifest.embedder.fingerprint = card.fingerprint
@@ -266,19 +266,19 @@ def _manifest(
     return manifest
 
 
-def _add_ancestry(ancestry: Lineage, manifest: snapshot_pb2.Manifest) -> None:
-    if ancestry.parent is not None:
-        manifest.parent_snapshot_id = ancestry.parent.snapshot_id
-    if ancestry.watermark is not None:
-        manifest.change_log_id = ancestry.watermark.log_id
-        manifest.watermark = ancestry.watermark.encode()
+def _add_ancestry(lineage: Lineage, manifest: snapshot_pb2.Manifest) -> None:
+    if lineage.parent is not None:
+        manifest.parent_snapshot_id = lineage.parent.snapshot_id
+    if lineage.watermark is not None:
+        manifest.change_log_id = lineage.watermark.log_id
+        manifest.watermark = lineage.watermark.encode()
 
 
-def _inherit(material: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
+def _inherit(inputs: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
     """Takes over what was learned from judgements and labels; it holds for a little changed
     collection, too.
     """
-    before = material.inherited
+    before = inputs.inherited
     if before is None:
         return
     if before.HasField("fusion") and manifest.HasField("fusion"):

@@ -38,7 +38,7 @@ class InteractionCounts(NamedTuple):
 
 
 async def collect_training_data(
-    learning: TrainingOptions, material: SnapshotInputs
+    training: TrainingOptions, inputs: SnapshotInputs
 ) -> tuple[TrainingOptions, InteractionCounts]:
     """Adds what the snapshot before learned from, where that is wanted.
 
@@ -47,50 +47,48 @@ async def collect_training_data(
     Raises: InvalidRequest: nothing is left. SnapshotCorrupt: the snapshot before cannot be read.
         NotReady: it cannot be told who was deleted.
     """
-    ancestry, erased = material.ancestry, material.options.erased
-    parent = ancestry.parent if ancestry else None
-    check_not_empty(learning, parent.behaviour if parent else None)
-    left_out = dict(learning.left_out)
-    rows, kept = learning.interactions, 0
-    sources = InteractionCounts(len(rows.user) - learning.recorded, learning.recorded)
-    if learning.adds and ancestry and parent and parent.HasField("behaviour"):
-        rows, kept = await material.clock.in_thread(
-            lambda: _with_kept(rows, ancestry.store, parent)
-        )
+    lineage, deleted_users = inputs.lineage, inputs.options.deleted_users
+    parent = lineage.parent if lineage else None
+    check_not_empty(training, parent.behaviour if parent else None)
+    left_out = dict(training.left_out)
+    rows, kept = training.interactions, 0
+    sources = InteractionCounts(len(rows.user) - training.recorded, training.recorded)
+    if training.append and lineage and parent and parent.HasField("behaviour"):
+        rows, kept = await inputs.clock.in_thread(lambda: _with_kept(rows, lineage.store, parent))
     taken = len(rows.user)
-    if erased is not None:
-        rows = _counted(rows, await drop_deleted_users(rows, erased), ERASED_USER, left_out)
-    if learning.keep_days:
-        newer = drop_older(rows, learning.keep_days)
-        reason = f"what is more than {learning.keep_days} days older than the newest"
+    if deleted_users is not None:
+        rows = _counted(rows, await drop_deleted_users(rows, deleted_users), ERASED_USER, left_out)
+    if training.keep_days:
+        newer = drop_older(rows, training.keep_days)
+        reason = f"what is more than {training.keep_days} days older than the newest"
         rows = _counted(rows, newer, reason, left_out)
     if not len(rows.user):
-        raise _nothing(f"of {taken} interactions none is left", left_out)
-    learning = replace(learning, interactions=rows, left_out=left_out)
-    return learning, sources._replace(kept=kept)
+        raise _nothing_to_train_on(f"of {taken} interactions none is left", left_out)
+    training = replace(training, interactions=rows, left_out=left_out)
+    return training, sources._replace(kept=kept)
 
 
-def check_not_empty(learning: TrainingOptions, card: snapshot_pb2.BehaviourCard | None) -> None:
+def check_not_empty(training: TrainingOptions, card: snapshot_pb2.BehaviourCard | None) -> None:
     """Refuses to learn from nothing at all.
 
     Args:
         card: Of the snapshot before; None: there is none.
     Raises: InvalidRequest.
     """
-    kept = card.interactions if learning.adds and card is not None else 0
-    if not kept and not len(learning.interactions.user):
-        before = "" if not learning.adds else ", and the snapshot before learned from none"
-        raise _nothing(f"no interactions are given, none were recorded{before}", {})
+    kept = card.interactions if training.append and card is not None else 0
+    if not kept and not len(training.interactions.user):
+        before = "" if not training.append else ", and the snapshot before learned from none"
+        raise _nothing_to_train_on(f"no interactions are given, none were recorded{before}", {})
 
 
-def inherit_options(learning: TrainingOptions, card: snapshot_pb2.BehaviourCard) -> TrainingOptions:
+def inherit_options(training: TrainingOptions, card: snapshot_pb2.BehaviourCard) -> TrainingOptions:
     """Fills in what was not said with how the snapshot before learned."""
     # The default is left unsaid: where it leaves nothing to test on, that is no error.
     splits = [one.split for one in card.blends if one.split not in ("", VALIDATE_ON)]
     return replace(
-        learning,
-        kind_weights=learning.kind_weights or dict(card.kind_weights),
-        validate_on=learning.validate_on or next(iter(splits), ""),
+        training,
+        kind_weights=training.kind_weights or dict(card.kind_weights),
+        validate_on=training.validate_on or next(iter(splits), ""),
     )
 
 
@@ -110,7 +108,7 @@ def _counted(
     return after
 
 
-def _nothing(found: str, left_out: Mapping[str, int]) -> InvalidRequest:
+def _nothing_to_train_on(found: str, left_out: Mapping[str, int]) -> InvalidRequest:
     reasons = "; ".join(f"{count} of {reason}" for reason, count in left_out.items())
     return InvalidRequest(
         f"there is nothing to learn from: {found}{reasons and ': '}{reasons}; name a file with "

@@ -41,13 +41,15 @@ def draw(choice: Mapping[str, object]) -> str:
         f'<line class="target" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(target):.1f}" '
         f'y2="{y(target):.1f}"><title>recall wanted: {target:g}</title></line>',
     ]
-    line = " ".join(f"{x(time_us):.1f},{y(recall):.1f}" for time_us, recall in _rising(trials))
+    line = " ".join(
+        f"{x(time_us):.1f},{y(recall):.1f}" for time_us, recall in _best_by_time(trials)
+    )
     parts.append(f'<polyline class="frontier" points="{line}"/>')
     for row in trials:
         same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
         place = f'cx="{x(float(row["latency_us"])):.1f}" cy="{y(float(row["recall"])):.1f}"'
         kind = "chosen" if same else "best" if row["frontier"] else "beaten"
-        parts.append(f'<circle class="{kind}" {place} r="4"><title>{_words(row)}</title></circle>')
+        parts.append(f'<circle class="{kind}" {place} r="4"><title>{_title(row)}</title></circle>')
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="Recall against time of the indexes tried">{"".join(parts)}</svg>'
@@ -68,7 +70,7 @@ def table_rows(
     for row in _rows(choice):
         same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
         if same or (row["frontier"] and float(row["recall"]) >= least_recall):
-            rows.append((_name(row) + (" (chosen)" if same else ""), *_figures(row)))
+            rows.append((_name(row) + (" (chosen)" if same else ""), *_cells(row)))
     return rows
 
 
@@ -78,7 +80,7 @@ def _rows(choice: Mapping[str, object]) -> Sequence[TrialRow]:
     return rows
 
 
-def _rising(trials: Sequence[TrialRow]) -> list[tuple[float, float]]:
+def _best_by_time(trials: Sequence[TrialRow]) -> list[tuple[float, float]]:
     """Returns time and recall of each trial that finds more than every faster one."""
     points = sorted((float(row["latency_us"]), -float(row["recall"])) for row in trials)
     rising: list[tuple[float, float]] = []
@@ -101,7 +103,7 @@ def _name(row: TrialRow) -> str:
     return ", ".join([factory, *(f"{name} {value}" for name, value in knobs if value)])
 
 
-def _figures(row: TrialRow) -> tuple[str, str, str]:
+def _cells(row: TrialRow) -> tuple[str, str, str]:
     return (
         f"{float(row['recall']):.4f}",
         f"{float(row['latency_us']):,.0f} µs",
@@ -109,8 +111,8 @@ def _figures(row: TrialRow) -> tuple[str, str, str]:
     )
 
 
-def _words(row: TrialRow) -> str:
-    recall, latency, size = _figures(row)
+def _title(row: TrialRow) -> str:
+    recall, latency, size = _cells(row)
     return escape(f"{_name(row)}: recall {recall}, {latency}, {size}")
 
 

@@ -137,7 +137,7 @@ def build(
         wanted = compaction_options(wanted)
     training = retraining.requested_training(context, learning, reading, wanted)
     if training.options is not None:
-        wanted = replace(wanted, learning=training.options)
+        wanted = replace(wanted, training=training.options)
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
     questions = calibration.questions()
 

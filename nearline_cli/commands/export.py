@@ -134,6 +134,6 @@ async def _exported(
             client,
             index=index,
             partition_by=partition_by,
-            again=again,
+            overwrite=again,
             progress=told,
         )

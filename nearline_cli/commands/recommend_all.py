@@ -96,7 +96,7 @@ def recommend_all(
             began = time.monotonic()
             shown.start("recommend", asked, "users")
             opened = functools.partial(_asker, address, surface, n, collection)
-            job: Job[_Part, _Done] = Job(open=opened, at_once=1)
+            job: Job[_Part, _Done] = Job(open=opened, concurrency=1)
 
             def take(done: _Done) -> None:
                 number, rows = done

@@ -75,12 +75,12 @@ async def with_recorded_users(options: BuildOptions, log: RedisLog) -> BuildOpti
     from index_builder.interactions.recorded_interactions import add_recorded
 
     states = log.user_states()
-    options = replace(options, erased=partial(states.deleted, log.collection))
-    learning = options.learning
+    options = replace(options, deleted_users=partial(states.deleted, log.collection))
+    learning = options.training
     if learning is None:
         return options
     joined = await add_recorded(
         learning.interactions, states.logged(log.collection), learning.kind_weights
     )
     learning = replace(learning, interactions=joined.interactions, recorded=joined.added)
-    return replace(options, learning=learning)
+    return replace(options, training=learning)

@@ -77,7 +77,7 @@ async def measure_served(
             title_only=True,
             index=IndexOptions(factory="Flat"),
             seed=seed,
-            learning=learning,
+            training=learning,
         )
         built = await build_snapshot(_documents(parts, task, content), options)
         async with _router(Path(folder), store, recorded=parts.fold_in is not None) as client:

@@ -77,7 +77,7 @@ async def until_gone(client: RetrievalClient, name: str) -> None:
 async def served(folder: Path) -> AsyncIterator[World]:
     options = BuildOptions(
         store=str(folder / "store"), shards=2, lexical=False, title_only=True,
-        learning=TrainingOptions(interactions=walks()),
+        training=TrainingOptions(interactions=walks()),
     )  # fmt: skip
     await build_snapshot([item(name, in_stock=name != "i10") for name in documents()], options)
     file = folder / "policies.toml"

@@ -45,7 +45,7 @@ async def build(store: Path, redis_url: str = "") -> str:
     ]
     options = BuildOptions(
         store=str(store), shards=2, lexical=False, title_only=True,
-        learning=TrainingOptions(interactions=walks()),
+        training=TrainingOptions(interactions=walks()),
     )  # fmt: skip
     if not redis_url:
         return (await build_snapshot(items, options)).snapshot_id

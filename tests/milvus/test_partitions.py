@@ -38,7 +38,7 @@ async def _export(held: Held, partition_by: str, *, again: bool = False) -> None
         held.client,
         index="FLAT",
         partition_by=partition_by,
-        again=again,
+        overwrite=again,
     )
 
 

@@ -55,7 +55,7 @@ class Written(NamedTuple):
 
     async def export(self, index: str = "FLAT", *, again: bool = False) -> MilvusExport:
         return await export(
-            self.store, self.collection, self.snapshot_id, self.client, index=index, again=again
+            self.store, self.collection, self.snapshot_id, self.client, index=index, overwrite=again
         )
 
     async def state(self) -> CollectionState:

@@ -50,7 +50,7 @@ async def build(
     folder: Path, ids: list[str], mode: Mode, learning: TrainingOptions | None = None
 ) -> BuildResult:
     options = BuildOptions(
-        store=str(folder / "store"), golden_queries=0, mode=mode, learning=learning
+        store=str(folder / "store"), golden_queries=0, mode=mode, training=learning
     )
     one: NDArray[np.float32] = np.ones(1, np.float32)
     return await build_snapshot([Item(id=name, vector=one) for name in ids], options)

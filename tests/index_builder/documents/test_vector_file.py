@@ -31,7 +31,7 @@ def test_batches_written_in_any_order_are_read_by_row(tmp_path: Path) -> None:
     file.close()
     again = _file(tmp_path)
     assert again.dim == 3
-    assert again.done(6).tolist() == [True] * 5 + [False]
+    assert again.written(6).tolist() == [True] * 5 + [False]
     assert np.array_equal(again.matrix(5), _batch(0, 5))
     tokens, truncated = again.lengths(5)
     assert tokens.tolist() == [5, 6, 7, 8, 300]
@@ -56,7 +56,7 @@ def test_vectors_that_are_not_what_was_written_are_not_done(tmp_path: Path) -> N
     data[0] ^= 1
     (tmp_path / "vectors.f32").write_bytes(data)
     again = _file(tmp_path)
-    assert again.done(4).tolist() == [False, False, True, True]
+    assert again.written(4).tolist() == [False, False, True, True]
     again.close()
 
 
@@ -80,12 +80,12 @@ def test_a_torn_journal_keeps_every_whole_entry(
     journal.write_bytes(torn if cut < ends[-1] else torn[:cut])
     whole = sum(end <= cut for end in ends[1:])
     again = _file(folder)
-    assert again.done(first).sum() == sum(sizes[:whole])
+    assert again.written(first).sum() == sum(sizes[:whole])
     rest = sum(sizes[:whole])
     again.write(np.arange(rest, rest + 2), _batch(rest, 2))
     again.close()
     last = _file(folder)
-    assert last.done(rest + 2).all()
+    assert last.written(rest + 2).all()
     assert np.array_equal(last.matrix(rest + 2), _batch(0, rest + 2))
     last.close()
 
@@ -99,9 +99,9 @@ def test_rows_that_are_no_neighbours_lie_where_they_belong(tmp_path: Path) -> No
     file.sync()
     file.close()
     again = VectorFile(tmp_path)
-    assert np.flatnonzero(again.done(8)).tolist() == rows.tolist()
+    assert np.flatnonzero(again.written(8)).tolist() == rows.tolist()
     again.write(np.array([2, 3, 5]), np.zeros((3, 2), np.float32))
-    assert again.done(8).all()
+    assert again.written(8).all()
     assert np.array_equal(again.matrix(8)[rows], vectors)
     lengths, truncated = again.lengths(8)
     assert lengths.tolist() == [5, 6, 0, 0, 7, 0, 8, 9]

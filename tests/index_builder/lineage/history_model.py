@@ -37,16 +37,16 @@ class Model:
                         attributes[name] = value
         return None if text is None else (text, attributes)
 
-    def build(self, row: str | None, place: int, keeps_others: bool) -> None:
+    def build(self, row: str | None, place: int, keep_absent: bool) -> None:
         if row is not None:
             events = self.events
-            if not keeps_others and (whole := self._whole()) is not None and whole.imported:
+            if not keep_absent and (whole := self._whole()) is not None and whole.imported:
                 # This import takes the place of the earlier one.
                 events = [event for event in events if event is not whole]
             found = Event(place, row, {"from": "import"}, imported=True)
             before = [event for event in events if event.time <= place]
             self.events = [*before, found, *(event for event in events if event.time > place)]
-        elif not keeps_others and self.state() is not None:
+        elif not keep_absent and self.state() is not None:
             changed = [event.time for event in self._recent() if not event.imported]
             if max(changed, default=0) <= place:
                 self.events = []

@@ -40,7 +40,7 @@ def test_a_document_is_what_a_replay_of_its_history_makes_it(
     steps: list[tuple[str, object]],
 ) -> None:
     model = Model()
-    story: DocumentState | None = None
+    state: DocumentState | None = None
     changes = DocumentChanges()
     position = 0
     clock = 1
@@ -48,7 +48,7 @@ def test_a_document_is_what_a_replay_of_its_history_makes_it(
         clock += 2
         if what == "build":
             assert isinstance(given_, tuple)
-            keeps_others, has_row, place, saved = given_
+            keep_absent, has_row, place, saved = given_
             # At even times, so that a change is never at the same time as an import.
             place = min(2 * place, clock - 1 if clock % 2 else clock)
             row = f"row {number}" if has_row else None
@@ -58,12 +58,12 @@ def test_a_document_is_what_a_replay_of_its_history_makes_it(
                 else None
             )
             if changes.version:
-                story = changes.after(story, _content)
+                state = changes.apply_to(state, _content)
                 changes = DocumentChanges()
-            settled = apply_import(story, found, keeps_others=keeps_others, absent_us=place)
-            story = _as_stored(settled) if saved else settled
-            model.build(row, place, keeps_others)
-            assert _shown(story) == model.state()
+            result = apply_import(state, found, keep_absent=keep_absent, absent_us=place)
+            state = _as_stored(result) if saved else result
+            model.build(row, place, keep_absent)
+            assert _shown(state) == model.state()
             continue
         alive = model.state() is not None
         if not alive and what != "upsert":
@@ -77,7 +77,7 @@ def test_a_document_is_what_a_replay_of_its_history_makes_it(
             "set": ChangeKind.ATTRIBUTES,
         }[what]
         change = Change(document_id="d", kind=kind, text=text, attributes=given_)
-        changes = changes.then(ChangeEntry(0, position, clock, change))
+        changes = changes.followed_by(ChangeEntry(0, position, clock, change))
         model.events.append(
             Event(clock, text if what == "upsert" else None, given_, only=what == "set")
         )
@@ -87,26 +87,26 @@ def _content(entry: ChangeEntry) -> DocumentContent:
     return DocumentContent("", entry.change.text, entry.change.attributes)
 
 
-def _shown(story: DocumentState | None) -> tuple[str, dict[str, AttributeValue]] | None:
-    if story is None or story.content is None:
+def _shown(state: DocumentState | None) -> tuple[str, dict[str, AttributeValue]] | None:
+    if state is None or state.content is None:
         return None
-    return story.content.text, dict(story.attributes)
+    return state.content.text, dict(state.attributes)
 
 
-def _as_stored(story: DocumentState | None) -> DocumentState | None:
-    """Returns a story as a snapshot keeps it: patches are folded in, and kept beside."""
-    if story is None or story.content is None:
-        return story
-    content = DocumentContent("", story.content.text, story.attributes)
-    patches = decode_patches(encode_patches(story.patches))
-    return DocumentState(content, story.time_us, story.imported, patches, story.version)
+def _as_stored(state: DocumentState | None) -> DocumentState | None:
+    """Returns a state as a snapshot keeps it: patches are folded in, and kept beside."""
+    if state is None or state.content is None:
+        return state
+    content = DocumentContent("", state.content.text, state.attributes)
+    patches = decode_patches(encode_patches(state.patches))
+    return DocumentState(content, state.time_us, state.imported, patches, state.version)
 
 
 _ROW = ImportedDocument(DocumentContent("", "row", {}), 50)
 
 
 @pytest.mark.parametrize(
-    ("story", "keeps_others", "text"),
+    ("state", "keep_absent", "text"),
     [
         (None, False, "row"),
         (DocumentState(DocumentContent("", "old", {}), 10, True), False, "row"),
@@ -119,14 +119,14 @@ _ROW = ImportedDocument(DocumentContent("", "row", {}), 50)
         (DocumentState(None, 60, False), True, None),
     ],
 )
-def test_a_row_at_50(story: DocumentState | None, keeps_others: bool, text: str | None) -> None:
-    settled = apply_import(story, _ROW, keeps_others=keeps_others)
-    assert settled is not None
-    assert (settled.content.text if settled.content else None) == text
+def test_a_row_at_50(state: DocumentState | None, keep_absent: bool, text: str | None) -> None:
+    result = apply_import(state, _ROW, keep_absent=keep_absent)
+    assert result is not None
+    assert (result.content.text if result.content else None) == text
 
 
 @pytest.mark.parametrize(
-    ("story", "keeps_others", "stays"),
+    ("state", "keep_absent", "stays"),
     [
         (DocumentState(DocumentContent("", "old", {}), 90, True), False, False),
         (
@@ -145,18 +145,18 @@ def test_a_row_at_50(story: DocumentState | None, keeps_others: bool, text: str 
         (DocumentState(None, 10, False), False, True),
     ],
 )
-def test_no_row_at_50(story: DocumentState, keeps_others: bool, stays: bool) -> None:
-    settled = apply_import(story, None, keeps_others=keeps_others, absent_us=50)
-    assert (settled is not None) == stays
+def test_no_row_at_50(state: DocumentState, keep_absent: bool, stays: bool) -> None:
+    result = apply_import(state, None, keep_absent=keep_absent, absent_us=50)
+    assert (result is not None) == stays
 
 
 def test_changes_made_after_a_snapshot_that_has_an_import_are_after_the_import() -> None:
     change = Change(document_id="d", kind=ChangeKind.UPSERT, text="by a slow clock")
-    changes = DocumentChanges().then(ChangeEntry(0, 1, 40, change))
-    story = changes.not_before(51).after(None, _content)
-    settled = apply_import(story, _ROW, keeps_others=False)
-    assert settled is not None and settled.content is not None
-    assert (settled.content.text, settled.time_us) == ("by a slow clock", 51)
+    changes = DocumentChanges().followed_by(ChangeEntry(0, 1, 40, change))
+    state = changes.not_before(51).apply_to(None, _content)
+    result = apply_import(state, _ROW, keep_absent=False)
+    assert result is not None and result.content is not None
+    assert (result.content.text, result.time_us) == ("by a slow clock", 51)
 
 
 def test_patches_are_read_as_they_were_written() -> None:

@@ -63,7 +63,7 @@ async def build(tmp_path: Path, names: Sequence[str], **changes: object) -> Buil
 
 
 async def test_a_build_says_what_it_learned_and_a_router_reads_it(tmp_path: Path) -> None:
-    result = await build(tmp_path, documents()[1:], learning=LEARNING)
+    result = await build(tmp_path, documents()[1:], training=LEARNING)
     told = result.record()["behaviour"]
     assert isinstance(told, dict)
     missing = int(np.count_nonzero(walks().item == ITEMS - 1))
@@ -88,7 +88,7 @@ async def test_a_build_says_what_it_learned_and_a_router_reads_it(tmp_path: Path
 
 async def test_items_that_nobody_had_get_factors_from_what_they_say(tmp_path: Path) -> None:
     names = documents(18)
-    await build(tmp_path, names, learning=LEARNING)
+    await build(tmp_path, names, training=LEARNING)
     learned = learned_by(tmp_path)
     assert learned.trained.tolist() == [True] * 12 + [False] * 6
     assert not learned.popularity[12:].any()
@@ -105,7 +105,7 @@ async def test_items_that_nobody_had_get_factors_from_what_they_say(tmp_path: Pa
 
 async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        await build(tmp_path / name, documents(14), learning=LEARNING)
+        await build(tmp_path / name, documents(14), training=LEARNING)
     hashes = []
     for name in ("one", "two"):
         store = Store.open(str(tmp_path / name / "store"))
@@ -125,12 +125,12 @@ async def test_a_build_without_interactions_learns_nothing(tmp_path: Path) -> No
 async def test_interactions_with_other_items_end_the_build(tmp_path: Path) -> None:
     other = replace(LEARNING, interactions=walks(prefix="x"))
     with pytest.raises(InvalidRequest, match="check the item column"):
-        await build(tmp_path, documents(), learning=other)
+        await build(tmp_path, documents(), training=other)
     assert Store.open(str(tmp_path / "store")).collections() == []
 
 
 async def test_what_was_learned_goes_on_to_other_documents(tmp_path: Path) -> None:
-    first = await build(tmp_path, documents(), learning=LEARNING)
+    first = await build(tmp_path, documents(), training=LEARNING)
     before = learned_by(tmp_path)
     told = (await build(tmp_path, ["a05", "i19"], mode=Mode.MERGE)).record()["behaviour"]
     assert isinstance(told, dict)
@@ -154,9 +154,9 @@ async def test_what_was_learned_goes_on_to_other_documents(tmp_path: Path) -> No
 
 
 async def test_new_interactions_take_the_place_of_what_was_learned(tmp_path: Path) -> None:
-    await build(tmp_path, documents(), learning=LEARNING)
+    await build(tmp_path, documents(), training=LEARNING)
     fewer = replace(LEARNING, interactions=walks(users=25))
-    result = await build(tmp_path, ["i12"], mode=Mode.MERGE, learning=fewer)
+    result = await build(tmp_path, ["i12"], mode=Mode.MERGE, training=fewer)
     assert result.behaviour is not None
     assert (result.behaviour["users"], result.behaviour["inherited"]) == (25, "")
     assert len(list(learned_by(tmp_path).users())) == 25
@@ -165,7 +165,7 @@ async def test_new_interactions_take_the_place_of_what_was_learned(tmp_path: Pat
 async def test_a_compaction_keeps_what_was_learned(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
     texts = {name: f"Text {name}." for name in documents()}
-    await living.build(living.corpus(texts, 10), learning=LEARNING)
+    await living.build(living.corpus(texts, 10), training=LEARNING)
     before = learned_by(living.store)
     living.make_log()
     living.clock.now = 20
@@ -194,7 +194,7 @@ async def test_an_import_of_other_documents_leaves_nothing_of_what_was_learned(
 ) -> None:
     living = Living(tmp_path)
     await living.build(
-        living.corpus({name: f"{name}." for name in documents()}, 10), learning=LEARNING
+        living.corpus({name: f"{name}." for name in documents()}, 10), training=LEARNING
     )
     living.make_log()
     result = await living.build(living.corpus({"x": "X."}, 20, "other"))
@@ -215,10 +215,10 @@ async def test_a_build_that_goes_on_learns_from_the_interactions_that_it_is_told
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("index_builder.pipeline.behaviour_stage.write_tables", killed)
         with pytest.raises(NotReady):
-            await living.build(corpus, learning=LEARNING)
+            await living.build(corpus, training=LEARNING)
     assert len(living.embedder.texts) == ITEMS
     changed = replace(LEARNING, interactions=walks(users=25))
-    result = await living.build(corpus, learning=changed)
+    result = await living.build(corpus, training=changed)
     # Nothing was embedded again, and nothing was taken over of what the first run had learned.
     assert len(living.embedder.texts) == ITEMS
     assert result.behaviour is not None and result.behaviour["users"] == 25

@@ -228,17 +228,17 @@ async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
     upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     before = living.manifest.snapshot_id
     await living.upsert("n", "New.")
-    assert not await upkeep.round("default")
+    assert not await upkeep.run_once("default")
     kept = Archive(living.store, "default", living.log.log_id)
     assert kept.end() == (await living.log.state()).head
     assert living.manifest.snapshot_id == before
     for number in range(5):
         await living.upsert(f"n{number}", f"New {number}.")
-    assert await upkeep.round("default")
+    assert await upkeep.run_once("default")
     assert living.manifest.parent_snapshot_id == before
     assert len(living.texts()) == 26
     living.store.remove_snapshot("default", before)
-    assert not await upkeep.round("default")
+    assert not await upkeep.run_once("default")
     assert (await living.log.state()).trimmed == (await living.log.state()).head
 
 
@@ -252,12 +252,12 @@ async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) ->
     await _compact(living)
     aliases.split(living.store, "default", first, 0.1)
     await living.upsert("n", "Newer.")
-    assert not await upkeep.round("default")
+    assert not await upkeep.run_once("default")
     with pytest.raises(Conflict, match=f"{first} is tried beside .* promote or abort it first"):
         await _compact(living)
     assert living.store.alias_in_force("default").canary == first
     aliases.end_split(living.store, "default")
-    assert await upkeep.round("default")
+    assert await upkeep.run_once("default")
 
 
 async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> None:

@@ -65,10 +65,10 @@ async def test_a_rebuild_takes_in_changes_that_alone_were_too_few(living: Living
     before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     await living.upsert("new", "New.")
     upkeep = _upkeep(living, "drift of score: 0.4 is above 0.25")
-    assert await upkeep.round("default")
+    assert await upkeep.run_once("default")
     assert living.manifest.parent_snapshot_id == before
     assert "new" in living.texts()
-    assert not await upkeep.round("default")
+    assert not await upkeep.run_once("default")
 
 
 async def test_it_waits_while_a_snapshot_is_tried_and_where_nothing_is_compacted(
@@ -77,20 +77,20 @@ async def test_it_waits_while_a_snapshot_is_tried_and_where_nothing_is_compacted
     corpus = living.corpus(TEXTS, 10)
     first = (await living.build(corpus)).snapshot_id
     await living.build(corpus)
-    assert not await _upkeep(living, "drift", compact=False).round("default")
+    assert not await _upkeep(living, "drift", compact=False).run_once("default")
     aliases.split(living.store, "default", first, 0.1)
     upkeep = _upkeep(living, "drift")
-    assert not await upkeep.round("default")
+    assert not await upkeep.run_once("default")
     aliases.end_split(living.store, "default")
-    assert await upkeep.round("default")
+    assert await upkeep.run_once("default")
 
 
 async def test_it_learns_from_what_was_recorded_since(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
-    await living.build(living.corpus(TEXTS, 10), learning=learning)
+    await living.build(living.corpus(TEXTS, 10), training=learning)
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
-    assert await _upkeep(living, "drift of popularity: 0.4 is above 0.25").round("default")
+    assert await _upkeep(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
     assert living.manifest.behaviour.interactions == before + 1

@@ -27,7 +27,7 @@ from tests.index_builder.live_collection import Living
 from tests.index_builder.pipeline.test_behaviour_stage import build, history, learned_by
 
 FIRST = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
-ANEW = TrainingOptions(interactions=NO_INTERACTIONS, adds=True)
+ANEW = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
 
 
 def rows(*told: tuple[str, str, int, float]) -> Interactions:
@@ -57,9 +57,9 @@ def sources(result: BuildResult) -> tuple[object, ...]:
 
 
 async def test_what_is_learned_anew_from_a_snapshot_is_what_it_had_learned(tmp_path: Path) -> None:
-    await build(tmp_path, documents(), learning=FIRST)
+    await build(tmp_path, documents(), training=FIRST)
     before = tables(tmp_path)
-    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW)
     assert sources(result) == (0, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["inherited"] == "" and result.behaviour["left_out"] == {}
@@ -78,11 +78,11 @@ async def test_what_is_learned_anew_from_a_snapshot_is_what_it_had_learned(tmp_p
 async def test_new_interactions_join_what_was_learned_and_win_over_it(
     tmp_path: Path, mode: Mode
 ) -> None:
-    await build(tmp_path, documents(), learning=FIRST)
+    await build(tmp_path, documents(), training=FIRST)
     # User 0 was at i08 on day 8, the last of nine.
     new = rows(("u000", "i08", 8, 5.0), ("u000", "i11", 20, 1.0), ("new", "i11", 20, 1.0))
     added = replace(ANEW, interactions=new, recorded=1)
-    result = await build(tmp_path, documents(), mode=mode, learning=added)
+    result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
     assert result.behaviour is not None and result.behaviour["interactions"] == 362
     learned = learned_by(tmp_path)
@@ -91,21 +91,21 @@ async def test_new_interactions_join_what_was_learned_and_win_over_it(
     assert weights is not None and weights.weight.tolist() == [1.0, 5.0, *[1.0] * 8]
     assert history(learned, "new") == ["i11"]
     # Again: nothing is counted twice, nothing is forgotten.
-    result = await build(tmp_path, documents(), mode=mode, learning=added)
+    result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
-    result = await build(tmp_path, documents(), mode=mode, learning=ANEW)
+    result = await build(tmp_path, documents(), mode=mode, training=ANEW)
     assert sources(result) == (0, 0, 362)
 
 
 async def test_what_does_not_add_takes_the_place_of_what_was_learned(tmp_path: Path) -> None:
-    await build(tmp_path, documents(), learning=FIRST)
+    await build(tmp_path, documents(), training=FIRST)
     other = TrainingOptions(interactions=walks(25))
-    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=other)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, training=other)
     assert sources(result) == (225, 0, 0)
 
 
 async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> None:
-    await build(tmp_path, documents(), learning=FIRST)
+    await build(tmp_path, documents(), training=FIRST)
 
     async def erased(users: Sequence[str]) -> Mapping[str, int]:
         # All of user 0 and of "new", and the first three days of user 1.
@@ -113,7 +113,9 @@ async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> 
         return {one: gone[one] for one in users if one in gone}
 
     added = replace(ANEW, interactions=rows(("new", "i01", 9, 1.0), ("u002", "i01", 30, 1.0)))
-    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=added, erased=erased)
+    result = await build(
+        tmp_path, documents(), mode=Mode.MERGE, training=added, deleted_users=erased
+    )
     assert sources(result) == (2, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["left_out"] == {"a user who was deleted afterwards": 9 + 3 + 1}
@@ -121,14 +123,14 @@ async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> 
     assert learned.history_of("u000") is None and learned.history_of("new") is None
     assert len(history(learned, "u001")) == 6 and history(learned, "u002")[0] == "i01"
     # They do not come back with the next one.
-    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW)
     assert sources(result) == (0, 0, 362 - 13)
 
 
 async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
-    await build(tmp_path, documents(), learning=FIRST)
+    await build(tmp_path, documents(), training=FIRST)
     added = replace(ANEW, interactions=rows(("new", "i01", 10, 1.0)), keep_days=4)
-    result = await build(tmp_path, documents(), mode=Mode.MERGE, learning=added)
+    result = await build(tmp_path, documents(), mode=Mode.MERGE, training=added)
     # Of days 0 to 8 those from day 6 on stay.
     assert result.behaviour is not None and result.behaviour["interactions"] == 3 * 40 + 1
     assert result.behaviour["left_out"] == {
@@ -139,12 +141,12 @@ async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
 async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
     await living.build(
-        living.corpus({name: f"Text {name}." for name in documents()}, 10), learning=FIRST
+        living.corpus({name: f"Text {name}." for name in documents()}, 10), training=FIRST
     )
     embedded = len(living.embedder.texts)
 
     async def again(learning: TrainingOptions, log: bool) -> BuildResult:
-        options = replace(compaction_options(living.options), learning=learning)
+        options = replace(compaction_options(living.options), training=learning)
         return await compact(options, living.log if log else None, living.embedder)
 
     result = await again(ANEW, log=False)
@@ -165,16 +167,16 @@ async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path
 
 async def test_nothing_is_learned_from_nothing(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="nothing to learn from: no interactions are given"):
-        await build(tmp_path, documents(), learning=ANEW)
+        await build(tmp_path, documents(), training=ANEW)
     with pytest.raises(InvalidRequest, match="none were recorded; name a file"):
-        await build(tmp_path, documents(), learning=replace(ANEW, adds=False))
-    await build(tmp_path, documents(), learning=FIRST)
+        await build(tmp_path, documents(), training=replace(ANEW, append=False))
+    await build(tmp_path, documents(), training=FIRST)
 
     async def everybody(users: Sequence[str]) -> Mapping[str, int]:
         return dict.fromkeys(users, 99 * DAY_US)
 
     with pytest.raises(InvalidRequest, match="of 360 interactions none is left: 360 of a user who"):
-        await build(tmp_path, documents(), mode=Mode.MERGE, learning=ANEW, erased=everybody)
+        await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW, deleted_users=everybody)
 
 
 def test_what_is_not_said_is_as_it_was_before() -> None:

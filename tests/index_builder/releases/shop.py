@@ -51,7 +51,7 @@ async def build(folder: Path, interactions: Interactions | None, *, items: int =
     learning = None
     if interactions is not None:
         learning = TrainingOptions(interactions=interactions, validate_on="last-n:2", k=10)
-    options = BuildOptions(store=str(folder), golden_queries=20, learning=learning, promote=False)
+    options = BuildOptions(store=str(folder), golden_queries=20, training=learning, promote=False)
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(items, 8)).astype(np.float32)
     made_of = [

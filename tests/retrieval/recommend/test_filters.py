@@ -48,7 +48,7 @@ async def recommender(
         for at, one in enumerate(documents())
     ]
     learning = TrainingOptions(interactions=rows or walks())
-    options = BuildOptions(store=str(folder), shards=2, lexical=False, learning=learning)
+    options = BuildOptions(store=str(folder), shards=2, lexical=False, training=learning)
     await build_snapshot(items, options)
     shards, collections = LocalShardProvider(store, 1), ServedCollections()
     hot = CandidateCache(TieredCache(None), {})
