@@ -151,8 +151,8 @@ def build(
 
     async def make(progress: Progress, log: RedisLog | None, workers: Executor) -> BuildResult:
         complete = wanted if log is None else await change_log.with_recorded_users(wanted, log)
-        if complete.learning is not None:
-            check_not_empty(complete.learning, training.before)
+        if complete.training is not None:
+            check_not_empty(complete.training, training.before)
         if documents is None:
             return await retraining.rebuild_served(
                 complete, embedding, progress, log, workers, quiet=as_json, dimensions=dimensions

@@ -135,7 +135,7 @@ def requested_training(
     options = TrainingOptions(
         interactions=NO_INTERACTIONS,
         kind_weights=reading.kind_weights(),
-        adds=adds,
+        append=adds,
         keep_days=learning.keep_days,
         validate_on=learning.validate_on,
     )
