@@ -79,7 +79,7 @@ async def _level(
     """
     assert probe.audience is not None
     try:
-        policy = policies.of(probe.audience.surface)
+        policy = policies.for_surface(probe.audience.surface)
         order = ListRequest(audience=probe.audience, options=probe.list_options, policy=policy)
         rng = np.random.default_rng(0)
         builder = ListBuilder(snapshot.served, order, RequestContext(), hot, rng)

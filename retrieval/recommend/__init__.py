@@ -1,1 +1,1 @@
-"""Recommendation lists: candidates, ranking, rules, explanations."""
+"""Recommendation lists: candidates, ranking, rules and explanations."""

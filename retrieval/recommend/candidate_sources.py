@@ -66,6 +66,6 @@ async def fill_ranked(
     """
     allowed = await allowed_mask(query, model, hidden)
     first = max(depth, _FIRST_BLOCK)
-    ranking = strategy.rank(model, context, allowed=allowed, first=first)
+    ranking = strategy.rank(model, context, allowed, first)
     await pool.fill(query, model.ids, ranking.blocks, depth)
     return ranking.source

@@ -269,9 +269,7 @@ class ListBuilder:
         if model is None or number is None:
             return 0
         everything = np.ones(len(model.ids), np.bool_)
-        ranking = self._plan.strategy.rank(
-            model, context, allowed=everything, first=self._plan.depth
-        )
+        ranking = self._plan.strategy.rank(model, context, everything, self._plan.depth)
         return position_of(ranking, number)
 
 

@@ -1,4 +1,4 @@
-"""What surfaces ask of their lists: a policy each, versioned, with a digest."""
+"""Policies: the rules for the lists of each surface, versioned and identified by a digest."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from nearline.times import DAY_US
 from retrieval.cache.cached_list import message_digest
 from retrieval.protocols.suggestions import suggest_names
 
-# Of policies that no file gives; those of files start at 1.
+# Version of policies that no file defines; files start at 1.
 BUILT_IN_VERSION = 0
 NO_PAYLOAD: frozenset[PayloadField] = frozenset()
 
 
 class Origin(Enum):
-    """What a surface is made from: `from` in a policy file.
+    """Where the candidates of a surface come from: `from` in a policy file.
 
-    AUTO: what goes with the items that are given, else what the user did, else what is popular.
-    POPULAR, TRENDING: the same for everybody. BUY_AGAIN: what the user had, what is due first.
+    Each has a class in `strategies`. AUTO: the items of the request, else the user's history, else
+    popularity. POPULAR, TRENDING: the same for everyone. BUY_AGAIN: items that the user had, those
+    due first.
     """
 
     AUTO = "auto"
@@ -38,8 +39,8 @@ class Origin(Enum):
 class SeenRule(NamedTuple):
     """Whether items that the user had are shown again.
 
-    kinds: Of interactions, that make an item seen; empty: all. days: Only such as are at most so
-    old; 0: for ever. With `repeat` neither is looked at.
+    kinds: Kinds of interactions that count; empty: all. days: Age in days up to which they count;
+    0: any age. Both are ignored if `repeat` is set.
     """
 
     repeat: bool = False
@@ -51,14 +52,14 @@ HIDE_SEEN = SeenRule()
 
 
 class Quota(NamedTuple):
-    """At most so many items of a list have the same value of an attribute."""
+    """Limits the items of a list that share a value of an attribute to `most`."""
 
     attribute: str
     most: int
 
 
 class FreshRule(NamedTuple):
-    """At least so many items of a list have a time at most so many days ago, if there are such."""
+    """Reserves `places` of a list for items whose time attribute is at most `days` ago."""
 
     attribute: str
     days: int
@@ -66,7 +67,7 @@ class FreshRule(NamedTuple):
 
 
 class ExploreRule(NamedTuple):
-    """So many places, the last ones, are drawn from the best `pool` candidates that are left."""
+    """Draws the last `places` of a list from the best `pool` remaining candidates."""
 
     places: int
     pool: int
@@ -74,11 +75,12 @@ class ExploreRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a surface asks of its lists; see docs/guides/surfaces.md.
+    """The rules for the lists of a surface; see docs/guides/surfaces.md.
 
-    version: From 1; 0: built in. only: What every item fulfils, whatever is asked for; None:
-    nothing. quotas: Sorted by attribute. pinned: Ids, in their order. diversity: 0..1.
-    candidates: How many are looked at. digest: 8 hex digits over all but the name.
+    version: From 1; 0: built in. only: Optional filter that every listed item matches, besides the
+    filter of the request. quotas: Sorted by attribute. pinned: Ids in their order. diversity: 0..1.
+    candidates: Number of candidates that rules choose from. digest: 8 hex digits over all fields
+    except the name.
     """
 
     name: str
@@ -100,24 +102,24 @@ class Policy:
 
     @property
     def label(self) -> str:
-        """Names the policy in replies and logs: home/3/8f14e45f."""
+        """Name of the policy in replies and logs, such as home/3/8f14e45f."""
         return f"{self.name}/{self.version}/{self.digest}"
 
     def needs(self, diversity: float | None = None) -> frozenset[PayloadField]:
-        """Says which parts of the candidates the rules read.
+        """Returns the fields of candidates that the rules read.
 
         Args:
-            diversity: The request's; None: the policy's.
+            diversity: Diversity of the request; None uses the policy's.
         """
         weight = self.diversity if diversity is None else diversity
         if not (weight or self.quotas or self.fresh):
             return NO_PAYLOAD
         needed = {PayloadField.ATTRIBUTES: self.quotas or self.fresh, PayloadField.VECTOR: weight}
-        return frozenset(part for part, used in needed.items() if used)
+        return frozenset(field for field, used in needed.items() if used)
 
 
 class Policies:
-    """The policy of each surface, by its name."""
+    """The policies of all surfaces."""
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         self._by_name = {policy.name: policy for policy in policies}
@@ -127,45 +129,48 @@ class Policies:
         """Names of the surfaces, sorted."""
         return sorted(self._by_name)
 
-    def of(self, surface: str) -> Policy:
+    def for_surface(self, surface: str) -> Policy:
         """Returns the policy of a surface.
 
-        Raises: InvalidRequest: there is none of that name; says which there are.
+        Raises: InvalidRequest: no policy has that name; names those that exist.
         """
         policy = self._by_name.get(surface)
         if policy is None:
             raise InvalidRequest(
-                f"surface {surface!r} has no policy; there are "
-                f"{suggest_names(surface, self._by_name)}: ask for one of them, or add "
-                f"[surfaces.NAME] to the policy file",
+                f"surface {surface!r} has no policy; use one of "
+                f"{suggest_names(surface, self._by_name)}, or add [surfaces.NAME] to the policy "
+                "file",
                 field="surface",
             )
         return policy
 
-    def replaced_by(self, others: Iterable[Policy]) -> Policies:
-        """Returns these policies with others added, or put in place of those of the same names."""
+    def merged_with(self, others: Iterable[Policy]) -> Policies:
+        """Returns these policies and others, which replace policies of the same name."""
         return Policies([*self._by_name.values(), *others])
 
 
 def default_policies() -> Policies:
-    """Returns what holds without a policy file.
+    """Returns the built-in policies, which apply without a policy file.
 
-    `cart` and `buy_again` show again what the user had, `home`, `item_page` and `trending` do not.
+    `cart` and `buy_again` repeat items that the user had; `home`, `item_page` and `trending` hide
+    them.
     """
-    again = SeenRule(repeat=True)
+    repeats = SeenRule(repeat=True)
     return Policies(
         [
             Policy(name="home", version=BUILT_IN_VERSION),
             Policy(name="item_page", version=BUILT_IN_VERSION),
-            Policy(name="cart", version=BUILT_IN_VERSION, seen=again),
+            Policy(name="cart", version=BUILT_IN_VERSION, seen=repeats),
             Policy(name="trending", version=BUILT_IN_VERSION, origin=Origin.TRENDING),
-            Policy(name="buy_again", version=BUILT_IN_VERSION, origin=Origin.BUY_AGAIN, seen=again),
+            Policy(
+                name="buy_again", version=BUILT_IN_VERSION, origin=Origin.BUY_AGAIN, seen=repeats
+            ),
         ]
     )
 
 
 class ItemEvent(Protocol):
-    """Something that a user did with an item. time_us: Microseconds since 1970."""
+    """An interaction of a user with an item. time_us: Microseconds since 1970."""
 
     @property
     def item_id(self) -> str: ...
@@ -176,12 +181,12 @@ class ItemEvent(Protocol):
 
 
 def seen_items(policy: Policy, events: Iterable[ItemEvent], *, now_us: int) -> frozenset[str]:
-    """Returns the ids of items that a list may not show because the user had them.
+    """Returns the ids of items that a list hides because the user had them.
 
     Args:
-        policy: Of the surface.
-        events: Of the user, in any order. One whose kind is not known (empty) counts as of each
-            kind: to hide too much does less harm.
+        policy: The policy of the surface.
+        events: Events of the user in any order. An event of unknown (empty) kind counts as every
+            kind, since hiding too much does less harm.
         now_us: Microseconds since 1970; an event exactly `seen_days` ago still counts.
     """
     repeat, kinds, days = policy.seen
@@ -212,8 +217,7 @@ def _digest(policy: Policy) -> str:
         "explore": policy.explore,
         "candidates": policy.candidates,
     }
-    # Only where they are used: a policy without them keeps the digest that it had before there
-    # were such keys.
+    # Only if set, so that other policies keep the digest that they had before these keys existed.
     if policy.origin is not Origin.AUTO:
         content["from"] = policy.origin.value
     if policy.only is not None:

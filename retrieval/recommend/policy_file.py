@@ -1,4 +1,4 @@
-"""The file of policies: TOML, every key and value checked."""
+"""Reads the policy file, a TOML file whose keys and values are all checked."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ MAX_QUOTAS = 16
 MAX_DAYS = 36_500
 MAX_VERSION = 2**31 - 1
 _KINDS: Mapping[type, str] = {
-    bool: "a truth value",
-    int: "a whole number",
+    bool: "a boolean",
+    int: "an integer",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "a table",
 }
@@ -42,69 +42,71 @@ _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def read_policies(path: Path) -> Policies:
-    """Reads a policy file; surfaces that are not in it keep their built-in policies.
+    """Reads a policy file; surfaces that it does not name keep their built-in policies.
 
-    Raises: SettingsError: the file cannot be read, has a key that is not known, or a value of
-        another type or out of range; names the key, the value and what is allowed.
+    Raises: SettingsError: the file cannot be read, has an unknown key, or a value of a wrong type
+        or out of range; names the key, the value and what is allowed.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"policy file {path} cannot be read: {error}; name a readable file of UTF-8 text, or "
-            "none for the built-in policies"
+            f"policy file {path} cannot be read: {error}; name a readable UTF-8 file, or omit it "
+            "to use the built-in policies"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             f"policy file {path} is not TOML: {error}; see docs/guides/surfaces.md for an example"
         ) from error
     try:
-        return default_policies().replaced_by(_policies(_Table(content, "")))
+        return default_policies().merged_with(_policies(_Table(content, "")))
     except InvalidRequest as error:
         raise SettingsError(f"policy file {path}: {error}") from error
 
 
 class _Table:
-    """A table of the file: gives its values checked. Refusals are InvalidRequest."""
+    """A table of the file, whose methods return checked values. Raises: InvalidRequest."""
 
     def __init__(self, value: object, path: str) -> None:
         if not isinstance(value, dict):
-            raise _refused(path, value, "a table is needed")
+            raise _invalid(path, value, "a table is required")
         self.values: Mapping[str, Any] = value
         self.path = path
 
-    def knows(self, known: Collection[str], needed: Collection[str] = ()) -> None:
+    def check_keys(self, known: Collection[str], required: Collection[str] = ()) -> None:
         for key in self.values:
             if key not in known:
                 raise InvalidRequest(
-                    f"{self.at(key)} is not known; known here: {suggest_names(key, known)}"
+                    f"{self.path_of(key)} is unknown; use one of {suggest_names(key, known)}"
                 )
-        for key in needed:
+        for key in required:
             if key not in self.values:
-                raise InvalidRequest(f"{self.at(key)} is missing; give it")
+                raise InvalidRequest(f"{self.path_of(key)} is missing; set it")
 
-    def at(self, key: str) -> str:
+    def path_of(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
     def table(self, key: str) -> _Table:
-        return _Table(self.values.get(key, {}), self.at(key))
+        return _Table(self.values.get(key, {}), self.path_of(key))
 
-    def whole(self, key: str, least: int, most: int, default: int = 0) -> int:
+    def integer(self, key: str, least: int, most: int, default: int = 0) -> int:
         value = self.values.get(key, default)
         if type(value) is not int or not least <= value <= most:
-            raise _refused(self.at(key), value, f"a whole number in {least}..{most} is allowed")
+            raise _invalid(self.path_of(key), value, f"an integer in {least}..{most} is allowed")
         return value
 
     def share(self, key: str) -> float:
         value = self.values.get(key, 0.0)
         if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise _refused(self.at(key), value, "a number in 0..1 is allowed")
+            raise _invalid(self.path_of(key), value, "a number in 0..1 is allowed")
         return float(value)
 
-    def word(self, key: str, allowed: Collection[str]) -> str:
+    def choice(self, key: str, allowed: Collection[str]) -> str:
         value: str = self.values.get(key, next(iter(allowed)))
         if value not in allowed:
-            raise _refused(self.at(key), value, f"{' or '.join(map(repr, allowed))} is allowed")
+            raise _invalid(
+                self.path_of(key), value, f"{' or '.join(map(repr, allowed))} is allowed"
+            )
         return value
 
     def filter(self, key: str) -> Filter | None:
@@ -112,64 +114,68 @@ class _Table:
         if text is None:
             return None
         if not isinstance(text, str):
-            raise _refused(
-                self.at(key), text, "a filter as text is needed: see docs/guides/filters.md"
+            raise _invalid(
+                self.path_of(key),
+                text,
+                "a filter is required as a string: see docs/guides/filters.md",
             )
         try:
             return parse_filter(text)
         except InvalidRequest as error:
-            raise InvalidRequest(f"{self.at(key)}: {error}") from error
+            raise InvalidRequest(f"{self.path_of(key)}: {error}") from error
 
     def texts(self, key: str, most: int, check: Callable[[str], None]) -> tuple[str, ...]:
         values = self.values.get(key, [])
         if not isinstance(values, list):
-            raise _refused(self.at(key), values, "a list of texts is needed")
+            raise _invalid(self.path_of(key), values, "a list of strings is required")
         if len(values) > most:
             raise InvalidRequest(
-                f"{self.at(key)} has {len(values)} entries; at most {most} are allowed"
+                f"{self.path_of(key)} has {len(values)} entries; at most {most} are allowed"
             )
-        before: set[str] = set()
+        earlier: set[str] = set()
         for place, value in enumerate(values):
             if not isinstance(value, str):
-                raise _refused(f"{self.at(key)}[{place}]", value, "a text is needed: quote it")
-            if value in before:
-                raise _refused(f"{self.at(key)}[{place}]", value, "it is there before; drop one")
-            before.add(value)
+                raise _invalid(
+                    f"{self.path_of(key)}[{place}]", value, "a string is required: quote it"
+                )
+            if value in earlier:
+                raise _invalid(f"{self.path_of(key)}[{place}]", value, "it is repeated; remove one")
+            earlier.add(value)
             try:
                 check(value)
             except InvalidRequest as error:
-                raise InvalidRequest(f"{self.at(key)}[{place}]: {error}") from error
+                raise InvalidRequest(f"{self.path_of(key)}[{place}]: {error}") from error
         return tuple(values)
 
 
 def _policies(file: _Table) -> list[Policy]:
-    file.knows(("version", "surfaces"), needed=("version",))
-    version = file.whole("version", 1, MAX_VERSION)
+    file.check_keys(("version", "surfaces"), required=("version",))
+    version = file.integer("version", 1, MAX_VERSION)
     surfaces = file.table("surfaces")
     for name in surfaces.values:
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
-                f"surface {name!r} has no good name; 1..64 letters, digits, '_', '-' or '.' are "
+                f"surface name {name!r} is invalid; 1..64 letters, digits, '_', '-' or '.' are "
                 "allowed"
             )
     return [_policy(name, version, surfaces.table(name)) for name in surfaces.values]
 
 
 def _policy(name: str, version: int, table: _Table) -> Policy:
-    table.knows(
+    table.check_keys(
         (
             *("seen", "seen_kinds", "seen_days", "quotas", "pinned", "blocked", "diversity"),
             *("fresh", "explore", "candidates", "from", "only"),
         )
     )
-    origin = Origin(table.word("from", [one.value for one in Origin]))
+    origin = Origin(table.choice("from", [one.value for one in Origin]))
     seen = _seen(table, origin)
     pinned = table.texts("pinned", MAX_PINNED, check_id)
     blocked = table.texts("blocked", MAX_EXCLUDED, check_id)
     for item_id in pinned:
         if item_id in blocked:
-            raise _refused(table.at("pinned"), item_id, "it is blocked, too; drop one")
-    candidates = table.whole("candidates", 1, MAX_K, default=200)
+            raise _invalid(table.path_of("pinned"), item_id, "it is blocked, too; remove one")
+    candidates = table.integer("candidates", 1, MAX_K, default=200)
     return Policy(
         name=name,
         version=version,
@@ -187,20 +193,20 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
 
 
 def _seen(table: _Table, origin: Origin) -> SeenRule:
-    again = origin is Origin.BUY_AGAIN
+    buys_again = origin is Origin.BUY_AGAIN
     limited = "seen_kinds" in table.values or "seen_days" in table.values
-    choices = ("repeat", "exclude") if again and not limited else ("exclude", "repeat")
+    choices = ("repeat", "exclude") if buys_again and not limited else ("exclude", "repeat")
     rule = SeenRule(
-        repeat=table.word("seen", choices) == "repeat",
+        repeat=table.choice("seen", choices) == "repeat",
         kinds=frozenset(table.texts("seen_kinds", 64, _check_kind)),
-        days=table.whole("seen_days", 0, MAX_DAYS),
+        days=table.integer("seen_days", 0, MAX_DAYS),
     )
-    if again and rule == HIDE_SEEN:
-        raise _refused(
-            table.at("seen"),
+    if buys_again and rule == HIDE_SEEN:
+        raise _invalid(
+            table.path_of("seen"),
             "exclude",
-            "buy_again lists what the user had, and this leaves all of it out; leave `seen` out, "
-            "or give seen_days or seen_kinds, too",
+            "buy_again lists items that the user had, and this hides all of them; omit `seen`, or "
+            "also set seen_days or seen_kinds",
         )
     return rule
 
@@ -212,37 +218,39 @@ def _quotas(table: _Table) -> tuple[Quota, ...]:
         )
     for name, value in table.values.items():
         if isinstance(value, dict):
-            raise _refused(
-                table.at(name),
+            raise _invalid(
+                table.path_of(name),
                 value,
-                f"quote a name with points: {{ {_example(name, value)} = 2 }}",
+                f"quote a name with dots: {{ {_example(name, value)} = 2 }}",
             )
     return tuple(
-        Quota(name, table.whole(name, 1, MAX_RECOMMENDED)) for name in sorted(table.values)
+        Quota(name, table.integer(name, 1, MAX_RECOMMENDED)) for name in sorted(table.values)
     )
 
 
 def _fresh(table: _Table) -> FreshRule:
     keys = ("attribute", "days", "places")
-    table.knows(keys, needed=keys)
+    table.check_keys(keys, required=keys)
     attribute = table.values["attribute"]
     if not isinstance(attribute, str) or not attribute:
-        raise _refused(table.at("attribute"), attribute, "the name of an attribute is needed")
+        raise _invalid(
+            table.path_of("attribute"), attribute, "the name of an attribute is required"
+        )
     return FreshRule(
-        attribute, table.whole("days", 1, MAX_DAYS), table.whole("places", 1, MAX_RECOMMENDED)
+        attribute, table.integer("days", 1, MAX_DAYS), table.integer("places", 1, MAX_RECOMMENDED)
     )
 
 
 def _explore(table: _Table, candidates: int) -> ExploreRule:
     keys = ("places", "pool")
-    table.knows(keys, needed=keys)
-    places = table.whole("places", 1, MAX_RECOMMENDED)
-    pool = table.whole("pool", 1, MAX_K)
+    table.check_keys(keys, required=keys)
+    places = table.integer("places", 1, MAX_RECOMMENDED)
+    pool = table.integer("pool", 1, MAX_K)
     if not places <= pool <= candidates:
-        raise _refused(
-            table.at("pool"),
+        raise _invalid(
+            table.path_of("pool"),
             pool,
-            f"{places}..{candidates} is allowed: from places to candidates of the surface",
+            f"{places}..{candidates} is allowed: from places to the candidates of the surface",
         )
     return ExploreRule(places, pool)
 
@@ -257,6 +265,6 @@ def _example(name: str, value: Mapping[str, object]) -> str:
     return f'"{name}.{next(iter(value), "name")}"'
 
 
-def _refused(path: str, value: object, remedy: str) -> InvalidRequest:
+def _invalid(path: str, value: object, remedy: str) -> InvalidRequest:
     kind = _KINDS.get(type(value), "a date or time")
     return InvalidRequest(f"{path} is {kind}, {value!r}; {remedy}")

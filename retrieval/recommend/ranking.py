@@ -1,4 +1,4 @@
-"""The order in which items come into question for somebody, before any rule."""
+"""Ranks the items of a snapshot by behaviour, before any rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.popularity import PopularityGenerator
 from retrieval.index.best_rows import top_k_with_ties
 
-# What made the first part of an order.
+# Sources of a ranking.
 ITEMS = "items"
 HISTORY = "history"
 POPULAR = "popular"
@@ -25,9 +25,9 @@ Block: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 class ItemRanking(NamedTuple):
-    """Items by number, best first, with scores; worked out block by block as they are asked for.
+    """Item numbers and scores, best first, in blocks that are computed when they are requested.
 
-    source: What made the first of them: ITEMS, HISTORY or POPULAR.
+    source: Source of the first items: ITEMS, HISTORY or POPULAR.
     """
 
     source: str
@@ -35,7 +35,7 @@ class ItemRanking(NamedTuple):
 
 
 def rank_items(
-    learned: BehaviourModel,
+    model: BehaviourModel,
     given: History,
     history: History,
     *,
@@ -43,58 +43,58 @@ def rank_items(
     allowed: NDArray[np.bool_],
     first: int,
 ) -> ItemRanking:
-    """Ranks all items that are allowed, by whom they are for; see `origins` for other orders.
+    """Ranks all allowed items for some items or a user; see `strategies` for other rankings.
 
-    Given items ask for what goes with them, else the history asks for what comes next; where the
-    snapshot has a ranker, it orders the best of these. After what the generators speak for come the
-    rest by the factors of the user: among them new items, placed by their content. For whom nothing
-    is known, all stand by popularity. Scores of the rest are below those before; equal ones stand
-    in the order of numbers.
+    Given items are ranked by the items that go with them, a history by the items that may come
+    next. If the snapshot has a ranker, it orders the best of the latter. Items that no generator
+    scores follow by the user's factors: among them are new items, placed by their content. Without
+    items and history, all items are ranked by popularity. The scores of the items that follow are
+    lower than those before. Items with equal scores are in order of number.
 
     Args:
-        given: Items to go with; empty: none.
-        history: What the user had; empty: nothing is known.
-        repeats: What the user had may be shown again.
+        given: Items that the list goes with; may be empty.
+        history: The user's history; may be empty.
+        repeats: Whether items of the history may be shown again.
         allowed: (items,) bool.
         first: Items in the first block of each kind.
     """
     if len(given.items) == 1:
-        return ItemRanking(ITEMS, _beside(learned, given, allowed, first))
+        return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first))
     if len(given.items):
-        return ItemRanking(ITEMS, _blocks(learned, learned.similar, given, allowed, first))
+        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first))
     if len(history.items):
-        generator: Generator = learned.blend(repeats=repeats)
-        if (ranker := learned.ranker(repeats=repeats)) is not None:
+        generator: Generator = model.blend(repeats=repeats)
+        if (ranker := model.ranker(repeats=repeats)) is not None:
             generator = ranker.within(allowed)
-        return ItemRanking(HISTORY, _blocks(learned, generator, history, allowed, first))
-    popular = PopularityGenerator(learned.popularity)
-    return ItemRanking(POPULAR, _blocks(learned, popular, history, allowed, first))
+        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first))
+    popular = PopularityGenerator(model.popularity)
+    return ItemRanking(POPULAR, _blocks(model, popular, history, allowed, first))
 
 
 def rank_non_personalized(
-    learned: BehaviourModel,
-    of_items: NDArray[np.float32],
+    model: BehaviourModel,
+    item_scores: NDArray[np.float32],
     *,
     allowed: NDArray[np.bool_],
     first: int,
 ) -> Iterator[Block]:
-    """Ranks all items that are allowed by what is the same for everybody, the rest by counts.
+    """Ranks all allowed items by scores that are the same for everyone, the rest by counts.
 
     Args:
-        of_items: (items,) float32 >= 0.
+        item_scores: (items,) float32 >= 0.
     """
-    return _blocks(learned, PopularityGenerator(of_items), EMPTY_HISTORY, allowed, first)
+    return _blocks(model, PopularityGenerator(item_scores), EMPTY_HISTORY, allowed, first)
 
 
 def rank_positive(
     scores: NDArray[np.float32], *, allowed: NDArray[np.bool_], first: int
 ) -> Iterator[Block]:
-    """Ranks those items that are allowed and have a score above 0, and no others."""
+    """Ranks only the allowed items whose score is above 0."""
     return _best_first(np.flatnonzero(allowed & (scores > 0)), scores, first)
 
 
 def position_of(ranking: ItemRanking, number: int) -> int:
-    """Returns the place of an item from 1; 0: it is not in the ranking. Uses the ranking up."""
+    """Returns the rank of an item from 1, or 0 if it is not ranked. Consumes the ranking."""
     before = 0
     for numbers, _ in ranking.blocks:
         found = np.flatnonzero(numbers == number)
@@ -104,16 +104,16 @@ def position_of(ranking: ItemRanking, number: int) -> int:
     return 0
 
 
-def _beside(
-    learned: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int
+def _blocks_of_item(
+    model: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int
 ) -> Iterator[Block]:
-    """Yields what goes with one item: as `_blocks` does, from lists as far as these go."""
+    """Yields the blocks of a single item as `_blocks` does, from precomputed lists if possible."""
     item = int(given.items[0])
-    numbers, scores = learned.similar.lists.of(item)
+    numbers, scores = model.similar.lists.of(item)
     best = np.float32(0)
-    if learned.beyond is not None:
-        more, by_factors = learned.beyond.of(item)
-        # Below all before, whose scores are positive.
+    if model.beyond is not None:
+        more, by_factors = model.beyond.of(item)
+        # Shifted below the scores before, which are positive.
         best = by_factors.max(initial=best)
         numbers, scores = np.append(numbers, more), np.append(scores, by_factors - best)
     free = allowed[numbers]
@@ -122,42 +122,42 @@ def _beside(
     left[numbers] = False
     rest = np.flatnonzero(left)
     if len(rest):
-        scores = FactorGenerator(learned.factors).scores(given)
+        scores = FactorGenerator(model.factors).scores(given)
         yield from _best_first(rest, scores - max(best, scores[rest].max()), first)
 
 
 def _blocks(
-    learned: BehaviourModel,
+    model: BehaviourModel,
     generator: Generator,
     history: History,
     allowed: NDArray[np.bool_],
     first: int,
 ) -> Iterator[Block]:
     scores = generator.scores(history)
-    spoken_for = allowed & (scores > 0)
-    yield from _best_first(np.flatnonzero(spoken_for), scores, first)
-    rest = np.flatnonzero(allowed & ~spoken_for)
+    scored = allowed & (scores > 0)
+    yield from _best_first(np.flatnonzero(scored), scores, first)
+    rest = np.flatnonzero(allowed & ~scored)
     if not len(rest):
         return
-    if learned.factors is not None and len(history.items):
-        scores = FactorGenerator(learned.factors).scores(history)
+    if model.factors is not None and len(history.items):
+        scores = FactorGenerator(model.factors).scores(history)
     else:
-        scores = learned.counts
-    # Below all before, whose scores are positive.
+        scores = model.counts
+    # Shifted below the scores before, which are positive.
     yield from _best_first(rest, scores - max(scores[rest].max(), 0), first)
 
 
 def _best_first(
     places: NDArray[np.int64], scores: NDArray[np.float32], first: int
 ) -> Iterator[Block]:
-    """Yields the first few, then all others; to order them all takes ten times as long."""
-    best, of = top_k_with_ties(places, scores[places], first)
-    order = np.argsort(-of, kind="stable")[:first]
+    """Yields the best few, then the others; ordering all at once takes ten times as long."""
+    best, best_scores = top_k_with_ties(places, scores[places], first)
+    order = np.argsort(-best_scores, kind="stable")[:first]
     head = best[order]
-    yield head.astype(np.int32), of[order]
+    yield head.astype(np.int32), best_scores[order]
     if len(places) > len(head):
-        kept = np.ones(len(scores), np.bool_)
-        kept[head] = False
-        tail = places[kept[places]]
+        is_tail = np.ones(len(scores), np.bool_)
+        is_tail[head] = False
+        tail = places[is_tail[places]]
         tail = tail[np.argsort(-scores[tail], kind="stable")]
         yield tail.astype(np.int32), scores[tail]

@@ -1,4 +1,4 @@
-"""From candidates to a list: the rules of a surface, in their order."""
+"""Applies the rules of a surface to candidates, in a fixed order."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _EXPLORED = "explored"
 
 
 class Placement(NamedTuple):
-    """A candidate on its place.
+    """A listed candidate.
 
-    reasons: The policy's ("pinned", "explored") before the candidate's. propensity: Probability
-    that it stood on an explored place, for one that does; 1 for others; None: nothing is explored.
+    reasons: The policy's ("pinned", "explored"), then the candidate's. propensity: Probability that
+    an explored item was drawn; 1 for other items; None if the policy does not explore.
     """
 
     candidate: Candidate
@@ -33,7 +33,7 @@ class Placement(NamedTuple):
 
 
 class RulesResult(NamedTuple):
-    """A list, best first, and why the item that was asked about is not in it."""
+    """A list, best first, and why an item is absent from it, if that was requested."""
 
     places: list[Placement]
     why_not: WhyNot | None
@@ -52,46 +52,48 @@ def apply_rules(
     rng: np.random.Generator,
     why_not: str = "",
 ) -> RulesResult:
-    """Makes a list of at most n candidates by the rules of a surface.
+    """Returns a list of at most n candidates by the rules of a surface.
 
-    What is seen, excluded or blocked is dropped, pinned or not. Pinned items come first. Others
-    follow in their order or, with diversity, by likeness to those before them. Then new items take
-    the last of their places, where the policy asks for more. Last come the explored places, e of
-    them: as many as the policy's, or those that pinned items leave. They are drawn from the best p
-    candidates that are left, every set of e with the same probability, in random order, so that the
-    propensity of each is min(e, p) / p. A quota holds for the whole list: what would exceed one is
-    left out, pinned or not, and the p are such that any e of them keep to it.
+    Items that are seen, excluded or blocked are dropped, pinned or not. Pinned items come first.
+    The others follow in their order or, with diversity, by their similarity to those before. Then
+    new items replace the last of them, until there are as many as the policy needs. The e explored
+    places come last: as many as the policy has, or as pinned items leave. They are drawn from the
+    best p remaining candidates. Every set of e is equally probable, in random order, so that the
+    propensity of each is min(e, p) / p. A quota holds for the whole list: an item that would exceed
+    one is left out, pinned or not, and the p are chosen such that any e of them keep the quotas.
 
     Args:
-        candidates: Best first, as many as are to be looked at, no id twice.
-        policy: Of the surface.
-        n: Items wanted, >= 0.
+        candidates: Best first, as many as the rules may choose from; ids are unique.
+        policy: The policy of the surface.
+        n: Items needed, >= 0.
         seen: Ids; see `seen_items`.
         excluded: Ids.
-        pinned: Those of the policy that exist and match the filter, in the policy's order.
-        diversity: 0..1; None: the policy's.
+        pinned: Pinned items that exist and match the filter, in the policy's order.
+        diversity: 0..1; None uses the policy's.
         now_us: Microseconds since 1970.
-        rng: Draws explored places; not used where the policy does not explore.
-        why_not: Id to be explained; an item that does not exist or does not match is for the
-            caller to tell, here it is one that is no candidate.
+        rng: Draws explored items; unused if the policy does not explore.
+        why_not: Id of an item whose absence is explained; empty: none. Here, an item that does not
+            exist or match the filter is not among the candidates; the caller knows more.
     """
     weight = policy.diversity if diversity is None else diversity
     left = _allowed(candidates, seen, excluded, policy.blocked)
     first = _allowed(pinned, seen, excluded, policy.blocked)
-    chosen, fixed, to_draw = _select_fixed(left, first, policy, n, weight, now_us)
+    selection, fixed, to_draw = _select_fixed(left, first, policy, n, weight, now_us)
     propensity = None if policy.explore is None else 1.0
     places = [
         Placement(one, (_PINNED, *one.reasons) if place < fixed else one.reasons, propensity)
-        for place, one in enumerate(chosen.candidates)
+        for place, one in enumerate(selection.candidates)
     ]
     if policy.explore is not None and to_draw:
-        pool = chosen.open_to(left, to_draw, policy.explore.pool)
+        pool = selection.draw_pool(left, to_draw, policy.explore.pool)
         drawn = rng.choice(len(pool), min(to_draw, len(pool)), replace=False)
         for one in (pool[number] for number in drawn):
             places.append(Placement(one, (_EXPLORED, *one.reasons), len(drawn) / len(pool)))
     if not why_not:
         return RulesResult(places, None)
-    alike = _select_fixed(left, first, policy, n, 0.0, now_us).chosen if weight > 0 else chosen
+    undiversified = selection
+    if weight > 0:
+        undiversified = _select_fixed(left, first, policy, n, 0.0, now_us).selection
     return RulesResult(
         places,
         explain_absence(
@@ -99,8 +101,8 @@ def apply_rules(
             [one.id for one in candidates],
             [one.candidate.id for one in places],
             policy,
-            chosen,
-            alike,
+            selection,
+            undiversified,
             seen=seen,
             excluded=excluded,
             diversity=weight,
@@ -109,9 +111,12 @@ def apply_rules(
 
 
 class _FixedPart(NamedTuple):
-    """What is chosen without chance, how many of it are pinned, and places left to be drawn."""
+    """The items that are not drawn at random.
 
-    chosen: Selection
+    fixed: Number of pinned items. to_draw: Places left to be drawn.
+    """
+
+    selection: Selection
     fixed: int
     to_draw: int
 
@@ -124,18 +129,18 @@ def _select_fixed(
     diversity: float,
     now_us: int,
 ) -> _FixedPart:
-    chosen = Selection(policy.quotas)
-    chosen.take_first(pinned, n)
-    fixed = len(chosen.candidates)
+    selection = Selection(policy.quotas)
+    selection.take_first(pinned, n)
+    fixed = len(selection.candidates)
     to_draw = 0 if policy.explore is None else min(policy.explore.places, n - fixed)
     if diversity > 0:
-        chosen.take_unlike(left, n - to_draw, diversity)
+        selection.take_diverse(left, n - to_draw, diversity)
     else:
-        chosen.take_first(left, n - to_draw)
+        selection.take_first(left, n - to_draw)
     fresh = policy.fresh
     if fresh is not None:
-        chosen.exchange(left, lambda one: _is_new(one, fresh, now_us), fresh.places, fixed)
-    return _FixedPart(chosen, fixed, to_draw)
+        selection.exchange(left, lambda one: _is_new(one, fresh, now_us), fresh.places, fixed)
+    return _FixedPart(selection, fixed, to_draw)
 
 
 def _allowed(

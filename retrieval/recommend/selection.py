@@ -1,4 +1,4 @@
-"""Candidates chosen one by one, none twice and none beyond a quota."""
+"""Selects candidates one by one, each once and within the quotas."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ QuotaKey: TypeAlias = tuple[str, Scalar]
 class Candidate(NamedTuple):
     """An item that may be listed.
 
-    score: Larger is better. attributes: None: not known, as if there were none. vector: (d,); None:
-    not known, like to nothing. reasons: As in Recommendation, strongest first.
+    score: Larger is better. attributes: None if unknown, which counts as no attributes. vector:
+    (d,); None if unknown, which counts as similar to nothing. reasons: As in Recommendation,
+    strongest first.
     """
 
     id: str
@@ -30,10 +31,13 @@ class Candidate(NamedTuple):
 
 
 class Selection:
-    """Candidates chosen so far.
+    """The candidates selected so far.
 
-    quotas: At most one for an attribute. candidates: In order. refused: By id of a candidate that a
-    full quota kept out, attributes and values of such quotas. displaced: Ids that gave way.
+    candidates: In order of selection. refused: By id of a candidate that full quotas kept out, the
+    attributes and values of those quotas. displaced: Ids that were replaced.
+
+    Args:
+        quotas: At most one for each attribute.
     """
 
     def __init__(self, quotas: Sequence[Quota]) -> None:
@@ -46,7 +50,7 @@ class Selection:
         self._full: set[QuotaKey] = set()
 
     def take(self, candidate: Candidate) -> bool:
-        """Adds a candidate at the end; False: it is there already, or a quota of it is full."""
+        """Appends a candidate; returns False if it is already selected or exceeds a quota."""
         if candidate.id in self.ids:
             return False
         if self._most:
@@ -60,22 +64,22 @@ class Selection:
         return True
 
     def take_first(self, left: Iterable[Candidate], size: int) -> None:
-        """Takes candidates in their order until there are `size`."""
+        """Appends candidates in their order until there are `size`."""
         for candidate in left:
             if len(self.candidates) >= size:
                 return
             self.take(candidate)
 
-    def take_unlike(self, left: Sequence[Candidate], size: int, diversity: float) -> None:
-        """Takes candidates until there are `size`, each by its score less its likeness to those.
+    def take_diverse(self, left: Sequence[Candidate], size: int, diversity: float) -> None:
+        """Appends candidates until there are `size`, by score less similarity to those selected.
 
-        The formula is that of `diversity.diverse_order`, which knows neither quotas nor
-        items that stand on the list before it begins.
+        The formula is that of `diversity.diverse_order`, which supports neither quotas nor items
+        that are selected before it starts.
 
         Args:
             left: Best first.
-            size: Of the whole list.
-            diversity: 0..1, weight of the likeness.
+            size: Length of the whole list.
+            diversity: 0..1, weight of the similarity.
         """
         left = [one for one in left if one.id not in self.ids]
         vectors = _unit_vectors([*self.candidates, *left])
@@ -86,29 +90,29 @@ class Selection:
         scores = np.array([candidate.score for candidate in left], np.float64)
         top = np.abs(scores).max(initial=0.0)
         relevance = (1 - diversity) * (scores / top if top > 0 else scores)
-        likeness = (vectors @ before.T).max(axis=1) if len(before) else None
+        similarity = (vectors @ before.T).max(axis=1) if len(before) else None
         for _ in left:
             if len(self.candidates) >= size:
                 return
-            gain = relevance if likeness is None else relevance - diversity * likeness
-            # The first of equal ones: the better candidate.
+            gain = relevance if similarity is None else relevance - diversity * similarity
+            # The first of equal candidates ranks higher.
             best = int(np.argmax(gain))
             relevance[best] = -np.inf
             if self.take(left[best]):
-                to_it = vectors @ vectors[best]
-                likeness = to_it if likeness is None else np.maximum(likeness, to_it)
+                to_best = vectors @ vectors[best]
+                similarity = to_best if similarity is None else np.maximum(similarity, to_best)
 
     def exchange(
         self, left: Sequence[Candidate], wanted: Callable[[Candidate], bool], least: int, fixed: int
     ) -> None:
-        """Puts wanted candidates on the last places of others until there are `least` wanted ones.
+        """Replaces the last unwanted candidates by wanted ones until `least` wanted are selected.
 
         Args:
-            left: Best first; those that are chosen are left alone.
-            wanted: Tells whether a candidate is.
-            least: How many there shall be. There are fewer where no more are left, or where none
-                of the others could make room for one within the quotas.
-            fixed: So many first places stay as they are.
+            left: Best first; candidates that are already selected are skipped.
+            wanted: Returns whether a candidate is wanted.
+            least: Wanted candidates needed. Fewer are selected if no more are left, or if replacing
+                any other candidate would break a quota.
+            fixed: Number of first places that stay unchanged.
         """
         missing = least - sum(map(wanted, self.candidates))
         if missing <= 0:
@@ -118,25 +122,25 @@ class Selection:
             for place, one in enumerate(self.candidates)
             if place >= fixed and not wanted(one)
         }
-        comers = [one for one in left if one.id not in self.ids and wanted(one)]
-        came: list[tuple[int, int]] = []
-        while len(came) < missing and (pair := self._fitting(comers, others)) is not None:
-            comer, place = pair
-            self._replace(place, comers[comer])
+        newcomers = [one for one in left if one.id not in self.ids and wanted(one)]
+        exchanged: list[tuple[int, int]] = []
+        while len(exchanged) < missing and (pair := self._fitting(newcomers, others)) is not None:
+            number, place = pair
+            self._replace(place, newcomers[number])
             del others[place]
-            came.append(pair)
-        # The better ones stand before the others.
-        places = sorted(place for _, place in came)
-        for place, (comer, _) in zip(places, sorted(came), strict=True):
-            self.candidates[place] = comers[comer]
+            exchanged.append(pair)
+        # Of the newcomers, the better take the earlier places.
+        places = sorted(place for _, place in exchanged)
+        for place, (number, _) in zip(places, sorted(exchanged), strict=True):
+            self.candidates[place] = newcomers[number]
 
-    def open_to(self, left: Iterable[Candidate], places: int, size: int) -> list[Candidate]:
-        """Returns the first candidates of which any `places` could be taken within the quotas.
+    def draw_pool(self, left: Iterable[Candidate], places: int, size: int) -> list[Candidate]:
+        """Returns the best candidates of which any `places` can be selected within the quotas.
 
         Args:
             left: Best first.
-            places: How many are to be taken.
-            size: Of the answer, at most.
+            places: Number of candidates that will be drawn.
+            size: Largest size of the pool.
         """
         pool: list[Candidate] = []
         members: Counter[QuotaKey] = Counter()
@@ -155,13 +159,13 @@ class Selection:
         return pool
 
     def _fitting(
-        self, comers: Sequence[Candidate], others: dict[int, set[QuotaKey]]
+        self, newcomers: Sequence[Candidate], others: dict[int, set[QuotaKey]]
     ) -> tuple[int, int] | None:
-        """Finds the best comer that one of the other places is open to, and the last such place."""
-        for number, comer in enumerate(comers):
-            if comer.id in self.ids:
+        """Returns the best newcomer that fits any of the other places, and the last such place."""
+        for number, newcomer in enumerate(newcomers):
+            if newcomer.id in self.ids:
                 continue
-            full = self._keys(comer) & self._full
+            full = self._keys(newcomer) & self._full
             for place in reversed(others):
                 if full <= others[place]:
                     return number, place
@@ -200,7 +204,7 @@ class Selection:
 
 
 def _unit_vectors(candidates: Sequence[Candidate]) -> NDArray[np.float32] | None:
-    """Stacks vectors at unit length, (n, d); 0 for those not known; None: none is known."""
+    """Returns vectors at unit length, (n, d), zeros for unknown ones; None if all are unknown."""
     dim = next((one.vector.size for one in candidates if one.vector is not None), None)
     if dim is None:
         return None

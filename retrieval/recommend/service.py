@@ -98,7 +98,7 @@ class RecommendationService:
         """Returns a list; see `Recommender.recommend`."""
         start = time.perf_counter()
         check_list_request(audience, options)
-        policy = self._policies.of(audience.surface)
+        policy = self._policies.for_surface(audience.surface)
         new_context = context_factory(timeout_s, options.min_watermark)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from retrieval.recommend.user_profile import UserProfile
 # Source of a list whose surface is non-personalized by design, so that it replaces nothing better.
 SURFACE: Final = "surface"
 _ITEM = "item:"
+Mask: TypeAlias = NDArray[np.bool_]
+Reasons: TypeAlias = tuple[str, ...]
 
 
 class RankingContext(NamedTuple):
@@ -74,12 +76,7 @@ class Strategy(Protocol):
         ...
 
     def rank(
-        self,
-        model: BehaviourModel,
-        context: RankingContext,
-        *,
-        allowed: NDArray[np.bool_],
-        first: int,
+        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
     ) -> ItemRanking:
         """Ranks the items of a snapshot.
 
@@ -89,9 +86,7 @@ class Strategy(Protocol):
         """
         ...
 
-    def reasons(
-        self, model: BehaviourModel, context: RankingContext, number: int
-    ) -> tuple[str, ...]:
+    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
         """Returns the reasons for an item, strongest first; see Recommendation in the protocol."""
         ...
 
@@ -130,12 +125,7 @@ class AutoStrategy:
         return context.profile.is_known and not len(context.profile.history.items)
 
     def rank(
-        self,
-        model: BehaviourModel,
-        context: RankingContext,
-        *,
-        allowed: NDArray[np.bool_],
-        first: int,
+        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
     ) -> ItemRanking:
         """Ranks by the items, else by the history, else by popularity; see `rank_items`."""
         return rank_items(
@@ -147,9 +137,7 @@ class AutoStrategy:
             first=first,
         )
 
-    def reasons(
-        self, model: BehaviourModel, context: RankingContext, number: int
-    ) -> tuple[str, ...]:
+    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
         """Returns the items, or else the events of the history, that speak for an item."""
         given = model.history_of_items(context.item_ids)
         if len(given.items):
@@ -182,12 +170,7 @@ class PopularStrategy:
         return False
 
     def rank(
-        self,
-        model: BehaviourModel,
-        context: RankingContext,
-        *,
-        allowed: NDArray[np.bool_],
-        first: int,
+        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
     ) -> ItemRanking:
         """Ranks by the item statistic of the strategy; the remaining items follow by counts."""
         scores = self.item_scores(model)
@@ -198,9 +181,7 @@ class PopularStrategy:
         """Returns the score of each item: (items,) float32 >= 0."""
         return model.popularity
 
-    def reasons(
-        self, model: BehaviourModel, context: RankingContext, number: int
-    ) -> tuple[str, ...]:
+    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
         """Returns "popular", or "new" for an item without interactions."""
         return ("popular",) if model.trained[number] else ("new",)
 
@@ -214,9 +195,7 @@ class TrendingStrategy(PopularStrategy):
         """Returns popularity that decays within days."""
         return model.trending
 
-    def reasons(
-        self, model: BehaviourModel, context: RankingContext, number: int
-    ) -> tuple[str, ...]:
+    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
         """Returns "trending" for items that trend."""
         if model.trained[number] and model.trending[number] > 0:
             return ("trending",)
@@ -234,17 +213,12 @@ class BuyAgainStrategy(PopularStrategy):
         return not is_known
 
     def rank(
-        self,
-        model: BehaviourModel,
-        context: RankingContext,
-        *,
-        allowed: NDArray[np.bool_],
-        first: int,
+        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
     ) -> ItemRanking:
         """Ranks the items of the history, and no others; without a history, all items."""
         history = context.profile.history
         if not len(history.items):
-            return super().rank(model, context, allowed=allowed, first=first)
+            return super().rank(model, context, allowed, first)
         scores = RepurchaseGenerator(model.repeat_days, context.now_us).scores(history)
         return ItemRanking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
 
@@ -254,9 +228,7 @@ class BuyAgainStrategy(PopularStrategy):
             return model.popularity * model.repeat_rate
         return model.popularity
 
-    def reasons(
-        self, model: BehaviourModel, context: RankingContext, number: int
-    ) -> tuple[str, ...]:
+    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
         """Returns "again" for items that the user had, and "due" for those known to be due."""
         history = context.profile.history
         if number not in history.items:

@@ -1,4 +1,4 @@
-"""Whom a list is for: what they did, from Redis and from the snapshot, as one history."""
+"""The user of a list: interactions from Redis and from the snapshot as one history."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_ite
 
 
 class UserProfile:
-    """What is known of whom a list is for.
+    """What is known about the user of a list.
 
-    What was recorded may be among what was learned from, too: an event of the same item in the same
-    second is the same one.
+    A recorded event may also be in the training data of the snapshot: two events of the same item
+    in the same second are one.
 
     Args:
-        learned: What the snapshot learned; None: nothing.
-        recorded: What was recorded, newest first, items that the snapshot does not know included.
-        before: What the snapshot learned from.
+        model: The behaviour model of the snapshot; None if it has none.
+        recorded: Recorded events, newest first, including items that the snapshot does not have.
+        trained: Interactions of the user that the snapshot was trained on.
     """
 
     def __init__(
         self,
-        learned: BehaviourModel | None = None,
+        model: BehaviourModel | None = None,
         recorded: Sequence[UserEvent] = (),
-        before: History = EMPTY_HISTORY,
+        trained: History = EMPTY_HISTORY,
     ) -> None:
-        self._learned = learned
+        self._model = model
         self._recorded = recorded
-        self._before = before
+        self._trained = trained
 
     @property
     def is_known(self) -> bool:
-        """Returns whether anything is known."""
-        return bool(self._recorded) or len(self._before.items) > 0
+        """Whether the user has any interactions."""
+        return bool(self._recorded) or len(self._trained.items) > 0
 
     @cached_property
     def _all(self) -> Sequence[UserEvent]:
-        if self._learned is None:
+        if self._model is None:
             return self._recorded
         recorded = {(one.item_id, one.time_us // SECOND_US) for one in self._recorded}
         events = [
             *self._recorded,
             *(
                 one
-                for one in history_to_events(self._learned, self._before)
+                for one in history_to_events(self._model, self._trained)
                 if (one.item_id, one.time_us // SECOND_US) not in recorded
             ),
         ]
@@ -60,23 +60,23 @@ class UserProfile:
 
     @property
     def events(self) -> Sequence[UserEvent]:
-        """The newest events, newest first; of those learned from the kind is not known, and empty.
+        """The newest events, newest first; the kind of trained ones is unknown and empty.
 
-        Many lists can do without them, and without what follows from them.
+        Computed on first use, since many lists do not need it.
         """
         return self._all[:MAX_HISTORY_EVENTS]
 
     @cached_property
     def history(self) -> History:
-        """All events with items that the snapshot knows."""
-        learned = self._learned
-        if learned is None:
+        """All events with items of the snapshot."""
+        model = self._model
+        if model is None:
             return EMPTY_HISTORY
-        weights = learned.kind_weights
+        weights = model.kind_weights
         known = [
             (number, one.time_us, _weight(one, weights))
             for one in self._all
-            if (number := learned.number_of(one.item_id)) is not None
+            if (number := model.number_of(one.item_id)) is not None
         ]
         if not known:
             return EMPTY_HISTORY
@@ -86,43 +86,43 @@ class UserProfile:
         )
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:
-        """Returns the ids of items that a list may not show because the user had them."""
+        """Returns the ids of items that a list hides because the user had them."""
         rule = policy.seen
         if rule.repeat or not self.is_known:
             return frozenset()
         if rule.kinds or rule.days:
             return seen_items(policy, self._all, now_us=now_us)
-        # Of most surfaces neither kinds nor times count.
+        # Most surfaces restrict neither kinds nor times.
         recorded = event_items(self._recorded)
-        if self._learned is None:
+        if self._model is None:
             return frozenset(recorded)
-        ids = self._learned.ids
-        return frozenset(chain(recorded, (ids[one] for one in self._before.items.tolist())))
+        ids = self._model.ids
+        return frozenset(chain(recorded, (ids[one] for one in self._trained.items.tolist())))
 
 
 def build_profile(
-    learned: BehaviourModel | None, user_id: str, state: UserState = EMPTY_STATE
+    model: BehaviourModel | None, user_id: str, state: UserState = EMPTY_STATE
 ) -> UserProfile:
-    """Joins what was recorded of a user with what the snapshot learned from.
+    """Returns the profile of a user from recorded state and the snapshot.
 
     Args:
-        learned: What the snapshot learned; None: nothing.
-        user_id: Empty: nobody that the snapshot could know.
-        state: What was recorded of the user and of the session.
+        model: The behaviour model of the snapshot; None if it has none.
+        user_id: Empty for a session without a user.
+        state: Recorded state of the user and the session.
     """
-    before = EMPTY_HISTORY
-    if learned is not None and user_id:
-        before = snapshot_history(learned, user_id, state.deleted_us)
-    return UserProfile(learned, state.events, before)
+    trained = EMPTY_HISTORY
+    if model is not None and user_id:
+        trained = snapshot_history(model, user_id, state.deleted_us)
+    return UserProfile(model, state.events, trained)
 
 
-def snapshot_history(learned: BehaviourModel, user_id: str, deleted_us: int) -> History:
-    """Returns what a snapshot learned from of a user, newest first.
+def snapshot_history(model: BehaviourModel, user_id: str, deleted_us: int) -> History:
+    """Returns the interactions of a user that a snapshot was trained on, newest first.
 
     Args:
-        deleted_us: When the user was deleted last; what was before that is not used. 0: never.
+        deleted_us: When the user was last deleted; earlier interactions are left out. 0: never.
     """
-    history = learned.history_of(user_id)
+    history = model.history_of(user_id)
     if history is None:
         return EMPTY_HISTORY
     if not deleted_us:
@@ -131,14 +131,14 @@ def snapshot_history(learned: BehaviourModel, user_id: str, deleted_us: int) -> 
     return History(history.items[later], history.time_us[later], history.weight[later])
 
 
-def history_to_events(learned: BehaviourModel, history: History) -> list[UserEvent]:
-    """Returns a history that a snapshot learned from as events; their kinds are not known."""
+def history_to_events(model: BehaviourModel, history: History) -> list[UserEvent]:
+    """Returns a history that a snapshot was trained on as events; their kinds are unknown."""
     columns = (history.items.tolist(), history.time_us.tolist(), history.weight.tolist())
     return [
-        UserEvent(learned.ids[item], time_us, "", weight)
+        UserEvent(model.ids[item], time_us, "", weight)
         for item, time_us, weight in zip(*columns, strict=True)
     ]
 
 
-def _weight(event: UserEvent, of_kinds: Mapping[str, float]) -> float:
-    return of_kinds.get(event.kind, 1.0) if event.weight is None else event.weight
+def _weight(event: UserEvent, kind_weights: Mapping[str, float]) -> float:
+    return kind_weights.get(event.kind, 1.0) if event.weight is None else event.weight

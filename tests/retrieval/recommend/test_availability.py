@@ -35,7 +35,7 @@ def only_even(**changes: object) -> Policies:
     """Returns policies of which each shows items of even numbers only."""
     plain = default_policies()
     return Policies(
-        replace(plain.of(name), only=EVEN, **changes)  # type: ignore[arg-type]
+        replace(plain.for_surface(name), only=EVEN, **changes)  # type: ignore[arg-type]
         for name in plain.surfaces
     )
 

@@ -63,8 +63,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         explore=ExploreRule(1, 50),
         candidates=100,
     )
-    assert policies.of("home") == expected
-    assert policies.of("home").label == f"home/3/{expected.digest}"
+    assert policies.for_surface("home") == expected
+    assert policies.for_surface("home").label == f"home/3/{expected.digest}"
     # Replies, logs and caches of other versions and processes name it so, too.
     assert expected.digest == "599e5f1c"
 
@@ -72,20 +72,20 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 def test_a_file_replaces_and_adds_surfaces(tmp_path: Path) -> None:
     policies = read_policies(written(tmp_path, "version = 7\n[surfaces.cart]\n[surfaces.mail]"))
     assert policies.surfaces == ["buy_again", "cart", "home", "item_page", "mail", "trending"]
-    assert [policies.of(name).version for name in policies.surfaces] == [0, 7, 0, 0, 7, 0]
-    assert not policies.of("cart").seen.repeat
+    assert [policies.for_surface(name).version for name in policies.surfaces] == [0, 7, 0, 0, 7, 0]
+    assert not policies.for_surface("cart").seen.repeat
     built_in = default_policies()
-    repeating = [name for name in built_in.surfaces if built_in.of(name).seen.repeat]
+    repeating = [name for name in built_in.surfaces if built_in.for_surface(name).seen.repeat]
     assert repeating == ["buy_again", "cart"]
-    origins = {name: built_in.of(name).origin for name in ("cart", "home", "item_page")}
+    origins = {name: built_in.for_surface(name).origin for name in ("cart", "home", "item_page")}
     assert set(origins.values()) == {Origin.AUTO}
-    assert built_in.of("trending").origin is Origin.TRENDING
-    assert built_in.of("buy_again").origin is Origin.BUY_AGAIN
+    assert built_in.for_surface("trending").origin is Origin.TRENDING
+    assert built_in.for_surface("buy_again").origin is Origin.BUY_AGAIN
 
 
 def test_an_unknown_surface_names_the_nearest_first() -> None:
-    with pytest.raises(InvalidRequest, match="'itempage' has no policy; there are 'item_page', "):
-        default_policies().of("itempage")
+    with pytest.raises(InvalidRequest, match="'itempage' has no policy; use one of 'item_page', "):
+        default_policies().for_surface("itempage")
 
 
 def test_the_digest_is_of_the_content_not_of_its_order(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_the_digest_is_of_the_content_not_of_its_order(tmp_path: Path) -> None:
     turned = turned.replace('"purchase", "cart"', '"cart", "purchase"')
     turned = turned.replace('brand = 2, "maker.name" = 1', '"maker.name" = 1, brand = 2')
     turned = turned.replace('"sku-9", "sku-8"', '"sku-8", "sku-9"')
-    first = read_policies(written(tmp_path, WHOLE)).of("home")
-    assert read_policies(written(tmp_path, turned)).of("home") == first
+    first = read_policies(written(tmp_path, WHOLE)).for_surface("home")
+    assert read_policies(written(tmp_path, turned)).for_surface("home") == first
     # What is not written is as its default, and 0 is 0.0.
     assert turned != WHOLE
     plain = read_policies(written(tmp_path, "version = 1\n[surfaces.a]\n[surfaces.b]\nseen_days=0"))
     explicit = "version = 1\n[surfaces.a]\ndiversity = 0\ncandidates = 200\nseen = 'exclude'"
-    assert plain.of("a").digest == plain.of("b").digest
-    assert plain.of("a") == read_policies(written(tmp_path, explicit)).of("a")
+    assert plain.for_surface("a").digest == plain.for_surface("b").digest
+    assert plain.for_surface("a") == read_policies(written(tmp_path, explicit)).for_surface("a")
 
 
 CHANGES = [
@@ -121,45 +121,45 @@ CHANGES = [
 
 def test_each_change_of_content_changes_the_digest(tmp_path: Path) -> None:
     texts = [WHOLE, *(WHOLE.replace(old, new) for old, new in CHANGES)]
-    digests = {read_policies(written(tmp_path, text)).of("home").digest for text in texts}
+    digests = {read_policies(written(tmp_path, text)).for_surface("home").digest for text in texts}
     assert len(digests) == len(texts)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("version = 3", "", "version is missing; give it"),
-        ("version = 3", "version = 0", "version is a whole number, 0; a whole number in 1.."),
-        ("version = 3", "version = true", "version is a truth value, True; a whole number"),
+        ("version = 3", "", "version is missing; set it"),
+        ("version = 3", "version = 0", "version is an integer, 0; an integer in 1.."),
+        ("version = 3", "version = true", "version is a boolean, True; an integer"),
         ("version = 3", "version = 1979-05-27", "version is a date or time, "),
-        ("[surfaces", "[surface", "surface is not known; known here: 'surfaces'"),
-        ("surfaces.home", "surfaces.'a/b'", "surface 'a/b' has no good name; 1..64 letters"),
+        ("[surfaces", "[surface", "surface is unknown; use one of 'surfaces'"),
+        ("surfaces.home", "surfaces.'a/b'", "surface name 'a/b' is invalid; 1..64 letters"),
         ("[surfaces.home]", "[surfaces]\nhome = 3\n[surfaces.x]",
-         "surfaces.home is a whole number, 3; a table is needed"),
-        ("diversity", "diversty", "surfaces.home.diversty is not known; known here: 'diversity',"),
-        ('"exclude"', '"hide"', "surfaces.home.seen is a text, 'hide'; 'exclude' or 'repeat' is"),
+         "surfaces.home is an integer, 3; a table is required"),
+        ("diversity", "diversty", "surfaces.home.diversty is unknown; use one of 'diversity',"),
+        ('"exclude"', '"hide"', "surfaces.home.seen is a string, 'hide'; 'exclude' or 'repeat' is"),
         ('"exclude"', "[]", "surfaces.home.seen is a list, []; 'exclude' or 'repeat' is allowed"),
-        ('["purchase", "cart"]', '"cart"', "seen_kinds is a text, 'cart'; a list of texts is"),
+        ('["purchase", "cart"]', '"cart"', "seen_kinds is a string, 'cart'; a list of strings is"),
         ('"purchase"', '""', "seen_kinds[0]: the kind '' has 0 bytes; 1..64 are allowed"),
-        ('"purchase"', "7", "seen_kinds[0] is a whole number, 7; a text is needed: quote it"),
-        ("seen_days = 90", "seen_days = -1", "seen_days is a whole number, -1; a whole number in"),
-        ("brand = 2", "brand = 0", "home.quotas.brand is a whole number, 0; a whole number in 1.."),
-        ('"maker.name" = 1', "maker.name = 1", 'quote a name with points: { "maker.name" = 2 }'),
+        ('"purchase"', "7", "seen_kinds[0] is an integer, 7; a string is required: quote it"),
+        ("seen_days = 90", "seen_days = -1", "seen_days is an integer, -1; an integer in"),
+        ("brand = 2", "brand = 0", "home.quotas.brand is an integer, 0; an integer in 1.."),
+        ('"maker.name" = 1', "maker.name = 1", 'quote a name with dots: { "maker.name" = 2 }'),
         ('{ brand = 2, "maker.name" = 1 }', str({f"a{n}": 1 for n in range(17)}).replace(":", "="),
          "surfaces.home.quotas has 17 attributes; at most 16 are allowed"),
-        ('"sku-2"', '"sku-1"', "pinned[1] is a text, 'sku-1'; it is there before; drop one"),
-        ('"sku-2"', '"sku-9"', "pinned is a text, 'sku-9'; it is blocked, too; drop one"),
+        ('"sku-2"', '"sku-1"', "pinned[1] is a string, 'sku-1'; it is repeated; remove one"),
+        ('"sku-2"', '"sku-9"', "pinned is a string, 'sku-9'; it is blocked, too; remove one"),
         ('"sku-2"', '""', "surfaces.home.pinned[0]: the id is empty"),
         ('["sku-2", "sku-1"]', str([f"i{n}" for n in range(101)]),
          "surfaces.home.pinned has 101 entries; at most 100 are allowed"),
         ("0.2", "1.5", "surfaces.home.diversity is a number, 1.5; a number in 0..1 is allowed"),
         ("0.2", "nan", "surfaces.home.diversity is a number, nan; a number in 0..1 is allowed"),
-        ('"released"', '""', "fresh.attribute is a text, ''; the name of an attribute is needed"),
-        (", places = 2", "", "surfaces.home.fresh.places is missing; give it"),
-        ("days = 30", "day = 30", "surfaces.home.fresh.day is not known; known here: 'days', "),
-        ("pool = 50", "pool = 101", "pool is a whole number, 101; 1..100 is allowed: from places"),
-        ("places = 1,", "places = 51,", "pool is a whole number, 50; 51..100 is allowed: from pl"),
-        ("candidates = 100", "candidates = 10001", "a whole number in 1..10000 is allowed"),
+        ('"released"', '""', "fresh.attribute is a string, ''; the name of an attribute is"),
+        (", places = 2", "", "surfaces.home.fresh.places is missing; set it"),
+        ("days = 30", "day = 30", "surfaces.home.fresh.day is unknown; use one of 'days', "),
+        ("pool = 50", "pool = 101", "pool is an integer, 101; 1..100 is allowed: from places"),
+        ("places = 1,", "places = 51,", "pool is an integer, 50; 51..100 is allowed: from pl"),
+        ("candidates = 100", "candidates = 10001", "an integer in 1..10000 is allowed"),
         ("version = 3", "version = ", "is not TOML: Invalid value (at line 2, column 11)"),
     ],
 )  # fmt: skip
@@ -219,7 +219,7 @@ def test_the_guide_shows_a_file_that_can_be_read(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
     policies = read_policies(written(tmp_path, example))
     assert {"home", "item_page", "cart"} <= set(policies.surfaces)
-    assert policies.of("home").explore is not None
+    assert policies.for_surface("home").explore is not None
 
 
 def test_an_event_whose_kind_is_not_known_counts_as_of_each_kind() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from nearline.errors import SettingsError
 from nearline.filters import All, Equals, Not, Range
-from retrieval.recommend.list_builder import merge_filters
 from retrieval.recommend.policies import Origin, Policy, SeenRule, filter_digest
 from retrieval.recommend.policy_file import read_policies
 
@@ -17,16 +16,16 @@ def policy(folder: Path, text: str) -> Policy:
     """Reads the policy of a surface that has these lines."""
     path = folder / "policies.toml"
     path.write_text(f"version = 2\n[surfaces.rail]\n{text}\n", "utf-8")
-    return read_policies(path).of("rail")
+    return read_policies(path).for_surface("rail")
 
 
-def refused(folder: Path, text: str) -> str:
+def error_of(folder: Path, text: str) -> str:
     with pytest.raises(SettingsError) as error:
         policy(folder, text)
     return str(error.value)
 
 
-def test_what_a_surface_is_made_from_and_only_shows(tmp_path: Path) -> None:
+def test_origin_and_filter_of_a_surface_are_read(tmp_path: Path) -> None:
     for origin in (Origin.AUTO, Origin.POPULAR, Origin.TRENDING):
         found = policy(tmp_path, f'from = "{origin.value}"')
         assert found == Policy(name="rail", version=2, origin=origin)
@@ -37,19 +36,19 @@ def test_what_a_surface_is_made_from_and_only_shows(tmp_path: Path) -> None:
     assert as_json.only == Equals("in_stock", True)
 
 
-def test_a_mistake_names_surface_place_and_remedy(tmp_path: Path) -> None:
-    said = refused(tmp_path, 'from = "trendy"')
-    assert "surfaces.rail.from is a text, 'trendy'; 'auto' or 'popular' or 'trending' or" in said
-    said = refused(tmp_path, 'only = "in_stock = true AND"')
+def test_an_error_names_surface_place_and_remedy(tmp_path: Path) -> None:
+    said = error_of(tmp_path, 'from = "trendy"')
+    assert "surfaces.rail.from is a string, 'trendy'; 'auto' or 'popular' or 'trending' or" in said
+    said = error_of(tmp_path, 'only = "in_stock = true AND"')
     assert "surfaces.rail.only: " in said and "column 20" in said
-    assert "surfaces.rail.only: " in refused(tmp_path, "only = '{\"field\": 3}'")
-    assert "surfaces.rail.only is a truth value, True; a filter as text" in refused(
+    assert "surfaces.rail.only: " in error_of(tmp_path, "only = '{\"field\": 3}'")
+    assert "surfaces.rail.only is a boolean, True; a filter is required as" in error_of(
         tmp_path, "only = true"
     )
-    assert "surfaces.rail.form is not known; known here: 'from'" in refused(tmp_path, 'form = "x"')
+    assert "surfaces.rail.form is unknown; use one of 'from'" in error_of(tmp_path, 'form = "x"')
 
 
-def test_what_is_bought_again_is_not_left_out_as_seen_but_for_a_while(tmp_path: Path) -> None:
+def test_buy_again_hides_seen_items_only_for_a_time(tmp_path: Path) -> None:
     again = 'from = "buy_again"'
     assert policy(tmp_path, again).seen == SeenRule(repeat=True)
     week = SeenRule(days=7)
@@ -57,8 +56,8 @@ def test_what_is_bought_again_is_not_left_out_as_seen_but_for_a_while(tmp_path: 
     assert policy(tmp_path, f'{again}\nseen_days = 7\nseen = "exclude"').seen == week
     kinds = policy(tmp_path, f'{again}\nseen_kinds = ["return"]').seen
     assert kinds == SeenRule(kinds=frozenset({"return"}))
-    said = refused(tmp_path, f'{again}\nseen = "exclude"')
-    assert "surfaces.rail.seen" in said and "leaves all of it out; leave `seen` out" in said
+    said = error_of(tmp_path, f'{again}\nseen = "exclude"')
+    assert "surfaces.rail.seen" in said and "hides all of them; omit `seen`" in said
 
 
 def test_a_policy_without_these_keys_keeps_the_digest_it_had(tmp_path: Path) -> None:
@@ -76,10 +75,7 @@ def test_a_policy_without_these_keys_keeps_the_digest_it_had(tmp_path: Path) -> 
     assert spaced.digest == policy(tmp_path, 'only = "a = 1"').digest
 
 
-def test_both_filters_hold() -> None:
-    asked, only = Equals("a", 1), Equals("b", 2)
-    assert merge_filters(None, None) is None
-    assert merge_filters(asked, None) is asked and merge_filters(None, only) is only
-    assert merge_filters(asked, only) == All(asked, only)
+def test_filters_have_different_digests() -> None:
+    requested, only = Equals("a", 1), Equals("b", 2)
     assert filter_digest(None) == ""
-    assert len({filter_digest(one) for one in (asked, only, All(asked, only))}) == 3
+    assert len({filter_digest(one) for one in (requested, only, All(requested, only))}) == 3

@@ -89,7 +89,7 @@ async def test_items_that_are_given_are_left_out_and_not_looked_at(
 async def test_a_surface_of_what_is_popular_stands_in_for_nothing(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
-    policies = default_policies().replaced_by([POPULAR_PAGE])
+    policies = default_policies().merged_with([POPULAR_PAGE])
     async with cached(tmp_path, known, policies) as (service, _, _):
         for user in ("", "nobody", "ann"):
             audience = Audience(surface="top", user_id=user)
@@ -162,7 +162,7 @@ async def test_a_snapshot_that_learned_nothing_says_so(tmp_path: Path) -> None:
 async def test_lists_of_different_make_are_told_apart_and_got_ready(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
-    policies = default_policies().replaced_by([POPULAR_PAGE])
+    policies = default_policies().merged_with([POPULAR_PAGE])
     audiences = [Audience(surface=one) for one in ("home", "top", "trending", "buy_again")]
     page = Audience(item_ids=("a",), surface="item_page")
     async with cached(tmp_path, known, policies) as (service, hot, collections):
