@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from index_builder.pipeline.build_result import BuildResult
     from retrieval.changelog.change_log import ChangeLog
 
-app = typer.Typer(no_args_is_help=True, help="Look after the log of live changes.")
+app = typer.Typer(no_args_is_help=True, help="Manage the log of live changes.")
 
 _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.maintenance_settings",
@@ -33,7 +33,9 @@ _SETTINGS = SettingsOptions(
     only=("share", "age", "golden_queries", "work_dir"),
     metavars={"share": "RATIO", "age": "TIME", "work_dir": "DIR"},
 )
-_YesOption = Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what.")]
+_YesOption = Annotated[
+    bool, typer.Option("--yes", help="Do it; without this, only show what would happen.")
+]
 
 
 @app.command()
@@ -43,7 +45,7 @@ def status(
     redis: RedisOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Tell how far the log goes, what of it is archived and trimmed, and what holds it."""
+    """Show the size of the log, and how much of it is archived and trimmed."""
     opened = Store.open(store)
 
     async def ask() -> dict[str, object]:
@@ -64,18 +66,18 @@ def archive(
     redis: RedisOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Copy what is new in the log to the store."""
-    from retrieval.changelog import archive as archiving
+    """Copy new changes from the log to the store."""
+    from retrieval.changelog import archive as archives
 
     opened = Store.open(store)
 
     async def run() -> dict[str, object]:
         async with open_change_log(opened, collection, redis) as log:
-            kept = await archiving.archive_changes(opened, log)
-            changes, segments = sum(kept.end().positions), len(kept.numbers())
-            return {"collection": collection, "archived": changes, "segments": segments}
+            segments = await archives.archive_changes(opened, log)
+            changes, count = sum(segments.end().positions), len(segments.numbers())
+            return {"collection": collection, "archived": changes, "segments": count}
 
-    _told(asyncio.run(run()), "{archived:,} changes are archived, in {segments} segments", as_json)
+    _print(asyncio.run(run()), "{archived:,} changes are archived in {segments} segments", as_json)
 
 
 @app.command()
@@ -87,26 +89,27 @@ def trim(
         bool,
         typer.Option(
             "--drop-archived",
-            help="Also remove archived segments that every snapshot has: so deleted texts leave.",
+            help="Also remove archived segments that every snapshot contains, so that deleted "
+            "texts are gone.",
         ),
     ] = False,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make the log forget what is archived and every snapshot in the store has."""
-    from retrieval.changelog import archive as archiving
+    """Remove changes from the log that are archived and part of every snapshot."""
+    from retrieval.changelog import archive as archives
     from retrieval.changelog import retention
 
     opened = Store.open(store)
 
     async def run() -> dict[str, object]:
         async with open_change_log(opened, collection, redis) as log:
-            await archiving.archive_changes(opened, log)
+            await archives.archive_changes(opened, log)
             trimmed = await retention.trim_log(opened, log)
         dropped = retention.drop_archived_segments(opened, collection) if drop_archived else 0
         return {"collection": collection, "trimmed": trimmed, "segments_dropped": dropped}
 
-    told = "{trimmed:,} changes were trimmed from the log, {segments_dropped} segments removed"
-    _told(asyncio.run(run()), told, as_json)
+    summary = "trimmed {trimmed:,} changes from the log, removed {segments_dropped} segments"
+    _print(asyncio.run(run()), summary, as_json)
 
 
 @app.command()
@@ -118,26 +121,26 @@ def reset(
     yes: _YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Start a new log in the place of one that is lost, after Redis was wiped.
+    """Start a new log after Redis lost the old one.
 
-    What is archived of the old one stays: the next build, or `nearline compact`, takes it in.
-    Restart the services then.
+    Archived changes are kept: the next build, or `nearline compact`, includes them. Restart the
+    services afterwards.
     """
     from retrieval.changelog.creation import start_new_log
     from retrieval.snapshots.aliases import operator_name
 
     opened = Store.open(store)
-    lost = asyncio.run(_lost(opened, collection, redis))
+    loss = asyncio.run(_describe_loss(opened, collection, redis))
     if not yes:
-        raise InvalidRequest(f"{lost}; to start a new log add --yes", field="yes")
+        raise InvalidRequest(f"{loss}; add --yes to start a new log", field="yes")
     record = start_new_log(opened, collection, operator_name(), why or "nearline changes reset")
-    told: dict[str, object] = {
+    details: dict[str, object] = {
         "collection": collection,
         "log_id": record.log_id,
         "follows": record.follows,
-        "lost": lost,
+        "lost": loss,
     }
-    _told(told, "change log {log_id} follows {follows}: {lost}", as_json)
+    _print(details, "change log {log_id} follows {follows}: {lost}", as_json)
 
 
 def compact(
@@ -145,7 +148,7 @@ def compact(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     redis: RedisOption = "",
     if_due: Annotated[
-        bool, typer.Option("--if-due", help="Only if --share or --age is exceeded.")
+        bool, typer.Option("--if-due", help="Compact only if --share or --age is exceeded.")
     ] = False,
     *,
     settings: Annotated[dict[str, Any], _SETTINGS],
@@ -158,9 +161,12 @@ def compact(
     executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make a snapshot of the current one and all live changes since, and serve it.
+    """Merge all live changes into a new snapshot, and serve it.
 
-    Vectors are taken over; the log and its archive then forget what every snapshot has.
+    For example: nearline compact --if-due
+
+    Existing vectors are reused. Changes that every snapshot contains are then trimmed from the log
+    and its archive.
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
@@ -199,8 +205,8 @@ def compact(
         else:
             show_build_summary(result, store)
         return
-    told = {"collection": collection, "changes": due.changes, "due": False}
-    _told(told, "not due: {changes:,} changes since the snapshot that is served", as_json)
+    details = {"collection": collection, "changes": due.changes, "due": False}
+    _print(details, "not due: {changes:,} changes since the served snapshot", as_json)
 
 
 async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
@@ -209,8 +215,8 @@ async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
 
     state = await log.state()
     log_id = state.head.log_id
-    kept = Archive(store, log.collection, log_id)
-    archived = kept.end()
+    archive = Archive(store, log.collection, log_id)
+    archived = archive.end()
     head, trimmed = sum(state.head.positions), sum(state.trimmed.positions)
     least = common_watermark(store, log.collection, log_id)
     return {
@@ -220,13 +226,13 @@ async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
         "in_log": head - trimmed,
         "trimmed": trimmed,
         "archived": sum(archived.positions),
-        "segments": len(kept.numbers()),
+        "segments": len(archive.numbers()),
         "in_every_snapshot": sum(map(min, least.positions, state.head.positions)),
     }
 
 
-async def _lost(store: Store, collection: str, redis: str) -> str:
-    """Says what a new log in the place of the one in force forgets; archives it where it can."""
+async def _describe_loss(store: Store, collection: str, redis: str) -> str:
+    """Describes what a new log would lose; archives the current log if possible."""
     from retrieval.changelog.archive import Archive
     from retrieval.changelog.archive import archive_changes as archive_log
 
@@ -237,17 +243,17 @@ async def _lost(store: Store, collection: str, redis: str) -> str:
         async with open_change_log(store, collection, redis) as log:
             await archive_log(store, log)
     except (NotReady, SnapshotMismatch) as error:
-        kept = sum(Archive(store, collection, record.log_id).end().positions)
+        archived = sum(Archive(store, collection, record.log_id).end().positions)
         return (
-            f"of log {record.log_id} {kept:,} changes are archived, whatever came after them is "
-            f"lost ({error.message})"
+            f"{archived:,} changes of log {record.log_id} are archived, later ones are lost "
+            f"({error.message})"
         )
     except NearlineError as error:
-        return f"what is not archived of log {record.log_id} is lost ({error.message})"
-    return f"log {record.log_id} is archived whole, nothing is lost"
+        return f"changes of log {record.log_id} that are not archived are lost ({error.message})"
+    return f"log {record.log_id} is fully archived, nothing is lost"
 
 
-def _told(record: dict[str, object], words: str, as_json: bool) -> None:
+def _print(record: dict[str, object], words: str, as_json: bool) -> None:
     if as_json:
         output.print_json(record)
     else:

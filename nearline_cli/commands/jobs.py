@@ -1,4 +1,4 @@
-"""`nearline jobs`: what was submitted to the queue, what became of it, and what is to become."""
+"""`nearline jobs`: jobs of the ingest queue, their results, and the state of the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline_cli.views import job_view
 
 _PAGE = 1_000
 
-app = typer.Typer(no_args_is_help=True, help="Follow, cancel and mend jobs of the ingest queue.")
+app = typer.Typer(no_args_is_help=True, help="Follow, cancel and repair jobs of the ingest queue.")
 _JobArgument = Annotated[str, typer.Argument(metavar="ID", help="Name of the job.")]
 
 
@@ -28,13 +28,13 @@ app.command()(dead_letters.delete)
 def list_jobs(
     tenant: job_view.TenantOption = "",
     collection: Annotated[
-        str, typer.Option(metavar="NAME", help="Only those of this collection.")
+        str, typer.Option(metavar="NAME", help="Only jobs of this collection.")
     ] = "",
     callback_id: Annotated[
-        str, typer.Option(metavar="TEXT", help="Only those with this callback id.")
+        str, typer.Option(metavar="TEXT", help="Only jobs with this callback id.")
     ] = "",
     state: Annotated[
-        list[c.JobState] | None, typer.Option(help="Only those in this state; may be repeated.")
+        list[c.JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
     ] = None,
     limit: job_view.LimitOption = 50,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
@@ -63,11 +63,11 @@ def list_jobs(
 
     jobs = job_view.ask_ingest(address, read)
     if as_json:
-        for one in jobs:
-            output.print_json(job_view.job_record(one))
+        for job in jobs:
+            output.print_json(job_view.job_record(job))
         return
     names = ("job", "state", "tenant", "collection", "submitted", "documents", "indexed", "dead")
-    output.print_table((*names, "left"), [_row(one) for one in jobs])
+    output.print_table((*names, "left"), [_row(job) for job in jobs])
 
 
 @app.command()
@@ -88,13 +88,13 @@ def show(
 def results(
     job_id: _JobArgument,
     outcome: Annotated[
-        list[c.IngestOutcome] | None, typer.Option(help="Only these outcomes; may be repeated.")
+        list[c.IngestOutcome] | None, typer.Option(help="Only this outcome; may be repeated.")
     ] = None,
     limit: job_view.LimitOption = 1_000_000,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show what became of the documents of a job, in the order in which they were submitted."""
+    """Show the results of a job, in the order of submission."""
     wanted = set(outcome or c.IngestOutcome)
 
     async def read(client: IngestClient) -> list[c.IngestResult]:
@@ -130,16 +130,20 @@ def results(
 def wait(
     job_id: _JobArgument,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Longest wait; 0: until it has ended.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Timeout; 0: wait until the job has ended."),
     ] = 0.0,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Wait until a job has ended; exit code 1 where not all of it is indexed."""
+    """Wait until a job has ended.
+
+    Exits with 1 if some of its documents were not indexed.
+    """
     from nearline_cli.inputs.submitter import wait_for_job
 
     async def read(client: IngestClient) -> tuple[c.Job, list[c.DeadLetter]]:
-        # Where there is no such job, or nobody answers, that is known at once.
+        # Fails at once if the job does not exist, or the service is away.
         await client.job(job_id)
         with job_view.job_bar(as_json=as_json) as bar:
             job = await wait_for_job(client, job_id, bar, timeout or None)
@@ -162,7 +166,7 @@ def cancel(
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Cancel what of a job is not processed yet; what is indexed stays."""
+    """Cancel the documents of a job that are not processed yet; indexed ones stay."""
     job = job_view.ask_ingest(address, lambda client: client.cancel(job_id))
     if as_json:
         output.print_json(job_view.job_record(job))
@@ -175,17 +179,17 @@ def queue(
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show the state of the queue, and its workers."""
+    """Show the state of the queue and its workers."""
     state = job_view.ask_ingest(address, lambda client: client.queue())
     if as_json:
         output.print_json({**output.json_record(asdict(state)), "lag": state.lag})
         return
     figures = {
         "waiting": state.waiting,
-        "in hand": state.in_hand,
-        "to be tried again": state.delayed,
+        "in progress": state.in_hand,
+        "waiting for a retry": state.delayed,
         "dead letters": state.dead,
-        "oldest has waited": f"{state.oldest_age_s:,.1f} s",
+        "oldest waiting for": f"{state.oldest_age_s:,.1f} s",
         "documents/s": f"{state.documents_per_s:,.1f}",
         "size": output.format_bytes(state.bytes),
         "workers": len(state.workers),
@@ -196,7 +200,7 @@ def queue(
         for one in state.workers
     ]
     if rows:
-        output.print_table(("worker", "in hand", "documents/s", "since"), rows)
+        output.print_table(("worker", "in progress", "documents/s", "since"), rows)
 
 
 def _row(job: c.Job) -> list[object]:

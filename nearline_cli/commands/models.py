@@ -23,7 +23,7 @@ _NameArgument = Annotated[
     str,
     typer.Argument(
         metavar="NAME[@VERSION]",
-        help="NAME (its newest version), NAME@3 or NAME@production; KIND/NAME where two kinds have "
+        help="NAME (its newest version), NAME@3 or NAME@production; KIND/NAME if two kinds share "
         "the name.",
     ),
 ]
@@ -32,46 +32,53 @@ _NameArgument = Annotated[
 @app.command()
 def add(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the model; unique in its kind.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the model, unique within its kind.")
+    ],
     store: options.StoreOption = options.DEFAULT_STORE,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the files of this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Folder whose files are stored.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep this file.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="File to store.")] = None,
     fingerprint: Annotated[
         str,
         typer.Option(
             metavar="HEX",
-            help="What tells it from all others. \\[default: of the folder of an embedder or "
-            "reranker that under which it is served, of other files their SHA-256]",
+            help="Fingerprint of the model. \\[default: for the folder of an embedder or reranker, "
+            "the one under which it is served; for other files, their SHA-256]",
         ),
     ] = "",
     embedding: Annotated[
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="Ask this embedding service for the fingerprint and settings of its embedder or "
-            "reranker.",
+            help="Embedding service that is asked for the fingerprint and settings of its embedder "
+            "or reranker.",
         ),
     ] = "",
     training_data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What it was trained on: its SHA-256 is kept."),
+        typer.Option(metavar="FILE", help="Training data; its SHA-256 is stored."),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A figure, such as ndcg@10=0.42; may be repeated."),
+        typer.Option(
+            metavar="NAME=VALUE", help="Figure to record, such as ndcg@10=0.42; may be repeated."
+        ),
     ] = None,
-    description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    description: Annotated[str, typer.Option(help="Description of the model.")] = "",
     parent: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[@VERSION]", help="A version that it was made from; may be repeated."
+            metavar="NAME[@VERSION]", help="Version from which it was made; may be repeated."
         ),
     ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Add the next version of a model: its files, or what it is known by.
+    """Add the next version of a model: its files, or its fingerprint.
+
+    For example: nearline models add embedder my-model --folder models/my-model --metric
+    ndcg@10=0.42
 
     A prompt without a file is the one that the generation service uses.
     """
@@ -79,8 +86,8 @@ def add(
 
     registry = Registry(Store.open(store))
     if folder is not None and file is not None:
-        raise InvalidRequest("--folder and --file are both given; name one", field="file")
-    parents = [registry.resolve(one) for one in parent or ()]
+        raise InvalidRequest("--folder and --file exclude each other; use one", field="file")
+    parents = [registry.resolve(version) for version in parent or ()]
     card = model_pb2.ModelCard()
     if embedding:
         card = asyncio.run(model_cards.card_from_service(embedding, kind))
@@ -115,7 +122,7 @@ def list_models(
     store: options.StoreOption = options.DEFAULT_STORE,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """List all versions: by kind and name, the newest first."""
+    """List all versions by kind and name, newest first."""
     registry = Registry(Store.open(store))
     rows = []
     for one in [kind] if kind else KINDS:
@@ -150,7 +157,7 @@ def show(
     store: options.StoreOption = options.DEFAULT_STORE,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show what is known of a version: its figures, where it came from, its stages."""
+    """Show a version: its figures, origin and stages."""
     registry = Registry(Store.open(store))
     ref = registry.resolve(name)
     card = registry.show(ref.kind, ref.name, ref.version)
@@ -169,13 +176,15 @@ def promote(
     stage: Annotated[
         str, typer.Option(metavar="STAGE", help=f"One of {', '.join(STAGES)}.")
     ] = "production",
-    why: Annotated[str, typer.Option("--why", help="Why, for the record.")] = "",
+    why: Annotated[str, typer.Option("--why", help="Reason, for the record.")] = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Say what a version is used for from now on; the one in production before retires.
+    """Record the stage of a version; the previous production version retires.
 
-    This is a record: what is served changes with the snapshot that names the version, and with
-    services whose setting is registry:NAME@production, once they are started again.
+    For example: nearline models promote my-model@3 --stage production
+
+    This is only a record. Serving changes with the snapshot that names the version, and in services
+    whose setting is registry:NAME@production, after a restart.
     """
     from retrieval.snapshots import aliases
 

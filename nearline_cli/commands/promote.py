@@ -30,18 +30,19 @@ def promote(
     wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make a snapshot current, once the release gate has judged it beside the one that is.
+    """Make a snapshot current, after the release gate has compared it with the current one.
 
-    Routers load it beside the one they serve and flip when it is ready; `nearline status` shows
-    how far they are. With --router, --store has to name the store of the router all the same: what
-    judges is here.
+    For example: nearline snapshots promote 20260101T000000-a1 --why "new catalogue"
+
+    Routers load the snapshot alongside the served one and switch when it is ready; `nearline
+    status` shows the progress. The gate runs here, so --store is needed even with --router.
     """
     from retrieval.snapshots import aliases
 
     release_gate.check_force_reason(force, why)
     who = aliases.operator_name()
     opened = Store.open(store)
-    asked = release_gate.GateRequest(
+    request = release_gate.GateRequest(
         embedding=embedding,
         allow_model_change=allow_model_change,
         interactions=interactions,
@@ -49,7 +50,7 @@ def promote(
         redis=redis,
     )
     if not router or snapshot_id in opened.snapshot_ids(collection):
-        # Before minutes of judging, not after them; and what it is judged against stays so long.
+        # Checked before minutes of judging; and the snapshot judged against must stay current.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
     admin = open_admin(router, store, collection, redis)
     admin.check(snapshot_id)
@@ -57,12 +58,12 @@ def promote(
         opened,
         collection,
         snapshot_id,
-        asked,
+        request,
         forced_because=why if force else "",
-        elsewhere=router,
+        router=router,
         quiet=as_json,
     )
-    # The gate has just read all files.
+    # The gate has just verified the files.
     change = AliasChange(who, why, expect_epoch, gate, verify="files" in gate.failed)
     record = admin.promote(snapshot_id, change)
     admin.served(record, wait_s)
@@ -79,7 +80,10 @@ def rollback(
     wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make the snapshot before the current one current again; once more goes further back."""
+    """Make the previous snapshot current again.
+
+    Rolling back twice goes back two snapshots.
+    """
     from retrieval.snapshots import aliases
 
     who = aliases.operator_name()
@@ -92,10 +96,11 @@ def rollback(
 def prune(
     keep: Annotated[
         int,
-        typer.Option(min=0, help="Snapshots to keep beside those that are needed, newest first."),
+        typer.Option(min=0, help="Snapshots to keep in addition to those in use, newest first."),
     ] = 2,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Remove; without it nothing is removed, only shown.")
+        bool,
+        typer.Option("--yes", help="Remove them; without this, only show what would be removed."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
@@ -106,26 +111,28 @@ def prune(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Remove old snapshots, and what killed builds left behind.
+    """Remove old snapshots, and leftovers of interrupted builds.
 
-    What the aliases name now and what a rollback would go back to always stays. With --milvus-uri
-    the collections go, too, that Milvus has of snapshots of this store that are gone, and of
-    exports that were interrupted over a day ago.
+    For example: nearline snapshots prune --keep 2 --yes
+
+    Snapshots named by an alias, and the one a rollback would return to, are always kept. With
+    --milvus-uri, also removes collections in Milvus whose snapshots are gone, and exports
+    interrupted over a day ago.
     """
     from retrieval.snapshots import retention
 
     opened = Store.open(store)
     planned = retention.plan_prune(opened, collection, keep, force=force)
-    going = [one.name for one in planned if not one.kept]
+    removed = [one.name for one in planned if not one.kept]
     milvus = (opened, collection, milvus_uri, milvus_token)
-    strays = asyncio.run(milvus_target.list_strays(*milvus, going)) if milvus_uri else []
+    strays = asyncio.run(milvus_target.list_strays(*milvus, removed)) if milvus_uri else []
     dropped: list[str] = []
     if yes:
         retention.prune(opened, collection, planned)
-        # Last, so that what is not dropped now is found again.
+        # Last, so that collections that are not dropped now are found again.
         if strays:
             dropped = asyncio.run(milvus_target.remove_strays(*milvus, strays))
-    gone = "removed" if yes else "would be removed"
+    action = "removed" if yes else "would be removed"
     rows: list[dict[str, object]] = [
         {
             "collection": collection,
@@ -152,10 +159,10 @@ def prune(
             output.print_json(row)
         return
     output.print_table(
-        ("snapshot", "size", "what becomes of it"),
+        ("snapshot", "size", "action"),
         [
-            *((one.name, output.format_bytes(one.bytes), one.kept or gone) for one in planned),
-            *((one.name, f"{one.chunks:,} chunks", one.kept or gone) for one in strays),
+            *((one.name, output.format_bytes(one.bytes), one.kept or action) for one in planned),
+            *((one.name, f"{one.chunks:,} chunks", one.kept or action) for one in strays),
         ],
     )
     if not yes and not all([one.kept for one in planned] + [one.kept for one in strays]):

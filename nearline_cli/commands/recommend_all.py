@@ -1,4 +1,4 @@
-"""`nearline recommend-all`: a list for every user, into a table; goes on where it was ended."""
+"""`nearline recommend-all`: recommends for every user and writes a table; can be resumed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from index_builder.execution.progress import Progress
 
 _Rows = list[dict[str, object]]
-# Number and users of a part, and what comes of it.
+# Number and users of a part, and the rows of its lists.
 _Part = tuple[int, Sequence[str]]
 _Done = tuple[int, _Rows]
 
 _AT_ONCE = 16
-_WHAT = "what.json"
+_REQUEST = "what.json"
 _TIMEOUT_S = 30.0
 
 
@@ -44,14 +44,15 @@ def recommend_all(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="User ids, a line each. \\[default: whom the snapshot in --store learned from]",
+            help="File with one user id per line. \\[default: the users that the snapshot in "
+            "--store learned from]",
         ),
     ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,
     surface: Annotated[
-        str, typer.Option(metavar="NAME", help="Surface whose policy makes the lists.")
+        str, typer.Option(metavar="NAME", help="Surface whose policy is used.")
     ] = c.DEFAULT_SURFACE,
-    n: Annotated[int, typer.Option("-n", help="Items of a list, 1..1000.")] = 20,
+    n: Annotated[int, typer.Option("-n", help="Items per list, 1..1000.")] = 20,
     part: Annotated[
         int, typer.Option(metavar="N", min=1, help="Users whose lists are saved together.")
     ] = 1_000,
@@ -61,19 +62,21 @@ def recommend_all(
     executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make a list for every user, from a running service.
+    """Make a list for every user from a running service, and write a table.
 
-    The table has a row for each item: user_id, rank (from 1), item_id, score, snapshot_id, policy,
-    served_by. Run the same command again after a kill: it goes on with the users that are left.
+    For example: nearline recommend-all --out lists.parquet --users users.txt
+
+    The table has one row per item: user_id, rank (from 1), item_id, score, snapshot_id, policy,
+    served_by. If the command is interrupted, run it again: it continues with the remaining users.
     """
     if out.suffix != ".parquet":
         raise InvalidRequest(f"--out {out} does not end in .parquet; name it so", field="out")
     if out.exists():
-        raise Conflict(f"{out} is there already; remove it, or name another --out")
+        raise Conflict(f"{out} already exists; remove it, or name another --out")
     ids = _read(users) if users is not None else _learned(store, collection)
-    told = "\n".join(ids).encode()
-    what = {
-        "users": hashlib.sha256(told).hexdigest(),
+    joined = "\n".join(ids).encode()
+    request = {
+        "users": hashlib.sha256(joined).hexdigest(),
         "collection": collection,
         "surface": surface,
         "n": n,
@@ -81,37 +84,37 @@ def recommend_all(
     }
     folder = out.with_name(out.name + ".parts")
     with _alone(folder):
-        left = _begin(folder, what, -(-len(ids) // part))
+        left = _begin(folder, request, -(-len(ids) // part))
         parts = {number: ids[number * part : (number + 1) * part] for number in left}
-        asked = sum(map(len, parts.values()))
-        if left and not as_json and asked < len(ids):
+        remaining = sum(map(len, parts.values()))
+        if left and not as_json and remaining < len(ids):
             output.print_note(
-                f"going on: {len(ids) - asked:,} of {len(ids):,} users have their lists, of the "
-                f"time that they were made; remove {folder} to make all again"
+                f"resuming: {len(ids) - remaining:,} of {len(ids):,} users already have their "
+                f"lists; remove {folder} to make all lists again"
             )
 
-        async def run(doing: Executor, shown: Progress) -> None:
+        async def run(workers: Executor, progress: Progress) -> None:
             from index_builder.execution.executor import Job
 
             began = time.monotonic()
-            shown.start("recommend", asked, "users")
-            opened = functools.partial(_asker, address, surface, n, collection)
-            job: Job[_Part, _Done] = Job(open=opened, concurrency=1)
+            progress.start("recommend", remaining, "users")
+            open_part = functools.partial(_open_recommender, address, surface, n, collection)
+            job: Job[_Part, _Done] = Job(open=open_part, concurrency=1)
 
             def take(done: _Done) -> None:
                 number, rows = done
                 with store_errors(folder):
                     _write(folder / f"{number:08d}.parquet", rows)
-                shown.advance(len(parts[number]))
+                progress.advance(len(parts[number]))
 
-            await doing.run(job, parts.items(), take)
-            shown.end(time.monotonic() - began)
+            await workers.run(job, parts.items(), take)
+            progress.end(time.monotonic() - began)
 
         try:
-            with command_executor(executor) as doing, open_progress(as_json) as shown:
-                asyncio.run(run(doing, shown))
+            with command_executor(executor) as workers, open_progress(as_json) as progress:
+                asyncio.run(run(workers, progress))
         except KeyboardInterrupt:
-            output.print_note("interrupted; the same command goes on from here")
+            output.print_note("interrupted; run the same command again to continue")
             raise
         rows = _join(folder, out)
     record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
@@ -123,11 +126,12 @@ def recommend_all(
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder of parts; what is empty when it goes wrong is removed.
+    """Holds the lock of the folder of parts; on failure, removes the folder if it has no part.
 
-    Raises: Conflict: another run works in it.
+    Raises:
+        Conflict: Another run uses the folder.
     """
-    busy = f"another run works in {folder}; wait until it ends, or name another --out"
+    busy = f"another run uses {folder}; wait until it ends, or name another --out"
     with lock_folder(folder, busy):
         try:
             yield
@@ -142,10 +146,10 @@ def _read(path: Path) -> list[str]:
         ids = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
-            f"--users {path} cannot be read: {error}; give a file with an id on each line",
+            f"--users {path} cannot be read: {error}; give a file with one id per line",
             field="users",
         ) from error
-    return [one for one in dict.fromkeys(ids) if one]
+    return [user for user in dict.fromkeys(ids) if user]
 
 
 def _learned(store: str, collection: str) -> list[str]:
@@ -165,29 +169,33 @@ def _learned(store: str, collection: str) -> list[str]:
     return list(learned.users())
 
 
-def _begin(folder: Path, what: dict[str, Any], parts: int) -> list[int]:
-    """Returns the numbers of the parts that are left; parts of something else are an error."""
-    note = folder / _WHAT
+def _begin(folder: Path, request: dict[str, Any], parts: int) -> list[int]:
+    """Returns the numbers of the missing parts.
+
+    Raises:
+        Conflict: The folder has parts of another request.
+    """
+    note = folder / _REQUEST
     if note.exists():
         before = json.loads(note.read_text("utf-8"))
-        if before != what:
-            differs = ", ".join(key for key in what if before.get(key) != what[key])
+        if before != request:
+            differs = ", ".join(key for key in request if before.get(key) != request[key])
             raise Conflict(
-                f"{folder} holds lists that were begun with another {differs} (users are those of "
-                "the snapshot, unless --users names them); remove it to begin again, or give what "
-                "was given then"
+                f"{folder} contains lists of another {differs} (users come from the snapshot, "
+                "unless --users names them); remove it to start over, or use the same options as "
+                "then"
             )
     else:
         with store_errors(folder):
-            write_durably(note, json.dumps(what).encode())
+            write_durably(note, json.dumps(request).encode())
     return [number for number in range(parts) if not (folder / f"{number:08d}.parquet").exists()]
 
 
 @contextlib.asynccontextmanager
-async def _asker(
+async def _open_recommender(
     address: str, surface: str, n: int, collection: str
 ) -> AsyncIterator[Callable[[_Part], Awaitable[_Done]]]:
-    """Yields what makes the lists of a part, in whatever process it runs."""
+    """Yields the function that makes the lists of a part, in whichever process it runs."""
     async with RetrievalClient(address) as client:
 
         async def ask(part: _Part) -> _Done:
@@ -229,7 +237,7 @@ async def _lists(
             for _ in range(_AT_ONCE):
                 group.create_task(ask())
     except* NearlineError as failed:
-        # All of them met the same: one sentence says it.
+        # All of them failed for the same reason.
         raise first_of(failed) from None
     return [row for user in users for row in found[user]]
 
@@ -255,14 +263,14 @@ def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    # Whole under its name, or not there.
+    # Renamed once complete, so that a part is never partial.
     temporary = path.with_suffix(".writing")
     parquet.write_table(pa.Table.from_pylist(list(rows), _schema()), temporary)
     temporary.replace(path)
 
 
 def _join(folder: Path, out: Path) -> int:
-    """Writes one table of all parts, and removes them; gives its rows."""
+    """Joins all parts into one table and removes them; returns the number of rows."""
     from pyarrow import parquet
 
     rows = 0

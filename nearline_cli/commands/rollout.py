@@ -1,4 +1,4 @@
-"""`nearline rollout`: try a snapshot beside the current one, watch how it does, decide."""
+"""`nearline rollout`: tries a snapshot alongside the current one, then promotes or aborts it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admi
 from nearline_cli.terminal import alias_options, options, output
 from nearline_cli.views.rollout_view import show_status
 
-app = typer.Typer(no_args_is_help=True, help="Try a snapshot beside the current one.")
+app = typer.Typer(no_args_is_help=True, help="Try a snapshot alongside the current one.")
 
 
 class SplitBy(Enum):
-    """What requests are dealt by."""
+    """Unit by which requests are split."""
 
     USER = "user"
     SESSION = "session"
@@ -40,48 +40,50 @@ def start(
         float,
         typer.Option(
             metavar="RATIO",
-            help="Share of requests that it answers, 0..1; to change it, start again.",
+            help="Share of requests that the snapshot answers, 0..1; to change it, start again.",
         ),
     ] = 0.1,
     split_by: Annotated[
         SplitBy,
         typer.Option(
             "--split-by",
-            help="Deal by user, by session, or each request by itself. A request that names no "
-            "user is dealt by its session, and else by itself.",
+            help="Split by user, by session, or by request. A request without a user is split by "
+            "its session, or else on its own.",
         ),
     ] = SplitBy.USER,
     shadow: Annotated[
         bool,
-        typer.Option("--shadow", help="Let nobody see its answers: they are compared, not served."),
+        typer.Option(
+            "--shadow", help="Compare its answers with the current ones, but do not serve them."
+        ),
     ] = False,
     false_alarm: Annotated[
         float | None,
         typer.Option(
             metavar="RATIO",
-            help="Chance to back out a snapshot that is as good as the current one. "
+            help="Accepted probability of aborting a snapshot that is as good as the current one. "
             "\\[default: 0.01]",
         ),
     ] = None,
     latency_ratio: Annotated[
         float | None,
         typer.Option(
-            metavar="X", help="Latency that it may have, times the current one's. \\[default: 1.1]"
+            metavar="X", help="Accepted latency, relative to the current snapshot. \\[default: 1.1]"
         ),
     ] = None,
     min_recall: Annotated[
         float | None,
         typer.Option(
             metavar="RATIO",
-            help="Recall@10 that it must have; 0: any. \\[default: what its manifest promises, "
-            "less 0.05]",
+            help="Required recall@10; 0: any. \\[default: the figure in its manifest, less 0.05]",
         ),
     ] = None,
     recall_sample: Annotated[
         float | None,
         typer.Option(
             metavar="RATIO",
-            help="Share of its searches that are done again exactly to see that. \\[default: 0.05]",
+            help="Share of its searches that are repeated exactly to measure recall. \\[default: "
+            "0.05]",
         ),
     ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,
@@ -96,65 +98,68 @@ def start(
     redis: alias_options.RedisOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Have a snapshot answer a share of the requests, once the release gate has judged it.
+    """Serve a share of the requests from another snapshot, after the release gate has judged it.
 
-    Routers load it beside the current one, and back it out by themselves where it is slower, fails
-    more, finds less, or is clicked less than chance explains. What it fails at the current one
-    answers. Its embedder may be another one: routers need both (--embedding A,B).
+    For example: nearline rollout start 20260101T000000-a1 --share 0.05
+
+    Routers load it alongside the current snapshot. They abort it automatically if it is slower,
+    fails more often, finds less, or is clicked less than chance explains. Requests that fail on it
+    are answered by the current snapshot. It may have another embedder if routers have both
+    (--embedding A,B).
     """
     from retrieval.snapshots import aliases
 
     release_gate.check_force_reason(force, why)
     aliases.check_share(share)
-    given = {
+    values = {
         "false_alarm": false_alarm,
         "latency_ratio": latency_ratio,
         "min_recall": min_recall,
         "recall_sample": recall_sample,
     }
     limits = release_pb2.RolloutLimits()
-    for name, value in given.items():
+    for name, value in values.items():
         if value is not None:
             setattr(limits, name, value)
     rollout = release_pb2.Rollout(split_by=_SPLITS[split_by], shadow=shadow, limits=limits)
     who = aliases.operator_name()
     opened = Store.open(store)
     if not router or snapshot_id in opened.snapshot_ids(collection):
-        # What it is judged against stays so long.
+        # The snapshot judged against must stay current.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
-    asked = release_gate.GateRequest(
+    request = release_gate.GateRequest(
         embedding=embedding,
-        # Trying it beside the current one is what is done with another embedder.
+        # A rollout is the way to change the embedder.
         allow_model_change=True,
         interactions=interactions,
         policies=policies,
         redis=redis,
     )
-    gate = _verdict(opened, collection, snapshot_id)
+    gate = _earlier_verdict(opened, collection, snapshot_id)
     if gate is None:
         gate = release_gate.require_gate_pass(
             opened,
             collection,
             snapshot_id,
-            asked,
+            request,
             forced_because=why if force else "",
-            elsewhere=router,
+            router=router,
             quiet=as_json,
         )
     admin = open_admin(router, store, collection, redis)
     record = admin.split(snapshot_id, share, rollout, AliasChange(who, why, expect_epoch, gate))
-    _say(collection, record, as_json)
+    _print_record(collection, record, as_json)
 
 
 @app.command()
 def status(
     router: Annotated[
-        str, typer.Option("--router", metavar="HOST:PORT", help="Router to ask.")
+        str, typer.Option("--router", metavar="HOST:PORT", help="Address of the router.")
     ] = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show how a canary does, by the requests that one router answered."""
+    """Show the figures of a rollout, from the requests that one router answered."""
     reply = RouterAdmin(router, collection).rollout_status()
     show_status(collection, reply, as_json=as_json)
 
@@ -173,17 +178,17 @@ def promote(
     from retrieval.snapshots import aliases
 
     who = aliases.operator_name()
-    why = why or "tried beside the one before"
+    why = why or "tried alongside the previous one"
     admin = open_admin(router, store, collection, redis)
-    tried = admin.in_force()
-    if not tried.canary:
+    trial = admin.in_force()
+    if not trial.canary:
         raise NotFound(
-            f"no snapshot of {collection!r} is tried beside {tried.current}; begin with "
-            "`nearline rollout start ID`"
+            f"no snapshot of {collection!r} is being tried alongside {trial.current}; start one "
+            "with `nearline rollout start ID`"
         )
-    record = admin.promote(tried.canary, AliasChange(who, why, tried.epoch, tried.gate))
+    record = admin.promote(trial.canary, AliasChange(who, why, trial.epoch, trial.gate))
     admin.served(record, wait_s)
-    _say(collection, record, as_json)
+    _print_record(collection, record, as_json)
 
 
 @app.command()
@@ -194,17 +199,18 @@ def abort(
     router: alias_options.RouterOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """End the trial: the current snapshot answers everything again."""
+    """Abort the rollout: the current snapshot answers all requests again."""
     from retrieval.snapshots import aliases
 
     who = aliases.operator_name()
     record = open_admin(router, store, collection).end_split(AliasChange(who, why))
-    _say(collection, record, as_json)
+    _print_record(collection, record, as_json)
 
 
-def _verdict(store: Store, collection: str, snapshot_id: str) -> release_pb2.GateVerdict | None:
-    """Returns what the gate said of a snapshot that is tried already, and only gets another
-    share."""
+def _earlier_verdict(
+    store: Store, collection: str, snapshot_id: str
+) -> release_pb2.GateVerdict | None:
+    """Returns the gate's verdict on a snapshot that is already being tried, else None."""
     try:
         record = store.alias_in_force(collection)
     except NotFound:
@@ -213,7 +219,7 @@ def _verdict(store: Store, collection: str, snapshot_id: str) -> release_pb2.Gat
     return record.gate if same else None
 
 
-def _say(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
+def _print_record(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
     if as_json:
         output.print_json(
             {
@@ -230,8 +236,10 @@ def _say(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> No
         return
     since = f"since epoch {record.epoch}"
     if record.canary:
-        seen = ", in shadow" if record.rollout.shadow else ""
-        text = f"{record.canary} answers {record.canary_share:.1%} of {collection!r} {since}{seen}"
+        shadow = ", in shadow" if record.rollout.shadow else ""
+        text = (
+            f"{record.canary} answers {record.canary_share:.1%} of {collection!r} {since}{shadow}"
+        )
     else:
         text = f"{record.current} answers all of {collection!r} {since}"
     output.console().print(text)

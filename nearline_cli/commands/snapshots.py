@@ -1,4 +1,4 @@
-"""`nearline snapshots`: what a store holds, and whether it is intact."""
+"""`nearline snapshots`: lists, shows and verifies the snapshots of a store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from nearline.v1 import snapshot_pb2
 from nearline_cli.commands import export, gate, promote
 from nearline_cli.terminal import options, output
 
-app = typer.Typer(no_args_is_help=True, help="Look at the snapshots of a store; choose one.")
+app = typer.Typer(no_args_is_help=True, help="Show, verify, promote and prune snapshots.")
 app.command()(promote.promote)
 app.command()(gate.gate)
 app.command()(promote.rollback)
 app.command()(promote.prune)
 app.command()(export.export)
 
-_Id = Annotated[str, typer.Argument(metavar="[ID]", help="Snapshot id; left out: the current one.")]
+_IdArgument = Annotated[
+    str, typer.Argument(metavar="[ID]", help="Snapshot id. \\[default: the current one]")
+]
 
 
 @app.command("list")
@@ -55,12 +57,12 @@ def list_snapshots(
 
 @app.command()
 def show(
-    snapshot_id: _Id = "",
+    snapshot_id: _IdArgument = "",
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show where one snapshot came from and what it holds."""
+    """Show the origin and contents of a snapshot."""
     opened = Store.open(store)
     record = opened.alias_in_force(collection)
     manifest = opened.manifest(collection, snapshot_id or record.current)
@@ -78,12 +80,12 @@ def show(
 
 @app.command()
 def verify(
-    snapshot_id: _Id = "",
+    snapshot_id: _IdArgument = "",
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Read every file of a snapshot again and compare it with its manifest."""
+    """Verify every file of a snapshot against its manifest."""
     opened = Store.open(store)
     chosen = snapshot_id or opened.alias_in_force(collection).current
     start = time.perf_counter()
@@ -103,7 +105,7 @@ def verify(
         )
         return
     output.console().print(
-        f"{chosen}: {files} files, {output.format_bytes(checked)} are what the manifest says "
+        f"{chosen}: {files} files, {output.format_bytes(checked)} match the manifest "
         f"({seconds:.1f} s)"
     )
 
@@ -158,7 +160,7 @@ def _described(
         ("alias", f"{alias} since epoch {record.epoch}" if alias else ""),
         ("created", manifest.create_time.ToJsonString()),
         ("nearline, faiss", f"{manifest.nearline_version}, {manifest.faiss_version}"),
-        ("model", manifest.embedder.model or "none: the vectors were brought"),
+        ("model", manifest.embedder.model or "none: built from your own vectors"),
         ("fingerprint", manifest.embedder.fingerprint),
         ("models", ", ".join(describe_ref(one) for one in manifest.models)),
         ("dim, metric", f"{manifest.dim}, {manifest.metric}"),
@@ -172,6 +174,6 @@ def _described(
             ("recall@10", f"{quality.recall_at_10:.4f} over {quality.queries} golden queries")
         )
     for source in manifest.sources:
-        bad = f", {source.bad_rows} bad rows left out" if source.bad_rows else ""
+        bad = f", {source.bad_rows} malformed rows left out" if source.bad_rows else ""
         rows.append(("source", f"{source.uri}: {source.documents} documents{bad}"))
     return rows

@@ -77,24 +77,24 @@ def show(
         async with RetrievalClient(address) as client:
             return await client.get_user(user_id, collection=collection)
 
-    kept = asyncio.run(read())
+    stored = asyncio.run(read())
     if as_json:
-        output.print_json(output.json_record(asdict(kept)))
+        output.print_json(output.json_record(asdict(stored)))
         return
-    if not (kept.interactions or kept.learned or kept.deleted):
+    if not (stored.interactions or stored.learned or stored.deleted):
         print(f"nothing is stored about {user_id}")
         return
     for title, interactions in (
-        ("recorded", kept.interactions),
-        ("learned by the snapshot", kept.learned),
+        ("recorded", stored.interactions),
+        ("learned by the snapshot", stored.learned),
     ):
         rows = [
             ("" if one.time is None else f"{one.time:%F %T}", one.kind, one.item_id)
             for one in interactions
         ]
         output.print_table((title, "kind", "item"), rows)
-    if kept.deleted is not None:
-        print(f"deleted {kept.deleted:%F %T} UTC")
+    if stored.deleted is not None:
+        print(f"deleted {stored.deleted:%F %T} UTC")
 
 
 @app.command()

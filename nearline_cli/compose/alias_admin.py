@@ -1,4 +1,4 @@
-"""Who changes which snapshot answers: a router that is asked to, or this process, in the store."""
+"""Changes the aliases of a collection: through a router, or directly in the store."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _R = TypeVar("_R")
 
 
 class AliasChange(NamedTuple):
-    """What goes with a change of the aliases.
+    """Details of a change of the aliases.
 
-    who, why: For the record. expected_epoch: Refuse unless this is the epoch in force; 0: whatever
-    it is. gate: What the gate said of the snapshot; None: it was not asked. verify: Read the files
-    of what is promoted first; a router does in any case.
+    who, why: For the record. expected_epoch: Refuse unless this is the current epoch; 0 accepts
+        any. gate: Verdict of the release gate, if it was asked. verify: Whether to verify the files
+        of the promoted snapshot first; a router always does.
     """
 
     who: str
@@ -32,11 +32,11 @@ class AliasChange(NamedTuple):
 
 
 class RouterAdmin:
-    """Changes the aliases of a collection by asking a router; its calls block.
+    """Changes the aliases of a collection through a router; its calls block.
 
     Args:
         address: host:port of the router.
-        collection: The collection.
+        collection: Name of the collection.
     """
 
     def __init__(self, address: str, collection: str) -> None:
@@ -44,18 +44,18 @@ class RouterAdmin:
         self._collection = collection
 
     def check(self, snapshot_id: str) -> None:
-        """Does nothing: the router looks into a change log of its own, when it is asked."""
+        """Does nothing: the router checks its own change log when it promotes."""
 
     def in_force(self) -> snapshot_pb2.AliasRecord:
-        """Reads the alias record in force."""
+        """Returns the current alias record."""
         return self._ask(lambda admin: admin.aliases(self._collection)).in_force
 
     def rollout_status(self) -> admin_pb2.GetRolloutStatusResponse:
-        """Returns how a trial does."""
+        """Returns the status of a rollout."""
         return self._ask(lambda admin: admin.rollout_status(self._collection))
 
     def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Makes a snapshot current; gives the new record."""
+        """Makes a snapshot current; returns the new record."""
         return self._ask(
             lambda admin: admin.promote(
                 snapshot_id,
@@ -68,7 +68,7 @@ class RouterAdmin:
         )
 
     def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Makes the snapshot before the current one current again."""
+        """Makes the previous snapshot current again; returns the new record."""
         return self._ask(
             lambda admin: admin.roll_back(
                 self._collection,
@@ -81,7 +81,7 @@ class RouterAdmin:
     def split(
         self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
     ) -> snapshot_pb2.AliasRecord:
-        """Has a snapshot tried beside the current one."""
+        """Starts the trial of a snapshot; returns the new record."""
         return self._ask(
             lambda admin: admin.split(
                 canary,
@@ -96,7 +96,7 @@ class RouterAdmin:
         )
 
     def end_split(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Ends that."""
+        """Ends the trial; returns the new record."""
         return self._ask(
             lambda admin: admin.split(
                 "", collection=self._collection, who=change.who, why=change.why
@@ -104,9 +104,10 @@ class RouterAdmin:
         )
 
     def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
-        """Waits until the router serves a record; 0 s: does not.
+        """Waits until the router serves a record; 0 s does not wait.
 
-        Raises: NotReady: it cannot get the snapshot ready, or not in time.
+        Raises:
+            NotReady: The router cannot load the snapshot, or not in time.
         """
         if wait_s:
             self._ask(lambda admin: _served(admin, self._collection, record, wait_s))
@@ -120,12 +121,13 @@ class RouterAdmin:
 
 
 class StoreAdmin:
-    """Does in a store what `RouterAdmin` asks for.
+    """Changes the aliases of a collection in a store.
 
     Args:
         store: The store.
-        collection: The collection.
-        redis: Holds the change log, which a snapshot has to be followed from; empty: it need not.
+        collection: Name of the collection.
+        redis: Holds the change log, from which a snapshot must be followable. If empty, this is not
+            checked.
     """
 
     def __init__(self, store: Store, collection: str, redis: str = "") -> None:
@@ -134,15 +136,15 @@ class StoreAdmin:
         self._redis = redis
 
     def check(self, snapshot_id: str) -> None:
-        """Raises for a snapshot that the change log cannot be followed from."""
+        """Raises if the change log cannot be followed from the snapshot."""
         self._check(self._store.manifest(self._collection, snapshot_id))
 
     def in_force(self) -> snapshot_pb2.AliasRecord:
-        """Reads the alias record in force."""
+        """Returns the current alias record."""
         return self._store.alias_in_force(self._collection)
 
     def promote(self, snapshot_id: str, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Makes a snapshot current; gives the new record."""
+        """Makes a snapshot current; returns the new record."""
         from retrieval.snapshots import aliases
 
         return aliases.promote(
@@ -158,7 +160,7 @@ class StoreAdmin:
         )
 
     def roll_back(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Makes the snapshot before the current one current again."""
+        """Makes the previous snapshot current again; returns the new record."""
         from retrieval.snapshots import aliases
 
         return aliases.roll_back(
@@ -173,7 +175,7 @@ class StoreAdmin:
     def split(
         self, canary: str, share: float, rollout: release_pb2.Rollout, change: AliasChange
     ) -> snapshot_pb2.AliasRecord:
-        """Has a snapshot tried beside the current one."""
+        """Starts the trial of a snapshot; returns the new record."""
         from retrieval.snapshots import aliases
 
         return aliases.split(
@@ -190,13 +192,13 @@ class StoreAdmin:
         )
 
     def end_split(self, change: AliasChange) -> snapshot_pb2.AliasRecord:
-        """Ends that."""
+        """Ends the trial; returns the new record."""
         from retrieval.snapshots import aliases
 
         return aliases.end_split(self._store, self._collection, who=change.who, why=change.why)
 
     def served(self, record: snapshot_pb2.AliasRecord, wait_s: float) -> None:
-        """Does nothing: a store serves nobody."""
+        """Does nothing: a store has no services."""
 
     @cached_property
     def _check(self) -> Callable[[snapshot_pb2.Manifest], None]:
@@ -220,13 +222,12 @@ class StoreAdmin:
 def open_admin(
     router: str, store: str, collection: str, redis: str = ""
 ) -> RouterAdmin | StoreAdmin:
-    """Returns who changes the aliases: a router, or, where none is named, this process in the
-    store.
+    """Returns the admin of a router, or of the store if no router is named.
 
     Args:
-        router: host:port; empty: none.
+        router: host:port. Optional.
         store: Folder or URL of the store.
-        collection, redis: As in `StoreAdmin`.
+        collection, redis: See `StoreAdmin`.
     """
     if router:
         return RouterAdmin(router, collection)
@@ -247,12 +248,12 @@ async def _served(
                 return
             if found.newest_epoch == record.epoch and found.problem:
                 raise NotReady(
-                    f"{since} goes on serving {found.snapshot_id}: {found.problem}; mend it, or "
-                    "roll back"
+                    f"{since} still serves {found.snapshot_id}: {found.problem}; fix it, or roll "
+                    "back"
                 )
         if loop.time() >= deadline:
             raise NotReady(
-                f"{since} does not serve it after {wait_s:g} s; `nearline status` shows how far "
-                "it is"
+                f"{since} does not serve it after {wait_s:g} s; `nearline status` shows the "
+                "progress"
             )
         await asyncio.sleep(_POLL_S)

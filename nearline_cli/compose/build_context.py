@@ -1,4 +1,4 @@
-"""What commands that build share: the embedding service, the executor, and how far they are."""
+"""What build commands share: the embedding service and the executor."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def command_executor(options: ExecutorOptions, *, dimensions: int = 0) -> Iterat
     from index_builder.execution.executor_factory import open_executor
 
     with open_executor(
-        options.executor, options.ray_address, lambda: _workers_model(dimensions)
+        options.executor, options.ray_address, lambda: _worker_settings(dimensions)
     ) as executor:
         yield executor
 
 
-def _workers_model(dimensions: int) -> EmbeddingSettings:
-    """Returns the settings that the embedding service started by a command has, too."""
+def _worker_settings(dimensions: int) -> EmbeddingSettings:
+    """Returns the settings of the embedding model, as the service of a command has them."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 
@@ -70,16 +70,17 @@ async def open_embedder(
     """Yields a client of the embedding service at an address, or of one started for the block.
 
     Args:
-        address: Of the service; empty: one is started.
-        quiet: Say nothing of that.
-        dimensions: Numbers kept of each vector by the one that is started; 0: its settings say.
-        store: Store whose models its settings may name; empty: its settings say.
-    Raises: InvalidRequest: an address and dimensions.
+        address: Address of the service. If empty, one is started.
+        quiet: Whether to report nothing on standard error.
+        dimensions: Length to which a started service cuts vectors; 0 leaves it to its settings.
+        store: Store whose models the settings of a started service may name. Optional.
+    Raises:
+        InvalidRequest: Both an address and dimensions are given.
     """
     if address and dimensions:
         raise InvalidRequest(
-            f"--dimensions {dimensions} is of an embedding service that is started here, and "
-            f"--embedding names {address}; leave one out, or start that one with --dimensions",
+            f"--dimensions {dimensions} applies to an embedding service that is started here, but "
+            f"--embedding names {address}; leave one out, or start that service with --dimensions",
             field="dimensions",
         )
     if address:
@@ -87,7 +88,7 @@ async def open_embedder(
             yield client
         return
     if not quiet:
-        output.print_note("starting the embedding service (the first time it prepares the model)")
+        output.print_note("starting the embedding service (the first start prepares the model)")
     words = [*(("--dimensions", str(dimensions)) if dimensions else ())]
     words += ("--store", store) if store else ()
     async with embedding_process(words) as service, EmbeddingClient(service.address) as client:

@@ -1,4 +1,4 @@
-"""The change log of a collection, as commands open it."""
+"""Opens the change log of a collection for commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from index_builder.options.build_options import BuildOptions
     from retrieval.changelog.redis_log import RedisLog
 
-# Where `nearline up` starts its Redis.
+# Address of the Redis that `nearline up` starts.
 _DEFAULT_REDIS = f"redis://{options.DEFAULT_HOST}:{options.DEFAULT_PORT + 4}/0"
 RedisOption = Annotated[
     str,
@@ -32,19 +32,22 @@ RedisOption = Annotated[
 
 @contextlib.asynccontextmanager
 async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIterator[RedisLog]:
-    """Yields the change log of a collection for the block.
+    """Yields the change log of a collection for the duration of the block.
 
     Args:
-        redis: Where it is; empty: where `nearline up` has it.
-    Raises: NotFound: the collection has none.
+        store: The store.
+        collection: Name of the collection.
+        redis: URL of its Redis. If empty, that of `nearline up`.
+    Raises:
+        NotFound: The collection has no change log.
     """
     from retrieval.changelog.registry import ChangeLogs
     from retrieval.snapshots.aliases import operator_name
 
     if store.log_in_force(collection) is None:
         raise NotFound(
-            f"collection {collection!r} has no change log in {store.url}; it gets one when items "
-            "of it are first changed"
+            f"collection {collection!r} has no change log in {store.url}; the first change of an "
+            "item creates it"
         )
     logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=operator_name())
     try:
@@ -57,7 +60,9 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
 async def open_change_log_if_any(
     store: str, collection: str, redis: str
 ) -> AsyncIterator[RedisLog | None]:
-    """Yields the change log of a collection for the block; None where it has none."""
+    """Yields the change log of a collection for the duration of the block, or None if it has
+    none.
+    """
     opened = Store.open(store)
     if opened.log_in_force(collection) is None:
         yield None

@@ -1,4 +1,4 @@
-"""A Milvus that commands write snapshots to: options, its client, and what stays there."""
+"""A Milvus that commands write snapshots to: options, client, temporary exports and leftovers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ MilvusUriOption = Annotated[
         "--milvus-uri",
         envvar="NEARLINE_RETRIEVAL_MILVUS_URI",
         metavar="URI",
-        help="A Milvus: http://HOST:PORT, https://HOST:PORT, or a file that ends in .db for Milvus "
-        "Lite.",
+        help="URI of Milvus: http://HOST:PORT, https://HOST:PORT, or a .db file for Milvus Lite.",
     ),
 ]
 MilvusTokenOption = Annotated[
@@ -32,20 +31,20 @@ MilvusTokenOption = Annotated[
         "--milvus-token",
         envvar="NEARLINE_RETRIEVAL_MILVUS_TOKEN",
         metavar="TOKEN",
-        help="Says who asks the Milvus: USER:PASSWORD, or an API key.",
+        help="Credentials for Milvus: USER:PASSWORD, or an API key.",
     ),
 ]
 
 
 class MilvusIndex(StrEnum):
-    """How Milvus searches."""
+    """Index of the vectors in Milvus."""
 
     HNSW = "HNSW"
     FLAT = "FLAT"
 
 
 class MilvusTarget(NamedTuple):
-    """A Milvus, and how it is to search."""
+    """A Milvus, and the index to build in it."""
 
     uri: str
     token: str
@@ -53,13 +52,16 @@ class MilvusTarget(NamedTuple):
 
     @property
     def router(self) -> list[str]:
-        """The arguments of a router before it."""
+        """Arguments of a router that serves from this Milvus."""
         words = ["--backend", "milvus", "--milvus-uri", self.uri]
         return [*words, "--milvus-token", self.token] if self.token else words
 
 
 class TemporaryExport(NamedTuple):
-    """A snapshot in a Milvus for a while. name: Of the collection. version: Of the Milvus."""
+    """A snapshot in Milvus for the duration of a block.
+
+    name: Name of its collection in Milvus. version: Version of Milvus.
+    """
 
     name: str
     version: str
@@ -69,7 +71,7 @@ class TemporaryExport(NamedTuple):
 async def export_temporarily(
     folder: Path, collection: str, target: MilvusTarget
 ) -> AsyncIterator[TemporaryExport]:
-    """Has the current snapshot of a collection in a Milvus for the length of the block."""
+    """Exports the current snapshot of a collection to Milvus for the duration of the block."""
     store = Store(folder)
     snapshot_id = store.alias_in_force(collection).current
     async with open_milvus(target.uri, target.token) as client:
@@ -87,7 +89,7 @@ async def export_temporarily(
 async def list_strays(
     store: Store, collection: str, uri: str, token: str, removing: Collection[str]
 ) -> list[ExportedCollection]:
-    """Returns what becomes of the collections of a Milvus; see `plan_collection_prune`."""
+    """Returns the collections that pruning would drop from Milvus; see `plan_collection_prune`."""
     from retrieval.milvus.orphan_collections import plan_collection_prune
 
     async with open_milvus(uri, token) as client:
@@ -97,7 +99,7 @@ async def list_strays(
 async def remove_strays(
     store: Store, collection: str, uri: str, token: str, planned: list[ExportedCollection]
 ) -> list[str]:
-    """Drops collections of a Milvus; see `retrieval.milvus.orphan_collections.drop_collections`."""
+    """Drops collections from Milvus; see `drop_collections`."""
     from retrieval.milvus.orphan_collections import drop_collections
 
     async with open_milvus(uri, token) as client:

@@ -1,4 +1,4 @@
-"""What `nearline models add` puts on a card: from the options, a running service, or the files."""
+"""Model cards of `nearline models add`: from options, a running service, or files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from nearline.v1 import model_pb2, snapshot_pb2
 
 
 async def card_from_service(address: str, kind: str) -> model_pb2.ModelCard:
-    """Returns what a running embedding service says of a model of its.
+    """Returns the card of a model of a running embedding service.
 
-    Raises: InvalidRequest: it has no model of that kind.
+    Raises:
+        InvalidRequest: The service has no model of that kind.
     """
     from index_builder.pipeline.model_registration import embedder_card
 
@@ -44,11 +45,16 @@ def complete_card(
     metrics: Sequence[str],
     training_data: Path | None,
 ) -> None:
-    """Adds what was said to what a service says.
+    """Adds the options of the command to a card.
 
     Args:
-        metrics: Each NAME=VALUE. training_data: File that is hashed; None: not known.
-    Raises: InvalidRequest: a metric that is none, or a fingerprint that the service does not have.
+        card: Card to complete.
+        fingerprint: Fingerprint of the model. Optional.
+        description: Description of the model.
+        metrics: Figures, each NAME=VALUE.
+        training_data: File whose hash is recorded. Optional.
+    Raises:
+        InvalidRequest: A metric is malformed, or the service has another fingerprint.
     """
     from retrieval.snapshots.aliases import operator_name
 
@@ -60,15 +66,15 @@ def complete_card(
         )
     card.who, card.description = operator_name(), description
     card.ref.fingerprint = card.ref.fingerprint or fingerprint
-    for one in metrics:
-        name, equals, value = one.rpartition("=")
+    for metric in metrics:
+        name, equals, value = metric.rpartition("=")
         try:
             card.metrics[name] = float(value)
         except ValueError:
             name = ""
         if not name or not equals:
             raise InvalidRequest(
-                f"--metric {one!r} is no figure; write NAME=VALUE, such as ndcg@10=0.42",
+                f"--metric {metric!r} is not a figure; write NAME=VALUE, such as ndcg@10=0.42",
                 field="metric",
             )
     if training_data is not None:
@@ -77,11 +83,15 @@ def complete_card(
 
 
 def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
-    """Fills in the fingerprint under which the model in a folder is served.
+    """Sets the fingerprint under which the model in a folder is served.
 
     Args:
-        kind: Of an embedder or a reranker there is one; of others it is that of their files.
-    Raises: InvalidRequest: the card has another. SettingsError: it is no model that is served.
+        card: Card to complete.
+        kind: Kind of the model; only embedders and rerankers have such a fingerprint.
+        folder: Folder with the model.
+    Raises:
+        InvalidRequest: The card has another fingerprint.
+        SettingsError: The model cannot be served.
     """
     if kind == "embedder":
         from embedding.model import read_model
@@ -98,8 +108,8 @@ def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
         return
     if card.ref.fingerprint not in ("", found):
         raise InvalidRequest(
-            f"the model in {folder} has fingerprint {found}, {card.ref.fingerprint} was said; what "
-            "is served with fewer --dimensions is added without --folder",
+            f"the model in {folder} has fingerprint {found}, not {card.ref.fingerprint}; add a "
+            "model that is served with fewer --dimensions without --folder",
             field="fingerprint",
         )
     card.ref.fingerprint = found
@@ -107,7 +117,7 @@ def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def shipped_prompt() -> Iterator[Path]:
-    """Yields a file with the prompt that the generation service uses, for the block."""
+    """Yields a file with the prompt that the generation service uses."""
     from generation.writers.instructions import DEFAULT_INSTRUCTIONS
 
     with tempfile.TemporaryDirectory(prefix="nearline-prompt-") as folder:

@@ -1,4 +1,4 @@
-"""What commands share that ask the release gate: options, the asking, and how it is told."""
+"""The release gate for commands: options, judging, and the report on the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ NOT_JUDGED = "not judged"
 ForceOption = Annotated[
     bool,
     typer.Option(
-        "--force", help="Go on although the gate refuses it; --why is needed, and recorded."
+        "--force",
+        help="Proceed although the gate refuses the snapshot; --why is required and recorded.",
     ),
 ]
 ForcePromoteOption = Annotated[
@@ -33,7 +34,7 @@ ForcePromoteOption = Annotated[
     typer.Option(
         "--force-promote",
         metavar="REASON",
-        help="Serve the snapshot although the release gate refuses it; the reason is recorded.",
+        help="Serve the snapshot even if the release gate refuses it; the reason is recorded.",
     ),
 ]
 EmbeddingOption = Annotated[
@@ -41,37 +42,38 @@ EmbeddingOption = Annotated[
     typer.Option(
         "--embedding",
         metavar="HOST:PORT",
-        help="Embedding service for texts of the gate; with commas, several. \\[default: what "
-        "needs one is skipped]",
+        help="Embedding services for the gate's queries, separated by commas. \\[default: checks "
+        "that need one are skipped]",
     ),
 ]
 ModelChangeOption = Annotated[
     bool,
-    typer.Option(
-        "--allow-model-change", help="Another embedder is wanted, and the routers have it."
-    ),
+    typer.Option("--allow-model-change", help="Allow another embedder; routers must have it."),
 ]
 InteractionsOption = Annotated[
     Path | None,
     typer.Option(
         "--interactions",
         metavar="FILE",
-        help="What users did after the snapshot learned, to judge its lists by, with columns user, "
-        "item and time: .csv, .csv.gz, .tsv or .parquet. \\[default: what --redis has]",
+        help="Interactions after the snapshot learned, to judge its recommendations: columns user, "
+        "item and time in .csv, .csv.gz, .tsv or .parquet. \\[default: those recorded in --redis]",
     ),
 ]
 PoliciesOption = Annotated[
     Path | None,
     typer.Option(
-        "--policies", metavar="FILE", help="Policies of the surfaces, as the routers have them."
+        "--policies",
+        metavar="FILE",
+        help="File with the policies of surfaces, as used by the routers.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRequest:
-    """What the gate is told; see the options above. redis: Holds the change log and what users did;
-    empty: neither is looked at.
+    """Inputs of the gate; see the options above.
+
+    redis: Holds the change log and recorded interactions. Optional.
     """
 
     embedding: str = ""
@@ -82,18 +84,19 @@ class GateRequest:
 
 
 def check_force_reason(force: bool, why: str) -> None:
-    """Raises InvalidRequest where something is forced without a reason."""
+    """Raises InvalidRequest if --force is used without a reason."""
     if force and not why.strip():
         raise InvalidRequest(
-            "--force goes past the release gate, and the record has to say why; add --why REASON",
+            "--force overrides the release gate, which needs a reason for the record; add --why "
+            "REASON",
             field="why",
         )
 
 
 def judge_snapshot(
-    store: Store, collection: str, snapshot_id: str, asked: GateRequest
+    store: Store, collection: str, snapshot_id: str, request: GateRequest
 ) -> tuple[GateReport, str]:
-    """Asks the gate, beside what is live now, and keeps its report.
+    """Judges a snapshot against the live one, and stores the report.
 
     Returns: The report, and its path in the store.
     """
@@ -107,10 +110,10 @@ def judge_snapshot(
 
     manifest = store.manifest(collection, snapshot_id)
     later: Interactions | None = None
-    if asked.interactions is not None:
-        later = InteractionOptions().load(asked.interactions).interactions
-    policies = read_policies(asked.policies) if asked.policies else None
-    addresses = [one.strip() for one in asked.embedding.split(",") if one.strip()]
+    if request.interactions is not None:
+        later = InteractionOptions().load(request.interactions).interactions
+    policies = read_policies(request.policies) if request.policies else None
+    addresses = [one.strip() for one in request.embedding.split(",") if one.strip()]
     for one in addresses:
         check_address(one, "--embedding")
 
@@ -120,11 +123,11 @@ def judge_snapshot(
                 one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
             }
             found = later
-            if asked.redis:
-                found = await _recorded(store, collection, asked.redis, manifest, later)
+            if request.redis:
+                found = await _recorded(store, collection, request.redis, manifest, later)
             options = GateOptions(
                 embedders=embedders,
-                allow_model_change=asked.allow_model_change,
+                allow_model_change=request.allow_model_change,
                 later=found,
                 policies=policies,
             )
@@ -140,31 +143,36 @@ def require_gate_pass(
     store: Store,
     collection: str,
     snapshot_id: str,
-    asked: GateRequest,
+    request: GateRequest,
     *,
     forced_because: str,
-    elsewhere: str,
+    router: str,
     quiet: bool,
 ) -> release_pb2.GateVerdict:
-    """Asks the gate before an alias record is made; shows what it found.
+    """Judges a snapshot before a change of the aliases, and prints the report.
 
     Args:
-        forced_because: Why the snapshot goes live whatever it says; empty: then it does not.
-        elsewhere: A router that is asked to promote; empty: none is, the store is changed here.
-        quiet: Print nothing.
+        store: The store.
+        collection: Name of the collection.
+        snapshot_id: Snapshot to judge.
+        request: Inputs of the gate.
+        forced_because: Reason to promote the snapshot even if the gate refuses it. Optional.
+        router: Address of the router that promotes, or empty if the store is changed directly.
+        quiet: Whether to print nothing.
     Returns: The verdict, for the record.
-    Raises: GateFailed: it is refused, and nothing forces it. InvalidRequest: a router is asked, and
-        this store is not its store.
+    Raises:
+        GateFailed: The gate refuses the snapshot, and no reason overrides it.
+        InvalidRequest: The store is not that of the router.
     """
-    if elsewhere and snapshot_id not in store.snapshot_ids(collection):
+    if router and snapshot_id not in store.snapshot_ids(collection):
         if forced_because:
             return release_pb2.GateVerdict(failed=[NOT_JUDGED], forced_because=forced_because)
         raise InvalidRequest(
-            f"the release gate judges here, and {store.url} has no snapshot {snapshot_id}; name "
-            f"the store of {elsewhere} with --store, or go past it with --force --why REASON",
+            f"the release gate runs here, but {store.url} has no snapshot {snapshot_id}; name the "
+            f"store of {router} with --store, or override the gate with --force --why REASON",
             field="store",
         )
-    report, path = judge_snapshot(store, collection, snapshot_id, asked)
+    report, path = judge_snapshot(store, collection, snapshot_id, request)
     if not quiet:
         print_gate_report(report, path, store)
     if not (report.passed or forced_because):
@@ -179,7 +187,7 @@ async def _recorded(
     manifest: snapshot_pb2.Manifest,
     rows: Interactions | None,
 ) -> Interactions | None:
-    """Adds what users did as a running service recorded it; archives deletions, to know them."""
+    """Adds recorded interactions; archives deletions first, so that they are taken into account."""
     from index_builder.interactions.merge import NO_INTERACTIONS
     from index_builder.interactions.recorded_interactions import add_recorded
     from nearline_cli.compose.change_log import open_change_log
@@ -196,9 +204,9 @@ async def _recorded(
 
 
 def print_gate_report(report: GateReport, path: str, store: Store) -> None:
-    """Prints what the gate found, and where the page is."""
+    """Prints the checks of the gate, and the address of the report."""
     output.print_table(
-        ("check", "outcome", "value", "limit", "what was found"),
+        ("check", "outcome", "value", "limit", "finding"),
         [(one.name, one.outcome.value, one.value, one.limit, one.message) for one in report.checks],
     )
     page = path.removesuffix(".json") + ".html"
@@ -206,9 +214,10 @@ def print_gate_report(report: GateReport, path: str, store: Store) -> None:
 
 
 def gate_failure(report: GateReport, path: str) -> GateFailed:
-    """Returns the error of a snapshot that the gate refuses."""
-    told = "".join(f"\n  {one.name}: {one.message}" for one in report.failed)
+    """Returns the error for a snapshot that the gate refuses."""
+    reasons = "".join(f"\n  {one.name}: {one.message}" for one in report.failed)
     return GateFailed(
-        f"the release gate refuses {report.snapshot_id}:{told}\n"
-        f"Mend it and build again, or promote it with --force --why REASON; {path} has the figures"
+        f"the release gate refuses {report.snapshot_id}:{reasons}\n"
+        f"Fix this and build again, or promote it with --force --why REASON; see {path} for the "
+        "figures"
     )
