@@ -99,7 +99,7 @@ async def test_two_at_once_and_a_service_that_is_away_are_told_in_a_sentence(
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         code, said = await command(running, "--out", str(out))
-        assert code == 1 and "another run works in" in json.loads(said)["message"]
+        assert code == 1 and "another run uses" in json.loads(said)["message"]
         os.close(descriptor)
         for words, wrong in (
             (("--surface", "nope"), "surface 'nope' has no policy"),

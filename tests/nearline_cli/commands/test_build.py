@@ -95,7 +95,7 @@ def test_eval_does_not_tune_what_it_does_not_build(
 ) -> None:
     given = ["--data", str(tmp_path), "--tune-on", str(tmp_path), "--address", "127.0.0.1:1"]
     assert _run("eval", "retrieval", *given) == 2
-    assert "with --address nothing is; leave out one of them" in capsys.readouterr().err
+    assert "--address names a running router; leave out one of them" in capsys.readouterr().err
 
 
 @pytest.mark.service

@@ -35,7 +35,7 @@ def test_a_snapshot_is_exported_once_and_pruned_with_its_snapshot(
     assert "write: 8 chunks in" in done.stderr
     again = nearline("snapshots", "export", "current", *there, "--index", "FLAT")
     assert again.returncode == 0, again.stderr
-    assert "already" in again.stdout and "--again writes it again" in again.stdout
+    assert "already" in again.stdout and "use --again to write it again" in again.stdout
     second = snapshot(root)
     anew = nearline("snapshots", "export", first, *there, "--again", "--json")
     assert again.returncode == 0, anew.stderr

@@ -199,7 +199,7 @@ async def test_a_job_goes_on_where_it_is(
         (("one", "--collection", "a/b"), "collection name 'a/b' is not allowed"),
         (("one", "--tenant", ""), "tenant is empty"),
         (("one", "--tenant", "t" * 129), "tenant has 129 bytes"),
-        (("empty.jsonl",), "there are no documents"),
+        (("empty.jsonl",), "no documents found"),
         (("broken.parquet",), "not a Parquet file"),
     ],
 )
@@ -257,7 +257,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             _, error = await asyncio.to_thread(process.communicate)
         assert process.returncode == 130
-        assert f"all of job {job.job_id} is submitted, and workers go on with it" in error
+        assert f"job {job.job_id} is fully submitted, and workers continue with it" in error
         assert (await client.queue()).waiting == 600
 
 

@@ -132,7 +132,7 @@ def test_dead_letters_are_shown_put_back_and_deleted(
     assert asked("delete", letters[0]["letter_id"]) == (0, [{"deleted": 1}])
     assert "1 deleted" in jobs("delete", "--all", *of_tenant).stdout
     assert asked("dead", *of_tenant) == (0, [])
-    assert "there are no such" in jobs("requeue", "--all", *of_tenant).stderr
+    assert "no dead letters found" in jobs("requeue", "--all", *of_tenant).stderr
     assert asked("delete", "--all", *of_tenant) == (0, [{"deleted": 0}])
 
 
@@ -167,7 +167,7 @@ def test_the_queue_and_its_workers_are_shown(jobs: Run, asked: Asked) -> None:
     assert (code, len(state["workers"])) == (0, 1)
     assert state["lag"] == state["waiting"] + state["in_hand"] + state["delayed"]
     table = jobs("queue").stdout
-    assert "oldest has waited" in table and state["workers"][0]["worker_id"] in table
+    assert "oldest waiting for" in table and state["workers"][0]["worker_id"] in table
 
 
 async def test_what_waits_is_cancelled(tmp_path: Path, nearline: Run) -> None:
@@ -198,9 +198,9 @@ async def test_what_waits_is_cancelled(tmp_path: Path, nearline: Run) -> None:
         (("wait", "nobody"), "there is no job 'nobody'", 1),
         (("results", "nobody"), "there is no job 'nobody'", 1),
         (("cancel", "a b"), "job_id is 'a b'", 2),
-        (("requeue",), "name dead letters, or give --all, and not both", 2),
-        (("delete", "1-1", "--all"), "and not both", 2),
-        (("requeue", "1-1", "--tenant", "t"), "--tenant and --job go with --all", 2),
+        (("requeue",), "name dead letters, or use --all, but not both", 2),
+        (("delete", "1-1", "--all"), "but not both", 2),
+        (("requeue", "1-1", "--tenant", "t"), "--tenant and --job can only be used with --all", 2),
         (("requeue", "1-1"), "there is no dead letter '1-1'", 1),
         (("delete", "x"), "'x' is no dead letter", 2),
         (("list", "--state", "lost"), "'lost' is not one of", 2),

@@ -130,7 +130,7 @@ def test_what_cannot_be_done_is_told(models: Told, words: tuple[str, ...], messa
 def test_a_folder_of_another_model_than_was_said_is_refused(models: Told, tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "model"))
     (error,) = models("add", "embedder", "m", "--folder", folder, "--fingerprint", "ff", code=2)
-    assert "is added without --folder" in str(error["message"])
+    assert "that is served with fewer --dimensions without --folder" in str(error["message"])
 
 
 def test_people_get_tables(
@@ -225,7 +225,7 @@ def test_more_embedding_services_are_refused_where_nothing_needs_one(
     nearline: Run, store: Path
 ) -> None:
     done = nearline("up", "--store", str(store), "--port", "0", "--also-embedding", "m")
-    assert done.returncode == 2 and "leave --also-embedding out" in done.stderr
+    assert done.returncode == 2 and "leave out --also-embedding" in done.stderr
 
 
 def test_dimensions_and_another_embedding_service_exclude_each_other(
@@ -234,7 +234,7 @@ def test_dimensions_and_another_embedding_service_exclude_each_other(
     (tmp_path / "a.jsonl").write_text('{"id": "a", "text": "A kettle."}\n')
     words = ("--embedding", "127.0.0.1:1", "--dimensions", "64")
     done = nearline("build", "--corpus", "a.jsonl", "--store", "s", *words)
-    assert done.returncode == 2 and "start that one with --dimensions" in done.stderr
+    assert done.returncode == 2 and "start that service with --dimensions" in done.stderr
 
 
 @pytest.mark.service

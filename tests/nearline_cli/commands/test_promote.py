@@ -91,7 +91,7 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
         asked = ("snapshots", "promote", other, "--router", router.address, "--wait", "20")
         done = nearline(*asked, *FORCED)
         assert done.returncode == 1
-        assert f"goes on serving {first}: SnapshotMismatch" in done.stderr
+        assert f"still serves {first}: SnapshotMismatch" in done.stderr
 
 
 async def test_what_is_built_goes_live_in_what_runs(store: Path, up: Callable[..., Up]) -> None:

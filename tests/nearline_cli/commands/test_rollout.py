@@ -46,7 +46,7 @@ def test_a_trial_that_is_ended_leaves_what_was(run: Run, tmp_path: Path) -> None
     old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
     new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
     message = run("rollout", "promote", code=1)["message"]
-    assert "nothing" not in message and "begin with `nearline rollout start ID`" in message
+    assert "nothing" not in message and "start one with `nearline rollout start ID`" in message
     fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
     told = run("rollout", "start", fewer, "--force", "--why", "fewer on purpose")
     assert told["why"] == "fewer on purpose"

@@ -137,7 +137,7 @@ def test_a_damaged_snapshot_is_told_before_anything_is_served(nearline: Run, sto
         (("--backend", "milvus"), "--backend milvus needs --milvus-uri"),
         (
             ("--backend", "milvus", "--milvus-uri", "http://127.0.0.1:1", "--replicas", "2"),
-            "leave --separate, --shard-processes and --replicas out",
+            "leave out --separate, --shard-processes and --replicas",
         ),
     ],
 )

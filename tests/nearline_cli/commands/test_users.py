@@ -11,7 +11,7 @@ from nearline_cli.main import app
 @pytest.mark.parametrize(
     "words, told",
     [
-        (("i1",), "say who did it: --user ID, --session ID or both"),
+        (("i1",), "use --user ID, --session ID or both"),
         (("i1", "i2", "--user", "u", "--event-id", "e"), "--event-id e names one event, not 2"),
     ],
 )

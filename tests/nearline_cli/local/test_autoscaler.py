@@ -185,8 +185,8 @@ def test_without_a_redis_there_is_no_queue(tmp_path: Path) -> None:
     ("words", "wanted"),
     [
         (("--max-workers", "1", "--min-workers", "2"), "leave no number between them"),
-        (("--no-redis", "--min-workers", "1"), "leave them or --no-redis out"),
-        (("--no-redis", "--ingest-port", "0"), "leave them or --no-redis out"),
+        (("--no-redis", "--min-workers", "1"), "leave them out, or leave out --no-redis"),
+        (("--no-redis", "--ingest-port", "0"), "leave them out, or leave out --no-redis"),
     ],
 )
 def test_what_excludes_each_other_is_refused(
