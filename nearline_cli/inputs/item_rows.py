@@ -1,4 +1,4 @@
-"""Items to write, from JSON lines or a table, with the place of each; loads the readers."""
+"""Reads items from JSON lines or tables, with the place of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ KINDS = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemColumns:
-    """Which column is what; empty: the default of a build. expires: Of times; empty: none."""
+    """Names of the columns; an empty name means the default of a build.
+
+    expires: Column of expiry times; empty if there is none.
+    """
 
     id: str = ""
     title: str = ""
@@ -46,7 +49,7 @@ class ItemRow(NamedTuple):
 
 
 class _PendingBadRows(BadRows):
-    """Malformed rows that are still to be told of."""
+    """Malformed rows that are not reported yet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,8 +59,8 @@ class _PendingBadRows(BadRows):
         self.waiting.append(BadRow(location, reason))
 
     def take(self) -> list[BadRow]:
-        told, self.waiting = self.waiting, []
-        return told
+        rows, self.waiting = self.waiting, []
+        return rows
 
 
 def read_items(
@@ -66,36 +69,37 @@ def read_items(
     """Yields the items of a file in order, and the malformed rows among them.
 
     Args:
-        source: File of JSON lines or, by its name, CSV, TSV or Parquet; "-": JSON lines of standard
-            input.
-        columns: Which column is what.
-        only_attributes: Take rows without a text, and of each row the attributes alone; None
-            among them stays, for it removes.
-    Raises: InvalidRequest: no such file, or one of another kind.
+        source: File of JSON lines, CSV, TSV or Parquet, by its suffix; "-" reads JSON lines from
+            standard input.
+        columns: Names of the columns.
+        only_attributes: Accept rows without text, and take only their attributes; a null value,
+            which removes the attribute, is kept.
+    Raises:
+        InvalidRequest: The file does not exist, or is of another kind.
     """
     kind = "" if source == STDIN else Path(source).suffix.lower()
     if kind and kind not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise InvalidRequest(
-            f"{source} is none of {known}; files of other kinds are read by nearline build",
+            f"{source} is not one of {known}; nearline build reads other kinds of files",
             field="file",
         )
     if source != STDIN and not Path(source).is_file():
         raise InvalidRequest(
-            f"there is no file {source}; give a file, or - to read it", field="file"
+            f"there is no file {source}; name a file, or - for standard input", field="file"
         )
-    told = _PendingBadRows()
+    bad_rows = _PendingBadRows()
     path = Path(_STDIN_PATH if source == STDIN else source)
     name = "stdin" if source == STDIN else source
-    for row in _reader(kind)(path, name, _of(columns, only_attributes), told):
-        yield from told.take()
+    for row in _reader(kind)(path, name, _document_columns(columns, only_attributes), bad_rows):
+        yield from bad_rows.take()
         try:
             item = _item(row.item, columns, only_attributes)
         except InvalidRequest as error:
             yield BadRow(row.location, error.message)
         else:
             yield ItemRow(row.location, item)
-    yield from told.take()
+    yield from bad_rows.take()
 
 
 def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterator[SourceRow]]:
@@ -107,7 +111,7 @@ def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterat
     return read_delimited if kind in _DELIMITED else read_json_lines
 
 
-def _of(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
+def _document_columns(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
     return DocumentColumns(
         id=columns.id,
         title=columns.title,

@@ -1,4 +1,4 @@
-"""What of the given documents is left out: told on the way, and counted."""
+"""Documents that a command leaves out: reported and counted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from nearline_cli.terminal import output
 
-_MAX_TOLD = 1_000
+_MAX_RECORDS = 1_000
 
 
 @dataclass(slots=True)
 class Rejects:
     """Documents that were left out so far.
 
-    as_json: Say nothing before the end. bad: The first thousand, as JSON can hold them. bad_count:
-    How many there are.
+    as_json: Report nothing before the end. bad: The first thousand, as JSON objects. bad_count:
+        Their total number.
     """
 
     as_json: bool
@@ -22,9 +22,9 @@ class Rejects:
     bad_count: int = 0
 
     def refuse(self, place: str, reason: str, message: str, document_id: str = "") -> None:
-        """Counts a document that was left out, and tells of it."""
+        """Counts a document that is left out, and reports it."""
         self.bad_count += 1
-        if len(self.bad) < _MAX_TOLD:
+        if len(self.bad) < _MAX_RECORDS:
             record: dict[str, object] = {
                 "place": place,
                 "id": document_id,

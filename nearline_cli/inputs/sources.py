@@ -1,4 +1,4 @@
-"""What `nearline ingest` submits: documents of rows, whole files, addresses; loads the readers."""
+"""Finds and reads what `nearline ingest` submits: rows, whole files and addresses."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_rows import STDIN, ItemColumns, ItemRow, read_items
 from nearline_cli.inputs.rejects import Rejects
 
-# Far below what a message may hold, so that a request is there soon.
+# Far below the limit of a message, so that each request is quick.
 _REQUEST_BYTES = 8 << 20
 _REQUEST_SOURCES = 256
 
 
 class SizedSource(NamedTuple):
-    """What is submitted, and about how many bytes it has."""
+    """A source to submit, and its approximate size in bytes."""
 
     source: c.IngestSource
     size: int
 
 
 class NamedFile(NamedTuple):
-    """A file to submit. name: As the user would name it. relative: Below what the user named."""
+    """A file to submit.
+
+    name: Path as the user would write it. relative: Path below the folder that the user named.
+    """
 
     name: str
     relative: str
@@ -38,22 +41,23 @@ NamedSource: TypeAlias = NamedFile | c.SourceUrl
 
 
 def find_sources(names: Sequence[str]) -> list[NamedSource]:
-    """Finds what names mean, in order: as named, the files of a folder by path.
+    """Resolves names to sources, in the order of the names; files of a folder are sorted by path.
 
     Args:
-        names: Files, folders that are searched for files of the known kinds (hidden ones are passed
-            over), addresses, and "-" for standard input.
-    Raises: InvalidRequest: nothing there, a file of an unknown kind, or two of one id.
+        names: Files, folders (searched for files of known kinds; hidden ones are skipped),
+            addresses, and "-" for standard input.
+    Raises:
+        InvalidRequest: Something is missing or of an unknown kind, or two files have one id.
     """
-    found = [one for name in names for one in _find(name)]
+    found = [source for name in names for source in _find(name)]
     by_id: dict[str, str] = {}
-    for one in found:
-        if not isinstance(one, NamedFile) or not is_one_document(one.relative):
+    for file in found:
+        if not isinstance(file, NamedFile) or not is_one_document(file.relative):
             continue
-        other = by_id.setdefault(one.relative, one.name)
-        if other != one.name:
+        other = by_id.setdefault(file.relative, file.name)
+        if other != file.name:
             raise InvalidRequest(
-                f"{other} and {one.name} would both be document {one.relative!r}; name a folder "
+                f"{other} and {file.name} would both be document {file.relative!r}; name a folder "
                 "above both",
                 field="what",
             )
@@ -61,34 +65,35 @@ def find_sources(names: Sequence[str]) -> list[NamedSource]:
 
 
 def read_sources(
-    found: Iterable[NamedSource], columns: ItemColumns, refusals: Rejects
+    found: Iterable[NamedSource], columns: ItemColumns, rejects: Rejects
 ) -> Iterator[SizedSource]:
-    """Yields what is to be submitted, the same each time for the same files.
+    """Yields the sources to submit; the order is the same for the same files.
 
     Args:
-        found: As `find_sources` gives it.
-        columns: Which column of rows is what.
-        refusals: Told of what cannot be submitted.
-    Raises: InvalidRequest: a file of rows that cannot be read at all.
+        found: Result of `find_sources`.
+        columns: Names of the columns of rows.
+        rejects: Collects documents that cannot be submitted.
+    Raises:
+        InvalidRequest: A file of rows cannot be read.
     """
     for one in found:
         if isinstance(one, c.SourceUrl):
             yield SizedSource(one, len(one.url))
         elif one.name != STDIN and is_one_document(one.relative):
-            yield from _whole(one, refusals)
+            yield from _whole(one, rejects)
         else:
             for row in read_items(one.name, columns):
                 if isinstance(row, ItemRow):
-                    yield from _writable(row, refusals)
+                    yield from _writable(row, rejects)
                 else:
-                    refusals.refuse(str(row.location), InvalidRequest.reason, row.reason)
+                    rejects.refuse(str(row.location), InvalidRequest.reason, row.reason)
 
 
-def request_batches(given: Iterable[SizedSource]) -> Iterator[list[c.IngestSource]]:
-    """Yields sources in parts that one request holds."""
+def request_batches(sources: Iterable[SizedSource]) -> Iterator[list[c.IngestSource]]:
+    """Yields sources in batches of one request each."""
     part: list[c.IngestSource] = []
     filled = 0
-    for source, size in given:
+    for source, size in sources:
         if part and (len(part) == _REQUEST_SOURCES or filled + size > _REQUEST_BYTES):
             yield part
             part, filled = [], 0
@@ -109,7 +114,7 @@ def _find(name: str) -> Iterator[NamedSource]:
         files = [NamedFile(str(file), relative) for file, relative in files_below(path, KINDS)]
         if not files:
             raise InvalidRequest(
-                f"there is no file to read in {name}; known kinds are {', '.join(KINDS)}",
+                f"no file in {name} can be read; known kinds are {', '.join(KINDS)}",
                 field="what",
             )
         yield from files
@@ -119,18 +124,18 @@ def _find(name: str) -> Iterator[NamedSource]:
         )
     elif path.suffix.lower() not in KINDS:
         raise InvalidRequest(
-            f"{name} is of a kind that is not read; known are {', '.join(KINDS)}", field="what"
+            f"{name} is of an unknown kind; known kinds are {', '.join(KINDS)}", field="what"
         )
     else:
         yield NamedFile(name, path.name)
 
 
-def _whole(file: NamedFile, refusals: Rejects) -> Iterator[SizedSource]:
+def _whole(file: NamedFile, rejects: Rejects) -> Iterator[SizedSource]:
     try:
         check_id(file.relative)
         content = _content(file.name)
     except InvalidRequest as error:
-        refusals.refuse(file.name, error.reason, error.message)
+        rejects.refuse(file.name, error.reason, error.message)
     else:
         yield SizedSource(c.SourceFile(file.relative, content), len(content))
 
@@ -138,24 +143,24 @@ def _whole(file: NamedFile, refusals: Rejects) -> Iterator[SizedSource]:
 def _content(name: str) -> bytes:
     try:
         with Path(name).open("rb") as file:
-            # One more than is allowed tells that there is more.
+            # One byte more than allowed shows that the file is too large.
             content = file.read(c.MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidRequest(f"it cannot be read: {error.strerror or error}") from error
+        raise InvalidRequest(f"the file cannot be read: {error.strerror or error}") from error
     if len(content) > c.MAX_FILE_BYTES:
         raise InvalidRequest(
-            f"it has more than the {c.MAX_FILE_BYTES} bytes that may be sent; cut it, or put it "
-            "where workers read it and name its address"
+            f"the file has more than the {c.MAX_FILE_BYTES} bytes that may be sent; split it, or "
+            "store it where workers can read it and name its address"
         )
     return content
 
 
-def _writable(row: ItemRow, refusals: Rejects) -> Iterator[SizedSource]:
+def _writable(row: ItemRow, rejects: Rejects) -> Iterator[SizedSource]:
     try:
         message = wire.source_to_proto(row.item)
-        # As the service reads it: one that it refuses would take its whole request with it.
+        # Validated as in the service: one invalid row would fail the whole request.
         wire.source_from_proto(message, "source")
     except InvalidRequest as error:
-        refusals.refuse(str(row.location), error.reason, error.message, row.item.id)
+        rejects.refuse(str(row.location), error.reason, error.message, row.item.id)
     else:
         yield SizedSource(row.item, message.ByteSize())

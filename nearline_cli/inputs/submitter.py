@@ -1,4 +1,4 @@
-"""Sources go to the queue as one job, request by request; a job is watched until it has ended."""
+"""Submits sources to the ingest queue as one job, and waits until the job has ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nearline_cli.inputs.sources import SizedSource, request_batches
 
 JobCallback = Callable[[c.Job], None]
 _PAUSE_S = 1.0
-# Until it is on disk, which may be slow.
+# The submission must reach the disk, which may be slow.
 _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """What holds for a whole job; see SubmitRequest in ingest.proto."""
+    """Options of a whole job; see SubmitRequest in ingest.proto."""
 
     job_id: str
     collection: str
@@ -32,45 +32,51 @@ class JobOptions:
 
 
 class Submitter:
-    """Submits sources as one job, from where the job is.
+    """Submits sources as one job, continuing where the job is.
 
     Args:
-        client: Of the ingest service.
-        terms: Of the job.
-        shown: Told of the job as it is after each request.
+        client: Client of the ingest service.
+        job_options: Options of the job.
+        on_job: Called with the job after each request.
     """
 
-    def __init__(self, client: IngestClient, terms: JobOptions, shown: JobCallback) -> None:
+    def __init__(self, client: IngestClient, job_options: JobOptions, on_job: JobCallback) -> None:
         self._client = client
-        self._terms = terms
-        self._shown = shown
-        # Set once the job is there.
+        self._options = job_options
+        self._on_job = on_job
+        # Set once the job exists.
         self.began = asyncio.Event()
         self.job: c.Job | None = None
-        # Where a request was sent and its answer is awaited, the job may be there, too.
+        # While the reply to a request is awaited, the job may already exist.
         self.sent = False
 
     async def look(self) -> None:
-        """Sees whether the job is there already. Raises: NotReady: the service is away."""
+        """Finds out whether the job exists already.
+
+        Raises:
+            NotReady: The service is unavailable.
+        """
         try:
-            self._take(await self._client.job(self._terms.job_id))
+            self._take(await self._client.job(self._options.job_id))
         except NotFound:
             self.job = None
 
-    async def submit(self, given: Iterator[SizedSource]) -> None:
-        """Submits what the job does not have yet; nothing where it has all.
+    async def submit(self, sources: Iterator[SizedSource]) -> None:
+        """Submits the sources that the job does not have yet.
 
         Args:
-            given: All sources of the job, from the first.
-        Raises: InvalidRequest: there is none, or fewer than the job has. Conflict: the job takes
-            no more, or is another's. What a service raises that does not answer for a minute.
+            sources: All sources of the job, from the first.
+        Raises:
+            InvalidRequest: There are no sources, or fewer than the job has.
+            Conflict: The job accepts no more sources, or belongs to somebody else.
+            NotReady, DeadlineExceeded: The service did not answer for a minute.
         """
         known = 0 if self.job is None else self.job.sources
-        last = await asyncio.to_thread(_pass_over, given, known, self._terms.job_id)
-        parts = request_batches(given)
+        last = await asyncio.to_thread(_skip, sources, known, self._options.job_id)
+        parts = request_batches(sources)
         part = await asyncio.to_thread(next, parts, None)
         if part is None and last is not None and self.job is not None and self.job.open:
-            # All are there, but nobody said that they are all.
+            # The job has all sources, but was not closed.
             await self._send([last], known - 1, more=False)
         while part is not None:
             following = await asyncio.to_thread(next, parts, None)
@@ -79,20 +85,20 @@ class Submitter:
             part = following
 
     async def _send(self, part: list[c.IngestSource], offset: int, *, more: bool) -> None:
-        terms = self._terms
+        options = self._options
         self.sent = True
         self._take(
             await retry_while_unavailable(
                 lambda: self._client.submit(
                     part,
-                    collection=terms.collection,
-                    tenant=terms.tenant,
-                    priority=terms.priority,
-                    callback_id=terms.callback_id,
-                    job_id=terms.job_id,
+                    collection=options.collection,
+                    tenant=options.tenant,
+                    priority=options.priority,
+                    callback_id=options.callback_id,
+                    job_id=options.job_id,
                     offset=offset,
                     more=more,
-                    result_ttl_s=terms.result_ttl_s,
+                    result_ttl_s=options.result_ttl_s,
                     timeout_s=_TIMEOUT_S,
                 )
             )
@@ -100,22 +106,24 @@ class Submitter:
 
     def _take(self, job: c.Job) -> None:
         self.job = job
-        self._shown(job)
+        self._on_job(job)
         self.began.set()
 
 
 async def wait_for_job(
-    client: IngestClient, job_id: str, shown: JobCallback, timeout_s: float | None = None
+    client: IngestClient, job_id: str, on_job: JobCallback, timeout_s: float | None = None
 ) -> c.Job:
-    """Waits until a job has ended, while the service is started again, too; gives it as it is then.
+    """Waits until a job has ended, even across restarts of the service; returns the job.
 
     Args:
-        client: Of the ingest service.
-        job_id: Which job.
-        shown: Told of the job whenever it has changed.
-        timeout_s: Longest wait; None: for ever.
-    Raises: NotFound: there is no such job. NotReady: the service is away for a minute.
-        DeadlineExceeded: the job did not end in time.
+        client: Client of the ingest service.
+        job_id: Id of the job.
+        on_job: Called with the job whenever it changes.
+        timeout_s: Maximum wait. If None, unlimited.
+    Raises:
+        NotFound: The job does not exist.
+        NotReady: The service is unavailable for a minute.
+        DeadlineExceeded: The job did not end in time.
     """
     away_since: float | None = None
     try:
@@ -124,7 +132,7 @@ async def wait_for_job(
                 try:
                     async for job in client.watch(job_id):
                         away_since = None
-                        shown(job)
+                        on_job(job)
                         if job.ended:
                             return job
                 except NotReady:
@@ -135,19 +143,19 @@ async def wait_for_job(
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
         raise DeadlineExceeded(
-            f"job {job_id} did not end within {timeout_s:g} s; it goes on: nearline jobs wait "
+            f"job {job_id} did not end within {timeout_s:g} s; it continues: nearline jobs wait "
             f"{job_id}"
         ) from error
 
 
-def _pass_over(given: Iterator[SizedSource], count: int, job_id: str) -> c.IngestSource | None:
-    """Reads past sources that a job has; gives the last of them."""
+def _skip(sources: Iterator[SizedSource], count: int, job_id: str) -> c.IngestSource | None:
+    """Skips sources that the job already has; returns the last of them."""
     last = None
     for number in range(count):
-        one = next(given, None)
+        one = next(sources, None)
         if one is None:
             raise InvalidRequest(
-                f"job {job_id} has {count} sources, and what was named has {number}; name the same "
+                f"job {job_id} has {count} sources, but only {number} were named; name the same "
                 "as before, or leave out --job",
                 field="job_id",
             )

@@ -1,4 +1,4 @@
-"""What a build tells people when it is done."""
+"""Summary of a build, as printed when it ends."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ if TYPE_CHECKING:
 
 
 def show_build_summary(result: BuildResult, store: str) -> None:
-    """Prints what came out, and what is next.
+    """Prints the results of a build, and the next steps.
 
     Args:
-        result: Of the build.
-        store: As the user named it.
+        result: Result of the build.
+        store: The store, as the user named it.
     """
     _show_choice(result)
     _show_summary(result, store)
 
 
 def show_learning_summary(result: BuildResult) -> None:
-    """Prints what was learned, where anything was."""
-    told: Any = result.behaviour
-    if told is None:
+    """Prints what the build learned from interactions, if anything."""
+    card: Any = result.behaviour
+    if card is None:
         return
     lines = [
-        f"behaviour   {told['interactions']:,} interactions of {told['users']:,} users with "
-        f"{told['items']:,} items"
+        f"behaviour   {card['interactions']:,} interactions of {card['users']:,} users with "
+        f"{card['items']:,} items"
     ]
-    if told["inherited"]:
+    if card["inherited"]:
         lines.append(
-            f"            learned by {told['inherited']}; to learn again: --interactions or --learn"
+            f"            learned by {card['inherited']}; to learn again use --interactions or "
+            "--learn"
         )
-    places = {"file": "of the file", "recorded": "recorded", "kept": "learned from before"}
-    taken = [f"{told[name]:,} {place}" for name, place in places.items() if told[name]]
-    if len(taken) > 1 or told["kept"]:
-        lines.append(f"            {', '.join(taken)}")
-    for kind, blend in told["blend"].items():
-        ndcg = told["validation_ndcg"][kind]
+    places = {"file": "from the file", "recorded": "recorded", "kept": "learned before"}
+    sources = [f"{card[name]:,} {place}" for name, place in places.items() if card[name]]
+    if len(sources) > 1 or card["kept"]:
+        lines.append(f"            {', '.join(sources)}")
+    for kind, blend in card["blend"].items():
+        ndcg = card["validation_ndcg"][kind]
         how = "not chosen" if ndcg is None else f"NDCG {ndcg:.4f} on validation"
         lines.append(f"{kind:<10}  {blend} ({how})")
-    lines += [f"left out    {count:,} of {reason}" for reason, count in told["left_out"].items()]
-    lines += [f"note        {note}" for note in told["notes"]]
+    lines += [f"left out    {count:,} of {reason}" for reason, count in card["left_out"].items()]
+    lines += [f"note        {note}" for note in card["notes"]]
     output.console().print("\n".join(lines), markup=False)
 
 
 def _show_choice(result: BuildResult) -> None:
-    """Shows the indexes that no other beat, where the build tried several."""
+    """Prints the indexes on the frontier, if the build tried several."""
     from index_builder.reports.frontier_chart import table_rows
 
     if result.choice is not None:
-        # Further down nobody looks; the report has them all.
+        # Poorer indexes are only in the report.
         least = min(0.9, result.choice.chosen.recall)
         rows = table_rows(result.choice.record(), least)
         output.print_table(("index", "recall@10", "one query", "memory"), rows)
@@ -64,7 +65,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
     lines = [
         f"snapshot    {result.snapshot_id}",
         f"documents   {result.documents:,} in {result.chunks:,} chunks",
-        f"index       {result.index_factory}, {result.dim} numbers a vector",
+        f"index       {result.index_factory}, {result.dim} dimensions",
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
         *_hybrid_lines(result),
         *_answer_lines(result),
@@ -86,11 +87,11 @@ def _show_summary(result: BuildResult, store: str) -> None:
     lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
     if result.gate is not None:
         page = result.gate.report.removesuffix(".json") + ".html"
-        lines.append(f"gate        {_gate_told(result.gate)}: {page}")
+        lines.append(f"gate        {_gate_outcome(result.gate)}: {page}")
     if result.epoch is None and result.gate is not None:
-        lines.append("not served: the release gate refuses it")
+        lines.append("not served: refused by the release gate")
     elif result.epoch is None:
-        lines.append("not served: the alias was left alone (--no-promote)")
+        lines.append("not served: --no-promote")
     else:
         lines.append(f"served as   {result.collection}, epoch {result.epoch}")
         default = result.collection == options.DEFAULT_COLLECTION
@@ -102,7 +103,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
     output.console().print("\n".join(lines), markup=False)
 
 
-def _gate_told(gate: release_pb2.GateVerdict) -> str:
+def _gate_outcome(gate: release_pb2.GateVerdict) -> str:
     if gate.passed:
         return "passed"
     forced = f", forced: {gate.forced_because}" if gate.forced_because else ""
@@ -123,10 +124,10 @@ def _hybrid_lines(result: BuildResult) -> list[str]:
 def _answer_lines(result: BuildResult) -> list[str]:
     if result.answers is None:
         return []
-    told = result.answers
+    card = result.answers
     return [
-        f"answers     calibrated on {told.questions:,} questions, {told.answerable:,} of them "
-        f"answerable: answers {told.coverage:.0%}, {told.risk:.0%} of those without evidence",
+        f"answers     calibrated on {card.questions:,} questions, {card.answerable:,} of them "
+        f"answerable: answers {card.coverage:.0%}, {card.risk:.0%} of these without evidence",
     ]
 
 
@@ -137,14 +138,14 @@ def _merged_lines(result: BuildResult) -> list[str]:
     counts = {
         "live changes": merged.changes,
         "deleted": merged.deleted,
-        "past their time": merged.expired,
-        "rows of the corpus that something later replaced": merged.outdated,
-        "vectors taken over": merged.reused,
+        "expired": merged.expired,
+        "corpus rows replaced by later changes": merged.outdated,
+        "vectors reused": merged.reused,
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    lines = [f"merged      {told or 'nothing new since the snapshot before'}"]
+    changes = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    lines = [f"merged      {changes or 'nothing new since the previous snapshot'}"]
     if merged.outdated:
         lines.append(
-            "              (where the corpus is newer than its files' times, say so: --as-of TIME)"
+            "              (if the corpus is newer than its files, set its time: --as-of TIME)"
         )
     return lines + [f"note        {note}" for note in merged.notes]

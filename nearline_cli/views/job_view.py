@@ -1,4 +1,4 @@
-"""Jobs of the queue as people see them: a bar while they run, a line and reasons at the end."""
+"""Jobs of the ingest queue: progress while they run, a summary and reasons at the end."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nearline_cli.terminal import output
 if TYPE_CHECKING:
     from nearline_cli.inputs.submitter import JobCallback
 
-TenantOption = Annotated[str, typer.Option(metavar="NAME", help="Only those of this tenant.")]
+TenantOption = Annotated[str, typer.Option(metavar="NAME", help="Only of this tenant.")]
 LimitOption = Annotated[
-    int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most of them.")
+    int, typer.Option("--limit", "-n", min=1, metavar="N", help="Maximum number to show.")
 ]
 _R = TypeVar("_R")
 _Page = TypeVar("_Page", c.JobPage, c.ResultPage, c.DeadLetterPage)
@@ -31,7 +31,7 @@ _REASON_CHARACTERS = 160
 
 
 def ask_ingest(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _R:
-    """Asks the ingest service at an address something, and gives its answer."""
+    """Calls the ingest service at an address, and returns the result."""
 
     async def run() -> _R:
         async with IngestClient(address) as client:
@@ -41,31 +41,31 @@ def ask_ingest(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _
 
 
 class JobThroughput:
-    """How fast documents of a job end, since it was first looked at."""
+    """Measures how fast the documents of a job end."""
 
     def __init__(self) -> None:
         self._began: float | None = None
         self._before = 0
 
     def of(self, job: c.Job) -> float:
-        """Returns documents in a second."""
+        """Returns documents per second since the first call."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._before = now, ended_documents(job)
-        # At once, a second stands for the time that is too short to say anything.
+        # Shorter times would make the rate meaningless.
         return (ended_documents(job) - self._before) / max(now - self._began, 1.0)
 
 
 def ended_documents(job: c.Job) -> int:
-    """Returns how many documents of a job have ended."""
+    """Returns the number of documents of a job that have ended."""
     return job.indexed + job.superseded + job.dead + job.cancelled
 
 
 @contextlib.contextmanager
 def job_bar(*, as_json: bool) -> Iterator[JobCallback]:
-    """Yields what shows a job as it goes on: a bar on a terminal, lines elsewhere.
+    """Yields a callback that shows the progress of a job: a bar on a terminal, lines elsewhere.
 
-    Programs are shown nothing.
+    With JSON output, it shows nothing.
     """
     if as_json:
         yield lambda job: None
@@ -95,7 +95,7 @@ def _bar() -> Iterator[JobCallback]:
             bars.update(
                 task,
                 description=job.state.value,
-                # While more is added, what there is is not the whole.
+                # The total is unknown while more documents are being added.
                 total=None if job.open else job.documents,
                 completed=ended_documents(job),
                 counts=_counts(job, pace),
@@ -106,13 +106,13 @@ def _bar() -> Iterator[JobCallback]:
 
 def _lines() -> JobCallback:
     pace = JobThroughput()
-    told = time.monotonic()
+    reported = time.monotonic()
 
     def show(job: c.Job) -> None:
-        nonlocal told
+        nonlocal reported
         shown = _counts(job, pace)
-        if time.monotonic() - told >= _LINE_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - reported >= _LINE_EVERY_S:
+            reported = time.monotonic()
             output.print_note(f"{job.state.value}: {shown}")
 
     return show
@@ -124,12 +124,17 @@ def _counts(job: c.Job, pace: JobThroughput) -> str:
 
 
 def job_record(job: c.Job) -> dict[str, object]:
-    """Returns a job as JSON can hold it."""
+    """Returns a job as a JSON object."""
     return output.json_record(asdict(job))
 
 
 def job_summary(job: c.Job, seconds: float | None = None) -> str:
-    """Says in a line what became of a job. seconds: That it was worked on; None: is not told."""
+    """Returns the outcome of a job on one line.
+
+    Args:
+        job: The job.
+        seconds: Time spent on it. Optional; adds the throughput.
+    """
     counts = {
         "indexed": job.indexed,
         "superseded": job.superseded,
@@ -147,7 +152,7 @@ def job_summary(job: c.Job, seconds: float | None = None) -> str:
 
 
 def failure_reason(result: c.IngestResult) -> str:
-    """Returns the reason of a result on one line."""
+    """Returns the reason of a failure on one line."""
     return output.one_line(result.message, _REASON_CHARACTERS)
 
 
@@ -156,18 +161,22 @@ async def first_dead_letters(client: IngestClient, job_id: str) -> list[c.DeadLe
     return await take_first(iterate_dead_letters(client, job_id=job_id), _REASONS)
 
 
-async def take_first(found: AsyncIterator[_R], most: int) -> list[_R]:
-    """Returns so many of what is found, or all where there are fewer; most: 1 or more."""
+async def take_first(items: AsyncIterator[_R], limit: int) -> list[_R]:
+    """Returns the first items, at most `limit`, which must be at least 1."""
     first: list[_R] = []
-    async for one in found:
-        first.append(one)
-        if len(first) == most:
+    async for item in items:
+        first.append(item)
+        if len(first) == limit:
             break
     return first
 
 
 async def iterate_pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterator[_Page]:
-    """Yields every page of a list; read: Gives the page that a token names, empty: the first."""
+    """Yields every page of a list.
+
+    Args:
+        read: Returns the page of a token; an empty token means the first page.
+    """
     token = ""
     while True:
         page = await read(token)
@@ -180,7 +189,7 @@ async def iterate_pages(read: Callable[[str], Awaitable[_Page]]) -> AsyncIterato
 async def iterate_dead_letters(
     client: IngestClient, *, tenant: str = "", job_id: str = "", with_source: bool = False
 ) -> AsyncIterator[c.DeadLetter]:
-    """Yields dead letters, oldest first, page by page."""
+    """Yields dead letters, oldest first."""
     async for page in iterate_pages(
         lambda token: client.dead_letters(
             tenant=tenant, job_id=job_id, with_source=with_source, token=token
@@ -191,12 +200,12 @@ async def iterate_dead_letters(
 
 
 def print_dead_letters(job: c.Job, dead: Sequence[c.DeadLetter]) -> None:
-    """Says why documents of a job are dead letters, and what can be done."""
+    """Prints why documents of a job are dead letters, and the next steps."""
     for letter in dead:
         output.print_note(f"  {letter.result.document_id}: {failure_reason(letter.result)}")
     if job.dead > len(dead):
         output.print_note(f"  … and {job.dead - len(dead):,} more")
     output.print_note(
-        f"all of them: nearline jobs dead --job {job.job_id}; once the cause is mended: "
+        f"list all: nearline jobs dead --job {job.job_id}; once the cause is fixed: "
         f"nearline jobs requeue --all --job {job.job_id}"
     )

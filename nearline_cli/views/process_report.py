@@ -1,4 +1,4 @@
-"""What `nearline up` tells of its processes, to people or to programs."""
+"""Reports the processes of `nearline up` on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOUD = ("warning", "error", "critical")
 
 
 class ProcessReport:
-    """Tells people, or programs, what the supervisor does."""
+    """Prints what the supervisor does, as text or JSON."""
 
     def __init__(self, *, as_json: bool, verbose: bool) -> None:
         self._json = as_json
@@ -22,7 +22,7 @@ class ProcessReport:
         self._died: set[str] = set()
 
     def change(self, change: StateChange) -> None:
-        """Takes a change of state."""
+        """Reports a state change."""
         known = self._latest.get(change.name)
         self._latest[change.name] = change
         if self._json:
@@ -30,30 +30,30 @@ class ProcessReport:
         elif change.state is ProcessState.DIED:
             self._died.add(change.name)
             output.print_note(
-                f"{change.name} {change.reason}; starting it again in {change.retry_in_s:g} s"
+                f"{change.name} {change.reason}; restarting in {change.retry_in_s:g} s"
             )
         elif change.state is ProcessState.STARTING and known is None:
             output.print_note(f"{change.name} is starting")
         elif change.state is ProcessState.SERVING and change.name in self._died:
             self._died.discard(change.name)
-            output.print_note(f"{change.name} serves again, pid {change.pid}")
+            output.print_note(f"{change.name} is serving again, pid {change.pid}")
 
-    def scaled(self, scaled: ScalingEvent) -> None:
-        """Takes a change of the number of workers."""
+    def scaled(self, event: ScalingEvent) -> None:
+        """Reports a change of the number of workers."""
         if self._json:
-            record = {"from": scaled.before, "to": scaled.after, "lag": scaled.lag}
-            output.print_json({"event": "scale", **record, "reason": scaled.reason})
+            record = {"from": event.before, "to": event.after, "lag": event.lag}
+            output.print_json({"event": "scale", **record, "reason": event.reason})
         else:
-            output.print_note(f"workers: {scaled.before} -> {scaled.after}; {scaled.reason}")
+            output.print_note(f"workers: {event.before} -> {event.after}; {event.reason}")
 
     def line(self, name: str, line: str) -> None:
-        """Takes a log line of a process; warnings and errors are passed on."""
+        """Takes a log line of a process, and prints warnings and errors."""
         event = parse_event(line)
         if self._verbose or str(event.get("level")) in _LOUD:
             sys.stderr.write(f"[{name}] {line}\n")
 
     def ready(self, address: str) -> None:
-        """Says that everything serves, and prints the table of addresses."""
+        """Reports that everything serves, and prints the table of addresses."""
         changes = list(self._latest.values())
         if self._json:
             for change in changes:

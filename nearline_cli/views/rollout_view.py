@@ -1,4 +1,4 @@
-"""How a canary does, for people and programs."""
+"""Status of a rollout, as printed by commands."""
 
 from __future__ import annotations
 
@@ -50,13 +50,17 @@ def show_status(
         return
     console = output.console()
     if not record.canary:
-        console.print(f"nothing is tried: {record.current} answers all since epoch {record.epoch}")
+        console.print(
+            f"no rollout: {record.current} answers all requests since epoch {record.epoch}"
+        )
         if record.why:
-            console.print(f"why: {record.why}", markup=False)
+            console.print(f"reason: {record.why}", markup=False)
         return
-    console.print(f"{record.canary} answers {record.canary_share:.1%} since epoch {record.epoch}")
+    console.print(
+        f"{record.canary} answers {record.canary_share:.1%} of requests since epoch {record.epoch}"
+    )
     if not status.running:
-        console.print(f"not at this router: {status.problem}")
+        console.print(f"not running at this router: {status.problem}")
         return
     output.print_table(
         ("arm", "snapshot", *(name.replace("_", " ") for name in _FIELDS)),
@@ -66,11 +70,11 @@ def show_status(
         ],
     )
     output.print_table(
-        ("test", "evidence", "backs out at", "seen"),
+        ("test", "evidence", "aborts at", "samples"),
         [(t.name, f"{t.evidence:.3g}", f"{t.limit:.3g}", t.seen) for t in status.tests],
     )
     if status.compared:
-        console.print(f"{status.compared:,} answers compared: {status.overlap:.1%} in common")
+        console.print(f"{status.compared:,} replies compared: {status.overlap:.1%} overlap")
 
 
 def _number(value: float) -> str:

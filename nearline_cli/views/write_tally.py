@@ -1,4 +1,4 @@
-"""What became of items that a command wrote: told on the way, summed up at the end."""
+"""Results of items that a command writes: reported on the way, summed up at the end."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nearline_cli.terminal import output
 
 @dataclass(slots=True)
 class WriteTally(Rejects):
-    """What became of items so far.
+    """Results of the items so far.
 
-    places: Where the items of the batch on its way were read, by id.
+    places: Where the items of the current batch were read, by id.
     """
 
     counts: Counter[c.WriteOutcome] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class WriteTally(Rejects):
     served_s: float | None = None
 
     async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
-        """Writes a batch; waits for as long as the service says that it is overloaded."""
+        """Writes a batch, and retries while the service is overloaded."""
         try:
             reply = await retry_while_overloaded(write)
         except NearlineError as error:
@@ -45,15 +45,16 @@ class WriteTally(Rejects):
             ) from error
         self.batches += 1
         self.marks.append(reply.watermark)
-        for one in reply.results:
-            if one.outcome is c.WriteOutcome.REJECTED:
-                self.refuse(self.places.get(one.id, one.id), one.reason, one.message, one.id)
+        for result in reply.results:
+            if result.outcome is c.WriteOutcome.REJECTED:
+                place = self.places.get(result.id, result.id)
+                self.refuse(place, result.reason, result.message, result.id)
             else:
-                self.counts[one.outcome] += 1
+                self.counts[result.outcome] += 1
         self.places.clear()
 
     async def finish(self, client: RetrievalClient, collection: str, wait_s: float | None) -> None:
-        """Puts the watermarks together and, where that is wanted, waits until they are reached."""
+        """Merges the watermarks, and waits until they are served if `wait_s` is given."""
         from retrieval.protocols.watermark import decode_watermark, merge_watermarks
 
         known = tuple(
@@ -68,7 +69,7 @@ class WriteTally(Rejects):
             self.served_s = time.perf_counter() - start
 
     def print(self) -> None:
-        """Prints it all, and ends the command where something was not written."""
+        """Prints the results; exits with 1 if an item was not written."""
         spent_s = time.perf_counter() - self.start
         counts = {one.value: self.counts[one] for one in c.WriteOutcome if self.counts[one]}
         if self.as_json:

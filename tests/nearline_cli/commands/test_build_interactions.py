@@ -111,7 +111,7 @@ def test_people_are_told_what_was_learned_and_from_where(
     told = json.loads(capsys.readouterr().out)["behaviour"]
     assert told["users"] == 3 and told["inherited"]
     assert run("build", *merged, *WHERE, "--store", store) == 0
-    assert "to learn again: --interactions" in capsys.readouterr().out
+    assert "to learn again use --interactions" in capsys.readouterr().out
     assert not learned_in(store).trained[list(learned_in(store).ids).index("99")]
 
 
