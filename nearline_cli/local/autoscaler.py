@@ -1,4 +1,4 @@
-"""As many workers as the queue needs: processes of this machine, started and stopped as it says."""
+"""Runs as many ingest workers as the queue needs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from nearline_cli.local.process_plan import ProcessPlan
 
 _LOOK_EVERY_S = 1.0
-_ANSWER_S = 2.0
+_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingEvent:
-    """The number of workers was changed. before, after: How many; lag: What was to be done then."""
+    """A change of the number of workers.
+
+    before, after: Number of workers. lag: Documents not yet processed.
+    """
 
     before: int
     after: int
@@ -32,12 +35,12 @@ class ScalingEvent:
 
 
 class WorkerPool:
-    """Processes that are alike, as many as are wanted now; each is started again when it dies.
+    """A pool of identical processes of variable size; each is restarted when it dies.
 
     Args:
-        plan: Gives the process with a number, from 1.
-        on_change: Called at every change of state.
-        on_line: Called with the name and every line that a process logs.
+        plan: Returns the process with a number, from 1.
+        on_change: Called at every state change.
+        on_line: Called with the name of a process and each line that it logs.
     """
 
     def __init__(
@@ -49,39 +52,39 @@ class WorkerPool:
         self._plan = plan
         self._on_change = on_change
         self._on_line = on_line
-        # By number, oldest first; those that are ending have theirs until they are gone.
+        # By number, oldest first; a stopping process keeps its number until it has ended.
         self._running: dict[int, tuple[SupervisedProcess, asyncio.Task[None]]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
 
     @property
     def size(self) -> int:
-        """How many there are, those that are starting included, those that are ending not."""
+        """Number of processes, including those that are starting, without those that are
+        stopping.
+        """
         return len(self._running)
 
     def resize(self, count: int) -> None:
-        """Starts more, or tells the newest to end; waits for neither."""
+        """Starts processes, or stops the newest ones; does not wait for them."""
         while self.size < count:
             number = 1
             while number in self._running or number in self._ending:
                 number += 1
-            keeper = SupervisedProcess(self._plan(number), self._on_change, self._on_line)
-            self._running[number] = keeper, asyncio.create_task(keeper.keep())
+            process = SupervisedProcess(self._plan(number), self._on_change, self._on_line)
+            self._running[number] = process, asyncio.create_task(process.keep())
         while self.size > count:
-            number, (keeper, keeping) = self._running.popitem()
-            self._ending[number] = asyncio.create_task(self._end(number, keeper, keeping))
+            number, (process, task) = self._running.popitem()
+            self._ending[number] = asyncio.create_task(self._end(number, process, task))
 
     async def close(self) -> None:
-        """Ends all of them, and waits for that."""
+        """Stops all processes, and waits until they have ended."""
         self.resize(0)
         while self._ending:
             await asyncio.wait(self._ending.values())
 
-    async def _end(
-        self, number: int, keeper: SupervisedProcess, keeping: asyncio.Task[None]
-    ) -> None:
-        keeping.cancel()
-        await asyncio.wait((keeping,))
-        await keeper.stop()
+    async def _end(self, number: int, process: SupervisedProcess, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.wait((task,))
+        await process.stop()
         del self._ending[number]
 
 
@@ -89,9 +92,10 @@ class Autoscaler:
     """Keeps a pool at the size that the queue needs.
 
     Args:
-        look: Gives the state of the queue. While it raises an error of ours the size stays.
+        look: Returns the state of the queue. While it raises a NearlineError, the size stays
+            unchanged.
         pool: The workers.
-        policy: Says how many there should be.
+        policy: Decides the number of workers.
         on_scaled: Called at every change of their number.
     """
 
@@ -108,27 +112,27 @@ class Autoscaler:
         self._on_scaled = on_scaled
 
     async def run(self) -> None:
-        """Looks at the queue once a second, for ever."""
+        """Looks at the queue once a second, forever."""
         while True:
             await self.step()
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def step(self) -> None:
-        """Looks at the queue once, and acts."""
+        """Looks at the queue once, and resizes the pool."""
         try:
             queue = await self._look()
         except NearlineError:
             self._policy.forget()
             return
         before = self._pool.size
-        wanted = self._policy.decide(queue, before, asyncio.get_running_loop().time())
-        if wanted.workers != before:
+        decision = self._policy.decide(queue, before, asyncio.get_running_loop().time())
+        if decision.workers != before:
             self._on_scaled(
                 ScalingEvent(
-                    before=before, after=wanted.workers, lag=queue.lag, reason=wanted.reason
+                    before=before, after=decision.workers, lag=queue.lag, reason=decision.reason
                 )
             )
-            self._pool.resize(wanted.workers)
+            self._pool.resize(decision.workers)
 
 
 @contextlib.asynccontextmanager
@@ -138,15 +142,18 @@ async def run_autoscaler(
     scaling: ScalingOptions,
     on_scaled: Callable[[ScalingEvent], None],
 ) -> AsyncIterator[None]:
-    """Scales a pool for the length of the block, and ends its processes then.
+    """Scales a pool for the duration of the block, then stops its processes.
 
     Args:
-        address: Of the ingest service, which is asked for the state of the queue.
+        address: Address of the ingest service, which reports the state of the queue.
+        pool: The workers.
+        scaling: Options of the scaling.
+        on_scaled: Called at every change of the number of workers.
     """
     pool.resize(scaling.min_workers)
     async with IngestClient(address) as client:
         scaler = Autoscaler(
-            lambda: client.queue(timeout_s=_ANSWER_S), pool, ScalingPolicy(scaling), on_scaled
+            lambda: client.queue(timeout_s=_TIMEOUT_S), pool, ScalingPolicy(scaling), on_scaled
         )
         running = asyncio.create_task(scaler.run())
         try:

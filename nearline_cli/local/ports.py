@@ -1,4 +1,4 @@
-"""Ports of this machine: free or taken, by whom, and kept for several processes at once."""
+"""Ports of this machine: finds their owners, and reserves them for several processes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from nearline.errors import SettingsError
 
 
 def check_port(host: str, port: int, flag: str) -> None:
-    """Makes sure that nobody listens on the port.
+    """Checks that nothing listens on a port.
 
     Args:
-        flag: Option that chooses this port, for the remedy.
-    Raises: SettingsError: taken (names the process where the system tells it), not allowed, or
-        not an address of this machine.
+        host: Address to listen on.
+        port: The port; 0 is always free.
+        flag: Option that chooses this port, for the error.
+    Raises:
+        SettingsError: The port is taken (names the process if the system reveals it) or not
+            allowed, or the address does not belong to this machine.
     """
     try:
         with socket.create_server((host, port), family=_family(host)):
             return
     except PermissionError as error:
         raise SettingsError(
-            f"port {port} is for the administrator only; choose one above 1023 with {flag}"
+            f"port {port} is reserved for the administrator; choose one above 1023 with {flag}"
         ) from error
     except OSError as error:
         owner = _owner(port)
@@ -36,13 +39,14 @@ def check_port(host: str, port: int, flag: str) -> None:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Binds a port that several processes will share, so that it stays ours between their lives.
+    """Binds a port that several processes will share, so that no other program takes it meanwhile.
 
-    Call `check_port` first: a bound socket that does not listen gets no connection, and keeps
-    everybody out who does not ask to share.
+    Call `check_port` first: a bound socket that does not listen gets no connection, and keeps out
+    everything that does not share the port.
 
     Args:
-        port: 0 takes a free one.
+        host: Address to listen on.
+        port: The port; 0 takes a free one.
     """
     held = socket.socket(_family(host), socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -53,7 +57,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
 def port_after(router: int, offset: int, chosen: int | None) -> int:
     """Returns the chosen port, or by default the one `offset` after the router's.
 
-    Both are 0 where the system should choose: then so is the result.
+    If the router's port is 0, the default is 0 as well: a free port.
     """
     if chosen is not None:
         return chosen
@@ -78,7 +82,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _owner(port: int) -> str | None:
-    # psutil is slow to import, and needed on this path only.
+    # Imported late: psutil is slow to import, and needed only here.
     import psutil
 
     try:

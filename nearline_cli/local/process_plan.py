@@ -1,4 +1,4 @@
-"""What runs on a machine, and where: from ports and counts to the processes to start."""
+"""Plans the processes of `nearline up`: from ports and counts to what to start."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from nearline_cli.local.processes import (
 from nearline_cli.local.supervisor import ProcessSpec
 from nearline_cli.terminal import options
 
-# The first start of a model may convert it and measure its backends.
+# The first start of a model may convert it and benchmark its backends.
 _EMBEDDING_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What runs, and where.
+    """What runs on this machine, and on which ports.
 
-    port, embedding_port, generation_port: of the router, the embedding service and the generation
-        service; 0 takes a free one.
-    also_embedding: models that have an embedding service of their own beside the one that the
-        settings name; each takes a free port.
-    embedding: False where no collection was made from text, so that nothing needs the model.
-    shards: the most shards that a collection has; shard_processes: processes that hold them, 0
-        keeps them inside the router; replicas: copies of each of those processes.
-    workers: router processes that share the one port.
-    redis: what the services are told to use, empty: none; None: their own settings say.
-    redis_environ: variables with such settings, for those that have none of their own.
-    redis_port: of the bundled Redis, which they are told to use then; None: none is started.
-    policies: file with the policies of surfaces; empty: the router's own setting says.
-    milvus_uri: the Milvus that routers ask in place of FAISS; empty: their own settings say.
-        milvus_token: what it asks for.
-    upkeep: whether something looks after the change logs: archives, compacts, trims.
-    ingest_port: of the ingest service, the door of the queue of documents; None: there is no queue.
+    port, embedding_port, generation_port: Ports of the router, the embedding service and the
+        generation service; 0 takes a free one.
+    also_embedding: Models with an embedding service of their own, in addition to the configured
+        one; each takes a free port.
+    embedding: Whether any collection was built from text, and needs the embedding service.
+    shards: Largest number of shards of a collection. shard_processes: Processes that hold them; 0
+        keeps them inside the router. replicas: Copies of each of those processes.
+    workers: Router processes that share one port.
+    redis: URL that the services use; empty disables Redis; None leaves it to their settings.
+    redis_environ: Variables with the URL, for services whose settings name none.
+    redis_port: Port of the bundled Redis, which the services then use. Optional.
+    policies: File with the policies of surfaces. If empty, the router's setting applies.
+    milvus_uri: Milvus that routers search instead of FAISS. If empty, their settings apply.
+        milvus_token: Its credentials.
+    upkeep: Whether to run the service that archives, compacts and trims change logs.
+    ingest_port: Port of the ingest service; None runs no queue.
     """
 
     store: Store
@@ -73,11 +73,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessPlan:
-    """What to start, in this order.
+    """Processes to start, in this order.
 
-    redis, generation, upkeep, ingest: none or one. embedding: that of the settings first. worker:
-    Gives the worker of the queue with a number, of which there may be any; None where there is no
-    queue. address: of the router. note: What people should know; empty: nothing.
+    redis, generation, upkeep, ingest: At most one each. embedding: The configured model's service
+        first. worker: Returns the ingest worker with a number, or None if there is no queue.
+        address: Address of the router. note: Message for the user. Optional.
     """
 
     redis: tuple[ProcessSpec, ...]
@@ -93,9 +93,9 @@ class ProcessPlan:
 
     @property
     def stages(self) -> tuple[tuple[ProcessSpec, ...], ...]:
-        """What starts together, stage after stage."""
+        """Stages of processes that start together."""
         return (
-            # First, and alone: shards and routers ask it for what has changed.
+            # First, and alone: shards and routers read the changes from it.
             self.redis,
             (*self.embedding, *self.shards),
             self.routers,
@@ -104,14 +104,15 @@ class ProcessPlan:
 
     @property
     def generation_address(self) -> str:
-        """Where questions are answered; empty where nowhere."""
+        """Address of the generation service, or an empty string if there is none."""
         return self.generation[0].address if self.generation else ""
 
 
 def required_services(store: Store) -> tuple[int, bool]:
-    """Returns the most shards that a current snapshot has, and whether any needs the model.
+    """Returns the largest number of shards of a current snapshot, and whether any needs embedding.
 
-    Raises: NotFound: nothing was published; says how to build.
+    Raises:
+        NotFound: Nothing is published in the store.
     """
     collections = store.collections()
     if not collections:
@@ -126,16 +127,17 @@ def required_services(store: Store) -> tuple[int, bool]:
 
 @contextlib.contextmanager
 def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
-    """Yields the processes, and holds a port that several share for the length of the block.
+    """Yields the plan, and holds a port that several routers share for the duration of the block.
 
-    Raises: SettingsError: a port is taken.
+    Raises:
+        SettingsError: A port is taken.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         ports: dict[int, str] = {}
         check_port(layout.host, layout.port, "--port")
         port = layout.port
         if layout.workers > 1:
-            shared = held.enter_context(reserve_port(layout.host, port))
+            shared = stack.enter_context(reserve_port(layout.host, port))
             port = shared.getsockname()[1]
         port = port or free_port(layout.host)
         ports[port] = "--port"
@@ -149,14 +151,14 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
                 _also_embedding(layout, model, number)
                 for number, model in enumerate(layout.also_embedding, start=2)
             ]
-            # Collections of vectors alone hold no texts to answer from.
+            # Collections of bare vectors have no texts to answer from.
             answers = _take(ports, layout.host, layout.generation_port, "--generation-port")
         embedding = ",".join(plan.address for plan in embedders)
         redis, note = _redis(layout, ports)
-        kept = f"redis://{redis[0].address}/0" if redis else layout.redis
+        redis_url = f"redis://{redis[0].address}/0" if redis else layout.redis
         shards = [
             [
-                _shard(layout, number, copy, free_port(layout.host), embedding, kept)
+                _shard(layout, number, copy, free_port(layout.host), embedding, redis_url)
                 for copy in range(layout.replicas)
             ]
             for number in range(layout.shard_processes)
@@ -166,20 +168,20 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             for number in range(layout.shards if shards else 0)
         )
         routers = [
-            _router(layout, port, embedding, topology, worker, kept)
+            _router(layout, port, embedding, topology, worker, redis_url)
             for worker in range(layout.workers)
         ]
         if answers:
             generation.append(
-                _generation(layout, answers, f"{layout.host}:{port}", embedding, kept)
+                _generation(layout, answers, f"{layout.host}:{port}", embedding, redis_url)
             )
-        # Where the bundled Redis is not installed, nothing can be changed.
-        has_log = bool(kept) or (layout.redis is None and layout.redis_port is None)
-        upkeep = [_upkeep(layout, embedding, kept)] if layout.upkeep and has_log else []
+        # Without a Redis, nothing can be changed live.
+        has_log = bool(redis_url) or (layout.redis is None and layout.redis_port is None)
+        upkeep = [_upkeep(layout, embedding, redis_url)] if layout.upkeep and has_log else []
         ingest: list[ProcessSpec] = []
         if layout.ingest_port is not None and has_log:
-            door = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
-            ingest.append(_ingest(layout, door, kept))
+            port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
+            ingest.append(_ingest(layout, port_of_ingest, redis_url))
         yield ProcessPlan(
             redis=tuple(redis),
             embedding=tuple(embedders),
@@ -188,14 +190,14 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             generation=tuple(generation),
             upkeep=tuple(upkeep),
             ingest=tuple(ingest),
-            worker=_workers(layout, f"{layout.host}:{port}", kept) if ingest else None,
+            worker=_workers(layout, f"{layout.host}:{port}", redis_url) if ingest else None,
             address=f"{layout.host}:{port}",
             note=note,
         )
 
 
 def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
-    """Returns a port that is free, here and in the plan, and notes it there; 0 takes any."""
+    """Returns a port that is free on the machine and in the plan, and records it; 0 takes any."""
     check_port(host, port, flag)
     if port in ports:
         raise SettingsError(f"{ports[port]} and {flag} are both {port}; choose another one")
@@ -206,13 +208,16 @@ def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
 
 
 def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], str]:
-    """Plans the bundled Redis, or tells why there is none."""
+    """Plans the bundled Redis, or returns a note why there is none."""
     if layout.redis_port is None:
         return [], ""
     try:
         bundled_redis.find_program()
     except Unsupported as error:
-        return [], f"no live changes, sessions, budgets and cached answers: {error.message}"
+        return (
+            [],
+            f"running without live changes, sessions, budgets and cached answers: {error.message}",
+        )
     port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
     return [bundled_redis.redis_spec(layout.store.files, port)], ""
 
@@ -220,7 +225,7 @@ def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], st
 def _also_embedding(layout: Layout, model: ModelSpec, number: int) -> ProcessSpec:
     words = ("--model", model.name, "--dimensions", str(model.dimensions))
     plan = _embedding(layout, free_port(layout.host), *words)
-    # What the settings say of their model's weights, and beside it, is not about this one.
+    # Settings of the configured model's weights do not apply to this one.
     return replace(plan, name=f"embedding-{number}", environ=model.environ)
 
 
@@ -241,13 +246,13 @@ def _embedding(layout: Layout, port: int, *words: str) -> ProcessSpec:
 def _shard(
     layout: Layout, number: int, copy: int, port: int, embedding: str, redis: str | None
 ) -> ProcessSpec:
-    held = range(number, layout.shards, layout.shard_processes)
+    shards = range(number, layout.shards, layout.shard_processes)
     return ProcessSpec(
         name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
         module="retrieval.shard_server",
         arguments=(
             *("--host", layout.host, "--port", str(port)),
-            *("--store", layout.store.url, "--shard", ",".join(map(str, held))),
+            *("--store", layout.store.url, "--shard", ",".join(map(str, shards))),
             *(("--embedding", embedding) if embedding else ()),
             *_redis_words(redis),
         ),
@@ -273,7 +278,7 @@ def _router(
     if layout.milvus_uri:
         arguments += ("--backend", "milvus", "--milvus-uri", layout.milvus_uri)
         if layout.milvus_token:
-            # Arguments can be read by everybody on the machine.
+            # Arguments are visible to every user of the machine.
             environ = {**environ, "NEARLINE_RETRIEVAL_MILVUS_TOKEN": layout.milvus_token}
     if layout.policies:
         arguments += ("--policies", layout.policies)
@@ -318,7 +323,7 @@ def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
         ),
         environ=layout.redis_environ,
         address=f"{layout.host}:{port}",
-        # Its health is that of the server: it offers no service.
+        # It offers no service of its own: check the health of the server.
         ready_services=("",),
     )
 
@@ -339,7 +344,7 @@ def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int
         return ProcessSpec(
             name=f"worker-{number}",
             module=WORKER_MODULE,
-            # Nobody looks for it but who started it: any port will do.
+            # It has no peers: any port will do.
             arguments=(
                 *("--host", layout.host, "--port", "0", "--retrieval", retrieval),
                 *_redis_words(redis),

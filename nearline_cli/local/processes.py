@@ -1,4 +1,4 @@
-"""Service processes as children: started, awaited, watched, ended, never left behind."""
+"""Starts, awaits and stops service processes as children, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -32,36 +32,38 @@ WORKER_MODULE = "index_builder.ingest.worker"
 _LOG_LINES = 200
 _LINE_LIMIT_BYTES = 1 << 20
 _SETTINGS_EXIT_CODE = 2
-# net.ipv4.ip_local_port_range begins at 32768 unless somebody has changed it.
+# net.ipv4.ip_local_port_range begins at 32768 by default.
 _LISTENING = range(10_000, 32_768)
-# Ports given out: whoever asks for several before any is used must not get one twice. Of ten at
-# random from among so many, two are the same once in five hundred times.
-_given: set[int] = set()
-# Not the common one, which tests set to where it was: their processes would ask for the same ports.
+# Ports handed out so far: a caller that needs several must not get one twice. Of ten random ports
+# from this range, two are equal once in five hundred times.
+_handed_out: set[int] = set()
+# Not the shared generator: tests seed it, and their processes would pick the same ports.
 _random = random.SystemRandom()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a port that nobody has now, each time another; a program may take it a moment later.
+    """Returns a free port, each time another one; another program may take it a moment later.
 
-    It lies below the ports that Linux gives to outgoing connections: a port from among those is
-    soon taken by the next connection that this machine makes.
+    The port is below the range from which Linux takes ports of outgoing connections: one of those
+    would soon be taken by this machine's own connections.
 
     Raises:
-        NotReady: A hundred ports were tried and every one was taken.
+        NotReady: A hundred ports were tried and all were taken.
     """
     for port in _random.sample(_LISTENING, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
-            if port not in _given:
-                _given.add(port)
+            if port not in _handed_out:
+                _handed_out.add(port)
                 return port
-    raise NotReady("no free port was found; end what listens on this machine, or name a port")
+    raise NotReady(
+        "no free port was found; stop a program that listens on this machine, or name a port"
+    )
 
 
 @dataclass(slots=True, kw_only=True)
 class ServiceProcess:
-    """A running service: where it answers, its pid and its latest log lines."""
+    """A running service: its address, pid and latest log lines."""
 
     name: str
     address: str
@@ -76,14 +78,15 @@ class ServiceProcess:
         return self.process.pid
 
     async def wait(self) -> int:
-        """Waits for the end; gives the exit code, negative for a signal."""
+        """Waits until the process ends; returns the exit code, negative for a signal."""
         return await self.process.wait()
 
     async def stop(self, grace_s: float = 15.0) -> int:
-        """Ends the process: SIGTERM, then SIGKILL once the grace is over. Gives the exit code.
+        """Stops the process with SIGTERM, then SIGKILL after the grace period; returns the exit
+        code.
 
         Args:
-            grace_s: Seconds to drain; the service's own drain_s + grace_s should fit in.
+            grace_s: Seconds to drain; should exceed the service's own drain_s + grace_s.
         """
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
@@ -114,25 +117,26 @@ async def start_service(
 ) -> ServiceProcess:
     """Starts `python -m module` and waits until it serves.
 
-    The child tells its address by the log event "serving" of `nearline.serving`, which makes the
-    answer its own even where several processes share a port; its health must then agree. It holds
-    a lifeline: a pipe that closes when this process dies, however it dies, and ends the child.
+    The child reports its address in the log event "serving" of `nearline.serving`, which identifies
+    it even if several processes share a port; its gRPC health must then agree. It holds a lifeline:
+    a pipe that closes when this process dies, however it dies, and stops the child.
 
     Args:
         module: Module with a `__main__`, for example "retrieval".
-        arguments: Its arguments. Without --port the service takes a free one.
-        ready_services: Full proto names whose gRPC health must be SERVING.
-        name: Name in errors and tables; empty: the module.
-        ready_timeout_s: Seconds to wait for that.
-        environ: Variables on top of this process's own.
-        on_line: Called with every line that the child writes.
-    Raises: SettingsError: the service refused its settings. NotReady: it ended, or did not serve
-        in time; the text has its last words.
+        arguments: Its arguments. Without --port, the service takes a free port.
+        ready_services: Full proto names of services whose gRPC health must be SERVING.
+        name: Name in errors and tables. If empty, the module.
+        ready_timeout_s: Seconds to wait until it serves.
+        environ: Environment variables in addition to this process's own.
+        on_line: Called with every line that the child writes. Optional.
+    Raises:
+        SettingsError: The service refused its settings.
+        NotReady: It ended, or did not serve in time; the text has its last lines.
     """
     name = name or module
     read_end, write_end = os.pipe()
     try:
-        # -P: a folder called `retrieval` where the user happens to stand is not our module.
+        # -P: a folder called `retrieval` in the working directory is not our module.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", module, *arguments),
             stdin=asyncio.subprocess.DEVNULL,
@@ -140,7 +144,7 @@ async def start_service(
             stderr=asyncio.subprocess.STDOUT,
             env=_environment(environ or {}, read_end),
             pass_fds=(read_end,),
-            # Ctrl-C goes to the supervisor alone, which ends its children in order.
+            # Ctrl-C goes only to the supervisor, which stops its children in order.
             process_group=0,
             limit=_LINE_LIMIT_BYTES,
         )
@@ -184,7 +188,7 @@ async def service_process(
     environ: Mapping[str, str] | None = None,
     grace_s: float = 15.0,
 ) -> AsyncIterator[ServiceProcess]:
-    """Runs a service for the length of the block; see `start_service` for the arguments."""
+    """Runs a service for the duration of the block; see `start_service` for the arguments."""
     service = await start_service(
         module,
         arguments,
@@ -201,7 +205,7 @@ async def service_process(
 
 @contextlib.asynccontextmanager
 async def embedding_process(arguments: Sequence[str] = ()) -> AsyncIterator[ServiceProcess]:
-    """Runs the embedding service; the first start may convert the model, so it may take minutes."""
+    """Runs the embedding service; its first start may convert the model, which takes minutes."""
     async with service_process(
         "embedding", arguments, ready_services=EMBEDDING_SERVICES, ready_timeout_s=300.0
     ) as service:
@@ -210,11 +214,11 @@ async def embedding_process(arguments: Sequence[str] = ()) -> AsyncIterator[Serv
 
 @contextlib.asynccontextmanager
 async def redis_process(folder: Path, port: int = 0) -> AsyncIterator[str]:
-    """Runs the bundled Redis for the length of the block; gives its URL.
+    """Runs the bundled Redis for the duration of the block; yields its URL.
 
     Args:
-        folder: Where its data lie, also for one that comes back with them.
-        port: Where it listens; 0 takes a free port.
+        folder: Data folder; existing data are loaded.
+        port: Port to listen on; 0 takes a free port.
     """
     words = ("--folder", str(folder), "--port", str(port or free_port()))
     module = "nearline_cli.local.redis_process"
@@ -229,14 +233,14 @@ async def retrieval_process(
     """Runs a router with its shards in the same process.
 
     Args:
-        store: Snapshot store.
-        arguments: More arguments, for example ("--shards", "0=host:port").
-        embedding: Address of the embedding service; empty: vectors and ids only.
+        store: Folder of the store.
+        arguments: Further arguments, for example ("--shards", "0=host:port").
+        embedding: Address of the embedding service. If empty, only searches by vector and id work.
     """
-    given = ["--store", str(store), *arguments]
+    words = ["--store", str(store), *arguments]
     if embedding:
-        given += ["--embedding", embedding]
-    async with service_process("retrieval", given, ready_services=RETRIEVAL_SERVICES) as service:
+        words += ["--embedding", embedding]
+    async with service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES) as service:
         yield service
 
 
@@ -244,9 +248,9 @@ async def retrieval_process(
 async def ingest_process(
     redis: str, arguments: Sequence[str] = ()
 ) -> AsyncIterator[ServiceProcess]:
-    """Runs the ingest service, the door of the queue that a Redis holds."""
-    given = ("--redis", redis, *arguments)
-    async with service_process(INGEST_MODULE, given, ready_services=INGEST_SERVICES) as service:
+    """Runs the ingest service of the queue in a Redis."""
+    words = ("--redis", redis, *arguments)
+    async with service_process(INGEST_MODULE, words, ready_services=INGEST_SERVICES) as service:
         yield service
 
 
@@ -254,20 +258,26 @@ async def ingest_process(
 async def worker_process(
     redis: str, retrieval: str, arguments: Sequence[str] = ()
 ) -> AsyncIterator[ServiceProcess]:
-    """Runs a worker of the queue that a Redis holds; retrieval: Address of the router it asks."""
-    given = ("--redis", redis, "--retrieval", retrieval, *arguments)
-    async with service_process(WORKER_MODULE, given) as service:
+    """Runs a worker of the queue in a Redis.
+
+    Args:
+        redis: URL of the Redis.
+        retrieval: Address of the router that the worker writes to.
+        arguments: Further arguments.
+    """
+    words = ("--redis", redis, "--retrieval", retrieval, *arguments)
+    async with service_process(WORKER_MODULE, words) as service:
         yield service
 
 
 def python_path() -> str:
-    """Returns the path by which a child imports the nearline that runs here, installed or not."""
+    """Returns the path from which a child imports this same nearline, installed or not."""
     root = str(Path(nearline.__file__).resolve().parents[1])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
 
 
 def _environment(more: Mapping[str, str], lifeline: int) -> dict[str, str]:
-    # Imported late: it loads what only servers need, and every command imports this module.
+    # Imported late: it loads packages that only servers need.
     from nearline.serving import LIFELINE_VARIABLE
 
     return {
@@ -290,7 +300,7 @@ async def _pump_lines(
         try:
             data = await process.stdout.readline()
         except ValueError:
-            continue  # One line over the limit; asyncio has dropped it.
+            continue  # A line over the limit, which asyncio has dropped.
         if not data:
             return
         line = data.decode("utf-8", "replace").rstrip("\n")
@@ -302,7 +312,7 @@ async def _pump_lines(
 
 
 def parse_event(line: str) -> dict[str, object]:
-    """Reads a JSON log line; an empty record for any other text."""
+    """Parses a JSON log line; returns an empty record for any other text."""
     if not line.startswith("{"):
         return {}
     try:
@@ -317,8 +327,8 @@ async def _wait_healthy(service: ServiceProcess, names: Sequence[str]) -> None:
         service.address, options=(("grpc.enable_http_proxy", 0),)
     ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for wanted in names:
-            request = health_pb2.HealthCheckRequest(service=wanted)
+        for name in names:
+            request = health_pb2.HealthCheckRequest(service=name)
             call = stub.Watch(request, wait_for_ready=True)
             watch = asyncio.ensure_future(_serving(call))
             ended = asyncio.ensure_future(service.process.wait())
@@ -340,7 +350,7 @@ async def _serving(call: AsyncIterator[health_pb2.HealthCheckResponse]) -> None:
 
 
 def _failed(name: str, code: int, log: Sequence[str]) -> NotReady | SettingsError:
-    ended = f"{name} was ended by signal {-code}" if code < 0 else f"{name} ended with code {code}"
+    ended = f"{name} was killed by signal {-code}" if code < 0 else f"{name} ended with code {code}"
     for line in reversed(log):
         event = parse_event(line)
         if event.get("event") == "failed" and event.get("reason"):

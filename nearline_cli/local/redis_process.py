@@ -1,8 +1,8 @@
 """The bundled Redis as a supervised process: `python -m nearline_cli.local.redis_process`.
 
-This process becomes the server itself, so that the supervisor ends and watches nothing else. A
-small watcher beside it says when the server answers, and ends it when the supervisor is gone; it
-goes when the server does. It is run as a file, without the packages that it does not need.
+This process becomes the server itself, so that the supervisor has nothing else to watch and stop. A
+small watcher process reports when the server answers, and stops it if the supervisor dies; it exits
+with the server. The watcher runs this file without the packages that it does not need.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ def main(argv: Sequence[str]) -> None:
     from nearline_cli.local.bundled_redis import HOST, command, find_program
 
     parser = argparse.ArgumentParser(prog="python -m nearline_cli.local.redis_process")
-    parser.add_argument("--folder", type=Path, required=True, help="Where its data lie.")
+    parser.add_argument("--folder", type=Path, required=True, help="Data folder.")
     parser.add_argument("--port", type=int, required=True, help="Port on the loopback address.")
-    given = parser.parse_args(argv)
-    folder: Path = given.folder.absolute()
+    options = parser.parse_args(argv)
+    folder: Path = options.folder.absolute()
     try:
         program = find_program()
-        # What people asked is in it.
+        # It contains what people asked.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = _lock(folder, f"{HOST}:{given.port}")
+        lock = _lock(folder, f"{HOST}:{options.port}")
     except NearlineError as error:
         _fail(error.message)
     except OSError as error:
         _fail(
             f"{folder} cannot hold the data of Redis: {error.strerror or error}; make it writable, "
-            "name another Redis with --redis URL, or go without: --no-redis"
+            "name another Redis with --redis URL, or run without one: --no-redis"
         )
     alive, held = os.pipe()
     lifeline = int(os.environ.get(LIFELINE_VARIABLE, "-1"))
     subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", __file__),
-            *map(str, (os.getpid(), HOST, given.port, alive, lifeline)),
+            *map(str, (os.getpid(), HOST, options.port, alive, lifeline)),
         ],
         stdin=subprocess.DEVNULL,
         pass_fds=[number for number in (alive, lifeline) if number >= 0],
     )
-    # The server keeps both as long as it lives: the lock of its folder, and what tells the watcher.
+    # The server keeps both while it lives: the lock of its folder, and the watcher's pipe.
     os.set_inheritable(lock, True)
     os.set_inheritable(held, True)
     if lifeline >= 0:
         os.set_inheritable(lifeline, False)
-    os.execv(program, command(program, folder, given.port))
+    os.execv(program, command(program, folder, options.port))
 
 
 def _lock(folder: Path, address: str) -> int:
-    """Takes the folder for this process and what it becomes; gives the open file.
+    """Locks the folder for this process and the server that it becomes; returns the open file.
 
-    Two servers over one append-only file would destroy it, and do not notice each other.
+    Two servers on one append-only file would destroy it without noticing.
     """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -77,8 +77,8 @@ def _lock(folder: Path, address: str) -> int:
     except BlockingIOError:
         owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
         _fail(
-            f"{folder} is in use by {owner}; stop the other `nearline up`, name a Redis of your "
-            "own with --redis URL (that one will do, too), or go without: --no-redis"
+            f"{folder} is in use by {owner}; stop the other `nearline up`, name another Redis "
+            "with --redis URL (that one works, too), or run without one: --no-redis"
         )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"process {os.getpid()}, a Redis on redis://{address}/0\n".encode())
@@ -86,27 +86,28 @@ def _lock(folder: Path, address: str) -> int:
 
 
 def watch(server: int, host: str, port: int, alive: int, lifeline: int) -> None:
-    """Logs when the server answers; ends it when the lifeline closes; returns when it is gone.
+    """Logs when the server answers; stops it when the lifeline closes; returns when it has ended.
 
     Args:
-        server: Its pid.
+        server: Pid of the server.
+        host, port: Its address.
         alive: A pipe that closes when the server ends.
-        lifeline: A pipe that closes when the supervisor ends; -1: there is none.
+        lifeline: A pipe that closes when the supervisor ends, or -1 if there is none.
     """
-    told = False
+    reported = False
     sources = [alive] if lifeline < 0 else [alive, lifeline]
     while True:
-        readable, _, _ = select.select(sources, [], [], None if told else _POLL_S)
+        readable, _, _ = select.select(sources, [], [], None if reported else _POLL_S)
         if alive in readable:
             return
         if lifeline in readable:
             os.kill(server, signal.SIGTERM)
-            # Once is enough; it syncs its file and goes.
+            # Once is enough: it syncs its file and exits.
             sources.remove(lifeline)
-            told = True
-        elif not told and _answers(server, host, port):
+            reported = True
+        elif not reported and _answers(server, host, port):
             _log({"level": "info", "event": "serving", "address": f"{host}:{port}"})
-            told = True
+            reported = True
 
 
 def _answers(server: int, host: str, port: int) -> bool:
@@ -115,10 +116,10 @@ def _answers(server: int, host: str, port: int) -> bool:
         with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
             with connection.makefile("rb") as reply:
-                said = reply.read()
+                text = reply.read()
     except OSError:
         return False
-    return said.startswith(b"+PONG\r\n") and b"process_id:%d\r\n" % server in said
+    return text.startswith(b"+PONG\r\n") and b"process_id:%d\r\n" % server in text
 
 
 def _log(fields: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""How many workers there should be, from what the queue says of itself."""
+"""Decides how many ingest workers should run, from the state of the queue."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from nearline.errors import SettingsError
 
 TARGET_S: Final = 10.0
 IDLE_S: Final = 10.0
-# What a worker has shown is believed once it has been there for so long.
+# The speed of a worker counts once it has run this long.
 _SETTLED_S = 3.0
-_LEAST_PER_S = 1e-3
-# While documents wait, the speed that is reckoned with follows what workers show now.
-_FOLLOWS_S = 30.0
-# Workers that are left must have so much of their time free; so much too few is not too few.
-_FREE = 0.2
-# So many looks in a row must find more than the one before for that to be a growth.
-_GROWING = 3
+_MIN_PER_S = 1e-3
+# While documents wait, the expected speed follows the measured one with this time constant.
+_FOLLOW_S = 30.0
+# Share of their time that remaining workers must have free; a shortage below it is ignored.
+_FREE_SHARE = 0.2
+# Consecutive looks that must each find more documents for the lag to count as growing.
+_GROWTH_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingOptions:
-    """How workers are scaled.
+    """Options of the scaling.
 
     min_workers, max_workers: The bounds; 0 <= min_workers <= max_workers.
-    target_s: Seconds within which what is in the queue now should be done.
-    idle_s: Seconds for which fewer workers must have been enough before any is stopped.
-    assumed_per_s: Documents that a worker is taken to end in a second until one has shown it.
+    target_s: Seconds within which the documents now in the queue should be processed.
+    idle_s: Seconds for which fewer workers must have sufficed before any is stopped.
+    assumed_per_s: Documents per second assumed of a worker until one has been measured.
     """
 
     min_workers: int = 0
@@ -48,20 +48,20 @@ class ScalingOptions:
 
 
 class ScalingDecision(NamedTuple):
-    """How many workers there should be, and why."""
+    """A number of workers, and the reason for it."""
 
     workers: int
     reason: str
 
 
 class ScalingPolicy:
-    """Says how many workers there should be.
+    """Decides how many workers should run.
 
-    Up at once: to lag / (documents/s of a worker x `target_s`); to as many as it takes for the lag
-    to grow no more, where it grows look by look; and to one where anything is in the queue at all.
-    Down only to the most that was wanted at any time of the last `idle_s`, and to no fewer than can
-    bear what comes in; to none when nothing came in for so long. So a steady load keeps the number
-    that bears it.
+    Scales up at once: to lag / (documents/s of a worker x `target_s`); to as many workers as stop
+    the lag from growing, if it grows at every look; and to one if anything is in the queue. Scales
+    down only to the maximum that was needed during the last `idle_s`, and never below what the
+    incoming load needs; to zero once nothing has come in for that long. So a steady load keeps a
+    steady number of workers.
 
     Args:
         scaling: Bounds and times.
@@ -69,36 +69,36 @@ class ScalingPolicy:
 
     def __init__(self, scaling: ScalingOptions) -> None:
         self._scaling = scaling
-        # Documents/s of one worker; 0: not known yet.
+        # Documents/s of one worker; 0 until known.
         self._per_s = 0.0
-        # Of each worker: when it was first seen, and what it showed last.
-        self._shown: dict[str, tuple[float, float]] = {}
+        # By worker: when it was first seen, and its last measured speed.
+        self._measured: dict[str, tuple[float, float]] = {}
         self._rising = False
-        # When the queue was looked at last, and what was to do.
-        self._looked: tuple[float, int] | None = None
-        # Between looks: how many workers there were before, and what the lag grew by in a second.
-        self._grown: deque[tuple[int, float]] = deque(maxlen=_GROWING)
-        # When how many were wanted: in the last `idle_s`, and the last one before.
-        self._wanted: deque[tuple[float, int]] = deque()
+        # Time and lag of the last look.
+        self._last_look: tuple[float, int] | None = None
+        # Between looks: number of workers before, and growth of the lag per second.
+        self._growth: deque[tuple[int, float]] = deque(maxlen=_GROWTH_LOOKS)
+        # Time and needed workers: during the last `idle_s`, and the last before that.
+        self._history: deque[tuple[float, int]] = deque()
 
     @property
     def documents_per_s(self) -> float:
-        """What one worker is reckoned to end in a second."""
-        return max(self._per_s, _LEAST_PER_S) if self._per_s else self._scaling.assumed_per_s
+        """Documents per second expected of one worker."""
+        return max(self._per_s, _MIN_PER_S) if self._per_s else self._scaling.assumed_per_s
 
     def forget(self) -> None:
-        """Notes that the queue could not be looked at: what it held meanwhile is not known."""
-        self._wanted.clear()
-        self._grown.clear()
-        self._looked = None
+        """Records that the queue could not be read, so that its recent history is unknown."""
+        self._history.clear()
+        self._growth.clear()
+        self._last_look = None
 
     def decide(self, queue: QueueState, workers: int, now: float) -> ScalingDecision:
-        """Returns how many workers there should be.
+        """Returns how many workers should run.
 
         Args:
-            queue: Its state now.
-            workers: How many there are, those that are starting included.
-            now: Seconds of a clock that never goes back.
+            queue: Its current state.
+            workers: Current number of workers, including those that are starting.
+            now: Seconds of a monotonic clock.
         """
         self._learn(queue, now)
         least, most = self._scaling.min_workers, self._scaling.max_workers
@@ -106,68 +106,70 @@ class ScalingPolicy:
         self._note(wanted, now)
         if wanted > workers:
             return ScalingDecision(wanted, self._why(queue, wanted))
-        watched_since, _ = self._wanted[0]
-        enough = max(one for _, one in self._wanted)
+        watched_since, _ = self._history[0]
+        enough = max(one for _, one in self._history)
         if now - watched_since < self._scaling.idle_s or enough >= workers:
             return ScalingDecision(workers, "")
-        said = f"{enough} were enough" if enough else "nothing was left"
-        return ScalingDecision(enough, f"{said} for {self._scaling.idle_s:g} s")
+        state = f"{enough} sufficed" if enough else "the queue was empty"
+        return ScalingDecision(enough, f"{state} for {self._scaling.idle_s:g} s")
 
     def _needed(self, queue: QueueState, workers: int) -> int:
-        # What workers end is, while the lag does not grow, what comes in. It only keeps workers:
-        # that busy ones end much is no reason for more.
-        bearing = min(
-            workers, math.ceil(queue.documents_per_s / ((1 - _FREE) * self.documents_per_s))
+        # While the lag does not grow, workers process what comes in. This only keeps workers: busy
+        # workers that process much are no reason for more.
+        sustaining = min(
+            workers, math.ceil(queue.documents_per_s / ((1 - _FREE_SHARE) * self.documents_per_s))
         )
         if queue.lag:
-            return max(self._in_time(queue), self._stopping_growth(), bearing, 1)
-        # What comes in and is done between two looks is not seen in the lag.
-        return bearing if self._rising else 0
+            return max(self._in_time(queue), self._stopping_growth(), sustaining, 1)
+        # Documents that arrive and end between two looks do not show in the lag.
+        return sustaining if self._rising else 0
 
     def _in_time(self, queue: QueueState) -> int:
         return math.ceil(queue.lag / (self.documents_per_s * self._scaling.target_s))
 
     def _stopping_growth(self) -> int:
-        """Returns how many it takes for the lag to grow no more; 0: it does not."""
-        # A large submission makes it grow once; what comes faster than it is done, each time.
-        free = _FREE * self.documents_per_s
-        if len(self._grown) < _GROWING or min(by for _, by in self._grown) <= free:
+        """Returns the number of workers that stops the lag from growing, or 0 if it does not
+        grow.
+        """
+        # A large submission makes it grow once; a load above the capacity, at every look.
+        free = _FREE_SHARE * self.documents_per_s
+        if len(self._growth) < _GROWTH_LOOKS or min(by for _, by in self._growth) <= free:
             return 0
-        coming = min(workers + by / self.documents_per_s for workers, by in self._grown)
-        return math.ceil(coming - _FREE)
+        incoming = min(workers + by / self.documents_per_s for workers, by in self._growth)
+        return math.ceil(incoming - _FREE_SHARE)
 
     def _note(self, wanted: int, now: float) -> None:
-        self._wanted.append((now, wanted))
-        while len(self._wanted) > 1 and self._wanted[1][0] <= now - self._scaling.idle_s:
-            self._wanted.popleft()
+        self._history.append((now, wanted))
+        while len(self._history) > 1 and self._history[1][0] <= now - self._scaling.idle_s:
+            self._history.popleft()
 
     def _learn(self, queue: QueueState, now: float) -> None:
-        """Takes the best that a worker shows; less only from those that have all they can do."""
-        known, self._shown = self._shown, {}
+        """Updates the speed of a worker: the best one measured; less only from busy workers."""
+        known, self._measured = self._measured, {}
         passed_s = 0.0
-        if self._looked is not None:
-            before_s, lag = self._looked
+        if self._last_look is not None:
+            before_s, lag = self._last_look
             passed_s = now - before_s
             if passed_s > 0:
-                self._grown.append((len(known), (queue.lag - lag) / passed_s))
-        self._looked = now, queue.lag
+                self._growth.append((len(known), (queue.lag - lag) / passed_s))
+        self._last_look = now, queue.lag
         settled = 0.0
         self._rising = False
         for one in queue.workers:
             since, before = known.get(one.worker_id, (now, 0.0))
-            self._shown[one.worker_id] = since, one.documents_per_s
-            # It is the mean of some time, so that it rises only where something was done.
+            self._measured[one.worker_id] = since, one.documents_per_s
+            # It is a moving average, which rises only if documents were processed.
             self._rising |= one.documents_per_s > before
             if now - since >= _SETTLED_S:
                 settled = max(settled, one.documents_per_s)
         if settled > self._per_s:
             self._per_s = settled
         elif settled and queue.waiting:
-            self._per_s += (settled - self._per_s) * min(1.0, passed_s / _FOLLOWS_S)
+            self._per_s += (settled - self._per_s) * min(1.0, passed_s / _FOLLOW_S)
 
     def _why(self, queue: QueueState, wanted: int) -> str:
         known = "" if self._per_s else ", assumed"
-        speed = f"{queue.lag} to do at {self.documents_per_s:.1f}/s of a worker{known}"
+        speed = f"{queue.lag} documents left at {self.documents_per_s:.1f}/s per worker{known}"
         if self._in_time(queue) < wanted <= self._stopping_growth():
-            return f"{speed}, and {self._grown[-1][1]:.1f} more each second"
+            return f"{speed}, growing by {self._growth[-1][1]:.1f}/s"
         return f"{speed}, within {self._scaling.target_s:g} s"

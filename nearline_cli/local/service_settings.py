@@ -1,4 +1,4 @@
-"""The settings of every service: where they are defined, and a look at them before any starts."""
+"""The settings classes of all services, and a check of them before any service starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 
 from nearline.settings import Settings, load_from_process
 
-# Module that runs a service, and the class of its settings.
+# Module that runs a service, and its settings class.
 SETTINGS = (
     ("embedding", "embedding.settings", "EmbeddingSettings"),
     ("retrieval", "retrieval.settings", "RouterSettings"),
@@ -20,20 +20,20 @@ SETTINGS = (
 
 
 def settings_class(module: str, name: str) -> type[Settings]:
-    """Returns the class of a service's settings."""
+    """Returns the settings class of a service."""
     kind: type[Settings] = getattr(importlib.import_module(module), name)
     return kind
 
 
 def check_settings() -> None:
-    """Reads what the environment and the file say to every service.
+    """Validates the environment and the settings file for every service.
 
-    Raises: SettingsError: an unknown name or a bad value, which that service would end on.
+    Raises:
+        SettingsError: A service would fail to start on an unknown name or a bad value.
     """
     for _, module, name in SETTINGS:
         try:
             kind = settings_class(module, name)
         except ImportError:
-            # Not installed here, so it does not run here.
-            continue
+            continue  # Not installed here, so it does not run here.
         load_from_process(kind, ())

@@ -1,4 +1,4 @@
-"""Keeps service processes alive: starts in order, restarts what dies, stops in order."""
+"""Keeps service processes alive: starts them in order, restarts them, stops them in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline.retry import Backoff
 from nearline_cli.local.processes import ServiceProcess, parse_event, start_service
 
 _BACKOFF = Backoff(0.5, 30.0)
-# A process that ran this long had recovered: its next death starts from the first back-off again.
+# A process that ran this long had recovered: its next back-off starts from the first one again.
 _STEADY_S = 60.0
 
 
@@ -32,9 +32,9 @@ class ProcessState(Enum):
 class ProcessSpec:
     """A process to keep alive.
 
-    arguments must fix the port, so that a restarted process is found where its peers look for it.
-    address: Where that is; empty: it has no peers, and listens where there is room.
-    environ: Variables on top of this process's own; no list of processes shows them.
+    arguments must fix the port, so that peers find a restarted process at the same address.
+    address: host:port; empty if it has no peers, and listens on any port. environ: Environment
+    variables in addition to this process's own; lists of processes do not show them.
     """
 
     name: str
@@ -48,7 +48,10 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """A process changed its state. pid is 0 where there is none; reason says why it died."""
+    """A state change of a process.
+
+    pid: 0 if it does not run. reason: Why it died.
+    """
 
     name: str
     address: str
@@ -63,8 +66,8 @@ class SupervisedProcess:
 
     Args:
         plan: The process.
-        on_change: Called at every change of state.
-        on_line: Called with the name and every line that it logs.
+        on_change: Called at every state change.
+        on_line: Called with the name of the process and each line that it logs. Optional.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class SupervisedProcess:
         self._address = plan.address
 
     async def start(self) -> ServiceProcess:
-        """Starts it. Raises: what `start_service` raises."""
+        """Starts the process. Raises the same errors as `start_service`."""
         plan, forward = self._plan, self._on_line
         self._report(ProcessState.STARTING)
         self._service = await start_service(
@@ -97,7 +100,7 @@ class SupervisedProcess:
         return self._service
 
     async def keep(self) -> None:
-        """Starts it unless it runs, and again whenever it dies; until it is cancelled."""
+        """Starts the process unless it runs, and restarts it whenever it dies, until cancelled."""
         delays = _BACKOFF.delays()
         while True:
             try:
@@ -112,14 +115,14 @@ class SupervisedProcess:
             except NearlineError as error:
                 reason = error.message
             except OSError as error:
-                # The machine has no room for another process now.
+                # The machine cannot start another process now.
                 reason = str(error)
             delay_s = next(delays)
             self._report(ProcessState.DIED, reason=reason, retry_in_s=delay_s)
             await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
-        """Ends it where it runs; whoever keeps it has been cancelled before."""
+        """Stops the process if it runs; `keep` must have been cancelled before."""
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
@@ -139,13 +142,13 @@ class SupervisedProcess:
 
 
 class Supervisor:
-    """Runs processes until it is told to stop.
+    """Runs processes until it is stopped.
 
     Args:
-        stages: In order of start: all of a stage start at once, and serve before the next stage
-            starts. They stop in the opposite order: a router before what it calls.
-        on_change: Called at every change of state.
-        on_line: Called with the name and every line that a process logs.
+        stages: Processes in order of start. Those of a stage start together, and must serve before
+            the next stage starts. Stages stop in reverse order: a router before its backends.
+        on_change: Called at every state change.
+        on_line: Called with the name of a process and each line that it logs. Optional.
     """
 
     def __init__(
@@ -161,30 +164,30 @@ class Supervisor:
     async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         """Starts everything, calls `started`, and keeps it running until `stop` is set.
 
-        Raises: what `start_service` raises when a process does not come up the first time.
+        Raises the errors of `start_service` if a process does not start the first time.
         """
         try:
-            if await _unless(stop, self._start_all()):
+            if await _run_unless(stop, self._start_all()):
                 started()
                 async with asyncio.TaskGroup() as group:
-                    keeping = [
-                        group.create_task(keeper.keep())
+                    tasks = [
+                        group.create_task(process.keep())
                         for stage in self._stages
-                        for keeper in stage
+                        for process in stage
                     ]
                     await stop.wait()
-                    for task in keeping:
+                    for task in tasks:
                         task.cancel()
         finally:
             for stage in reversed(self._stages):
-                await asyncio.gather(*(keeper.stop() for keeper in stage))
+                await asyncio.gather(*(process.stop() for process in stage))
 
     async def _start_all(self) -> None:
         for stage in self._stages:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for keeper in stage:
-                        group.create_task(keeper.start())
+                    for process in stage:
+                        group.create_task(process.start())
             except* NearlineError as failures:
                 raise first_of(failures) from None
 
@@ -222,8 +225,8 @@ def end_on_sigterm() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
-    """Does the work unless the stop comes first; True when the work is done."""
+async def _run_unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Runs the work unless the stop comes first; returns whether the work is done."""
     task = asyncio.ensure_future(work)
     waiter = asyncio.ensure_future(stop.wait())
     try:

@@ -122,7 +122,7 @@ async def test_people_are_told_the_line(tmp_path: Path, nearline: Run) -> None:
     ("words", "text"),
     [
         (("upsert", "gone.jsonl"), "there is no file gone.jsonl"),
-        (("upsert", "a.pdf"), "read by nearline build"),
+        (("upsert", "a.pdf"), "nearline build reads other kinds"),
         (("upsert", "x.jsonl", "--batch", "0"), "1..1024 is allowed"),
         (("delete",), "--ids-from FILE"),
         (("delete", "a", "--ids-from", "x"), "not both"),

@@ -145,7 +145,7 @@ async def test_while_the_door_is_away_the_number_stays() -> None:
         await scaler.step()
         sizes.append(pool.size)
     assert sizes == [3] * 5
-    reason = "1200 to do at 50.0/s of a worker, assumed, within 10 s"
+    reason = "1200 documents left at 50.0/s per worker, assumed, within 10 s"
     assert told == [ScalingEvent(before=0, after=3, lag=1_200, reason=reason)]
 
 
@@ -235,7 +235,7 @@ async def test_up_brings_workers_when_there_is_something_to_do_and_none_when_not
         )
         assert "0 to do; " in shown.stdout and "documents/s" in shown.stdout
         none = running.until("scale", to=0)
-        assert (none["lag"], none["reason"]) == (0, "nothing was left for 10 s")
+        assert (none["lag"], none["reason"]) == (0, "the queue was empty for 10 s")
         running.until("state", name="worker-1", state="stopped")
         assert (await client.queue()).workers == []
     running.process.send_signal(signal.SIGTERM)

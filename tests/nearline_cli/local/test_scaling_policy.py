@@ -84,7 +84,7 @@ def test_what_a_worker_has_shown_takes_the_place_of_what_was_assumed() -> None:
     assert policy.documents_per_s == 20.0
     assert policy.decide(queue(1_000, 20.0), 1, 4.0).workers == 5
     reason = ScalingPolicy(ScalingOptions()).decide(queue(7), 0, 0.0).reason
-    assert reason == "7 to do at 50.0/s of a worker, assumed, within 10 s"
+    assert reason == "7 documents left at 50.0/s per worker, assumed, within 10 s"
 
 
 def test_the_best_counts_and_less_only_from_those_that_have_enough_to_do() -> None:
@@ -107,7 +107,7 @@ def test_what_keeps_growing_brings_as_many_as_stop_it_and_one_large_submission_d
     policy = ScalingPolicy(ScalingOptions(max_workers=9))
     for now, state in enumerate(growing):
         reasons.append(policy.decide(state, 1, float(now)).reason)
-    assert reasons[-1] == "540 to do at 50.0/s of a worker, and 180.0 more each second"
+    assert reasons[-1] == "540 documents left at 50.0/s per worker, growing by 180.0/s"
     at_once = [queue(lag, 50.0) for lag in (0, 490, 440, 390, 340)]
     assert follow(ScalingPolicy(ScalingOptions(max_workers=9)), at_once, 1) == [1] * 5
 
