@@ -1,1 +1,1 @@
-"""Builds snapshots: reads documents, cuts, embeds, indexes, measures and publishes them."""
+"""Builds snapshots: reads, cuts, embeds, indexes, measures and publishes documents."""

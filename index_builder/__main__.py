@@ -1,6 +1,6 @@
 """Runs one build as a batch job: `python -m index_builder --corpus FILE --embedding HOST:PORT …`.
 
-Tells what it does in log lines and ends with one JSON object on standard output.
+Logs its progress and ends with one JSON object on standard output.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("index_builder")
 
 
 async def main(argv: list[str]) -> None:
-    """Builds once."""
+    """Runs one build."""
     loaded = settings.load_from_process(IndexBuilderSettings, argv)
     telemetry.configure_logging(loaded.log_level, "index_builder")
     options = replace(loaded.options(), gate=gate_of_build(loaded.force_promote))
@@ -39,7 +39,7 @@ async def main(argv: list[str]) -> None:
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(loaded.store)
     async with contextlib.AsyncExitStack() as stack:
-        # First: it starts processes, and gRPC does not like to be forked.
+        # First, as it starts processes: gRPC does not support forking.
         executor = stack.enter_context(
             open_executor(loaded.executor, loaded.ray_address, _workers_model)
         )

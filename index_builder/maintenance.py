@@ -1,7 +1,7 @@
-"""Keeps change logs short: `python -m index_builder.maintenance --store DIR --redis URL …`.
+"""Maintains change logs: `python -m index_builder.maintenance --store DIR --redis URL …`.
 
-Every `every_s` seconds it archives the change log of each collection, compacts where changes have
-added up, and trims. Several may run: what one does, the others leave alone.
+Every `every_s` seconds it archives the change log of each collection, compacts it if enough changes
+have accumulated, and trims it. Several instances may run; each skips the work of the others.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _log = logging.getLogger("index_builder.upkeep")
 
 
 class Maintenance:
-    """Looks after the change logs of a store.
+    """Maintains the change logs of a store.
 
     Args:
-        chosen: Settings.
+        loaded: Settings.
         store: The store.
-        logs: Its change logs.
-        embedders: Embed changes that have no vectors; None: there is no service for that.
-        rebuilds: What routers ask for after a drift; None: nobody is heard.
+        logs: The change logs of the store.
+        embedders: Optional; embed changes without vectors.
+        rebuilds: Optional; rebuilds that routers request after a drift.
     """
 
     def __init__(
@@ -66,34 +66,34 @@ class Maintenance:
         self._age_s = parse_age(loaded.age)
 
     async def run(self) -> None:
-        """Goes round for ever; what fails in one round is tried again in the next."""
+        """Runs forever; work that fails is retried in the next round."""
         while True:
             try:
                 names = self._settings.collection_names()
                 for name in names or await asyncio.to_thread(self._store.collections):
                     await self._maintain(name)
             except NearlineError as error:
-                _log.warning("store not looked after", extra={"reason": error.message})
+                _log.warning("store not maintained", extra={"reason": error.message})
             await asyncio.sleep(self._settings.every_s)
 
     async def _maintain(self, name: str) -> None:
         try:
             await self.run_once(name)
         except Conflict as error:
-            _log.info("left to others", extra={"collection": name, "reason": error.message})
+            _log.info("skipped", extra={"collection": name, "reason": error.message})
         except NearlineError as error:
-            _log.warning("not looked after", extra={"collection": name, "reason": error.message})
+            _log.warning("not maintained", extra={"collection": name, "reason": error.message})
         except Exception:
-            # Whatever it was, the other collections are still looked after.
-            _log.exception("not looked after", extra={"collection": name})
+            # Any error must leave the other collections maintained.
+            _log.exception("not maintained", extra={"collection": name})
 
     async def run_once(self, name: str) -> bool:
-        """Archives, compacts where that is due, and trims; tells whether it compacted.
+        """Archives, compacts if due, and trims; returns whether it compacted.
 
-        Where a router asked for it after a drift, it learns again, too, if anything was learned. A
-        rebuild that fails is not tried again before it is asked for again.
+        If a router requested a rebuild after a drift, models are trained again, too. A failed
+        rebuild is not retried until it is requested again.
 
-        Raises: NotReady: the log is away. Conflict: somebody else compacts. As `compact`.
+        Raises: NotReady: the log is away. Conflict: another process compacts. As `compact`.
         """
         if await asyncio.to_thread(self._store.log_in_force, name) is None:
             return False
@@ -103,7 +103,7 @@ class Maintenance:
                 self._store, log, self._settings.share, self._age_s
             )
         except NotFound:
-            return False  # Nothing is published: it is archived, and that is all.
+            return False  # Nothing is published yet: archiving was all.
         requested = await self._rebuild_reason(name)
         if not (check.reason or requested) or not self._settings.compact:
             await trim_log(self._store, log)
@@ -128,15 +128,15 @@ class Maintenance:
         return True
 
     async def _rebuild_reason(self, name: str) -> str:
-        """Takes the reason why a router wants a rebuild; empty: none does, or it has to wait."""
+        """Takes the reason of a requested rebuild; empty if there is none or it has to wait."""
         if self._rebuilds is None or not self._settings.compact:
             return ""
         record = await asyncio.to_thread(self._store.alias_in_force, name)
-        # A new snapshot would end the trial of another one.
+        # A new snapshot would end the trial of a canary.
         return "" if record.canary else await self._rebuilds.take(name)
 
     async def _training(self, name: str, log: RedisLog) -> TrainingOptions | None:
-        """Returns what was recorded, beside what was learned from before; None: nothing was."""
+        """Returns options to retrain with recorded interactions; None without earlier training."""
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         if not manifest.HasField("behaviour"):
             return None
@@ -148,7 +148,7 @@ class Maintenance:
         return replace(training, interactions=rows.interactions, recorded=rows.added)
 
     async def _embedder_of(self, name: str) -> Embedder | None:
-        """Returns the service of the model that a collection is served with; None: it has none."""
+        """Returns the embedder of a collection's model; None if it has none."""
         manifest = await asyncio.to_thread(compaction.read_current_manifest, self._store, name)
         fingerprint = manifest.embedder.fingerprint
         if self._embedders is None or not fingerprint:
@@ -157,11 +157,11 @@ class Maintenance:
 
 
 async def main(argv: list[str]) -> None:
-    """Runs until it is told to stop."""
+    """Runs until it receives a signal."""
     loaded = settings.load_from_process(UpkeepSettings, argv)
     telemetry.configure_logging(loaded.log_level, "upkeep")
     if not loaded.redis:
-        raise SettingsError("upkeep looks after change logs; say where they are with --redis URL")
+        raise SettingsError("upkeep maintains change logs; say where they are with --redis URL")
     parse_age(loaded.age)
     store = Store.open(loaded.store)
     async with contextlib.AsyncExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Documents on their way into a snapshot: rows, spools, item tables."""
+"""Documents between a corpus and a snapshot: rows, spool, vectors, item tables."""

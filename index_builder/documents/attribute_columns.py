@@ -1,7 +1,7 @@
 """Attributes as typed Arrow columns: one record per document, in the order of items.arrow.
 
-Columns: string, int64, double, bool, timestamp[us, UTC], or a list of one of those where any
-document has a list; null where a document has no value. Batches end at 4,096 documents.
+Columns: string, int64, double, bool, timestamp[us, UTC], or a list of one of these if any document
+has a list; null if a document has no value. A batch holds at most 4,096 documents.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _WORDS = {
 
 @dataclass(slots=True)
 class _AttributeStats:
-    """What was seen of one attribute: documents by kind, and where each kind stood first."""
+    """Statistics of one attribute: documents by kind, and the first location of each kind."""
 
     documents: dict[str, int] = field(default_factory=dict)
     first: dict[str, SourceLocation] = field(default_factory=dict)
@@ -62,10 +62,10 @@ class _AttributeStats:
             self.first.setdefault(kind, location)
 
     def kind(self) -> str | None:
-        """Returns the one kind that holds every value; None where there is none."""
+        """Returns the kind that holds every value; None if no single kind does."""
         if len(self.documents) > 1:
             return "double" if self.documents.keys() == {"int", "double"} else None
-        # Only empty lists: any kind holds them.
+        # There were only empty lists, which fit any kind.
         return next(iter(self.documents), "string")
 
 
@@ -75,15 +75,15 @@ def infer_fields(
     *,
     lenient: bool = False,
 ) -> list[snapshot_pb2.AttributeField]:
-    """Finds name and kind of every attribute; whole numbers beside others are numbers.
+    """Infers the name and kind of every attribute; integers mixed with decimals become doubles.
 
     Args:
-        documents: Attributes as JSON and where they were read, of all documents.
-        declared: Kinds by name that the user declared; their values are of that kind already.
-        lenient: Leave out what would be refused: it is kept, and cannot be filtered on. For builds
-            that nobody watches.
-    Returns: Fields by name.
-    Raises: InvalidRequest: an attribute is of several kinds, or there are more than 1,024.
+        documents: Attributes of all documents as JSON, each with its location.
+        declared: Kinds declared by the user, by name; their values already have that kind.
+        lenient: Leave out attributes that would be refused: they are kept but cannot be filtered
+            on. For unattended builds.
+    Returns: Fields in order of their names.
+    Raises: InvalidRequest: an attribute has several kinds, or there are more than 1,024.
     """
     seen: dict[str, _AttributeStats] = {}
     for text, location in documents:
@@ -96,7 +96,7 @@ def infer_fields(
                         continue
                     raise InvalidRequest(
                         f"there are more than {MAX_FIELDS:,} attributes ({location} adds "
-                        f"{name!r}); keep those that you need with --attribute-columns",
+                        f"{name!r}); select the ones you need with --attribute-columns",
                         field="attributes",
                     )
                 seen[name] = _AttributeStats()
@@ -113,7 +113,7 @@ def infer_fields(
     if problems and not lenient:
         more = len(problems) - _PROBLEMS_SHOWN
         raise InvalidRequest(
-            "attributes need one kind each, to be filtered on:\n"
+            "each attribute needs a single kind to be filtered on:\n"
             + "\n".join(problems[:_PROBLEMS_SHOWN])
             + (f"\n  and {more} more" if more > 0 else ""),
             field="attributes",
@@ -124,12 +124,12 @@ def infer_fields(
 def write_attributes(
     path: Path, fields: Sequence[snapshot_pb2.AttributeField], documents: Iterable[str]
 ) -> None:
-    """Writes a shard's attributes: to a temporary file, forced to disk, renamed.
+    """Writes the attributes of a shard.
 
     Args:
-        path: The file to make.
+        path: The file to write.
         fields: The columns; other attributes are left out.
-        documents: Attributes as JSON, in id order; only one batch of them is held.
+        documents: Attributes as JSON, in id order; memory holds one batch at a time.
     Raises: OSError: no space, no permission.
     """
     schema = pa.schema([(field.name, _column_type(field)) for field in fields])
@@ -152,7 +152,7 @@ def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> p
     column = pa.array(values, _column_type(field))
     if field.kind != _Field.KIND_DOUBLE:
         return column
-    # One zero only: Arrow's hash tables tell -0.0 from 0.0.
+    # Arrow's hash tables distinguish -0.0 from 0.0; keep only the latter.
     if not field.is_list:
         return pc.add(column, 0.0)
     numbers = pc.add(column.values, 0.0)
@@ -167,6 +167,6 @@ def _problem(name: str, found: _AttributeStats) -> str:
     )
     return (
         f"  {name!r} is {counts}; declare it: --attribute {name}:string keeps every value as text, "
-        f"--attribute {name}:{kinds[0]} counts what is not {_WORDS[kinds[0]]} as malformed rows; "
-        "or leave it out with --attribute-columns"
+        f"--attribute {name}:{kinds[0]} counts values other than {_WORDS[kinds[0]]} as malformed "
+        "rows; or exclude it with --attribute-columns"
     )

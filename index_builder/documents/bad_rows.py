@@ -1,4 +1,4 @@
-"""Malformed rows: counted, a few kept as a sample, refused where there are too many."""
+"""Malformed rows of a build: counted, sampled, and refused above a limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE = 5
 
 
 class BadRow(NamedTuple):
-    """One malformed row, and what is wrong with it."""
+    """A malformed row and its problem."""
 
     location: SourceLocation
     reason: str
@@ -23,11 +23,11 @@ class BadRow(NamedTuple):
 
 
 class BadRows:
-    """The malformed rows of one build.
+    """The malformed rows of a build.
 
     Args:
-        allowed: Most that may be left out.
-        told: Called with each, where somebody wants to know them all.
+        allowed: Maximum number to leave out.
+        on_bad_row: Optional; called with each malformed row.
     """
 
     def __init__(
@@ -40,26 +40,26 @@ class BadRows:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of malformed rows."""
         return self._by_source.total()
 
     def count_of(self, source: str) -> int:
-        """How many one source has."""
+        """Returns the number of malformed rows of a source."""
         return self._by_source[source]
 
     def counts(self) -> dict[str, int]:
-        """How many each source has."""
+        """Returns the number of malformed rows by source."""
         return dict(self._by_source)
 
     def restore(
         self, counts: Mapping[str, int], sample: Iterable[tuple[tuple[str, int], str]]
     ) -> None:
-        """Takes over what an earlier run counted: what `counts` and `sample` gave then."""
+        """Restores the `counts` and `sample` of an earlier run."""
         self._by_source = Counter(counts)
         self.sample = [BadRow(SourceLocation(*location), reason) for location, reason in sample]
 
     def add(self, location: SourceLocation, reason: str) -> None:
-        """Counts one."""
+        """Adds a malformed row."""
         self._by_source[location.source] += 1
         row = BadRow(location, reason)
         if len(self.sample) < SAMPLE:
@@ -68,14 +68,14 @@ class BadRows:
             self._on_bad_row(row)
 
     def check(self) -> None:
-        """Raises InvalidRequest with the sample where more were seen than are allowed."""
+        """Raises InvalidRequest with the sample if there are more than allowed."""
         if self.count <= self._allowed:
             return
         shown = "".join(f"\n  {row}" for row in self.sample)
         more = self.count - len(self.sample)
         rows = "1 malformed row" if self.count == 1 else f"{self.count} malformed rows"
         raise InvalidRequest(
-            f"{rows}, {self._allowed} allowed; mend them, or leave them out with "
+            f"{rows}, {self._allowed} allowed; fix them, or leave them out with "
             f"--max-bad-rows {self.count}:{shown}" + (f"\n  … and {more} more" if more else ""),
             field="max_bad_rows",
         )

@@ -2,10 +2,10 @@
 
 Columns: id string; title, text large_string; chunk_starts, chunk_ends list<int64>, code points of
 text, one entry per chunk, so that chunk c of a document is row (chunks before it) + c of the index;
-attributes string, JSON (see `nearline.attributes.encode`). Where any document of the snapshot has
-such, also (see `build_options.Life`): version, changed and placed int64, expires int64 or
-null, patches string; times are microseconds since 1970. Batches end at 4,096 documents or 64 MiB of
-text.
+attributes string, JSON (see `nearline.attributes.encode`). Fields of `records.DocumentVersion` that
+any document of the snapshot uses follow: version, changed and placed int64, expires int64 or null,
+patches string; times are microseconds since 1970. A batch holds at most 4,096 documents or about
+64 MiB of text.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _BATCH_CHARACTERS = 64 << 20
 def write_items(
     path: Path, documents: Iterable[StoredDocument], version_fields: Sequence[object] = ()
 ) -> None:
-    """Writes a shard's items: to a temporary file, forced to disk, renamed.
+    """Writes the items of a shard.
 
     Args:
-        path: The file to make.
-        documents: In id order; only one batch of them is held.
-        lives: Which parts of a `Life` to write, what is true; none: none.
+        path: The file to write.
+        documents: In id order; memory holds one batch at a time.
+        version_fields: For each field of a `DocumentVersion`, whether to write it; empty: none.
     Raises: OSError: no space, no permission.
     """
-    kept = [place for place, wanted in enumerate(version_fields) if wanted]
-    schema = pa.schema([*SCHEMA, *(_VERSION_SCHEMA.field(place) for place in kept)])
+    used = [number for number, needed in enumerate(version_fields) if needed]
+    schema = pa.schema([*SCHEMA, *(_VERSION_SCHEMA.field(number) for number in used)])
     with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         batch: list[StoredDocument] = []
         characters = 0
@@ -61,15 +61,15 @@ def write_items(
             batch.append(document)
             characters += len(document.text) + len(document.attributes)
             if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-                writer.write_batch(_batch(batch, schema, kept))
+                writer.write_batch(_batch(batch, schema, used))
                 batch.clear()
                 characters = 0
         if batch:
-            writer.write_batch(_batch(batch, schema, kept))
+            writer.write_batch(_batch(batch, schema, used))
 
 
 def _batch(
-    documents: list[StoredDocument], schema: pa.Schema, kept: Sequence[int]
+    documents: list[StoredDocument], schema: pa.Schema, used: Sequence[int]
 ) -> pa.RecordBatch:
     counts = [len(document.bounds) for document in documents]
     offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())
@@ -78,7 +78,7 @@ def _batch(
         pa.ListArray.from_arrays(offsets, pa.array(bounds[:, side], pa.int64())) for side in (0, 1)
     )
     ids, titles, texts, attributes = (
-        [document[place] for document in documents] for place in range(4)
+        [document[field] for document in documents] for field in range(4)
     )
     return pa.record_batch(
         [
@@ -87,10 +87,10 @@ def _batch(
             pa.array(attributes, pa.string()),
             *(
                 pa.array(
-                    [document.version[place] for document in documents],
-                    _VERSION_SCHEMA.field(place).type,
+                    [document.version[number] for document in documents],
+                    _VERSION_SCHEMA.field(number).type,
                 )
-                for place in kept
+                for number in used
             ),
         ],
         schema=schema,

@@ -1,7 +1,7 @@
-"""The demo's corpus: the documentation of the Python that runs, as JSONL.
+"""The corpus of the demo: the documentation of the running Python, as JSONL.
 
-Sources are read with `ast`, never imported: importing all of a standard library opens browsers and
-prints poems. What is written in C has no source; those modules are imported, from a fixed list.
+Sources are read with `ast`, never imported: importing a whole standard library opens browsers and
+prints poems. Modules written in C have no source; these are imported, from a fixed list.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SKIPPED = frozenset(
         "turtledemo",
     }
 )
-# Where the documentation lies, under the name that people import.
+# Modules that hold the documentation, with the name that users import.
 _TWINS = {
     "_collections_abc": "collections.abc",
     "_pydatetime": "datetime",
@@ -64,7 +64,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One documented name: a module, a class, a function or a method."""
+    """A documented name: a module, a class, a function or a method."""
 
     id: str
     title: str
@@ -88,7 +88,7 @@ class Entry:
 def write_corpus(path: Path) -> tuple[int, str]:
     """Writes the corpus, in order of id; the same Python writes the same bytes.
 
-    Returns: How many entries, and the SHA-256 of the file.
+    Returns: Number of entries, and the SHA-256 of the file.
     """
     lines = [
         json.dumps(entry.record(), ensure_ascii=False, sort_keys=True) + "\n" for entry in entries()
@@ -104,7 +104,7 @@ def write_corpus(path: Path) -> tuple[int, str]:
 def entries() -> list[Entry]:
     """Returns every public name of the standard library that has a docstring, in order of id.
 
-    Where source and interpreter both document a name, the source wins: it has the line.
+    If source and interpreter both document a name, the source wins, since it has the line.
     """
     found: dict[str, Entry] = {}
     for entry in (*_from_sources(Path(sysconfig.get_path("stdlib"))), *_from_interpreter()):
@@ -123,7 +123,7 @@ def _from_sources(root: Path) -> Iterator[Entry]:
         ):
             continue
         with warnings.catch_warnings():
-            # Old modules hold invalid escapes; that is not our reader's concern.
+            # Old modules contain invalid escapes, which do not concern us.
             warnings.simplefilter("ignore")
             try:
                 tree = ast.parse(path.read_bytes())
@@ -147,7 +147,7 @@ def _members(parent: ast.Module | ast.ClassDef, path: str, module: str) -> Itera
 
 
 def _unfolded(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yields statements, those under a top-level `if` or `try` included."""
+    """Yields statements, including those under a top-level `if` or `try`."""
     for node in body:
         if isinstance(node, ast.If | ast.Try):
             yield from _unfolded(node.body)
@@ -187,7 +187,7 @@ def _from_interpreter() -> Iterator[Entry]:
         try:
             module = importlib.import_module(name)
         except ImportError:
-            # Not every system has every module: syslog, for one.
+            # Some systems lack some modules, such as syslog.
             continue
         yield from _documented(module, name, name, name, "module")
         for member in sorted(vars(module)):
@@ -198,13 +198,13 @@ def _from_interpreter() -> Iterator[Entry]:
 def _native(module: ModuleType, member: str) -> Iterator[Entry]:
     name = module.__name__
     value = getattr(module, member)
-    # A name that a module merely imports is documented where it comes from.
+    # An imported name is documented in its own module.
     if _home(value, name) != name:
         return
     path = member if name == "builtins" else f"{name}.{member}"
     if inspect.isclass(value):
         yield from _documented(value, path, f"class {path}", name, "class")
-        # An exception's methods are those of every other exception.
+        # All exceptions share their methods.
         own = (
             []
             if issubclass(value, BaseException)
@@ -239,7 +239,7 @@ def _signed(path: str, value: object) -> str:
 
 def _documented(value: object, name: str, title: str, module: str, kind: str) -> Iterator[Entry]:
     text = inspect.getdoc(value)
-    # An object without a docstring of its own shows its type's.
+    # Without a docstring of its own, an object shows that of its type.
     if text and text.strip() and getattr(value, "__doc__", None):
         yield Entry(name, title, text.strip(), module, kind, 0)
 

@@ -15,7 +15,7 @@ from nearline.v1 import snapshot_pb2
 
 
 class SourceLocation(NamedTuple):
-    """Where a document was read: file and line, or row, from 1."""
+    """The file and line, or row, of a document; counted from 1."""
 
     source: str
     line: int
@@ -25,20 +25,21 @@ class SourceLocation(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """A document as read, and where."""
+    """A document as read, with its location."""
 
     location: SourceLocation
     item: Item
 
 
 class DocumentVersion(NamedTuple):
-    """What is kept of how a document came about; all empty where it never met a live change.
+    """The history of a document; all fields are empty without live changes.
 
-    version: Number of the last live change; 0: none since it was imported.
-    expires_us: Time after which it is served no more, microseconds since 1970; None: it stays.
-    changed_us: When it was last written whole by a live change; 0: it was imported.
-    placed_us: Place in time of its import; 0: changed since, or not placed.
-    patches: Attributes that were set or removed since, as JSON: {name: [time in us, value]}.
+    version: Number of the last live change; 0 if there was none since the import.
+    expires_us: Time after which the document is no longer served, microseconds since 1970; None if
+        it does not expire.
+    changed_us: Time of the last live change that wrote the whole document; 0 if it was imported.
+    import_time_us: Import time; 0 if the document was changed since, or the time is unknown.
+    patches: Attributes set or removed since, as JSON: {name: [time in us, value]}.
     """
 
     version: int = 0
@@ -49,9 +50,9 @@ class DocumentVersion(NamedTuple):
 
 
 class PreparedDocument(NamedTuple):
-    """A checked document that goes into a snapshot.
+    """A checked document, ready for a snapshot.
 
-    spans: Where it is cut. vectors: (chunks, d) float32; None: to be embedded.
+    spans: Its chunks. vectors: (chunks, d) float32; None if they are to be embedded.
     """
 
     location: SourceLocation
@@ -63,9 +64,9 @@ class PreparedDocument(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class SourceCount:
-    """One thing that was read, as it goes into the manifest.
+    """A source of documents, with its counts for the manifest.
 
-    modified_us: When it was last modified, microseconds since 1970; 0: nobody knows.
+    modified_us: Modification time, microseconds since 1970; 0 if unknown.
     """
 
     uri: str
@@ -75,13 +76,14 @@ class SourceCount:
     modified_us: int = 0
 
     def import_time_us(self, now_us: int) -> int:
-        """Returns its place in time: when it was modified; a file from the future would win over
-        changes that are yet to be made.
+        """Returns the modification time, at most the present.
+
+        A file from the future would override changes that are yet to be made.
         """
         return min(self.modified_us or now_us, now_us)
 
     def message(self, import_time_us: int) -> snapshot_pb2.Source:
-        """Returns it as the manifest has it, with its place in time."""
+        """Returns the entry of the manifest."""
         message = snapshot_pb2.Source(
             uri=self.uri, sha256=self.sha256, documents=self.documents, bad_rows=self.bad_rows
         )

@@ -1,4 +1,4 @@
-"""Documents between reading and writing: a database, so that memory stays flat."""
+"""A database of documents between reading and writing, which keeps memory use constant."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DUPLICATES_SHOWN = 5
 
 
 class StoredDocument(NamedTuple):
-    """A document as spooled: attributes as JSON, bounds (n, 2) int64: start, end of each chunk."""
+    """A spooled document: attributes as JSON; bounds (n, 2) int64, start and end of each chunk."""
 
     id: str
     title: str
@@ -44,7 +44,7 @@ class StoredDocument(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk to embed: its row, its document's id and title, its text."""
+    """A chunk to embed, with the id and title of its document."""
 
     row: int
     document_id: str
@@ -58,8 +58,8 @@ class Spool:
     Rows of chunks are numbered in reading order over all shards.
 
     Args:
-        folder: Work folder; the database is made in it.
-        shards: Shards that documents are dealt to.
+        folder: Work folder; holds the database.
+        shards: Number of shards.
     """
 
     def __init__(self, folder: Path, shards: int) -> None:
@@ -75,13 +75,13 @@ class Spool:
         self._path.unlink(missing_ok=True)
         self._connection = self._connect()
         with _disk_errors(self._path):
-            # Reading is repeated after a kill, so nothing needs to survive before `mark_read`.
+            # Reading restarts after a kill, so nothing has to survive before `mark_read`.
             self._connection.executescript(_SCHEMA)
         self._pending.clear()
         self.documents = self.chunks = self.max_chunks = 0
 
     def add(self, document: PreparedDocument) -> None:
-        """Adds a document; its vectors are not kept here."""
+        """Adds a document without its vectors."""
         location, item, spans, _, version = document
         bounds = np.asarray(spans, "<i8").tobytes()
         self._pending.append(
@@ -99,9 +99,9 @@ class Spool:
             self._insert()
 
     def finish(self) -> None:
-        """Sorts what was added and checks that ids are unique.
+        """Builds the indexes of the database and checks that ids are unique.
 
-        Raises: InvalidRequest: an id twice; names both places.
+        Raises: InvalidRequest: an id occurs twice; the message names both locations.
         """
         self._insert()
         with _disk_errors(self._path):
@@ -112,7 +112,7 @@ class Spool:
                 raise self._duplicates() from error
 
     def mark_read(self, facts: dict[str, str]) -> None:
-        """Writes down, for a later run, that reading ended, with what it needs to know of it."""
+        """Records durably that reading has finished, with facts for a later run."""
         facts = facts | {
             "documents": str(self.documents),
             "chunks": str(self.chunks),
@@ -126,7 +126,7 @@ class Spool:
             self._connection.commit()
 
     def facts(self) -> dict[str, str] | None:
-        """Returns what an earlier run wrote down; None where it did not end reading."""
+        """Returns the facts of an earlier run; None if it did not finish reading."""
         try:
             facts = dict(self._connection.execute("SELECT name, value FROM facts"))
         except sqlite3.DatabaseError:
@@ -157,7 +157,7 @@ class Spool:
                 yield Chunk(first + offset, document_id, title, text[start:end])
 
     def chunk_at(self, row: int) -> tuple[Chunk, int]:
-        """Returns the chunk of a row, and its number within its document."""
+        """Returns the chunk of a row and its number within the document."""
         document_id, title, text, first, bounds = self._connection.execute(
             "SELECT id, title, text, first_chunk, bounds FROM documents "
             "WHERE first_chunk <= ? ORDER BY first_chunk DESC LIMIT 1",
@@ -184,7 +184,7 @@ class Spool:
         return np.fromiter((first for (first,) in cursor), np.int64)
 
     def first_row(self, document_id: str) -> int | None:
-        """Returns the row of a document's first chunk; None where there is no such document."""
+        """Returns the row of a document's first chunk; None if there is no such document."""
         found = self._connection.execute(
             "SELECT first_chunk FROM documents WHERE shard = ? AND id = ?",
             (shard_of(document_id, self._shards), document_id),
@@ -205,7 +205,7 @@ class Spool:
             )
 
     def used_version_fields(self) -> DocumentVersion:
-        """Tells for each part of a life whether any document has it: 1, or empty."""
+        """Returns for each field whether any document uses it: 1, or 0 or None."""
         found = self._connection.execute(
             "SELECT max(version != 0), max(expires_us IS NOT NULL), max(changed_us != 0), "
             "max(placed_us != 0), max(patches != '') FROM documents"
@@ -213,7 +213,7 @@ class Spool:
         return DocumentVersion(*found)
 
     def iter_attributes(self) -> Iterator[tuple[str, SourceLocation]]:
-        """Yields the attributes of every document as JSON, and where it was read."""
+        """Yields the attributes of every document as JSON, with its location."""
         cursor = self._connection.execute(
             "SELECT attributes, source, line FROM documents ORDER BY number"
         )
@@ -234,7 +234,7 @@ class Spool:
 
     def _connect(self) -> sqlite3.Connection:
         with _disk_errors(self._path):
-            # Used by one thread at a time, though not always by the same one.
+            # One thread at a time uses the connection, but not always the same one.
             return sqlite3.connect(self._path, check_same_thread=False)
 
     def _insert(self) -> None:
@@ -254,11 +254,11 @@ class Spool:
         ).fetchall()
         shown = "".join(
             f"\n  {id_!r}: {SourceLocation(*first)} and {SourceLocation(*second)}"
-            for id_, *places in rows
-            for first, second in [(places[:2], places[2:4])]
+            for id_, *locations in rows
+            for first, second in [(locations[:2], locations[2:4])]
         )
         return InvalidRequest(
-            f"duplicate ids; every document needs an id of its own:{shown}", field="id"
+            f"duplicate ids; every document needs a unique id:{shown}", field="id"
         )
 
 

@@ -1,4 +1,4 @@
-"""The vectors of a build on disk, with a journal that says which of them are there for good."""
+"""The vectors of a build on disk, with a journal of those written durably."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline.errors import SnapshotMismatch
 from nearline.store.durable import store_errors
 
 _MAGIC = b"NLJ1"
-# magic, first row, rows, numbers in a row, CRC of the vectors; then rows token counts; then a CRC.
+# Magic, first row, rows, dim, CRC of the vectors; then token counts of the rows; then a CRC.
 _HEAD = struct.Struct("<4sQIII")
 _CRC = struct.Struct("<I")
 
@@ -28,14 +28,13 @@ class _Entry(NamedTuple):
 
 
 class VectorFile:
-    """Row r of the file is the vector of chunk r, float32.
+    """A file whose row r is the vector of chunk r, float32.
 
-    A batch counts as written once its journal entry is on disk, and the entry is written after the
-    vectors. Opening the file again drops a torn tail of the journal, and every entry whose vectors
-    are not what was written.
+    A batch counts as written once its journal entry is on disk; the entry follows the vectors.
+    Opening the file drops a torn tail of the journal and every entry whose vectors do not match.
 
     Args:
-        folder: Work folder; the two files are made in it.
+        folder: Work folder; holds the two files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,26 +56,26 @@ class VectorFile:
         *,
         sync: bool = True,
     ) -> None:
-        """Writes a batch; it survives a kill once this returns.
+        """Writes a batch, durably unless `sync` is False.
 
         Args:
             rows: (n,) row of each vector, ascending.
             vectors: (n, d) float32.
-            tokens: (n,) tokens of each text; None where there was no text.
+            tokens: (n,) tokens of each text; None if there were no texts.
             truncated: (n,) whether the model read less than the whole text.
-            sync: Force it to disk now; False: before `sync` is called nobody counts on it.
-        Raises: SnapshotMismatch: d differs from what was written before. StoreError: no space.
+            sync: Force the batch to disk now; if False, it is durable after `sync()`.
+        Raises: SnapshotMismatch: d differs from earlier batches. StoreError: no space.
         """
         dim = vectors.shape[1]
         if self.dim and dim != self.dim:
             raise SnapshotMismatch(
-                f"a batch has vectors of dim {dim}, the build so far has {self.dim}; "
-                "the embedder changed: start the build again"
+                f"a batch has vectors of dim {dim}, earlier ones have {self.dim}; the embedder "
+                "changed: start the build again"
             )
         self.dim = dim
         lengths = np.zeros(len(rows), np.uint32)
         if tokens is not None and truncated is not None:
-            # The lowest bit says whether the text was cut.
+            # The lowest bit tells whether the text was truncated.
             lengths[:] = (tokens.astype(np.uint32) << 1) | truncated.astype(np.uint32)
         heads = []
         with store_errors(self._vectors_path):
@@ -96,7 +95,7 @@ class VectorFile:
                 os.fdatasync(self._journal)
 
     def sync(self) -> None:
-        """Forces to disk what was written without."""
+        """Forces unsynced batches to disk."""
         with store_errors(self._vectors_path):
             os.fdatasync(self._vectors)
             os.fdatasync(self._journal)
@@ -109,7 +108,7 @@ class VectorFile:
         return mask
 
     def lengths(self, rows: int) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Returns (rows,) tokens of each chunk and (rows,) whether it was cut; 0 without text."""
+        """Returns (rows,) tokens of each chunk and (rows,) whether it was truncated."""
         packed = np.zeros(rows, np.uint32)
         for entry in self._entries:
             packed[entry.first : entry.first + len(entry.lengths)] = entry.lengths
@@ -125,7 +124,7 @@ class VectorFile:
         return mapped
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Removes all vectors."""
         os.ftruncate(self._journal, 0)
         os.ftruncate(self._vectors, 0)
         self._entries.clear()
@@ -152,13 +151,13 @@ class VectorFile:
 
 
 def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cuts rows where the next is not the neighbour: (first, past the last) place of each run."""
+    """Returns the runs of consecutive rows as pairs: first position, position past the last."""
     cuts = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
     return list(zip([0, *cuts], [*cuts, len(rows)], strict=True)) if len(rows) else []
 
 
 def _parse(data: bytes, position: int) -> _Entry | None:
-    """Reads the journal entry at a position; None where there is no whole, sound one."""
+    """Parses the journal entry at a position; None if there is no intact one."""
     if len(data) - position < _HEAD.size:
         return None
     magic, first, rows, dim, vectors_crc = _HEAD.unpack_from(data, position)
@@ -172,7 +171,7 @@ def _parse(data: bytes, position: int) -> _Entry | None:
 
 
 def _write_at(descriptor: int, data: bytes, offset: int | None) -> None:
-    """Writes all of data: at an offset, or at the end of a file open for appending."""
+    """Writes all data: at an offset, or at the end of a file opened for appending."""
     view = memoryview(data)
     while view:
         if offset is None:

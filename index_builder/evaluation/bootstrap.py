@@ -1,4 +1,4 @@
-"""How far a mean over users would move, had other users been tested."""
+"""Bootstrap confidence intervals of means over users."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Drawn at once, 12 MB: all draws for 100,000 users would take 2.4 GB.
+# Values to draw at once, 12 MB: all draws for 100,000 users would take 2.4 GB.
 _BLOCK_VALUES = 1 << 20
 
 
 class Interval(NamedTuple):
-    """A mean, and the ends of its interval, in the unit of the values."""
+    """A mean and the ends of its interval, in the unit of the values."""
 
     low: float
     mean: float
@@ -22,19 +22,19 @@ class Interval(NamedTuple):
 def interval(
     values: NDArray[np.float64], draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Returns the percentile bootstrap interval of a mean; the same for the same arguments.
+    """Returns the percentile bootstrap interval of a mean; equal arguments give equal results.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
 
     Args:
-        values: (u,), one for each user; at least one.
-        draws: Samples of u users, drawn with replacement; at least 1.
-        level: Share of the draws whose mean lies inside, 0..1.
+        values: (u,), one per user; at least one.
+        draws: Number of samples of u users, with replacement; at least 1.
+        level: Share of sample means inside the interval, 0..1.
     """
     if not len(values):
-        raise ValueError("no values: an interval needs those of one user at least")
+        raise ValueError("no values: an interval needs at least one user")
     if draws < 1:
-        raise ValueError(f"{draws} draws: an interval needs one at least, and usually 2000")
+        raise ValueError(f"{draws} draws: an interval needs at least one, and usually 2000")
     rng = np.random.default_rng(seed)
     size = len(values)
     means = np.empty(draws)
@@ -54,15 +54,15 @@ def paired_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Returns the interval of the mean of ours - theirs; draws and level as `interval` has them.
+    """Returns the interval of the mean of ours - theirs; see `interval`.
 
-    Users are drawn with both their values, so what makes a user easy for both widens nothing.
+    Both values of a user are drawn together, so differences between users do not widen it.
 
     Args:
-        ours, theirs: (u,), of the same users in the same order.
+        ours, theirs: (u,), for the same users in the same order.
     """
     if ours.shape != theirs.shape:
         raise ValueError(
-            f"{len(ours)} values against {len(theirs)}: give both for the same users, in one order"
+            f"{len(ours)} values against {len(theirs)}: pass both for the same users, in one order"
         )
     return interval(ours - theirs, draws, seed, level)

@@ -1,4 +1,4 @@
-"""Retrieval quality against judgements, in the standard forms of trec_eval and BEIR."""
+"""Retrieval quality against judgements, as trec_eval and BEIR define it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Judgements = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedDataset:
-    """A data set in BEIR layout. queries: text by id, only those that the split judges."""
+    """A data set in BEIR layout. queries: texts by id, only those that the split judges."""
 
     corpus: Path
     queries: Mapping[str, str]
@@ -26,8 +26,8 @@ class JudgedDataset:
 def load(folder: Path, split: str) -> JudgedDataset:
     """Reads a folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv.
 
-    Raises: InvalidRequest: a file is missing or malformed, or there is no such split; names those
-        there are.
+    Raises: InvalidRequest: a file is missing or malformed, or the split does not exist; the message
+        lists the splits.
     """
     for name in ("corpus.jsonl", "queries.jsonl"):
         if not (folder / name).is_file():
@@ -42,7 +42,7 @@ def load(folder: Path, split: str) -> JudgedDataset:
     if missing:
         raise InvalidRequest(
             f"split {split!r} judges {len(missing)} queries that {folder / 'queries.jsonl'} does "
-            f"not have, for example {missing[0]!r}",
+            f"not contain, for example {missing[0]!r}",
             field="data",
         )
     queries = {query: texts[query] for query in judgements}
@@ -52,7 +52,7 @@ def load(folder: Path, split: str) -> JudgedDataset:
 def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
     """Returns the normalised discounted cumulative gain of the first k, 0..1.
 
-    Gain is the grade, the discount log2(rank + 1), the ideal the judged documents in best order.
+    The gain is the grade, the discount log2(rank + 1), the ideal all judged documents, best first.
     Source: Järvelin and Kekäläinen 2002, as trec_eval's ndcg_cut computes it.
     """
     gains = [max(grades.get(document, 0), 0) for document in ranked[:k]]
@@ -62,7 +62,7 @@ def ndcg(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
 
 
 def recall(ranked: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    """Returns the share of the relevant documents that are among the first k, 0..1."""
+    """Returns the share of the relevant documents among the first k, 0..1."""
     relevant = {document for document, grade in grades.items() if grade > 0}
     return len(relevant & set(ranked[:k])) / len(relevant) if relevant else 0.0
 
@@ -77,7 +77,7 @@ def score(rankings: Mapping[str, Sequence[str]], judgements: Judgements) -> dict
     """Returns the means over all judged queries that have a relevant document.
 
     Args:
-        rankings: Document ids by query, best first; a query that is not there found nothing.
+        rankings: Document ids by query, best first; a missing query counts as an empty ranking.
         judgements: Grades by query.
     """
     rows = [
@@ -106,7 +106,7 @@ def _read_judgements(folder: Path, split: str) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         cells = line.split("\t")
-        # The first line is a header where its grade is no number.
+        # The first line is a header if its grade is not a number.
         if not line.strip() or (number == 1 and not cells[-1].lstrip("-").isdigit()):
             continue
         try:
@@ -114,7 +114,7 @@ def _read_judgements(folder: Path, split: str) -> dict[str, dict[str, int]]:
             judgements.setdefault(query, {})[document] = int(grade)
         except ValueError as error:
             raise InvalidRequest(
-                f"{path}:{number} is not query-id, corpus-id and a whole number, with tabs between",
+                f"{path}:{number} is not query-id, corpus-id and an integer, separated by tabs",
                 field="data",
             ) from error
     if not judgements:

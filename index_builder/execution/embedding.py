@@ -1,4 +1,4 @@
-"""Embeds the chunks of a spool: each batch is written down once its vectors are there."""
+"""Embedding of the chunks of a spool; each batch is stored as soon as it has its vectors."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ async def embed_chunks(
     advance: Callable[[int], None],
     executor: Executor,
 ) -> int:
-    """Embeds every chunk that the vector file does not have yet.
+    """Embeds every chunk that the vector file lacks.
 
     Args:
         spool: Chunks.
-        vectors: Where vectors go; what is there is not embedded again.
+        vectors: Receives the vectors; its rows are not embedded again.
         embedder: Used on its bulk lane, unless the executor's workers have their own.
-        info: Its card: limits, and the fingerprint that every batch must have.
-        advance: Told of chunks done, those of an earlier run included.
-        executor: Does it.
-    Returns: Chunks embedded now.
-    Raises: InvalidRequest: a text that the embedder refuses; names the document.
-        SnapshotMismatch: the embedder changed, or a worker has another.
-        NotReady: it was away for a minute.
+        info: Describes the embedder: limits, and the fingerprint that every batch must have.
+        advance: Called with the number of chunks done, including those of an earlier run.
+        executor: Runs the work.
+    Returns: Number of chunks embedded now.
+    Raises: InvalidRequest: the embedder refuses a text; the message names the document.
+        SnapshotMismatch: the embedder changed, or a worker has another one.
+        NotReady: the embedder was away for a minute.
     """
     written = vectors.written(spool.chunks)
     advance(int(written.sum()))
@@ -53,10 +53,10 @@ async def embed_chunks(
     opened = functools.partial(_worker, executor.embedder(embedder, info), info)
     job = Job(open=opened, concurrency=IN_FLIGHT, runs_model=True)
 
-    def on_result(written: tuple[NDArray[np.int64], Embeddings]) -> None:
-        # On the loop: milliseconds, and no thread is left writing when the build is cancelled.
+    def on_result(batch: tuple[NDArray[np.int64], Embeddings]) -> None:
+        # On the event loop: it takes milliseconds, and no thread writes on after a cancellation.
         nonlocal embedded
-        rows, reply = written
+        rows, reply = batch
         vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
         embedded += len(rows)
         advance(len(rows))
@@ -67,7 +67,7 @@ async def embed_chunks(
 
 @contextlib.asynccontextmanager
 async def _worker(open_embedder: OpenEmbedder, info: EmbedderInfo) -> AsyncIterator[_Embedding]:
-    """Yields what embeds a batch, in whatever process it runs."""
+    """Yields a function that embeds a batch in the process of the worker."""
 
     async def embed(batch: Sequence[Chunk]) -> tuple[NDArray[np.int64], Embeddings]:
         rows = np.array([chunk.row for chunk in batch], np.int64)
@@ -80,9 +80,9 @@ async def _worker(open_embedder: OpenEmbedder, info: EmbedderInfo) -> AsyncItera
 async def embed_queries(
     texts: Sequence[str], embedder: Embedder, info: EmbedderInfo
 ) -> NDArray[np.float32]:
-    """Embeds texts as queries, cut at what the embedder takes: (n, d) float32.
+    """Embeds texts as queries, truncated to the limit of the embedder: (n, d) float32.
 
-    Raises: as `embed_chunks`.
+    Raises: As `embed_chunks`.
     """
     parts = [np.empty((0, info.dim), np.float32)]
     step = min(_QUERIES_PER_CALL, info.max_texts)
@@ -104,29 +104,29 @@ async def embed_queries(
 def _batches(
     spool: Spool, written: NDArray[np.bool_], info: EmbedderInfo
 ) -> Iterator[Sequence[Chunk]]:
-    """Yields the chunks that are still to be embedded, in row order."""
+    """Yields batches of the chunks that are yet to be embedded, in row order."""
     max_texts = min(BATCH_TEXTS, info.max_texts)
-    # Half of the service's queue for all batches in flight, at four characters a token.
+    # All batches in flight fill half of the service's queue, at four characters per token.
     max_characters = min(_BATCH_CHARACTERS, 4 * info.max_queued_tokens // (2 * IN_FLIGHT))
-    waiting: list[Chunk] = []
+    batch: list[Chunk] = []
     characters = 0
     for chunk in spool.iter_chunks():
         if written[chunk.row]:
             continue
-        # The model reads a few hundred tokens at most: nothing is lost beyond the service's limit.
+        # The model reads a few hundred tokens; nothing is lost beyond the service's limit.
         text = text_to_embed(chunk.title, chunk.text)[: info.max_characters]
-        full = len(waiting) == max_texts or characters + len(text) > max_characters
-        if waiting and full:
-            yield waiting
-            waiting, characters = [], 0
-        waiting.append(chunk._replace(title="", text=text))
+        full = len(batch) == max_texts or characters + len(text) > max_characters
+        if batch and full:
+            yield batch
+            batch, characters = [], 0
+        batch.append(chunk._replace(title="", text=text))
         characters += len(text)
-    if waiting:
-        yield waiting
+    if batch:
+        yield batch
 
 
 async def _embed(chunks: Sequence[Chunk], embedder: Embedder, info: EmbedderInfo) -> Embeddings:
-    """Embeds a batch; where it is refused, its halves, so that the text at fault is named."""
+    """Embeds a batch; if it is refused, embeds its halves to find the offending text."""
     try:
         return await retry_while_unavailable(
             lambda: embedder.embed(

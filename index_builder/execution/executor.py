@@ -1,4 +1,4 @@
-"""Where the work of a build is done: in this process, or by workers all over a cluster."""
+"""Executors of batch work: the protocol, and the executor in this process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OpenEmbedder = Callable[[], AbstractAsyncContextManager[Embedder]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Generic[Part, Result]):
-    """One kind of work on many parts. It goes to other processes: all of it can be pickled.
+    """A kind of work on many parts; it must be picklable, as it is sent to other processes.
 
-    open: Opens what a worker needs, once; gives what works on a part. A part may be given to it
-        twice, where a worker dies, so that working must not change anything that stays.
-    at_once: Parts that a worker has in work at once.
-    model: Whether a worker runs a model, and so needs several cores, or a GPU where there are any.
+    open: Opens the resources of a worker once and yields a function that processes a part. A part
+        may be processed twice if a worker dies, so processing must have no lasting side effects.
+    concurrency: Parts that a worker processes at once.
+    runs_model: Whether a worker runs a model, and so needs several cores, or a GPU if available.
     """
 
     open: Callable[[], AbstractAsyncContextManager[Callable[[Part], Awaitable[Result]]]]
@@ -33,10 +33,10 @@ class Job(Generic[Part, Result]):
 
 
 class Executor(Protocol):
-    """Does the parts of a job."""
+    """Runs the parts of a job."""
 
     def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Says how a worker comes by an embedder: `here`, or one of its own of that fingerprint."""
+        """Returns how a worker opens an embedder: `local`, or its own with that fingerprint."""
         ...
 
     async def run(
@@ -46,29 +46,29 @@ class Executor(Protocol):
 
         Args:
             job: The work.
-            parts: Asked for as workers need them, not all at once.
-            take: Given what came of each part, once, as it comes; in this process, on its loop.
-        Raises: what working on a part raises; the parts in work are given up then.
+            parts: Consumed as workers need them, not all at once.
+            on_result: Called with each result as it arrives, on the event loop of this process.
+        Raises: Errors from processing a part; the parts in progress are then abandoned.
         """
         ...
 
 
 class LocalExecutor:
-    """An `Executor` of one worker: this process, which asks services for what is heavy."""
+    """An `Executor` with one worker in this process; services do the heavy work."""
 
     def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Returns what there is here."""
+        """Returns the local embedder."""
         return lambda: contextlib.nullcontext(local)
 
     async def run(
         self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
     ) -> None:
-        """Does the parts; see `Executor.run`."""
-        left = iter(parts)
+        """Runs the parts; see `Executor.run`."""
+        remaining = iter(parts)
 
         async def work_on(work: Callable[[Part], Awaitable[Result]]) -> None:
-            # One iterator for all: each takes the next part when it is free.
-            for part in left:
+            # All tasks share the iterator: each takes the next part when it is free.
+            for part in remaining:
                 on_result(await work(part))
 
         async with job.open() as work:
@@ -77,5 +77,5 @@ class LocalExecutor:
                     for _ in range(job.concurrency):
                         group.create_task(work_on(work))
             except BaseExceptionGroup as errors:
-                # The first one ended the others.
+                # The first error ended the other tasks.
                 raise first_of(errors) from None

@@ -1,4 +1,4 @@
-"""Which executor does the work: the one that was named, opened for as long as it is needed."""
+"""Selection of the executor by name."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ EXECUTORS = ("local", "ray")
 def open_executor(
     name: str, ray_address: str, embedding: Callable[[], EmbeddingSettings]
 ) -> Iterator[Executor]:
-    """Yields an executor for the block. Ray is imported only where it is asked for.
+    """Yields an executor for the block; imports Ray only if it is needed.
 
     Args:
         name: "local" or "ray".
-        ray_address: Of a cluster, host:port or "auto"; empty: one is started on this machine.
-        embedding: Gives the settings of the model that workers load themselves.
-    Raises: InvalidRequest. Unsupported: Ray is not installed. NotReady: there is no such cluster.
+        ray_address: Address of a cluster, host:port or "auto"; empty starts one on this machine.
+        embedding: Returns the settings of the model that workers load.
+    Raises: InvalidRequest. Unsupported: Ray is not installed. NotReady: the cluster is not there.
     """
     if name not in EXECUTORS:
         raise InvalidRequest(
-            f"executor is {name!r}; {' and '.join(EXECUTORS)} are known", field="executor"
+            f"executor is {name!r}; use one of {', '.join(EXECUTORS)}", field="executor"
         )
     if name == "local":
         if ray_address:
             raise InvalidRequest(
-                f"ray_address {ray_address} is for executor ray, this one is local; add --executor "
-                "ray, or leave out --ray-address",
+                f"ray_address {ray_address} needs executor ray, but it is local; add --executor "
+                "ray, or remove --ray-address",
                 field="ray_address",
             )
         yield LocalExecutor()

@@ -1,4 +1,4 @@
-"""The embedding model in a worker's own process: what the embedding service is, without gRPC."""
+"""The embedding model in the process of a worker: the embedding service without gRPC."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nearline.contract import Embedder
 
 @dataclass(frozen=True, slots=True)
 class InProcessModel:
-    """How a worker loads the model.
+    """Loads the model in a worker.
 
-    settings: Those of the embedding service; what it has beside the model is not loaded.
+    settings: Settings of the embedding service; only its model is loaded.
     """
 
     settings: EmbeddingSettings
 
     def __post_init__(self) -> None:
-        # A worker stands in another folder.
+        # A worker runs in another working directory.
         if Path(self.settings.model).is_dir():
             found = self.settings.model_copy(update={"model": os.path.abspath(self.settings.model)})
             object.__setattr__(self, "settings", found)
@@ -33,20 +33,20 @@ class InProcessModel:
 
     @contextlib.asynccontextmanager
     async def __call__(self, cpus: int, gpu: bool) -> AsyncIterator[Embedder]:
-        """Loads the model, with what a worker was given of its machine.
+        """Loads the model with the resources of a worker.
 
         Args:
-            cpus: Cores. gpu: Whether it has a GPU, which then runs the model.
-        Raises: as `EmbeddingService.open`.
+            cpus: Number of cores. gpu: Whether to run the model on a GPU.
+        Raises: As `EmbeddingService.open`.
         """
-        # All cores are what the embedding service of the machine has measured already.
+        # With all cores, 0 uses the thread count measured by the machine's embedding service.
         threads = cpus if cpus < (os.cpu_count() or cpus) else 0
         settings = self.settings.model_copy(
             update={
                 "reranker": "",
                 "entailment": "",
                 "threads": self.settings.threads or threads,
-                # CUDA shows a worker its own GPU alone.
+                # CUDA shows each worker only its own GPU.
                 "device": "cuda" if gpu else self.settings.device,
             }
         )

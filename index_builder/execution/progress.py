@@ -1,4 +1,4 @@
-"""How a build tells what it is doing."""
+"""Progress of a build: stages, their duration and their reports."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _REPORT_INTERVAL_S = 5.0
 
 
 class Progress(Protocol):
-    """Told of stages and of work done in them; may be called from any thread, one at a time."""
+    """Receives the progress of stages; called from any thread, one at a time."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins. total: units of work in it; None where that is not known."""
+        """Begins a stage. total: number of units of work; None if unknown."""
         ...
 
     def advance(self, units: int) -> None:
-        """So many units more are done."""
+        """Adds units of finished work."""
         ...
 
     def end(self, seconds: float) -> None:
-        """The stage ended."""
+        """Ends the stage."""
         ...
 
 
 class NoProgress:
-    """Tells nothing."""
+    """Ignores progress."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
         """Does nothing."""
@@ -43,10 +43,10 @@ class NoProgress:
 
 
 class TextProgress:
-    """Tells in plain lines: one every five seconds, and one when a stage ends.
+    """Reports progress as lines of text: every five seconds, and at the end of a stage.
 
     Args:
-        write: Takes a line without its line end.
+        write: Receives a line without a line break.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -57,19 +57,19 @@ class TextProgress:
         self._started = self._reported = 0.0
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """Remembers the stage."""
+        """Begins a stage."""
         self._stage, self._total, self._unit, self._done = stage, total, unit, 0
         self._started = self._reported = time.monotonic()
 
     def advance(self, units: int) -> None:
-        """Writes a line where the last one is five seconds old."""
+        """Writes a line if the last one is five seconds old."""
         self._done += units
         now = time.monotonic()
         if now - self._reported < _REPORT_INTERVAL_S:
             return
         self._reported = now
         rate = self._done / (now - self._started)
-        # Steps of minutes have no rate that says anything.
+        # A rate below one per second is not informative.
         shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._total is None:
             self._write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
@@ -81,13 +81,13 @@ class TextProgress:
         )
 
     def end(self, seconds: float) -> None:
-        """Writes how long the stage took."""
+        """Writes the duration of the stage."""
         done = f"{self._done:,} {self._unit}" if self._done else "done"
         self._write(f"{self._stage}: {done} in {seconds:.1f} s")
 
 
 class StageClock:
-    """Times stages, passes them on to a Progress, and runs their work in threads."""
+    """Times stages, reports them to a Progress, and runs their work in threads."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -98,7 +98,7 @@ class StageClock:
     def stage(
         self, name: str, total: int | None = None, unit: str = ""
     ) -> Iterator[Callable[[int], None]]:
-        """Runs a stage; yields what to call with units done."""
+        """Runs a stage; yields a function that adds finished units."""
         started = time.monotonic()
         self._progress.start(name, total, unit)
         try:
@@ -108,15 +108,15 @@ class StageClock:
             self._progress.end(self.seconds[name])
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
-        """Runs work in a thread; when cancelled, ends it where it next tells of progress."""
+        """Runs work in a thread; a cancellation ends it when it next reports progress."""
         task = asyncio.ensure_future(asyncio.to_thread(work))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # What the thread writes to is closed and removed next, so it has to end first.
+            # The files of the thread are closed and removed next, so it has to end first.
             self._stopped.set()
             await asyncio.wait((task,))
-            # Nobody waits for how it ended; asked for once, it is not told as a mistake.
+            # Retrieving the exception marks it as seen; otherwise asyncio logs it.
             task.exception()
             raise
 
@@ -127,4 +127,4 @@ class StageClock:
 
 
 class _StageCancelled(Exception):
-    """Ends work in a thread that nobody waits for any more."""
+    """Ends the work of a cancelled thread."""

@@ -1,8 +1,8 @@
-"""Does the parts of a job over Ray Data, by a pool of actors that outlives any one of them.
+"""An executor over Ray Data, with a pool of actors.
 
-Ray Data restarts an actor that dies, and gives its parts to another, as often as it takes: both are
-its default for actors (max_restarts and max_task_retries are -1). Ray is imported where a cluster
-is opened, and nowhere before: it reads its settings then.
+Ray Data restarts an actor that dies and passes its parts to another, without a limit: both are its
+defaults for actors (max_restarts and max_task_retries are -1). Ray is imported only where a cluster
+is opened, since it reads its settings on import.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ from index_builder.execution.executor import Job, OpenEmbedder, Part, Result
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 
-# Opens an embedder in a worker: its cores, and whether it has a GPU.
+# Opens an embedder in a worker, given the number of cores and whether it has a GPU.
 OpenModel = Callable[[int, bool], AbstractAsyncContextManager[Embedder]]
-# More cores make one model hardly faster, and each further model takes half a gigabyte.
+# More cores hardly speed up a model, and every further model takes half a gigabyte.
 _MODEL_CPUS = 4
-# Of work without a model: who asks a service from more workers than that, only makes it refuse.
-_ASKING_WORKERS = 4
-# Bytes of parts that Ray is given together. Actors are started for each window: seconds in a
-# quarter of an hour. The object store holds it, or spills it to disk.
+# Maximum number of workers that only call services; more would overload them.
+_CALLING_WORKERS = 4
+# Bytes of parts per call of Ray. Actors are started for each window: seconds in a quarter of an
+# hour. The object store holds a window, or spills it to disk.
 _WINDOW_BYTES = 256 << 20
 _OUTCOMES = pa.schema([("outcome", pa.large_binary())])
 
 
 class RayExecutor:
-    """An `Executor` over the cluster that this process is connected to; see `cluster`.
+    """An `Executor` over the Ray cluster of this process; see `cluster`.
 
     Args:
-        open_model: How a worker comes by an embedder.
+        open_model: Opens an embedder in a worker.
     """
 
     def __init__(self, open_model: OpenModel) -> None:
         self._open_model = open_model
 
     def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Returns a model in each worker's own process, checked to be that of `here`."""
+        """Returns a model in each worker's process, checked to have the same fingerprint."""
         cpus, gpu = _share()
         return functools.partial(_checked, self._open_model, cpus, gpu, info.fingerprint)
 
     async def run(
         self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
     ) -> None:
-        """Does the parts; see `Executor.run`."""
-        left = (pickle.dumps(part) for part in parts)
-        while window := await asyncio.to_thread(_window, left):
+        """Runs the parts; see `Executor.run`."""
+        remaining = (pickle.dumps(part) for part in parts)
+        while window := await asyncio.to_thread(_window, remaining):
             blocks = _outcomes(job, window)
             try:
                 while (block := await asyncio.to_thread(_next, blocks)) is not None:
@@ -71,23 +71,23 @@ class RayExecutor:
                             raise outcome
                         on_result(outcome)
             finally:
-                # Its workers hold the cores until then. Where the collector of garbage comes by
-                # first, in a thread of Ray's own, they hold them for good.
+                # Workers hold the cores until then. If the garbage collector closes the generator
+                # in a thread of Ray, they hold them for good.
                 await asyncio.to_thread(_close, blocks)
 
 
 def _share() -> tuple[int, bool]:
-    """Returns the cores of a worker with a model, and whether it has a GPU."""
+    """Returns the number of cores of a worker with a model, and whether it has a GPU."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # A cluster that grows when there is work may have no node for it yet.
+    # A cluster that scales on demand may have no node yet.
     widest = max((int(node.get("CPU", 0)) for node in nodes), default=0) or _MODEL_CPUS
     return min(widest, _MODEL_CPUS), any(node.get("GPU", 0) >= 1 for node in nodes)
 
 
 def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.Table, None, None]:
-    """Begins the work on packed parts; gives packed outcomes in the order that they come in."""
+    """Starts the work on pickled parts; returns pickled outcomes in order of arrival."""
     import ray.data
 
     cpus, gpu = _share() if job.runs_model else (1, False)
@@ -95,7 +95,7 @@ def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.T
     blocks = [window[first : first + size] for first in range(0, len(window), size)]
     tables = [pa.table({"part": pa.array(block, pa.large_binary())}) for block in blocks]
     pool = ray.data.ActorPoolStrategy(
-        min_size=1, max_size=None if job.runs_model else _ASKING_WORKERS
+        min_size=1, max_size=None if job.runs_model else _CALLING_WORKERS
     )
     worked = ray.data.from_arrow(tables).map_batches(
         _Worker,
@@ -113,7 +113,7 @@ def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.T
 
 
 class _Worker:
-    """An actor: opens the job once, then does the parts of a block at a time together."""
+    """An actor that opens the job once and processes the parts of a block concurrently."""
 
     def __init__(self, job: Job[Any, Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -122,7 +122,7 @@ class _Worker:
         try:
             self._work = self._loop.run_until_complete(self._opened.__aenter__())
         except NearlineError as error:
-            # Told by what it gives: from here, it would be told as a cluster that fails.
+            # Returned as an outcome: raised here, it would look like a failing cluster.
             self._refusal = error
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -137,7 +137,7 @@ class _Worker:
 async def _together(
     work: Callable[[Any], Awaitable[object]], parts: Sequence[object]
 ) -> list[object]:
-    """Returns what comes of each part: a result, or an error of ours."""
+    """Returns the outcome of each part: a result or a NearlineError."""
     outcomes = await asyncio.gather(*map(work, parts), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, NearlineError):
@@ -154,25 +154,25 @@ async def _checked(
         if found != fingerprint:
             raise SnapshotMismatch(
                 f"the workers of the Ray cluster have a model with fingerprint {found}, the "
-                f"embedding service one with {fingerprint}; name the same model to both with "
+                f"embedding service one with {fingerprint}; configure the same model for both with "
                 "NEARLINE_EMBEDDING_MODEL"
             )
         yield embedder
 
 
-def _window(left: Iterator[bytes]) -> list[bytes]:
-    taken, size = [], 0
-    for packed in left:
-        taken.append(packed)
+def _window(remaining: Iterator[bytes]) -> list[bytes]:
+    window, size = [], 0
+    for packed in remaining:
+        window.append(packed)
         size += len(packed)
         if size >= _WINDOW_BYTES:
             break
-    return taken
+    return window
 
 
 def _close(blocks: Generator[pa.Table, None, None]) -> None:
-    """Ends the work that is left."""
-    # Who is interrupted leaves a thread behind that waits for the next block: it ends with Ray.
+    """Stops the remaining work."""
+    # An interruption leaves a thread waiting for the next block; it ends with Ray.
     with contextlib.suppress(ValueError):
         blocks.close()
 
@@ -183,8 +183,8 @@ def _next(blocks: Iterator[pa.Table]) -> pa.Table | None:
     try:
         return next(blocks, None)
     except ray.exceptions.RayTaskError:
-        raise  # A bug of ours, with its traceback.
+        raise  # A bug in our code, with its traceback.
     except ray.exceptions.RayError as error:
         raise NotReady(
-            f"the Ray cluster failed: {error}; the same command goes on from here"
+            f"the Ray cluster failed: {error}; run the same command to resume"
         ) from error

@@ -1,1 +1,1 @@
-"""A snapshot's parent, and the changes that lie between the two."""
+"""The previous snapshot of a build and the live changes since."""

@@ -1,8 +1,8 @@
-"""Which state of a document counts: what was imported and what was changed live, in order of time.
+"""The state of a document after imports and live changes, in order of their times.
 
-A document's story is what is known of it before an import, in short: what it was when it was last
-written (or that it was deleted), when that was, and which attributes were set since. An import
-takes its place in that story: what comes later wins over it, what came before loses.
+A state summarises the history of a document: its content at the last write (or that it was
+deleted), the time of that write, and the attributes set since. An import is inserted into the
+history at its own time: later changes override it, and it overrides earlier ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Vectors = NDArray[np.float32] | None
 
 
 class AttributePatch(NamedTuple):
-    """An attribute as a live change set it, or removed it (None), and when."""
+    """An attribute as set by a live change, or removed (None), and the time of the change."""
 
     time_us: int
     value: AttributeValue
@@ -35,10 +35,10 @@ _NO_PATCHES: Patches = {}
 
 @dataclass(frozen=True, slots=True)
 class DocumentContent:
-    """What a document says.
+    """The content of a document.
 
-    bounds: (chunks, 2) int64, where it was cut; None: it is yet to be cut.
-    vectors: Gives (chunks, d) float32 of the model in use; None where there are none.
+    bounds: (chunks, 2) int64, start and end of each chunk; None if it is yet to be cut.
+    vectors: Returns (chunks, d) float32 of the model in use; None if there are none.
     """
 
     title: str
@@ -51,13 +51,13 @@ class DocumentContent:
 
 @dataclass(frozen=True, slots=True)
 class DocumentState:
-    """What is known of a document.
+    """The known state of a document.
 
-    content: What it says, patches not included; None: it was deleted, or never was.
-    time_us: When that was written, or its import's place.
-    imported: Whether it came by an import.
+    content: Content without patches; None if the document was deleted or never existed.
+    time_us: Time of its last write, or its import time.
+    imported: Whether the last write was an import.
     patches: Attributes set since.
-    version: Number of the last live change; 0: none since it was imported.
+    version: Number of the last live change; 0 if there was none since the import.
     """
 
     content: DocumentContent | None
@@ -68,7 +68,7 @@ class DocumentState:
 
     @property
     def attributes(self) -> Attributes:
-        """The attributes, patches included."""
+        """The attributes, including patches."""
         assert self.content is not None
         merged = dict(self.content.attributes)
         for name, patch in self.patches.items():
@@ -79,17 +79,18 @@ class DocumentState:
 
     @property
     def changed_us(self) -> int:
-        """When it was last changed live; 0: never."""
+        """Time of the last live change; 0 if there was none."""
         times = (patch.time_us for patch in self.patches.values())
         return max(times, default=0 if self.imported else self.time_us)
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentChanges:
-    """The live changes of one document, in short.
+    """The live changes of one document, summarised.
 
-    whole: The last that wrote or deleted it; None: there is none.
+    whole: The last change that wrote or deleted the whole document; None if there is none.
     patches: Attributes set after that.
+    version: Number of the last change; 0 if there is none.
     """
 
     whole: ChangeEntry | None = None
@@ -97,7 +98,7 @@ class DocumentChanges:
     version: int = 0
 
     def followed_by(self, entry: ChangeEntry) -> DocumentChanges:
-        """Returns them with the next one."""
+        """Returns the changes with the next one added."""
         if entry.change.kind is not ChangeKind.ATTRIBUTES:
             return DocumentChanges(entry, _NO_PATCHES, entry.position)
         patches = dict(self.patches)
@@ -106,7 +107,7 @@ class DocumentChanges:
         return DocumentChanges(self.whole, patches, entry.position)
 
     def not_before(self, time_us: int) -> DocumentChanges:
-        """Returns them as if none had been made before a time."""
+        """Returns the changes with earlier times moved up to a time."""
         whole = self.whole
         if whole is not None and whole.time_us < time_us:
             whole = whole._replace(time_us=time_us)
@@ -119,24 +120,24 @@ class DocumentChanges:
     def apply_to(
         self, state: DocumentState | None, content: Callable[[ChangeEntry], DocumentContent]
     ) -> DocumentState:
-        """Returns the story that goes on with them.
+        """Returns the state after the changes.
 
         Args:
-            story: What was known; None: nothing.
-            content: Makes what a document says of the change that wrote it.
+            state: State before the changes; None if the document is unknown.
+            content: Returns the content written by a change.
         """
         if self.whole is not None:
             deleted = self.whole.change.kind is ChangeKind.DELETE
             written = None if deleted else content(self.whole)
             return DocumentState(written, self.whole.time_us, False, self.patches, self.version)
         if state is None:
-            # Attributes of what is not there, unless an import brings it from before.
+            # Attributes of an unknown document count only if an import from before adds it.
             return DocumentState(None, 0, True, self.patches, self.version)
         return replace(state, patches={**state.patches, **self.patches}, version=self.version)
 
 
 class ImportedDocument(NamedTuple):
-    """A document as an import brings it, and the import's place in time."""
+    """An imported document and its import time."""
 
     content: DocumentContent
     import_time_us: int
@@ -149,16 +150,15 @@ def apply_import(
     keep_absent: bool,
     absent_us: int = 0,
 ) -> DocumentState | None:
-    """Puts an import into the story of a document.
+    """Inserts an import into the history of a document.
 
     Args:
-        story: What is known of it; None: nothing.
-        found: What the import has of it; None: it lacks it.
-        keeps_others: Whether documents stay that the import lacks (merge), and whether what an
-            earlier import brought is weighed by its place, too; False (replace): an import takes
-            the place of all earlier ones.
-        absent_us: Place of the import where it lacks the document.
-    Returns: The story with the import in it; None: there is no such document any more.
+        state: State of the document; None if it is unknown.
+        found: The imported document; None if the import lacks it.
+        keep_absent: Whether documents that the import lacks stay, and earlier imports are ordered
+            by time, too (merge). False: the import supersedes all earlier ones (replace).
+        absent_us: Import time of missing documents.
+    Returns: The resulting state; None if the document no longer exists.
     """
     if found is not None:
         import_time_us = found.import_time_us
@@ -180,16 +180,16 @@ def _imported_content(found: ImportedDocument, patches: Patches, version: int) -
 
 
 def encode_patches(patches: Patches) -> str:
-    """Writes patches as JSON: {name: [time in us, value]}; empty where there are none."""
+    """Returns patches as JSON: {name: [time in us, value]}; empty without patches."""
     if not patches:
         return ""
-    # A value may be a list, so that this is no `Attributes`; its JSON is.
+    # Values may be lists, so this is not `Attributes`, but it has the same JSON.
     pairs: Mapping[str, object] = {name: [*patch] for name, patch in patches.items()}
     return encode(pairs)  # type: ignore[arg-type]
 
 
 def decode_patches(text: str) -> Patches:
-    """Reads what `encode_patches` wrote."""
+    """Parses the result of `encode_patches`."""
     if not text:
         return _NO_PATCHES
     pairs: Mapping[str, tuple[int, AttributeValue]] = decode(text)  # type: ignore[assignment]

@@ -1,7 +1,6 @@
-"""The live changes that a build takes in, document by document: on disk, so that memory stays flat.
+"""Live changes by document, in a database that keeps memory use constant.
 
-Whatever a document has been through, one row is kept of it: its last whole change, and the
-attributes set after that.
+Each document has one row: its last whole change and the attributes set after it.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _SELECT = "SELECT id, position, time_us, change, patches, version FROM changes"
 
 
 class ChangedDocuments:
-    """Documents that were changed live; read once, in order.
+    """Documents with live changes.
 
     Args:
-        folder: Work folder; the database is made in it, anew.
+        folder: Work folder; holds the database, which is created empty.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,8 +43,8 @@ class ChangedDocuments:
             self._connection = sqlite3.connect(self._path, check_same_thread=False)
             self._connection.executescript(_SCHEMA)
 
-    def take(self, entries: Iterable[ChangeEntry]) -> None:
-        """Takes changes, those of a document in order."""
+    def add(self, entries: Iterable[ChangeEntry]) -> None:
+        """Adds changes; those of a document must be in order."""
         with self._errors():
             for entry in entries:
                 self.count += 1
@@ -55,7 +54,7 @@ class ChangedDocuments:
             self._connection.commit()
 
     def find(self, document_id: str) -> DocumentChanges:
-        """Returns the changes of a document, and marks them as seen; empty where there are none."""
+        """Returns the changes of a document, which may be empty, and marks it as seen."""
         with self._errors():
             found = self._find(document_id)
             if found is None:
@@ -64,7 +63,7 @@ class ChangedDocuments:
             return found
 
     def unseen(self) -> Iterator[tuple[str, DocumentChanges]]:
-        """Yields documents that nobody has found yet, in id order."""
+        """Yields the documents that were not looked up, in id order."""
         with self._errors():
             for row in self._connection.execute(f"{_SELECT} WHERE seen = 0 ORDER BY id"):
                 yield row[0], _changes(row)

@@ -1,4 +1,4 @@
-"""Merges what is imported with the snapshot before and with live changes, document by document."""
+"""Merges imported documents with the previous snapshot and live changes."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ from retrieval.changelog.records import ChangeEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeSummary:
-    """What live changes and the snapshot before made of a build.
+    """Effects of live changes and of the previous snapshot on a build.
 
     changes: Live changes read from the archive.
-    outdated: Rows of the import that lost to something later. deleted, expired: documents that are
-        gone for that. reused: chunks whose vectors were there already.
-    notes: What the user should know of.
+    outdated: Imported rows overridden by later changes.
+    deleted, expired: Documents removed for either reason.
+    reused: Chunks that kept their vectors.
+    notes: Messages for the user.
     """
 
     changes: int = 0
@@ -63,15 +64,15 @@ class MergeSummary:
 
 
 class DocumentMerger:
-    """The documents of one build that goes on from others; blocks.
+    """Merges the documents of a build that continues others; blocks.
 
     Args:
-        ancestry: What it goes on from.
-        options: Of the build.
-        sources: What is imported; their places are those of the ancestry.
+        lineage: What the build continues.
+        options: Options of the build.
+        sources: Sources of the import; the lineage has their import times.
         folder: Work folder.
-        fingerprint: Of the build's embedder; empty where documents bring their vectors.
-    Raises: as `ParentDocuments` and `Lineage.changes`.
+        fingerprint: Fingerprint of the embedder; empty if documents bring their vectors.
+    Raises: As `ParentDocuments` and `Lineage.changes`.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class DocumentMerger:
         self._now = datetime.now(UTC)
         names = [source.uri for source in sources]
         self._import_times_us = dict(zip(names, lineage.import_times_us, strict=True))
-        # Where an import lacks a document, its oldest part decides.
+        # The oldest source determines the import time of missing documents.
         self._absent_us = min(lineage.import_times_us, default=0)
         self._latest_import_us = lineage.latest_import_us()
         self._outdated = self._expired = self._deleted_count = self._reused = 0
@@ -103,17 +104,17 @@ class DocumentMerger:
             self._parent = ParentDocuments(lineage.store, parent, with_vectors=with_vectors)
         self._deleted: DeletedDocuments = dict(self._parent.deleted) if self._parent else {}
         self._changed = ChangedDocuments(folder)
-        self._changed.take(lineage.changes())
+        self._changed.add(lineage.changes())
 
     def merge_row(
         self, row: SourceRow, vector: NDArray[np.float32] | None
     ) -> PreparedDocument | None:
-        """Puts a row of the import in its place.
+        """Merges an imported row.
 
         Args:
-            row: With a checked item.
-            vector: (d,) that it brings.
-        Returns: What the document is with it; None: it was deleted later, or is past its time.
+            row: Has a checked item.
+            vector: (d,) of the document; None if it brings none.
+        Returns: The resulting document; None if it was deleted later or has expired.
         """
         state = self._state_of(row.item.id, self._changed.find(row.item.id))
         content = self._imported_content(row.item, vector, state)
@@ -124,7 +125,7 @@ class DocumentMerger:
         return self._prepare(row.item.id, result, row.location)
 
     def remaining(self) -> Iterator[PreparedDocument]:
-        """Yields the documents that the import lacks, and that stay."""
+        """Yields the remaining documents that the import lacks."""
         for document_id, changes in self._changed.unseen():
             state = self._state_of(document_id, changes)
             if found := self._prepare_absent(document_id, state, "live changes", changes.version):
@@ -141,17 +142,19 @@ class DocumentMerger:
                 yield found
 
     def deleted(self) -> DeletedDocuments:
-        """Returns the deleted documents that an import known by now could bring back: all whose
-        deletion is not older than every import in the manifest.
+        """Returns the deleted documents that a known import could restore.
+
+        Their deletion is not older than all imports in the manifest.
         """
-        places = [
-            s.import_time.ToMicroseconds() for s in self._lineage.sources(self._source_counts())
+        import_times_us = [
+            source.import_time.ToMicroseconds()
+            for source in self._lineage.sources(self._source_counts())
         ]
-        oldest_us = min(places, default=1 << 62)
+        oldest_us = min(import_times_us, default=1 << 62)
         return {name: at for name, at in self._deleted.items() if at[0] >= oldest_us}
 
     def summary(self) -> MergeSummary:
-        """Returns what became of it all."""
+        """Returns the summary of the merge."""
         return MergeSummary(
             changes=self._changed.count,
             outdated=self._outdated,
@@ -183,12 +186,12 @@ class DocumentMerger:
         state = self._parent.find(document_id) if self._parent else None
         if not changes.version:
             return state
-        # Whatever the clocks say, what the snapshot was built from came before.
+        # All imports of the previous snapshot came before these changes, whatever the clocks say.
         changes = changes.not_before(self._latest_import_us + 1)
         return changes.apply_to(state, self._changed_content)
 
     def _changed_content(self, entry: ChangeEntry) -> DocumentContent:
-        """Returns what a change says, with its vectors where they are those of this build."""
+        """Returns the content of a change, with its vectors if they suit this build."""
         change = entry.change
         matrix = change.vectors.get(self._fingerprint)
         if not self._fingerprint:
@@ -210,7 +213,7 @@ class DocumentMerger:
     def _imported_content(
         self, item: Item, vector: NDArray[np.float32] | None, state: DocumentState | None
     ) -> DocumentContent:
-        """Returns what an import says, with the vectors of the same text where they are known."""
+        """Returns the content of an import, with the known vectors of an unchanged text."""
         known = state.content if state is not None else None
         bounds, vectors = None, (lambda: None if vector is None else vector[np.newaxis])
         if vector is None and known is not None and known.bounds is not None:
@@ -231,7 +234,7 @@ class DocumentMerger:
         if content.expires is not None and content.expires <= self._now:
             self._expired += 1
             if state.changed_us:
-                # What it took the place of must not come back.
+                # An older version of the document must not return.
                 self._deleted[document_id] = state.changed_us, state.version
             return None
         self._deleted.pop(document_id, None)
@@ -247,8 +250,8 @@ class DocumentMerger:
             raise InvalidRequest(
                 f"document {document_id!r} ({location}) has "
                 + ("no text to embed" if self._fingerprint else "no vector")
-                + ", as it was brought otherwise than the documents of this build; delete it, or "
-                "build as before"
+                + ", because it was added in another way than the documents of this build; delete "
+                "it, or build as before"
             )
         if self._fingerprint and vectors is not None:
             self._reused += len(vectors)
@@ -264,8 +267,8 @@ class DocumentMerger:
         )
 
     def _split(self, item: Item) -> list[Span]:
-        spans = self._options.chunks
-        return document_spans(item, spans.max_tokens, spans.overlap_sentences)
+        chunks = self._options.chunks
+        return document_spans(item, chunks.max_tokens, chunks.overlap_sentences)
 
     def _vector_notes(self) -> Iterator[str]:
         parent = self._lineage.parent
@@ -273,13 +276,13 @@ class DocumentMerger:
             return
         if self._fingerprint:
             yield (
-                f"index {parent.index_factory} keeps vectors only roughly: the texts of snapshot "
-                f"{parent.snapshot_id} are embedded again"
+                f"index {parent.index_factory} keeps vectors only approximately, so the texts of "
+                f"snapshot {parent.snapshot_id} are embedded again"
             )
         else:
             yield (
-                f"index {parent.index_factory} keeps vectors only roughly, and there are no others "
-                f"of the documents of snapshot {parent.snapshot_id}: each build from it loses some"
+                f"index {parent.index_factory} keeps vectors only approximately, and the documents "
+                f"of snapshot {parent.snapshot_id} have no others: each build loses some precision"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a build goes on from: the current snapshot, and the archived changes that it lacks."""
+"""What a build continues: the current snapshot, and the archived changes that it lacks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What a build goes on from.
+    """What a build continues.
 
-    parent: The current snapshot; None: there is none.
-    watermark: How far the log was archived when the build began; None: there is no log.
-    places_us: Of each source, in time: microseconds since 1970.
-    notes: What the user should know of.
+    parent: The current snapshot; None if there is none.
+    watermark: End of the archived log when the build began; None if there is no log.
+    import_times_us: Import time of each source, microseconds since 1970.
+    notes: Messages for the user.
     """
 
     store: Store
@@ -47,17 +47,17 @@ class Lineage:
     notes: Sequence[str] = ()
 
     def key(self) -> list[str]:
-        """Says what a build that goes on after a kill must have in common.
+        """Returns the part of the work key that a resumed build must share.
 
-        The watermark is not in it: such a build goes on from where it began, see `begun`.
+        The watermark is not in it: a resumed build continues from its original one, see `resumed`.
         """
         parent = self.parent.snapshot_id if self.parent else ""
         return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
 
     def resumed(self, folder: Path) -> Lineage:
-        """Returns the ancestry that a killed build wrote down in its folder, else writes this one.
+        """Returns the lineage stored by a killed build in its folder, or stores this one.
 
-        Changes made since the killed run are none of this snapshot's: replicas replay them.
+        Changes since the killed run are not part of the snapshot; replicas replay them.
         """
         note = folder / _NOTE
         if note.exists():
@@ -79,8 +79,8 @@ class Lineage:
     def changes(self) -> Iterator[ChangeEntry]:
         """Yields the archived changes that the parent lacks, up to the watermark.
 
-        Raises: SnapshotMismatch: the parent belongs to a log that the one in force does not go on
-            from, or what it lacks is not archived any more. SnapshotCorrupt.
+        Raises: SnapshotMismatch: the parent's log is not an ancestor of the current log, or the
+            changes are no longer archived. SnapshotCorrupt.
         """
         if self.watermark is None:
             return
@@ -90,8 +90,8 @@ class Lineage:
             assert self.parent is not None
             raise SnapshotMismatch(
                 f"snapshot {self.parent.snapshot_id} belongs to change log {start.log_id}, "
-                f"{self.watermark.log_id} is in force and does not go on from that; promote a "
-                "snapshot of a log that it goes on from"
+                f"but the current log {self.watermark.log_id} does not go on from it; promote a "
+                "snapshot of the current log or of one of its ancestors"
             )
         for log_id in logs[logs.index(start.log_id) if start.log_id else 0 :]:
             here = start if start.log_id == log_id else Watermark(log_id)
@@ -99,25 +99,24 @@ class Lineage:
             yield from Archive(self.store, self.collection, log_id).entries(here, end)
 
     def sources(self, read: Sequence[SourceCount]) -> list[snapshot_pb2.Source]:
-        """Returns the sources as they go into the manifest: with their places, and those kept."""
+        """Returns the sources for the manifest, with import times, including inherited ones."""
         found = [
             source.message(import_time_us)
             for source, import_time_us in zip(read, self.import_times_us, strict=True)
         ]
         if self.mode is Mode.MERGE and self.parent is not None:
-            again = {source.sha256 for source in read if source.sha256}
-            for kept in self.parent.sources:
-                if kept.sha256 not in again:
-                    one = snapshot_pb2.Source()
-                    one.CopyFrom(kept)
-                    one.import_time.FromMicroseconds(_recorded_import_time(self.parent, kept))
-                    found.append(one)
+            replaced = {source.sha256 for source in read if source.sha256}
+            for inherited in self.parent.sources:
+                if inherited.sha256 not in replaced:
+                    source = snapshot_pb2.Source()
+                    source.CopyFrom(inherited)
+                    import_time_us = _recorded_import_time(self.parent, inherited)
+                    source.import_time.FromMicroseconds(import_time_us)
+                    found.append(source)
         return found
 
     def latest_import_us(self) -> int:
-        """Returns a time that is before all changes that the parent lacks: when the last of what it
-        was built from was imported, whatever the clocks say.
-        """
+        """Returns the latest import time of the parent, which precedes all changes it lacks."""
         if self.parent is None:
             return 0
         return max(
@@ -125,11 +124,9 @@ class Lineage:
         )
 
     def check_current(self) -> int:
-        """Refuses to merge into a snapshot that is no longer current: what is in between was lost.
+        """Raises Conflict if the parent is no longer current: a merge would lose changes.
 
-        Returns: Number of the alias record that must be in force when the build is promoted; 0:
-            any may be.
-        Raises: Conflict.
+        Returns: Epoch that must be in force at the promotion; 0 if any may be.
         """
         if self.mode is Mode.REPLACE:
             return 0
@@ -138,44 +135,46 @@ class Lineage:
         now = current.snapshot_id if current else ""
         if now != parent:
             raise Conflict(
-                f"{now or 'nothing'} is current in {self.collection!r}, this build went on from "
+                f"{now or 'nothing'} is current in {self.collection!r}, but this build continues "
                 f"{parent or 'nothing'}; run it again"
             )
         return epoch
 
     async def check_replayable(self, manifest: snapshot_pb2.Manifest) -> None:
-        """Refuses to publish what replicas could not follow; see `start_position`.
+        """Raises Conflict if replicas could not replay the changes since; see `start_position`.
 
-        Raises: Conflict: the log has forgotten changes that the build does not have.
+        In that case the log was trimmed past the end of the build.
         """
         if self.log is None or self.watermark is None:
             return
         try:
             state = await self.log.state()
         except NotReady:
-            return  # Replicas look again before they serve it.
+            return  # Replicas check again before they serve the snapshot.
         try:
             start_position(manifest, log_lineage(self.store, self.collection), state)
         except SnapshotMismatch as error:
-            # Begun again, the build has them.
-            raise Conflict(f"{error.message}; it was trimmed meanwhile, run this again") from error
+            # A new build reads the missing changes from the archive.
+            raise Conflict(
+                f"{error.message}; the log was trimmed meanwhile, run it again"
+            ) from error
 
 
 async def trace_lineage(
     options: BuildOptions, sources: Sequence[SourceCount], log: ChangeLog | None
 ) -> Lineage | None:
-    """Finds what a build goes on from, and archives the log up to now.
+    """Finds what a build continues, and archives the log up to now.
 
     Args:
-        options: Where to look, and how to go on.
-        sources: What is to be imported.
-        log: The change log; None: it is not known where it is.
-    Returns: None where there is nothing to go on from: no change log, and a build that replaces
-        documents and what was learned.
-    Raises: InvalidRequest: there is a change log, and it is not known where. NotReady: it is away,
-        and was never archived. As `archive_changes`.
+        options: Options of the build.
+        sources: Sources to import.
+        log: The change log; None if its location is unknown.
+    Returns: None if there is nothing to continue: no change log, and a build that replaces
+        documents and training data.
+    Raises: InvalidRequest: the collection has a change log, but `log` is None. NotReady: the log is
+        away and was never archived. As `archive_changes`.
     """
-    # Before the archive: no change that is read was made before a place that is "now".
+    # Taken before archiving, so that no archived change precedes an import "now".
     now_us = time.time_ns() // 1_000
     store = Store.open(options.store)
     record = store.log_in_force(options.collection)
@@ -188,7 +187,7 @@ async def trace_lineage(
     if record is not None:
         if log is None:
             raise InvalidRequest(
-                f"collection {options.collection!r} has a change log, whose changes belong into "
+                f"collection {options.collection!r} has a change log, whose changes belong in "
                 "every snapshot; say where it is with --redis URL",
                 field="redis",
             )
@@ -213,19 +212,19 @@ async def _archive_up_to_now(
     try:
         return (await archive_changes(store, log)).end()
     except NotReady as error:
-        kept = Archive(store, log.collection, record.log_id)
-        if not kept.numbers():
+        archive = Archive(store, log.collection, record.log_id)
+        if not archive.numbers():
             raise NotReady(
-                f"the change log of {log.collection!r} was never archived, and is away: "
+                f"the change log of {log.collection!r} is away, and was never archived: "
                 f"{error.message}",
                 retry_after_s=error.retry_after_s,
             ) from error
         notes.append(
-            f"the change log is away ({error.message}): the snapshot has what was archived, "
-            "replicas replay the rest"
+            f"the change log is away ({error.message}): the snapshot contains the archived "
+            "changes, and replicas replay the rest"
         )
-        _log.warning("building from what is archived", extra={"why": error.message})
-        return kept.end()
+        _log.warning("building from the archive", extra={"why": error.message})
+        return archive.end()
 
 
 def _current(store: Store, collection: str) -> tuple[snapshot_pb2.Manifest | None, int]:
@@ -243,7 +242,7 @@ def _import_time_of(
     now_us: int,
     notes: list[str],
 ) -> int:
-    """Returns the place of a source: that of the first import of the same bytes, where known."""
+    """Returns the import time of a source: that of the first import of the same bytes, if any."""
     for one in parent.sources if parent is not None else ():
         if source.sha256 and one.sha256 == source.sha256:
             assert parent is not None
@@ -258,6 +257,6 @@ def _import_time_of(
 
 
 def _recorded_import_time(manifest: snapshot_pb2.Manifest, source: snapshot_pb2.Source) -> int:
-    """Returns the place of a source of a snapshot; an old one says only when it was built."""
+    """Returns the import time of a snapshot's source; old snapshots have only a build time."""
     time = source.import_time if source.HasField("import_time") else manifest.create_time
     return time.ToMicroseconds()

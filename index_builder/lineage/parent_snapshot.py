@@ -1,4 +1,4 @@
-"""The documents of the snapshot that a build goes on from."""
+"""The documents of the snapshot that a build continues."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DeletedDocuments = dict[str, tuple[int, int]]
 def matches_options(
     manifest: snapshot_pb2.Manifest, options: BuildOptions, fingerprint: str
 ) -> bool:
-    """Returns whether chunks and vectors of a snapshot are what a build would make of its texts.
+    """Returns whether a build can reuse the chunks and vectors of a snapshot for the same texts.
 
     Args:
-        fingerprint: Of the build's embedder; empty where the user brings the vectors.
+        fingerprint: Fingerprint of the embedder; empty if the user brings the vectors.
     """
     if manifest.embedder.fingerprint != fingerprint:
         return False
@@ -49,14 +49,13 @@ def matches_options(
 
 
 class ParentDocuments:
-    """Documents of a snapshot, by id and in order; blocks while the files are fetched.
+    """Documents of a snapshot, by id and in order; blocks while files are fetched.
 
     Args:
         store: The store.
-        manifest: Of the snapshot.
-        with_vectors: Whether cuts and vectors are wanted.
-    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another
-        version of faiss wrote it.
+        manifest: Manifest of the snapshot.
+        with_vectors: Whether chunk bounds and vectors are needed.
+    Raises: As `open_shards`.
     """
 
     def __init__(
@@ -69,8 +68,7 @@ class ParentDocuments:
         self.deleted = read_deleted(deleted) if deleted.exists() else {}
 
     def find(self, document_id: str) -> DocumentState | None:
-        """Returns the story of a document, and marks it as seen; None: there is no such
-        document."""
+        """Returns the state of a document and marks it as seen; None if it is unknown."""
         number = shard_of(document_id, len(self._shards))
         document = self._shards[number].items.find(document_id)
         if document is None:
@@ -82,10 +80,10 @@ class ParentDocuments:
         return self._shards[number].state(document)
 
     def unseen(self, changed_after_us: int | None = None) -> Iterator[tuple[str, DocumentState]]:
-        """Yields the documents that nobody has found yet, shard by shard in id order.
+        """Yields the documents that were not looked up, shard by shard in id order.
 
         Args:
-            changed_after_us: Only those changed live after this time; None: all.
+            changed_after_us: Optional; only documents with a live change after this time.
         """
         for seen, shard in zip(self._seen, self._shards, strict=True):
             wanted = ~seen
@@ -111,7 +109,7 @@ class _ParentShard:
             rows = table.num_rows
             self._versions = _numbers(table, "version", rows)
             self._changed = _numbers(table, "changed", rows)
-            self._placed = _numbers(table, "placed", rows, _only_place(manifest))
+            self._imported = _numbers(table, "placed", rows, _default_import_time(manifest))
             self._expires = _numbers(table, "expires", rows)
             patches = table.column("patches").to_pylist() if "patches" in table.schema.names else []
         self._patches = {row: text for row, text in enumerate(patches) if text}
@@ -135,7 +133,7 @@ class _ParentShard:
                 bounds,
                 lambda: None if self._index is None else self._index.reconstruct(rows),
             ),
-            changed_us or int(self._placed[document]),
+            changed_us or int(self._imported[document]),
             not changed_us,
             decode_patches(self._patches.get(document, "")),
             int(self._versions[document]),
@@ -143,9 +141,9 @@ class _ParentShard:
 
 
 def read_deleted(path: Path) -> DeletedDocuments:
-    """Reads which documents were deleted: time in us since 1970 and version by id.
+    """Reads the deleted documents: time in us since 1970 and version by id.
 
-    Raises: SnapshotCorrupt: not such a file.
+    Raises: SnapshotCorrupt: the file is malformed.
     """
     try:
         with pa.memory_map(str(path)) as source:
@@ -157,18 +155,17 @@ def read_deleted(path: Path) -> DeletedDocuments:
 
 
 def write_deleted(path: Path, deleted: DeletedDocuments) -> None:
-    """Writes what `read_deleted` reads, in id order. Raises: OSError."""
-    rows = sorted((name, *remaining) for name, remaining in deleted.items())
+    """Writes a file for `read_deleted`, in id order. Raises: OSError."""
+    rows = sorted((name, *values) for name, values in deleted.items())
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(_DELETED)
     arrays = [pa.array(c, field.type) for c, field in zip(columns, _DELETED, strict=True)]
     with path.open("wb") as stream, pa.ipc.new_file(stream, _DELETED) as writer:
         writer.write_table(pa.table(arrays, schema=_DELETED))
 
 
-def _only_place(manifest: snapshot_pb2.Manifest) -> int:
-    """Returns the place of all documents of a snapshot that does not say it one by one."""
-    places = [source.import_time.ToMicroseconds() for source in manifest.sources]
-    return min(places, default=0)
+def _default_import_time(manifest: snapshot_pb2.Manifest) -> int:
+    """Returns the import time of documents in a snapshot that does not store it per document."""
+    return min((source.import_time.ToMicroseconds() for source in manifest.sources), default=0)
 
 
 def _numbers(table: pa.Table, name: str, rows: int, absent: int = 0) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ def has_exact_vectors(manifest: snapshot_pb2.Manifest) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotShard:
-    """The documents of a shard, and its vectors, if they are needed."""
+    """The documents of a shard, and its vectors if opened with them."""
 
     folder: Path
     items: ItemTable

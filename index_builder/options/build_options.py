@@ -1,4 +1,4 @@
-"""What a build is asked for, what it reads, and what it gives back."""
+"""Options of a build."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ COSINE = "cosine"
 INNER_PRODUCT = "inner_product"
 MAX_CHUNK_TOKENS = 100_000
 
-# Judges a snapshot that is published and not promoted yet: told of the store, its manifest, and the
-# embedder of the build.
+# Judges a published snapshot before its promotion, from the store, its manifest and the embedder of
+# the build.
 Gate: TypeAlias = Callable[
     [Store, snapshot_pb2.Manifest, Embedder | None], Awaitable[release_pb2.GateVerdict]
 ]
-# Learns how to answer and refuse from a snapshot that is not published yet: told of its folder, its
-# manifest, and whom to tell of the questions asked.
+# Calibrates answers and refusals on a snapshot before its publication, from its folder, its
+# manifest and a callback for the number of questions asked.
 Calibrate: TypeAlias = Callable[
     [Path, snapshot_pb2.Manifest, Callable[[int], None]], Awaitable[snapshot_pb2.AnswerCard]
 ]
 
 
 class Mode(Enum):
-    """What becomes of the documents that the snapshot before has, and an import lacks."""
+    """What happens to documents of the previous snapshot that an import lacks."""
 
     REPLACE = "replace"
     MERGE = "merge"
@@ -45,12 +45,12 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkOptions:
-    """How documents are cut.
+    """How documents are cut into chunks.
 
-    max_tokens: Most tokens in what is embedded (title and chunk); 0: documents are not cut. The
-        default fits a model that reads 256, special tokens and errors of the estimate included.
-        Measured on SciFact train (nDCG@10, MiniLM, overlap 1): not cut 0.660 with 1.0 vectors a
-        document; 240 0.692 with 2.4; 128 0.705 with 5.5.
+    max_tokens: Maximum number of tokens to embed at once (title and chunk); 0 disables cutting. The
+        default fits a model that reads 256 tokens, including special tokens and estimation error.
+        Measured on SciFact train (nDCG@10, MiniLM, overlap 1): uncut 0.660 with 1.0 vectors per
+        document; 240 tokens 0.692 with 2.4; 128 tokens 0.705 with 5.5.
     overlap_sentences: Sentences that the next chunk repeats.
     """
 
@@ -62,18 +62,19 @@ class ChunkOptions:
 class IndexOptions:
     """How vectors are indexed.
 
-    factory: FAISS factory string, or "auto": Flat up to 20,000 vectors in the collection, else
+    factory: FAISS factory string, or "auto": Flat up to 20,000 vectors in the collection, otherwise
         HNSW32,Flat.
     metric: "cosine" (vectors are scaled to unit length) or "inner_product".
-    ef_construction: Width of the graph search while an HNSW index is built.
-    ef_search: Width of the graph search where a request names none.
-    nprobe: Lists probed where a request names none; 0: a sixteenth of the lists, at least 8.
-    target_recall: "auto" measures indexes on a sample of the vectors and takes the fastest that
-        reaches this recall@10; 0: it goes by size, unless there is a limit on memory.
-    max_bytes: "auto" measures, and takes none that would be larger over all shards; 0: no limit.
-    refine_factor: Candidates that a refine stage scores again per place asked for; 0: as many as
-        the codes before it need, 1.5 for 8 bits a number to 10 for 1 bit.
-    threads: Threads while building; 0: all cores.
+    ef_construction: Width of the graph search while building an HNSW index.
+    ef_search: Default width of the graph search.
+    nprobe: Default number of lists to probe; 0 means a sixteenth of the lists, at least 8.
+    target_recall: With "auto", measure indexes on a sample of the vectors and choose the fastest
+        that reaches this recall@10; 0 chooses by size unless memory is limited.
+    max_bytes: With "auto", measure indexes and exclude those larger than this over all shards; 0
+        disables the limit.
+    refine_factor: Candidates that a refine stage rescores per requested result; 0 adapts to the
+        codes before it, from 1.5 for 8 bits per number to 10 for 1 bit.
+    threads: Threads for building; 0 uses all cores.
     """
 
     factory: str = AUTO
@@ -88,11 +89,11 @@ class IndexOptions:
 
     @property
     def measures(self) -> bool:
-        """True where the index is to be chosen by measuring."""
+        """Whether the index is chosen by measuring."""
         return self.target_recall > 0 or self.max_bytes > 0
 
     def check(self) -> None:
-        """Raises InvalidRequest where targets are out of range, or of no use."""
+        """Raises InvalidRequest if a target is out of range or has no effect."""
         if not 0 <= self.target_recall <= 1:
             raise InvalidRequest(
                 f"target_recall is {self.target_recall:g}; 0..1 is allowed", field="target_recall"
@@ -104,7 +105,7 @@ class IndexOptions:
             )
         if self.measures and self.factory != AUTO:
             raise InvalidRequest(
-                f"index {self.factory!r} is given, so there is nothing to choose; leave out "
+                f"index {self.factory!r} leaves nothing to choose; remove "
                 "--target-recall and --max-memory, or use --index auto",
                 field="index",
             )
@@ -112,31 +113,32 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What a build makes of its documents.
+    """Options of a build.
 
-    store: Folder or URL of the snapshot store, see `Store.open`.
+    store: Folder or URL of the snapshot store; see `Store.open`.
     shards: 1..64.
-    golden_queries: Sampled queries with exact answers.
-    seed: Seed of every sample.
-    max_bad_rows: Malformed rows that are left out rather than fail the build.
-    title_only: Take documents whose text is empty where they have a title.
-    attributes: Declared kinds by attribute name: string, int, double, bool or time. Those of the
-        others are found in the documents.
+    golden_queries: Number of sampled queries to store with their exact results.
+    seed: Seed of all samples.
+    max_bad_rows: Maximum number of malformed rows to leave out before the build fails.
+    title_only: Accept documents without text if they have a title.
+    attributes: Declared kinds by attribute name: string, int, double, bool or time. Other kinds are
+        inferred from the documents.
     lexical: Index the words of the texts, for lexical and hybrid search.
-    language: Of the stemmer and the stop words, "none" for neither; see
+    language: Language of the stemmer and the stop words, "none" to disable both; see
         `retrieval.index.lexical.text_analysis.LANGUAGES`.
-    judged: Queries with judgements to tune the weight of fusion on; None: the default weight.
-    calibrate: Learns from labelled questions what the manifest says of answers; None: nothing.
-    learning: Interactions to learn from; None: what the snapshot before learned is kept.
-    erased: Tells when users were deleted; what they did before is not learned; None: nobody was.
-    mode: Whether documents that the import lacks stay (MERGE) or go, unless they were changed
-        after its place (REPLACE).
-    as_of: Aware place in time of what is imported for the first time, among the live changes:
-        those after it win; None: when each file was last modified.
-    promote: Make an alias record that names the new snapshot.
-    gate: Asked before that: what neither passes nor is forced is not promoted. None: nobody is.
-    work_dir: Folder for what a killed build needs to go on; None: inside the store, or the cache
-        of an object store.
+    judged: Queries with judgements for tuning the fusion weight; None uses the default weight.
+    calibrate: Optional; calibrates answers on labelled questions.
+    training: Interactions to train on; None keeps the models of the previous snapshot.
+    deleted_users: Optional; returns when users were deleted, so that their earlier interactions are
+        excluded from training.
+    mode: Whether documents that the import lacks stay (MERGE) or are removed unless they changed
+        after the import time (REPLACE).
+    as_of: Import time of new files, timezone-aware; live changes after it take precedence. None
+        uses the modification time of each file.
+    promote: Make the snapshot current by an alias record.
+    gate: Optional; judges the snapshot first. A refused snapshot is not promoted unless forced.
+    work_dir: Folder for the state of an interrupted build; None means inside the store, or in the
+        cache of an object store.
     """
 
     store: str
@@ -162,7 +164,7 @@ class BuildOptions:
     work_dir: Path | None = None
 
     def check(self) -> None:
-        """Raises InvalidRequest where a value is out of range; names value and range."""
+        """Raises InvalidRequest if a value is out of range; names the value and the range."""
         check_collection(self.collection)
         for name, value, low, high in (
             ("shards", self.shards, 1, PARTITIONS),
@@ -186,14 +188,13 @@ class BuildOptions:
         check_language(self.language)
         if self.as_of is not None and self.as_of > datetime.now(UTC):
             raise InvalidRequest(
-                f"as_of is {self.as_of.isoformat()}, which is yet to come; give a time that has "
-                "passed",
+                f"as_of is {self.as_of.isoformat()}, which is in the future; use a time in the "
+                "past",
                 field="as_of",
             )
         if self.judged is not None and not self.lexical:
             raise InvalidRequest(
-                "without a lexical index there is nothing to tune; leave out --tune-on or "
-                "--no-lexical",
+                "tuning needs a lexical index; remove --tune-on or --no-lexical",
                 field="tune_on",
             )
         if self.training is not None:

@@ -1,4 +1,4 @@
-"""Which index to build, from figures measured on a sample of the user's own vectors: pure rules."""
+"""Rules that select an index from measurements on a sample of the vectors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from nearline.errors import InvalidRequest
 
 DEFAULT_TARGET_RECALL = 0.97
-# Fewer are scanned faster than anything finds them.
+# Scanning fewer vectors is faster than any index.
 MIN_VECTORS = 1_000
-# A list is trained on 39 vectors at least, and pays from a few thousand vectors on.
+# Training a list needs at least 39 vectors; lists pay off from a few thousand vectors.
 # Source: faiss, Clustering.h (min_points_per_centroid).
 _POINTS_PER_LIST = 39
 _MAX_LISTS = 65_536
@@ -22,10 +22,10 @@ _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*(?:([kmgt])i?)?b?$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexCandidate:
-    """An index with the widths that it was asked at.
+    """An index with search widths.
 
-    factory: FAISS factory string, as it would be built over all vectors.
-    ef_search, nprobe: 0 where the index has no such knob.
+    factory: FAISS factory string, as built over all vectors.
+    ef_search, nprobe: 0 if the index has no such parameter.
     """
 
     factory: str
@@ -39,12 +39,12 @@ class IndexCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexTrial:
-    """What was measured of a candidate.
+    """The measurement of a candidate.
 
-    recall: Recall@10 against an exact scan of the sample, 0..1: over vectors held out or over
-        mixtures of two, whichever is lower.
-    latency_us: Of one query in one thread, as expected over all vectors of a shard.
-    bytes: Of the index files of all shards, as expected.
+    recall: Recall@10 against an exact scan of the sample, 0..1; the lower of two values, for held
+        out vectors and for mixtures of two vectors.
+    latency_us: Expected latency of one query in one thread, over all vectors of a shard.
+    bytes: Expected size of the index files of all shards.
     """
 
     candidate: IndexCandidate
@@ -66,9 +66,11 @@ class IndexTrial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexChoice:
-    """What was chosen, out of what.
+    """The chosen index and its alternatives.
 
-    max_bytes: 0 for no limit. sample: Vectors that were indexed to measure. seconds: it took.
+    max_bytes: Limit of the size; 0 if there is none.
+    sample: Number of vectors indexed for the measurements.
+    seconds: Duration of the selection.
     """
 
     chosen: IndexTrial
@@ -79,7 +81,7 @@ class IndexChoice:
     seconds: float
 
     def record(self) -> dict[str, object]:
-        """Returns the choice as one JSON object; the frontier is marked."""
+        """Returns the choice as one JSON object that marks the trials of the frontier."""
         best = frontier(self.trials)
         return {
             "target_recall": self.target_recall,
@@ -92,9 +94,9 @@ class IndexChoice:
 
 
 def parse_bytes(text: str) -> int:
-    """Reads a size: 2GiB, 500M, 1.5g, 1048576; units are powers of 1,024. Empty: 0.
+    """Parses a size such as 2GiB, 500M, 1.5g or 1048576; units are powers of 1,024. Empty: 0.
 
-    Raises: InvalidRequest: it is no size.
+    Raises: InvalidRequest: the text is not a size.
     """
     if not text.strip():
         return 0
@@ -102,14 +104,14 @@ def parse_bytes(text: str) -> int:
     size = float(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0.0
     if size < 1:
         raise InvalidRequest(
-            f"max_memory is {text!r}; give a size such as 2GiB, 500MiB or 1073741824",
+            f"max_memory is {text!r}; use a size such as 2GiB, 500MiB or 1073741824",
             field="max_memory",
         )
     return int(size)
 
 
 def ivf_lists(vectors: int) -> int:
-    """Returns the number of lists of an IVF index: the power of two nearest to 4 times the root.
+    """Returns the number of lists of an IVF index: the power of two nearest to 4 * sqrt(vectors).
 
     Source: faiss wiki, Guidelines to choose an index (4 to 16 times the root of the vectors).
     """
@@ -121,7 +123,7 @@ def ivf_lists(vectors: int) -> int:
 
 
 def factories(lists: int) -> list[str]:
-    """Returns the factory strings worth trying; where time is short the last are left out.
+    """Returns the factory strings to try; the last ones are skipped when time runs out.
 
     The extremes of speed and memory come first. FAISS has no graph over RaBitQ for inner product.
     """
@@ -139,9 +141,9 @@ def factories(lists: int) -> list[str]:
 
 
 def frontier(trials: Sequence[IndexTrial]) -> list[IndexTrial]:
-    """Returns the trials that no other beats: as good in recall, latency and memory, better in one.
+    """Returns the Pareto frontier of recall, latency and memory, fastest first.
 
-    Returns: By latency, fastest first. O(n^2); there are tens.
+    O(n^2), for tens of trials.
     """
     best = [
         trial
@@ -154,13 +156,13 @@ def frontier(trials: Sequence[IndexTrial]) -> list[IndexTrial]:
 def choose_trial(
     trials: Sequence[IndexTrial], target_recall: float, max_bytes: int = 0
 ) -> IndexTrial:
-    """Returns the fastest trial that meets both limits; of equally fast ones the smallest.
+    """Returns the fastest trial that meets both limits; among equally fast ones, the smallest.
 
     Args:
         trials: At least one.
-        target_recall: Least recall, 0..1.
-        max_bytes: Most bytes; 0: no limit.
-    Raises: InvalidRequest: none meets them; names those that come nearest.
+        target_recall: Minimum recall, 0..1.
+        max_bytes: Maximum size; 0 disables the limit.
+    Raises: InvalidRequest: no trial meets the limits; the message names the nearest ones.
     """
     fitting = [trial for trial in trials if not max_bytes or trial.bytes <= max_bytes]
     good = [trial for trial in fitting if trial.recall >= target_recall]
@@ -179,14 +181,14 @@ def choose_trial(
         near.append(f"{least.candidate} needs {_mib(least.bytes)} at recall {least.recall:.3f}")
     limit = f" in {_mib(max_bytes)}" if max_bytes else ""
     raise InvalidRequest(
-        f"no index tried reaches recall {target_recall:g}{limit}; nearest: {'; '.join(near)}. "
-        "Lower --target-recall, raise --max-memory, or name an --index",
+        f"no index reaches recall {target_recall:g}{limit}; nearest: {'; '.join(near)}. "
+        "Lower --target-recall, raise --max-memory, or choose an --index",
         field="target_recall",
     )
 
 
 def _beats(one: IndexTrial, other: IndexTrial) -> bool:
-    """Returns whether one is nowhere worse and somewhere better."""
+    """Returns whether a trial is nowhere worse than another and somewhere better."""
     mine = (-one.recall, one.latency_us, one.bytes)
     theirs = (-other.recall, other.latency_us, other.bytes)
     return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))

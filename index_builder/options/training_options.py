@@ -1,4 +1,4 @@
-"""What a build is told to learn from."""
+"""Options for training on interactions."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import check_split_name, split
 from nearline.errors import InvalidRequest
 
-# Every user with six interactions or more is tested on what came last, which is what a list for
-# them would have had to find. A split in time leaves hardly anybody to test where users do all they
-# do on one day (ml-latest-small); where rows are the lines of baskets it is the better one, since
-# it parts no basket.
+# Every user with six interactions or more is tested on their last ones, which a list would have had
+# to contain. A split by time leaves almost no users to test if they act on a single day
+# (ml-latest-small). For data whose rows are lines of baskets it is better, as it splits no basket.
 VALIDATE_ON = "last-n:5"
-# Steps that learning tells of where it takes all: a training to choose on, two blends chosen, three
-# windows looked at, two rankers, a training on everything, and the tables written.
+# Progress steps of a full training: a training for validation, two blends chosen, three windows
+# compared, two rankers, a training on everything, and the tables written.
 STEPS = 10
 MAX_KEEP_DAYS = 36_525
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """Interactions to learn from, and how to choose what serves.
+    """Interactions to train on, and how to select the models.
 
-    interactions: Read and cleaned. left_out: What reading and cleaning left out, by reason.
-    kind_weights: What a kind of interaction counts.
-    recorded: How many of the interactions a running service recorded.
-    adds: Whether they add to what the snapshot before learned from, or take its place. What both
-        have, told by user, item and second, is not kept twice.
-    keep_days: What is more days older than the newest is left out; 0: nothing is.
-    validate_on: Split that the blends are chosen on, see `splits.split`; empty: `VALIDATE_ON`, and
-        where that leaves nothing, no choice. k: Places of a list there.
+    interactions: Read and cleaned.
+    left_out: Number of interactions left out by reading and cleaning, by reason.
+    kind_weights: Weight of each kind of interaction.
+    recorded: How many of the interactions were recorded by a running service.
+    append: Whether to add them to the training data of the previous snapshot instead of replacing
+        it. Interactions with the same user, item and second are kept once.
+    keep_days: Leave out interactions that are more days older than the newest; 0 keeps all.
+    validate_on: Split for choosing the blends, see `splits.split`. If empty, `VALIDATE_ON` is used
+        unless it leaves no users to test.
+    k: Length of the lists in validation.
     """
 
     interactions: Interactions
@@ -44,8 +45,9 @@ class TrainingOptions:
     k: int = 10
 
     def check(self, seed: int) -> None:
-        """Raises InvalidRequest where a value is out of range, or the split leaves nothing to test
-        on, which cannot be told yet where more interactions will be there.
+        """Raises InvalidRequest if a value is out of range or the split leaves no users to test.
+
+        The latter is not checked yet if more interactions are to be added.
         """
         if not 0 <= self.keep_days <= MAX_KEEP_DAYS:
             raise InvalidRequest(
@@ -53,9 +55,8 @@ class TrainingOptions:
             )
         if self.validate_on.startswith("cold-items"):
             raise InvalidRequest(
-                f"validate_on is {self.validate_on!r}: of items without interactions nothing is "
-                "learned that could be chosen; use last-n:N, first-n:N, loo, time:F or "
-                "cold-users:F",
+                f"validate_on is {self.validate_on!r}, but models know nothing about items without "
+                "interactions; use last-n:N, first-n:N, loo, time:F or cold-users:F",
                 field="validate_on",
             )
         if self.validate_on and (self.append or not len(self.interactions.user)):

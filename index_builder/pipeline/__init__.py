@@ -1,1 +1,1 @@
-"""From documents to a published snapshot."""
+"""Builds: from documents to a published snapshot, and its maintenance."""

@@ -1,4 +1,4 @@
-"""The stage of a build that adds what was learned: from interactions, or by the snapshot before."""
+"""The stage of a build that adds models of behaviour, trained or inherited."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS, BehaviourTables, read_tables
 
-UNKNOWN_ITEM = "an item that is no document of the corpus"
+UNKNOWN_ITEM = "an item that is not in the corpus"
 
 
 class BehaviourResult(NamedTuple):
-    """What the stage added.
+    """The result of the stage.
 
-    left_out: Interactions that were left out, by reason. sources: How many were taken from where.
-    inherited: Id of the snapshot that learned it; empty: this one did.
-    notes: What the user should know of.
+    left_out: Number of interactions left out, by reason. sources: Number of interactions by origin.
+    inherited: Id of the snapshot that trained the models; empty if this build did.
+    notes: Messages for the user.
     """
 
     card: snapshot_pb2.BehaviourCard
@@ -40,7 +40,7 @@ class BehaviourResult(NamedTuple):
     notes: Sequence[str] = ()
 
     def record(self) -> dict[str, object]:
-        """Returns it as one JSON object."""
+        """Returns the result as one JSON object."""
         return {
             "interactions": self.card.interactions,
             "users": self.card.users,
@@ -61,13 +61,13 @@ class BehaviourResult(NamedTuple):
 async def add_behaviour(inputs: SnapshotInputs, folder: Path) -> BehaviourResult | None:
     """Writes the folder `behaviour` of a snapshot.
 
-    Without interactions, what the snapshot before learned is carried over to the new documents.
+    Without new interactions, the models of the previous snapshot are mapped to the new documents.
 
     Args:
-        folder: Of the snapshot, without its other files or with them.
-    Returns: None where nothing is learned, or nothing is left of what the snapshot before learned.
+        folder: Folder of the snapshot.
+    Returns: None if nothing is trained and nothing of the previous models is left.
     Raises: InvalidRequest: as `collect_training_data` and `train_behaviour`. SnapshotCorrupt: the
-        snapshot before cannot be read. StoreError: no space, no permission.
+        previous snapshot cannot be read. StoreError: no space, no permission.
     """
     parent = inputs.lineage.parent if inputs.lineage else None
     training = inputs.options.training
@@ -105,7 +105,7 @@ def _add(
     options = inputs.options
     documents = read_document_rows(inputs.spool, options.shards)
     if training is not None:
-        # A compaction learns nothing: scipy and implicit stay out of its process.
+        # Compactions inherit models: their process does not load scipy and implicit.
         from index_builder.behaviour.training import train_behaviour
 
         trained = train_behaviour(training, documents.ids, options.seed, advance)
@@ -127,8 +127,8 @@ def _add(
     if training is not None:
         from index_builder.behaviour.tail_lists import build_tail_lists
 
-        beyond = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
-        tables = tables._replace(lists={**tables.lists, TAIL_LISTS: beyond})
+        tails = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
+        tables = tables._replace(lists={**tables.lists, TAIL_LISTS: tails})
     result.card.factors_id = factors_id(tables)
     write_tables(tables, folder)
     advance(1)
@@ -138,7 +138,7 @@ def _add(
 def _with_cold_items(
     tables: BehaviourTables, documents: DocumentRows, inputs: SnapshotInputs
 ) -> BehaviourTables:
-    """Returns factors to items without interactions, from what they say."""
+    """Adds factors of items without interactions, predicted from their content."""
     if tables.interactions.all():
         return tables
     content = documents.vectors(inputs.vectors.matrix(inputs.spool.chunks))
@@ -147,7 +147,7 @@ def _with_cold_items(
 
 
 def factors_id(tables: BehaviourTables) -> str:
-    """Returns the hash of the factors, lower-case hex."""
+    """Returns the hash of the factors, in lower-case hex."""
     return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
 
 

@@ -13,21 +13,21 @@ from nearline.v1 import release_pb2, snapshot_pb2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What came out.
+    """The result of a build.
 
-    epoch: Number of the alias record made; None where the build was not promoted. gate: What the
-        gate said of it; None: it was not asked.
-    embedded: Chunks embedded by this run. resumed: by an earlier, killed one.
+    epoch: Number of the alias record; None if the build was not promoted.
+    embedded: Chunks embedded by this run. resumed: Chunks embedded by an earlier, killed run.
     recall_at_10: Share of the exact ten best that the index finds with its defaults, 0..1.
-    words: Distinct words of the lexical index; 0 where there is none.
-    dense_weight: Of hybrid search, 0..1; None without a lexical index. tuned_ndcg_at_10: what the
-        queries that it was tuned on have with it; None where it was not tuned.
-    answers: What was learned of answers; None where nothing was.
-    bytes: Size of the snapshot. seconds: time by stage.
-    choice: How the index was chosen, where it was by measuring.
-    merged: What live changes and the snapshot before made of it; None: there were none.
-    behaviour: What was learned from interactions, as one JSON object; None: nothing.
-    models: Versions of the model registry that it was made with, for people.
+    words: Distinct words of the lexical index; 0 if there is none.
+    dense_weight: Weight of the dense leg in hybrid search, 0..1; None without a lexical index.
+    tuned_ndcg_at_10: nDCG@10 of the queries that it was tuned on; None if it was not tuned.
+    bytes: Size of the snapshot. seconds: Duration by stage.
+    choice: How the index was chosen; None if nothing was measured.
+    answers: Calibration of answers; None if there is none.
+    merged: Effects of live changes and of the previous snapshot; None if there were none.
+    behaviour: Training on interactions, as one JSON object; None if there is none.
+    models: Versions in the model registry, as text.
+    gate: Verdict of the gate; None if it was not asked.
     """
 
     snapshot_id: str
@@ -83,7 +83,7 @@ def _verdict(gate: release_pb2.GateVerdict) -> dict[str, object]:
 
 
 def _figures(answers: snapshot_pb2.AnswerCard) -> dict[str, object]:
-    """Returns what cross-validation says of a calibration."""
+    """Returns the cross-validation of a calibration."""
     return {
         "questions": answers.questions,
         "answerable": answers.answerable,

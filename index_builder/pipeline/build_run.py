@@ -45,7 +45,7 @@ Reader: TypeAlias = Callable[[BadRows], Iterable[SourceRow]]
 
 @dataclass(slots=True)
 class BuildRun:
-    """One run of a build."""
+    """One run of a build; see `builder.build`."""
 
     reader: Reader
     sources: Sequence[SourceCount]
@@ -69,7 +69,7 @@ class BuildRun:
         bad_rows = BadRows(self.options.max_bad_rows)
         try:
             brought = await self._read(folder, spool, vectors, bad_rows)
-            # Before hours of embedding: attributes of several kinds end the build.
+            # Attributes of several kinds fail the build before hours of embedding.
             fields = await self.clock.in_thread(
                 lambda: infer_fields(
                     spool.iter_attributes(), self.options.attributes, lenient=self.inherit
@@ -79,8 +79,8 @@ class BuildRun:
                 check_judged(self.options.judged, spool, embedded=not brought)
             if self.options.calibrate is not None and brought:
                 raise InvalidRequest(
-                    "the documents bring their vectors, so no model can embed the questions to "
-                    "calibrate on; leave out --calibrate-on",
+                    "the documents bring their own vectors, so no model can embed the questions "
+                    "for calibration; remove --calibrate-on",
                     field="calibrate_on",
                 )
             dim = vectors.dim if brought else self._required_embedder_info().dim
@@ -146,7 +146,7 @@ class BuildRun:
     async def _read(
         self, folder: Path, spool: Spool, vectors: VectorFile, bad_rows: BadRows
     ) -> bool:
-        """Fills the spool, unless an earlier run did; tells whether documents brought vectors."""
+        """Fills the spool unless an earlier run did; returns whether documents bring vectors."""
         facts = spool.facts()
         if facts is not None:
             known = json.loads(facts[_READ])
@@ -210,7 +210,7 @@ class BuildRun:
     def _required_embedder_info(self) -> EmbedderInfo:
         if self.embedder_info is None:
             raise InvalidRequest(
-                "the documents bring no vectors, and no embedder was given; pass --embedding "
+                "the documents bring no vectors, and there is no embedder; pass --embedding "
                 "HOST:PORT, or name the column of the vectors with --vector-column",
                 field="embedding",
             )
@@ -229,13 +229,13 @@ class BuildRun:
             )
 
     def _inherited(self) -> snapshot_pb2.Manifest | None:
-        """Returns the snapshot whose weights hold here, too: those of another model do not."""
+        """Returns the snapshot to inherit weights from; None unless it has the same model."""
         parent = self.lineage.parent if self.lineage and self.inherit else None
         fingerprint = self.embedder_info.fingerprint if self.embedder_info else ""
         return parent if parent and parent.embedder.fingerprint == fingerprint else None
 
     async def _choose(self, spool: Spool, vectors: VectorFile) -> IndexChoice | None:
-        """Chooses the index by measuring, where that is wanted and there is enough to measure."""
+        """Chooses the index by measuring, if this is wanted and there are enough vectors."""
         options = self.options
         if not options.index.measures or spool.chunks < MIN_VECTORS:
             return None
@@ -256,7 +256,7 @@ class BuildRun:
         store = Store.open(self.options.store)
         if self.lineage is not None:
             self.lineage.check_current()
-        # A killed run left the name of the snapshot that it was writing.
+        # A killed run left the name of its unfinished snapshot.
         note = folder / "snapshot_id"
         if note.exists():
             remove_temporary(store, self.options.collection, note.read_text("utf-8"))
@@ -272,7 +272,7 @@ class BuildRun:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)
                 manifest.answers.CopyFrom(card)
-            # Before it is published: the manifest names the versions, and never changes.
+            # Before publishing: the manifest names the versions and never changes.
             parent = self.lineage.parent if self.lineage else None
             models = await self.clock.in_thread(
                 lambda: register_models(store, manifest, temporary, self.embedder_info, parent)
@@ -290,7 +290,7 @@ class BuildRun:
     async def _promote(
         self, store: Store, manifest: snapshot_pb2.Manifest, expected: int
     ) -> int | None:
-        """Returns the epoch from which on it is current; None: it is not wanted, or refused."""
+        """Returns the epoch of the promotion; None if it is not wanted or refused."""
         if not self.options.promote:
             return None
         with self.clock.stage("promote"):

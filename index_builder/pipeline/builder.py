@@ -1,4 +1,4 @@
-"""The build: read, cut, embed, index, measure, publish."""
+"""Entry points of a build, for documents in memory and for files."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ async def build_snapshot(
     progress: Progress | None = None,
     log: ChangeLog | None = None,
 ) -> BuildResult:
-    """Builds and publishes a snapshot of documents from memory; a killed build starts again.
+    """Builds and publishes a snapshot of documents in memory; a killed build cannot be resumed.
 
     Args:
-        documents: Read once, in order. Where the first has a vector, all need one of its dim:
+        documents: Read once, in order. If the first has a vector, all need one of the same dim;
             such a document is one chunk, and its text may be empty.
-        options: What to make of them.
-        embedder: Embeds documents without vectors; not asked where they have them.
-        progress: Told of the stages; None: nobody is.
-        log: The change log, where the collection has one.
-    Raises: InvalidRequest: a bad option, document or factory string, an id twice; the collection
-        has a change log, and none is given. StoreError: no space or no permission. What the
-        embedder, and what `trace_lineage` raises.
+        options: Options of the build.
+        embedder: Embeds documents without vectors; not called if they have some.
+        progress: Optional; receives the progress of stages.
+        log: The change log of the collection, if it has one.
+    Raises: InvalidRequest: a bad option, document or factory string, a duplicate id; the collection
+        has a change log, but `log` is None. StoreError: no space or no permission. Errors of the
+        embedder and of `trace_lineage`.
     """
     options.check()
-    left = iter(documents)
-    ahead = [] if (first := next(left, None)) is None else [first]
-    numbered = enumerate(chain(ahead, left), start=1)
+    remaining = iter(documents)
+    ahead = [] if (first := next(remaining, None)) is None else [first]
+    numbered = enumerate(chain(ahead, remaining), start=1)
     rows = (SourceRow(SourceLocation("document", number), item) for number, item in numbered)
     sources = [SourceCount(uri="document")]
     lineage = await trace_lineage(options, sources, log)
@@ -78,22 +78,22 @@ async def build(
     inherit: bool = False,
     executor: Executor | None = None,
 ) -> BuildResult:
-    """Builds and publishes a snapshot of files; the same call goes on with what a kill left.
+    """Builds and publishes a snapshot of files; the same call resumes a killed build.
 
     Args:
-        reader: Gives the rows.
-        sources: What is read, with hashes; counts are filled in.
-        options: What to make of it.
+        reader: Yields the rows.
+        sources: Sources of the rows, with hashes; their counts are filled in.
+        options: Options of the build.
         embedder: Embeds documents without vectors.
-        progress: Told of the stages; None: nobody is.
-        reading: How the reader reads, to tell apart builds of the same files.
-        require_vectors: Every row must bring a vector.
-        log: The change log, where the collection has one.
-        inherit: Take over from the snapshot before how legs are fused and answers chosen, where it
-            is of the same model.
-        executor: Embeds; None: this process does.
-    Raises: as `build_snapshot`. Conflict: the same build is running; or another snapshot became
-        current than the one that was merged into.
+        progress: Optional; receives the progress of stages.
+        reading: Settings of the reader, to distinguish builds of the same files.
+        require_vectors: Whether every row must bring a vector.
+        log: The change log of the collection, if it has one.
+        inherit: Inherit fusion weight and answer calibration from the previous snapshot if it has
+            the same model.
+        executor: Runs the embedding; None uses this process.
+    Raises: As `build_snapshot`. Conflict: the same build is running, or the snapshot to merge into
+        is no longer current.
     """
     options.check()
     info = await _fetch_info(embedder)

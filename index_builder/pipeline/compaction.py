@@ -1,6 +1,6 @@
-"""Compaction: a snapshot of the current one and the live changes since, made when they add up.
+"""Compaction: a new snapshot from the current one and the live changes since.
 
-Re-embedding is compaction with another model.
+Re-embedding is a compaction with another model.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ DEFAULT_AGE_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionCheck:
-    """Whether it is time to compact.
+    """Whether compaction is due.
 
-    changes: Live changes that the current snapshot lacks. documents: what it has. age_s: seconds
-        since the oldest of the changes. reason: why it is time; empty: it is not.
+    changes: Live changes that the current snapshot lacks. documents: Its number of documents.
+    age_s: Age of the oldest of the changes. reason: Why compaction is due; empty if it is not.
     """
 
     changes: int
@@ -53,11 +53,11 @@ class CompactionCheck:
 def assess_changes(
     pending: PendingChanges, documents: int, share: float, age_s: float
 ) -> CompactionCheck:
-    """Returns whether changes have added up: in number, or in age.
+    """Returns whether changes exceed a limit of number or age.
 
     Args:
-        share: Of changes to documents, beyond which it is time.
-        age_s: Of the oldest change, beyond which it is time.
+        share: Maximum ratio of changes to documents.
+        age_s: Maximum age of the oldest change.
     """
     oldest_s = max(0.0, time.time() - pending.oldest_us / 1e6) if pending.changes else 0.0
     reason = ""
@@ -73,7 +73,7 @@ def assess_changes(
 async def check_compaction(
     store: Store, log: ChangeLog, share: float = DEFAULT_SHARE, age_s: float = DEFAULT_AGE_S
 ) -> CompactionCheck:
-    """Archives the log, and tells whether it is time to compact.
+    """Archives the log and returns whether compaction is due.
 
     Raises: NotFound: nothing is published. As `archive_changes`.
     """
@@ -87,12 +87,12 @@ def _check_pending(store: Store, collection: str, share: float, age_s: float) ->
     found = []
     logs = log_lineage(store, collection)
     for log_id in logs:
-        kept = Archive(store, collection, log_id)
-        found.append(kept.pending(contained_watermark(manifest, log_id, logs)))
+        archive = Archive(store, collection, log_id)
+        found.append(archive.pending(contained_watermark(manifest, log_id, logs)))
     oldest = [one.oldest_us for one in found if one.changes]
     pending = PendingChanges(sum(one.changes for one in found), min(oldest, default=0))
     check = assess_changes(pending, manifest.documents, share, age_s)
-    # A new snapshot would end the trial of another one: it can wait.
+    # A new snapshot would end the trial of a canary, so compaction waits.
     return replace(check, reason="") if record.canary else check
 
 
@@ -105,23 +105,23 @@ async def compact(
 ) -> BuildResult:
     """Builds a snapshot of the current one and all changes since, and makes it current.
 
-    Then the log forgets, and the archive drops, what every snapshot in the store has by now.
+    Changes that every snapshot in the store contains are then removed from log and archive.
 
     Args:
-        options: As `compaction_options` gives them; what was learned goes on, or with `learning` is
-            learned again.
-        log: The change log; None: the collection has none.
-        embedder: Of the model that the snapshot was built with; None where the user brings vectors.
-        progress: Told of the stages; None: nobody is.
-        executor: Embeds what has no vectors; None: this process does.
-    Raises: SnapshotMismatch: another model. Conflict: somebody else compacts, another snapshot
-        became current, or one is tried beside it. As `build`.
+        options: From `compaction_options`; with `training`, models are trained again, otherwise
+            they are inherited.
+        log: The change log; None if the collection has none.
+        embedder: Has the model of the snapshot; None if the user brings the vectors.
+        progress: Optional; receives the progress of stages.
+        executor: Runs the embedding; None uses this process.
+    Raises: SnapshotMismatch: the embedder has another model. Conflict: another process compacts,
+        another snapshot became current, or a canary is on trial. As `build`.
     """
     store = Store.open(options.store)
     record = await asyncio.to_thread(store.alias_in_force, options.collection)
     if record.canary:
         raise Conflict(
-            f"{record.canary} is tried beside {record.current}, which compacting would end; "
+            f"{record.canary} is a canary of {record.current}, and compaction would end its trial; "
             "promote or abort it first (nearline rollout)"
         )
     manifest = await asyncio.to_thread(read_current_manifest, store, options.collection)
@@ -129,15 +129,15 @@ async def compact(
     if wanted:
         if embedder is None:
             raise Unsupported(
-                f"snapshot {manifest.snapshot_id} is of model {manifest.embedder.model}; "
-                "compacting needs it for changes without vectors: name an embedding service"
+                f"snapshot {manifest.snapshot_id} has model {manifest.embedder.model}; compaction "
+                "needs it for changes without vectors: name an embedding service"
             )
         found = (await embedder.info()).fingerprint
         if found != wanted:
             raise SnapshotMismatch(
-                f"snapshot {manifest.snapshot_id} is of a model with fingerprint {wanted}, the "
-                f"embedding service has {found}; use the same, or change the model with nearline "
-                "reembed"
+                f"snapshot {manifest.snapshot_id} has a model with fingerprint {wanted}, the "
+                f"embedding service one with {found}; use the same, or change the model with "
+                "nearline reembed"
             )
     return await _build(options, log, embedder if wanted else None, progress, executor)
 
@@ -149,19 +149,18 @@ async def reembed(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> BuildResult:
-    """Compacts with every document embedded again, by another model.
+    """Compacts and embeds all documents again, with another model.
 
-    The weight of hybrid search and when to answer were learned with the model before, so they are
-    as shipped then.
+    Fusion weight and answer calibration depend on the model, so they return to their defaults.
 
     Args:
-        options: As `compaction_options` gives them.
-        log: The change log; None: the collection has none.
-        embedder: Of the new model.
-        progress: Told of the stages; None: nobody is.
-        executor: Embeds; None: this process does.
-    Raises: Unsupported: the vectors are the user's. InvalidRequest: it is of this model already.
-        As `compact`.
+        options: From `compaction_options`.
+        log: The change log; None if the collection has none.
+        embedder: Has the new model.
+        progress: Optional; receives the progress of stages.
+        executor: Runs the embedding; None uses this process.
+    Raises: Unsupported: the user brings the vectors. InvalidRequest: the snapshot already has this
+        model. As `compact`.
     """
     manifest = await asyncio.to_thread(
         read_current_manifest, Store.open(options.store), options.collection
@@ -169,14 +168,14 @@ async def reembed(
     before, card = manifest.embedder, await embedder.info()
     if not before.fingerprint:
         raise Unsupported(
-            f"the vectors of snapshot {manifest.snapshot_id} were brought by you, not made by a "
-            "model; bring those of the new model with nearline build --vector-column"
+            f"you brought the vectors of snapshot {manifest.snapshot_id}, no model made them; "
+            "bring those of the new model with nearline build --vector-column"
         )
     if before.fingerprint == card.fingerprint:
         raise InvalidRequest(
             f"snapshot {manifest.snapshot_id} has fingerprint {before.fingerprint} (model "
-            f"{before.model}), and so has the embedding service (model {card.model}): nothing is "
-            "to be embedded again; name a service of another model with --embedding",
+            f"{before.model}), and so has the embedding service (model {card.model}): there is "
+            "nothing to embed again; name a service of another model with --embedding",
             field="embedding",
         )
     return await _build(options, log, embedder, progress, executor)
@@ -208,15 +207,15 @@ async def _build(
 
 
 def compaction_options(options: BuildOptions) -> BuildOptions:
-    """Fills in how the current snapshot was built.
+    """Completes options with those of the current snapshot.
 
     Args:
-        options: store, collection, golden_queries, seed, threads, promote and work_dir are taken.
+        options: Only store, collection, golden_queries, seed, threads, promote and work_dir count.
     Raises: NotFound: nothing is published.
     """
     manifest = read_current_manifest(Store.open(options.store), options.collection)
     index = IndexOptions(metric=manifest.metric)
-    # Whoever let it go by size lets it grow, too.
+    # An index chosen by size adapts to the new size.
     if faiss_writer.choose_factory(index, manifest.chunks) == manifest.index_factory:
         factory = AUTO
     else:
@@ -246,13 +245,13 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
 
 
 def prune_compacted(store: Store, collection: str, keep: int) -> list[str]:
-    """Removes snapshots that compaction has made needless: the current one has all of theirs.
+    """Removes snapshots that compaction made redundant, since the current one contains their data.
 
-    What an import has made needless stays, and so does what `retention.plan` keeps.
+    Snapshots replaced by an import stay, and so do those that `retention.plan_prune` keeps.
 
     Args:
-        keep: Of all snapshots, this many of the newest stay.
-    Returns: Ids of those removed.
+        keep: Number of newest snapshots to keep in any case.
+    Returns: Ids of the removed snapshots.
     """
     redundant: set[str] = set()
     known = set(store.snapshot_ids(collection))

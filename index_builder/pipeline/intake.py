@@ -1,4 +1,4 @@
-"""Takes rows as read: checks, cuts and spools them, and counts what is malformed."""
+"""Intake of rows: checks, cuts and spools documents, and counts malformed rows."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ _REPORT_EVERY = 256
 
 
 class Intake:
-    """Fills the spool, and the vector file where documents bring vectors.
+    """Fills the spool, and the vector file if documents bring vectors.
 
     Args:
-        spool: Where documents go; emptied first.
-        vectors: Where vectors go; emptied first where documents bring them.
-        options: How to cut, and what to allow.
-        bad_rows: Where malformed rows are counted.
-        require_vectors: Refuse documents without a vector; False takes vectors where the first
-            document has one.
-        merging: What the rows are merged with; None: they are all there is.
+        spool: Receives the documents.
+        vectors: Receives their vectors.
+        options: Options of the build.
+        bad_rows: Counts malformed rows.
+        require_vectors: Refuse documents without a vector; False follows the first document.
+        merger: Optional; merges rows with the previous snapshot and live changes.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Intake:
         self._bad_rows = bad_rows
         self.has_vectors: bool | None = True if require_vectors else None
         self.documents: Counter[str] = Counter()
-        # Rows and vectors that are not written yet.
+        # Rows and vectors that are yet to be written.
         self._rows: list[NDArray[np.int64]] = []
         self._pending: list[NDArray[np.float32]] = []
         self._dim = 0
@@ -60,11 +59,11 @@ class Intake:
     def add_rows(
         self, rows: Iterable[SourceRow], advance: Callable[[int], None] = lambda documents: None
     ) -> None:
-        """Takes rows; a malformed one is counted and left out.
+        """Adds rows; malformed ones are counted and left out.
 
         Args:
-            rows: As read.
-            advance: Told of documents taken.
+            rows: Rows as read.
+            advance: Called with the number of documents added.
         """
         reported = 0
         for number, row in enumerate(rows, start=1):
@@ -84,8 +83,8 @@ class Intake:
                 if document is not None:
                     self._add(document)
             else:
-                cut = self._options.chunks
-                bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
+                chunks = self._options.chunks
+                bounds = document_spans(item, chunks.max_tokens, chunks.overlap_sentences)
                 matrix = None if vector is None else vector[np.newaxis]
                 self._add(PreparedDocument(row.location, item, bounds, matrix))
             self.documents[row.location.source] += 1
@@ -99,9 +98,9 @@ class Intake:
         advance(self._spool.documents - reported)
 
     def finish(self) -> None:
-        """Ends reading.
+        """Finishes reading.
 
-        Raises: InvalidRequest: too many malformed rows, an id twice, or no document at all.
+        Raises: InvalidRequest: too many malformed rows, a duplicate id, or no document at all.
         """
         self._bad_rows.check()
         if self._spool.documents == 0:
@@ -119,7 +118,7 @@ class Intake:
             self.has_vectors = item.vector is not None
         if not self.has_vectors:
             if item.vector is not None:
-                raise InvalidRequest("it has a vector, the documents before have none")
+                raise InvalidRequest("it has a vector, but earlier documents have none")
             return None
         if item.vector is None:
             raise InvalidRequest("the vector is missing")
@@ -149,7 +148,7 @@ class Intake:
     def _write_vectors(self) -> None:
         if self._pending:
             rows, vectors = np.concatenate(self._rows), np.concatenate(self._pending)
-            # Reading is repeated after a kill: what it wrote needs to be on disk only at its end.
+            # Reading restarts after a kill, so its vectors must be durable only at its end.
             self._vectors.write(rows, vectors, sync=False)
             self._rows.clear()
             self._pending.clear()

@@ -1,4 +1,4 @@
-"""Settings of the upkeep of change logs, section `upkeep`."""
+"""Settings of the maintenance of change logs, section `upkeep`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class UpkeepSettings(ServerSettings):
-    """Settings of the upkeep of change logs; its port answers gRPC health and nothing else."""
+    """Settings of the maintenance of change logs; its port answers only gRPC health checks."""
 
     section: ClassVar[str] = "upkeep"
 
@@ -28,8 +28,8 @@ class UpkeepSettings(ServerSettings):
     )
     embedding: str = Field(
         "",
-        description="Embedding services, host:port separated by commas; needed where a model "
-        "embeds the documents: the one that has it does.",
+        description="Embedding services, host:port separated by commas; needed for collections "
+        "with a model: the service with the same model is used.",
     )
     every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds from round to round.")
     share: float = Field(
@@ -42,8 +42,8 @@ class UpkeepSettings(ServerSettings):
     keep: int = Field(
         2,
         ge=0,
-        description="Snapshots to keep of those that compaction has made needless, beside the one "
-        "in service and the one that a rollback goes back to.",
+        description="Snapshots made redundant by compaction to keep, in addition to the one in "
+        "service and the rollback target.",
     )
     golden_queries: int = Field(
         200, description="Sampled queries whose exact answers measure recall."
@@ -54,18 +54,18 @@ class UpkeepSettings(ServerSettings):
     )
 
     def collection_names(self) -> list[str]:
-        """Returns the collections named; none: all."""
+        """Returns the names of the collections; empty means all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
 
 def parse_age(text: str) -> float:
-    """Reads a length of time, such as 90s, 15m, 24h or 7d, in seconds.
+    """Parses a duration such as 90s, 15m, 24h or 7d; returns seconds.
 
-    Raises: InvalidRequest: not such a time.
+    Raises: InvalidRequest: the text is not a duration.
     """
     match = _AGE.fullmatch(text.strip())
     if match is None:
         raise InvalidRequest(
-            f"age is {text!r}; give a time such as 90s, 15m, 24h or 7d", field="age"
+            f"age is {text!r}; use a duration such as 90s, 15m, 24h or 7d", field="age"
         )
     return float(match[1]) * _SECONDS[match[2]]

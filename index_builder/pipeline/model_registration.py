@@ -1,7 +1,7 @@
-"""Names the models that a snapshot was made with: versions of the store's registry, made as needed.
+"""Registration of the models of a snapshot in the model registry.
 
-They are registered before the snapshot is published, since its manifest names them. A build that
-dies in between leaves a version that no snapshot names, which does no harm.
+Models are registered before the snapshot is published, since its manifest names their versions. A
+build that dies in between leaves an unused version, which does no harm.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ def register_models(
     embedder: EmbedderInfo | None,
     parent: snapshot_pb2.Manifest | None,
 ) -> list[snapshot_pb2.ModelRef]:
-    """Returns the versions of a snapshot's embedder and rankers; what the registry lacks is added.
+    """Returns the versions of a snapshot's embedder and rankers; registers new ones.
 
     Args:
         store: The store.
-        manifest: What is known of the snapshot: embedder, files and behaviour.
-        folder: Holds the files of the manifest.
-        embedder: The card of the embedder; None where the user brought vectors.
-        parent: The snapshot that this one goes on from, which may have had the same models; None:
-            there is none.
+        manifest: Manifest so far: embedder, files and behaviour.
+        folder: Contains the files of the manifest.
+        embedder: Describes the embedder; None if the user brings the vectors.
+        parent: The previous snapshot, whose models may be the same; None if there is none.
     Raises: StoreError: no space, no permission.
     """
     registry = Registry(store)
@@ -46,7 +45,7 @@ def register_models(
     rankers = []
     for blend in manifest.behaviour.blends:
         if blend.ranker.kept:
-            # A build that learns nothing carries the file over as it is.
+            # A build without training carries the file over unchanged.
             file = entries[f"{FOLDER}/{ranker_file(repeats=blend.repeats)}"]
             known = before.get(("ranker", file.sha256))
             rankers.append(known or _ranker(registry, manifest, blend, folder, refs))
@@ -54,7 +53,7 @@ def register_models(
 
 
 def embedder_card(info: EmbedderInfo) -> model_pb2.ModelCard:
-    """Returns what the registry keeps of an embedding model, from what its service says."""
+    """Returns the registry's card of an embedding model from the description of its service."""
     backend, _, precision = info.backend.partition("-")
     return model_pb2.ModelCard(
         ref=snapshot_pb2.ModelRef(fingerprint=info.fingerprint),
@@ -71,7 +70,7 @@ def embedder_card(info: EmbedderInfo) -> model_pb2.ModelCard:
 
 
 def _embedder(registry: Registry, info: EmbedderInfo) -> snapshot_pb2.ModelRef:
-    """Returns a version with this fingerprint; a new one has no files."""
+    """Returns the version with this fingerprint; a new one has no files."""
     known = registry.find("embedder", info.fingerprint)
     return known or registry.add("embedder", name_of(info.model), embedder_card(info))
 

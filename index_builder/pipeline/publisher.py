@@ -1,4 +1,4 @@
-"""Makes a snapshot folder visible whole, and names it in the alias history."""
+"""Publication of a snapshot folder and its promotion in the alias history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEMPORARY = ".tmp-"
 
 @contextlib.contextmanager
 def temporary_snapshot(store: Store, collection: str, snapshot_id: str) -> Iterator[Path]:
-    """Makes the folder that a snapshot is written in; it is gone after the block if still there."""
+    """Creates the folder to write a snapshot in; removes it after the block unless published."""
     folder = store.snapshots_folder(collection) / f"{_TEMPORARY}{snapshot_id}"
     remove_temporary(store, collection, snapshot_id)
     with store_errors(folder):
@@ -33,7 +33,7 @@ def temporary_snapshot(store: Store, collection: str, snapshot_id: str) -> Itera
 
 
 def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
-    """Removes what a killed build left of a snapshot."""
+    """Removes the unfinished snapshot of a killed build."""
     folder = store.snapshots_folder(collection) / f"{_TEMPORARY}{snapshot_id}"
     shutil.rmtree(folder, ignore_errors=True)
     if snapshot_id not in store.snapshot_ids(collection):
@@ -41,7 +41,7 @@ def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
 
 
 def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
-    """Returns size and SHA-256 of every file below a folder, by path."""
+    """Returns the size and SHA-256 of every file below a folder, in order of paths."""
     return [
         snapshot_pb2.FileEntry(
             path=path.relative_to(folder).as_posix(),
@@ -65,10 +65,10 @@ def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path
 
 
 class Publication(NamedTuple):
-    """What became of a snapshot that was to go live.
+    """The outcome of a promotion.
 
-    epoch: From which on it is current; None: the gate refused it. verdict: What the gate said;
-    None: it was not asked.
+    epoch: Epoch of the promotion; None if the gate refused it.
+    verdict: Verdict of the gate; None without a gate.
     """
 
     epoch: int | None
@@ -82,17 +82,17 @@ async def go_live(
     embedder: Embedder | None,
     expected_epoch: int,
 ) -> Publication:
-    """Makes a snapshot current that has just been published, where the gate passes it.
+    """Makes a newly published snapshot current if it passes the gate.
 
     Args:
-        gate: Asked first; None: there is none.
-        embedder: That it was built with.
+        gate: Optional; judges the snapshot first.
+        embedder: The embedder of the build.
         expected_epoch: As in `promote`.
-    Raises: Conflict: as `promote`. Whatever the gate raises.
+    Raises: Conflict: as `promote`. Errors of the gate.
     """
     verdict = None
     if gate is not None:
-        # Before what takes minutes.
+        # Before the gate, which takes minutes.
         _check_no_canary(store, manifest)
         verdict = await gate(store, manifest, embedder)
         if not (verdict.passed or verdict.forced_because):
@@ -102,7 +102,7 @@ async def go_live(
 
 
 def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> None:
-    """Raises Conflict where a canary is tried: nobody decided that a build should end that."""
+    """Raises Conflict if a canary is on trial: a build must not end a trial on its own."""
     try:
         record = store.alias_in_force(manifest.collection)
     except NotFound:
@@ -110,9 +110,9 @@ def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> None:
     if record.canary:
         new = manifest.snapshot_id
         raise Conflict(
-            f"snapshot {new} is built, but {record.canary} is tried beside {record.current}, and "
-            f"that would end; promote or abort it first (nearline rollout), then nearline "
-            f"snapshots promote {new}"
+            f"snapshot {new} is built, but promoting it would end the trial of {record.canary} "
+            f"against {record.current}; promote or abort that first (nearline rollout), then run "
+            f"nearline snapshots promote {new}"
         )
 
 
@@ -123,16 +123,16 @@ def promote(
     expected_epoch: int = 0,
     gate: release_pb2.GateVerdict | None = None,
 ) -> int:
-    """Makes the alias record that names the snapshot current.
+    """Adds the alias record that makes the snapshot current.
 
     Args:
-        expected_epoch: Refuse unless this is the epoch in force; 0: whatever it is.
-        gate: What the gate said of it; None: it was not asked.
-    Returns: Its epoch.
-    Raises: Conflict: another epoch is in force, or a canary is tried, which this would end.
+        expected_epoch: Refuse unless this epoch is in force; 0 accepts any.
+        gate: Verdict of the gate; None without a gate.
+    Returns: The epoch of the record.
+    Raises: Conflict: another epoch is in force, or a canary is on trial, which this would end.
     """
     _check_no_canary(store, manifest)
-    # The build has just written the files and their hashes: reading them again shows nothing new.
+    # The build has just written and hashed the files, so verifying them again is redundant.
     return aliases.promote(
         store,
         manifest.collection,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class IndexBuilderSettings(Settings):
-    """Settings of a build, as `nearline build` and `python -m index_builder` take them."""
+    """Settings of a build, for `nearline build` and `python -m index_builder`."""
 
     section: ClassVar[str] = "index_builder"
 
@@ -145,7 +145,7 @@ class IndexBuilderSettings(Settings):
     )
 
     def paths(self) -> list[Path]:
-        """Returns what to read."""
+        """Returns the files and folders to read."""
         return [Path(part) for part in self.corpus.split(",") if part]
 
     def columns(self) -> DocumentColumns:
@@ -164,16 +164,16 @@ class IndexBuilderSettings(Settings):
         )
 
     def _declared(self) -> dict[str, str]:
-        # A name may hold a colon, a kind never does; what is no kind is refused by `check`.
+        # A name may contain a colon, a kind never does; `check` refuses unknown kinds.
         pairs = (
             part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip()
         )
         return {name.strip(): kind.strip() for name, _, kind in pairs}
 
     def options(self) -> BuildOptions:
-        """Returns what to make of it.
+        """Returns the options of the build.
 
-        Raises: InvalidRequest: a value is out of range, or there is nothing to tune on.
+        Raises: InvalidRequest: a value is out of range, or the judgements cannot be read.
         """
         from index_builder.evaluation import retrieval_metrics
         from index_builder.options.build_options import (
@@ -226,7 +226,7 @@ def _parse_time(text: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidRequest(
-            f"as_of is {text!r}, which is no time; give one like 2026-11-25T08:30:00Z",
+            f"as_of is {text!r}, which is not a time; use one like 2026-11-25T08:30:00Z",
             field="as_of",
         ) from error
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Writes the files of a snapshot: indexes, items, golden queries, report; makes the manifest."""
+"""Writer of a snapshot: indexes, items, golden queries, report and manifest."""
 
 from __future__ import annotations
 
@@ -43,12 +43,14 @@ ATTRIBUTES_FILE = "attributes.arrow"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotInputs:
-    """What a snapshot is made of.
+    """The inputs of a snapshot.
 
-    card: Of the embedder; None for vectors that the user brought. fields: Attributes to filter on.
-    choice: How the index was chosen, where it was by measuring.
-    ancestry: What the build goes on from; None: its sources are all. deleted: then the file of
-        what was deleted. inherited: the snapshot whose fusion and answers are taken over.
+    fields: Attributes to filter on.
+    embedder_info: Describes the embedder; None if the user brings the vectors.
+    choice: How the index was chosen; None if nothing was measured.
+    lineage: What the build continues; None if it consists of its sources only.
+    deleted_file: File of deleted documents, for a build with a lineage.
+    inherited: Snapshot to inherit fusion weight and answer calibration from.
     """
 
     spool: Spool
@@ -68,7 +70,7 @@ class SnapshotInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _IndexSummary:
-    """What became of the indexes."""
+    """Search defaults of the indexes, and their results for the golden queries."""
 
     defaults: SearchDefaults
     rows: NDArray[np.int64]
@@ -78,7 +80,7 @@ class _IndexSummary:
 async def write_snapshot(
     inputs: SnapshotInputs, folder: Path, snapshot_id: str
 ) -> snapshot_pb2.Manifest:
-    """Writes all files but the manifest into a folder.
+    """Writes all files of a snapshot except the manifest.
 
     Returns: The manifest.
     Raises: InvalidRequest: the index cannot be built. StoreError: no space, no permission.
@@ -129,14 +131,14 @@ async def _golden_vectors(
 ) -> NDArray[np.float32]:
     options = inputs.options
     rows = golden_sample.sample_rows(len(vectors), options.golden_queries, options.seed)
-    embedder, card = inputs.embedder, inputs.embedder_info
+    embedder, info = inputs.embedder, inputs.embedder_info
     if len(rows) == 0:
         return np.empty((0, vectors.shape[1]), np.float32)
-    if embedder is None or card is None:
+    if embedder is None or info is None:
         unit = options.index.metric == COSINE
         return golden_sample.mixtures(vectors, rows, options.seed, unit=unit)
     texts = golden_sample.query_texts(inputs.spool, rows, options.seed)
-    return await embed_queries(texts, embedder, card)
+    return await embed_queries(texts, embedder, info)
 
 
 async def _add_lexical(
@@ -146,7 +148,7 @@ async def _add_lexical(
     folder: Path,
     floor: float,
 ) -> None:
-    """Writes the lexical leg, where there are words, and says in the manifest how to fuse it."""
+    """Writes the lexical index, if there are words, and its fusion parameters."""
     spool, options, clock = inputs.spool, inputs.options, inputs.clock
     if not options.lexical:
         return
@@ -162,11 +164,11 @@ async def _add_lexical(
     manifest.fusion.candidates = CANDIDATES
     manifest.fusion.dense_weight = DEFAULT_DENSE_WEIGHT
     manifest.fusion.origin = "default"
-    judged, embedder, embedder_card = options.judged, inputs.embedder, inputs.embedder_info
-    if judged is None or embedder is None or embedder_card is None:
+    judged, embedder, info = options.judged, inputs.embedder, inputs.embedder_info
+    if judged is None or embedder is None or info is None:
         return
     with clock.stage("tune", len(judged.queries), "queries") as advance:
-        queries = await embed_queries(list(judged.queries.values()), embedder, embedder_card)
+        queries = await embed_queries(list(judged.queries.values()), embedder, info)
         tuned = await clock.in_thread(
             lambda: tune(judged, queries, vectors, spool, options.shards, folder, floor, advance)
         )
@@ -223,7 +225,7 @@ def _write_shards(
 def _manifest(
     inputs: SnapshotInputs, snapshot_id: str, factory: str, dim: int, defaults: SearchDefaults
 ) -> snapshot_pb2.Manifest:
-    options, spool, card = inputs.options, inputs.spool, inputs.embedder_info
+    options, spool, info = inputs.options, inputs.spool, inputs.embedder_info
     now_us = time.time_ns() // 1_000
     manifest = snapshot_pb2.Manifest(
         schema_version=SCHEMA_VERSION,
@@ -256,17 +258,17 @@ def _manifest(
         attributes=inputs.fields,
     )
     if inputs.lineage is not None:
-        _add_ancestry(inputs.lineage, manifest)
-    if card is not None:
-        manifest.embedder.model = card.model
-        manifest.embedder.fingerprint = card.fingerprint
-        manifest.embedder.backend = card.backend
+        _add_lineage(inputs.lineage, manifest)
+    if info is not None:
+        manifest.embedder.model = info.model
+        manifest.embedder.fingerprint = info.fingerprint
+        manifest.embedder.backend = info.backend
         manifest.chunking.max_tokens = options.chunks.max_tokens
         manifest.chunking.overlap_sentences = options.chunks.overlap_sentences
     return manifest
 
 
-def _add_ancestry(lineage: Lineage, manifest: snapshot_pb2.Manifest) -> None:
+def _add_lineage(lineage: Lineage, manifest: snapshot_pb2.Manifest) -> None:
     if lineage.parent is not None:
         manifest.parent_snapshot_id = lineage.parent.snapshot_id
     if lineage.watermark is not None:
@@ -275,7 +277,7 @@ def _add_ancestry(lineage: Lineage, manifest: snapshot_pb2.Manifest) -> None:
 
 
 def _inherit(inputs: SnapshotInputs, manifest: snapshot_pb2.Manifest) -> None:
-    """Takes over what was learned from judgements and labels; it holds for a little changed
+    """Inherits values learned from judgements and labels, which suit a slightly changed
     collection, too.
     """
     before = inputs.inherited

@@ -1,4 +1,4 @@
-"""What a build learns from in the end, beside what it was told."""
+"""The training data of a build: new, recorded and inherited interactions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ ERASED_USER = "a user who was deleted afterwards"
 
 
 class InteractionCounts(NamedTuple):
-    """How many interactions were taken from where, each once, before any was left out for its user,
-    age or item.
+    """Number of distinct interactions by origin, before any were left out.
 
-    file: Of what the build was given. recorded: Of a running service, beside those. kept: Of what
-        the snapshot before learned from, beside both.
+    file: From the input of the build. recorded: From a running service, unless in the file.
+    kept: From the training data of the previous snapshot, unless in either.
     """
 
     file: int = 0
@@ -40,12 +39,12 @@ class InteractionCounts(NamedTuple):
 async def collect_training_data(
     training: TrainingOptions, inputs: SnapshotInputs
 ) -> tuple[TrainingOptions, InteractionCounts]:
-    """Adds what the snapshot before learned from, where that is wanted.
+    """Adds the training data of the previous snapshot, if wanted.
 
-    Leaves out what users did before they were deleted, and what is too old, and counts both.
+    Leaves out and counts interactions before the deletion of their user, and those too old.
 
-    Raises: InvalidRequest: nothing is left. SnapshotCorrupt: the snapshot before cannot be read.
-        NotReady: it cannot be told who was deleted.
+    Raises: InvalidRequest: nothing is left. SnapshotCorrupt: the previous snapshot cannot be read.
+        NotReady: the list of deleted users is not available.
     """
     lineage, deleted_users = inputs.lineage, inputs.options.deleted_users
     parent = lineage.parent if lineage else None
@@ -60,30 +59,29 @@ async def collect_training_data(
         rows = _counted(rows, await drop_deleted_users(rows, deleted_users), ERASED_USER, left_out)
     if training.keep_days:
         newer = drop_older(rows, training.keep_days)
-        reason = f"what is more than {training.keep_days} days older than the newest"
+        reason = f"interactions more than {training.keep_days} days older than the newest"
         rows = _counted(rows, newer, reason, left_out)
     if not len(rows.user):
-        raise _nothing_to_train_on(f"of {taken} interactions none is left", left_out)
+        raise _nothing_to_train_on(f"of {taken} interactions, none is left", left_out)
     training = replace(training, interactions=rows, left_out=left_out)
     return training, sources._replace(kept=kept)
 
 
 def check_not_empty(training: TrainingOptions, card: snapshot_pb2.BehaviourCard | None) -> None:
-    """Refuses to learn from nothing at all.
+    """Raises InvalidRequest if there are no interactions at all to train on.
 
     Args:
-        card: Of the snapshot before; None: there is none.
-    Raises: InvalidRequest.
+        card: Behaviour of the previous snapshot; None if there is no snapshot.
     """
     kept = card.interactions if training.append and card is not None else 0
     if not kept and not len(training.interactions.user):
-        before = "" if not training.append else ", and the snapshot before learned from none"
-        raise _nothing_to_train_on(f"no interactions are given, none were recorded{before}", {})
+        before = "" if not training.append else ", and the previous snapshot was trained on none"
+        raise _nothing_to_train_on(f"there are no new or recorded interactions{before}", {})
 
 
 def inherit_options(training: TrainingOptions, card: snapshot_pb2.BehaviourCard) -> TrainingOptions:
-    """Fills in what was not said with how the snapshot before learned."""
-    # The default is left unsaid: where it leaves nothing to test on, that is no error.
+    """Completes options with those of the previous training."""
+    # The default split stays implicit, since it may leave no users to test.
     splits = [one.split for one in card.blends if one.split not in ("", VALIDATE_ON)]
     return replace(
         training,
@@ -102,16 +100,16 @@ def _with_kept(
 def _counted(
     before: Interactions, after: Interactions, reason: str, left_out: dict[str, int]
 ) -> Interactions:
-    """Returns the rows that are left, and counts the others."""
-    if gone := len(before.user) - len(after.user):
-        left_out[reason] = left_out.get(reason, 0) + gone
+    """Returns the remaining rows and counts the others."""
+    if removed := len(before.user) - len(after.user):
+        left_out[reason] = left_out.get(reason, 0) + removed
     return after
 
 
 def _nothing_to_train_on(found: str, left_out: Mapping[str, int]) -> InvalidRequest:
     reasons = "; ".join(f"{count} of {reason}" for reason, count in left_out.items())
     return InvalidRequest(
-        f"there is nothing to learn from: {found}{reasons and ': '}{reasons}; name a file with "
-        "--interactions, say with --redis where they are recorded, or leave out --learn",
+        f"there is nothing to train on: {found}{reasons and ': '}{reasons}; name a file with "
+        "--interactions, point to recorded ones with --redis, or remove --learn",
         field="interactions",
     )

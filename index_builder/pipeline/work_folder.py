@@ -1,4 +1,4 @@
-"""The folder that a build works in: one build at a time, kept after a kill, removed at the end."""
+"""The work folder of a build: locked, kept after a kill, removed at the end."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def work_key(
     reading: Sequence[str],
     fingerprint: str,
 ) -> str:
-    """Returns a name for the work of a build: equal inputs, options and embedder give equal names.
+    """Returns a key of the work: equal for builds with the same inputs, options and embedder.
 
     Args:
-        options: What the build makes; only what decides chunks and vectors matters, so that a
-            build that failed over its index goes on with another one.
-        sources: Inputs with their SHA-256.
-        reading: How they are read (column names and the like).
-        fingerprint: Of the embedder; empty for vectors that the user brought.
+        options: Options of the build. Only those that affect chunks and vectors count, so a build
+            that failed on its index can be resumed with another one.
+        sources: Sources with their SHA-256.
+        reading: Settings of the reader, such as column names.
+        fingerprint: Fingerprint of the embedder; empty if the user brings the vectors.
     """
-    cutting = asdict(options.chunks)
-    taking = [options.shards, options.max_bad_rows, options.title_only, options.index.metric]
+    chunks = asdict(options.chunks)
+    intake = [options.shards, options.max_bad_rows, options.title_only, options.index.metric]
     inputs = [(source.uri, source.sha256) for source in sources]
-    placing = [options.as_of.isoformat()] if options.as_of else []
-    text = json.dumps([cutting, taking, inputs, list(reading), fingerprint, *placing])
+    as_of = [options.as_of.isoformat()] if options.as_of else []
+    text = json.dumps([chunks, intake, inputs, list(reading), fingerprint, *as_of])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def work_folder(options: BuildOptions, key: str) -> Path:
-    """Returns the folder of a build: in `work_dir` where the user chose one, else in the store."""
+    """Returns the folder of a build: in `work_dir` if it is set, otherwise in the store."""
     parent = (
         options.work_dir or Store.open(options.store).files.folder / options.collection / FOLDER
     )
@@ -52,23 +52,23 @@ def work_folder(options: BuildOptions, key: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, keep: bool) -> Iterator[Path]:
-    """Makes the folder and holds its lock for the length of the block.
+    """Creates the folder and holds its lock during the block.
 
     Args:
-        folder: The folder; removed when the block ends well or with a Conflict, and however it ends
-            unless `keep`.
-        keep: Whether a later run may go on with what is in it.
-    Raises: Conflict: another build works in it. StoreError: it cannot be made.
+        folder: The folder. It is removed after success and after a Conflict, and after any other
+            error unless `keep` is set.
+        keep: Whether a later run may resume the work.
+    Raises: Conflict: another build works in it. StoreError: it cannot be created.
     """
     busy = (
-        f"another build of the same input works in {folder}; wait until it ends, or choose another "
+        f"another build of the same input works in {folder}; wait until it ends, or use another "
         "--work-dir"
     )
     with lock_folder(folder, busy):
         try:
             yield folder
         except BaseException as error:
-            # What conflicts with what others did meanwhile begins again.
+            # After a Conflict, the work is based on outdated data.
             if not keep or isinstance(error, Conflict):
                 _remove(folder)
             raise
@@ -79,4 +79,4 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.parent.name == FOLDER:
         with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # Only where no other build has its folder there.
+            folder.parent.rmdir()  # Fails, as intended, while another build has its folder there.

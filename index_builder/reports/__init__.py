@@ -1,1 +1,1 @@
-"""Reports about a build, as text and HTML."""
+"""Reports of builds, as data and as HTML."""

@@ -1,4 +1,4 @@
-"""The quality report of a build, as data: what was read, left out, built, and how good it is."""
+"""The quality report of a build, as data."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
-    """What a build did.
+    """The quality report of a build.
 
-    golden_queries, recall_at_10: recall of the index, at the widths it is served with, against an
-        exact scan of the same vectors. It says nothing of whether the texts found are relevant.
-    language, words: Of the lexical index; words 0 where there is none.
-    dense_weight: Of hybrid search, 0..1, "tuned" or "default" (weight_origin). tuning_ndcg_at_10:
-        mean nDCG@10 of tuning_queries with it.
-    truncated: Chunks longer than the model reads, so that their end was not embedded.
-    tokens: Lengths of the chunks embedded for this snapshot, as the model counted them; None where
-        none was: the user brought the vectors, or those of the snapshot before were taken over.
-    bytes: Size of the files by name, over all shards. seconds: time by stage.
-    choice: What `IndexChoice.record` gives, where the index was chosen by measuring.
+    golden_queries, recall_at_10: Recall of the index, with its default widths, against an exact
+        scan of the same vectors. It does not measure whether the texts found are relevant.
+    language, words: Language and size of the lexical index; 0 words if there is none.
+    dense_weight: Weight of the dense leg in hybrid search, 0..1; weight_origin: "tuned" or
+        "default". tuning_ndcg_at_10: Its mean nDCG@10 over the tuning_queries.
+    truncated: Number of chunks that exceed the model's limit, so their ends were not embedded.
+    tokens: Lengths of the chunks embedded for this snapshot, in tokens of the model; None if the
+        user brought the vectors or all were inherited.
+    bytes: Size of the files by name, over all shards. seconds: Duration by stage.
+    choice: `IndexChoice.record()`; None if nothing was measured.
     """
 
     snapshot_id: str
@@ -74,7 +74,7 @@ class BuildReport:
     choice: Mapping[str, object] | None = None
 
     def to_json(self) -> str:
-        """Writes the report as a JSON object."""
+        """Returns the report as a JSON object."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -89,12 +89,12 @@ def make_report(
     """Makes the report.
 
     Args:
-        manifest: Of the snapshot; its list of files is not needed.
-        vectors: Knows the length of every chunk.
-        bad_rows: Rows left out.
-        seconds: Time by stage so far.
-        folder: Snapshot folder; files in it are measured.
-        choice: How the index was chosen, where it was by measuring.
+        manifest: Manifest of the snapshot; its list of files is not needed.
+        vectors: Has the length of every chunk.
+        bad_rows: Malformed rows left out.
+        seconds: Duration by stage so far.
+        folder: Folder of the snapshot, for the sizes of its files.
+        choice: How the index was chosen; None if nothing was measured.
     """
     tokens, truncated = vectors.lengths(manifest.chunks)
     sizes: dict[str, int] = {}
@@ -138,7 +138,7 @@ def make_report(
 
 
 def _histogram(tokens: NDArray[np.uint32]) -> Histogram:
-    # Whole numbers fall into bins of equal whole width; one long text must not squeeze the rest.
+    # Bins have equal integer widths; the last one collects outliers, which would dwarf the rest.
     top = int(np.percentile(tokens, 99.5))
     width = max(1, -(-(top + 1) // _BINS))
     edges = np.arange(0, _BINS + 1) * width

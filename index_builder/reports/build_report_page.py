@@ -1,4 +1,4 @@
-"""The quality report as one HTML page that needs nothing else."""
+"""The quality report of a build as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def render(report: BuildReport) -> str:
                 (f"{report.documents:,}", "documents"),
                 (f"{report.chunks:,}", "chunks"),
                 (f"{report.bad_rows:,}", "rows left out"),
-                (f"{report.truncated:,}", "chunks cut short by the model"),
+                (f"{report.truncated:,}", "chunks truncated by the model"),
                 (recall, "recall@10"),
             ]
         ),
@@ -33,16 +33,16 @@ def render(report: BuildReport) -> str:
         table(_index_rows(report)),
         *([] if not report.words else ["<h2>Words</h2>", table(_lexical_rows(report))]),
         *(_choice(report.choice) if report.choice is not None else ()),
-        "<h2>Read</h2>",
+        "<h2>Sources</h2>",
         table(
             ((str(s["uri"]), f"{s['documents']:,} documents, {s['bad_rows']:,} left out"))
             for s in report.sources
         ),
     ]
     if report.bad_row_sample:
-        parts += ["<h2>Left out, for example</h2>", table((row,) for row in report.bad_row_sample)]
+        parts += ["<h2>Examples left out</h2>", table((row,) for row in report.bad_row_sample)]
     if report.tokens is not None:
-        parts += ["<h2>Chunk length in tokens, title included</h2>", _bars(report.tokens)]
+        parts += ["<h2>Chunk length in tokens, with the title</h2>", _bars(report.tokens)]
     parts += [
         "<h2>Size</h2>",
         table((name, _size(size)) for name, size in report.bytes.items()),
@@ -57,11 +57,11 @@ def _choice(choice: Mapping[str, object]) -> list[str]:
     within = f" within {_size(int(str(limit)))}" if limit else ""
     return [
         "<h2>How the index was chosen</h2>",
-        f"<p>The fastest that reaches recall@10 {choice['target_recall']}{within}, measured on "
-        f"{int(str(choice['sample'])):,} of these vectors: one query in one thread, its time and "
-        "the memory carried over to all vectors. Every dot is an index at one width, pale where "
-        "another beats it in recall, time and memory together; the line joins the best recall for "
-        "each time.</p>",
+        f"<p>The fastest index with recall@10 of at least {choice['target_recall']}{within}, "
+        f"measured on {int(str(choice['sample'])):,} of these vectors with one query in one "
+        "thread; time and memory are extrapolated to all vectors. Each dot is an index with one "
+        "search width, pale if another is better in recall, time and memory; the line connects "
+        "the best recall for each time.</p>",
         frontier_chart.draw(choice),
         table(frontier_chart.table_rows(choice)),
     ]
@@ -77,7 +77,7 @@ def _index_rows(report: BuildReport) -> list[tuple[str, str]]:
     return [
         ("Factory", ", ".join([report.index_factory.replace(",", ", "), *widths])),
         ("Vectors", f"{report.dim} numbers, {report.metric.replace('_', ' ')}"),
-        ("Model", report.model or "none: the vectors were brought along"),
+        ("Model", report.model or "none: you brought the vectors"),
         ("Fingerprint", report.fingerprint or "none"),
         ("Most chunks of one document", f"{report.max_chunks_per_document:,}"),
         ("Documents per shard", shards),
@@ -90,12 +90,12 @@ def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
     if report.tuning_queries:
         tuned += (
             f": nDCG@10 {report.tuning_ndcg_at_10:.4f} over the {report.tuning_queries:,} judged "
-            "queries that it was tuned on"
+            "queries of the tuning"
         )
     return [
         ("Distinct words", f"{report.words:,}"),
         ("Language", report.language),
-        ("Weight of the vectors in hybrid search", tuned),
+        ("Weight of vectors in hybrid search", tuned),
     ]
 
 

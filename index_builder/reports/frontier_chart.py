@@ -1,4 +1,4 @@
-"""The indexes that a build tried, drawn: recall against time, and the table behind the picture."""
+"""A chart of measured indexes, recall against time, and the table of its figures."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ _WIDTH, _HEIGHT = 720, 300
 _LEFT, _BOTTOM, _TOP = 44, 30, 14
 _TICKS = (1, 2, 5)
 
-# A row of `Choice.record()["trials"]`.
+# A row of `IndexChoice.record()["trials"]`.
 TrialRow = Mapping[str, str | int | float | bool]
 Scale = Callable[[float], float]
 
 
 def draw(choice: Mapping[str, object]) -> str:
-    """Returns a chart of the trials as SVG that needs nothing else.
+    """Returns a chart of the trials as SVG.
+
+    Each trial is a dot with a title, pale if another one is better; the chosen one has a ring. A
+    line connects the best recall for each time.
 
     Args:
-        choice: What `Choice.record` gives. Every trial is a dot, pale where another beats it; a
-            line joins the best recall for each time, and the one chosen is ringed. A dot's title
-            says what it is.
+        choice: `IndexChoice.record()`.
     """
     trials, chosen = _rows(choice), _chosen(choice)
     times = [float(row["latency_us"]) for row in trials]
@@ -39,7 +40,7 @@ def draw(choice: Mapping[str, object]) -> str:
         *_time_axis(x, low, high),
         *_recall_axis(y, floor),
         f'<line class="target" x1="{_LEFT}" x2="{_WIDTH}" y1="{y(target):.1f}" '
-        f'y2="{y(target):.1f}"><title>recall wanted: {target:g}</title></line>',
+        f'y2="{y(target):.1f}"><title>target recall: {target:g}</title></line>',
     ]
     line = " ".join(
         f"{x(time_us):.1f},{y(recall):.1f}" for time_us, recall in _best_by_time(trials)
@@ -47,9 +48,9 @@ def draw(choice: Mapping[str, object]) -> str:
     parts.append(f'<polyline class="frontier" points="{line}"/>')
     for row in trials:
         same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
-        place = f'cx="{x(float(row["latency_us"])):.1f}" cy="{y(float(row["recall"])):.1f}"'
+        centre = f'cx="{x(float(row["latency_us"])):.1f}" cy="{y(float(row["recall"])):.1f}"'
         kind = "chosen" if same else "best" if row["frontier"] else "beaten"
-        parts.append(f'<circle class="{kind}" {place} r="4"><title>{_title(row)}</title></circle>')
+        parts.append(f'<circle class="{kind}" {centre} r="4"><title>{_title(row)}</title></circle>')
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="Recall against time of the indexes tried">{"".join(parts)}</svg>'
@@ -59,11 +60,11 @@ def draw(choice: Mapping[str, object]) -> str:
 def table_rows(
     choice: Mapping[str, object], least_recall: float = 0.0
 ) -> list[tuple[str, str, str, str]]:
-    """Returns the frontier as rows of index, recall, time, memory; the chosen one is marked.
+    """Returns the frontier as rows of index, recall, time and memory; marks the chosen one.
 
     Args:
-        choice: What `Choice.record` gives.
-        least_recall: Rows below it are left out.
+        choice: `IndexChoice.record()`.
+        least_recall: Leave out rows with less recall, except the chosen one.
     """
     chosen = _chosen(choice)
     rows = []
@@ -81,7 +82,7 @@ def _rows(choice: Mapping[str, object]) -> Sequence[TrialRow]:
 
 
 def _best_by_time(trials: Sequence[TrialRow]) -> list[tuple[float, float]]:
-    """Returns time and recall of each trial that finds more than every faster one."""
+    """Returns time and recall of each trial that finds more than all faster ones."""
     points = sorted((float(row["latency_us"]), -float(row["recall"])) for row in trials)
     rising: list[tuple[float, float]] = []
     for time_us, recall in points:
@@ -98,7 +99,7 @@ def _chosen(choice: Mapping[str, object]) -> TrialRow:
 
 def _name(row: TrialRow) -> str:
     knobs = (("ef", row["ef_search"]), ("nprobe", row["nprobe"]))
-    # A space after each comma, so that a narrow table may break the line.
+    # A space after each comma lets a narrow table break the line.
     factory = str(row["factory"]).replace(",", ", ")
     return ", ".join([factory, *(f"{name} {value}" for name, value in knobs if value)])
 

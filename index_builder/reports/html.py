@@ -50,7 +50,7 @@ def figures(named: Iterable[tuple[str, str]]) -> str:
 
 
 def table(rows: Iterable[Iterable[str]], head: Iterable[str] = ()) -> str:
-    """Returns a table of text cells; head names its columns, if they need names."""
+    """Returns a table of text cells; head optionally names the columns."""
     lines = [_cells("th", names)] if (names := tuple(head)) else []
     return f"<table>{''.join([*lines, *(_cells('td', row) for row in rows)])}</table>"
 

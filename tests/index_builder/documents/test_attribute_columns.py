@@ -62,7 +62,7 @@ def test_an_attribute_of_several_kinds_is_refused_with_counts_places_and_a_remed
     assert (
         "'y' is a whole number in 2 documents (first in f.jsonl:1) and text in 1 documents (first "
         "in f.jsonl:2); declare it: --attribute y:string keeps every value as text, --attribute "
-        "y:int counts what is not a whole number as malformed rows"
+        "y:int counts values other than a whole number as malformed"
     ) in caught.value.message
 
 

@@ -71,7 +71,7 @@ def test_memory_does_not_grow_with_draws(rng: np.random.Generator) -> None:
 
 
 def test_arguments_that_give_no_interval_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 values against 2: give both for the same users"):
+    with pytest.raises(ValueError, match="3 values against 2: pass both for the same users"):
         paired_interval(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="no values"):
         interval(np.zeros(0))

@@ -85,7 +85,7 @@ def test_lists_that_do_not_fit_are_refused() -> None:
         coverage(lists, 3, 0)
     with pytest.raises(ValueError, match="2 lists for 1 users"):
         measure(lists, _sets([[1]]), 3)
-    with pytest.raises(ValueError, match="nothing is relevant to user 1"):
+    with pytest.raises(ValueError, match="user 1 has no relevant item"):
         measure(lists, _sets([[1], []]), 3)
 
 

@@ -134,7 +134,7 @@ def test_what_cannot_be_tuned_on_is_refused(tmp_path: Path) -> None:
     check_judged(known, spool, embedded=True)
     with pytest.raises(InvalidRequest, match="no model can embed the queries"):
         check_judged(known, spool, embedded=False)
-    with pytest.raises(InvalidRequest, match="nothing to tune; leave out --tune-on"):
+    with pytest.raises(InvalidRequest, match="needs a lexical index; remove --tune-on"):
         BuildOptions(store="s", lexical=False, judged=known).check()
     with pytest.raises(InvalidRequest, match="no stemmer for language 'klingon'"):
         BuildOptions(store="s", language="klingon").check()

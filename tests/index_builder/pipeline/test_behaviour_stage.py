@@ -70,7 +70,7 @@ async def test_a_build_says_what_it_learned_and_a_router_reads_it(tmp_path: Path
     assert (told["interactions"], told["users"], told["items"]) == (360 - missing, 40, 11)
     assert told["left_out"] == {
         "no user": 2,
-        "an item that is no document of the corpus": missing,
+        "an item that is not in the corpus": missing,
     }
     assert told["blend"].keys() == told["validation_ndcg"].keys() == {"no_repeats", "repeats"}
     assert told["validation_ndcg"]["no_repeats"] > 0.5

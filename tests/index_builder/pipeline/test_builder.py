@@ -219,7 +219,7 @@ async def test_an_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
 async def test_no_documents_and_no_embedder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no document to build from"):
         await build_snapshot([], _options(tmp_path), HashEmbedder())
-    with pytest.raises(InvalidRequest, match="no embedder was given"):
+    with pytest.raises(InvalidRequest, match="there is no embedder"):
         await build_snapshot(DOCUMENTS, _options(tmp_path))
 
 
@@ -292,7 +292,7 @@ async def test_texts_cut_by_the_model_are_counted(tmp_path: Path) -> None:
     result = await build_snapshot(DOCUMENTS, _options(tmp_path), HashEmbedder(max_tokens=3))
     assert result.truncated == 40
     page = (result.folder / "golden" / "report.html").read_text()
-    assert "<b>40</b><span>chunks cut short by the model</span>" in page
+    assert "<b>40</b><span>chunks truncated by the model</span>" in page
 
 
 async def test_the_same_build_at_the_same_time_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ async def test_what_cannot_calibrate_publishes_nothing(tmp_path: Path) -> None:
         await build_snapshot(ITEMS, options, HashEmbedder())
     assert Store(tmp_path).snapshot_ids("default") == []
     vectors = [replace(item, vector=np.ones(4, np.float32)) for item in ITEMS]
-    with pytest.raises(InvalidRequest, match="leave out --calibrate-on"):
+    with pytest.raises(InvalidRequest, match="remove --calibrate-on"):
         await build_snapshot(vectors, options)
 
 

@@ -253,7 +253,7 @@ async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) ->
     aliases.split(living.store, "default", first, 0.1)
     await living.upsert("n", "Newer.")
     assert not await upkeep.run_once("default")
-    with pytest.raises(Conflict, match=f"{first} is tried beside .* promote or abort it first"):
+    with pytest.raises(Conflict, match=f"{first} is a canary of .* promote or abort it first"):
         await _compact(living)
     assert living.store.alias_in_force("default").canary == first
     aliases.end_split(living.store, "default")

@@ -110,7 +110,9 @@ async def test_a_killed_run_goes_on_with_what_is_left(living: Living, tmp_path: 
 
 async def test_the_same_model_has_nothing_to_do(living: Living) -> None:
     options = compaction_options(living.options)
-    with pytest.raises(InvalidRequest, match=r"fingerprint hash .* nothing is to be embedded"):
+    with pytest.raises(
+        InvalidRequest, match=r"fingerprint hash .* there is nothing to embed again"
+    ):
         await reembed(options, None, HashEmbedder())
 
 

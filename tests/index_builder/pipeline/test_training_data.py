@@ -134,7 +134,7 @@ async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
     # Of days 0 to 8 those from day 6 on stay.
     assert result.behaviour is not None and result.behaviour["interactions"] == 3 * 40 + 1
     assert result.behaviour["left_out"] == {
-        "what is more than 4 days older than the newest": 6 * 40
+        "interactions more than 4 days older than the newest": 6 * 40
     }
 
 
@@ -159,23 +159,27 @@ async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path
     gone = int(np.count_nonzero(np.array(walks().items)[walks().item] == "i03"))
     assert sources(result) == (1, 0, 360)
     assert result.behaviour is not None
-    assert result.behaviour["left_out"] == {"an item that is no document of the corpus": gone}
+    assert result.behaviour["left_out"] == {"an item that is not in the corpus": gone}
     assert history(learned_by(living.store), "u000")[:2] == ["new", "i08"]
     # Nothing was embedded again: the new document came with its vector.
     assert len(living.embedder.texts) == embedded
 
 
 async def test_nothing_is_learned_from_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="nothing to learn from: no interactions are given"):
+    with pytest.raises(
+        InvalidRequest, match="nothing to train on: there are no new or recorded interactions"
+    ):
         await build(tmp_path, documents(), training=ANEW)
-    with pytest.raises(InvalidRequest, match="none were recorded; name a file"):
+    with pytest.raises(InvalidRequest, match="no new or recorded interactions; name a file"):
         await build(tmp_path, documents(), training=replace(ANEW, append=False))
     await build(tmp_path, documents(), training=FIRST)
 
     async def everybody(users: Sequence[str]) -> Mapping[str, int]:
         return dict.fromkeys(users, 99 * DAY_US)
 
-    with pytest.raises(InvalidRequest, match="of 360 interactions none is left: 360 of a user who"):
+    with pytest.raises(
+        InvalidRequest, match="of 360 interactions, none is left: 360 of a user who"
+    ):
         await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW, deleted_users=everybody)
 
 

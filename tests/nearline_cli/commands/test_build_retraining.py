@@ -137,7 +137,7 @@ async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interacti
     assert manifest.behaviour.kind_weights == {"view": 0.5, "buy": 3.0}
     words = ("build", "--learn", "--mode", "merge", "--keep-days", "30", *FORCED)
     told = (await shop.run(*words))["behaviour"]
-    assert told["left_out"] == {"what is more than 30 days older than the newest": 3}
+    assert told["left_out"] == {"interactions more than 30 days older than the newest": 3}
     assert (told["interactions"], told["kept"]) == (1, 4)
 
 
@@ -154,8 +154,8 @@ async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interacti
         ),
         (("--learn", "--validate-on", "sometimes"), "there is no split 'sometimes'"),
         (("--learn", "--kind", "view=nan"), "'view=nan' does not give a weight"),
-        (("--learn",), "nothing to learn from: no interactions are given, none were recorded"),
-        (("--learn-afresh",), "nothing to learn from"),
+        (("--learn",), "nothing to train on: there are no new or recorded interactions"),
+        (("--learn-afresh",), "nothing to train on"),
     ],
 )
 async def test_what_cannot_be_is_refused(shop: Shop, words: tuple[str, ...], wrong: str) -> None:

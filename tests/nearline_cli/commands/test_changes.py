@@ -108,7 +108,7 @@ async def test_a_rebuild_takes_in_the_changes_and_a_merge_keeps_what_is_there(
     error = await collection.run(
         *("build", "--corpus", more, "--vector-column", "v", "--as-of", "2999-01-01"), code=2
     )
-    assert "yet to come" in str(error["message"])
+    assert "in the future" in str(error["message"])
 
 
 async def test_the_log_is_archived_compacted_and_trimmed(collection: _Collection) -> None:

@@ -62,7 +62,7 @@ def test_a_build_ends_no_trial(run: Run, tmp_path: Path) -> None:
     run("rollout", "start", new)
     refused = build(run, corpus(tmp_path, range(52)), code=1)
     assert refused["error"] == "CONFLICT"
-    assert f"but {new} is tried beside {old}, and that would end" in refused["message"]
+    assert f"would end the trial of {new} against {old}" in refused["message"]
     store = Store(tmp_path / "store")
     assert store.alias_in_force("default").canary == new
     # It is there, for later.
