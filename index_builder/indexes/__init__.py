@@ -1,1 +1,1 @@
-"""Writers of vector, lexical and Milvus indexes, and the choice between index types."""
+"""Vector, lexical and Milvus indexes: writers, measurements and selection."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 K = 10
 _BLOCK_NUMBERS = 1 << 22
-# float32 sums in another order differ in the last digits: a tie at the edge counts as found.
+# float32 sums in another order differ in their last digits, so ties count as found.
 _TOLERANCE = 1e-5
 
 
@@ -34,14 +34,14 @@ def scan(
     k: int,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> ExactResults:
-    """Finds the k best and the worst score by scanning everything in blocks.
+    """Finds the k best rows and the worst score of each query by scanning all vectors in blocks.
 
     Args:
         vectors: (m, d) float32, mapped from disk.
         queries: (n, d) float32.
         k: At most m.
-        advance: Told of rows scanned.
-    Returns: Scores are inner products; lowest is infinite where there is no vector.
+        advance: Called with the number of rows scanned.
+    Returns: Scores are inner products; lowest is infinite if there are no vectors.
     """
     lowest = np.full(len(queries), np.inf, np.float32)
     best_rows = np.empty((len(queries), 0), np.int64)
@@ -80,9 +80,9 @@ def recall_of(
     Args:
         exact: Queries with their exact results.
         vectors: (m, d) float32 of the collection.
-        rows, scores: (n, c) what all shards found, as the index scores it; row -1 for none.
-    Returns: Mean over queries. Of what was found the k best by the index's score are taken, and
-        each counts where its true score is one of the exact k best: ties are as good as each other.
+        rows, scores: (n, c) results of all shards, as scored by the index; row -1 is padding.
+    Returns: Mean over queries. Of the results, the k best by the index's score count if their true
+        score is among the exact k best; ties are equally good.
     """
     queries, k = exact.rows.shape
     if queries == 0:

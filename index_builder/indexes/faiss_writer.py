@@ -1,4 +1,4 @@
-"""Builds, trains and writes FAISS indexes: the one module here that imports faiss."""
+"""Builds, trains and writes FAISS indexes; the only module here that imports faiss."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ FLAT_LIMIT = 20_000
 _FLAT = "Flat"
 _GRAPH = "HNSW32,Flat"
 _BLOCK_ROWS = 16_384
-# FAISS's own sampling: no more than 256 training points per centroid are ever used.
+# FAISS samples, too: it never uses more than 256 training points per centroid.
 _POINTS_PER_LIST = 256
 _TRAIN_ROWS = 65_536
-# A refine stage scores again what the graph ranks, so the graph may rank in whole numbers.
+# A refine stage rescores the results of the graph, so the graph may rank by integers.
 _REFINED_SQ8 = re.compile(r"^(HNSW\d+),SQ8,(?=RFlat$|Refine\()")
 _INT8_CODEC = "SQ8_direct_signed"
-# Candidates per place for the refine stage, by bits that the base keeps of a number: the less it
-# keeps, the further down it ranks what is best.
+# Candidates per result for the refine stage, by bits per number of the base index: the fewer bits,
+# the further down it ranks the best vectors.
 _REFINE_FACTORS = ((8.0, 1.5), (3.5, 3.0), (0.0, 10.0))
 _FAISS_PREFIX = re.compile(r"^Error in .*? at \S+:\d+: (Error: )?", re.DOTALL)
 
 Advance = Callable[[int], None]
-# The stubs of faiss 1.15 leave out most of its classes.
+# The stubs of faiss 1.15 lack most of its classes.
 _faiss: Any = faiss
 FAISS_VERSION: str = faiss.__version__
 
 
 class SearchDefaults(NamedTuple):
-    """Widths used where a request names none; 0 where an index has no such knob."""
+    """Default widths of searches; 0 if an index has no such parameter."""
 
     ef_search: int
     nprobe: int
 
 
 def choose_factory(options: IndexOptions, vectors: int) -> str:
-    """Returns the factory string for a collection of so many vectors.
+    """Returns the factory string for a collection of a number of vectors.
 
-    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it: 8 bits a number
-    either way, compared in integer arithmetic; see `retrieval.index.vectors.int8_codec`.
+    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it. Both have 8 bits
+    per number; the latter compares integers, see `retrieval.index.vectors.int8_codec`.
     """
     if options.factory != AUTO:
         return _REFINED_SQ8.sub(rf"\1,{_INT8_CODEC},", options.factory)
@@ -59,19 +59,19 @@ def choose_factory(options: IndexOptions, vectors: int) -> str:
 
 
 def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
-    """Finds out in time what would fail after hours of embedding.
+    """Checks before hours of embedding that the index can be built.
 
     Args:
         factory: FAISS factory string.
-        dim: Numbers in a vector.
-        shard_sizes: Vectors in each shard.
-    Raises: InvalidRequest: FAISS does not know the string, it does not fit the dim, or a shard has
-        too few vectors for its lists.
+        dim: Dimension of the vectors.
+        shard_sizes: Number of vectors in each shard.
+    Raises: InvalidRequest: FAISS does not know the string, it does not support the dimension, or a
+        shard has too few vectors for its lists.
     """
     empty = _new_index(factory, dim)
     if _INT8_CODEC in factory and _int8_graph(empty) is None:
         raise InvalidRequest(
-            f"index {factory!r} keeps whole numbers, which rank and do not score; use "
+            f"index {factory!r} stores integers, which cannot give scores; use "
             f"HNSW32,{_INT8_CODEC},Refine(SQfp16)",
             field="index",
         )
@@ -81,7 +81,7 @@ def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
     for shard, vectors in enumerate(shard_sizes):
         if 0 < vectors < lists.nlist:
             raise InvalidRequest(
-                f"index {factory!r} needs at least {lists.nlist:,} vectors a shard to train its "
+                f"index {factory!r} needs at least {lists.nlist:,} vectors per shard to train its "
                 f"{lists.nlist:,} lists, shard {shard} has {vectors:,}; use fewer lists or shards, "
                 "or --index auto",
                 field="index",
@@ -103,14 +103,14 @@ def build_index(
     Args:
         factory: FAISS factory string.
         vectors: (n, d) float32 of the whole collection, mapped from disk; read in blocks.
-        rows: (m,) int64 rows of the shard, in the order that they get their places 0..m-1.
+        rows: (m,) int64 rows of the shard, in the order of their positions 0..m-1.
         options: Widths and threads.
-        shard: Number, for errors.
+        shard: Number of the shard, for errors.
         seed: Seed of the training sample.
-        advance: Told of vectors added.
+        advance: Called with the number of vectors added.
     Raises: InvalidRequest: a bad factory string, or too few vectors to train it.
     """
-    # Scoped to the thread that builds; searches in other threads keep theirs.
+    # Applies to the calling thread only, not to searches in other threads.
     _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
     index = _new_index(factory, vectors.shape[1])
     graph = _find_index(index, _faiss.IndexHNSW)
@@ -141,12 +141,12 @@ def build_index(
 
 
 def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
-    """Returns the size that the file of an index has with so many vectors; empties the index.
+    """Returns the expected file size of an index with a number of vectors; empties the index.
 
     Args:
         index: Trained, with some vectors.
-        vectors: How many there will be.
-        lists: How many lists it will have, where it has any; 0: as many as now.
+        vectors: Expected number of vectors.
+        lists: Expected number of lists of an IVF index; 0 keeps its number.
     """
     now, size = index.ntotal, _written_bytes(index)
     index.reset()
@@ -158,7 +158,7 @@ def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps searches of the calling thread to it for the block."""
+    """Limits searches of the calling thread to a single thread during the block."""
     before = _faiss.omp_get_max_threads()
     _faiss.omp_set_num_threads(1)
     try:
@@ -168,7 +168,7 @@ def one_thread() -> Iterator[None]:
 
 
 def write_index(index: Any, path: Path) -> None:
-    """Writes an index: to a temporary file, forced to disk, renamed.
+    """Writes an index file.
 
     Raises: OSError: no space, no permission.
     """
@@ -176,7 +176,7 @@ def write_index(index: Any, path: Path) -> None:
         _faiss.write_index(index, str(path))
     except RuntimeError as error:
         path.unlink(missing_ok=True)
-        # FAISS gives the system's words, not its number.
+        # FAISS reports the text of a system error, not its number.
         number = next((n for n in errno.errorcode if os.strerror(n) in str(error)), errno.EIO)
         raise OSError(number, os.strerror(number), str(path)) from error
 
@@ -184,15 +184,16 @@ def write_index(index: Any, path: Path) -> None:
 def search_index(
     index: Any, queries: NDArray[np.float32], k: int, defaults: SearchDefaults
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Searches an index with the widths that it will be served with.
+    """Searches an index with its default widths.
 
-    Returns: (n, k) int64 places, best first, -1 where fewer were found; (n, k) float32 scores.
+    Returns: (n, k) int64 positions, best first, padded with -1; (n, k) float32 scores.
     """
     factors = np.ones((len(queries), 1), np.float32)
     if _int8_graph(index) is not None:
         queries, factors = scale_queries(queries)
-    scores, places = index.search(np.ascontiguousarray(queries), k, params=_params(index, defaults))
-    return places, scores / factors
+    params = _params(index, defaults)
+    positions, scores = index.search(np.ascontiguousarray(queries), k, params=params)
+    return positions, scores / factors
 
 
 def _written_bytes(index: Any) -> int:
@@ -206,7 +207,7 @@ def _new_index(factory: str, dim: int) -> Any:
         return _faiss.index_factory(dim, factory, _faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise InvalidRequest(
-            f"index factory {factory!r} cannot be made for dim {dim} and inner product: "
+            f"index factory {factory!r} cannot be built for dim {dim} and inner product: "
             f"{_faiss_reason(error)}; use auto, Flat, HNSW32,Flat, IVF1024,SQ8 or another FAISS "
             "string",
             field="index",
@@ -214,12 +215,12 @@ def _new_index(factory: str, dim: int) -> Any:
 
 
 def _faiss_reason(error: RuntimeError) -> str:
-    """Returns what FAISS says without the C++ function and line that say it."""
+    """Returns the message of FAISS without its C++ function and line."""
     return _FAISS_PREFIX.sub("", str(error)).partition("\n")[0]
 
 
 def _find_index(index: Any, kind: type) -> Any:
-    """Finds the index of a kind inside wrappers (pre-transform, refine); None if absent."""
+    """Returns the index of a type inside wrappers (pre-transform, refine); None if absent."""
     index = _faiss.downcast_index(index)
     if isinstance(index, kind):
         return index
@@ -231,8 +232,7 @@ def _find_index(index: Any, kind: type) -> Any:
 
 
 def _int8_graph(index: Any) -> Any:
-    """Returns the graph that ranks in whole numbers for a refine stage; None where there is
-    none."""
+    """Returns the graph that ranks by integers for a refine stage; None if there is none."""
     index = _faiss.downcast_index(index)
     if not isinstance(index, _faiss.IndexRefine):
         return None
@@ -244,7 +244,7 @@ def _int8_graph(index: Any) -> Any:
 
 
 def _add_int8(index: Any, scale: float, block: NDArray[np.float32]) -> None:
-    """Adds whole numbers to the graph, and the vectors themselves to the refine stage."""
+    """Adds integers to the graph and the original vectors to the refine stage."""
     index = _faiss.downcast_index(index)
     _int8_graph(index).add(quantize(block, scale))
     refine = _faiss.downcast_index(index.refine_index)
@@ -265,12 +265,12 @@ def _refine_factor(index: Any) -> float:
 def _training_sample(
     index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
-    """Returns as many vectors as training may use."""
+    """Returns at most as many vectors as the training can use."""
     lists = _find_index(index, _faiss.IndexIVF)
     nlist = lists.nlist if lists is not None else 0
-    wanted = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
-    if len(rows) > wanted:
-        chosen = np.random.default_rng(seed).choice(len(rows), wanted, replace=False)
+    limit = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
+    if len(rows) > limit:
+        chosen = np.random.default_rng(seed).choice(len(rows), limit, replace=False)
         rows = rows[np.sort(chosen)]
     return np.ascontiguousarray(vectors[rows])
 
@@ -298,7 +298,7 @@ def _defaults(index: Any, options: IndexOptions) -> SearchDefaults:
 
 
 def _params(index: Any, defaults: SearchDefaults) -> Any:
-    """Makes parameters for an index and the wrappers around it; None where nothing is to be set."""
+    """Returns search parameters for an index and its wrappers; None if it has no parameters."""
     index = _faiss.downcast_index(index)
     if isinstance(index, _faiss.IndexPreTransform):
         inner = _params(index.index, defaults)

@@ -1,4 +1,4 @@
-"""Finds the weight of the dense leg by judgements, with the formula that is served."""
+"""Tunes the weight of the dense leg on judgements, with the fusion formula in service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WIDEN = 8
 
 
 class TuningResult(NamedTuple):
-    """What tuning found. dense_weight: 0..1; ndcg_at_10: mean over the queries with it, 0..1."""
+    """The tuned weight. dense_weight: 0..1; ndcg_at_10: its mean over the queries, 0..1."""
 
     dense_weight: float
     ndcg_at_10: float
@@ -35,7 +35,7 @@ class TuningResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """Candidates of one query: documents by number, ascending, and the true scores of both legs."""
+    """Candidates of one query: document numbers, ascending, with the true scores of both legs."""
 
     documents: NDArray[np.int64]
     dense: NDArray[np.float32]
@@ -52,21 +52,21 @@ def tune(
     floor: float,
     advance: Callable[[int], None] = lambda queries: None,
 ) -> TuningResult:
-    """Tries weights 0, 0.05, … 1 and gives the one with the best mean nDCG@10.
+    """Tries weights 0, 0.05, … 1 and returns the one with the best mean nDCG@10.
 
-    The dense leg is an exact scan, so that the weight does not depend on the index over the
-    vectors. Of equal weights the one nearest to the middle of them is taken.
+    The dense leg is an exact scan, so that the weight does not depend on the vector index. Among
+    equally good weights, the middle one is taken.
 
     Args:
-        judged: What `check_judged` lets through; a document that the collection lacks counts as
-            one that was not found.
-        queries: (n, d) float32, vectors of its queries, in their order.
+        judged: Accepted by `check_judged`; a document missing from the collection counts as not
+            found.
+        queries: (n, d) float32, vectors of the judged queries, in their order.
         vectors: (m, d) float32 of the collection.
         spool: Documents and their chunks.
-        shards: Shards of the snapshot.
+        shards: Number of shards of the snapshot.
         folder: Folder of the snapshot, with its lexical index.
-        floor: Of the dense leg, see `retrieval.search.fusion.fuse`.
-        advance: Told of queries done.
+        floor: Constant of the dense leg, see `retrieval.search.fusion.fuse`.
+        advance: Called with the number of queries done.
     """
     first_rows = spool.first_rows()
     grades = _grades(judged, spool, first_rows)
@@ -92,19 +92,19 @@ def tune(
 
 
 def check_judged(judged: JudgedDataset, spool: Spool, *, embedded: bool) -> None:
-    """Finds out before hours of embedding what would end `tune` afterwards.
+    """Checks before hours of embedding that `tune` can use the judgements.
 
     Args:
         judged: Queries and judgements.
         spool: Documents.
         embedded: Whether a model embeds the documents, and so can embed queries.
-    Raises: InvalidRequest: none of the relevant documents is in the collection, or no model can
-        embed the queries.
+    Raises: InvalidRequest: no relevant document is in the collection, or no model can embed the
+        queries.
     """
     if not embedded:
         raise InvalidRequest(
-            "the documents bring their vectors, so no model can embed the queries to tune on; "
-            "leave out --tune-on",
+            "the documents bring their own vectors, so no model can embed the queries for tuning; "
+            "remove --tune-on",
             field="tune_on",
         )
     relevant = (
@@ -116,7 +116,7 @@ def check_judged(judged: JudgedDataset, spool: Spool, *, embedded: bool) -> None
     if all(spool.first_row(document_id) is None for document_id in relevant):
         raise InvalidRequest(
             "none of the documents judged relevant is in the collection, so there is nothing to "
-            "tune on; give --tune-on a data set that judges these documents",
+            "tune on; use a data set that judges these documents with --tune-on",
             field="tune_on",
         )
 
@@ -124,9 +124,9 @@ def check_judged(judged: JudgedDataset, spool: Spool, *, embedded: bool) -> None
 def _grades(
     judged: JudgedDataset, spool: Spool, first_rows: NDArray[np.int64]
 ) -> list[Mapping[str, int]]:
-    """Returns grades per query, by the document's number written out.
+    """Returns the grades of each query, by the number of the document as text.
 
-    A relevant document that the collection lacks stays in the ideal ranking: it is not found.
+    A relevant document missing from the collection stays in the ideal ranking, as not found.
     """
     by_query: list[Mapping[str, int]] = []
     for query in judged.queries:
@@ -159,7 +159,7 @@ def _mean_ndcg(
 def _best_documents(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], first_rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Returns the best documents of each query by their best chunk: (n, c) int64, in no order."""
+    """Returns the best documents of each query by their best chunk: (n, c) int64, unordered."""
     best = np.empty((len(queries), 0), np.int64)
     best_scores = np.empty((len(queries), 0), np.float32)
     for low, high in _blocks(first_rows, len(vectors), max(vectors.shape[1], len(queries))):
@@ -169,18 +169,18 @@ def _best_documents(
         scores = np.concatenate((best_scores, of_block), axis=1)
         numbers = np.broadcast_to(np.arange(low, high), of_block.shape)
         documents = np.concatenate((best, numbers), axis=1)
-        kept = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
-        best = np.take_along_axis(documents, kept, axis=1)
-        best_scores = np.take_along_axis(scores, kept, axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :CANDIDATES]
+        best = np.take_along_axis(documents, order, axis=1)
+        best_scores = np.take_along_axis(scores, order, axis=1)
     return best
 
 
 def _blocks(first_rows: NDArray[np.int64], rows: int, width: int) -> Iterator[tuple[int, int]]:
-    """Cuts the documents into runs of about as many rows as fit; a document is never cut."""
+    """Yields runs of documents with about as many rows as fit; a document is never split."""
     block_rows = max(1, _BLOCK_NUMBERS // width)
     low = 0
     while low < len(first_rows):
-        # The last document that begins within the block may end beyond it, unless it is the first.
+        # Unless it is the first, a document that ends beyond the block is left to the next one.
         high = int(np.searchsorted(first_rows, first_rows[low] + block_rows, side="right")) - 1
         high = len(first_rows) if rows - first_rows[low] <= block_rows else max(low + 1, high)
         yield low, high
@@ -190,7 +190,7 @@ def _blocks(first_rows: NDArray[np.int64], rows: int, width: int) -> Iterator[tu
 def _rows_of(
     documents: NDArray[np.int64], first_rows: NDArray[np.int64], rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the rows of all chunks of documents, and where each document begins among them."""
+    """Returns the rows of all chunks of documents, and the position of each document's first."""
     counts = np.diff(np.append(first_rows, rows))[documents]
     starts = np.cumsum(counts) - counts
     every: NDArray[np.int64] = np.repeat(first_rows[documents] - starts, counts)
@@ -210,12 +210,12 @@ class _LexicalLeg:
             LexicalIndex.load(shard_folder(folder, shard), vocabulary, len(rows))
             for shard, rows in enumerate(self._rows)
         ]
-        # Where each row of the collection lies: its shard, and its row there.
+        # The shard of each row of the collection, and its row in the shard.
         self._shard = np.empty(spool.chunks, np.int64)
-        self._place = np.empty(spool.chunks, np.int64)
+        self._shard_row = np.empty(spool.chunks, np.int64)
         for shard, rows in enumerate(self._rows):
             self._shard[rows] = shard
-            self._place[rows] = np.arange(len(rows))
+            self._shard_row[rows] = np.arange(len(rows))
 
     def best_documents(self, text: str) -> NDArray[np.int64]:
         """Returns the best documents by their best chunk."""
@@ -230,19 +230,19 @@ class _LexicalLeg:
     def _best_of_shard(
         self, index: LexicalIndex, rows: NDArray[np.int64], text: str
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        ask = _WIDEN * CANDIDATES
+        limit = _WIDEN * CANDIDATES
         while True:
-            found, scores = index.search(text, ask)
+            found, scores = index.search(text, limit)
             documents = np.searchsorted(self._first_rows, rows[found], side="right") - 1
-            first_rows = np.sort(np.unique(documents, return_index=True)[1])[:CANDIDATES]
-            if len(first_rows) == CANDIDATES or len(found) < ask:
-                return documents[first_rows], scores[first_rows]
-            ask *= _WIDEN
+            firsts = np.sort(np.unique(documents, return_index=True)[1])[:CANDIDATES]
+            if len(firsts) == CANDIDATES or len(found) < limit:
+                return documents[firsts], scores[firsts]
+            limit *= _WIDEN
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 score of rows of the collection: (n,) float32."""
+        """Returns the BM25 scores of rows of the collection: (n,) float32."""
         scores = np.zeros(len(rows), np.float32)
         for shard, index in enumerate(self._indexes):
-            here = self._shard[rows] == shard
-            scores[here] = index.scores(text, self._place[rows[here]])
+            in_shard = self._shard[rows] == shard
+            scores[in_shard] = index.scores(text, self._shard_row[rows[in_shard]])
         return scores

@@ -1,10 +1,10 @@
-"""Golden queries: a sample with exact answers, to measure an index against and to warm it with.
+"""Golden queries: a sample with exact results, to measure an index and to warm it up.
 
-A stored vector as a query finds itself, which says little. A collection of text is asked with one
-sentence of a sampled chunk, embedded as a query. A collection of vectors is asked with a sampled
-vector to which half of another one is added: near the data, and itself not among them.
+A stored vector used as a query finds itself, which proves little. A collection of texts is queried
+with one sentence of a sampled chunk, embedded as a query. A collection of vectors is queried with a
+sampled vector plus half of another one: near the data, but not in it.
 
-Held against 1,109 real queries (SciFact, 21,631 chunks, MiniLM, HNSW32), recall@10 at ef_search
+Compared with 1,109 real queries (SciFact, 21,631 chunks, MiniLM, HNSW32), recall@10 at ef_search
 10 | 16 | 32 | 64: real queries 0.915 | 0.954 | 0.980 | 0.993; sentences 0.920 | 0.953 | 0.985 |
 0.995; such mixtures 0.940 | 0.963 | 0.982 | 0.991; stored vectors 0.996 | 0.999 | 1.000 | 1.000;
 titles 0.987 | 0.994 | 0.998 | 0.999; midpoints of two random vectors 0.665 | 0.759 | 0.880 | 0.956.
@@ -28,13 +28,13 @@ _SHARE = np.float32(0.5)
 
 
 def sample_rows(rows: int, queries: int, seed: int) -> NDArray[np.int64]:
-    """Samples rows without repetition: (min(rows, queries),) int64, ascending."""
+    """Returns a sample of rows without repetition: (min(rows, queries),) int64, ascending."""
     chosen = np.random.default_rng(seed).choice(rows, min(rows, queries), replace=False)
     return np.sort(chosen).astype(np.int64)
 
 
 def query_texts(spool: Spool, rows: NDArray[np.int64], seed: int) -> list[str]:
-    """Returns one sentence of each chunk; the title where no sentence has four words."""
+    """Returns one sentence of each chunk; its title if no sentence has four words."""
     generator = np.random.default_rng(seed)
     texts = []
     for row in rows.tolist():
@@ -50,9 +50,9 @@ def query_texts(spool: Spool, rows: NDArray[np.int64], seed: int) -> list[str]:
 def mixtures(
     vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int, *, unit: bool
 ) -> NDArray[np.float32]:
-    """Returns each row's vector with half of another, random one added.
+    """Returns the vector of each row plus half of another, random one.
 
-    Returns: (n, d) float32, of unit length where asked.
+    Returns: (n, d) float32, of unit length if `unit`.
     """
     others = np.random.default_rng(seed).integers(1, max(len(vectors), 2), len(rows)) + rows
     own = np.asarray(vectors[rows])
@@ -69,18 +69,18 @@ def write_golden(path: Path, golden: ExactResults, spool: Spool) -> None:
     Columns: vector fixed_size_list<float>[d]; ids list<string> and chunks list<uint32> (number
     within the document) of the exact best over all shards, best first; scores list<float>.
     """
-    answers = [[spool.chunk_at(row) for row in rows] for rows in golden.rows.tolist()]
+    results = [[spool.chunk_at(row) for row in rows] for rows in golden.rows.tolist()]
     dim = golden.queries.shape[1]
     flat = pa.array(np.ascontiguousarray(golden.queries).reshape(-1), pa.float32())
     table = pa.table(
         {
             "vector": pa.FixedSizeListArray.from_arrays(flat, dim),
             "ids": pa.array(
-                [[chunk.document_id for chunk, _ in row] for row in answers],
+                [[chunk.document_id for chunk, _ in row] for row in results],
                 pa.list_(pa.string()),
             ),
             "chunks": pa.array(
-                [[number for _, number in row] for row in answers], pa.list_(pa.uint32())
+                [[number for _, number in row] for row in results], pa.list_(pa.uint32())
             ),
             "scores": pa.array(list(golden.scores), pa.list_(pa.float32())),
         }

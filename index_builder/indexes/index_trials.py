@@ -1,4 +1,4 @@
-"""Measures indexes on a sample of the vectors, so that one is chosen by what it does there."""
+"""Measures indexes on a sample of the vectors, to choose one by its performance there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from index_builder.options.index_selection import (
 from nearline.vectors import normalise
 
 QUERIES = 300
-# Of the sample: graphs of more would take minutes to build on two cores.
+# Limits of the sample: larger graphs take minutes to build on two cores.
 _MAX_ROWS = 100_000
 _MAX_NUMBERS = 10_000_000
 _WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -55,16 +55,16 @@ def choose_index(
     *,
     budget_s: float = 60.0,
 ) -> IndexChoice:
-    """Builds indexes over a sample, measures each at several widths, and chooses.
+    """Builds indexes over a sample, measures each at several widths, and chooses one.
 
     Args:
         vectors: (n, d) float32 of the whole collection, mapped from disk; n >= 2.
-        options: The targets; metric and ef_construction.
-        shards: Shards that the collection will have.
-        seed: Of the sample.
-        advance: Told of each index tried.
-        budget_s: No further index is built after so long; at least three are.
-    Raises: InvalidRequest: no index meets the targets; names the nearest.
+        options: Targets, metric and ef_construction.
+        shards: Number of shards of the collection.
+        seed: Seed of the sample.
+        advance: Called after each index.
+        budget_s: Seconds after which no further index is built, once three are.
+    Raises: InvalidRequest: no index meets the targets; the message names the nearest.
     """
     start = time.perf_counter()
     sample, *query_sets = _split(vectors, options.metric == COSINE, seed)
@@ -90,7 +90,7 @@ def choose_index(
 
 
 def apply_choice(options: IndexOptions, choice: IndexChoice) -> IndexOptions:
-    """Returns the options to build what was chosen."""
+    """Returns the options for building the chosen index."""
     candidate = choice.chosen.candidate
     return replace(
         options,
@@ -103,9 +103,9 @@ def apply_choice(options: IndexOptions, choice: IndexChoice) -> IndexOptions:
 def _split(
     vectors: NDArray[np.float32], unit: bool, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Returns vectors to index, and two kinds to ask with: others, held out, and mixtures.
+    """Returns vectors to index, and two kinds of queries: vectors held out, and mixtures.
 
-    One looks like an item that resembles items, the other like a question, further from all.
+    The former resemble items near other items; the latter resemble questions, further away.
     """
     most = min(_MAX_ROWS, max(1_000, _MAX_NUMBERS // vectors.shape[1]))
     held_out = max(1, min(QUERIES, len(vectors) // 10))
@@ -132,7 +132,7 @@ def _measure_factory(
     index, _ = build_index(
         factory, sample, rows, options, shard=0, seed=seed, advance=lambda added: None
     )
-    # A scan takes longer with every vector, a graph search with their logarithm.
+    # The time of a scan grows with the number of vectors, that of a graph with its logarithm.
     growth = per_shard / len(sample)
     if "HNSW" in factory:
         growth = math.log2(max(2, per_shard)) / math.log2(max(2, len(sample)))
@@ -141,7 +141,7 @@ def _measure_factory(
         recall, latency_us = _measure(index, sample, exact, defaults)
         candidate = _at_full_size(factory, defaults, per_shard)
         measured.append((candidate, recall, latency_us * max(1.0, growth)))
-        # Wider only costs more.
+        # Larger widths would only cost more.
         if recall >= _ENOUGH:
             break
     size = shards * expected_bytes(index, per_shard, ivf_lists(per_shard))
@@ -162,7 +162,7 @@ def _widths(factory: str) -> list[SearchDefaults]:
 
 
 def _at_full_size(factory: str, defaults: SearchDefaults, per_shard: int) -> IndexCandidate:
-    """Returns the candidate with the lists of a whole shard, of which it probes the same share."""
+    """Returns the candidate with the lists of a full shard, probing the same share of them."""
     lists = _LISTS.match(factory)
     if lists is None:
         return IndexCandidate(factory=factory, ef_search=defaults.ef_search)
@@ -179,7 +179,7 @@ def _measure(
     exact: Sequence[ExactResults],
     defaults: SearchDefaults,
 ) -> tuple[float, float]:
-    """Returns recall, and microseconds of one query in one thread, asked in batches as served."""
+    """Returns recall, and microseconds per query in one thread, in batches as served."""
     k = exact[0].rows.shape[1]
     timed = exact[0].queries[:_TIMED]
     recalls, spent_s = [], []
@@ -188,7 +188,7 @@ def _measure(
             places, scores = search_index(index, known.queries, k, defaults)
             recalls.append(recall_of(known, sample, places, scores))
         for _ in range(_REPEATS):
-            # The processor's time, not the clock's: what else the machine does stays out of it.
+            # CPU time, which excludes other load of the machine.
             start = time.thread_time()
             for first in range(0, len(timed), _BATCH):
                 search_index(index, timed[first : first + _BATCH], k, defaults)

@@ -1,12 +1,12 @@
 """Writes the lexical index of a snapshot: counts words shard by shard, then scores them.
 
-BM25 as Lucene has it, precomputed for every word of every chunk:
+BM25 as in Lucene, precomputed for every word of every chunk:
     ln(1 + (N - n + 0.5) / (n + 0.5)) * f / (f + k1 (1 - b + b l / L))
-N chunks, n of them with the word, f times the word in the chunk, l words in it, L in the mean one.
+N chunks, n of them with the word; the word occurs f times in a chunk of l words; L is the mean l.
 
 Source: Kamphuis et al. 2020, "Which BM25 Do You Mean?", row "Lucene (accurate)"; precomputed scores
-as in Lù 2024, "BM25S". The library bm25s holds all texts as lists of numbers while it builds; this
-spills, so that memory is the vocabulary, 4 bytes per chunk of the shard, and one block of postings.
+as in Lù 2024, "BM25S". While the library bm25s keeps all texts as lists of numbers, this writer
+spills to disk; memory holds the vocabulary, 4 bytes per chunk of a shard, and a block of postings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 
-# Lucene's own; docs/adr/0008-lexical-unit.md compares others.
+# Defaults of Lucene; docs/adr/0008-lexical-unit.md compares others.
 K1, B = 1.2, 0.75
 _STOP_WORDS: dict[str, Sequence[str]] = {
     "danish": stopwords.STOPWORDS_DANISH,
@@ -55,14 +55,14 @@ _STEMS_KEPT = 256
 
 
 def analyser_of(language: str) -> Analyser:
-    """Returns the analyser of a language, with its stop words where there is a list of them.
+    """Returns the analyser of a language, with its stop words if there is a list of them.
 
     Raises: InvalidRequest: an unknown language.
     """
-    # Lists hold forms such as "aren't", of which a text gives "aren" and "t".
+    # Lists contain forms such as "aren't", which texts split into "aren" and "t".
     words = {word for entry in _STOP_WORDS.get(language, ()) for word in split_words(entry)}
     if language == "english":
-        # "he'd" and "can't" are no reason to overlook "vitamin D" and "T cells".
+        # "he'd" and "can't" must not make searches ignore "vitamin D" and "T cells".
         words = {word for word in words if len(word) > 1} | {"a"}
     return Analyser(language, words)
 
@@ -76,15 +76,15 @@ def write_lexical(
 ) -> snapshot_pb2.LexicalCard | None:
     """Writes lexical/ and shards/<nnn>/lexical/ of a snapshot.
 
-    A chunk is indexed with the title of its document, as it is embedded.
+    Like its embedding, the index of a chunk includes the title of its document.
 
     Args:
         spool: Documents and their chunks.
-        shards: Shards of the snapshot.
-        language: Of the stemmer, see `retrieval.index.lexical.text_analysis.LANGUAGES`.
+        shards: Number of shards of the snapshot.
+        language: Language of the stemmer, see `retrieval.index.lexical.text_analysis.LANGUAGES`.
         folder: Folder of the snapshot.
-        advance: Told of chunks whose words were counted.
-    Returns: What the manifest says of it; None, and nothing is written, where no text has a word.
+        advance: Called with the number of chunks counted.
+    Returns: The entry of the manifest; None, without any files, if no text has a word.
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
     analyser = analyser_of(language)
@@ -120,20 +120,20 @@ def write_lexical(
 
 @dataclass(frozen=True, slots=True)
 class _PostingSpill:
-    """Postings of a shard on disk, by row; lengths: (rows,) words in each chunk."""
+    """Postings of a shard on disk, by row; lengths: (rows,) number of words in each chunk."""
 
     path: Path
     lengths: NDArray[np.int64]
 
     def blocks(self, ranks: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.integer[Any]], ...]]:
-        """Yields blocks of (word by its rank, row, count)."""
+        """Yields blocks of (rank of the word, row, count)."""
         with self.path.open("rb") as stream:
             while len(block := np.fromfile(stream, _POSTING, _SPILL_POSTINGS)):
                 yield ranks[block["word"]], block["row"], block["count"]
 
 
 class _PostingCounter:
-    """Counts words; they get numbers in the order that they are met."""
+    """Counts words and numbers them in order of appearance."""
 
     def __init__(self, analyser: Analyser) -> None:
         self._analyser = analyser
@@ -144,7 +144,7 @@ class _PostingCounter:
     def shard(
         self, spool: Spool, shard: int, path: Path, advance: Callable[[int], None]
     ) -> _PostingSpill:
-        """Writes the postings of a shard, chunk by chunk in the order of its rows."""
+        """Writes the postings of a shard, chunk by chunk in row order."""
         lengths: list[int] = []
         pending: list[tuple[int, int, int]] = []
         with path.open("wb") as stream:
@@ -164,7 +164,7 @@ class _PostingCounter:
         return _PostingSpill(path, np.array(lengths, np.int64))
 
     def sample_stems(self) -> dict[str, str]:
-        """Returns the stems of words from all over the alphabet."""
+        """Returns the stems of words sampled evenly over the alphabet."""
         words = sorted(word for word, number in self._numbers.items() if number != _STOP_WORD)
         chosen = words[:: -(-len(words) // _STEMS_KEPT)]
         return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
@@ -174,7 +174,7 @@ class _PostingCounter:
         return [number for number in numbers if number != _STOP_WORD]
 
     def _number(self, word: str) -> int:
-        """Returns the number of a word as it stands in a text."""
+        """Returns the number of a word."""
         if word in self._analyser.stop_words:
             return _STOP_WORD
         (stem,) = self._analyser.stems([word])
@@ -185,7 +185,7 @@ class _PostingCounter:
 
 
 class _WordNumbers(dict[str, int]):
-    """Remembers the number of every word, so that each is stemmed once."""
+    """Caches the number of every word, so that each is stemmed once."""
 
     def __init__(self, number: Callable[[str], int]) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class _WordNumbers(dict[str, int]):
 def _write_vocabulary(
     folder: Path, counts: _PostingCounter, analyser: Analyser
 ) -> NDArray[np.int64]:
-    """Writes the vocabulary; gives the numbers of the words in its order."""
+    """Writes the vocabulary; returns the numbers of the words in its order."""
     ordered = sorted((stem.encode(), number) for stem, number in counts.numbers_of_stems.items())
     order = np.array([number for _, number in ordered], np.int64)
     words = pa.array([stem for stem, _ in ordered], pa.large_binary()).cast(pa.large_string())
@@ -218,7 +218,7 @@ def _write_shard(
     idf: NDArray[np.float64],
     mean_length: float,
 ) -> None:
-    """Turns postings by row into columns by word, a range of words at a time."""
+    """Converts postings by row to columns by word, a range of words at a time."""
     folder.mkdir()
     sizes = np.zeros(len(idf), np.int64)
     for words, _, _ in spilled.blocks(ranks):
@@ -233,12 +233,12 @@ def _write_shard(
         _write_head(scores_file, np.dtype(np.float32), int(starts[-1]))
         for low, high in _ranges(starts):
             parts = [
-                (words[kept], rows[kept], counts[kept])
+                (words[inside], rows[inside], counts[inside])
                 for words, rows, counts in spilled.blocks(ranks)
-                for kept in [(words >= low) & (words < high)]
+                for inside in [(words >= low) & (words < high)]
             ]
             words, rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-            # Postings come by row, and a stable sort keeps that order within a word.
+            # Postings are ordered by row; a stable sort keeps that order within each word.
             order = np.argsort(words, kind="stable")
             words, rows, counts = words[order], rows[order], counts[order].astype(np.float64)
             rows_file.write(rows.astype(np.int32).tobytes())
@@ -247,7 +247,7 @@ def _write_shard(
 
 
 def _ranges(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cuts the words into ranges of at most a block of postings each; one word is never cut."""
+    """Yields ranges of words with at most a block of postings each; a word is never split."""
     low = 0
     while low < len(starts) - 1 and starts[low] < starts[-1]:
         high = int(np.searchsorted(starts, starts[low] + _BLOCK_POSTINGS, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Checks around an export to Milvus: whether it can hold a snapshot, and whether it does."""
+"""Checks of an export to Milvus: whether it can hold a snapshot, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from retrieval.milvus.layout import parse_key
 from retrieval.snapshots.golden_queries import check_recall
 
 INDEXES = ("HNSW", "FLAT")
-# Scores are inner products; vectors of metric cosine are kept at unit length.
+# Scores are inner products; vectors of metric cosine are stored with unit length.
 METRICS = {"cosine": "IP", "inner_product": "IP"}
-# Source: Milvus' limits.
+# Source: limits of Milvus.
 _DIMS = range(2, 32_769)
-# Rows of so many documents are read again and compared, whole.
+# Number of documents and of their first chunks to read back and compare.
 _SAMPLED = 16
 _SAMPLED_CHUNKS = 8
 _EF = 64
@@ -30,27 +30,29 @@ _GOLDEN_BATCH = 100
 
 
 def check_manifest(manifest: snapshot_pb2.Manifest, index: str) -> None:
+    """Raises InvalidRequest or Unsupported if Milvus cannot hold a snapshot."""
     if index not in INDEXES:
-        raise InvalidRequest(f"index {index!r} is not known; use one of {', '.join(INDEXES)}")
+        raise InvalidRequest(f"index is {index!r}; use one of {', '.join(INDEXES)}")
     if manifest.metric not in METRICS:
         raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has metric {manifest.metric!r}, "
-            f"{' and '.join(METRICS)} are written to Milvus; build it with one of these"
+            f"snapshot {manifest.snapshot_id} has metric {manifest.metric!r}, Milvus supports "
+            f"{' and '.join(METRICS)}; build it with one of these"
         )
     if manifest.dim not in _DIMS:
         raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has vectors of {manifest.dim} numbers, Milvus holds "
+            f"snapshot {manifest.snapshot_id} has vectors of {manifest.dim} numbers, Milvus allows "
             f"{_DIMS.start} to {_DIMS.stop - 1:,}; build it with another model"
         )
     if not has_exact_vectors(manifest):
         raise Unsupported(
-            f"snapshot {manifest.snapshot_id} has index {manifest.index_factory}, which gives its "
-            "vectors back only roughly; build one that keeps them: nearline build --index "
+            f"snapshot {manifest.snapshot_id} has index {manifest.index_factory}, which keeps "
+            "vectors only approximately; build one that keeps them exactly: nearline build --index "
             "HNSW32,Flat, or add ,RFlat to the index"
         )
 
 
 def check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None:
+    """Raises InvalidRequest unless each document has one text in the attribute."""
     usable = [
         one.name
         for one in manifest.attributes
@@ -58,12 +60,13 @@ def check_partition(manifest: snapshot_pb2.Manifest, partition_by: str) -> None:
     ]
     if partition_by and partition_by not in usable:
         raise InvalidRequest(
-            f"snapshot {manifest.snapshot_id} cannot be cut up by {partition_by!r}; it has one "
-            f"text for each document in: {', '.join(usable) or 'no attribute'}"
+            f"snapshot {manifest.snapshot_id} cannot be partitioned by {partition_by!r}; each "
+            f"document has one text in: {', '.join(usable) or 'no attribute'}"
         )
 
 
 async def check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.Manifest) -> None:
+    """Raises InternalError if the numbers of documents or chunks differ from the snapshot."""
     chunks = await client.count(name, seen=0, timeout_s=MANAGE_S)
     documents = await client.count(name, "chunk == 0", seen=0, timeout_s=MANAGE_S)
     if (documents, chunks) != (manifest.documents, manifest.chunks):
@@ -74,7 +77,7 @@ async def check_counts(client: MilvusClient, name: str, manifest: snapshot_pb2.M
 
 
 async def check_rows(client: MilvusClient, name: str, source: SnapshotSource) -> None:
-    """Reads the rows of some documents again: all that was written must be in them."""
+    """Raises InternalError if sampled documents differ from the snapshot."""
     wanted = {
         row["key"]: row
         for rows in source.sample(_SAMPLED)
@@ -89,12 +92,12 @@ async def check_rows(client: MilvusClient, name: str, source: SnapshotSource) ->
         differ = [field for field in fields if not _equal(row[field], expected.get(field))]
         if differ:
             raise InternalError(
-                f"Milvus at {client.uri} gives {', '.join(differ)} of row {row['key']!r} back "
-                "otherwise than written; run the export again"
+                f"Milvus at {client.uri} returns a different {', '.join(differ)} of row "
+                f"{row['key']!r} than was written; run the export again"
             )
     if wanted:
         raise InternalError(
-            f"Milvus at {client.uri} does not give row {min(wanted)!r} back; run the export again"
+            f"Milvus at {client.uri} does not return row {min(wanted)!r}; run the export again"
         )
 
 
@@ -111,7 +114,10 @@ async def measure_recall(
     manifest: snapshot_pb2.Manifest,
     index: str,
 ) -> float | None:
-    """Asks the golden queries; None where there are none. Raises: SnapshotMismatch."""
+    """Returns the recall of the golden queries; None if there are none.
+
+    Raises: SnapshotMismatch: the recall is too low.
+    """
     golden = source.golden
     wanted = 0 if golden is None else sum(map(len, golden.ids))
     if golden is None or wanted == 0:

@@ -1,4 +1,4 @@
-"""A snapshot as rows for Milvus: its files are mapped, and one document is read at a time."""
+"""The rows of a snapshot for Milvus, read from mapped files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from retrieval.milvus.rows import assign_partitions, make_rows
 from retrieval.snapshots import golden_queries
 from retrieval.snapshots.golden_queries import GoldenQueries
 
-# Vectors are read for so many documents at once.
+# Number of documents whose vectors are read at once.
 _BLOCK_DOCUMENTS = 256
 
 
 class SnapshotSource:
-    """The documents of a snapshot; blocks while its files are fetched.
+    """The documents of a snapshot; blocks while files are fetched.
 
     Args:
         store: The store.
-        manifest: Of the snapshot.
-        words: Whether rows have the words of their chunks.
-        partition_by: Attribute that the collection is cut up by; empty: it is not.
-    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another
-        version of faiss, or of the analysis of texts, wrote it.
+        manifest: Manifest of the snapshot.
+        words: Whether rows contain the words of their chunks.
+        partition_by: Attribute that partitions the collection; empty for none.
+    Raises: SnapshotCorrupt: a file differs from the manifest. SnapshotMismatch: it was written by
+        another version of FAISS or of the text analysis.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SnapshotSource:
                 yield from self._rows(shard, first, last)
 
     def sample(self, documents: int) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yields the rows of some documents from all over, at least one of each shard."""
+        """Yields the rows of evenly spaced documents, at least one per shard."""
         per_shard = -(-documents // len(self._shards))
         for shard in self._shards:
             count = shard.items.documents

@@ -1,8 +1,8 @@
-"""Writes a published snapshot into Milvus, as a collection of its own; see `layout`.
+"""Writes a published snapshot into Milvus as a collection, see `retrieval.milvus.layout`.
 
-The state beside it says that it is whole only once every row is there, indexed, loaded, counted
-and tried. Whatever ends it before leaves a state that is not whole: no router serves that, the next
-export begins again, and `nearline snapshots prune` finds it.
+Its state is marked as whole once every row is written, indexed, loaded, counted and checked. An
+interruption leaves a state that is not whole: no router serves it, the next export starts over, and
+`nearline snapshots prune` finds it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from retrieval.milvus.connection import MANAGE_S
 from retrieval.milvus.layout import collection_name
 from retrieval.milvus.schema import Bm25
 
-# A message may have 64 MB, and what it holds is copied several times.
+# The limit of a message is 64 MB, and Milvus copies its content several times.
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 5_000
-# Beside texts, attributes and vector.
+# Estimated size of a row without texts, attributes and vector.
 _ROW_BYTES = 200
 _TEXTS = ("key", "document", "title", "gap", "passage", "rest", "analysed")
-# Seconds between tries while the server is away or overloaded: five minutes in all.
+# Seconds between retries while the server is away or overloaded: five minutes in total.
 _DELAYS_S = (1, 2, 4, 8, 15, *[30] * 9)
 _INDEX_POLL_S = 0.5
-# Seconds without one more row in an index.
+# Seconds without progress after which indexing has stalled.
 _INDEX_STALLED_S = 900.0
 _R = TypeVar("_R")
 _PASSING = (NotReady, Overloaded, DeadlineExceeded)
@@ -58,12 +58,12 @@ _PASSING = (NotReady, Overloaded, DeadlineExceeded)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MilvusExport:
-    """What an export did.
+    """The result of an export.
 
-    name: The collection of Milvus. documents, chunks: In it. index: HNSW or FLAT. words: It has
-    BM25.
-    recall: Of the golden queries, 0..1; None: the snapshot has none, or nothing was done.
-    done: False: it was there already.
+    name: Name of the Milvus collection. documents, chunks: Its content. index: HNSW or FLAT.
+    words: Whether it has BM25.
+    recall: Recall of the golden queries, 0..1; None if there are none or nothing was done.
+    done: Whether it was written; False if it existed already.
     """
 
     name: str
@@ -87,20 +87,20 @@ async def export(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> MilvusExport:
-    """Writes a snapshot into Milvus and has it loaded there.
+    """Writes a snapshot into Milvus and loads it there.
 
     Args:
-        store, collection, snapshot_id: The snapshot; its changes since are not written.
-        client: The Milvus.
+        store, collection, snapshot_id: The snapshot; live changes since are not written.
+        client: Client of the Milvus server.
         index: HNSW or FLAT.
-        partition_by: Attribute that it is cut up by, such as a tenant: searches with a filter that
-            names its values look nowhere else. Empty: it is not cut up.
-        again: Write it again where it is there already, live changes in it included.
-        progress: Is told of what happens.
-    Raises: NotFound. Unsupported: its index keeps no exact vectors, or Milvus cannot hold them.
-        InvalidRequest: Milvus cannot hold a document. AlreadyExists: it is there with another
-        index, or from another store. Conflict: another export of it began meanwhile.
-        SnapshotMismatch: Milvus finds less than the snapshot promises. What `MilvusClient` raises.
+        partition_by: Attribute to partition by, such as a tenant: searches whose filter names its
+            values read only their partitions. Empty for none.
+        overwrite: Write it even if it exists already; discards its live changes.
+        progress: Optional; receives the progress of stages.
+    Raises: NotFound. Unsupported: its index has no exact vectors, or Milvus cannot hold them.
+        InvalidRequest: Milvus cannot hold a document. AlreadyExists: it exists with another index,
+        or from another store. Conflict: another export of it began meanwhile. SnapshotMismatch: the
+        recall is lower than at build time. Errors of `MilvusClient`.
     """
     started = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)
@@ -138,7 +138,7 @@ async def export(
             done=done,
         )
 
-    # A server that was started a moment ago may leave its first questions without an answer.
+    # A server that has just started may leave its first calls unanswered.
     if not overwrite and await _retry(lambda: _already_exported(states, name, state)):
         return result(None, done=False)
     clock = StageClock(progress or NoProgress())
@@ -149,7 +149,7 @@ async def export(
             )
         )
     try:
-        # The state first: what says that it is whole must not outlive what it speaks of.
+        # Written first, so that the state of an older export does not outlive its data.
         await states.write(name, state)
         await client.drop(name)
         bm25 = None if card is None else Bm25(card.k1, card.b)
@@ -178,13 +178,13 @@ async def export(
 
 
 async def _mark_complete(states: CollectionStates, name: str, whole: CollectionState) -> None:
-    # A server that came back meanwhile has the table no longer loaded.
+    # A restarted server has unloaded the table of states.
     await states.create()
     newest = await states.read(name)
     if newest is None or newest.started_us != whole.started_us:
         raise Conflict(
-            f"another export of snapshot {whole.snapshot_id} began while this one ran; wait for "
-            "it, or run one more"
+            f"another export of snapshot {whole.snapshot_id} began meanwhile; wait for it, or run "
+            "this one again"
         )
     await states.write(name, whole)
 
@@ -193,14 +193,14 @@ async def _already_exported(states: CollectionStates, name: str, wanted: Collect
     try:
         found = await states.read(name)
     except SnapshotMismatch:
-        # Of another version of Nearline, which no router of this one serves.
+        # Written by another version of Nearline, which routers of this version do not serve.
         return False
     if found is None or not found.whole:
         return False
     if found.store != wanted.store:
         raise AlreadyExists(
-            f"snapshot {found.snapshot_id} is in this Milvus, written from {found.store}, not from "
-            f"{wanted.store}; with --again it is written again"
+            f"snapshot {found.snapshot_id} was exported to this Milvus from {found.store}, not "
+            f"from {wanted.store}; overwrite it with --again"
         )
     if (found.index, found.words, found.partition_by) != (
         wanted.index,
@@ -208,20 +208,20 @@ async def _already_exported(states: CollectionStates, name: str, wanted: Collect
         wanted.partition_by,
     ):
         raise AlreadyExists(
-            f"snapshot {found.snapshot_id} is in this Milvus with {_shape(found)}, not with "
-            f"{_shape(wanted)}; with --again it is written again"
+            f"snapshot {found.snapshot_id} was exported to this Milvus with {_shape(found)}, not "
+            f"with {_shape(wanted)}; overwrite it with --again"
         )
     return True
 
 
 def _shape(state: CollectionState) -> str:
     words = "words" if state.words else "no words"
-    cut = f", cut up by {state.partition_by!r}" if state.partition_by else ""
-    return f"index {state.index}, {words}{cut}"
+    partitions = f", partitioned by {state.partition_by!r}" if state.partition_by else ""
+    return f"index {state.index}, {words}{partitions}"
 
 
 def _batches(source: SnapshotSource, dim: int) -> Iterator[list[Mapping[str, Any]]]:
-    """Yields rows in batches that a call may have."""
+    """Yields rows in batches that fit into one call."""
     batch: list[Mapping[str, Any]] = []
     size = 0
     for rows in source.documents():
@@ -242,22 +242,22 @@ def _size(text: str) -> int:
 
 
 async def _insert_rows(client: MilvusClient, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows; waits for a server that is away for a while."""
+    """Inserts rows; retries while the server is away."""
     try:
         await client.insert(name, rows)
     except _PASSING:
         await asyncio.sleep(_DELAYS_S[0])
-        # They may be there all the same, and an insert would have them there twice.
+        # The rows may have been written despite the error; inserting them again would repeat them.
         await _retry(lambda: client.upsert(name, rows, timeout_s=MANAGE_S))
 
 
 async def _retry(step: Callable[[], Awaitable[_R]]) -> _R:
-    """Takes a step that may be repeated; waits for a server that is away for a while."""
+    """Runs a repeatable step; retries while the server is away."""
     return await retry(step, on=_PASSING, delays=_DELAYS_S, heed_retry_after=False)
 
 
 async def _wait_until_indexed(client: MilvusClient, name: str) -> None:
-    """Waits until all rows are indexed: what is loaded before is searched row by row."""
+    """Waits until all rows are indexed, since rows loaded earlier are searched without an index."""
     least = None
     since = time.monotonic()
     while left := await client.count_unindexed(name):
@@ -265,7 +265,7 @@ async def _wait_until_indexed(client: MilvusClient, name: str) -> None:
             least, since = left, time.monotonic()
         if time.monotonic() - since > _INDEX_STALLED_S:
             raise InternalError(
-                f"Milvus at {client.uri} has not indexed one more row of {name} in "
-                f"{_INDEX_STALLED_S:.0f} s, {left:,} are left; look at its index nodes"
+                f"Milvus at {client.uri} has not indexed another row of {name} in "
+                f"{_INDEX_STALLED_S:.0f} s, {left:,} are left; check its index nodes"
             )
         await asyncio.sleep(_INDEX_POLL_S)

@@ -56,7 +56,7 @@ async def test_a_cut_collection_gives_the_same_answers(lite_uri: str, tmp_path: 
     async with holding(lite_uri, tmp_path) as held:
         await _export(held, "")
         whole = [await _answers(held, one) for one in FILTERS]
-        with pytest.raises(AlreadyExists, match="cut up by 'kind'"):
+        with pytest.raises(AlreadyExists, match="partitioned by 'kind'"):
             await _export(held, "kind")
         await _export(held, "kind", again=True)
         assert [await _answers(held, one) for one in FILTERS] == whole

@@ -253,7 +253,7 @@ async def test_what_milvus_cannot_hold_is_refused_and_nothing_is_served(
     assert state is not None and not state.whole
     many = [Document(id=f"d{n}", vectors=np.ones((1, 8), np.float32)) for n in range(64)]
     rough = write_snapshot(tmp_path, many, factory="SQ8")
-    with pytest.raises(Unsupported, match=r"index SQ8.*only roughly.*HNSW32,Flat"):
+    with pytest.raises(Unsupported, match=r"index SQ8.*only approximately.*HNSW32,Flat"):
         await export(store, "default", rough, milvus)
     with pytest.raises(InvalidRequest, match="IVF"):
         await export(store, "default", snapshot_id, milvus, index="IVF")

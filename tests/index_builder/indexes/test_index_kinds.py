@@ -118,7 +118,7 @@ def test_a_refined_sq8_graph_ranks_in_whole_numbers() -> None:
     "factory", ["HNSW32,SQ8_direct_signed", "SQ8_direct_signed,RFlat", "IVF4,SQ8_direct_signed"]
 )
 def test_whole_numbers_need_a_graph_and_a_refine_stage(factory: str) -> None:
-    with pytest.raises(InvalidRequest, match="which rank and do not score"):
+    with pytest.raises(InvalidRequest, match="which cannot give scores"):
         check_factory(factory, DIM, [ROWS])
 
 

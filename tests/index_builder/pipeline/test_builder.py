@@ -238,7 +238,7 @@ async def test_no_documents_and_no_embedder_are_refused(tmp_path: Path) -> None:
         ({"index": IndexOptions(factory="PQ3")}, "index factory 'PQ3'.*multiple of"),
         (
             {"index": IndexOptions(factory="IVF64,Flat"), "shards": 2},
-            "IVF64,Flat' needs at least 64 vectors a shard .* shard 0 has",
+            "IVF64,Flat' needs at least 64 vectors per shard .* shard 0 has",
         ),
     ],
 )
