@@ -119,7 +119,7 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
 async def test_what_cannot_be_cut_by_is_refused(lite_uri: str, tmp_path: Path) -> None:
     async with holding(lite_uri, tmp_path) as held:
         for name in ("year", "tags", "absent"):
-            with pytest.raises(InvalidRequest, match=f"{name}.*it has one text.*kind"):
+            with pytest.raises(InvalidRequest, match=f"{name}.*document has one text.*kind"):
                 await _export(held, name)
 
 

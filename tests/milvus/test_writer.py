@@ -123,7 +123,7 @@ async def test_what_is_there_already_is_left_as_it_is(written: Written, tmp_path
     with pytest.raises(AlreadyExists, match=r"index FLAT.*not with index HNSW.*--again"):
         await written.export("HNSW")
     await CollectionStates(written.client).write(written.name, replace(state, store="s3://other"))
-    with pytest.raises(AlreadyExists, match=r"written from s3://other.*--again"):
+    with pytest.raises(AlreadyExists, match=r"from s3://other.*--again"):
         await written.export()
     assert (await written.export(again=True)).done
     state_now = await written.state()
